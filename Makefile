@@ -1,0 +1,30 @@
+# make install | demo | test | test-all | lint: each makes .venv by itself when it is missing.
+# DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on, e.g. make demo DEMO_ARGS="--rows 200 100 --epochs 2".
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: install demo test test-all lint
+
+install: $(STAMP)
+
+# torch comes first and by itself: pip then takes the build that fits the machine, and nothing later replaces it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,demo,viz,bench,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/glot stress --out demo $(DEMO_ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 $(TEST_ARGS)
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/pyright

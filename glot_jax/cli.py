@@ -1,0 +1,180 @@
+"""The command line: `glot extract | train | evaluate | stress | store`; extract.py and train.py call it too.
+
+Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
+typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from glot_jax.config import (
+    GLOT_ONLY,
+    ExtractConfig,
+    StressConfig,
+    TrainConfig,
+    UsageError,
+    flag,
+    from_json,
+    lookup,
+    read_json,
+    require,
+    to_json,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand:
+    """Train a pooling head on a store of token states. Pure JAX: no torch is imported."""
+
+    run: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    seeds: tuple[int, ...] = ()
+    """Train once per seed, into OUT/seed-<s>, and write mean and deviation to OUT/summary.json."""
+    resume: Path | None = None
+    """Continue the run in this folder from its latest checkpoint, with its own settings."""
+    config: Path | None = None
+    """Take every setting that is not given from this config.json of an earlier run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateCommand:
+    """Scores of a trained run, as JSON on stdout."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    store: Path | None = None
+    """Another store of the same task and backbone. Default: the run's own."""
+    checkpoint: Literal["best", "last"] = "best"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreCommand:
+    """Look at a store, or check every byte of it against its hashes."""
+
+    action: Annotated[Literal["info", "verify"], tyro.conf.Positional]
+    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1 if any."""
+    store: Annotated[Path, tyro.conf.Positional]
+    """Folder of the store."""
+
+
+def extract(arguments: Sequence[str]) -> int:
+    config = tyro.cli(ExtractConfig, args=arguments, prog="extract.py")
+    from glot_jax.extraction import dump
+
+    dump(config)
+    return 0
+
+
+def train(arguments: Sequence[str]) -> int:
+    command = _parse_train(arguments)
+    config = command.run
+    given = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
+    unused = _unused(config, given)
+    from glot_jax import training
+
+    if unused:
+        print(f"not read by --pooler {config.pooler.pooler}: {', '.join(map(flag, unused))}", file=sys.stderr)
+    if command.seeds:
+        require(command.resume is None, "one run is resumed at a time", "--seeds with --resume", "Resume OUT/seed-<s>.")
+        summary = training.train_seeds(config, list(command.seeds), unused=unused)
+    else:
+        summary = training.train(config, resume=command.resume is not None, unused=unused)
+    print(json.dumps(summary, indent=2))
+    return 0
+
+
+def _parse_train(arguments: Sequence[str]) -> TrainCommand:
+    """Settings of --resume's or --config's config.json become the defaults that other flags change."""
+    files = {name: _value_of(arguments, name) for name in ("--resume", "--config")}
+    base = TrainConfig(store=tyro.MISSING, out=tyro.MISSING)
+    if files["--resume"] is not None:
+        run = Path(files["--resume"])
+        saved = _saved_config(run / "config.json")
+        # Whatever else is given is compared with what was saved, field by field, by the run itself.
+        base = dataclasses.replace(saved, out=run)
+    elif files["--config"] is not None:
+        base = dataclasses.replace(_saved_config(Path(files["--config"])), out=tyro.MISSING)
+    return tyro.cli(
+        tyro.conf.OmitArgPrefixes[TrainCommand], args=arguments, default=TrainCommand(base), prog="train.py"
+    )
+
+
+def _saved_config(path: Path) -> TrainConfig:
+    require(path.is_file(), "expected the config.json of an earlier run", path, "Give a folder written by train.py.")
+    values = read_json(path)
+    return from_json(TrainConfig, values.get("config", values))
+
+
+def _value_of(arguments: Sequence[str], name: str) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1]
+        if argument.startswith(f"{name}="):
+            return argument.split("=", 1)[1]
+    return None
+
+
+def _unused(config: TrainConfig, given: set[str]) -> dict[str, Any]:
+    """Options that were typed but that this pooler does not read, with their values."""
+    if config.pooler.pooler == "glot":
+        return {}
+    values = {**to_json(config.graph), **to_json(config.pooler)}
+    return {name: values[name] for name in GLOT_ONLY if flag(name) in given}
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    command = tyro.cli(EvaluateCommand, args=arguments, prog="glot evaluate")
+    from glot_jax.training.evaluation import evaluate_run
+
+    print(json.dumps(evaluate_run(command.run, store=command.store, which=command.checkpoint), indent=2))
+    return 0
+
+
+def store(arguments: Sequence[str]) -> int:
+    command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
+    from glot_jax.store import describe, verify
+
+    if command.action == "info":
+        print(json.dumps(describe(command.store), indent=2))
+        return 0
+    bad = verify(command.store)
+    for path in bad:
+        print(path)
+    print(f"{command.store}: {'every file matches its hash' if not bad else f'{len(bad)} bad'}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def stress(arguments: Sequence[str]) -> int:
+    config = tyro.cli(StressConfig, args=arguments, prog="glot stress")
+    from glot_jax.experiments.stress import run_stress
+
+    run_stress(config)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "extract": extract, "train": train, "evaluate": evaluate, "stress": stress, "store": store,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: glot {{{','.join(COMMANDS)}}} ...\n\n{__doc__}")
+        sys.exit(0 if arguments else 2)
+    try:
+        sys.exit(lookup(COMMANDS, arguments[0], "command")(arguments[1:]))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

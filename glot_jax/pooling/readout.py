@@ -1,0 +1,46 @@
+"""The attention readout: a small scorer weighs the tokens, their weighted sum is the sentence (METHOD 1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from glot_jax.graphs import TokenGraph
+from glot_jax.pooling.init import torch_linear
+
+
+class AttentionReadout(nnx.Module):
+    """`m_i = v . tanh(W u_i + b) + b_v`, `pi = softmax(m)` over real tokens, `z = sum_i pi_i u_i` (paper eq. 3-4).
+
+    A token u_i comes as parts of the given widths. Their products with W are added up, never concatenated: the first
+    part is usually the frozen states, and the backward pass of a concatenation would compute a gradient towards them.
+    """
+
+    def __init__(self, widths: Sequence[int], scorer_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        width = sum(widths)
+        self.widths, self.dtype = tuple(widths), jnp.dtype(dtype)
+        self.kernel = nnx.Param(torch_linear(rngs.params(), (width, scorer_dim), width))
+        self.bias = nnx.Param(torch_linear(rngs.params(), (scorer_dim,), width))
+        self.vector = nnx.Param(torch_linear(rngs.params(), (scorer_dim,), scorer_dim))
+        self.vector_bias = nnx.Param(torch_linear(rngs.params(), (), scorer_dim))
+
+    def weights(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "*nodes"]:
+        """pi, float32: a distribution over each sentence's real tokens."""
+        scores = self.bias[...].astype(jnp.float32)
+        first = 0
+        for part, width in zip(parts, self.widths, strict=True):
+            rows = self.kernel[...][first : first + width].astype(self.dtype)
+            scores = scores + jnp.matmul(part, rows, preferred_element_type=jnp.float32)
+            first += width
+        activations = jnp.tanh(scores).astype(self.dtype)
+        scores = jnp.matmul(activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32)
+        return graph.softmax(scores + self.vector_bias[...])
+
+    def __call__(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "batch pooled"]:
+        with jax.named_scope("readout"):
+            weights = self.weights(graph, parts)
+            return jnp.concatenate([graph.sentence_sum(part, weights) for part in parts], axis=-1)

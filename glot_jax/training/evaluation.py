@@ -1,0 +1,67 @@
+"""A trained run, loaded again: its head, and its scores on a store."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from flax import nnx
+
+from glot_jax.config import TrainConfig, UsageError, differences, from_json, require
+from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.loop import evaluate_split
+from glot_jax.training.run import prepare
+from glot_jax.training.run_log import Display, read_run_config
+from glot_jax.training.steps import TrainState
+
+Which = Literal["best", "last"]
+
+
+def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState:
+    """The training state of a run's best or last checkpoint, shaped like `like`."""
+    with Checkpoints(run) as checkpoints:
+        step = checkpoints.best_step if which == "best" else checkpoints.latest_step
+        if step is None:
+            raise UsageError("the run has a checkpoint", f"{run}, which has none", f"Train it: train.py --resume {run}.")
+        return checkpoints.load(step, like)
+
+
+def load_model(run: Path, which: Which = "best") -> SentenceModel:
+    """The trained stem, pooler and head of a run folder; needs the folder alone, no store."""
+    saved = read_run_config(Path(run))
+    config = from_json(TrainConfig, saved["config"])
+    model = SentenceModel(
+        ModelSpec.from_json(saved["model"]), graph=config.graph, pooler=config.pooler, objective=config.objective,
+        rngs=nnx.Rngs(config.seed),
+    )
+    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+    loaded = load_state(Path(run), _train_state(config, params, stats), which)
+    return nnx.merge(graphdef, loaded["params"], loaded["stats"])
+
+
+def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> TrainState:
+    # Orbax wants the whole structure; neither lr nor schedule changes it.
+    from glot_jax.training.optimizer import build_optimizer, build_schedule
+    from glot_jax.training.steps import init_state
+
+    optimizer = build_optimizer(config.optimizer, build_schedule(config.optimizer, 1, 1 << 30))
+    return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
+
+
+def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False) -> dict[str, Any]:
+    """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the same task.
+
+    Raises:
+        UsageError: no run folder, no checkpoint, or a store whose states or task the head does not fit.
+    """
+    saved = read_run_config(Path(run))
+    config = from_json(TrainConfig, saved["config"])
+    if store is not None:
+        config = dataclasses.replace(config, store=store)
+    prepared = prepare(config, Display(quiet=quiet), {})
+    changed = differences(saved["model"], prepared.model_spec.to_json())
+    require(not changed, "the store fits the trained head", "; ".join(changed), "Use the store the head was trained on, or one like it.")
+    state = load_state(Path(run), prepared.state, which)
+    return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}

@@ -1,0 +1,173 @@
+"""From a store to TokenBatches on the device: resident token states gathered there, or read ahead on the host."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from glot_jax.config import UsageError
+from glot_jax.graphs import TokenBatch
+from glot_jax.store.batches import Batch, BatchPlan
+from glot_jax.store.shards import SplitReader
+
+_READ_AHEAD = 8  # batches
+
+
+class States(Protocol):
+    """Token states of one split, wherever they wait."""
+
+    place: str
+    resident_bytes: int
+
+    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
+        """hidden [texts, length, dim] and mask [texts, length] of texts at token `starts`, `lengths` tokens long."""
+        ...
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[Array, Array]:
+    position = jnp.arange(length, dtype=starts.dtype)
+    mask = position < lengths[:, None]
+    hidden = jnp.take(tokens, starts[:, None] + position, axis=0, mode="clip")
+    return jnp.where(mask[..., None], hidden, 0), mask
+
+
+class DeviceStates:
+    """The split's ragged tokens [tokens, dim] on the device; a batch is one gather there."""
+
+    place = "device"
+
+    def __init__(self, reader: SplitReader):
+        self.tokens = jnp.asarray(reader.read_all())
+        self.resident_bytes = self.tokens.nbytes
+
+    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array, Array]:
+        return _gather(self.tokens, starts.astype(np.int32), lengths, length)
+
+
+class HostStates:
+    """The same tokens in host memory, or in the memory map (`place` "none"); batches are padded on the host."""
+
+    def __init__(self, reader: SplitReader, *, copy: bool):
+        self.place = "host" if copy else "none"
+        self.reader = reader
+        self.tokens = reader.read_all() if copy else None
+        self.resident_bytes = 0 if self.tokens is None else self.tokens.nbytes
+
+    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        hidden = np.zeros((len(starts), length, self.reader.dim), self.reader.dtype)
+        texts = np.searchsorted(self.reader.text_offsets, starts, side="right") - 1
+        for slot, (text, start, size) in enumerate(zip(texts, starts, lengths, strict=True)):
+            if size:
+                source = self.reader.states(int(text)) if self.tokens is None else self.tokens[start : start + size]
+                hidden[slot, :size] = source
+        return hidden, np.arange(length) < lengths[:, None]
+
+
+def place_states(reader: SplitReader, cache: str, *, held: int = 0) -> States:
+    """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it.
+
+    `held` bytes are already taken by this run's other splits.
+    """
+    size = reader.tokens * reader.dim * reader.dtype.itemsize
+    if cache == "auto":
+        cache = "device" if size + held <= device_budget() else "host" if size + held <= host_budget() else "none"
+    if cache == "device":
+        return DeviceStates(reader)
+    return HostStates(reader, copy=cache == "host")
+
+
+def device_budget() -> int:
+    """Bytes the cache may take on the device: half of what is free there (on the CPU, of the host's memory)."""
+    stats = jax.local_devices()[0].memory_stats()
+    if not stats or "bytes_limit" not in stats:
+        return host_budget()
+    return (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2
+
+
+def host_budget() -> int:
+    """Half of the memory the system calls available."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return free // 2
+
+
+class Feed:
+    """TokenBatches of a plan, in order, with the time spent waiting for them.
+
+    Args:
+        reader: the split; its rows all have the same number of texts.
+        plan: which rows, in which batch, how long.
+        states: where the split's token states wait.
+    """
+
+    def __init__(self, reader: SplitReader, plan: BatchPlan, states: States):
+        self.reader, self.plan, self.states = reader, plan, states
+        self.texts = reader.row_texts.reshape(-1, reader.texts_per_row)
+        labels = reader.labels
+        if labels is None:
+            raise UsageError("training and evaluation need labels", "a store without", "Extract with --label-column.")
+        self.labels = labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)
+        self.waited = 0.0
+        """Seconds the consumer waited for input."""
+
+    def batches(self, first: int, last: int) -> Iterator[tuple[int, TokenBatch]]:
+        """(step, batch) for steps first .. last - 1."""
+        source = map(self._at, range(first, last)) if self.states.place == "device" else self._read_ahead(first, last)
+        for step in range(first, last):
+            begin = time.perf_counter()
+            batch = next(source)
+            self.waited += time.perf_counter() - begin
+            yield step, batch
+
+    def batch(self, step: int) -> TokenBatch:
+        """One batch, without reading ahead."""
+        return self._at(step)
+
+    def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
+        return iter(grain.MapDataset.source(_Steps(self, first, last)).to_iter_dataset(options))
+
+    def _at(self, step: int) -> TokenBatch:
+        batch: Batch = self.plan(step)
+        real = batch.rows >= 0
+        rows = np.where(real, batch.rows, self.plan.rows[0])
+        # Stacked by role: all first texts, then all second texts.
+        texts = self.texts[rows].T.reshape(-1)
+        starts = self.reader.text_offsets[texts]
+        lengths = np.where(np.tile(real, self.texts.shape[1]), self.reader.text_lengths[texts], 0).astype(np.int32)
+        hidden, mask = self.states.gather(starts, lengths, batch.length)
+        return TokenBatch(hidden, mask, np.where(real, self.labels[rows], 0).astype(self.labels.dtype), real)  # type: ignore[arg-type]
+
+
+class _Steps:
+    """A grain source: `source[i]` is the batch of step first + i."""
+
+    def __init__(self, feed: Feed, first: int, last: int):
+        self.feed, self.first, self.last = feed, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, index: int) -> TokenBatch:  # type: ignore[override]
+        return self.feed.batch(self.first + int(index))
+
+    def __repr__(self) -> str:
+        return "steps of a plan"
+
+
+def longest_text_per_row(reader: SplitReader) -> np.ndarray:
+    """[rows] int32, tokens of each row's longest text."""
+    return reader.text_lengths[reader.row_texts].reshape(-1, reader.texts_per_row).max(axis=1)

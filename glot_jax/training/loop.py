@@ -1,0 +1,223 @@
+"""The training loop, top-down: what a run is, its steps, its epochs, its summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from glot_jax.config import TrainConfig, UsageError, require
+from glot_jax.objectives import evaluate, majority
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.feed import States
+from glot_jax.training.run import Run, open_folder, prepare
+from glot_jax.training.run_log import Display, RunLog, write_json
+from glot_jax.training.steps import TrainState
+
+_IN_FLIGHT = 8  # steps dispatched ahead of the device; more would only hold more batches in memory
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    unused: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    residents: dict[tuple, States] | None = None,
+) -> dict[str, Any]:
+    """Train one head on a store and return the run's summary, which also lies in `out/summary.json`.
+
+    Args:
+        config: everything that decides the numbers.
+        resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none).
+        unused: options that were given but are not read by this pooler; recorded in config.json.
+        quiet: print nothing.
+        residents: token states already placed, by (content, layer, split, cache); runs that follow one another on the
+            same store pass the same dict and load them once.
+
+    Raises:
+        UsageError: settings that do not fit the store, the folder or each other; a loss that is not finite; a sparse
+            graph that outgrew its budget.
+    """
+    display = Display(quiet=quiet)
+    run = prepare(config, display, residents if residents is not None else {})
+    # Nothing is written before everything above has been checked.
+    open_folder(config, run, resume, dict(unused or {}))
+    with Checkpoints(config.out) as checkpoints:
+        state = run.state
+        if checkpoints.latest_step is not None:
+            state = checkpoints.load(checkpoints.latest_step, state)
+            display.line(f"resuming after step {int(state['step'])} of {run.total_steps}")
+        log = RunLog(config.out, int(state["step"]))
+        clock = _Clock()
+        try:
+            display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, int(state["step"]))
+            for epoch in range(int(state["step"]) // run.steps_per_epoch, config.epochs):
+                state = _train_epoch(run, state, epoch, log, clock, display)
+                scores = _evaluate_all(run, state, epoch + 1, log, clock)
+                checkpoints.save(state, _selection(run, scores, epoch))
+                display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
+        finally:
+            display.stop()
+            log.close()
+    summary = _summarise(run, log, clock)
+    write_json(config.out / "summary.json", summary)
+    return summary
+
+
+def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[str, Any]:
+    """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}; finished seeds are kept.
+
+    mean and std (ddof 1; 0 for one seed) hold every number of the seeds' evaluation entries.
+    """
+    require(len(set(seeds)) == len(seeds) and len(seeds) > 0, "--seeds are different from one another", seeds, "Drop the repeats.")
+    residents: dict[tuple, States] = {}
+    runs = []
+    for seed in seeds:
+        one = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
+        runs.append(train(one, residents=residents, **options))
+    splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]
+    mean, std = (
+        {split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")} for split in splits}
+        for reduce in (np.mean, lambda values: np.std(values, ddof=1) if len(values) > 1 else 0.0)
+    )
+    summary = {"seeds": seeds, "mean": mean, "std": std, "runs": [f"seed-{seed}" for seed in seeds]}
+    write_json(config.out / "summary.json", summary)
+    return summary
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Epochs
+
+
+@dataclasses.dataclass
+class _Clock:
+    train: float = 0.0
+    evaluate: float = 0.0
+    steps: int = 0
+
+
+def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock, display: Display) -> TrainState:
+    feed, steps = run.feeds["train"], run.steps
+    done, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
+    begin, compiled = time.perf_counter(), steps.compile_seconds
+    waiting: list[Any] = []
+    in_flight: deque[Any] = deque()
+    for step, batch in feed.batches(done, last):
+        # No value is read from the device here: the host runs ahead, and stops only when it is _IN_FLIGHT steps ahead.
+        state, logs = steps.train(state, batch)
+        waiting.append(logs)
+        in_flight.append(logs["loss"])
+        if len(in_flight) > _IN_FLIGHT:
+            in_flight.popleft().block_until_ready()
+        if (step + 1) % run.config.log_every == 0 or step + 1 == last:
+            loss = _read_logs(run, state, waiting, step)
+            log.metrics(step=step + 1, epoch=epoch, split="train", loss=loss)
+            display.advance(step + 1, f"loss {loss:.4f}")
+            waiting = []
+    seconds = time.perf_counter() - begin - (steps.compile_seconds - compiled)
+    clock.train, clock.steps = clock.train + seconds, clock.steps + last - done
+    log.timing(epoch=epoch + 1, train_seconds=round(seconds, 4), waited_for_input_seconds=round(feed.waited, 4))
+    return state
+
+
+def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> float:
+    """Mean loss of the steps since the last line; stops the run where numbers would be wrong."""
+    logs, bad = jax.device_get((waiting, state["first_bad_step"]))
+    _check_edges(run, [int(entry["dropped_edges"]) for entry in logs], range(step + 1 - len(logs), step + 1), "train")
+    if bad >= 0:
+        rows = [int(row) for row in run.feeds["train"].plan(int(bad)).rows if row >= 0]
+        raise UsageError(
+            "the loss is finite at every step", f"a loss that is not at step {int(bad)}, training rows {rows}",
+            "Lower --lr or look at these rows; the last checkpoint is kept.",
+        )
+    return float(np.mean([np.float64(entry["loss"]) for entry in logs]))
+
+
+def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None:
+    for step, missing in zip(steps, dropped, strict=True):
+        if missing:
+            plan = run.feeds[split].plan
+            budget = run.steps.edge_budgets[plan.batch_size * len(run.task.roles), plan(step).length]
+            needed = 1 << (budget + missing - 1).bit_length()
+            raise UsageError(
+                f"a sparse batch holds at most {budget:,} edges", f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
+                f"Give --edge-budget {needed} or more.",
+            )
+
+
+def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock) -> dict[str, dict[str, float]]:
+    begin, compiled = time.perf_counter(), run.steps.compile_seconds
+    scores = {}
+    for split, feed in run.feeds.items():
+        if split != "train":
+            scores[split] = evaluate_split(run, state, split)
+            log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
+    clock.evaluate += time.perf_counter() - begin - (run.steps.compile_seconds - compiled)
+    return scores
+
+
+def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
+    """The task's metrics and the mean loss over one split."""
+    feed = run.feeds[split]
+    steps = feed.plan.steps_per_epoch
+    results = jax.device_get([run.steps.evaluate(state, batch) for _, batch in feed.batches(0, steps)])
+    _check_edges(run, [int(result["dropped_edges"]) for result in results], range(steps), split)
+    rows = np.concatenate([feed.plan(step).rows for step in range(steps)])
+    real = rows >= 0
+    outputs = np.concatenate([result["outputs"] for result in results])[real]
+    losses = np.concatenate([result["loss"] for result in results])[real]
+    return {**evaluate(outputs, feed.labels[rows[real]], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+
+
+def _selection(run: Run, scores: Mapping[str, Mapping[str, float]], epoch: int) -> float:
+    if run.selected_on == "last":
+        return float(epoch)
+    return scores[run.selecting_split][run.metric]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Summary
+
+
+def _summarise(run: Run, log: RunLog, clock: _Clock) -> dict[str, Any]:
+    splits = [split for split in run.feeds if split != "train"]
+    history = {split: [line for line in log.history if line["split"] == split] for split in splits}
+    epochs = range(len(next(iter(history.values()))))
+    if run.selected_on == "last":
+        best = epochs[-1]
+    else:
+        best = max(epochs, key=lambda epoch: history[run.selecting_split][epoch][run.metric])
+    feed = run.feeds["train"]
+    reported = run.feeds[splits[0]]
+    return {
+        "task": run.task.name, "pooler": run.config.pooler.pooler, "seed": run.config.seed, "store": run.content,
+        "selected_on": run.selected_on,
+        **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][-1])} for split in splits},
+        "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
+        "parameters": run.parameters,
+        "seconds": {
+            "compile": round(run.steps.compile_seconds, 3), "train": round(clock.train, 3), "evaluate": round(clock.evaluate, 3)
+        },
+        "examples_per_second": round(clock.steps * run.config.batch_size / max(clock.train, 1e-9), 1),
+        "steps": run.total_steps, "compilations": len(run.steps.executables),
+        "input_wait_share": round(feed.waited / max(clock.train, 1e-9), 4),
+    }
+
+
+def _entry(line: Mapping[str, Any]) -> dict[str, float]:
+    return {**{name: value for name, value in line.items() if name not in ("step", "epoch", "split")}, "epoch": line["epoch"]}
+
+
+def _over_runs(runs: list[dict[str, Any]], split: str, which: str, reduce: Any) -> dict[str, float]:
+    names = runs[0][split][which]
+    return {name: float(reduce([run[split][which][name] for run in runs])) for name in names}
+
+
+def _brief(values: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.4f}" for name, value in values.items())

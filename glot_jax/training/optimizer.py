@@ -1,0 +1,43 @@
+"""Optimizer and learning-rate schedule, from optax."""
+
+from __future__ import annotations
+
+import optax
+
+from glot_jax.config import OptimizerConfig, require
+
+
+def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> int:
+    """The warm-up in steps, whichever unit it was given in."""
+    steps = config.warmup_steps or 0
+    if config.warmup_epochs is not None:
+        steps = round(config.warmup_epochs * steps_per_epoch)
+    if config.warmup_fraction is not None:
+        steps = round(config.warmup_fraction * total_steps)
+    require(steps <= total_steps, f"warm-up ends within the run's {total_steps} steps", f"{steps} steps", "Shorten it.")
+    return steps
+
+
+def build_schedule(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
+    """Linear warm-up from 0 to `lr`, then constant, or a cosine to 0 at the last step."""
+    warmup = warmup_steps(config, steps_per_epoch, total_steps)
+    after = optax.constant_schedule(config.lr)
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(config.lr, max(1, total_steps - warmup))
+    if warmup == 0:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
+
+
+def build_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally clipped."""
+    parts = []
+    if config.clip_norm is not None:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    if config.optimizer == "adam":
+        if config.weight_decay:
+            parts.append(optax.add_decayed_weights(config.weight_decay))
+        parts.append(optax.adam(schedule))
+    else:
+        parts.append(optax.adamw(schedule, weight_decay=config.weight_decay))
+    return optax.chain(*parts)

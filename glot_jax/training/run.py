@@ -1,0 +1,157 @@
+"""What a run is: store, rows, feeds, model and compiled steps, all checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from glot_jax.config import TrainConfig, UsageError, differences, require, to_json
+from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, selection_metric
+from glot_jax.store.batches import BatchPlan, choose_bounds
+from glot_jax.store.shards import HiddenStore, SplitReader
+from glot_jax.training.budgets import edge_budgets
+from glot_jax.training.feed import Feed, States, longest_text_per_row, place_states
+from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
+from glot_jax.training.steps import Steps, TrainState, init_state, split_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    config: TrainConfig
+    model_spec: ModelSpec
+    content: str
+    metric: str
+    selected_on: str
+    feeds: dict[str, Feed]
+    """"train", then the evaluation splits in the order they are reported."""
+    steps: Steps
+    state: TrainState
+    parameters: dict[str, int]
+
+    @property
+    def task(self) -> TaskSpec:
+        return self.model_spec.task
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.feeds["train"].plan.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.config.epochs
+
+    @property
+    def selecting_split(self) -> str:
+        """The evaluation split that selects; a holdout is reported as "validation" where there is no other."""
+        return "validation" if self.selected_on == "holdout" and "holdout" not in self.feeds else self.selected_on
+
+
+def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States]) -> Run:
+    store = HiddenStore(config.store, layer=config.layer)
+    spec = ModelSpec(store.dim, store.recipe["kind"], TaskSpec.from_json(store.task))
+    metric = selection_metric(spec.task, config.objective.metric)
+    rows, selected_on = _divide(store, config)
+    model = SentenceModel(
+        spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
+    )
+    feeds = _feeds(store, config, rows, residents, display)
+    schedule = build_schedule(config.optimizer, feeds["train"].plan.steps_per_epoch, feeds["train"].plan.steps_per_epoch * config.epochs)
+    optimizer = build_optimizer(config.optimizer, schedule)
+    budgets = edge_budgets(model.stem.config, feeds)
+    for (texts, length), budget in budgets.items():
+        display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
+    graphdef, params, stats = split_model(model)
+    parameters = {
+        "pooler": sum(leaf.size for part in ("stem", "pooler") for leaf in jax.tree.leaves(params.get(part, {}))),
+        "head": sum(leaf.size for leaf in jax.tree.leaves(params.get("head", {}))),
+    }
+    steps = Steps(graphdef, spec.task, optimizer, budgets)
+    return Run(
+        config, spec, store.content, metric, selected_on, feeds, steps,
+        init_state(params, stats, optimizer, config.seed), parameters,
+    )
+
+
+def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
+    """Rows of each reported split as {name: (stored split, row indices)}, "train" first; and the split that selects."""
+    require("train" in store, "training needs a train split", f"{store.path}: {', '.join(store)}", "Extract one.")
+    others = [name for name in store if name != "train"]
+    rows = {name: (name, np.arange(len(store[name]))) for name in ("train", *others)}
+    validations = [name for name in others if name.startswith("validation")]
+    asked = config.objective.select_on
+    if asked == "auto":
+        asked = "validation" if validations else "holdout"
+    require(asked != "validation" or bool(validations), "--select-on validation needs a validation split", ", ".join(store), "Use --select-on holdout.")
+    if asked == "holdout":
+        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(len(store["train"]))
+        held = max(1, len(chosen) // 10)
+        require(len(chosen) > held, "a holdout needs at least two training rows", len(chosen), "Add rows.")
+        name = "holdout" if validations else "validation"
+        rows["train"] = ("train", np.sort(chosen[held:]))
+        rows = {"train": rows["train"], name: ("train", np.sort(chosen[:held])), **rows}
+    return rows, validations[0] if asked == "validation" else asked
+
+
+def _feeds(
+    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, States], display: Display
+) -> dict[str, Feed]:
+    lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
+    longest = max(int(of.max(initial=1)) for of in lengths.values())
+    bounds = choose_bounds(lengths["train"], config.buckets, longest=longest)
+    feeds = {}
+    for name, (split, index) in rows.items():
+        reader: SplitReader = store[split]
+        training = name == "train"
+        plan = BatchPlan(
+            index, lengths[name], bounds, config.batch_size if training else config.eval_batch_size,
+            config.seed if training else None,
+        )
+        place = (store.content, store.layers, split, config.cache)
+        if place not in residents:
+            held = sum(states.resident_bytes for states in residents.values())
+            residents[place] = place_states(reader, config.cache, held=held)
+        feeds[name] = Feed(reader, plan, residents[place])
+    real = int(lengths["train"].sum())
+    padded = feeds["train"].plan.padded_tokens()
+    states = feeds["train"].states
+    display.line(
+        f"{store.path}: {len(lengths['train']):,} training rows; buckets {', '.join(map(str, bounds))} tokens, "
+        f"{real / padded:.0%} of the padded tokens real; states on: {states.place if states.place != 'none' else 'disk'}"
+    )
+    return feeds
+
+
+def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, Any]) -> None:
+    """Create the run folder, or make sure that it holds this very run."""
+    wanted = {
+        "format": FORMAT, "config": to_json(config), "model": run.model_spec.to_json(), "store": run.content, "unused": unused,
+    }
+    if resume:
+        found = read_run_config(config.out)
+        # Folders may have been moved, and an option that is not read may differ; the numbers depend on neither.
+        ignored = {"config": {"out": "", "store": ""}, "unused": {}}
+        changed = differences(_without(found, ignored), _without(wanted, ignored))
+        require(not changed, "a run is resumed with its own settings", "; ".join(changed), "Resume without them, or start another --out.")
+        return
+    require(
+        not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
+        "--out is a new folder", f"{config.out}, which exists", f"Continue it with --resume {config.out}, or choose another --out.",
+    )
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_json(config.out / "config.json", wanted)
+    except OSError as error:
+        raise UsageError("--out can be written to", config.out, str(error)) from error
+
+
+def _without(values: Mapping[str, Any], ignored: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, value in ignored.items():
+        merged[name] = {**merged[name], **value} if value else {}
+    return merged

@@ -1,0 +1,114 @@
+"""The files of a run folder: config.json, metrics.jsonl, timing.jsonl, summary.json, and the bar people watch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from glot_jax.config import UsageError, read_json, require
+
+FORMAT = 1
+"""Version of the run folder. A folder of another version is explained, not guessed at."""
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write so that the file is absent or whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    """config.json of a run folder: {format, config, model, store, unused}.
+
+    Raises:
+        UsageError: `run` is not a run folder, or one of another version.
+    """
+    path = run / "config.json"
+    if not path.is_file():
+        raise UsageError("expected a run folder, with config.json in it", run, "Give the --out of an earlier train.py.")
+    values = read_json(path)
+    require(values.get("format") == FORMAT, f"run folders of format {FORMAT} are read", f"{run}: format {values.get('format')}", "Train again with this version.")
+    return values
+
+
+class RunLog:
+    """Appends to a run's logs.
+
+    metrics.jsonl holds only what is computed from data, so that equal runs write equal bytes; clocks go to
+    timing.jsonl. Resuming at step s drops the lines after s: they will be written again.
+    """
+
+    def __init__(self, run: Path, resumed_step: int):
+        self.metrics_path, self.timing_path = run / "metrics.jsonl", run / "timing.jsonl"
+        kept = []
+        if self.metrics_path.exists():
+            for line in self.metrics_path.read_bytes().splitlines(keepends=True):
+                # A kill may have cut the last line; every whole one is JSON.
+                if line.endswith(b"\n") and json.loads(line)["step"] <= resumed_step:
+                    kept.append(line)
+        temporary = self.metrics_path.with_name(".metrics.jsonl.tmp")
+        temporary.write_bytes(b"".join(kept))
+        temporary.replace(self.metrics_path)
+        self.history = [json.loads(line) for line in kept]
+        self._metrics = self.metrics_path.open("ab")
+        self._timing = self.timing_path.open("ab")
+
+    def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
+        """One line: step and epoch are counts of what is finished."""
+        line = {"step": step, "epoch": epoch, "split": split, **values}
+        self.history.append(line)
+        self._write(self._metrics, line)
+
+    def timing(self, **values: Any) -> None:
+        self._write(self._timing, {"time": round(time.time(), 3), **values})
+
+    @staticmethod
+    def _write(file: Any, line: Mapping[str, Any]) -> None:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+
+    def close(self) -> None:
+        for file in (self._metrics, self._timing):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+
+
+class Display:
+    """Lines and a progress bar on stderr; the bar only on a terminal."""
+
+    def __init__(self, *, quiet: bool = False):
+        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self.console, transient=True, disable=quiet or not self.console.is_terminal,
+        )
+        self._task = None
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    def start(self, description: str, total: int, done: int) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task(description, total=total, completed=done, status="")
+
+    def advance(self, done: int, status: str = "") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, status=status)
+
+    def stop(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,112 @@
+"""The compiled training and evaluation steps: one executable per shape, counted."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+
+from glot_jax.graphs import TokenBatch
+from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
+
+TrainState = dict[str, Any]
+"""params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key; first_bad_step: int32, -1 while
+every loss was finite. `stats` is what a model keeps besides parameters (running averages)."""
+
+
+def split_model(model: SentenceModel) -> tuple[Any, dict, dict]:
+    """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
+    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def init_state(params: dict, stats: dict, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    """Step 0 of a run."""
+    return {
+        "params": params, "stats": stats, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32),
+        "key": jax.random.key(seed), "first_bad_step": jnp.full((), -1, jnp.int32),
+    }
+
+
+class Steps:
+    """`train(state, batch)` and `evaluate(state, batch)`, compiled ahead of time for each shape they meet.
+
+    Args:
+        graphdef: structure of the SentenceModel, from `split_model`.
+        task: decides the loss.
+        optimizer: optax transformation.
+        edge_budgets: padded length -> edges, for the sparse backend.
+    """
+
+    def __init__(
+        self, graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, edge_budgets: dict[tuple, int]
+    ):
+        self.edge_budgets = edge_budgets
+        self.executables: dict[tuple, Callable] = {}
+        self.compile_seconds = 0.0
+        self._train = jax.jit(functools.partial(_train_step, graphdef, task, optimizer), static_argnums=2, donate_argnums=0)
+        self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef, task), static_argnums=3)
+
+    def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
+        """One update. The state's buffers are donated. Logs: loss (mean over the batch's real rows), dropped_edges."""
+        return self._executable("train", self._train, state, batch)(state, batch)
+
+    def evaluate(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+        """outputs [batch, out], loss [batch], dropped_edges []; no randomness, nothing donated."""
+        arguments = (state["params"], state["stats"], batch)
+        return self._executable("evaluate", self._evaluate, *arguments)(*arguments)
+
+    def budget(self, batch: TokenBatch) -> int | None:
+        return self.edge_budgets.get(batch.mask.shape)
+
+    def _executable(self, name: str, function: Any, *arguments: Any) -> Callable:
+        batch: TokenBatch = arguments[-1]
+        shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
+        if shape not in self.executables:
+            begin = time.perf_counter()
+            self.executables[shape] = function.lower(*arguments, self.budget(batch)).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self.executables[shape]
+
+
+def _forward(
+    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None, train: bool
+) -> tuple[Array, Array, dict, Array]:
+    model: SentenceModel = nnx.merge(graphdef, params, stats)
+    graph = model.graph(batch, edge_budget=edge_budget)
+    outputs = model.outputs(graph, train=train)
+    _, _, stats = split_model(model)
+    return outputs, row_loss(outputs, batch, task), stats, graph.dropped_edges
+
+
+def _train_step(
+    graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation,
+    state: TrainState, batch: TokenBatch, edge_budget: int | None,
+) -> tuple[TrainState, dict[str, Array]]:
+    def loss_of(params: dict) -> tuple[Array, tuple[dict, Array]]:
+        _, losses, stats, dropped = _forward(graphdef, task, params, state["stats"], batch, edge_budget, train=True)
+        return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)
+
+    (loss, (stats, dropped)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
+    with jax.named_scope("optimizer"):
+        updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+    # After the first loss that is not finite nothing is updated any more: the host finds the last good state.
+    bad = jnp.where((state["first_bad_step"] < 0) & ~jnp.isfinite(loss), state["step"], state["first_bad_step"])
+    new = {"params": params, "stats": stats, "opt_state": opt_state}
+    kept = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new})
+    return dict(state, **kept, step=state["step"] + 1, first_bad_step=bad), {"loss": loss, "dropped_edges": dropped}
+
+
+def _evaluate_step(
+    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None
+) -> dict[str, Array]:
+    outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget, train=False)
+    return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
