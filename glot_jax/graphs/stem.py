@@ -38,11 +38,9 @@ class Stem(nnx.Module):
         self.backend = lookup(BACKENDS, config.backend, "graph backend (--backend)")
         self.dtype = jnp.dtype(dtype)
         self.dim, self.node_dim = dim, projection_dim or dim
-        self.projection = None
-        if projection_dim is not None:
-            self.projection = nnx.Linear(
-                dim, projection_dim, use_bias=False, dtype=self.dtype, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs
-            )
+        self.projection = None if projection_dim is None else nnx.Linear(
+            dim, projection_dim, use_bias=False, dtype=self.dtype, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs
+        )
 
     def __call__(
         self, hidden: Shaped[Array, "batch length dim"], mask: Bool[Array, "batch length"],

@@ -32,11 +32,12 @@ class Checkpoints:
         training = ocp.training
         policies = training.preservation_policies
         self._checkpointer = training.Checkpointer(
-            (run / "checkpoints").absolute(),
-            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
+            str((run / "checkpoints").absolute()),
+            # Orbax's protocols name a narrower type than its own policies take.
+            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),  # type: ignore[arg-type]
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(2), policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)]
-            ),
+            ),  # type: ignore[arg-type]
             cleanup_tmp_directories=True,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import grain
@@ -27,6 +27,7 @@ class States(Protocol):
 
     place: str
     resident_bytes: int
+    compile_seconds: float
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
         """hidden [texts, length, dim] and mask [texts, length] of texts at token `starts`, `lengths` tokens long."""
@@ -49,9 +50,17 @@ class DeviceStates:
     def __init__(self, reader: SplitReader):
         self.tokens = jnp.asarray(reader.read_all())
         self.resident_bytes = self.tokens.nbytes
+        self.compile_seconds = 0.0
+        self._executables: dict[tuple[int, int], Callable] = {}
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array, Array]:
-        return _gather(self.tokens, starts.astype(np.int32), lengths, length)
+        arguments = (self.tokens, starts.astype(np.int32), lengths)
+        shape = (len(starts), length)
+        if shape not in self._executables:
+            begin = time.perf_counter()
+            self._executables[shape] = _gather.lower(*arguments, length).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._executables[shape](*arguments)
 
 
 class HostStates:
@@ -62,6 +71,7 @@ class HostStates:
         self.reader = reader
         self.tokens = reader.read_all() if copy else None
         self.resident_bytes = 0 if self.tokens is None else self.tokens.nbytes
+        self.compile_seconds = 0.0
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         hidden = np.zeros((len(starts), length, self.reader.dim), self.reader.dtype)
@@ -121,15 +131,15 @@ class Feed:
             raise UsageError("training and evaluation need labels", "a store without", "Extract with --label-column.")
         self.labels = labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)
         self.waited = 0.0
-        """Seconds the consumer waited for input."""
+        """Seconds the consumer waited for input, compilation apart."""
 
     def batches(self, first: int, last: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) for steps first .. last - 1."""
         source = map(self._at, range(first, last)) if self.states.place == "device" else self._read_ahead(first, last)
         for step in range(first, last):
-            begin = time.perf_counter()
+            begin, compiled = time.perf_counter(), self.states.compile_seconds
             batch = next(source)
-            self.waited += time.perf_counter() - begin
+            self.waited += time.perf_counter() - begin - (self.states.compile_seconds - compiled)
             yield step, batch
 
     def batch(self, step: int) -> TokenBatch:

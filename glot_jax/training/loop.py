@@ -105,7 +105,7 @@ class _Clock:
 def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock, display: Display) -> TrainState:
     feed, steps = run.feeds["train"], run.steps
     done, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
-    begin, compiled = time.perf_counter(), steps.compile_seconds
+    begin, compiled = time.perf_counter(), run.compile_seconds
     waiting: list[Any] = []
     in_flight: deque[Any] = deque()
     for step, batch in feed.batches(done, last):
@@ -117,10 +117,10 @@ def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _C
             in_flight.popleft().block_until_ready()
         if (step + 1) % run.config.log_every == 0 or step + 1 == last:
             loss = _read_logs(run, state, waiting, step)
-            log.metrics(step=step + 1, epoch=epoch, split="train", loss=loss)
+            log.metrics(step=step + 1, epoch=epoch + 1, split="train", loss=loss)
             display.advance(step + 1, f"loss {loss:.4f}")
             waiting = []
-    seconds = time.perf_counter() - begin - (steps.compile_seconds - compiled)
+    seconds = time.perf_counter() - begin - (run.compile_seconds - compiled)
     clock.train, clock.steps = clock.train + seconds, clock.steps + last - done
     log.timing(epoch=epoch + 1, train_seconds=round(seconds, 4), waited_for_input_seconds=round(feed.waited, 4))
     return state
@@ -152,13 +152,13 @@ def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None
 
 
 def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock) -> dict[str, dict[str, float]]:
-    begin, compiled = time.perf_counter(), run.steps.compile_seconds
+    begin, compiled = time.perf_counter(), run.compile_seconds
     scores = {}
     for split, feed in run.feeds.items():
         if split != "train":
             scores[split] = evaluate_split(run, state, split)
             log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
-    clock.evaluate += time.perf_counter() - begin - (run.steps.compile_seconds - compiled)
+    clock.evaluate += time.perf_counter() - begin - (run.compile_seconds - compiled)
     return scores
 
 
@@ -202,7 +202,7 @@ def _summarise(run: Run, log: RunLog, clock: _Clock) -> dict[str, Any]:
         "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
         "parameters": run.parameters,
         "seconds": {
-            "compile": round(run.steps.compile_seconds, 3), "train": round(clock.train, 3), "evaluate": round(clock.evaluate, 3)
+            "compile": round(run.compile_seconds, 3), "train": round(clock.train, 3), "evaluate": round(clock.evaluate, 3)
         },
         "examples_per_second": round(clock.steps * run.config.batch_size / max(clock.train, 1e-9), 1),
         "steps": run.total_steps, "compilations": len(run.steps.executables),

@@ -47,6 +47,12 @@ class Run:
         return self.steps_per_epoch * self.config.epochs
 
     @property
+    def compile_seconds(self) -> float:
+        """Spent compiling steps and gathers so far."""
+        places = {id(feed.states): feed.states for feed in self.feeds.values()}
+        return self.steps.compile_seconds + sum(states.compile_seconds for states in places.values())
+
+    @property
     def selecting_split(self) -> str:
         """The evaluation split that selects; a holdout is reported as "validation" where there is no other."""
         return "validation" if self.selected_on == "holdout" and "holdout" not in self.feeds else self.selected_on

@@ -26,7 +26,8 @@ class TestEveryProtocol:
     def test_rows_are_as_many_as_asked_for_and_balanced(self, protocol):
         splits = make(protocol)
         assert list(splits) == ["train", "validation", "test"]
-        assert [Counter(row.label for row in rows) for rows in splits.values()] == [{0: n // 2, 1: n // 2} for n in ROWS]
+        for rows, count in zip(splits.values(), ROWS, strict=True):
+            assert Counter(row.label for row in rows) == {0: count // 2, 1: count // 2}
 
     def test_seed_decides_every_text(self, protocol):
         assert make(protocol) == make(protocol)
@@ -67,7 +68,8 @@ class TestTwins:
             assert set(twins.values()) == {3}  # each has one row of label 0 and one of label 1
 
     def test_length_and_bag_of_words_know_nothing_and_order_everything(self, ratio):
-        assert controls("controlled", make("controlled", ratio), 0) == {"length": 0.5, "bag-of-words": 0.5, "order": 1.0}
+        found = controls("controlled", make("controlled", ratio), 0)
+        assert found == {"length": 0.5, "bag-of-words": 0.5, "order": 1.0}
 
 
 def test_controlled_the_word_before_the_negation_is_affirmed():
@@ -81,23 +83,30 @@ def test_controlled_the_word_before_the_negation_is_affirmed():
 @pytest.mark.parametrize("distance", [0, 1, 40])
 def test_controlled_distance_separates_the_related_words(distance):
     rows = make("controlled", 0.5, distance=distance)["test"]
-    gaps = {second - first - 3 for row in rows for first, second in [[i for i, w in enumerate(row.text.split()) if w in RELATED]]}
-    assert gaps == {distance}
+    for row in rows:
+        first, second = (index for index, word in enumerate(row.text.split()) if word in RELATED)
+        assert second - first - 1 == distance + 2  # the negation has two words
     assert lengths(rows) == {100}
 
 
 def test_controlled_distractors_hold_negations_and_no_related_word():
     words = Counter(word for row in make("controlled")["train"] for word in row.text.split())
-    assert words["not"] + words["never"] + words["without"] > 2 * ROWS[0]  # the signal alone has at most one a row
+    assert sum(words[modifier] for modifier in diagnostic.MODIFIERS) > 1.5 * ROWS[0]  # the signals have one each
     assert not RELATED & {*diagnostic.COMMON_WORDS, *diagnostic.FILLERS, *diagnostic.MODIFIERS}
 
 
 def test_controlled_ratio_is_the_share_of_distractors():
     """At 0.96 four words are left, X negation negation Y; at 0.97 the signal does not fit."""
-    with pytest.raises(UsageError, match="ratio 0.97 leaves 3 words, 1 too few"):
+    with pytest.raises(UsageError, match=r"ratio 0\.97 leaves 3 words, 1 too few"):
         make("controlled", 0.97)
-    with pytest.raises(UsageError, match="ratio 0.9 leaves 10 words, 1 too few"):
+    with pytest.raises(UsageError, match=r"ratio 0\.9 leaves 10 words, 1 too few"):
         make("controlled", 0.9, distance=7)
+
+
+@pytest.mark.parametrize(("length", "ratio", "words"), [(100, 0.29, 29), (128, 0.9, 115), (256, 0.0, 0)])
+def test_noise_words_are_the_floor_of_the_exact_product(length, ratio, words):
+    """0.29 x 100 is 28.999999999999996 in binary."""
+    assert diagnostic.Recipe(ratio).noise_words(length) == words
 
 
 def test_word_lists_are_one_word_each_and_unique():
@@ -161,7 +170,7 @@ def test_paper_templates_hold_the_same_words_for_both_labels():
 
 
 def test_paper_refuses_to_cut_its_signal_or_to_go_without_vocabulary():
-    with pytest.raises(UsageError, match="ratio 0.99 leaves 3 words"):
+    with pytest.raises(UsageError, match=r"ratio 0\.99 leaves 3 words"):
         make("paper", 0.99)
     with pytest.raises(UsageError, match="draws its distractors from the backbone's vocabulary"):
         generate("paper", ratio=0.5, rows=(2, 2, 2), seed=0, vocabulary=None)
@@ -196,7 +205,8 @@ def test_open_task_serves_the_generated_rows(tmp_path):
     expected = make("controlled", 0.8, seed=5)
     assert {name: len(split) for name, split in data.splits.items()} == dict(zip(expected, ROWS, strict=True))
     for name, split in data.splits.items():
-        assert [(example.texts, example.label) for example in split] == [((row.text,), row.label) for row in expected[name]]
+        rows = [((row.text,), row.label) for row in expected[name]]
+        assert [(example.texts, example.label) for example in split] == rows
         assert [example.row for example in split] == list(range(len(split)))  # the second iteration is the first
     assert data.spec.max_length == 128
 
@@ -212,7 +222,7 @@ def test_open_task_asks_for_the_vocabulary_only_for_paper(tmp_path):
     assert [row.texts[0] for row in data.splits["test"]] == [row.text for row in make("paper")["test"]]
     with pytest.raises(UsageError, match="backbone's vocabulary"):
         open_task(config(tmp_path, protocol="paper"))
-    with pytest.raises(UsageError, match="got --max-length 128. Give 258 or more"):
+    with pytest.raises(UsageError, match=r"got --max-length 128\. Give 258 or more"):
         open_task(config(tmp_path, protocol="paper", max_length=128), vocabulary=vocabulary)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glot_jax.config import UsageError
@@ -15,8 +15,9 @@ GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli", "a
 names = st.text(max_size=8)
 specs = st.builds(
     TaskSpec,
-    name=names, text_columns=st.lists(names).map(tuple), roles=st.lists(names).map(tuple), label_column=st.none() | names,
-    label_kind=st.sampled_from(["classes", "regression", "none"]), classes=st.lists(names).map(tuple),
+    name=names, text_columns=st.lists(names).map(tuple), roles=st.lists(names).map(tuple),
+    label_column=st.none() | names, label_kind=st.sampled_from(["classes", "regression", "none"]),
+    classes=st.lists(names).map(tuple),
     label_range=st.none() | st.tuples(st.floats(-9, 9), st.floats(-9, 9)), metrics=st.lists(names).map(tuple),
     hub=st.none() | st.tuples(names, st.none() | names), splits=st.lists(st.tuples(names, names)).map(tuple),
     max_length=st.integers(1, 9), max_train_rows=st.none() | st.integers(1, 9),
@@ -52,6 +53,7 @@ def test_roles_are_a_and_b_only_for_pairs():
     assert [roles_of(texts) for texts in (1, 2, 3)] == [("text",), ("a", "b"), ("text0", "text1", "text2")]
 
 
+@settings(max_examples=40, deadline=None)
 @given(specs)
 def test_json_gives_back_the_same_spec(spec):
     again = TaskSpec.from_json(json.loads(json.dumps(spec.to_json())))

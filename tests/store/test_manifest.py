@@ -1,0 +1,134 @@
+"""The manifest: two identities, what it refuses, and how it explains a mismatch."""
+
+import json
+
+import pytest
+from synthetic_stores import make_store
+
+from glot_jax.config import UsageError
+from glot_jax.store import HiddenStore, explain_mismatch, read_manifest
+from glot_jax.store.manifest import MANIFEST, Manifest, canonical, lock_folder, shard_files, write_manifest
+
+BACKBONE = {"name": "minilm", "sha256": "a" * 64, "revision": None}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path / "store", layers=(0, 2))
+
+
+def edit(store, change):
+    values = json.loads((store / MANIFEST).read_text())
+    change(values)
+    (store / MANIFEST).write_text(json.dumps(values))
+
+
+def test_a_manifest_reads_back_as_it_was_written(store):
+    manifest = read_manifest(store)
+    before = (store / MANIFEST).read_bytes()
+    write_manifest(store, manifest)
+    assert (store / MANIFEST).read_bytes() == before
+    assert manifest.splits["train"].tokens == sum(shard.tokens for shard in manifest.splits["train"].shards)
+    assert not list(store.glob(".tmp-*"))
+
+
+def test_content_depends_on_recipe_task_and_every_file_but_not_on_the_order_of_keys(store):
+    manifest = read_manifest(store)
+    assert Manifest.build(dict(reversed(manifest.recipe.items())), manifest.task, manifest.splits).content == manifest.content
+    changed = [
+        Manifest.build({**manifest.recipe, "max_length": 7}, manifest.task, manifest.splits),
+        Manifest.build(manifest.recipe, {**manifest.task, "name": "other"}, manifest.splits),
+        Manifest.build(manifest.recipe, manifest.task, dict(reversed(manifest.splits.items()))),
+    ]
+    manifest.splits["train"].shards[1].files["token_ids.npy"]["sha256"] = "0" * 64
+    changed.append(Manifest.build(manifest.recipe, manifest.task, manifest.splits))
+    assert len({manifest.content, *(other.content for other in changed)}) == 5
+
+
+def test_canonical_json_is_pinned():
+    # Changing these bytes changes every content id there is: only with a new schema version.
+    assert canonical({"b": [1, 2.5, None], "a": "ü"}) == b'{"a":"\\u00fc","b":[1,2.5,null]}'
+    with pytest.raises(ValueError, match="JSON"):
+        canonical(float("nan"))
+
+
+def test_shard_files_are_named_by_layer_and_number():
+    assert shard_files((0, 6), 3) == ("lengths.npy", "token_ids.npy", "hidden-L0-00003.npy", "hidden-L6-00003.npy")
+
+
+def test_a_mismatch_is_explained_field_by_field():
+    stored = {"backbone": BACKBONE, "max_length": 128, "layers": [6], "special_tokens": {"added": ["[CLS]"]}}
+    wanted = {"backbone": {**BACKBONE, "sha256": "b" * 64}, "max_length": 64, "layers": [6], "special_tokens": {"added": []}, "ratio": 0.5}
+    assert explain_mismatch(stored, wanted) == [
+        f"backbone.sha256: {'a' * 64!r} -> {'b' * 64!r}", "max_length: 128 -> 64", "ratio: None -> 0.5", "special_tokens.added: ['[CLS]'] -> []",
+    ]
+    assert explain_mismatch(stored, stored) == []
+
+
+def test_a_backbone_is_known_by_its_hash_and_not_by_its_name():
+    assert explain_mismatch({"backbone": BACKBONE}, {"backbone": {**BACKBONE, "name": "copy of minilm"}}) == []
+    nameless = {"name": "x", "sha256": None, "revision": None}
+    assert explain_mismatch({"backbone": nameless}, {"backbone": {**nameless, "name": "y"}}) == ["backbone.name: 'x' -> 'y'"]
+
+
+def test_another_schema_version_is_refused(store):
+    edit(store, lambda values: values.update(schema_version=2))
+    with pytest.raises(UsageError, match=r"schema version 1; got version 2 in .*manifest\.json"):
+        HiddenStore(store)
+
+
+def test_an_edited_manifest_is_refused(store):
+    edit(store, lambda values: values["recipe"].update(dim=9))
+    with pytest.raises(UsageError, match=r"content hash; got .*manifest\.json"):
+        HiddenStore(store)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.pop("content"),
+        lambda values: values["splits"]["train"]["shards"][0].pop("tokens"),
+        lambda values: values["splits"]["train"]["shards"][0]["files"].update({"../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}}),
+        lambda values: values["splits"].update({"../train": values["splits"]["train"]}),
+        lambda values: values["splits"]["train"]["arrays"].pop("row_offsets.npy"),
+        lambda values: values["splits"]["train"]["arrays"]["row_offsets.npy"].update(sha256="zz"),
+        lambda values: values.update(splits=[]),
+        lambda values: values.update(secret=1),
+    ],
+)
+def test_a_malformed_manifest_is_refused(store, change):
+    edit(store, change)
+    with pytest.raises(UsageError, match=r"manifest"):
+        HiddenStore(store)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"rows": 1}'])
+def test_a_manifest_that_is_no_json_object_is_refused(store, text):
+    (store / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"manifest\.json"):
+        HiddenStore(store)
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="not a folder"):
+        HiddenStore(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="which has none"):
+        HiddenStore(tmp_path)
+
+
+def test_an_unfinished_store_says_how_to_continue(store, tmp_path):
+    (store / MANIFEST).unlink()
+    with pytest.raises(UsageError, match="Run the extract command again to continue"):
+        HiddenStore(store)
+    young = tmp_path / "young"
+    young.mkdir()
+    lock_folder(young).mkdir()
+    with pytest.raises(UsageError, match="Run the extract command again to continue"):
+        HiddenStore(young)
+
+
+def test_a_linked_manifest_is_refused(store, tmp_path):
+    (store / MANIFEST).rename(tmp_path / "elsewhere.json")
+    (store / MANIFEST).symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UsageError, match="symbolic link"):
+        HiddenStore(store)

@@ -1,0 +1,217 @@
+"""Laws that every pooler obeys on every backend, whatever its parameters."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from token_states import pad, sentences
+
+from glot_jax.config import GraphConfig, PoolerConfig
+from glot_jax.graphs import BACKENDS, RULES, Stem
+from glot_jax.pooling import POOLERS
+
+DIM, TAU = 12, 0.5
+LENGTHS, LONGEST = [5, 1, 7, 3], 11
+
+GLOTS = {
+    f"glot-{jk}-k{layers}-h{heads}{'-edge' if edge else ''}": PoolerConfig(
+        jk=jk, num_layers=layers, heads=heads, edge_term=edge, hidden_dim=8
+    )
+    for jk, layers, heads, edge in [
+        ("cat", 2, 1, False), ("max", 3, 2, True), ("mean", 2, 4, False), ("none", 1, 1, True), ("cat", 0, 1, False),
+    ]
+}
+CONFIGS = {name: PoolerConfig(pooler=name) for name in POOLERS if name != "glot"} | GLOTS
+ALL = list(itertools.product(CONFIGS, RULES, BACKENDS))
+# Every pooler meets every rule and every backend; poolers without edges need one rule only.
+COVER = [
+    (name, rule, list(BACKENDS)[(i + j) % len(BACKENDS)])
+    for i, name in enumerate(CONFIGS) for j, rule in enumerate(RULES) if name in GLOTS or j < len(BACKENDS)
+]
+
+
+def cases(law):
+    parameters = [
+        pytest.param(*case, id="-".join(case), marks=[] if case in COVER else [pytest.mark.slow]) for case in ALL
+    ]
+    return pytest.mark.parametrize(("name", "rule", "backend"), parameters)(law)
+
+
+@functools.cache
+def build(name: str, rule: str, backend: str, projection: int | None = None):
+    """(params, apply, run): `apply(params, hidden, mask)` pools eagerly; `run` is compiled and adds the gradient.
+
+    `run(params, hidden, mask, cotangent)` gives (pooled, gradient of sum(pooled * cotangent)).
+    """
+    config, graph = CONFIGS[name], GraphConfig(graph=rule, tau=TAU, backend=backend)
+    stem = Stem(DIM, config=graph, projection_dim=projection, rngs=nnx.Rngs(1))
+    pooler = POOLERS[config.pooler].from_config(stem.node_dim, config, kind="encoder", rngs=nnx.Rngs(2))
+    graphdef, params, rest = nnx.split((stem, pooler), nnx.Param, ...)
+    # Every parameter away from its start: zero biases would hide a forgotten one.
+    rng = np.random.default_rng(4)
+    params = jax.tree.map(lambda p: p + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
+
+    def apply(params, hidden, mask):
+        stem, pooler = nnx.merge(graphdef, params, rest)
+        return pooler(stem(hidden, mask))
+
+    def run(params, hidden, mask, cotangent):
+        def loss(params):
+            pooled = apply(params, hidden, mask)
+            return jnp.sum(pooled * cotangent), pooled
+
+        gradient, pooled = jax.grad(loss, has_aux=True)(params)
+        return pooled, gradient
+
+    return params, apply, jax.jit(run), run, pooler.pooled_dim
+
+
+def case(name: str, rule: str, backend: str):
+    """A function from padded states [4, 11, dim] to (pooled, gradient), compiled once for all laws."""
+    params, _, run, _, width = build(name, rule, backend)
+    cotangent = np.random.default_rng(0).normal(size=(len(LENGTHS), width)).astype(np.float32)
+    return lambda hidden, mask, rows=slice(None): run(params, hidden, mask, cotangent[rows])
+
+
+def assert_close(actual, expected, tolerance=2e-5):
+    """Leaf by leaf, relative to the largest entry of all leaves."""
+    largest = max([float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)] + [1e-3])
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a) / largest, np.asarray(b) / largest, rtol=0, atol=tolerance)
+
+
+@cases
+def test_padding_changes_nothing(name, rule, backend):
+    states, run = sentences(LENGTHS, DIM), case(name, rule, backend)
+    expected = run(*pad(states, 7))
+    for side, fill in [("left", 0.0), ("right", 5.0), ("left", -3.0)]:
+        assert_close(run(*pad(states, LONGEST, side, fill)), expected)
+
+
+@cases
+def test_company_and_order_change_nothing(name, rule, backend):
+    states, run = sentences(LENGTHS, DIM), case(name, rule, backend)
+    pooled, gradient = run(*pad(states, LONGEST))
+    order = np.array([2, 0, 3, 1])
+    assert_close(run(*pad([states[i] for i in order], LONGEST), order), (pooled[order], gradient))
+    # Each sentence with nothing but padding beside it: gradients add up, vectors stay.
+    slopes = []
+    for row, alone in enumerate(states):
+        batch = [alone if i == row else alone[:0] for i in range(len(states))]
+        single, slope = run(*pad(batch, LONGEST))
+        assert_close(single[row], pooled[row])
+        slopes.append(slope)
+    assert_close(jax.tree.map(lambda *of: sum(of), *slopes), gradient)
+
+
+@cases
+def test_token_order_changes_nothing(name, rule, backend):
+    states, run = sentences(LENGTHS, DIM), case(name, rule, backend)
+    rng = np.random.default_rng(1)
+    shuffled = [of[rng.permutation(len(of))] for of in states]
+    pooled, expected = run(*pad(shuffled, LONGEST))[0], run(*pad(states, LONGEST))[0]
+    assert np.allclose(pooled, expected, rtol=1e-5, atol=2e-5) == (name != "cls")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_backends_agree(name, rule):
+    hidden, mask = pad(sentences(LENGTHS, DIM), LONGEST)
+    first, *others = [case(name, rule, backend)(hidden, mask) for backend in BACKENDS]
+    for other in others:
+        assert_close(other, first)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["max", "adapool", "glot-max-k3-h2-edge", "glot-cat-k2-h1"])
+def test_jit_changes_nothing(name, backend):
+    hidden, mask = (jnp.asarray(v) for v in pad(sentences(LENGTHS, DIM), LONGEST))
+    params, apply, _, run, width = build(name, "threshold", backend, 6)
+    cotangent = np.random.default_rng(0).normal(size=(len(LENGTHS), width)).astype(np.float32)
+    with jax.disable_jit():
+        eager = run(params, hidden, mask, cotangent)
+    assert_close(jax.jit(run)(params, hidden, mask, cotangent), eager)
+    pooled, pull = jax.vjp(jax.jit(lambda p: apply(p, hidden, mask)), params)
+    assert_close((pooled, pull(jnp.asarray(cotangent))[0]), eager)
+
+
+@cases
+def test_odd_sentences_are_finite(name, rule, backend):
+    run = case(name, rule, backend)
+    hidden = np.random.default_rng(3).normal(size=(8, LONGEST, DIM)).astype(np.float32)
+    mask = np.ones((8, LONGEST), bool)
+    mask[0] = False  # no token at all: an empty text
+    mask[1, 1:] = False  # one token
+    hidden[2] = hidden[2, 0]  # equal tokens
+    hidden[3] = 0  # zero vectors
+    hidden[4, 1:] = 0  # some zero vectors
+    hidden[5] *= 1e15  # huge
+    hidden[6] *= 1e-30  # tiny; squares of it are zero
+    hidden[7, :, 0] = 1e4  # nearly parallel
+    for part in (slice(0, 4), slice(4, 8)):
+        pooled, gradient = run(hidden[part], mask[part])
+        assert np.isfinite(pooled).all()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        if part.start == 0:
+            assert np.all(pooled[0] == 0)
+
+
+def test_edges_of_huge_states_are_those_of_small_ones():
+    hidden, mask = pad(sentences([6, 6], DIM))
+    stem = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(0))
+    small, huge = (stem(jnp.asarray(hidden * scale), jnp.asarray(mask)).adjacency for scale in (1, 1e20))
+    assert 0 < small.mean() < 1
+    assert np.array_equal(small, huge)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_layers_and_a_constant_scorer_give_the_mean(backend):
+    params, apply, *_ = build("glot-cat-k0-h1", "threshold", backend)
+    hidden, mask = (jnp.asarray(v) for v in pad(sentences(LENGTHS, DIM)))
+    pooled = apply(jax.tree.map(jnp.zeros_like, params), hidden, mask)
+    assert_close(pooled, hidden.sum(1) / mask.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_layers_and_a_scorer_that_sees_only_the_first_token_give_cls(backend):
+    states = sentences(LENGTHS, DIM)
+    for of in states:
+        of[:, 0] = -1  # a flag the scorer reads: first tokens carry +1
+        of[0, 0] = 1
+    stem = Stem(DIM, config=GraphConfig(backend=backend), rngs=nnx.Rngs(1))
+    pooler = POOLERS["glot"].from_config(DIM, CONFIGS["glot-cat-k0-h1"], kind="encoder", rngs=nnx.Rngs(0))
+    readout = pooler.readout
+    readout.kernel[...] = jnp.zeros_like(readout.kernel[...]).at[0, 0].set(50.0)
+    readout.bias[...] = jnp.zeros_like(readout.bias[...])
+    readout.vector[...] = jnp.zeros_like(readout.vector[...]).at[0].set(50.0)
+    hidden, mask = (jnp.asarray(v) for v in pad(states))
+    assert_close(pooler(stem(hidden, mask)), hidden[:, 0])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_token_weights_say_what_was_pooled(name):
+    """Weights of linear poolers rebuild the vector; all weights of a sentence add up to 1."""
+    hidden, mask = pad(sentences(LENGTHS, DIM), 9, "left")
+    config = CONFIGS[name]
+    graph = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(1))(jnp.asarray(hidden), jnp.asarray(mask))
+    pooler = POOLERS[config.pooler].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(2))
+    weights = np.asarray(pooler.token_weights(graph))
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
+    assert np.all(weights[~mask] == 0)
+    if name != "max" and (config.pooler != "glot" or config.jk == "cat"):
+        assert_close(pooler(graph)[:, :DIM], np.einsum("bl,bld->bd", weights, hidden))
+
+
+def test_last_token_of_a_decoder_is_the_last_real_one():
+    states = sentences(LENGTHS, DIM)
+    pooler = POOLERS["cls"].from_config(DIM, PoolerConfig(pooler="cls"), kind="decoder", rngs=nnx.Rngs(0))
+    for side, backend in itertools.product(("left", "right"), BACKENDS):
+        hidden, mask = (jnp.asarray(v) for v in pad(states, 9, side))
+        graph = Stem(DIM, config=GraphConfig(backend=backend), rngs=nnx.Rngs(1))(hidden, mask)
+        assert_close(pooler(graph), np.stack([of[-1] for of in states]))
