@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Shaped
 
 from glot_jax.config import GraphConfig, lookup, require
@@ -55,8 +56,8 @@ class Stem(nnx.Module):
 
 
 def token_graph(
-    hidden: Shaped[Array, "batch length dim"],
-    mask: Bool[Array, "batch length"],
+    hidden: ArrayLike,
+    mask: ArrayLike,
     tau: float = 0.6,
     *,
     backend: str = "dense",

@@ -1,0 +1,9 @@
+"""Frozen language model -> token states on disk. The only stage that uses PyTorch; it never imports jax.
+
+`backbone` runs the model, `dump` writes what it says about a task's texts into a store.
+"""
+
+from glot_jax.extraction.backbone import Backbone, States, TokenizedTexts
+from glot_jax.extraction.dump import dump
+
+__all__ = ["Backbone", "States", "TokenizedTexts", "dump"]

@@ -1,0 +1,112 @@
+"""Which rows form which batch: a pure function of (lengths, seed, step), so resuming needs one integer.
+
+Padded lengths come from a few buckets chosen from the length histogram: every bucket is one compiled shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+_ALIGNMENT = 4  # bounds are multiples of this many tokens
+
+
+def choose_bounds(lengths: np.ndarray, buckets: int, *, longest: int | None = None) -> tuple[int, ...]:
+    """At most `buckets` padded lengths that minimise the padded tokens of rows with these lengths.
+
+    Args:
+        lengths: [rows] int, tokens of each row's longest text.
+        buckets: shapes allowed.
+        longest: length the last bound must hold even if no row here is as long (an evaluation split's longest text).
+
+    Returns:
+        Increasing bounds, multiples of 4, the last one at least the longest row.
+    """
+    aligned = np.maximum(1, -(-np.asarray(lengths, np.int64) // _ALIGNMENT)) * _ALIGNMENT
+    if longest is not None:
+        aligned = np.append(aligned, max(1, -(-longest // _ALIGNMENT)) * _ALIGNMENT)
+    values, counts = np.unique(aligned, return_counts=True)
+    below = np.concatenate([[0], np.cumsum(counts)])
+    # cost[j]: fewest padded tokens for the rows up to values[j - 1], using the buckets allowed so far.
+    cost = np.concatenate([[0.0], np.full(len(values), np.inf)])
+    choices = []
+    for _ in range(min(buckets, len(values))):
+        # table[i, j]: rows of values[i .. j - 1] all padded to values[j - 1].
+        table = cost[:-1, None] + (below[None, 1:] - below[:-1, None]) * values[None, :]
+        table = np.where(np.arange(len(values))[:, None] <= np.arange(len(values)), table, np.inf)
+        choices.append(table.argmin(axis=0))
+        cost = np.concatenate([[0.0], table.min(axis=0)])
+    bounds, end = [], len(values)
+    for choice in reversed(choices):
+        if end == 0:
+            break
+        bounds.append(int(values[end - 1]))
+        end = int(choice[end - 1])
+    return tuple(reversed(bounds))
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows of one batch and the length their texts are padded to."""
+
+    rows: np.ndarray
+    """[batch_size] int64 indices into the split; -1 fills the last, partial batch."""
+    length: int
+
+
+class BatchPlan:
+    """Every batch of a run, by step.
+
+    Rows of a bucket are batched together; what is left over in a bucket moves up to the next longer one, so an epoch
+    has ceil(rows / batch_size) batches and at most one of them is partial.
+
+    Args:
+        rows: [n] int64, the rows of the split that take part.
+        lengths: [n] int, tokens of each of these rows' longest text.
+        bounds: padded lengths, increasing, the last at least max(lengths).
+        batch_size: rows per batch.
+        seed: of the shuffle, together with the epoch; None keeps rows in order (evaluation).
+    """
+
+    def __init__(
+        self, rows: np.ndarray, lengths: np.ndarray, bounds: tuple[int, ...], batch_size: int, seed: int | None
+    ):
+        if len(rows) == 0 or lengths.max(initial=0) > bounds[-1]:
+            raise ValueError(f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds {bounds}")
+        self.rows, self.lengths, self.bounds = np.asarray(rows, np.int64), lengths, bounds
+        self.batch_size, self.seed = batch_size, seed
+        self.steps_per_epoch = -(-len(rows) // batch_size)
+        self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of global step `step`, counted from 0."""
+        epoch, index = divmod(step, self.steps_per_epoch)
+        return self._epoch(epoch)[index]
+
+    def padded_tokens(self) -> int:
+        """Tokens of one epoch's texts, padding of filled rows left out, for one text a row."""
+        return int(sum(batch.length * int((batch.rows >= 0).sum()) for batch in self._epoch(0)))
+
+    def _plan_epoch(self, epoch: int) -> list[Batch]:
+        order = np.arange(len(self.rows))
+        generator = None
+        if self.seed is not None:
+            generator = np.random.default_rng((self.seed, epoch))
+            order = generator.permutation(order)
+        bucket = np.searchsorted(self.bounds, self.lengths[order])
+        batches, waiting = [], order[:0]
+        for index, bound in enumerate(self.bounds):
+            waiting = np.concatenate([waiting, order[bucket == index]])
+            full = len(waiting) // self.batch_size * self.batch_size
+            batches += [Batch(self.rows[chunk], bound) for chunk in waiting[:full].reshape(-1, self.batch_size)]
+            waiting = waiting[full:]
+        if len(waiting):
+            bound = self.bounds[int(np.searchsorted(self.bounds, self.lengths[waiting].max()))]
+            rows = np.full(self.batch_size, -1, np.int64)
+            rows[: len(waiting)] = self.rows[waiting]
+            batches.append(Batch(rows, bound))
+        if generator is not None:
+            batches = [batches[i] for i in generator.permutation(len(batches))]
+        return batches

@@ -1,0 +1,118 @@
+"""The files of a store: written whole or not at all, read through memory maps, and checked against their hashes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from glot_jax.config import UsageError, lookup, require
+
+TEMPORARY = ".tmp-"
+"""Prefix of everything that is being written; never part of a finished store."""
+DTYPES: dict[str, np.dtype] = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float32": np.dtype(np.float32),
+}
+"""Logical dtype of stored states -> what NumPy calls it."""
+
+
+def stored_dtype(logical: str) -> np.dtype:
+    """The dtype in the .npy header: bfloat16 is stored as uint16, because .npy has no name for it."""
+    return np.dtype(np.uint16) if logical == "bfloat16" else lookup(DTYPES, logical, "storage dtype")
+
+
+REPAIR = "Restore the file from a copy, or extract the store again into a new folder; `glot store verify` lists all such files."
+_checked: set[tuple[str, int, int, int, str]] = set()
+"""Files this process has hashed: (path, inode, bytes, mtime in ns, sha256). A file written since then is hashed again."""
+
+
+def check_file(path: Path, expected: Mapping[str, Any], *, trust: bool = False) -> None:
+    """Compare a file with its record {"sha256", "bytes"}; UsageError naming the path if it differs.
+
+    The hash is computed once per process and file, and not at all with `trust`.
+    """
+    refuse_link(path)
+    require(path.is_file(), "a store holds every file of its manifest", f"{path}, which is missing", REPAIR)
+    status = path.stat()
+    require(
+        status.st_size == expected["bytes"], "a stored file has the size of its record",
+        f"{path} with {status.st_size} bytes instead of {expected['bytes']}", REPAIR,
+    )
+    key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, expected["sha256"])
+    if trust or key in _checked:
+        return
+    require(file_sha256(path) == expected["sha256"], "a stored file has the sha256 of its record", f"{path}, whose content differs", REPAIR)
+    _checked.add(key)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Memory-map an .npy file, read-only, never unpickling; UsageError unless it has this dtype (None: any) and shape."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError("a stored array is a readable .npy file", f"{path} ({error})", REPAIR) from error
+    found = f"{path} with {array.dtype} {array.shape} instead of {dtype or array.dtype} {shape}"
+    require(array.shape == shape and (dtype is None or array.dtype == dtype), "a stored array has the dtype and shape of its record", found, REPAIR)
+    # A plain view of the map: np.memmap's own indexing costs several times more per text.
+    return np.asarray(array)
+
+
+def refuse_link(path: Path) -> None:
+    """A store holds plain files and folders; a symbolic link inside it is refused with a UsageError."""
+    require(not path.is_symlink(), "a store holds no symbolic links", path, "Put the file itself there.")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put `data` at `path`: whole and on disk, or not there at all."""
+    temporary = path.with_name(TEMPORARY + path.name)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        explain_full_disk(error, path, len(data))
+        raise
+    sync_folder(path.parent)
+
+
+def explain_full_disk(error: BaseException | None, path: Path, needed: int) -> None:
+    """Raise a UsageError naming `path` and the bytes that are missing if `error` is that of a full disk."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(path.parent).free
+        raise UsageError(
+            f"the disk has room for {path}, {needed} bytes", f"{free} bytes free, {max(needed - free, 0)} too few",
+            "Free some space and run the same command again: finished shards are kept.",
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

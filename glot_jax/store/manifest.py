@@ -1,0 +1,247 @@
+"""What a store holds and what it was made from: the manifest, its two identities and its files' hashes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config import UsageError, differences, from_json, read_json, require, to_json
+from glot_jax.store.files import refuse_link, write_atomically
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+RECORD = "record.json"
+SPLIT_ARRAYS = ("row_offsets.npy", "row_texts.npy", "roles.npy", "labels.npy")
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRecord:
+    """One shard: counts, logical dtypes, and size and hash of every file. Its bytes are the shard's `record.json`."""
+
+    texts: int
+    tokens: int
+    """Stored token states, special tokens included; padding is never stored."""
+    truncated: int
+    """Texts cut to the recipe's `max_length`."""
+    empty: int
+    """Texts without a token of their own (special tokens alone, or nothing at all)."""
+    dim: int
+    dtypes: dict[str, str]
+    """Layer index as a string -> logical dtype: float16, bfloat16 (on disk as uint16) or float32."""
+    max_abs: float
+    """Largest magnitude of a state in any stored layer, before it was rounded to the logical dtype."""
+    files: dict[str, dict[str, Any]]
+    """File name -> {"sha256", "bytes"}; the record's own file is not listed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitRecord:
+    """One split: the sums over its shards, its shards in order, and its row arrays."""
+
+    rows: int
+    texts: int
+    tokens: int
+    truncated: int
+    empty: int
+    max_abs: float
+    shards: tuple[ShardRecord, ...]
+    arrays: dict[str, dict[str, Any]]
+    """`row_offsets.npy`, `row_texts.npy`, `roles.npy` and, where the task has labels, `labels.npy` -> {"sha256", "bytes"}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The whole description of a finished store, written last; a folder without one is no finished store.
+
+    On disk `manifest.json` holds these fields and nothing about when, where or by whom the store was made, so two
+    extractions of the same texts with the same recipe on the same machine are equal byte for byte, and a copy of the
+    folder is as good as the original.
+
+    Fields
+    ------
+    recipe
+        Everything that decides the stored bytes and is known before the first shard:
+        `backbone` {name, sha256, revision} (the name is a label: the hash or the revision is the identity),
+        `tokenizer` (sha256), `model_type`, `kind` (encoder | decoder, decides which token `cls` pooling takes),
+        `num_layers` (L blocks; layers count 0 .. L), `dim`, `max_length` in tokens, `layers` (resolved, ascending),
+        `states` (layer -> which tensor of the model it is), `storage_dtype` (as asked, may be "auto"), `compute_dtype`,
+        `special_tokens` {add_special_tokens, added, truncation_side}, `prompt` (null), `shard_tokens`, `task`,
+        `text_columns`, `label_column`, `max_train_rows`, `sample_seed`, and for the stress test `protocol`, `ratio`,
+        `diagnostic_rows`. The token budget and the padding side of a forward pass are not part of it: they change no
+        state beyond rounding.
+    task
+        The TaskSpec as JSON (`glot_jax.texts.TaskSpec.from_json` reads it back).
+    splits
+        Split name -> `SplitRecord`, in the order they were extracted.
+    content
+        sha256 (hex) over recipe, task, the shards' records in order and the hashes of the row arrays. Runs record it:
+        equal content means equal training data. Worked out: flipping one bit of one state changes the sha256 of its
+        `hidden-L<layer>-<shard>.npy`, thereby its shard's record and `content`.
+    schema_version
+        1. A store of another version is refused, never guessed at.
+    """
+
+    recipe: dict[str, Any]
+    task: dict[str, Any]
+    splits: dict[str, SplitRecord]
+    content: str
+    schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def build(cls, recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> Manifest:
+        """The manifest of these parts, its `content` computed."""
+        return cls(dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits))
+
+
+def shard_name(index: int) -> str:
+    """Folder of a shard inside its split: `shard-00007`."""
+    return f"shard-{index:05d}"
+
+
+def states_name(layer: int, index: int) -> str:
+    """File of one layer's states inside its shard: `hidden-L6-00007.npy`."""
+    return f"hidden-L{layer}-{index:05d}.npy"
+
+
+def shard_files(layers: tuple[int, ...], index: int) -> tuple[str, ...]:
+    """The arrays a shard folder holds beside its `record.json`."""
+    return ("lengths.npy", "token_ids.npy", *(states_name(layer, index) for layer in layers))
+
+
+def canonical(value: Any) -> bytes:
+    """JSON bytes that depend on the value alone: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def canonical_sha256(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def record_bytes(record: ShardRecord) -> bytes:
+    """What a shard's `record.json` holds."""
+    return canonical(to_json(record)) + b"\n"
+
+
+def content_hash(recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> str:
+    """The store's `content`: see `Manifest`."""
+    parts = {
+        name: {"rows": split.rows, "shards": [canonical_sha256(to_json(shard)) for shard in split.shards], "arrays": split.arrays}
+        for name, split in splits.items()
+    }
+    return canonical_sha256({"recipe": recipe, "task": task, "splits": parts, "order": list(splits)})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Finish a store: write `manifest.json`, the last of its files."""
+    values = {
+        "schema_version": manifest.schema_version, "recipe": manifest.recipe, "task": manifest.task,
+        # Sorted keys: records read back from shards and fresh ones must give the same bytes.
+        "splits": {name: json.loads(canonical(to_json(split))) for name, split in manifest.splits.items()}, "content": manifest.content,
+    }
+    write_atomically(folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a finished store's manifest.
+
+    Raises UsageError if `folder` is no store, an unfinished one, of another schema version, or if the manifest does not
+    agree with its own `content`.
+    """
+    path = Path(folder) / MANIFEST
+    refuse_link(path)
+    if not path.is_file():
+        _refuse_unfinished(Path(folder))
+    values = read_json(path)
+    require(isinstance(values, dict) and "schema_version" in values, "a store's manifest is a JSON object with a schema_version", path, _REPAIR)
+    version = values["schema_version"]
+    require(
+        version == SCHEMA_VERSION, f"this version of glot-jax reads stores of schema version {SCHEMA_VERSION}", f"version {version!r} in {path}",
+        "Extract the store again, or read it with the version that wrote it.",
+    )
+    try:
+        manifest = _parse(values)
+        content = content_hash(manifest.recipe, manifest.task, manifest.splits)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError("the manifest of a store is complete and well-formed", f"{path} ({error})", _REPAIR) from error
+    require(content == manifest.content, "a manifest agrees with its own content hash", f"{path}, which was changed after it was written", _REPAIR)
+    return manifest
+
+
+_REPAIR = "Restore the file from a copy, or extract the store again into a new folder."
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    require(folder.is_dir(), "a store is a folder written by extract.py", f"{folder}, which is not a folder", "Check the path, or run extract.py first.")
+    started = lock_folder(folder).is_dir() or any(folder.glob("*/shard-*"))
+    require(
+        not started, "a store can be read once its extraction has finished", f"{folder}, which has no {MANIFEST} yet",
+        "Run the extract command again to continue.",
+    )
+    raise UsageError(f"a store holds a {MANIFEST}", f"{folder}, which has none", "Check the path, or run extract.py first.")
+
+
+def lock_folder(store: Path) -> Path:
+    """`OUT.lock` beside OUT: the lock and the recipe of a store in the making."""
+    # Resolved, so that `.` and a link have a name to put `.lock` behind.
+    resolved = Path(store).resolve()
+    return resolved.with_name(resolved.name + ".lock")
+
+
+def _parse(values: dict[str, Any]) -> Manifest:
+    splits = {}
+    for name, split in values["splits"].items():
+        check_split_name(name)
+        shards = tuple(from_json(ShardRecord, shard) for shard in split["shards"])
+        splits[name] = dataclasses.replace(from_json(SplitRecord, {**split, "shards": ()}), shards=shards)
+        _check_records(splits[name], values["recipe"])
+    known = {"schema_version", "recipe", "task", "splits", "content"}
+    require(set(values) <= known, "unknown field of the manifest", ", ".join(sorted({*values} - known)), f"Known: {', '.join(sorted(known))}.")
+    return Manifest(values["recipe"], values["task"], splits, values["content"])
+
+
+def check_split_name(name: str) -> None:
+    """Split names become folders: letters, digits, `_`, `-` and inner dots only. Raises UsageError."""
+    require(bool(_SPLIT_NAME.fullmatch(name)), "a split's name consists of letters, digits, _ - and .", repr(name), "Rename the split.")
+
+
+def _check_records(split: SplitRecord, recipe: Mapping[str, Any]) -> None:
+    """File names are built from indexes, never taken from the manifest, so those it lists must be exactly these."""
+    layers = tuple(recipe["layers"])
+    if not set(split.arrays) <= set(SPLIT_ARRAYS) or not set(SPLIT_ARRAYS[:3]) <= set(split.arrays):
+        raise ValueError(f"row arrays {sorted(split.arrays)}")
+    for index, shard in enumerate(split.shards):
+        if set(shard.files) != set(shard_files(layers, index)) or set(shard.dtypes) != {str(layer) for layer in layers}:
+            raise ValueError(f"files of shard {index}: {sorted(shard.files)}")
+    for file in (*split.arrays.values(), *(file for shard in split.shards for file in shard.files.values())):
+        if set(file) != {"sha256", "bytes"} or not _SHA256.fullmatch(file["sha256"]) or not isinstance(file["bytes"], int):
+            raise ValueError(f"file record {file}")
+
+
+def explain_mismatch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The fields in which two recipes differ, one `field: stored -> wanted` a line; empty if they make the same store.
+
+    The backbone's name is a label: a renamed or moved folder with the same hash or revision is the same backbone.
+    """
+    return differences(_without_label(stored), _without_label(wanted))
+
+
+def _without_label(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    backbone = recipe.get("backbone")
+    if not isinstance(backbone, Mapping) or not (backbone.get("sha256") or backbone.get("revision")):
+        return dict(recipe)
+    return {**recipe, "backbone": {key: value for key, value in backbone.items() if key != "name"}}

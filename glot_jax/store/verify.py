@@ -1,0 +1,103 @@
+"""Checking and summarising a whole store: `glot store verify` and `glot store info`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glot_jax.config import UsageError
+from glot_jax.store.files import check_file, file_sha256, load_array, stored_dtype
+from glot_jax.store.manifest import (
+    MANIFEST,
+    RECORD,
+    Manifest,
+    SplitRecord,
+    read_manifest,
+    record_bytes,
+    shard_name,
+    states_name,
+)
+
+
+def verify(path: str | os.PathLike[str]) -> list[str]:
+    """The files of a finished store that are damaged, missing or foreign, as sorted paths; empty if all is well.
+
+    Reads every byte. Raises UsageError if the folder is no finished store or its manifest is damaged.
+    """
+    store = Path(path)
+    manifest = read_manifest(store)
+    expected = {store / MANIFEST: True}
+    for file, good in _check_files(store, manifest):
+        expected[file] = good
+    folders = {parent for file in expected for parent in file.parents}
+    # A link is foreign even where its target is right: the copy of such a store would miss the file.
+    foreign = [found for found in store.rglob("*") if found not in expected and found not in folders]
+    links = [folder for folder in folders if folder != store and store in folder.parents and folder.is_symlink()]
+    bad = {file for file, good in expected.items() if not good}
+    return sorted(map(str, {*bad, *foreign, *links}))
+
+
+def _check_files(store: Path, manifest: Manifest) -> Iterator[tuple[Path, bool]]:
+    for name, split in manifest.splits.items():
+        for file, expected in split.arrays.items():
+            yield store / name / file, _intact(store / name / file, expected)
+        for index, record in enumerate(split.shards):
+            folder = store / name / shard_name(index)
+            for file, expected in record.files.items():
+                yield folder / file, _intact(folder / file, expected) and _right_shape(folder / file, split, index)
+            yield folder / RECORD, _is_record(folder / RECORD, record_bytes(record))
+
+
+def _intact(path: Path, expected: dict[str, Any]) -> bool:
+    try:
+        check_file(path, expected, trust=True)
+    except UsageError:
+        return False
+    return file_sha256(path) == expected["sha256"]
+
+
+def _right_shape(path: Path, split: SplitRecord, index: int) -> bool:
+    """Whether an intact array has the dtype and shape that its record promises."""
+    record = split.shards[index]
+    wanted: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+        "lengths.npy": (np.dtype(np.int32), (record.texts,)), "token_ids.npy": (np.dtype(np.int32), (record.tokens,)),
+    }
+    for layer, logical in record.dtypes.items():
+        wanted[states_name(int(layer), index)] = (stored_dtype(logical), (record.tokens, record.dim))
+    try:
+        load_array(path, *wanted[path.name])
+    except UsageError:
+        return False
+    return True
+
+
+def _is_record(path: Path, expected: bytes) -> bool:
+    return path.is_file() and not path.is_symlink() and path.read_bytes() == expected
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a finished store holds, as plain JSON values: content, recipe, task, counts and bytes per split and in all.
+
+    Reads the manifest only. Raises UsageError if the folder is no finished store.
+    """
+    manifest = read_manifest(Path(path))
+    splits = {name: _describe_split(split) for name, split in manifest.splits.items()}
+    totals = {key: sum(split[key] for split in splits.values()) for key in ("rows", "texts", "tokens", "truncated", "empty", "bytes")}
+    return {
+        "path": str(path), "schema_version": manifest.schema_version, "content": manifest.content,
+        "task": manifest.task, "recipe": manifest.recipe, "splits": splits, **totals,
+    }
+
+
+def _describe_split(split: SplitRecord) -> dict[str, Any]:
+    files = [*split.arrays.values(), *(file for shard in split.shards for file in shard.files.values())]
+    return {
+        "rows": split.rows, "texts": split.texts, "tokens": split.tokens, "truncated": split.truncated, "empty": split.empty,
+        "max_abs": split.max_abs, "shards": len(split.shards), "labels": "labels.npy" in split.arrays,
+        "dtypes": sorted({logical for shard in split.shards for logical in shard.dtypes.values()}),
+        "bytes": sum(file["bytes"] for file in files),
+    }

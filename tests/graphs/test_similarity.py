@@ -1,0 +1,102 @@
+"""The cosine and the rules that read it, against numpy in float64."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from token_states import pad, sentences
+
+from glot_jax.config import UsageError
+from glot_jax.graphs import token_graph
+from glot_jax.graphs.similarity import directions, scale_of, similarity
+
+
+def cosine64(states: np.ndarray) -> np.ndarray:
+    states = states.astype(np.float64)
+    unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
+    return unit @ np.swapaxes(unit, -1, -2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), exponent=st.integers(-3, 3))
+def test_cosine_is_that_of_the_stored_states(dtype, seed, exponent):
+    """16-bit states are not rounded any further: the error is that of a float32 sum, not of their dtype."""
+    stored = jnp.asarray(np.random.default_rng(seed).normal(size=(1, 5, 64)) * 10.0**exponent, dtype)
+    of = directions(stored)
+    np.testing.assert_allclose(similarity(of, of)[0], cosine64(np.asarray(stored))[0], atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e18, 3e37])
+def test_cosine_does_not_depend_on_the_norm(scale):
+    states = np.random.default_rng(0).normal(size=(1, 4, 16)).astype(np.float32)
+    scaled = jnp.asarray(states * np.float32(scale))
+    of = directions(scaled)
+    np.testing.assert_allclose(similarity(of, of), cosine64(states), atol=2e-6)
+
+
+def test_scaling_is_a_power_of_two_that_reaches_the_largest_entry():
+    values = jnp.asarray([[0.0, 0.0], [3.0, -5.0], [1e-20, 0.0], [-1e30, 2.0]])
+    scale = np.asarray(scale_of(values))[:, 0]
+    assert scale[0] == 1
+    mantissa, _ = np.frexp(scale)
+    assert np.all(mantissa == 0.5)
+    assert np.all((np.abs(values[1:]).max(1) / scale[1:] <= 1) & (np.abs(values[1:]).max(1) / scale[1:] >= 0.5))
+
+
+@pytest.mark.parametrize("tau", [-1.0, -0.2, 0.5, 0.99])
+def test_threshold_is_strict_and_keeps_the_diagonal(tau):
+    states = sentences([6, 4], 12)
+    hidden, mask = pad(states)
+    graph = token_graph(hidden, mask, tau=tau)
+    for row, of in enumerate(states):
+        expected = cosine64(of) > tau
+        np.fill_diagonal(expected, True)
+        if tau == -1.0:
+            expected[:] = True
+        found = np.zeros((6, 6), bool)
+        found[: len(of), : len(of)] = expected
+        assert np.array_equal(graph.adjacency[row], found)
+
+
+def test_at_tau_one_there_is_no_edge_not_even_by_rounding():
+    same = np.repeat(np.random.default_rng(0).normal(size=(1, 1, 33)), 5, axis=1).astype(np.float32)
+    assert not token_graph(same, np.ones((1, 5), bool), tau=1.0).adjacency.any()
+    assert token_graph(same, np.ones((1, 5), bool), tau=0.999).adjacency.all()
+
+
+@pytest.mark.parametrize("tau", [-0.5, 0.5])
+def test_a_zero_vector_has_no_edge_at_all(tau):
+    hidden = np.random.default_rng(0).normal(size=(1, 4, 8)).astype(np.float32)
+    hidden[0, 2] = 0
+    adjacency = np.asarray(token_graph(hidden, np.ones((1, 4), bool), tau=tau).adjacency[0])
+    assert not adjacency[2].any()
+    assert not adjacency[:, 2].any()
+    assert adjacency[[0, 1, 3], [0, 1, 3]].all()
+
+
+@pytest.mark.parametrize(("graph", "expected"), [("self", np.eye(3)), ("complete", np.ones((3, 3)))])
+def test_control_rules(graph, expected):
+    hidden, mask = pad(sentences([3, 2], 12), 4)
+    adjacency = token_graph(hidden, mask, graph=graph).adjacency
+    assert np.array_equal(adjacency[0, :3, :3], expected)
+    assert np.array_equal(adjacency[1, :2, :2], expected[:2, :2])
+    assert adjacency.sum() == expected.sum() + expected[:2, :2].sum()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tau": 1.5}, r"--tau is a cosine, in \[-1, 1\]; got 1.5"),
+        ({"backend": "dens"}, "unknown graph backend .* 'dens'. Known: dense, sparse"),
+        ({"graph": "tree"}, "unknown graph rule .* 'tree'. Known: complete, self, threshold"),
+        ({"mask": np.ones((2, 3))}, "boolean mask"),
+        ({"mask": np.ones((2, 4), bool)}, r"hidden \(2, 3, 4\), mask \(2, 4\)"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        token_graph(**{"hidden": np.ones((2, 3, 4), np.float32), "mask": np.ones((2, 3), bool), **arguments})

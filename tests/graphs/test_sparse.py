@@ -1,0 +1,73 @@
+"""The jraph backend: budgets, the layout of the tuple, edges found block by block."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+import pytest
+from token_states import pad, sentences
+
+from glot_jax.graphs import RULES, sparse, token_graph
+
+
+def edges_of(graph) -> set[tuple[int, int]]:
+    """(sender, receiver) pairs of a tuple's real nodes."""
+    spare = len(graph.nodes) - 1
+    pairs = zip(np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist(), strict=True)
+    return {pair for pair in pairs if pair != (spare, spare)}
+
+
+@pytest.mark.parametrize("block", [1, 8, 40, 1 << 20])
+@pytest.mark.parametrize("graph", RULES)
+def test_blocks_find_the_dense_edges_in_order(monkeypatch, block, graph):
+    monkeypatch.setattr(sparse, "_BLOCK_PAIRS", block)
+    hidden, mask = pad(sentences([5, 1, 7, 3, 2], 12), 9, "left")
+    listed = token_graph(hidden, mask, tau=0.5, graph=graph).to_jraph()
+    found = token_graph(hidden, mask, tau=0.5, graph=graph, backend="sparse")
+    assert edges_of(found.tuple) == set(zip(listed.senders.tolist(), listed.receivers.tolist(), strict=True))
+    assert np.all(np.diff(found.tuple.receivers) >= 0)
+    assert found.tuple.n_node[:-1].tolist() == listed.n_node.tolist()
+    assert found.tuple.n_edge[:-1].tolist() == listed.n_edge.tolist()
+    assert int(found.dropped_edges) == 0
+    counted = sparse.count_edges(jnp.asarray(hidden), jnp.asarray(mask), rule=RULES[graph], tau=0.5)
+    assert counted.tolist() == listed.n_edge.tolist()
+
+
+def test_padded_tuple_follows_jraph():
+    hidden, mask = pad(sentences([5, 2], 12), 6)
+    graph = token_graph(hidden, mask, tau=0.5, backend="sparse", edge_budget=64).tuple
+    assert graph.nodes.shape == (13, 12)
+    assert graph.senders.shape == graph.receivers.shape == (64,)
+    assert int(graph.n_node.sum()) == 13
+    assert int(graph.n_edge.sum()) == 64
+    real = jraph.get_node_padding_mask(graph)
+    assert real.tolist() == [True] * 7 + [False] * 6
+    np.testing.assert_array_equal(graph.nodes[:5], hidden[0, :5])
+    # jraph's own layers take it: a mean over neighbours equals the dense one.
+    update = jraph.GraphConvolution(lambda nodes: nodes, aggregate_nodes_fn=jraph.segment_mean, add_self_edges=False)
+    dense = token_graph(hidden, mask, tau=0.5)
+    expected = dense.mean(dense.nodes)[np.asarray(mask)]
+    graph = graph._replace(edges=None)
+    symmetric = jax.jit(lambda g: jraph.segment_mean(g.nodes[g.senders], g.receivers, 13))(graph)
+    np.testing.assert_allclose(symmetric[:7], expected, atol=1e-5)
+    assert update(graph).nodes.shape == (13, 12)
+
+
+def test_overflow_is_counted_not_hidden():
+    hidden, mask = pad(sentences([6, 6], 12))
+    needed = int(token_graph(hidden, mask, graph="complete").adjacency.sum())
+    for budget in (needed, needed - 1, 10):
+        graph = token_graph(hidden, mask, graph="complete", backend="sparse", edge_budget=budget)
+        assert int(graph.dropped_edges) == needed - budget
+        assert int(graph.tuple.n_edge.sum()) == budget
+
+
+def test_to_jraph_of_a_dense_graph_has_no_padding():
+    hidden, mask = pad(sentences([3, 4], 12), 8, "left")
+    graph = token_graph(hidden, mask, graph="complete").to_jraph()
+    assert graph.n_node.tolist() == [3, 4]
+    assert graph.n_edge.tolist() == [9, 16]
+    assert len(graph.senders) == 25
+    np.testing.assert_array_equal(graph.nodes, hidden[mask])

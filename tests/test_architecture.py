@@ -1,0 +1,146 @@
+"""The house rules: who may import whom, what only one module may import, where jax.jit may stand."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "glot_jax"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Stage -> stages it may import, besides itself and config. Names with a dot are single modules.
+MAY_IMPORT = {
+    "config": set(),
+    "version": set(),
+    "texts": set(),
+    "store": set(),
+    "extraction": {"texts", "store"},
+    "graphs": set(),
+    "pooling": {"graphs"},
+    "objectives": {"texts.tasks", "graphs", "pooling"},
+    "training": {"store", "graphs", "pooling", "objectives"},
+    "analysis": {"texts", "store", "graphs", "pooling", "objectives", "training"},
+    "experiments": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis"},
+    "cli": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis", "experiments"},
+    "__init__": {"version", "store", "graphs", "pooling"},
+}
+TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
+FRAMEWORKS = {
+    "config": set(), "version": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
+    "cli": set(), "__init__": set(), "experiments": set(),
+}
+ONE_HOME = {"jraph": "graphs/sparse.py", "matplotlib": "analysis/figures.py", "tyro": "cli.py", "orbax": "training/checkpoint.py"}
+JIT_HOMES = {"training/steps.py", "training/feed.py"}
+
+
+def stage_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path, *, typing: bool = False) -> set[str]:
+    """Every imported module, absolute; those only for type checkers are left out."""
+    tree = ast.parse(path.read_text())
+    hidden = set()
+    if not typing:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                hidden |= set(ast.walk(node))
+    found = set()
+    for node in ast.walk(tree):
+        if node in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return found
+
+
+def test_every_stage_has_rules():
+    assert {stage_of(path) for path in MODULES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_upstream(path):
+    stage = stage_of(path)
+    for name in imports(path):
+        if not name.startswith("glot_jax."):
+            continue
+        inside = name.removeprefix("glot_jax.")
+        target = inside.split(".")[0]
+        allowed = MAY_IMPORT[stage] | {stage, "config", "version"}
+        fits = any(inside == a or inside.startswith(f"{a}.") for a in allowed)
+        # `from glot_jax import config` names a module, not a stage's member.
+        assert fits or target not in MAY_IMPORT, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_frameworks_stay_in_their_half(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    allowed = FRAMEWORKS.get(stage_of(path), JAX)
+    assert not (roots & (TORCH | JAX)) - allowed
+    relative = str(path.relative_to(PACKAGE))
+    for module, home in ONE_HOME.items():
+        assert module not in roots or relative == home, f"{relative} imports {module}; its home is {home}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_jit_and_pickle_stand_where_they_may(path):
+    tree = ast.parse(path.read_text())
+    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    jitted = attributes & {"jax.jit", "nnx.jit", "jax.pmap"}
+    assert not jitted or str(path.relative_to(PACKAGE)) in JIT_HOMES
+    assert not imports(path) & {"pickle", "dill", "cloudpickle"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
+            assert ast.unparse(node.value) == "False", f"{path}:{node.value.lineno}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if stage_of(p) in ("graphs", "pooling", "objectives")], ids=lambda p: p.name)
+def test_the_pure_middle_neither_prints_nor_reads(path):
+    tree = ast.parse(path.read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not called & {"print", "open", "input", "np.load", "np.save", "np.random.default_rng", "jax.random.key"}
+    assert not imports(path) & {"logging", "os", "pathlib", "time", "random"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_are_rooms_not_attics(path):
+    assert path.stem not in {"utils", "common", "helpers", "misc"}
+    assert path.read_text().count("\n") <= 400
+    assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text().strip()
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("glot_jax", "numpy jax torch"), ("glot_jax.cli", "numpy jax torch"), ("glot_jax.config", "numpy jax torch tyro"),
+        ("glot_jax.store", "jax torch"), ("glot_jax.texts", "jax torch datasets pyarrow"),
+        ("glot_jax.training", "torch transformers"), ("glot_jax.extraction", "jax flax"),
+    ],
+)
+def test_what_an_import_does_not_load(module, absent):
+    loaded = run_python(f"import sys, {module}; print(*sys.modules)").split()
+    assert not set(absent.split()) & set(loaded)
+
+
+def test_public_names_exist_and_load_lazily():
+    import glot_jax
+
+    for name in glot_jax.__all__:
+        assert getattr(glot_jax, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = glot_jax.no_such_name
+    assert set(glot_jax.__all__) <= set(dir(glot_jax))
