@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 if TYPE_CHECKING:
     import jraph
@@ -29,10 +29,10 @@ class TokenBatch:
     row_mask  [batch] bool, False = a row that only fills the last, partial batch
     """
 
-    hidden: Array
-    mask: Array
-    labels: Array
-    row_mask: Array
+    hidden: Any  # not Array: transformations rebuild the pytree around what is no array
+    mask: Any
+    labels: Any
+    row_mask: Any
 
 
 class TokenGraph(abc.ABC):
@@ -119,8 +119,3 @@ class TokenGraph(abc.ABC):
 def leaky_relu(values: Array) -> Array:
     """Slope 0.2 below zero, the constant of graph attention networks."""
     return jax.numpy.where(values >= 0, values, 0.2 * values)
-
-
-Mask = Bool[Array, "batch length"]
-Hidden = Float[Array, "batch length dim"]
-Count = Int[Array, ""]
