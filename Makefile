@@ -5,6 +5,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export HF_HUB_OFFLINE ?= 1
 
+# Small enough for a few minutes on two CPU cores; `glot stress` alone takes larger sizes.
+DEMO_SIZE := --rows 600 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
+
 .PHONY: install demo test test-all lint
 
 install: $(STAMP)
@@ -17,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/glot stress --out demo $(DEMO_ARGS)
+	$(BIN)/glot stress --out demo $(DEMO_SIZE) $(DEMO_ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not slow' -n 2 $(TEST_ARGS)

@@ -119,6 +119,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         _require_choices(self)
         _require_at_least(self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows")
+        _require_at_least(self, 0, "sample_seed")
         require(len(self.layers) > 0, "--layers needs at least one layer", self.layers, "Give for example --layers -1.")
         require(0 <= self.ratio < 1, "--ratio is a share in [0, 1)", self.ratio, "Give for example --ratio 0.9.")
         require(min(self.diagnostic_rows) >= 2, "every split of the stress test has at least 2 rows", self.diagnostic_rows, "Give larger --diagnostic-rows.")
@@ -232,7 +233,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Train a pooling head on a store of token states. Pure JAX: no torch is imported."""
+    """Everything that decides a training run."""
 
     store: Path
     """Folder written by extract.py."""
@@ -287,13 +288,15 @@ class StressConfig:
     lrs: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
     """Every pooler tries each learning rate; the best one on the validation split is reported on the test split."""
     epochs: int = 8
+    batch_size: int = 32
     hidden_dim: int = 128
+    """glot: width of the Token-GNN, two GAT layers, jk cat."""
     tau: float = 0.6
 
     def __post_init__(self) -> None:
         for name in ("protocol", "ratios", "poolers", "seeds", "lrs"):
             require(len(getattr(self, name)) > 0, f"{flag(name)} needs at least one value", "none", "Give one or more.")
-        _require_at_least(self, 1, "epochs", "hidden_dim")
+        _require_at_least(self, 1, "epochs", "batch_size", "hidden_dim")
         require(min(self.rows) >= 10, "--rows TRAIN TEST are at least 10 each", self.rows, "Give for example --rows 2000 500.")
 
 

@@ -83,14 +83,15 @@ def _run_protocol(config: StressConfig, protocol: str, ratio: float) -> list[dic
 def _controls(extract: ExtractConfig) -> dict[str, float]:
     """Test accuracies of the probes that see no relation between words."""
     from glot_jax.texts import open_task
-    from glot_jax.texts.diagnostic import StressRow, controls
+    from glot_jax.texts.diagnostic import StressRow, controls, whole_words
 
-    if extract.protocol == "paper":
-        from glot_jax.extraction import vocabulary_of
+    def vocabulary() -> list[str]:
+        from glot_jax.extraction.backbone import load_tokenizer, vocabulary
+        from glot_jax.extraction.sources import find_source
 
-        task = open_task(extract, vocabulary=lambda: vocabulary_of(extract))
-    else:
-        task = open_task(extract)
+        return whole_words(vocabulary(load_tokenizer(find_source(extract.backbone, extract.revision))))
+
+    task = open_task(extract, vocabulary=vocabulary)
     splits = {
         name: [StressRow(example.texts[0], int(example.label or 0)) for example in split] for name, split in task.splits.items()
     }
@@ -125,7 +126,7 @@ def _train_once(
     pooler, graph = ("glot", "self") if variant == SELF_LOOPS else (variant, "threshold")
     run = TrainConfig(
         store=store, out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}", epochs=config.epochs, seed=seed,
-        buckets=1, graph=GraphConfig(graph=graph, tau=config.tau), pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
+        batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=graph, tau=config.tau), pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
         optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
     )
     started = (run.out / "config.json").exists()

@@ -1,0 +1,174 @@
+"""Text in, trained and reloaded head out, through the two commands, with a tiny random backbone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_backbones import make_backbone
+
+from glot_jax import HiddenStore
+from glot_jax.cli import main
+from glot_jax.training.evaluation import evaluate_run
+
+ROOT = Path(__file__).parent.parent
+ANIMALS, PLACES = ("cat", "dog", "bird"), ("mat", "park", "station")
+
+
+def write_rows(folder: Path, *, pairs: bool) -> Path:
+    """Texts that can be told apart: an animal or a place; or pairs of two alike or not."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for split, count in [("train", 64), ("validation", 16)]:
+        lines = []
+        for row in range(count):
+            words = [str(rng.choice(ANIMALS if (row >> bit) & 1 else PLACES)) for bit in (0, 1)]
+            if pairs:
+                lines.append({"sentence1": f"the {words[0]}", "sentence2": f"a {words[1]} ran", "label": 5.0 * ((row & 1) == (row >> 1 & 1))})
+            else:
+                lines.append({"sentence": f"the {words[0]} in the night" if row else "", "label": row & 1})
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+@pytest.mark.parametrize(("model_type", "task"), [("bert", "cola"), ("gpt2", "cola"), ("bert", "stsb")])
+def test_extract_then_train_overfits_and_reloads(tmp_path, model_type, task):
+    backbone = make_backbone(model_type, tmp_path / "backbone")
+    data = write_rows(tmp_path / "data", pairs=task == "stsb")
+    store, out = tmp_path / "store", tmp_path / "run"
+    done = run("extract.py", "--backbone", backbone, "--task", task, "--data", data, "--out", store)
+    assert done.returncode == 0, done.stderr
+    assert "1 empty" in done.stderr or task == "stsb"
+    assert sorted(path.name for path in store.iterdir()) == ["manifest.json", "train", "validation"]
+    done = run(
+        "train.py", "--store", store, "--out", out, "--epochs", 12, "--batch-size", 16, "--lr", 1e-2, "--hidden-dim", 16,
+        "--scorer-dim", 16, "--tau", 0.3,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    metric = {"cola": "mcc", "stsb": "spearman"}[task]
+    assert summary["validation"]["best"][metric] > 0.8
+    again = evaluate_run(out, quiet=True)
+    assert again["validation"][metric] == pytest.approx(summary["validation"]["best"][metric], abs=1e-6)
+    # The first row is the empty text: it is there, with special tokens or with none.
+    row = HiddenStore(store)["train"][0]
+    assert len(row.texts) == (2 if task == "stsb" else 1)
+    if task == "cola":
+        assert row.hidden.shape == ({"bert": 2, "gpt2": 0}[model_type], 32)
+
+
+def test_the_two_halves_do_not_load_each_other(tmp_path):
+    """What `python train.py` really imports while it trains."""
+    from synthetic_stores import make_store
+
+    store = make_store(tmp_path / "store")
+    code = (
+        "import sys; from glot_jax.cli import main\n"
+        f"try: main(['train', '--store', {str(store)!r}, '--out', {str(tmp_path / 'run')!r}, '--epochs', '1', '--pooler', 'mean'])\n"
+        "except SystemExit as done: assert done.code == 0\n"
+        "print('LOADED', *sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = set(out.split("LOADED")[1].split())
+    assert not loaded & {"torch", "transformers", "datasets"}
+    assert {"jax", "flax", "optax", "orbax.checkpoint"} <= loaded
+
+
+def exit_code(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as raised:
+        main([str(argument) for argument in arguments])
+    return raised.value.code  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    from synthetic_stores import make_store
+
+    return make_store(tmp_path_factory.mktemp("cli") / "store")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pooler", "gloot"], "unknown pooler"),
+        (["--gnn", "gta"], "unknown GNN layer"),
+        (["--tau", "2"], "--tau is a cosine"),
+        (["--heads", "3"], "--heads must divide --hidden-dim"),
+        (["--jk", "max", "--num-layers", "0"], "--jk max and mean combine"),
+        (["--warmup-steps", "1", "--warmup-epochs", "1"], "warm-up is given in one unit"),
+        (["--epochs", "0"], "--epochs must be a finite number, at least 1"),
+        (["--lr", "nan"], "--lr must be a finite number"),
+        (["--layer", "7"], "only a stored layer can be read"),
+        (["--metric", "mcc"], "judged by accuracy, f1"),
+        (["--jk", "lstm"], "lstm"),
+        (["--dtype", "float8"], "float8"),
+        (["--no-such-flag", "1"], "no-such-flag"),
+        (["--seeds", "1", "1"], "--seeds are different"),
+    ],
+)
+def test_bad_training_flags_exit_2_and_write_nothing(store, tmp_path, capsys, flags, message):
+    assert exit_code("train", "--store", store, "--out", tmp_path / "run", *flags) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.replace("\n", " ") + captured.out
+    assert "Traceback" not in captured.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_store_that_is_none_exits_2(tmp_path, capsys):
+    assert exit_code("train", "--store", tmp_path / "no", "--out", tmp_path / "run") == 2
+    assert "which is not a folder" in capsys.readouterr().err
+    assert exit_code("store", "info", tmp_path) == 2
+    assert exit_code("evaluate", tmp_path) == 2
+    assert exit_code("fly") == 2
+    assert "Known: evaluate, extract" in capsys.readouterr().err
+
+
+def test_resume_config_and_unused_options(store, tmp_path, capsys):
+    out = tmp_path / "run"
+    common = ["--epochs", "2", "--batch-size", "8"]
+    assert exit_code("train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common) == 0
+    captured = capsys.readouterr()
+    assert "not read by --pooler mean: --tau" in captured.err
+    assert json.loads((out / "config.json").read_text())["unused"] == {"tau": 0.3}
+    assert exit_code("train", "--resume", out) == 0
+    assert json.loads(capsys.readouterr().out)["validation"] == json.loads(captured.out)["validation"]
+    assert exit_code("train", "--resume", out, "--lr", "0.5") == 2
+    assert "config.optimizer.lr: 0.0002 -> 0.5" in capsys.readouterr().err
+    assert exit_code("train", "--store", store, "--out", out, *common) == 2
+    assert "--out is a new folder" in capsys.readouterr().err
+    assert exit_code("train", "--config", out / "config.json", "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+    capsys.readouterr()
+    assert exit_code("evaluate", out) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"validation"}
+
+
+def test_store_info_and_verify(tmp_path, capsys):
+    from synthetic_stores import make_store
+
+    store = make_store(tmp_path / "store")
+    assert exit_code("store", "info", store) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["rows"] == 40
+    assert exit_code("store", "verify", store) == 0
+    bad = next((store / "train" / "shard-00001").glob("hidden-*"))
+    content = bytearray(bad.read_bytes())
+    content[-1] ^= 1
+    bad.write_bytes(content)
+    capsys.readouterr()
+    assert exit_code("store", "verify", store) == 1
+    assert capsys.readouterr().out == f"{bad}\n"
+    assert exit_code("train", "--store", store, "--out", tmp_path / "run") == 2
+    assert str(bad) in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
