@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 export HF_HUB_OFFLINE ?= 1
 
 # Small enough for a few minutes on two CPU cores; `glot stress` alone takes larger sizes.
-DEMO_SIZE := --rows 600 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
+DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
 .PHONY: install demo test test-all lint
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_backbones import make_backbone
+from transformers import AutoModel
 
 from glot_jax import HiddenStore
 from glot_jax.cli import main
@@ -29,10 +31,19 @@ def write_rows(folder: Path, *, pairs: bool) -> Path:
         for row in range(count):
             words = [str(rng.choice(ANIMALS if (row >> bit) & 1 else PLACES)) for bit in (0, 1)]
             if pairs:
-                lines.append({"sentence1": f"the {words[0]}", "sentence2": f"a {words[1]} ran", "label": 5.0 * ((row & 1) == (row >> 1 & 1))})
+                lines.append({"sentence1": f"the {words[0]}", "sentence2": f"the {words[1]}", "label": 5.0 * ((row & 1) == (row >> 1 & 1))})
             else:
                 lines.append({"sentence": f"the {words[0]} in the night" if row else "", "label": row & 1})
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def speak_up(folder: Path) -> Path:
+    """Make a random backbone's words as loud as its positions, so that its states tell them apart."""
+    model = AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(50)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -45,15 +56,15 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(("model_type", "task"), [("bert", "cola"), ("gpt2", "cola"), ("bert", "stsb")])
 def test_extract_then_train_overfits_and_reloads(tmp_path, model_type, task):
-    backbone = make_backbone(model_type, tmp_path / "backbone")
+    backbone = speak_up(make_backbone(model_type, tmp_path / "backbone"))
     data = write_rows(tmp_path / "data", pairs=task == "stsb")
     store, out = tmp_path / "store", tmp_path / "run"
     done = run("extract.py", "--backbone", backbone, "--task", task, "--data", data, "--out", store)
     assert done.returncode == 0, done.stderr
-    assert "1 empty" in done.stderr or task == "stsb"
+    assert ("1 texts are empty" in done.stderr) == (task == "cola")
     assert sorted(path.name for path in store.iterdir()) == ["manifest.json", "train", "validation"]
     done = run(
-        "train.py", "--store", store, "--out", out, "--epochs", 12, "--batch-size", 16, "--lr", 1e-2, "--hidden-dim", 16,
+        "train.py", "--store", store, "--out", out, "--epochs", 20, "--batch-size", 8, "--lr", 5e-3, "--hidden-dim", 16,
         "--scorer-dim", 16, "--tau", 0.3,
     )
     assert done.returncode == 0, done.stderr

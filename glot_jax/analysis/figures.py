@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-
-mpl.use("Agg", force=False)
 from matplotlib import pyplot as plt
 
 if TYPE_CHECKING:
@@ -74,4 +71,5 @@ def plot_token_graph(
     right.set_title("weight of each token in the sentence vector")
     right.legend()
     figure.tight_layout()
+    plt.close(figure)  # a notebook shows what a cell returns; open figures it would show a second time
     return figure

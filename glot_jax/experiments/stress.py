@@ -158,7 +158,9 @@ def _print_table(records: list[dict[str, Any]], protocol: str, ratio: float, con
             str(name), accuracy, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",
             f"{rows[0]['parameters']:,}", f"{statistics.mean(record['seconds'] for record in rows):.1f}",
         )
-    Console().print(table)
+    # A pipe has no width of its own, and half a name helps nobody.
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(table)
 
 
 def _mean_deviation(values: list[float]) -> str:
