@@ -75,7 +75,7 @@ def make_store(
             stored = tokens.astype(files.DTYPES[dtype])
             with ShardWriter(
                 folder_of_split, index, lengths[chunk].astype(np.int32), np.arange(len(tokens), dtype=np.int32), dim=dim,
-                dtypes={layer: dtype for layer in layers},
+                dtypes=dict.fromkeys(layers, dtype),
             ) as shard:
                 for layer in layers:
                     scaled_states = (stored * (layer + 1) / (layers[-1] + 1)).astype(stored.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,28 +46,25 @@ def speak_up(folder: Path) -> Path:
     return folder
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)], capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+def exit_code(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as raised:
+        main([str(argument) for argument in arguments])
+    return raised.value.code  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("model_type", "task"), [("bert", "cola"), ("gpt2", "cola"), ("bert", "stsb")])
-def test_extract_then_train_overfits_and_reloads(tmp_path, model_type, task):
+def test_extract_then_train_overfits_and_reloads(tmp_path, capsys, model_type, task):
     backbone = speak_up(make_backbone(model_type, tmp_path / "backbone"))
     data = write_rows(tmp_path / "data", pairs=task == "stsb")
     store, out = tmp_path / "store", tmp_path / "run"
-    done = run("extract.py", "--backbone", backbone, "--task", task, "--data", data, "--out", store)
-    assert done.returncode == 0, done.stderr
-    assert ("1 texts are empty" in done.stderr) == (task == "cola")
+    assert exit_code("extract", "--backbone", backbone, "--task", task, "--data", data, "--out", store) == 0
+    assert ("1 texts are empty" in capsys.readouterr().err) == (task == "cola")
     assert sorted(path.name for path in store.iterdir()) == ["manifest.json", "train", "validation"]
-    done = run(
-        "train.py", "--store", store, "--out", out, "--epochs", 20, "--batch-size", 8, "--lr", 5e-3, "--hidden-dim", 16,
+    assert exit_code(
+        "train", "--store", store, "--out", out, "--epochs", 20, "--batch-size", 8, "--lr", 5e-3, "--hidden-dim", 16,
         "--scorer-dim", 16, "--tau", 0.3,
-    )
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout)
+    ) == 0
+    summary = json.loads(capsys.readouterr().out)
     metric = {"cola": "mcc", "stsb": "spearman"}[task]
     assert summary["validation"]["best"][metric] > 0.8
     again = evaluate_run(out, quiet=True)
@@ -80,27 +76,28 @@ def test_extract_then_train_overfits_and_reloads(tmp_path, model_type, task):
         assert row.hidden.shape == ({"bert": 2, "gpt2": 0}[model_type], 32)
 
 
-def test_the_two_halves_do_not_load_each_other(tmp_path):
-    """What `python train.py` really imports while it trains."""
-    from synthetic_stores import make_store
+def test_the_two_scripts_do_not_load_each_others_framework(tmp_path):
+    """What `python extract.py` and `python train.py` really import while they work."""
+    backbone, data = make_backbone("bert", tmp_path / "backbone"), write_rows(tmp_path / "data", pairs=False)
+    store = tmp_path / "store"
+    loaded = modules_of("extract.py", "--backbone", backbone, "--task", "cola", "--data", data, "--out", store)
+    assert "torch" in loaded
+    assert not loaded & {"jax", "flax", "optax", "jraph", "orbax"}
+    loaded = modules_of("train.py", "--store", store, "--out", tmp_path / "run", "--epochs", 1, "--pooler", "mean")
+    assert {"jax", "flax", "optax", "orbax.checkpoint"} <= loaded
+    assert not loaded & {"torch", "transformers", "datasets"}
 
-    store = make_store(tmp_path / "store")
+
+def modules_of(script: str, *arguments: object) -> set[str]:
     code = (
-        "import sys; from glot_jax.cli import main\n"
-        f"try: main(['train', '--store', {str(store)!r}, '--out', {str(tmp_path / 'run')!r}, '--epochs', '1', '--pooler', 'mean'])\n"
-        "except SystemExit as done: assert done.code == 0\n"
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as done: assert done.code == 0, done.code\n"
         "print('LOADED', *sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    loaded = set(out.split("LOADED")[1].split())
-    assert not loaded & {"torch", "transformers", "datasets"}
-    assert {"jax", "flax", "optax", "orbax.checkpoint"} <= loaded
-
-
-def exit_code(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as raised:
-        main([str(argument) for argument in arguments])
-    return raised.value.code  # type: ignore[return-value]
+    command = [sys.executable, "-c", code, str(ROOT / script), *map(str, arguments)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return set(out.split("LOADED")[1].split())
 
 
 @pytest.fixture(scope="module")

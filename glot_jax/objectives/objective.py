@@ -111,16 +111,18 @@ class ModelSpec:
 
     dim: int
     """Width of the token states."""
+    layer: int
+    """Layer of the backbone they come from, 0 .. L."""
     kind: str
     """encoder | decoder: what `cls` pooling takes."""
     task: TaskSpec
 
     def to_json(self) -> dict[str, Any]:
-        return {"dim": self.dim, "kind": self.kind, "task": self.task.to_json()}
+        return {"dim": self.dim, "layer": self.layer, "kind": self.kind, "task": self.task.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelSpec:
-        return cls(values["dim"], values["kind"], TaskSpec.from_json(values["task"]))
+        return cls(values["dim"], values["layer"], values["kind"], TaskSpec.from_json(values["task"]))
 
 
 class SentenceModel(nnx.Module):

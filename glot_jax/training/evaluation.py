@@ -10,13 +10,18 @@ from flax import nnx
 
 from glot_jax.config import TrainConfig, UsageError, differences, from_json, require
 from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
+from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run import prepare
 from glot_jax.training.run_log import Display, read_run_config
-from glot_jax.training.steps import TrainState
+from glot_jax.training.steps import TrainState, init_state
 
 Which = Literal["best", "last"]
+
+STATES = ("backbone", "tokenizer", "num_layers", "states", "special_tokens", "prompt")
+"""Fields of a store's recipe that decide what a state means; a head fits no states of another model."""
 
 
 def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState:
@@ -42,10 +47,7 @@ def load_model(run: Path, which: Which = "best") -> SentenceModel:
 
 
 def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> TrainState:
-    # Orbax wants the whole structure; neither lr nor schedule changes it.
-    from glot_jax.training.optimizer import build_optimizer, build_schedule
-    from glot_jax.training.steps import init_state
-
+    # Orbax wants the whole structure, of which the number of steps changes nothing.
     optimizer = build_optimizer(config.optimizer, build_schedule(config.optimizer, 1, 1 << 30))
     return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
 
@@ -61,7 +63,8 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
     if store is not None:
         config = dataclasses.replace(config, store=store)
     prepared = prepare(config, Display(quiet=quiet), {})
-    changed = differences(saved["model"], prepared.model_spec.to_json())
+    recipes = ({name: recipe.get(name) for name in STATES} for recipe in (saved["recipe"], prepared.recipe))
+    changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(*recipes)
     require(not changed, "the store fits the trained head", "; ".join(changed), "Use the store the head was trained on, or one like it.")
     state = load_state(Path(run), prepared.state, which)
     return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}

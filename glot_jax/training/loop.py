@@ -67,6 +67,10 @@ def train(
             log.close()
     summary = _summarise(run, log, clock)
     write_json(config.out / "summary.json", summary)
+    display.line(
+        f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s, "
+        f"{summary['input_wait_share']:.1%} of the time waiting for input, {summary['compilations']} compilations"
+    )
     return summary
 
 
@@ -154,7 +158,7 @@ def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None
 def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock) -> dict[str, dict[str, float]]:
     begin, compiled = time.perf_counter(), run.compile_seconds
     scores = {}
-    for split, feed in run.feeds.items():
+    for split in run.feeds:
         if split != "train":
             scores[split] = evaluate_split(run, state, split)
             log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])

@@ -26,6 +26,7 @@ class Run:
     config: TrainConfig
     model_spec: ModelSpec
     content: str
+    recipe: dict[str, Any]
     metric: str
     selected_on: str
     feeds: dict[str, Feed]
@@ -60,7 +61,7 @@ class Run:
 
 def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States]) -> Run:
     store = HiddenStore(config.store, layer=config.layer)
-    spec = ModelSpec(store.dim, store.recipe["kind"], TaskSpec.from_json(store.task))
+    spec = ModelSpec(store.dim, store.layers[0], store.recipe["kind"], TaskSpec.from_json(store.task))
     metric = selection_metric(spec.task, config.objective.metric)
     rows, selected_on = _divide(store, config)
     model = SentenceModel(
@@ -79,7 +80,7 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     }
     steps = Steps(graphdef, spec.task, optimizer, budgets)
     return Run(
-        config, spec, store.content, metric, selected_on, feeds, steps,
+        config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
         init_state(params, stats, optimizer, config.seed), parameters,
     )
 
@@ -136,7 +137,8 @@ def _feeds(
 def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, Any]) -> None:
     """Create the run folder, or make sure that it holds this very run."""
     wanted = {
-        "format": FORMAT, "config": to_json(config), "model": run.model_spec.to_json(), "store": run.content, "unused": unused,
+        "format": FORMAT, "config": to_json(config), "model": run.model_spec.to_json(), "store": run.content,
+        "recipe": run.recipe, "unused": unused,
     }
     if resume:
         found = read_run_config(config.out)

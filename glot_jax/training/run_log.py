@@ -31,7 +31,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run folder: {format, config, model, store, unused}.
+    """config.json of a run folder: {format, config, model, store, recipe, unused}.
 
     Raises:
         UsageError: `run` is not a run folder, or one of another version.

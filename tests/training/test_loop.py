@@ -124,8 +124,11 @@ def test_other_settings_are_refused_field_by_field(stores, tmp_path):
     with pytest.raises(UsageError, match=r"config.batch_size: 8 -> 4; config.optimizer.lr: 0.01 -> 0.5"):
         train(changed, resume=True, quiet=True)
     other = make_store(tmp_path / "other", CLASSES, seed=9)
-    with pytest.raises(UsageError, match="store: '"):
+    with pytest.raises(UsageError, match=r"recipe.seed: 0 -> 9; store: '"):
         train(config(other, tmp_path / "run", epochs=1), resume=True, quiet=True)
+    wide = make_store(tmp_path / "wide", CLASSES, dim=16, kind="decoder")
+    with pytest.raises(UsageError, match="the store fits the trained head; got dim: 8 -> 16; kind: 'encoder' -> 'decoder'"):
+        evaluate_run(tmp_path / "run", store=wide, quiet=True)
     with pytest.raises(UsageError, match="--out is a new folder.*--resume"):
         run(stores["classes"], tmp_path / "run", epochs=1)
 
