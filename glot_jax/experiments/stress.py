@@ -20,7 +20,6 @@ from glot_jax.config import (
     StressConfig,
     TrainConfig,
     lookup,
-    read_json,
 )
 
 SELF_LOOPS = "glot-self-loops"
@@ -129,18 +128,7 @@ def _train_once(
         batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=graph, tau=config.tau), pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
         optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
     )
-    started = (run.out / "config.json").exists()
-    if started and (run.out / "summary.json").exists() and _same_run(run):
-        return read_json(run.out / "summary.json")
-    return train(run, resume=started, quiet=True, residents=residents)
-
-
-def _same_run(run: TrainConfig) -> bool:
-    from glot_jax.config import to_json
-    from glot_jax.store import HiddenStore
-
-    saved = read_json(run.out / "config.json")
-    return saved["config"] == to_json(run) and saved["store"] == HiddenStore(run.store).content
+    return train(run, resume=(run.out / "config.json").exists(), quiet=True, residents=residents)
 
 
 def _print_table(records: list[dict[str, Any]], protocol: str, ratio: float, config: StressConfig) -> None:

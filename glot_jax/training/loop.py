@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from glot_jax.config import TrainConfig, UsageError, require
+from glot_jax.config import TrainConfig, UsageError, read_json, require
 from glot_jax.objectives import evaluate, majority
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States
@@ -34,7 +34,8 @@ def train(
 
     Args:
         config: everything that decides the numbers.
-        resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none).
+        resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none). A finished
+            run is left as it is. `seconds` in the summary are those of the process that wrote it.
         unused: options that were given but are not read by this pooler; recorded in config.json.
         quiet: print nothing.
         residents: token states already placed, by (content, layer, split, cache); runs that follow one another on the
@@ -50,6 +51,9 @@ def train(
     open_folder(config, run, resume, dict(unused or {}))
     with Checkpoints(config.out) as checkpoints:
         state = run.state
+        if checkpoints.latest_step == run.total_steps and (config.out / "summary.json").exists():
+            display.line(f"{config.out}: finished already")
+            return read_json(config.out / "summary.json")
         if checkpoints.latest_step is not None:
             state = checkpoints.load(checkpoints.latest_step, state)
             display.line(f"resuming after step {int(state['step'])} of {run.total_steps}")
@@ -75,7 +79,9 @@ def train(
 
 
 def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[str, Any]:
-    """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}; finished seeds are kept.
+    """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}.
+
+    Called again after a kill it keeps finished seeds and resumes the one that was stopped.
 
     mean and std (ddof 1; 0 for one seed) hold every number of the seeds' evaluation entries.
     """
@@ -84,7 +90,7 @@ def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[s
     runs = []
     for seed in seeds:
         one = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
-        runs.append(train(one, residents=residents, **options))
+        runs.append(train(one, resume=(one.out / "config.json").exists(), residents=residents, **options))
     splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]
     mean, std = (
         {split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")} for split in splits}

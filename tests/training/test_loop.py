@@ -115,7 +115,11 @@ def test_resuming_equals_never_having_stopped(stores, tmp_path, monkeypatch, sto
 def test_resuming_a_finished_run_changes_nothing(stores, tmp_path):
     first = run(stores["classes"], tmp_path / "run")
     again = train(config(stores["classes"], tmp_path / "run"), resume=True, quiet=True)
-    assert again["validation"] == first["validation"]
+    assert again == first
+    # Killed between the last checkpoint and the summary: the summary is written, from the log.
+    (tmp_path / "run" / "summary.json").unlink()
+    again = train(config(stores["classes"], tmp_path / "run"), resume=True, quiet=True)
+    assert (again["validation"], again["steps"]) == (first["validation"], first["steps"])
 
 
 def test_other_settings_are_refused_field_by_field(stores, tmp_path):
@@ -287,6 +291,10 @@ def test_seeds_are_complete_runs_with_mean_and_deviation(stores, tmp_path):
     scores = [single["validation"]["best"]["accuracy"] for single in singles]
     assert summary["mean"]["validation"]["best"]["accuracy"] == pytest.approx(np.mean(scores))
     assert summary["std"]["validation"]["best"]["accuracy"] == pytest.approx(np.std(scores, ddof=1))
+    kept = (tmp_path / "runs" / "seed-1" / "summary.json").stat().st_mtime_ns
+    (tmp_path / "runs" / "summary.json").unlink()
+    assert train_seeds(config(stores["classes"], tmp_path / "runs"), [1, 2, 3], quiet=True) == summary
+    assert (tmp_path / "runs" / "seed-1" / "summary.json").stat().st_mtime_ns == kept
     with pytest.raises(UsageError, match="--seeds are different"):
         train_seeds(config(stores["classes"], tmp_path / "again"), [1, 1])
 
