@@ -1,5 +1,5 @@
 # make install | demo | test | test-all | lint: each makes .venv by itself when it is missing.
-# DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on, e.g. make demo DEMO_ARGS="--rows 200 100 --epochs 2".
+# DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed

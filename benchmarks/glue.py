@@ -40,8 +40,6 @@ def run_pooler(bench: Benchmark, task: str, pooler: str) -> dict[str, Any]:
         graph=GraphConfig(tau=0.6), pooler=PoolerConfig(pooler=pooler, hidden_dim=256, num_layers=2, jk="cat"),
         optimizer=OptimizerConfig(lr=2e-4),
     )
-    if (config.out / "summary.json").exists():
-        return read_json(config.out / "summary.json")
     return train_seeds(config, list(bench.seeds), quiet=True)
 
 

@@ -11,12 +11,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from glot_jax.config import (
-    GLOT_ONLY,
     ExtractConfig,
     StressConfig,
     TrainConfig,
@@ -26,7 +25,7 @@ from glot_jax.config import (
     lookup,
     read_json,
     require,
-    to_json,
+    unread_options,
 )
 
 
@@ -75,12 +74,13 @@ def extract(arguments: Sequence[str]) -> int:
 def train(arguments: Sequence[str]) -> int:
     command = _parse_train(arguments)
     config = command.run
-    given = {argument.split("=")[0] for argument in arguments if argument.startswith("--")}
-    unused = _unused(config, given)
+    given = {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    unread = unread_options(config.graph, config.pooler)
+    unused = {name: value for name, value in unread.items() if given & {flag(name), f"--no-{flag(name)[2:]}"}}
     from glot_jax import training
 
     if unused:
-        print(f"not read by --pooler {config.pooler.pooler}: {', '.join(map(flag, unused))}", file=sys.stderr)
+        print(f"not read with these settings: {', '.join(map(flag, unused))}", file=sys.stderr)
     if command.seeds:
         require(command.resume is None, "one run is resumed at a time", "--seeds with --resume", "Resume OUT/seed-<s>.")
         summary = training.train_seeds(config, list(command.seeds), unused=unused)
@@ -95,6 +95,8 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
     files = {name: _value_of(arguments, name) for name in ("--resume", "--config")}
     base = TrainConfig(store=tyro.MISSING, out=tyro.MISSING)
     if files["--resume"] is not None:
+        others = [name for name in ("--out", "--config") if _value_of(arguments, name) is not None]
+        require(not others, "--resume names the run and its settings", f"--resume with {' and '.join(others)}", "Leave the others out.")
         run = Path(files["--resume"])
         saved = _saved_config(run / "config.json")
         # Whatever else is given is compared with what was saved, field by field, by the run itself.
@@ -119,14 +121,6 @@ def _value_of(arguments: Sequence[str], name: str) -> str | None:
         if argument.startswith(f"{name}="):
             return argument.split("=", 1)[1]
     return None
-
-
-def _unused(config: TrainConfig, given: set[str]) -> dict[str, Any]:
-    """Options that were typed but that this pooler does not read, with their values."""
-    if config.pooler.pooler == "glot":
-        return {}
-    values = {**to_json(config.graph), **to_json(config.pooler)}
-    return {name: values[name] for name in GLOT_ONLY if flag(name) in given}
 
 
 def evaluate(arguments: Sequence[str]) -> int:

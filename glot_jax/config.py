@@ -177,17 +177,26 @@ class PoolerConfig:
         _require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
         _require_at_least(self, 0, "num_layers")
         require(
-            self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
+            self.pooler != "glot" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
             f"{self.heads} heads for {self.hidden_dim}", "Choose a divisor.",
         )
         require(
-            self.num_layers > 0 or self.jk in ("cat", "none"), "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",
+            self.pooler != "glot" or self.num_layers > 0 or self.jk in ("cat", "none"), "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",
             f"--jk {self.jk} --num-layers 0", "Use --jk cat or none.",
         )
 
 
-GLOT_ONLY = ("graph", "tau", "backend", "edge_budget", "gnn", "hidden_dim", "num_layers", "jk", "heads", "edge_term")
-"""Fields that only `--pooler glot` reads; given with another pooler they are recorded as unused."""
+def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
+    """Options that these settings do not read, with their values: GLOT's own with another pooler, and the like."""
+    glot = pooler.pooler == "glot"
+    read = {
+        **dict.fromkeys(("graph", "backend", "gnn", "hidden_dim", "num_layers", "jk"), glot),
+        "tau": glot and graph.graph == "threshold", "edge_budget": glot and graph.backend == "sparse",
+        **dict.fromkeys(("heads", "edge_term"), glot and pooler.gnn == "gat"),
+        "scorer_dim": glot or pooler.pooler == "adapool",
+    }
+    values = {**to_json(graph), **to_json(pooler)}
+    return {name: values[name] for name, is_read in read.items() if not is_read}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,20 +327,27 @@ def to_json(config: Any) -> dict[str, Any]:
 
 def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
     """Rebuild a dataclass written by `to_json`; an unknown key is an error that names the known ones."""
+    require(isinstance(values, Mapping), f"a {cls.__name__} is a JSON object", repr(values), "Was the file written by hand?")
     hints = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
-        require(name in known, f"unknown field of {cls.__name__}", repr(name), f"Known: {', '.join(known)}.")
-    return cls(**{name: _revive(hints[name], value) for name, value in values.items()})
+        require(name in fields, f"unknown field of {cls.__name__}", repr(name), f"Known: {', '.join(fields)}.")
+    for name, field in fields.items():
+        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        require(name in values or not missing, f"a {cls.__name__} has a field {name}", "none", "Add it.")
+    return cls(**{name: _revive(name, hints[name], value) for name, value in values.items()})
 
 
-def _revive(hint: Any, value: Any) -> Any:
+def _revive(name: str, hint: Any, value: Any) -> Any:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return None if value is None else _revive(next(arm for arm in typing.get_args(hint) if arm is not type(None)), value)
+        return None if value is None else _revive(name, next(arm for arm in typing.get_args(hint) if arm is not type(None)), value)
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
-    if hint is Path:
-        return Path(value)
+    if hint in (int, float, str, bool, Path):
+        accepted = {float: (int, float), Path: (str,)}.get(hint, (hint,))
+        fits = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
+        require(fits, f"{name} is of type {hint.__name__}", repr(value), "Correct it.")
+        return Path(str(value)) if hint is Path else value
     if typing.get_origin(hint) is tuple:
         return tuple(value)
     return value

@@ -53,11 +53,11 @@ def make_store(
     for number, (split, count) in enumerate((rows or {"train": 40, "validation": 12}).items()):
         rng = np.random.default_rng((seed, number))
         texts = count * len(spec.roles)
-        labels = np.arange(count) % 2 if spec.label_kind == "classes" else rng.uniform(*(spec.label_range or (0, 1)), count)
+        labels = np.arange(count) % 2 if spec.label_kind != "regression" else rng.uniform(*(spec.label_range or (0, 1)), count)
         lengths = rng.integers(1, longest + 1, texts)
         if split == "train":
             lengths[[row * len(spec.roles) for row in empty_rows]] = 0
-        scaled = labels if spec.label_kind == "classes" else labels / (spec.label_range or (0, 1))[1]
+        scaled = labels if spec.label_kind != "regression" else labels / (spec.label_range or (0, 1))[1]
         states = make_states(lengths, np.repeat(scaled, len(spec.roles)), dim, seed + number)
         folder_of_split = folder / split
         folder_of_split.mkdir(parents=True)
@@ -67,6 +67,8 @@ def make_store(
             "roles.npy": np.tile(np.arange(len(spec.roles), dtype=np.int8), count),
             "labels.npy": labels.astype(np.int64 if spec.label_kind == "classes" else np.float32),
         }
+        if spec.label_kind == "none":
+            del arrays["labels.npy"]
         for name, array in arrays.items():
             np.save(folder_of_split / name, array)
         records = []
@@ -80,7 +82,7 @@ def make_store(
                 for layer in layers:
                     scaled_states = (stored * (layer + 1) / (layers[-1] + 1)).astype(stored.dtype)
                     shard.put(layer, 0, np.ascontiguousarray(scaled_states.view(files.stored_dtype(dtype))))
-                records.append(shard.finish(truncated=0, empty=0, max_abs=float(np.abs(tokens).max())))
+                records.append(shard.finish(truncated=0, empty=0, max_abs=float(np.abs(tokens).max(initial=0))))
         splits[split] = SplitRecord(
             rows=count, texts=texts, tokens=sum(record.tokens for record in records), truncated=0, empty=0,
             max_abs=max(record.max_abs for record in records), shards=tuple(records),

@@ -148,10 +148,12 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     common = ["--epochs", "2", "--batch-size", "8"]
     assert exit_code("train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common) == 0
     captured = capsys.readouterr()
-    assert "not read by --pooler mean: --tau" in captured.err
+    assert "not read with these settings: --tau" in captured.err
     assert json.loads((out / "config.json").read_text())["unused"] == {"tau": 0.3}
     assert exit_code("train", "--resume", out) == 0
     assert json.loads(capsys.readouterr().out)["validation"] == json.loads(captured.out)["validation"]
+    assert exit_code("train", "--resume", out, "--out", tmp_path / "b") == 2
+    assert "Leave the others out" in capsys.readouterr().err
     assert exit_code("train", "--resume", out, "--lr", "0.5") == 2
     assert "config.optimizer.lr: 0.0002 -> 0.5" in capsys.readouterr().err
     assert exit_code("train", "--store", store, "--out", out, *common) == 2
@@ -161,6 +163,36 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     capsys.readouterr()
     assert exit_code("evaluate", out) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"validation"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "a TrainConfig is a JSON object"), ("{", "expected a readable JSON file"), ("{}", "has a field store"),
+        ('{"config": {"store": "s", "out": "o", "graph": 3}}', "a GraphConfig is a JSON object"),
+        ('{"store": "s", "out": "o", "epochs": 1.5}', "epochs is of type int; got 1.5"),
+        ('{"store": "s", "out": "o", "pooler": {"pooler": ["a"]}}', "pooler is of type str"),
+        ('{"store": "s", "out": "o", "lr": 1}', "unknown field of TrainConfig; got 'lr'"),
+    ],
+)
+def test_a_malformed_config_file_is_explained(tmp_path, capsys, content, message):
+    (tmp_path / "config.json").write_text(content)
+    assert exit_code("train", "--config", tmp_path / "config.json", "--out", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "unread"),
+    [
+        (["--pooler", "mean", "--heads", "3", "--scorer_dim", "8"], ["heads", "scorer_dim"]),
+        (["--graph", "self", "--tau", "0.2", "--edge-budget", "64"], ["tau", "edge_budget"]),
+        (["--pooler", "adapool", "--scorer-dim", "8", "--no-edge-term"], ["edge_term"]),
+        (["--tau", "0.2", "--heads", "2"], []),
+    ],
+)
+def test_options_that_are_not_read_are_recorded(store, tmp_path, flags, unread):
+    assert exit_code("train", "--store", store, "--out", tmp_path / "run", "--epochs", "1", "--hidden-dim", "8", *flags) == 0
+    assert sorted(json.loads((tmp_path / "run" / "config.json").read_text())["unused"]) == sorted(unread)
 
 
 def test_store_info_and_verify(tmp_path, capsys):

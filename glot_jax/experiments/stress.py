@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from glot_jax.config import (
     PoolerConfig,
     StressConfig,
     TrainConfig,
+    UsageError,
     lookup,
 )
 
@@ -41,33 +43,45 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
         lookup(POOLERS, name, "pooler (--poolers)")
     for protocol in config.protocol:
         lookup(PROTOCOLS, protocol, "protocol (--protocol)")
+    for lr in config.lrs:
+        _train_config(config, config.out, "glot", lr, config.seeds[0])
+    extractions = [_extract_config(config, protocol, ratio) for protocol in config.protocol for ratio in config.ratios]
+    plot_stress = _plotter()
     config.out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
-    for protocol in config.protocol:
-        for ratio in config.ratios:
-            records += _run_protocol(config, protocol, ratio)
-            _print_table(records, protocol, ratio, config)
-    (config.out / "stress.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-    from glot_jax.analysis.figures import plot_stress
-
+    for extract in extractions:
+        records += _run_protocol(config, extract)
+        _print_table(records, extract.protocol, extract.ratio, config)
+        # After every protocol: what is done is not lost with what follows.
+        (config.out / "stress.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     plot_stress(records, config.out / "stress.png")
     print(f"wrote {config.out / 'stress.json'} and {config.out / 'stress.png'}", file=sys.stderr)
     return records
 
 
-def _run_protocol(config: StressConfig, protocol: str, ratio: float) -> list[dict[str, Any]]:
+def _plotter() -> Callable[..., None]:
+    try:
+        from glot_jax.analysis.figures import plot_stress
+    except ImportError as error:
+        raise UsageError("the figure needs matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
+    return plot_stress
+
+
+def _extract_config(config: StressConfig, protocol: str, ratio: float) -> ExtractConfig:
+    train_rows, test_rows = config.rows
+    return ExtractConfig(
+        backbone=config.backbone, task="diagnostic", out=config.out / "stores" / f"{Path(config.backbone).name}-{protocol}-{ratio:g}",
+        protocol=protocol, ratio=ratio, diagnostic_rows=(train_rows, test_rows, test_rows), sample_seed=config.seeds[0],  # type: ignore[arg-type]
+    )
+
+
+def _run_protocol(config: StressConfig, extract: ExtractConfig) -> list[dict[str, Any]]:
     from glot_jax.extraction import dump
 
-    data_seed = config.seeds[0]
-    train_rows, test_rows = config.rows
-    extract = ExtractConfig(
-        backbone=config.backbone, task="diagnostic", out=config.out / "stores" / f"{Path(config.backbone).name}-{protocol}-{ratio:g}",
-        protocol=protocol, ratio=ratio, diagnostic_rows=(train_rows, test_rows, test_rows), sample_seed=data_seed,  # type: ignore[arg-type]
-    )
     dump(extract)
-    where = {"protocol": protocol, "ratio": ratio}
+    where = {"protocol": extract.protocol, "ratio": extract.ratio}
     records = [
-        {**where, "control": name, "seed": data_seed, "accuracy": accuracy}
+        {**where, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
         for name, accuracy in _controls(extract).items()
     ]
     residents: dict[tuple, Any] = {}
@@ -75,7 +89,7 @@ def _run_protocol(config: StressConfig, protocol: str, ratio: float) -> list[dic
     for variant in variants:
         for run in _tuned_runs(config, extract.out, variant, residents):
             records.append({**where, "pooler": variant, **run})
-            print(f"{protocol} {ratio:g} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
+            print(f"{extract.protocol} {extract.ratio:g} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
     return records
 
 
@@ -122,13 +136,17 @@ def _train_once(
     """Train, or take up a run that an earlier call began or finished."""
     from glot_jax.training import train
 
+    run = _train_config(config, store, variant, lr, seed)
+    return train(run, resume=(run.out / "config.json").exists(), quiet=True, residents=residents)
+
+
+def _train_config(config: StressConfig, store: Path, variant: str, lr: float, seed: int) -> TrainConfig:
     pooler, graph = ("glot", "self") if variant == SELF_LOOPS else (variant, "threshold")
-    run = TrainConfig(
+    return TrainConfig(
         store=store, out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}", epochs=config.epochs, seed=seed,
         batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=graph, tau=config.tau), pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
         optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
     )
-    return train(run, resume=(run.out / "config.json").exists(), quiet=True, residents=residents)
 
 
 def _print_table(records: list[dict[str, Any]], protocol: str, ratio: float, config: StressConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ from jaxtyping import Array, Float
 
 from glot_jax.config import lookup, require
 from glot_jax.graphs import TokenGraph
-from glot_jax.pooling.init import glorot
+from glot_jax.pooling.init import glorot, torch_linear
+from glot_jax.pooling.norm import BatchNorm
 
 
 class GAT(nnx.Module):
@@ -21,6 +23,8 @@ class GAT(nnx.Module):
     c is 0, or with `edge_term` the release's `a_edge . w_edge` (an edge attribute of 1 on every edge).
     Several heads are concatenated: hidden_dim = heads x width.
     """
+
+    options: ClassVar[tuple[str, ...]] = ("heads", "edge_term")
 
     def __init__(
         self, dim: int, hidden_dim: int, *, heads: int = 1, edge_term: bool = False, dtype: str = "float32", rngs: nnx.Rngs
@@ -51,7 +55,93 @@ class GAT(nnx.Module):
         return mixed.reshape(*mixed.shape[:-2], -1) + self.bias[...].astype(self.dtype)
 
 
-GNN_LAYERS = {"gat": GAT}
+class GCN(nnx.Module):
+    """`D^-1/2 A D^-1/2 (U W) + b`, exactly one self-loop of weight 1, D = in-degree (PyTorch Geometric's GCNConv)."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(dtype)
+        self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
+        self.bias = nnx.Param(jnp.zeros(hidden_dim))
+
+    def __call__(
+        self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*nodes hidden"]:
+        scale = jax.lax.rsqrt(graph.degree("exactly_one")).astype(self.dtype)  # a node's own loop makes it 1 or more
+        values = nodes @ self.kernel[...].astype(self.dtype)
+        return scale * graph.sum(scale * values, "exactly_one") + self.bias[...].astype(self.dtype)
+
+
+class GIN(nnx.Module):
+    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`, MLP = Linear, BatchNorm, relu, Linear (GINConv with PyG's MLP).
+
+    eps is 0 and not trained; the graph's own loops are in N(i), so a token counts twice. Both being linear, the first
+    Linear comes before the sum: the sum then runs over hidden_dim numbers instead of dim, to the same result.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(dtype)
+        self.epsilon = nnx.BatchStat(jnp.zeros(1))  # a buffer of the reference: kept with the statistics, never trained
+        self.norm = BatchNorm(hidden_dim)
+        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
+        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+        self.out_kernel = nnx.Param(torch_linear(rngs.params(), (hidden_dim, hidden_dim), hidden_dim))
+        self.out_bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), hidden_dim))
+
+    def __call__(
+        self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*nodes hidden"]:
+        values = nodes @ self.kernel[...].astype(self.dtype)
+        return self.perceive(graph, (1 + self.epsilon[...].astype(self.dtype)) * values + graph.sum(values), train)
+
+    def perceive(self, graph: TokenGraph, values: Array, train: bool) -> Array:
+        """The MLP from its first bias on."""
+        values = self.norm(values + self.bias[...].astype(self.dtype), graph.node_mask, train=train)
+        return jax.nn.relu(values) @ self.out_kernel[...].astype(self.dtype) + self.out_bias[...].astype(self.dtype)
+
+
+class GINE(GIN):
+    """`MLP((1 + eps) u_i + sum_j relu(u_j + e))`, `e = w_edge + b_edge`: the edge attribute is 1 on every edge.
+
+    The released module crashes here; this is PyTorch Geometric's GINEConv with an edge attribute of width 1.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        super().__init__(dim, hidden_dim, dtype=dtype, rngs=rngs)
+        self.edge_kernel = nnx.Param(torch_linear(rngs.params(), (dim,), 1))
+        self.edge_bias = nnx.Param(torch_linear(rngs.params(), (dim,), 1))
+
+    def __call__(
+        self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*nodes hidden"]:
+        edge = (self.edge_kernel[...] + self.edge_bias[...]).astype(self.dtype)
+        # relu stands between the two, so here the sum comes before the product.
+        total = (1 + self.epsilon[...].astype(self.dtype)) * nodes + graph.sum(jax.nn.relu(nodes + edge))
+        return self.perceive(graph, total @ self.kernel[...].astype(self.dtype), train)
+
+
+class SAGE(nnx.Module):
+    """`W [u_i ; mean_{j in N(i)} u_j] + b` (paper eq. 1-2; SAGEConv with root weight and mean)."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(dtype)
+        self.root_kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
+        self.mean_kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
+        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+
+    def __call__(
+        self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*nodes hidden"]:
+        own, sent = (nodes @ kernel[...].astype(self.dtype) for kernel in (self.root_kernel, self.mean_kernel))
+        return own + graph.mean(sent) + self.bias[...].astype(self.dtype)
+
+
+GNN_LAYERS: dict[str, Any] = {"gat": GAT, "gcn": GCN, "gin": GIN, "gine": GINE, "sage": SAGE}
 
 
 class TokenGNN(nnx.Module):
@@ -77,9 +167,11 @@ class TokenGNN(nnx.Module):
         self.jk = lookup({name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge (--jk)")
         require(num_layers > 0 or jk in ("cat", "none"), "jk max and mean need at least one layer", num_layers, "Use jk='cat'.")
         layer = lookup(GNN_LAYERS, gnn, "GNN layer (--gnn)")
+        options = {name: value for name, value in (("heads", heads), ("edge_term", edge_term)) if value not in (1, False)}
+        unknown = [name for name in options if name not in layer.options]
+        require(not unknown, f"only gat has {' and '.join(unknown)}", f"gnn={gnn!r} with {options}", "Use gnn='gat', or leave it out.")
         self.layers = nnx.List(
-            layer(dim if k == 0 else hidden_dim, hidden_dim, heads=heads, edge_term=edge_term, dtype=dtype, rngs=rngs)
-            for k in range(num_layers)
+            layer(dim if k == 0 else hidden_dim, hidden_dim, dtype=dtype, rngs=rngs, **options) for k in range(num_layers)
         )
         last = hidden_dim if num_layers else dim
         self.widths = (dim, *[hidden_dim] * num_layers) if jk == "cat" else (last,)

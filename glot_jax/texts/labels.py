@@ -29,6 +29,8 @@ from typing import Any, Literal
 from glot_jax.config import UsageError, require
 from glot_jax.texts.tasks import TaskSpec
 
+_LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
+
 Kind = Literal["missing", "bool", "int", "float", "str", "other"]
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
@@ -150,9 +152,9 @@ class LabelReader:
         return int(value) if number and 0 <= value < len(self.spec.classes) and value == int(value) else None
 
     def _score(self, value: Any, place: str) -> float:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
         if not number:
-            rule = f"a label of {self.spec.name} is a finite number"
+            rule = f"a label of {self.spec.name} is a finite float32 number"
             raise UsageError(rule, f"{place}: {value!r}", "Correct the label or drop the row.")
         low, high = (self.spec.label_range if self.column is None else None) or (-math.inf, math.inf)
         if not low <= value <= high:

@@ -23,12 +23,12 @@ def _rank(metrics: Any) -> Any:
 
 
 class Checkpoints:
-    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best.
+    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best. `writing` for the run itself.
 
     A checkpoint is whole or absent: orbax writes under a temporary name and renames.
     """
 
-    def __init__(self, run: Path):
+    def __init__(self, run: Path, *, writing: bool = False):
         training = ocp.training
         policies = training.preservation_policies
         self._checkpointer = training.Checkpointer(
@@ -38,7 +38,8 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(2), policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)]
             ),  # type: ignore[arg-type]
-            cleanup_tmp_directories=True,
+            # Only who writes may clear away what a kill left: a reader would take a save in flight for it.
+            cleanup_tmp_directories=writing,
         )
 
     def __enter__(self) -> Checkpoints:

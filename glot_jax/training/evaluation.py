@@ -20,7 +20,7 @@ from glot_jax.training.steps import TrainState, init_state
 
 Which = Literal["best", "last"]
 
-STATES = ("backbone", "tokenizer", "num_layers", "states", "special_tokens", "prompt")
+STATES = ("backbone", "tokenizer", "num_layers", "special_tokens", "prompt")
 """Fields of a store's recipe that decide what a state means; a head fits no states of another model."""
 
 
@@ -63,8 +63,14 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
     if store is not None:
         config = dataclasses.replace(config, store=store)
     prepared = prepare(config, Display(quiet=quiet), {})
-    recipes = ({name: recipe.get(name) for name in STATES} for recipe in (saved["recipe"], prepared.recipe))
+    layer = str(prepared.model_spec.layer)
+    recipes = (
+        {**{name: recipe.get(name) for name in STATES}, "states": (recipe.get("states") or {}).get(layer)}
+        for recipe in (saved["recipe"], prepared.recipe)
+    )
     changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(*recipes)
+    if store is None and saved["store"] != prepared.content:
+        changed.append(f"store: {saved['store']!r} -> {prepared.content!r}, made anew since; give it as --store to use it all the same")
     require(not changed, "the store fits the trained head", "; ".join(changed), "Use the store the head was trained on, or one like it.")
     state = load_state(Path(run), prepared.state, which)
     return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}

@@ -26,7 +26,6 @@ class States(Protocol):
     """Token states of one split, wherever they wait."""
 
     place: str
-    resident_bytes: int
     compile_seconds: float
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
@@ -48,8 +47,8 @@ class DeviceStates:
     place = "device"
 
     def __init__(self, reader: SplitReader):
-        self.tokens = jnp.asarray(reader.read_all())
-        self.resident_bytes = self.tokens.nbytes
+        # A split of empty texts alone has no token, and nothing can be gathered from nothing.
+        self.tokens = jnp.asarray(reader.read_all() if reader.tokens else np.zeros((1, reader.dim), reader.dtype))
         self.compile_seconds = 0.0
         self._executables: dict[tuple[int, int], Callable] = {}
 
@@ -70,7 +69,11 @@ class HostStates:
         self.place = "host" if copy else "none"
         self.reader = reader
         self.tokens = reader.read_all() if copy else None
-        self.resident_bytes = 0 if self.tokens is None else self.tokens.nbytes
+        if not copy:
+            # Reading one text of each shard checks its hash now, before anything is written, not in the middle of a run.
+            for first, after in zip(reader.shard_texts[:-1], reader.shard_texts[1:], strict=True):
+                if after > first:
+                    reader.states(int(first))
         self.compile_seconds = 0.0
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -83,14 +86,11 @@ class HostStates:
         return hidden, np.arange(length) < lengths[:, None]
 
 
-def place_states(reader: SplitReader, cache: str, *, held: int = 0) -> States:
-    """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it.
-
-    `held` bytes are already taken by this run's other splits.
-    """
+def place_states(reader: SplitReader, cache: str) -> States:
+    """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it."""
     size = reader.tokens * reader.dim * reader.dtype.itemsize
     if cache == "auto":
-        cache = "device" if size + held <= device_budget() else "host" if size + held <= host_budget() else "none"
+        cache = "device" if size <= device_budget() else "host" if size <= host_budget() else "none"
     if cache == "device":
         return DeviceStates(reader)
     return HostStates(reader, copy=cache == "host")

@@ -35,7 +35,7 @@ def train(
     Args:
         config: everything that decides the numbers.
         resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none). A finished
-            run is left as it is. `seconds` in the summary are those of the process that wrote it.
+            run is left as it is.
         unused: options that were given but are not read by this pooler; recorded in config.json.
         quiet: print nothing.
         residents: token states already placed, by (content, layer, split, cache); runs that follow one another on the
@@ -49,7 +49,16 @@ def train(
     run = prepare(config, display, residents if residents is not None else {})
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
-    with Checkpoints(config.out) as checkpoints:
+    try:
+        return _run(config, run, display)
+    except OSError as error:
+        raise UsageError(
+            "a run writes to its folder", f"{config.out}: {error}", f"Make room or grant access, then continue with --resume {config.out}."
+        ) from error
+
+
+def _run(config: TrainConfig, run: Run, display: Display) -> dict[str, Any]:
+    with Checkpoints(config.out, writing=True) as checkpoints:
         state = run.state
         if checkpoints.latest_step == run.total_steps and (config.out / "summary.json").exists():
             display.line(f"{config.out}: finished already")
@@ -58,12 +67,15 @@ def train(
             state = checkpoints.load(checkpoints.latest_step, state)
             display.line(f"resuming after step {int(state['step'])} of {run.total_steps}")
         log = RunLog(config.out, int(state["step"]))
-        clock = _Clock()
+        first_epoch = int(state["step"]) // run.steps_per_epoch
+        clock = _Clock.continued(log, first_epoch, run)
         try:
             display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, int(state["step"]))
-            for epoch in range(int(state["step"]) // run.steps_per_epoch, config.epochs):
+            for epoch in range(first_epoch, config.epochs):
                 state = _train_epoch(run, state, epoch, log, clock, display)
                 scores = _evaluate_all(run, state, epoch + 1, log, clock)
+                clock.write(log, epoch + 1)
+                log.sync()
                 checkpoints.save(state, _selection(run, scores, epoch))
                 display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
         finally:
@@ -86,11 +98,13 @@ def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[s
     mean and std (ddof 1; 0 for one seed) hold every number of the seeds' evaluation entries.
     """
     require(len(set(seeds)) == len(seeds) and len(seeds) > 0, "--seeds are different from one another", seeds, "Drop the repeats.")
+    require(
+        not (config.out / "config.json").exists(), "--out of several seeds holds a folder per seed",
+        f"{config.out}, a run of its own", "Choose another --out.",
+    )
     residents: dict[tuple, States] = {}
-    runs = []
-    for seed in seeds:
-        one = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
-        runs.append(train(one, resume=(one.out / "config.json").exists(), residents=residents, **options))
+    singles = [dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}") for seed in seeds]
+    runs = [train(one, resume=(one.out / "config.json").exists(), residents=residents, **options) for one in singles]
     splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]
     mean, std = (
         {split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")} for split in splits}
@@ -107,15 +121,34 @@ def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[s
 
 @dataclasses.dataclass
 class _Clock:
-    train: float = 0.0
-    evaluate: float = 0.0
-    steps: int = 0
+    """Seconds of an epoch, added up over the epochs of a run, those of earlier processes included."""
+
+    compiled_before: float
+    """Compilation that earlier runs on the same resident states paid for."""
+    epoch: dict[str, float] = dataclasses.field(default_factory=dict)
+    total: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def continued(cls, log: RunLog, first_epoch: int, run: Run) -> _Clock:
+        clock = cls(run.compile_seconds)
+        for epoch in range(1, first_epoch + 1):
+            clock.epoch = {name: value for name, value in log.epochs_timed.get(epoch, {}).items() if name not in ("time", "epoch")}
+            clock._add()
+        return clock
+
+    def _add(self) -> None:
+        self.total = {name: self.total.get(name, 0) + value for name, value in {**dict.fromkeys(self.total, 0), **self.epoch}.items()}
+        self.epoch = {}
+
+    def write(self, log: RunLog, epoch: int) -> None:
+        log.timing(epoch=epoch, **{name: round(value, 4) for name, value in self.epoch.items()})
+        self._add()
 
 
 def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock, display: Display) -> TrainState:
     feed, steps = run.feeds["train"], run.steps
     done, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
-    begin, compiled = time.perf_counter(), run.compile_seconds
+    begin, compiled, waited = time.perf_counter(), run.compile_seconds, feed.waited
     waiting: list[Any] = []
     in_flight: deque[Any] = deque()
     for step, batch in feed.batches(done, last):
@@ -130,9 +163,10 @@ def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _C
             log.metrics(step=step + 1, epoch=epoch + 1, split="train", loss=loss)
             display.advance(step + 1, f"loss {loss:.4f}")
             waiting = []
-    seconds = time.perf_counter() - begin - (run.compile_seconds - compiled)
-    clock.train, clock.steps = clock.train + seconds, clock.steps + last - done
-    log.timing(epoch=epoch + 1, train_seconds=round(seconds, 4), waited_for_input_seconds=round(feed.waited, 4))
+    clock.epoch = {
+        "train_seconds": time.perf_counter() - begin - (run.compile_seconds - compiled),
+        "waited_for_input_seconds": feed.waited - waited, "rows": len(feed.plan.rows),
+    }
     return state
 
 
@@ -143,7 +177,7 @@ def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> fl
     if bad >= 0:
         rows = [int(row) for row in run.feeds["train"].plan(int(bad)).rows if row >= 0]
         raise UsageError(
-            "the loss is finite at every step", f"a loss that is not at step {int(bad)}, training rows {rows}",
+            "loss and gradient are finite at every step", f"one that is not at step {int(bad)}, training rows {rows}",
             "Lower --lr or look at these rows; the last checkpoint is kept.",
         )
     return float(np.mean([np.float64(entry["loss"]) for entry in logs]))
@@ -157,7 +191,7 @@ def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None
             needed = 1 << (budget + missing - 1).bit_length()
             raise UsageError(
                 f"a sparse batch holds at most {budget:,} edges", f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
-                f"Give --edge-budget {needed} or more.",
+                f"Give --edge-budget {needed} or more, with --resume {run.config.out} if it was training.",
             )
 
 
@@ -168,7 +202,7 @@ def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _
         if split != "train":
             scores[split] = evaluate_split(run, state, split)
             log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
-    clock.evaluate += time.perf_counter() - begin - (run.compile_seconds - compiled)
+    clock.epoch["evaluate_seconds"] = time.perf_counter() - begin - (run.compile_seconds - compiled)
     return scores
 
 
@@ -176,12 +210,22 @@ def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
     """The task's metrics and the mean loss over one split."""
     feed = run.feeds[split]
     steps = feed.plan.steps_per_epoch
-    results = jax.device_get([run.steps.evaluate(state, batch) for _, batch in feed.batches(0, steps)])
+    results: list[Any] = []
+    for step, batch in feed.batches(0, steps):
+        results.append(run.steps.evaluate(state, batch))
+        if step >= _IN_FLIGHT:
+            results[step - _IN_FLIGHT]["loss"].block_until_ready()
+    results = jax.device_get(results)
     _check_edges(run, [int(result["dropped_edges"]) for result in results], range(steps), split)
     rows = np.concatenate([feed.plan(step).rows for step in range(steps)])
     real = rows >= 0
     outputs = np.concatenate([result["outputs"] for result in results])[real]
     losses = np.concatenate([result["loss"] for result in results])[real]
+    broken = rows[real][~np.isfinite(outputs).all(axis=1)]
+    require(
+        len(broken) == 0, "every output of the model is finite", f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
+        "Lower --lr; the last checkpoint is kept.",
+    )
     return {**evaluate(outputs, feed.labels[rows[real]], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
 
 
@@ -204,7 +248,9 @@ def _summarise(run: Run, log: RunLog, clock: _Clock) -> dict[str, Any]:
     else:
         best = max(epochs, key=lambda epoch: history[run.selecting_split][epoch][run.metric])
     feed = run.feeds["train"]
-    reported = run.feeds[splits[0]]
+    reported = run.feeds[run.reported_split]
+    seconds = clock.total
+    train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
     return {
         "task": run.task.name, "pooler": run.config.pooler.pooler, "seed": run.config.seed, "store": run.content,
         "selected_on": run.selected_on,
@@ -212,11 +258,12 @@ def _summarise(run: Run, log: RunLog, clock: _Clock) -> dict[str, Any]:
         "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
         "parameters": run.parameters,
         "seconds": {
-            "compile": round(run.compile_seconds, 3), "train": round(clock.train, 3), "evaluate": round(clock.evaluate, 3)
+            "compile": round(run.compile_seconds - clock.compiled_before, 3), "train": round(train_seconds, 3),
+            "evaluate": round(seconds.get("evaluate_seconds", 0), 3),
         },
-        "examples_per_second": round(clock.steps * run.config.batch_size / max(clock.train, 1e-9), 1),
+        "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
         "steps": run.total_steps, "compilations": len(run.steps.executables),
-        "input_wait_share": round(feed.waited / max(clock.train, 1e-9), 4),
+        "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
     }
 
 

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from glot_jax.config import TrainConfig, UsageError, differences, require, to_json
-from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, selection_metric
+from glot_jax.config import TrainConfig, UsageError, differences, lookup, require, to_json
+from glot_jax.graphs import BACKENDS, RULES
+from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
+from glot_jax.pooling import GNN_LAYERS
 from glot_jax.store.batches import BatchPlan, choose_bounds
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
@@ -58,11 +60,20 @@ class Run:
         """The evaluation split that selects; a holdout is reported as "validation" where there is no other."""
         return "validation" if self.selected_on == "holdout" and "holdout" not in self.feeds else self.selected_on
 
+    @property
+    def reported_split(self) -> str:
+        """The split that people look at first: the (first) validation split."""
+        return next(name for name in self.feeds if name.startswith("validation"))
+
 
 def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States]) -> Run:
     store = HiddenStore(config.store, layer=config.layer)
     spec = ModelSpec(store.dim, store.layers[0], store.recipe["kind"], TaskSpec.from_json(store.task))
+    _check_names(config)
+    kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
+    if config.objective.pair_features != "concat" and kind != "pair":
+        display.line(f"not read for a task of kind {kind}: --pair-features")
     rows, selected_on = _divide(store, config)
     model = SentenceModel(
         spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
@@ -85,6 +96,13 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     )
 
 
+def _check_names(config: TrainConfig) -> None:
+    """A misspelt name is an error even where the pooler would not read it."""
+    lookup(RULES, config.graph.graph, "graph rule (--graph)")
+    lookup(BACKENDS, config.graph.backend, "graph backend (--backend)")
+    lookup(GNN_LAYERS, config.pooler.gnn, "GNN layer (--gnn)")
+
+
 def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
     """Rows of each reported split as {name: (stored split, row indices)}, "train" first; and the split that selects."""
     require("train" in store, "training needs a train split", f"{store.path}: {', '.join(store)}", "Extract one.")
@@ -95,7 +113,7 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
     if asked == "auto":
         asked = "validation" if validations else "holdout"
     require(asked != "validation" or bool(validations), "--select-on validation needs a validation split", ", ".join(store), "Use --select-on holdout.")
-    if asked == "holdout":
+    if asked == "holdout" or not validations:
         chosen = np.random.default_rng((config.seed, 0x601D)).permutation(len(store["train"]))
         held = max(1, len(chosen) // 10)
         require(len(chosen) > held, "a holdout needs at least two training rows", len(chosen), "Add rows.")
@@ -121,8 +139,7 @@ def _feeds(
         )
         place = (store.content, store.layers, split, config.cache)
         if place not in residents:
-            held = sum(states.resident_bytes for states in residents.values())
-            residents[place] = place_states(reader, config.cache, held=held)
+            residents[place] = place_states(reader, config.cache)
         feeds[name] = Feed(reader, plan, residents[place])
     real = int(lengths["train"].sum())
     padded = feeds["train"].plan.padded_tokens()
@@ -142,10 +159,9 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
     }
     if resume:
         found = read_run_config(config.out)
-        # Folders may have been moved, and an option that is not read may differ; the numbers depend on neither.
-        ignored = {"config": {"out": "", "store": ""}, "unused": {}}
-        changed = differences(_without(found, ignored), _without(wanted, ignored))
+        changed = differences(_that_decides(found), _that_decides(wanted))
         require(not changed, "a run is resumed with its own settings", "; ".join(changed), "Resume without them, or start another --out.")
+        write_json(config.out / "config.json", {**wanted, "unused": found["unused"]})
         return
     require(
         not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
@@ -158,8 +174,8 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
         raise UsageError("--out can be written to", config.out, str(error)) from error
 
 
-def _without(values: Mapping[str, Any], ignored: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for name, value in ignored.items():
-        merged[name] = {**merged[name], **value} if value else {}
-    return merged
+def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json without what changes no number: where things lie, how they are fed, and room for edges."""
+    config = {name: value for name, value in saved["config"].items() if name not in ("out", "store", "cache")}
+    config["graph"] = {name: value for name, value in config["graph"].items() if name != "edge_budget"}
+    return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}

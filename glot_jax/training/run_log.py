@@ -23,7 +23,7 @@ def write_json(path: Path, values: Any) -> None:
     """Write so that the file is absent or whole."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=2, ensure_ascii=False)
+        json.dump(values, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
@@ -64,7 +64,15 @@ class RunLog:
         temporary.replace(self.metrics_path)
         self.history = [json.loads(line) for line in kept]
         self._metrics = self.metrics_path.open("ab")
+        self.epochs_timed = self._read_timing()
         self._timing = self.timing_path.open("ab")
+
+    def _read_timing(self) -> dict[int, dict[str, Any]]:
+        """What earlier processes measured, by epoch; an epoch that was run again counts once."""
+        if not self.timing_path.exists():
+            return {}
+        whole = [line for line in self.timing_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return {line["epoch"]: line for line in map(json.loads, whole)}
 
     def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
         """One line: step and epoch are counts of what is finished."""
@@ -77,8 +85,12 @@ class RunLog:
 
     @staticmethod
     def _write(file: Any, line: Mapping[str, Any]) -> None:
-        file.write(json.dumps(line).encode() + b"\n")
+        file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         file.flush()
+
+    def sync(self) -> None:
+        """Put the lines on disk: a checkpoint must never be ahead of them."""
+        os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
         for file in (self._metrics, self._timing):

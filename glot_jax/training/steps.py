@@ -98,8 +98,9 @@ def _train_step(
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-    # After the first loss that is not finite nothing is updated any more: the host finds the last good state.
-    bad = jnp.where((state["first_bad_step"] < 0) & ~jnp.isfinite(loss), state["step"], state["first_bad_step"])
+    # After the first loss or gradient that is not finite nothing is updated any more: the host finds the last good state.
+    fine = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    bad = jnp.where((state["first_bad_step"] < 0) & ~fine, state["step"], state["first_bad_step"])
     new = {"params": params, "stats": stats, "opt_state": opt_state}
     kept = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new})
     return dict(state, **kept, step=state["step"] + 1, first_bad_step=bad), {"loss": loss, "dropped_edges": dropped}

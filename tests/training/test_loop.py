@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, mo
         return outputs, losses * np.float32("nan") if train and batch.hidden.shape[1] == 12 else losses, stats, dropped
 
     monkeypatch.setattr(steps, "_forward", poisoned)
-    with pytest.raises(UsageError, match=r"finite at every step.*at step \d+, training rows \[\d"):
+    with pytest.raises(UsageError, match=r"finite at every step.*that is not at step \d+, training rows \[\d"):
         run(stores["classes"], tmp_path / "run")
 
 
@@ -281,6 +281,106 @@ def test_last_selects_the_last_epoch(stores, tmp_path):
     summary = run(stores["classes"], tmp_path / "run", objective=ObjectiveConfig(select_on="last"))
     assert summary["selected_on"] == "last"
     assert summary["validation"]["best"] == summary["validation"]["last"]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeypatch):
+    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True), {})
+    monkeypatch.setattr(steps.optax, "global_norm", lambda tree: float("nan"))
+    before = [np.array(leaf) for leaf in jax.tree.leaves(prepared.state["params"])]
+    state, logs = prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
+    assert np.isfinite(logs["loss"])
+    assert int(state["first_bad_step"]) == 0
+    for a, b in zip(jax.tree.leaves(state["params"]), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_store_without_labels_is_refused(tmp_path):
+    silent = dataclasses.replace(CLASSES, label_column=None, label_kind="none", classes=(), metrics=())
+    store = make_store(tmp_path / "store", silent)
+    with pytest.raises(UsageError, match="training needs labels"):
+        run(store, tmp_path / "run")
+
+
+def test_last_without_a_validation_split_still_reports_a_holdout(tmp_path):
+    store = make_store(tmp_path / "store", CLASSES, rows={"train": 40})
+    summary = run(store, tmp_path / "run", objective=ObjectiveConfig(select_on="last"))
+    assert summary["selected_on"] == "last"
+    assert summary["validation"]["best"] == summary["validation"]["last"]
+
+
+@pytest.mark.parametrize("cache", ["device", "host", "none"])
+def test_a_split_of_empty_texts_alone(tmp_path, cache):
+    store = make_store(tmp_path / "store", CLASSES, rows={"train": 2, "validation": 4}, empty_rows=[0, 1], shards=1)
+    lines = run(store, tmp_path / "run", cache=cache, epochs=1)
+    assert np.isfinite(lines["validation"]["best"]["loss"])
+
+
+@pytest.mark.parametrize("cache", ["device", "host", "none"])
+def test_a_damaged_shard_is_found_before_anything_is_written(tmp_path, cache):
+    store = make_store(tmp_path / "store", CLASSES)
+    bad = next((store / "train" / "shard-00001").glob("hidden-*"))
+    content = bytearray(bad.read_bytes())
+    content[-1] ^= 1
+    bad.write_bytes(content)
+    with pytest.raises(UsageError, match=str(bad)):
+        run(store, tmp_path / "run", cache=cache)
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_states_wait_may_change_on_resume(stores, tmp_path):
+    first = run(stores["classes"], tmp_path / "run", cache="device")
+    (tmp_path / "run" / "summary.json").unlink()
+    again = train(config(stores["classes"], tmp_path / "run", cache="none"), resume=True, quiet=True)
+    assert again["validation"] == first["validation"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["cache"] == "none"
+
+
+def test_evaluation_refuses_a_store_that_was_made_anew(tmp_path):
+    store = make_store(tmp_path / "store", CLASSES)
+    run(store, tmp_path / "run", epochs=1)
+    for path in sorted(store.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    make_store(tmp_path / "store", CLASSES, seed=3)
+    with pytest.raises(UsageError, match="made anew since"):
+        evaluate_run(tmp_path / "run", quiet=True)
+    assert "validation" in evaluate_run(tmp_path / "run", store=store, quiet=True)
+
+
+def test_a_full_disk_says_how_to_continue(stores, tmp_path, monkeypatch):
+    def full(self, **values):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.RunLog, "metrics", full)
+    with pytest.raises(UsageError, match="No space left on device. Make room.*--resume"):
+        run(stores["classes"], tmp_path / "run")
+
+
+def test_seeds_into_the_folder_of_a_single_run_are_refused(stores, tmp_path):
+    run(stores["classes"], tmp_path / "run", epochs=1)
+    with pytest.raises(UsageError, match="a run of its own"):
+        train_seeds(config(stores["classes"], tmp_path / "run", epochs=1), [1])
+
+
+def test_seconds_of_all_processes_add_up(stores, tmp_path, monkeypatch):
+    original, done = steps.Steps.train, []
+
+    def dying(self, state, batch):
+        done.append(1)
+        if len(done) == 8:
+            raise KeyboardInterrupt
+        return original(self, state, batch)
+
+    monkeypatch.setattr(steps.Steps, "train", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(stores["classes"], tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "timing.jsonl").read_text().splitlines()[0])
+    monkeypatch.setattr(steps.Steps, "train", original)
+    summary = train(config(stores["classes"], tmp_path / "run"), resume=True, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[0] == first
+    assert summary["seconds"]["train"] == pytest.approx(sum(line["train_seconds"] for line in lines), abs=2e-3)
+    assert sum(line["rows"] for line in lines) == 80
 
 
 def test_seeds_are_complete_runs_with_mean_and_deviation(stores, tmp_path):
