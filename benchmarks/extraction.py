@@ -63,10 +63,17 @@ def padded_loop(backbone: Backbone, texts: list[str], length: int = 128, batch_s
             backbone._model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
 
 
-def seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+def seconds(action: Callable[[], object]) -> dict[str, float]:
+    """Wall and processor seconds; on a shared machine the second is the steadier one."""
+    wall, cpu = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - begin
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+
+
+def ratio(times: dict[str, list[dict[str, float]]], other: str, clock: str, loading: dict[str, float]) -> float:
+    """How many times as fast as `other` the extraction is, its model loading apart: median over the repeats."""
+    pairs = zip(times[other], times["extract"], strict=True)
+    return statistics.median(plain[clock] / (extract[clock] - loading[clock]) for plain, extract in pairs)
 
 
 def main(bench: Benchmark) -> None:
@@ -74,7 +81,8 @@ def main(bench: Benchmark) -> None:
     backbone = Backbone(config)
     texts = [text for split in open_task(config).splits.values() for example in split for text in example.texts]
     sample = texts[:: bench.padded_share]
-    loading = statistics.median(seconds(lambda: Backbone(config)) for _ in range(3))
+    loads = [seconds(lambda: Backbone(config)) for _ in range(3)]
+    loading = {clock: statistics.median(load[clock] for load in loads) for clock in ("wall", "cpu")}
 
     def extract() -> None:
         for path in (config.out, config.out.with_name("store.lock")):
@@ -82,22 +90,25 @@ def main(bench: Benchmark) -> None:
         dump(config, console=Console(quiet=True))
 
     bare_loop(backbone, texts[:500], config.tokens_per_batch)
-    times: dict[str, list[float]] = {"bare": [], "extract": [], "padded": []}
-    for _ in range(bench.repeats):
-        times["bare"].append(seconds(lambda: bare_loop(backbone, texts, config.tokens_per_batch)))
-        times["extract"].append(seconds(extract) - loading)
-        times["padded"].append(seconds(lambda: padded_loop(backbone, sample)) * len(texts) / len(sample))
+    times: dict[str, list[dict[str, float]]] = {"bare": [], "extract": [], "padded": []}
+    actions = {"bare": lambda: bare_loop(backbone, texts, config.tokens_per_batch), "extract": extract}
+    for repeat in range(bench.repeats):
+        # In turn first and second: a machine that slows down must not always slow the same one.
+        for name in sorted(actions, reverse=bool(repeat % 2)):
+            times[name].append(seconds(actions[name]))
+        taken = seconds(lambda: padded_loop(backbone, sample))
+        times["padded"].append({clock: value * len(texts) / len(sample) for clock, value in taken.items()})
     store = HiddenStore(config.out)
     tokens = sum(store[split].tokens for split in store)
     size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
     result = {
         "texts": len(texts), "tokens": tokens, "seconds": times, "model_loading_seconds": loading,
-        "extract_speed_over_bare": statistics.median(b / e for b, e in zip(times["bare"], times["extract"], strict=True)),
-        "extract_speed_over_padded": statistics.median(p / e for p, e in zip(times["padded"], times["extract"], strict=True)),
+        **{f"{clock}_speed_over_{other}": ratio(times, other, clock, loading) for other in ("bare", "padded") for clock in ("wall", "cpu")},
         "store_bytes": size, "store_bytes_over_states": size / (tokens * store.dim * 2),
     }
-    for name in ("texts", "tokens", "extract_speed_over_bare", "extract_speed_over_padded", "store_bytes_over_states"):
-        print(f"{name}: {result[name]:,.4g}" if isinstance(result[name], float) else f"{name}: {result[name]:,}")
+    for name, value in result.items():
+        if isinstance(value, (int, float)):
+            print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}")
     print(f"wrote {write_result('extraction', result)}")
 
 

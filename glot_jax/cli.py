@@ -111,7 +111,7 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
 def _saved_config(path: Path) -> TrainConfig:
     require(path.is_file(), "expected the config.json of an earlier run", path, "Give a folder written by train.py.")
     values = read_json(path)
-    return from_json(TrainConfig, values.get("config", values))
+    return from_json(TrainConfig, values["config"] if isinstance(values, dict) and "config" in values else values)
 
 
 def _value_of(arguments: Sequence[str], name: str) -> str | None:

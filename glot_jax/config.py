@@ -154,7 +154,7 @@ class PoolerConfig:
     pooler: str = "glot"
     """A name of glot_jax.pooling.POOLERS: cls, mean, max, adapool, glot."""
     gnn: str = "gat"
-    """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS."""
+    """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage."""
     hidden_dim: int = 128
     """glot: width of the Token-GNN (heads x width per head)."""
     num_layers: int = 2
@@ -177,7 +177,7 @@ class PoolerConfig:
         _require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
         _require_at_least(self, 0, "num_layers")
         require(
-            self.pooler != "glot" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
+            self.pooler != "glot" or self.gnn != "gat" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
             f"{self.heads} heads for {self.hidden_dim}", "Choose a divisor.",
         )
         require(

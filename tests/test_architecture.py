@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "pooling": {"graphs"},
     "objectives": {"texts.tasks", "graphs", "pooling"},
     "training": {"store", "graphs", "pooling", "objectives"},
+    "interop": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training"},
     "analysis": {"texts", "store", "graphs", "pooling", "objectives", "training"},
     "experiments": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis"},
     "cli": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis", "experiments"},
@@ -33,7 +34,7 @@ TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
     "config": set(), "version": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
-    "cli": set(), "__init__": set(), "experiments": set(),
+    "cli": set(), "__init__": set(), "experiments": set(), "interop": TORCH | JAX,
 }
 ONE_HOME = {"jraph": "graphs/sparse.py", "matplotlib": "analysis/figures.py", "tyro": "cli.py", "orbax": "training/checkpoint.py"}
 JIT_HOMES = {"training/steps.py", "training/feed.py"}

@@ -191,7 +191,7 @@ def test_a_malformed_config_file_is_explained(tmp_path, capsys, content, message
     ],
 )
 def test_options_that_are_not_read_are_recorded(store, tmp_path, flags, unread):
-    assert exit_code("train", "--store", store, "--out", tmp_path / "run", "--epochs", "1", "--hidden-dim", "8", *flags) == 0
+    assert exit_code("train", "--store", store, "--out", tmp_path / "run", "--epochs", "1", *flags) == 0
     assert sorted(json.loads((tmp_path / "run" / "config.json").read_text())["unused"]) == sorted(unread)
 
 

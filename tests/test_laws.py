@@ -14,7 +14,7 @@ from token_states import pad, sentences
 
 from glot_jax.config import GraphConfig, PoolerConfig
 from glot_jax.graphs import BACKENDS, RULES, Stem
-from glot_jax.pooling import POOLERS
+from glot_jax.pooling import GNN_LAYERS, POOLERS
 
 DIM, TAU = 12, 0.5
 LENGTHS, LONGEST = [5, 1, 7, 3], 11
@@ -26,13 +26,13 @@ GLOTS = {
     for jk, layers, heads, edge in [
         ("cat", 2, 1, False), ("max", 3, 2, True), ("mean", 2, 4, False), ("none", 1, 1, True), ("cat", 0, 1, False),
     ]
-}
+} | {f"glot-{gnn}": PoolerConfig(gnn=gnn, jk="cat" if gnn != "gine" else "mean", hidden_dim=8) for gnn in GNN_LAYERS if gnn != "gat"}
 CONFIGS = {name: PoolerConfig(pooler=name) for name in POOLERS if name != "glot"} | GLOTS
 ALL = list(itertools.product(CONFIGS, RULES, BACKENDS))
-# Every pooler meets every rule and every backend; poolers without edges need one rule only.
+# Every pooler meets every backend, and every shape of GLOT every rule.
 COVER = [
     (name, rule, list(BACKENDS)[(i + j) % len(BACKENDS)])
-    for i, name in enumerate(CONFIGS) for j, rule in enumerate(RULES) if name in GLOTS or j < len(BACKENDS)
+    for i, name in enumerate(CONFIGS) for j, rule in enumerate(RULES) if j < 2 or (name in GLOTS and CONFIGS[name].gnn == "gat")
 ]
 
 

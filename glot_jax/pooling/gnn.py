@@ -167,7 +167,7 @@ class TokenGNN(nnx.Module):
         self.jk = lookup({name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge (--jk)")
         require(num_layers > 0 or jk in ("cat", "none"), "jk max and mean need at least one layer", num_layers, "Use jk='cat'.")
         layer = lookup(GNN_LAYERS, gnn, "GNN layer (--gnn)")
-        options = {name: value for name, value in (("heads", heads), ("edge_term", edge_term)) if value not in (1, False)}
+        options = {**({"heads": heads} if heads != 1 else {}), **({"edge_term": True} if edge_term else {})}
         unknown = [name for name in options if name not in layer.options]
         require(not unknown, f"only gat has {' and '.join(unknown)}", f"gnn={gnn!r} with {options}", "Use gnn='gat', or leave it out.")
         self.layers = nnx.List(

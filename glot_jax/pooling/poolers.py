@@ -105,7 +105,7 @@ class Glot(Pooler):
         dim: width of the graph's nodes (after the optional projection).
         hidden_dim: width of the GNN's layers.
         num_layers: K; 0 leaves the readout alone, which is AdaPool with another scorer width.
-        gnn: layer type, a name of GNN_LAYERS.
+        gnn: layer type, a name of GNN_LAYERS: gat, gcn, gin, gine or sage.
         jk: "cat", "max", "mean" or "none", see TokenGNN.
         heads, edge_term: of GAT.
         scorer_dim: width of the scorer; default max(128, width // 2), width = that of a refined token.
@@ -125,15 +125,17 @@ class Glot(Pooler):
             dim, hidden_dim, num_layers, gnn=gnn, jk=jk, heads=heads, edge_term=edge_term, dtype=dtype, rngs=rngs
         )
         self.pooled_dim = sum(self.gnn.widths)
+        self.tau: float | None = None
+        """Threshold of the graphs it was trained on, where a loaded checkpoint came with one; read by nothing here."""
         self.readout = AttentionReadout(
             self.gnn.widths, scorer_dim or max(128, self.pooled_dim // 2), dtype=dtype, rngs=rngs
         )
 
     @classmethod
     def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> Glot:
+        attention = {"heads": config.heads, "edge_term": config.edge_term} if config.gnn == "gat" else {}
         return cls(
-            dim, config.hidden_dim, config.num_layers, gnn=config.gnn, jk=config.jk, heads=config.heads,
-            edge_term=config.edge_term, scorer_dim=config.scorer_dim, dtype=config.dtype, rngs=rngs,
+            dim, config.hidden_dim, config.num_layers, gnn=config.gnn, jk=config.jk, **attention, scorer_dim=config.scorer_dim, dtype=config.dtype, rngs=rngs,
         )
 
     def weights(self, graph: TokenGraph) -> Array:

@@ -154,7 +154,7 @@ class LabelReader:
     def _score(self, value: Any, place: str) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
         if not number:
-            rule = f"a label of {self.spec.name} is a finite float32 number"
+            rule = f"a label of {self.spec.name} is a finite number"
             raise UsageError(rule, f"{place}: {value!r}", "Correct the label or drop the row.")
         low, high = (self.spec.label_range if self.column is None else None) or (-math.inf, math.inf)
         if not low <= value <= high:

@@ -1,4 +1,4 @@
-"""GAT against torch_geometric's GATConv on random graphs: values and gradients, isolated nodes and loops included."""
+"""Every GNN layer against torch_geometric's on random graphs: values and gradients, isolated nodes and loops included."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ import torch
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_geometric.nn import GATConv
+from torch_geometric.nn import MLP, GATConv, GCNConv, GINConv, GINEConv, SAGEConv
 
 from glot_jax.graphs.dense import DenseGraph
-from glot_jax.pooling.gnn import GAT
+from glot_jax.interop.torch_checkpoint import LAYERS
+from glot_jax.pooling import GNN_LAYERS
 
-DIM, HIDDEN = 6, 8
+DIM, HIDDEN, ROOM = 6, 8, 10
+CASES = {
+    "gat-1": ("gat", {"heads": 1, "edge_term": True}, lambda: GATConv(DIM, HIDDEN, heads=1, edge_dim=1)),
+    "gat-4": ("gat", {"heads": 4, "edge_term": True}, lambda: GATConv(DIM, HIDDEN // 4, heads=4, edge_dim=1)),
+    "gat-1-plain": ("gat", {"heads": 1}, lambda: GATConv(DIM, HIDDEN, heads=1)),
+    "gcn": ("gcn", {}, lambda: GCNConv(DIM, HIDDEN)),
+    "gin": ("gin", {}, lambda: GINConv(MLP([DIM, HIDDEN, HIDDEN]))),
+    "gine": ("gine", {}, lambda: GINEConv(MLP([DIM, HIDDEN, HIDDEN]), edge_dim=1)),
+    "sage": ("sage", {}, lambda: SAGEConv(DIM, HIDDEN, aggr="mean", root_weight=True)),
+}
 
 
 @st.composite
@@ -27,39 +37,55 @@ def graphs(draw):
     return rng.random((nodes, nodes)) < density, rng.normal(size=(nodes, DIM)).astype(np.float32)
 
 
-def reference(conv: GATConv, adjacency: np.ndarray, states: np.ndarray, edge_term: bool, cotangent: np.ndarray):
+def run_reference(conv: torch.nn.Module, adjacency: np.ndarray, states: np.ndarray, attributes: bool, cotangent: np.ndarray):
     receivers, senders = np.nonzero(adjacency)
     edges = torch.tensor(np.stack([senders, receivers]), dtype=torch.long)
     inputs = torch.tensor(states, requires_grad=True)
-    attributes = torch.ones(edges.shape[1], 1) if edge_term else None
     conv.zero_grad()
-    out = conv(inputs, edges, attributes)
+    out = conv(inputs, edges, torch.ones(edges.shape[1], 1)) if attributes else conv(inputs, edges)
     (out * torch.tensor(cotangent)).sum().backward()
-    return out.detach().numpy(), inputs.grad.numpy(), {name: p.grad.numpy() for name, p in conv.named_parameters() if p.grad is not None}
+    slopes = {name: p.grad.numpy() for name, p in conv.named_parameters() if p.grad is not None}
+    return out.detach().numpy(), inputs.grad.numpy(), slopes
 
 
-@pytest.mark.parametrize("edge_term", [False, True])
-@pytest.mark.parametrize("heads", [1, 4])
-def test_gat_is_gatconv(heads, edge_term):
+def make_pair(case: str):
+    """The reference in evaluation mode with random parameters and statistics, and our layer with the same ones."""
+    name, options, make = CASES[case]
     torch.manual_seed(0)
-    conv = GATConv(DIM, HIDDEN // heads, heads=heads, edge_dim=1 if edge_term else None)
-    torch.nn.init.normal_(conv.bias)
-    layer = GAT(DIM, HIDDEN, heads=heads, edge_term=edge_term, rngs=nnx.Rngs(0))
-    state = {name: p.detach().numpy() for name, p in conv.named_parameters()}
-    layer.kernel[...] = jnp.asarray(state["lin.weight"].T)
-    layer.source[...], layer.target[...] = jnp.asarray(state["att_src"][0]), jnp.asarray(state["att_dst"][0])
-    layer.bias[...] = jnp.asarray(state["bias"])
-    if edge_term:
-        layer.edge[...] = jnp.asarray(state["att_edge"][0])
-        layer.edge_kernel[...] = jnp.asarray(state["lin_edge.weight"].reshape(heads, -1))
-    graphdef, params = nnx.split(layer, nnx.Param)
+    conv = make().eval()
+    with torch.no_grad():
+        for key, value in conv.state_dict().items():
+            if value.is_floating_point() and key != "eps":
+                value.normal_() if "running_var" not in key else value.uniform_(0.5, 2)
+    layer = GNN_LAYERS[name](DIM, HIDDEN, rngs=nnx.Rngs(0), **options)
+    state = conv.state_dict()
+    for ours, official in LAYERS[name].items():
+        variable = layer
+        for part in ours.split("."):
+            variable = getattr(variable, part)
+        if variable is not None:
+            variable[...] = jnp.asarray(official.to_ours(state[official.official].numpy(), variable[...].shape))
+    return conv, layer
+
+
+def padded(values: np.ndarray, *shape: int) -> np.ndarray:
+    out = np.zeros(shape, values.dtype)
+    out[tuple(slice(0, n) for n in values.shape)] = values
+    return out[None]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_layer_is_that_of_pytorch_geometric(case):
+    name, options, _ = CASES[case]
+    conv, layer = make_pair(case)
+    graphdef, params, rest = nnx.split(layer, nnx.Param, ...)
 
     # One padded shape, so that everything is compiled once; padding nodes must not matter either.
     @jax.jit
     def run(params, states, adjacency, mask, cotangent):
         def loss(params, states):
             graph = DenseGraph(states, mask, adjacency, jnp.zeros((), jnp.int32))
-            out = nnx.merge(graphdef, params)(graph, states)
+            out = nnx.merge(graphdef, params, rest)(graph, states)
             return jnp.sum(out * cotangent), out
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, states)
@@ -68,28 +94,47 @@ def test_gat_is_gatconv(heads, edge_term):
     @given(graphs())
     def check(graph):
         adjacency, states = graph
-        nodes, room = len(states), 10
+        nodes = len(states)
         cotangent = np.random.default_rng(nodes).normal(size=(nodes, HIDDEN)).astype(np.float32)
-        # GATConv gives a self-loop the mean attribute of a node's other edges: 1, or 0 for a node without any. The
-        # release passes edge attributes of 1, so an isolated node's own logit differs, and its softmax of one does not.
-        expected, slope, slopes = reference(conv, adjacency, states, edge_term, cotangent)
-
-        def padded(values, *shape):
-            out = np.zeros(shape, values.dtype)
-            out[tuple(slice(0, n) for n in values.shape)] = values
-            return out[None]
-
+        attributes = name == "gine" or bool(options.get("edge_term"))
+        expected, slope, slopes = run_reference(conv, adjacency, states, attributes, cotangent)
         (gradient, to_states), out = run(
-            params, padded(states, room, DIM), padded(adjacency, room, room), np.arange(room)[None] < nodes,
-            padded(cotangent, room, HIDDEN),
+            params, padded(states, ROOM, DIM), padded(adjacency, ROOM, ROOM), np.arange(ROOM)[None] < nodes,
+            padded(cotangent, ROOM, HIDDEN),
         )
-        np.testing.assert_allclose(out[0, :nodes], expected, atol=1e-5)
-        np.testing.assert_allclose(to_states[0, :nodes], slope, atol=1e-4)
-        for ours, theirs in [("kernel", "lin.weight"), ("source", "att_src"), ("target", "att_dst"), ("bias", "bias")]:
-            value = np.asarray(gradient[ours][...])
-            theirs_value = slopes[theirs].T if ours == "kernel" else slopes[theirs].reshape(value.shape)
-            np.testing.assert_allclose(value, theirs_value, atol=1e-4, err_msg=ours)
-        if edge_term:
-            np.testing.assert_allclose(gradient["edge"][...], slopes["att_edge"][0], atol=1e-4)
+        scale = max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(out[0, :nodes] / scale, expected / scale, atol=1e-5)
+        largest = max(1.0, *(np.abs(value).max() for value in slopes.values()), np.abs(slope).max())
+        np.testing.assert_allclose(to_states[0, :nodes] / largest, slope / largest, atol=1e-4)
+        found = nnx.to_pure_dict(gradient)
+        for ours, official in LAYERS[name].items():
+            leaf = found
+            for part in ours.split("."):
+                leaf = leaf.get(part) if isinstance(leaf, dict) else None
+            if leaf is not None:
+                theirs = slopes.get(official.official, np.zeros(official.to_theirs(np.asarray(leaf)).shape))
+                np.testing.assert_allclose(official.to_theirs(np.asarray(leaf)) / largest, theirs / largest, atol=1e-4, err_msg=ours)
 
     check()
+
+
+@pytest.mark.parametrize("name", ["gin", "gine"])
+def test_batch_norm_trains_like_pytorch_over_real_tokens_only(name):
+    conv, layer = make_pair(name)
+    conv.train()
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(7, DIM)).astype(np.float32)
+    adjacency = rng.random((7, 7)) < 0.4
+    receivers, senders = np.nonzero(adjacency)
+    edges = torch.tensor(np.stack([senders, receivers]), dtype=torch.long)
+    arguments = (torch.ones(edges.shape[1], 1),) if name == "gine" else ()
+    mask = np.arange(ROOM)[None] < 7
+    hidden = padded(states, ROOM, DIM) + np.where(mask[..., None], 0, 9).astype(np.float32)
+    graph = DenseGraph(jnp.asarray(hidden), jnp.asarray(mask), jnp.asarray(padded(adjacency, ROOM, ROOM)), jnp.zeros((), jnp.int32))
+    for _ in range(2):
+        expected = conv(torch.tensor(states), edges, *arguments).detach().numpy()
+        out = layer(graph, graph.nodes, train=True)
+        np.testing.assert_allclose(out[0, :7], expected, atol=2e-5)
+    state = conv.state_dict()
+    for ours, theirs in [("mean", "running_mean"), ("var", "running_var"), ("batches", "num_batches_tracked")]:
+        np.testing.assert_allclose(getattr(layer.norm, ours)[...], state[f"nn.norms.0.module.{theirs}"].numpy(), atol=1e-5)
