@@ -34,12 +34,13 @@ def edge_budgets(config: GraphConfig, feeds: Mapping[str, Feed]) -> dict[tuple[i
 
 
 def _measure(config: GraphConfig, feed: Feed, length: int, texts: int) -> int:
-    rows = feed.plan.rows[feed.plan.lengths <= length]
-    # The longest rows a bucket may hold are its densest.
-    rows = rows[np.argsort(-feed.plan.lengths[feed.plan.lengths <= length], kind="stable")][:_SAMPLE]
+    # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only thin the mean.
+    shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
+    rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
+    if not len(rows):
+        return 1 << (texts * length * length - 1).bit_length()
+    rows = rows[np.random.default_rng(0).permutation(len(rows))[:_SAMPLE]]
     chosen = feed.texts[rows].reshape(-1)
-    if not len(chosen):
-        return 1 << (texts - 1).bit_length()
     counts = []
     for chunk in np.array_split(chosen, max(1, len(chosen) * length * length >> 22)):
         starts, lengths = feed.reader.text_offsets[chunk], feed.reader.text_lengths[chunk]

@@ -21,6 +21,7 @@ from glot_jax.config import (
     from_json,
     to_json,
 )
+from glot_jax.graphs import token_graph
 from glot_jax.objectives import evaluate
 from glot_jax.training import loop, steps, train, train_seeds
 from glot_jax.training.checkpoint import Checkpoints
@@ -454,3 +455,19 @@ def test_selection_reads_the_task_metric(stores, tmp_path):
     prepared = prepare(config(stores["scores"], tmp_path / "run"), Display(quiet=True), {})
     assert prepared.metric == "spearman"
     assert loop._selection(prepared, {"validation": {"spearman": 0.3, "pearson": 0.9}}, 0) == 0.3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
+    """Few long rows among many short ones: what a bucket holds is what its own rows hold."""
+    store = make_store(tmp_path / "store", CLASSES, rows={"train": 120, "validation": 60}, longest=30, seed=seed)
+    settings = config(store, tmp_path / "run", graph=GraphConfig(backend="sparse", tau=0.2), buckets=3)
+    prepared = prepare(settings, Display(quiet=True), {})
+    for feed in prepared.feeds.values():
+        for step in range(2 * feed.plan.steps_per_epoch):
+            batch = feed.batch(step)
+            edges = prepared.steps.budget(batch)
+            assert edges is not None
+            found = token_graph(np.asarray(batch.hidden), np.asarray(batch.mask), tau=0.2).adjacency.sum()
+            assert int(found) <= edges
+            assert edges & (edges - 1) == 0
