@@ -131,7 +131,7 @@ class ExtractConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GraphConfig:
-    """Which tokens are linked (METHOD: S_ij = cos(x_i, x_j) > tau) and how the graph is computed."""
+    """Which tokens are linked (paper section 3.2, step 1: S_ij = cos(x_i, x_j) > tau) and how the graph is computed."""
 
     graph: str = "threshold"
     """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, self (self-loops only), complete."""
@@ -164,7 +164,7 @@ class PoolerConfig:
     heads: int = 1
     """glot with gat: attention heads; hidden_dim is divided among them."""
     edge_term: bool = False
-    """glot with gat: add the release's trained constant to every attention logit (METHOD 1; Algorithm 1 has none)."""
+    """glot with gat: add the release's trained constant to every attention logit (the paper's Algorithm 1 has none)."""
     projection_dim: int | None = None
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512)."""
     scorer_dim: int | None = None
@@ -279,7 +279,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StressConfig:
-    """The stress test: can a pooler find the one relation that matters among distractor words? (METHOD 2)"""
+    """The stress test: can a pooler find the one relation that matters among distractor words? (paper section 4.5)"""
 
     backbone: str = "minilm"
     """As in extract.py."""

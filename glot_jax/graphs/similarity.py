@@ -1,4 +1,4 @@
-"""Which tokens are linked: the cosine of raw states and the rules that read it (METHOD 1.1, paper section 3.2)."""
+"""Which tokens are linked: the cosine of raw states and the rules that read it (paper section 3.2, step 1)."""
 
 from __future__ import annotations
 

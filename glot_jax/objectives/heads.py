@@ -31,7 +31,7 @@ def pair_features(vectors: Float[Array, "roles batch dim"], features: str) -> Fl
 
 
 class FeatureHead(nnx.Module):
-    """Linear scores from the features of one or more texts (METHOD 1: `softmax(W [z_a ; z_b] + b)`).
+    """Linear scores from the features of one or more texts (`softmax(W [z_a ; z_b] + b)`).
 
     Regression has one output. `interaction` needs exactly two texts, of one text there is nothing to interact.
     """
@@ -50,7 +50,7 @@ class FeatureHead(nnx.Module):
 
 
 class CosineHead(nnx.Module):
-    """`cos(P z_a, P z_b)` with one trained P for both texts (METHOD 1, STS-B)."""
+    """`cos(P z_a, P z_b)` with one trained P for both texts (STS-B)."""
 
     def __init__(self, pooled_dim: int, *, rngs: nnx.Rngs):
         self.projection = Linear(pooled_dim, pooled_dim, rngs=rngs)

@@ -1,4 +1,4 @@
-"""Message-passing layers, each written once over TokenGraph, and the Token-GNN that stacks them (METHOD 1.2)."""
+"""Message-passing layers, each written once over TokenGraph, and the Token-GNN that stacks them (paper section 3.2, step 2)."""
 
 from __future__ import annotations
 

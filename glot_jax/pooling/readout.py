@@ -1,4 +1,4 @@
-"""The attention readout: a small scorer weighs the tokens, their weighted sum is the sentence (METHOD 1.3)."""
+"""The attention readout: a small scorer weighs the tokens, their weighted sum is the sentence (paper section 3.2, step 3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from glot_jax.pooling.init import torch_linear
 
 
 class AttentionReadout(nnx.Module):
-    """`m_i = v . tanh(W u_i + b) + b_v`, `pi = softmax(m)` over real tokens, `z = sum_i pi_i u_i` (paper eq. 3-4).
+    """`m_i = v . tanh(W u_i + b) + b_v`, `pi = softmax(m)` over real tokens, `z = sum_i pi_i u_i` (paper eq. 3).
 
     A token u_i comes as parts of the given widths. Their products with W are added up, never concatenated: the first
     part is usually the frozen states, and the backward pass of a concatenation would compute a gradient towards them.

@@ -2,7 +2,7 @@
 
 | protocol     | words   | label is decided by                   | length      | bag-of-words | from                  |
 |--------------|---------|---------------------------------------|-------------|--------------|-----------------------|
-| `controlled` | 100     | which of two related words is negated | exactly 0.5 | exactly 0.5  | ours; METHOD 2        |
+| `controlled` | 100     | which of two related words is negated | exactly 0.5 | exactly 0.5  | ours                  |
 | `released`   | varying | a modifier, and so the word count     | **1.000**   | about 1.0    | the authors' code     |
 | `paper`      | 256     | which of two words is negated         | 0.5         | about 0.5    | paper B.4, Alg. 2     |
 

@@ -120,7 +120,7 @@ _ALL = (
         "imdb", "text", "neg pos", hub=("stanfordnlp/imdb", None), max_length=512,
         splits=(("train", "train"), ("test", "test")),
     ),
-    # METHOD 2, the stress test: 1 where the queried word is affirmed, 0 where it is negated.
+    # The stress test: 1 where the queried word is affirmed, 0 where it is negated.
     _classes("diagnostic", "text", "negated affirmed", hub=None),
     TaskSpec("custom", (), (), None, "none"),
 )
