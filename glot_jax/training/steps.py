@@ -99,7 +99,7 @@ def _train_step(
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
     # After the first loss or gradient that is not finite nothing is updated any more: the host finds the last good state.
-    fine = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(gradient))
+    fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
     bad = jnp.where((state["first_bad_step"] < 0) & ~fine, state["step"], state["first_bad_step"])
     new = {"params": params, "stats": stats, "opt_state": opt_state}
     kept = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new})
