@@ -1,4 +1,4 @@
-"""Initialisers of the reference implementations: PyTorch Geometric's layers and torch.nn.Linear (API by formula)."""
+"""Initialisers of the reference implementations: PyTorch Geometric's layers and torch.nn.Linear."""
 
 from __future__ import annotations
 

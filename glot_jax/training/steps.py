@@ -42,7 +42,7 @@ class Steps:
         graphdef: structure of the SentenceModel, from `split_model`.
         task: decides the loss.
         optimizer: optax transformation.
-        edge_budgets: padded length -> edges, for the sparse backend.
+        edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty for the others.
     """
 
     def __init__(
