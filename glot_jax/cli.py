@@ -15,18 +15,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glot_jax.config import (
-    ExtractConfig,
-    StressConfig,
-    TrainConfig,
-    UsageError,
-    flag,
-    from_json,
-    lookup,
-    read_json,
-    require,
-    unread_options,
-)
+from glot_jax.config import ExtractConfig, StressConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
+from glot_jax.config_json import from_json, read_json
 
 
 @dataclasses.dataclass(frozen=True)

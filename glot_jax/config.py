@@ -9,9 +9,7 @@ unknown one with the known ones.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,11 +54,15 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _require_at_least(config: Any, minimum: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(
-            value is None or (isinstance(value, (int, float)) and math.isfinite(value) and value >= minimum),
+            value is None or (_is_number(value) and value >= minimum),
             f"{flag(name)} must be a finite number, at least {minimum}", value, f"Give {flag(name)} {minimum} or more.",
         )
 
@@ -134,17 +136,36 @@ class GraphConfig:
     """Which tokens are linked (paper section 3.2, step 1: S_ij = cos(x_i, x_j) > tau) and how the graph is computed."""
 
     graph: str = "threshold"
-    """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, self (self-loops only), complete."""
+    """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, knn, window, self (self-loops only), complete, random."""
     tau: float = 0.6
-    """Threshold rule: an edge where the cosine is strictly greater. Paper: 0.1, 0.3, 0.6; release: 0.8."""
+    """threshold: an edge where the cosine is strictly greater (random: the density to imitate). Paper: 0.1, 0.3, 0.6; release: 0.8."""
+    k: int = 8
+    """knn: tokens each token listens to, itself included."""
+    window: int = 4
+    """window: how many real tokens away, on either side, a token is heard."""
+    graph_seed: int = 0
+    """random: seed of the edges."""
+    learn_tau: bool = False
+    """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in evaluation (dense only)."""
+    temperature: tuple[float, float] = (0.1, 0.01)
+    """learn_tau: T at the first and at the last training step, annealed geometrically."""
     backend: str = "dense"
     """dense (masked matmuls, the fast path) or sparse (padded jraph.GraphsTuple)."""
     edge_budget: int | None = None
     """sparse: edges a batch may hold. Default: a power of two from the store's measured density."""
 
     def __post_init__(self) -> None:
-        require(-1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
-        _require_at_least(self, 1, "edge_budget")
+        require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
+        _require_at_least(self, 1, "k", "edge_budget")
+        _require_at_least(self, 0, "window", "graph_seed")
+        require(
+            not self.learn_tau or (self.graph == "threshold" and self.backend == "dense"), "--learn-tau needs --graph threshold and --backend dense",
+            f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
+        )
+        require(
+            len(self.temperature) == 2 and all(_is_number(of) and of > 0 for of in self.temperature), "--temperature FIRST LAST are two positive numbers",
+            self.temperature, "Give for example --temperature 0.1 0.01.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,23 +173,33 @@ class PoolerConfig:
     """Which pooler turns token states into one vector, and the sizes of its parts."""
 
     pooler: str = "glot"
-    """A name of glot_jax.pooling.POOLERS: cls, mean, max, adapool, glot."""
+    """A name of glot_jax.pooling.POOLERS: cls, first, last, mean, max, adapool, adapool-attention, mlp, glot."""
     gnn: str = "gat"
-    """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage."""
+    """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage. mlp: whose parameter count to match."""
     hidden_dim: int = 128
     """glot: width of the Token-GNN (heads x width per head)."""
     num_layers: int = 2
-    """glot: number K of GNN layers; 0 leaves the attention readout alone."""
+    """glot, mlp: number K of layers; 0 leaves the attention readout alone."""
     jk: Literal["cat", "max", "mean", "none"] = "cat"
-    """glot: jumping knowledge over the layers. cat keeps the states themselves too."""
+    """glot, mlp: jumping knowledge over the layers. cat keeps the states themselves too."""
     heads: int = 1
-    """glot with gat: attention heads; hidden_dim is divided among them."""
+    """glot with gat: attention heads, hidden_dim is divided among them; adapool-attention: heads that divide the states' width."""
     edge_term: bool = False
     """glot with gat: add the release's trained constant to every attention logit (the paper's Algorithm 1 has none)."""
+    residual: bool = False
+    """glot: LayerNorm(layer(u) + u) after each layer; a linear map adapts the width where it changes. Not in the paper."""
+    virtual_node: bool = False
+    """glot: after each layer every token adds an MLP of its sentence's mean. Not in the paper."""
     projection_dim: int | None = None
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512)."""
     scorer_dim: int | None = None
-    """Width of the readout's scorer. Default: max(128, width // 2) for glot, 128 for adapool."""
+    """Width of the readout's scorer. Default: max(128, width // 2) for glot and mlp, 128 for adapool."""
+    standardise: bool = False
+    """Bring every dimension of the states to mean 0 and deviation 1 over the training rows' tokens. The graph is of the raw ones."""
+    dropout: float = 0.0
+    """Share of the states' entries set to 0 in training, the rest scaled up; after the graph is made. Not in the paper."""
+    attention_dropout: float = 0.0
+    """glot with gat: share of the attention weights set to 0 in training. Not in the paper."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the head; parameters, similarities and softmaxes stay float32."""
 
@@ -176,26 +207,39 @@ class PoolerConfig:
         _require_choices(self)
         _require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
         _require_at_least(self, 0, "num_layers")
+        for name in ("dropout", "attention_dropout"):
+            share = getattr(self, name)
+            require(_is_number(share) and 0 <= share < 1, f"{flag(name)} is a share in [0, 1)", share, f"Give for example {flag(name)} 0.1.")
+        divisors = ", ".join(str(n) for n in range(1, self.hidden_dim + 1) if self.hidden_dim % n == 0)
         require(
-            self.pooler != "glot" or self.gnn != "gat" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
-            f"{self.heads} heads for {self.hidden_dim}", "Choose a divisor.",
+            self.pooler not in ("glot", "mlp") or self.gnn != "gat" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
+            f"{self.heads} heads for {self.hidden_dim}", f"Divisors: {divisors}.",
         )
         require(
-            self.pooler != "glot" or self.num_layers > 0 or self.jk in ("cat", "none"), "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",
-            f"--jk {self.jk} --num-layers 0", "Use --jk cat or none.",
+            self.pooler not in ("glot", "mlp") or self.num_layers > 0 or self.jk in ("cat", "none"),
+            "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",
+            f"--jk {self.jk} --num-layers 0", "With --num-layers 0 use --jk cat or none.",
         )
 
 
 def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
     """Options that these settings do not read, with their values: GLOT's own with another pooler, and the like."""
     glot = pooler.pooler == "glot"
+    sized = pooler.pooler in ("glot", "mlp")
+    gat = pooler.gnn == "gat"
     read = {
-        **dict.fromkeys(("graph", "backend", "gnn", "hidden_dim", "num_layers", "jk"), glot),
-        "tau": glot and graph.graph == "threshold", "edge_budget": glot and graph.backend == "sparse",
-        **dict.fromkeys(("heads", "edge_term"), glot and pooler.gnn == "gat"),
-        "scorer_dim": glot or pooler.pooler == "adapool",
+        **dict.fromkeys(("graph", "backend"), glot),
+        **dict.fromkeys(("gnn", "hidden_dim", "num_layers", "jk"), sized),
+        "tau": glot and graph.graph in ("threshold", "random"), "k": glot and graph.graph == "knn",
+        "window": glot and graph.graph == "window", "graph_seed": glot and graph.graph == "random",
+        "learn_tau": glot and graph.graph == "threshold", "temperature": glot and graph.learn_tau,
+        "edge_budget": glot and graph.backend == "sparse",
+        "heads": (sized and gat) or pooler.pooler == "adapool-attention",
+        "edge_term": sized and gat, "attention_dropout": glot and gat,
+        **dict.fromkeys(("residual", "virtual_node"), glot),
+        "scorer_dim": sized or pooler.pooler == "adapool",
     }
-    values = {**to_json(graph), **to_json(pooler)}
+    values = {**dataclasses.asdict(graph), **dataclasses.asdict(pooler)}
     return {name: values[name] for name, is_read in read.items() if not is_read}
 
 
@@ -250,6 +294,8 @@ class TrainConfig:
     """Run folder: config.json, summary.json, metrics.jsonl, timing.jsonl, checkpoints/."""
     layer: int | None = None
     """Stored layer to read (0 .. L, negative from the end). Default: the only one stored, else the last."""
+    mix_layers: tuple[int, ...] | None = None
+    """Read several stored layers and combine them by a learned softmax before the graph; no number after it means all stored."""
     epochs: int = 3
     batch_size: int = 32
     """Rows (pairs count once) per training step."""
@@ -271,6 +317,9 @@ class TrainConfig:
         _require_choices(self)
         _require_at_least(self, 1, "epochs", "batch_size", "eval_batch_size", "buckets", "log_every")
         _require_at_least(self, 0, "seed")
+        require(self.layer is None or self.mix_layers is None, "one layer is read, or several mixed", f"--layer {self.layer} --mix-layers", "Leave one out.")
+        repeats = self.mix_layers is not None and len(set(self.mix_layers)) < len(self.mix_layers)
+        require(not repeats, "--mix-layers are different from one another", self.mix_layers, "Drop the repeats.")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -307,67 +356,3 @@ class StressConfig:
             require(len(getattr(self, name)) > 0, f"{flag(name)} needs at least one value", "none", "Give one or more.")
         _require_at_least(self, 1, "epochs", "batch_size", "hidden_dim")
         require(min(self.rows) >= 10, "--rows TRAIN TEST are at least 10 each", self.rows, "Give for example --rows 2000 500.")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# JSON
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """The dataclass as nested plain JSON values; paths become strings, tuples lists."""
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return plain(config)
-
-
-def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
-    """Rebuild a dataclass written by `to_json`; an unknown key is an error that names the known ones."""
-    require(isinstance(values, Mapping), f"a {cls.__name__} is a JSON object", repr(values), "Was the file written by hand?")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in values:
-        require(name in fields, f"unknown field of {cls.__name__}", repr(name), f"Known: {', '.join(fields)}.")
-    for name, field in fields.items():
-        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        require(name in values or not missing, f"a {cls.__name__} has a field {name}", "none", "Add it.")
-    return cls(**{name: _revive(name, hints[name], value) for name, value in values.items()})
-
-
-def _revive(name: str, hint: Any, value: Any) -> Any:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return None if value is None else _revive(name, next(arm for arm in typing.get_args(hint) if arm is not type(None)), value)
-    if dataclasses.is_dataclass(hint):
-        return from_json(hint, value)  # type: ignore[arg-type]
-    if hint in (int, float, str, bool, Path):
-        accepted = {float: (int, float), Path: (str,)}.get(hint, (hint,))
-        fits = isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
-        require(fits, f"{name} is of type {hint.__name__}", repr(value), "Correct it.")
-        return Path(str(value)) if hint is Path else value
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    return value
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file, or say which file is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UsageError("expected a readable JSON file", path, str(error)) from error
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Field by field, the leaves in which two nested JSON objects differ: `name: old -> new`."""
-    found = []
-    for name in sorted({*old, *new}):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{prefix}{name}.")
-        elif before != after:
-            found.append(f"{prefix}{name}: {before!r} -> {after!r}")
-    return found

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig, UsageError, from_json, read_json, require
+from glot_jax.config import ExtractConfig, UsageError, require
+from glot_jax.config_json import from_json, read_json
 from glot_jax.extraction.backbone import Backbone, States, load_tokenizer, vocabulary
 from glot_jax.extraction.progress import SplitProgress, check_disk, estimate_tokens, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards

@@ -7,7 +7,36 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt32
+
+from glot_jax.config import GraphConfig
+from glot_jax.graphs.hashing import fingerprint, hash_words, with_probability
+
+BLOCK_PAIRS = 1 << 20
+"""Candidate pairs looked at together where memory must not grow with length squared."""
+
+
+class Options(NamedTuple):
+    """Numbers that rules read."""
+
+    tau: float | Array
+    """A Python number, or a trained scalar."""
+    k: int = 8
+    window: int = 4
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: GraphConfig, tau: Array | None = None) -> Options:
+        """Those of a config; `tau` stands in for its own where it is trained."""
+        return cls(config.tau if tau is None else tau, config.k, config.window, config.graph_seed)
+
+
+class Sentences(NamedTuple):
+    """What the random rule knows of each sentence; zeros for the others, which do not look."""
+
+    fingerprint: UInt32[Array, "*batch"]
+    density: Float[Array, "*batch"]
+    """Share of the pairs i != j that the threshold rule links."""
 
 
 class Pairs(NamedTuple):
@@ -22,27 +51,62 @@ class Pairs(NamedTuple):
     """i is j."""
     nonzero: Bool[Array, "*batch rows length"]
     """Neither x_i nor x_j is the zero vector."""
+    real: Bool[Array, "*batch rows length"]
+    """Neither i nor j is padding."""
+    row_rank: Int32[Array, "*batch rows 1"]
+    """Real tokens before i in its sentence."""
+    column_rank: Int32[Array, "*batch 1 length"]
+    sentences: Sentences
 
 
-def threshold(pairs: Pairs, tau: float) -> Bool[Array, "*batch rows length"]:
-    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to nothing."""
-    if tau >= 1:
-        return jnp.zeros_like(pairs.diagonal)  # a rounded cosine of 1.0000001 must not pass
-    return ((pairs.similarity > tau) | pairs.diagonal) & pairs.nonzero
+def threshold(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
+    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to nothing.
+
+    At tau = 1 there is no edge: a rounded cosine of 1.0000001 must not pass.
+    """
+    return ((pairs.similarity > options.tau) | pairs.diagonal) & pairs.nonzero & jnp.asarray(options.tau < 1)
 
 
-def self_only(pairs: Pairs, tau: float) -> Bool[Array, "*batch rows length"]:
+def nearest(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
+    """The k most similar tokens, itself always among them, ties to the lower rank; not symmetric. Zero vectors: none."""
+    possible = pairs.real & pairs.nonzero
+    scores = jnp.where(possible, jnp.where(pairs.diagonal, 2.0, pairs.similarity), -jnp.inf)
+    least = jax.lax.top_k(scores, min(options.k, scores.shape[-1]))[0][..., -1:]
+    above, tied = scores > least, scores == least
+    room = options.k - jnp.sum(above, axis=-1, keepdims=True)
+    return (above | (tied & (jnp.cumsum(tied, axis=-1) <= room))) & possible
+
+
+def window(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
+    """Tokens at most `window` real tokens away: the order of words instead of their meaning."""
+    return jnp.abs(pairs.row_rank - pairs.column_rank) <= options.window
+
+
+def self_only(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
     """Control: every token sees itself alone, so the graph adds nothing."""
     return pairs.diagonal
 
 
-def complete(pairs: Pairs, tau: float) -> Bool[Array, "*batch rows length"]:
+def complete(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
     """Control: every token sees every token of its sentence, so the similarities add nothing."""
     return jnp.ones_like(pairs.diagonal)
 
 
-Rule = Callable[[Pairs, float], Array]
-RULES: dict[str, Rule] = {"threshold": threshold, "self": self_only, "complete": complete}
+def random_edges(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
+    """Control: as many edges as the threshold rule's on average, at places that a seeded hash picks; symmetric.
+
+    The same text has the same edges in every batch, bucket and epoch: they hang on its states, not on its place.
+    """
+    low, high = jnp.minimum(pairs.row_rank, pairs.column_rank), jnp.maximum(pairs.row_rank, pairs.column_rank)
+    text = pairs.sentences.fingerprint[..., None, None]
+    chosen = with_probability(pairs.sentences.density[..., None, None], hash_words(text, low, high, options.seed))
+    return chosen | pairs.diagonal
+
+
+Rule = Callable[[Pairs, Options], Array]
+RULES: dict[str, Rule] = {
+    "threshold": threshold, "knn": nearest, "window": window, "self": self_only, "complete": complete, "random": random_edges,
+}
 
 
 def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
@@ -53,29 +117,30 @@ def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
     return jnp.where(largest > 0, jnp.ldexp(jnp.float32(1), jnp.clip(exponent, -126, 126)), 1.0)
 
 
-class Directions(NamedTuple):
-    """States ready for a dot product, and the factor that turns it into a cosine."""
+class Tokens(NamedTuple):
+    """Real and padding tokens of whole sentences, or of a block of their rows, ready to be linked."""
 
     states: Shaped[Array, "*batch length dim"]
+    """Scaled by powers of two so that neither norm nor dot product overflows; float16 as stored."""
     inverse_norm: Float[Array, "*batch length"]
+    """Turns a dot product of `states` into a cosine."""
+    mask: Bool[Array, "*batch length"]
+    rank: Int32[Array, "*batch length"]
+    """Real tokens before this one."""
 
 
-def directions(hidden: Shaped[Array, "*batch length dim"]) -> Directions:
-    """Scale states so that neither norm nor dot product overflows; 16-bit floats of range 65504 stay as stored.
-
-    No gradient flows: the graph is a constant of the head (a hard rule has none).
-    """
+def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"]) -> Tokens:
+    """Ready to be linked. No gradient flows: the graph is a constant of the head."""
     hidden = jax.lax.stop_gradient(hidden)
     if hidden.dtype != jnp.float16:
         scaled = hidden.astype(jnp.float32) / scale_of(hidden)
         hidden = scaled.astype(hidden.dtype)
     norm = jnp.sqrt(jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1))
-    return Directions(hidden, 1.0 / jnp.maximum(norm, 1e-8))
+    rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
+    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank)
 
 
-def similarity(
-    rows: Directions, columns: Directions
-) -> Float[Array, "*batch rows length"]:
+def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:
     """cos(x_i, x_j) in float32 from states as stored: products of 16-bit entries are exact in a float32 accumulator."""
     products = jnp.einsum(
         "...id,...jd->...ij", rows.states, columns.states,
@@ -84,19 +149,59 @@ def similarity(
     return products * rows.inverse_norm[..., :, None] * columns.inverse_norm[..., None, :]
 
 
+def pairs_of(rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Array | int) -> Pairs:
+    """All a rule may ask about receiving tokens `first_row + i` and sending tokens j."""
+    position = first_row + jnp.arange(rows.mask.shape[-1])
+    shape = (*rows.mask.shape, columns.mask.shape[-1])
+    return Pairs(
+        similarity=similarity(rows, columns),
+        diagonal=jnp.broadcast_to(position[:, None] == jnp.arange(shape[-1]), shape),
+        nonzero=jnp.any(rows.states != 0, axis=-1)[..., :, None] & jnp.any(columns.states != 0, axis=-1)[..., None, :],
+        real=rows.mask[..., :, None] & columns.mask[..., None, :],
+        row_rank=rows.rank[..., :, None], column_rank=columns.rank[..., None, :], sentences=sentences,
+    )
+
+
 def link(
-    rows: Directions,
-    columns: Directions,
-    row_mask: Bool[Array, "*batch rows"],
-    column_mask: Bool[Array, "*batch length"],
-    first_row: Array | int,
-    rule: Rule,
-    tau: float,
+    rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Array | int, rule: Rule, options: Options
 ) -> Bool[Array, "*batch rows length"]:
     """Edges j -> i of a block of receiving tokens `first_row + i`, between real tokens only."""
-    row_count, length = row_mask.shape[-1], column_mask.shape[-1]
-    position = first_row + jnp.arange(row_count)
-    diagonal = jnp.broadcast_to(position[:, None] == jnp.arange(length), (*row_mask.shape, length))
-    nonzero = jnp.any(rows.states != 0, axis=-1)[..., :, None] & jnp.any(columns.states != 0, axis=-1)[..., None, :]
-    allowed = rule(Pairs(similarity(rows, columns), diagonal, nonzero), tau)
-    return allowed & row_mask[..., :, None] & column_mask[..., None, :]
+    pairs = pairs_of(rows, columns, sentences, first_row)
+    return rule(pairs, options) & pairs.real
+
+
+def sentences_of(hidden: Shaped[Array, "batch length dim"], tokens: Tokens, rule: Rule, options: Options) -> Sentences:
+    """What `rule` must know of whole sentences before it sees any block of one."""
+    batch = tokens.mask.shape[:-1]
+    unknown = Sentences(jnp.zeros(batch, jnp.uint32), jnp.zeros(batch))
+    if rule is not random_edges:
+        return unknown
+    linked = count_edges(tokens, unknown, threshold, options) - count_edges(tokens, unknown, _own_loops, options)
+    length = jnp.sum(tokens.mask, axis=-1, dtype=jnp.float32)
+    density = linked / jnp.maximum(length * (length - 1), 1)
+    return Sentences(fingerprint(jax.lax.stop_gradient(hidden), tokens.mask, tokens.rank), density)
+
+
+def _own_loops(pairs: Pairs, options: Options) -> Array:
+    """Loops of the threshold rule's graph."""
+    return threshold(pairs, options) & pairs.diagonal
+
+
+def count_edges(tokens: Tokens, sentences: Sentences, rule: Rule, options: Options) -> Int32[Array, " batch"]:
+    """Edges of each sentence, block of rows by block of rows: never a whole [length, length] array of a long text."""
+    batch, length = tokens.mask.shape
+    rows = min(length, max(1, BLOCK_PAIRS // max(1, batch * length)))
+    padded = pad_rows(tokens, -length % rows)
+
+    def step(total: Array, index: Array) -> tuple[Array, None]:
+        block = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, index * rows, rows, axis=1), padded)
+        linked = link(block, padded, sentences, index * rows, rule, options)
+        return total + jnp.sum(linked, axis=(1, 2), dtype=jnp.int32), None
+
+    total, _ = jax.lax.scan(step, jnp.zeros(batch, jnp.int32), jnp.arange(padded.mask.shape[1] // rows))
+    return total
+
+
+def pad_rows(tokens: Tokens, count: int) -> Tokens:
+    """`count` padding tokens more at the end of every sentence."""
+    return Tokens(*(jnp.pad(of, [(0, 0), (0, count)] + [(0, 0)] * (of.ndim - 2)) for of in tokens))

@@ -17,10 +17,18 @@ from jax import Array
 
 from glot_jax.config import require
 from glot_jax.graphs.dense import DenseGraph
-from glot_jax.graphs.similarity import Directions, Rule, directions, link
-from glot_jax.graphs.token_graph import Loops, TokenGraph, leaky_relu
-
-_BLOCK_PAIRS = 1 << 20  # candidate pairs looked at together: memory O(edges + block x length), never length x length
+from glot_jax.graphs.similarity import (
+    BLOCK_PAIRS,
+    Options,
+    Rule,
+    Sentences,
+    Tokens,
+    link,
+    pad_rows,
+    sentences_of,
+    tokens_of,
+)
+from glot_jax.graphs.token_graph import Loops, TokenGraph, keep, leaky_relu
 
 
 @jax.tree_util.register_dataclass
@@ -49,6 +57,11 @@ class SparseGraph(TokenGraph):
         """Edges between two nodes; padding edges are loops of the last node."""
         return self.tuple.senders != self.tuple.receivers
 
+    @property
+    def _rank(self) -> Array:
+        """[nodes] int32, real tokens before this one in its sentence."""
+        return jnp.arange(len(self.node_mask)) - (jnp.cumsum(self.tuple.n_node) - self.tuple.n_node)[self.sentence]
+
     def _to_receivers(self, values: Array) -> Array:
         return jax.ops.segment_sum(values, self.tuple.receivers, len(self.node_mask), indices_are_sorted=True)
 
@@ -71,7 +84,9 @@ class SparseGraph(TokenGraph):
         degree = self.degree(loops)
         return self.sum(values, loops) / jnp.where(degree > 0, degree, 1).astype(values.dtype)
 
-    def attend(self, source: Array, target: Array, values: Array, bias: Array | None = None) -> Array:
+    def attend(
+        self, source: Array, target: Array, values: Array, bias: Array | None = None, *, dropout: float = 0.0, key: Array | None = None
+    ) -> Array:
         source, target = source.astype(jnp.float32), target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
@@ -83,6 +98,10 @@ class SparseGraph(TokenGraph):
         largest = jax.lax.stop_gradient(jnp.maximum(largest, own))
         weights, own_weight = jnp.exp(logits - largest[receivers]), jnp.exp(own - largest)
         total = self._to_receivers(weights) + own_weight
+        if dropout:
+            rank, heads = self._rank[:, None], jnp.arange(own.shape[-1])
+            weights = weights * keep(dropout, key, self.sentence[receivers, None], rank[receivers], rank[senders], heads)
+            own_weight = own_weight * keep(dropout, key, self.sentence[:, None], rank, rank, heads)
         mixed = self._to_receivers(weights[..., None] * values[senders]) + own_weight[..., None] * values
         return (mixed / total[..., None]).astype(values.dtype)
 
@@ -104,6 +123,10 @@ class SparseGraph(TokenGraph):
         total = jax.ops.segment_sum(weights, self.sentence, batch + 1, indices_are_sorted=True)
         return weights / jnp.where(total > 0, total, 1)[self.sentence]
 
+    def dot(self, values: Array, sentence: Array) -> Array:
+        padded = jnp.concatenate([sentence, jnp.zeros_like(sentence[:1])]).astype(values.dtype)
+        return jnp.einsum("nc,nhc->nh", values, padded[self.sentence], preferred_element_type=jnp.float32)
+
     def token(self, which: Literal["first", "last"]) -> Array:
         ends = jnp.cumsum(self.tuple.n_node)
         index = (ends - self.tuple.n_node if which == "first" else ends - 1)[self.sentence]
@@ -124,36 +147,33 @@ class _Edges(NamedTuple):
 
 def _blocks(batch: int, length: int) -> tuple[int, int]:
     """Sentences and receiving rows looked at together: whole sentences while they are short, row blocks of one after."""
-    if length * length >= _BLOCK_PAIRS:
-        return 1, max(1, _BLOCK_PAIRS // length)
-    return max(1, min(batch, _BLOCK_PAIRS // (length * length))), length
+    if length * length >= BLOCK_PAIRS:
+        return 1, max(1, BLOCK_PAIRS // length)
+    return max(1, min(batch, BLOCK_PAIRS // (length * length))), length
 
 
-def _find_edges(states: Directions, mask: Array, position: Array, *, rule: Rule, tau: float, budget: int) -> _Edges:
+def _find_edges(tokens: Tokens, sentences_known: Sentences, position: Array, *, rule: Rule, options: Options, budget: int) -> _Edges:
     """List edges in the order of their receivers, block by block; `found` may exceed the budget, the lists do not."""
-    batch, length = mask.shape
+    batch, length = tokens.mask.shape
     sentences, rows = _blocks(batch, length)
     padding = (-batch) % sentences, (-length) % rows
     spare = int(position.size)  # the node that padding refers to
 
-    def pad(values: Array, fill: int | bool) -> Array:
-        widths = [(0, padding[0]), (0, padding[1])] + [(0, 0)] * (values.ndim - 2)
-        return jnp.pad(values, widths, constant_values=fill)
-
     # Padded columns are masked; padding both axes alike keeps one index for rows and columns.
-    states = Directions(pad(states.states, 0), pad(states.inverse_norm, 0))
-    mask, position = pad(mask, False), pad(position, spare)
-    row_blocks = mask.shape[1] // rows
+    tokens = jax.tree.map(lambda v: jnp.pad(v, [(0, padding[0])] + [(0, 0)] * (v.ndim - 1)), pad_rows(tokens, padding[1]))
+    known = jax.tree.map(lambda v: jnp.pad(v, (0, padding[0])), sentences_known)
+    position = jnp.pad(position, ((0, padding[0]), (0, padding[1])), constant_values=spare)
+    row_blocks = position.shape[1] // rows
 
     def step(edges: _Edges, index: Array) -> tuple[_Edges, None]:
         first_sentence, first_row = index // row_blocks * sentences, index % row_blocks * rows
-        group = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first_sentence, sentences), (states, mask, position))
-        block = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first_row, rows, axis=1), group)
-        linked = link(block[0], group[0], block[1], group[1], first_row, rule, tau)
+        group = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first_sentence, sentences), (tokens, position, known))
+        block = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, first_row, rows, axis=1), group[:2])
+        linked = link(block[0], group[0], group[2], first_row, rule, options)
         slot = edges.found + jnp.cumsum(linked.reshape(-1), dtype=jnp.int32) - 1
         slot = jnp.where(linked.reshape(-1), slot, budget)  # out of bounds, so dropped
-        senders = jnp.broadcast_to(group[2][:, None, :], linked.shape).reshape(-1)
-        receivers = jnp.broadcast_to(block[2][:, :, None], linked.shape).reshape(-1)
+        senders = jnp.broadcast_to(group[1][:, None, :], linked.shape).reshape(-1)
+        receivers = jnp.broadcast_to(block[1][:, :, None], linked.shape).reshape(-1)
         return _Edges(
             edges.senders.at[slot].set(senders, mode="drop"),
             edges.receivers.at[slot].set(receivers, mode="drop"),
@@ -161,13 +181,14 @@ def _find_edges(states: Directions, mask: Array, position: Array, *, rule: Rule,
         ), None
 
     empty = jnp.full((budget,), spare, jnp.int32)
-    steps = mask.shape[0] // sentences * row_blocks
+    steps = position.shape[0] // sentences * row_blocks
     edges, _ = jax.lax.scan(step, _Edges(empty, empty, jnp.zeros((), jnp.int32)), jnp.arange(steps))
     return edges
 
 
 def sparse_graph(
-    hidden: Array, mask: Array, nodes: Array, *, rule: Rule, tau: float, edge_budget: int | None = None
+    hidden: Array, mask: Array, nodes: Array, *, rule: Rule, options: Options, edge_budget: int | None = None,
+    temperature: None = None,
 ) -> SparseGraph:
     """Link the raw states `hidden [batch, length, dim]` by `rule` into a padded graph of batch·length + 1 nodes.
 
@@ -183,7 +204,9 @@ def sparse_graph(
     real = jnp.sum(flat, dtype=jnp.int32)
     node_mask = jnp.arange(spare + 1) < real
     with jax.named_scope("token_graph"):
-        edges = _find_edges(directions(hidden), mask, position, rule=rule, tau=tau, budget=budget)
+        tokens = tokens_of(hidden, mask)
+        known = sentences_of(hidden, tokens, rule, options)
+        edges = _find_edges(tokens, known, position, rule=rule, options=options, budget=budget)
     flat_nodes = jnp.concatenate([nodes.reshape(spare, -1)[order], jnp.zeros((1, nodes.shape[-1]), nodes.dtype)])
     sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)]).astype(jnp.int32)
     sentence = jnp.where(node_mask, sentence, batch)
@@ -213,14 +236,3 @@ def to_jraph(graph: TokenGraph) -> jraph.GraphsTuple:
         senders=jnp.asarray(node[sentence, sender], jnp.int32), receivers=jnp.asarray(node[sentence, receiver], jnp.int32),
         globals=None, n_node=jnp.asarray(mask.sum(1), jnp.int32), n_edge=jnp.asarray(adjacency.sum((1, 2)), jnp.int32),
     )
-
-
-def count_edges(hidden: Array, mask: Array, *, rule: Rule, tau: float) -> Array:
-    """Edges of each sentence, int32 [batch], in memory O(block): what an edge budget is measured with."""
-
-    def of_sentence(sentence: tuple[Array, Array]) -> Array:
-        states, tokens = sentence[0][None], sentence[1][None]
-        position = jnp.zeros(tokens.shape, jnp.int32)
-        return _find_edges(directions(states), tokens, position, rule=rule, tau=tau, budget=1).found
-
-    return jax.lax.map(of_sentence, (hidden, mask))

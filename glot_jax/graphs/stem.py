@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, Float, Int32, Shaped
 
-from glot_jax.config import GraphConfig, lookup, require
+from glot_jax.config import GraphConfig, UsageError, lookup, require
 from glot_jax.graphs.dense import dense_graph
-from glot_jax.graphs.similarity import RULES
+from glot_jax.graphs.similarity import RULES, Options, count_edges, sentences_of, tokens_of
 from glot_jax.graphs.sparse import sparse_graph
 from glot_jax.graphs.token_graph import TokenGraph
 
@@ -19,40 +20,104 @@ BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse"
 
 
 class Stem(nnx.Module):
-    """States -> TokenGraph: the graph from raw states, then the features: cast, and projected if asked.
+    """States -> TokenGraph: mix layers, link the mixed states, then make the features the layers will see.
 
-    The order matters: projecting first would change the graph. Without a projection nothing here is trained, so no
-    gradient towards the frozen states exists or is computed.
+    ============ ===================================================================================================
+    mix          several stored layers: `sum_l w_l h_l`, w a learned softmax, from equal weights on
+    graph        cosine of the (mixed) raw states, never differentiated towards them; standardising or projecting first
+                 would change who is linked
+    standardise  features only, `(h - mean) / deviation` per layer and dimension, before they are mixed
+    dropout      features only, in training
+    project      `U_0 = X W_in`
+    ============ ===================================================================================================
+
+    With all optional parts off nothing here is trained, so no gradient towards the frozen states exists or is computed.
 
     Args:
         dim: width of the stored states.
-        config: rule, tau, backend and edge budget.
+        config: rule, its numbers, backend and edge budget.
+        layers: how many stored layers a batch holds, if it has an axis of them; None: one layer and no axis.
+        standardise: hold a mean and a deviation per dimension; 0 and 1 until `set_statistics`.
+        dropout: share of the features' entries set to 0 in training.
         projection_dim: width p of `U_0 = X W_in` (paper, "input projection"); None keeps the states.
         dtype: of the features.
     """
 
     def __init__(
-        self, dim: int, *, config: GraphConfig, projection_dim: int | None = None, dtype: str = "float32", rngs: nnx.Rngs
+        self, dim: int, *, config: GraphConfig, layers: int | None = None, standardise: bool = False, dropout: float = 0.0,
+        projection_dim: int | None = None, dtype: str = "float32", rngs: nnx.Rngs,
     ):
         self.config = config
         self.rule = lookup(RULES, config.graph, "graph rule (--graph)")
         self.backend = lookup(BACKENDS, config.backend, "graph backend (--backend)")
-        self.dtype = jnp.dtype(dtype)
+        self.dtype, self.dropout = jnp.dtype(dtype), dropout
         self.dim, self.node_dim = dim, projection_dim or dim
+        self.layer_scores = None if layers is None else nnx.Param(jnp.zeros(layers))
+        shape = (dim,) if layers is None else (layers, dim)
+        self.mean = nnx.BatchStat(jnp.zeros(shape)) if standardise else None
+        self.deviation = nnx.BatchStat(jnp.ones(shape)) if standardise else None
+        self.tau = nnx.Param(jnp.asarray(config.tau, jnp.float32)) if config.learn_tau else None
         self.projection = None if projection_dim is None else nnx.Linear(
             dim, projection_dim, use_bias=False, dtype=self.dtype, kernel_init=nnx.initializers.glorot_uniform(), rngs=rngs
         )
 
+    def set_statistics(self, mean: ArrayLike, deviation: ArrayLike) -> None:
+        """Mean and deviation per (layer and) dimension, of the training rows' tokens. A constant dimension is only centred."""
+        if self.mean is None or self.deviation is None:
+            raise UsageError("only a standardising stem holds statistics", "standardise=False", "Build it with standardise=True.")
+        deviation = jnp.asarray(deviation, jnp.float32)
+        self.mean[...] = jnp.asarray(mean, jnp.float32)
+        self.deviation[...] = jnp.where(deviation > 0, deviation, 1)
+
+    def layer_weights(self) -> Float[Array, " layers"] | None:
+        """Softmax weights of the mixed layers, in the store's order."""
+        return None if self.layer_scores is None else jax.nn.softmax(self.layer_scores[...])
+
+    def mix(self, hidden: Shaped[Array, "*batch dim"]) -> Shaped[Array, "*mixed dim"]:
+        """The layers axis weighted away, in float32; states without one as they are."""
+        weights = self.layer_weights()
+        return hidden if weights is None else jnp.einsum("...nd,n->...d", hidden.astype(jnp.float32), weights)
+
+    def features(
+        self, hidden: Shaped[Array, "batch length *layers dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Shaped[Array, "batch length width"]:
+        """U_0, what the layers and the readout see."""
+        if self.mean is not None and self.deviation is not None:
+            hidden = (hidden.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
+        nodes = self.mix(hidden).astype(self.dtype)
+        if train and self.dropout:
+            nodes = nnx.Dropout(self.dropout)(nodes, deterministic=False, rngs=rngs)
+        return nodes if self.projection is None else self.projection(nodes)
+
+    def count_edges(self, hidden: Shaped[Array, "batch length *layers dim"], mask: Bool[Array, "batch length"]) -> Int32[Array, " batch"]:
+        """Edges of each sentence's graph, without building it: memory O(block), whatever the backend."""
+        tokens = tokens_of(self.mix(hidden), mask)
+        return count_edges(tokens, sentences_of(self.mix(hidden), tokens, self.rule, self.options()), self.rule, self.options())
+
+    def options(self) -> Options:
+        return Options.of(self.config, None if self.tau is None else self.tau[...])
+
     def __call__(
-        self, hidden: Shaped[Array, "batch length dim"], mask: Bool[Array, "batch length"],
-        *, edge_budget: int | None = None, train: bool = False, rngs: nnx.Rngs | None = None,
+        self, hidden: Shaped[Array, "batch length *layers dim"], mask: Bool[Array, "batch length"],
+        *, edge_budget: int | None = None, train: bool = False, progress: ArrayLike = 0.0, rngs: nnx.Rngs | None = None,
     ) -> TokenGraph:
-        """`hidden` as stored, `mask` True at real tokens. `edge_budget` wins over the config's (one per bucket)."""
-        nodes = hidden.astype(self.dtype)
-        if self.projection is not None:
-            nodes = self.projection(nodes)
-        budget = edge_budget or self.config.edge_budget
-        return self.backend(hidden, mask, nodes, rule=self.rule, tau=self.config.tau, edge_budget=budget)
+        """The graph of a batch.
+
+        Args:
+            hidden: states as stored; mask: True at real tokens.
+            edge_budget: wins over the config's (one per bucket).
+            train: dropout, and soft edges where tau is learned.
+            progress: share of the training steps done, in [0, 1]; anneals the temperature of soft edges.
+            rngs: with a `dropout` stream, where something is dropped.
+        """
+        temperature = None
+        if train and self.tau is not None:
+            first, last = self.config.temperature
+            temperature = first * (last / first) ** jnp.asarray(progress, jnp.float32)
+        return self.backend(
+            self.mix(hidden), mask, self.features(hidden, train=train, rngs=rngs), rule=self.rule, options=self.options(),
+            edge_budget=edge_budget or self.config.edge_budget, temperature=temperature,
+        )
 
 
 def token_graph(
@@ -62,6 +127,9 @@ def token_graph(
     *,
     backend: str = "dense",
     graph: str = "threshold",
+    k: int = 8,
+    window: int = 4,
+    graph_seed: int = 0,
     edge_budget: int | None = None,
 ) -> TokenGraph:
     """The token graph of a batch: an edge where cos(x_i, x_j) > tau (paper section 3.2), both tokens real.
@@ -72,10 +140,11 @@ def token_graph(
         tau: threshold in [-1, 1].
         backend: "dense" or "sparse".
         graph: rule of the edges, a name of RULES.
+        k, window, graph_seed: numbers of the rules knn, window and random.
         edge_budget: sparse only, edges the whole batch may hold.
 
     Raises:
-        UsageError: for an unknown name, a tau outside [-1, 1], or shapes that do not fit.
+        UsageError: for an unknown name, a tau outside [-1, 1], a k above the batch's length, or shapes that do not fit.
     """
     hidden, mask = jnp.asarray(hidden), jnp.asarray(mask)
     require(
@@ -83,8 +152,14 @@ def token_graph(
         "token_graph takes hidden [batch, length, dim] and a boolean mask [batch, length]",
         f"hidden {hidden.shape}, mask {mask.shape} {mask.dtype}", "Use True at real tokens.",
     )
-    config = GraphConfig(graph=graph, tau=tau, backend=backend, edge_budget=edge_budget)
+    config = GraphConfig(graph=graph, tau=tau, k=k, window=window, graph_seed=graph_seed, backend=backend, edge_budget=edge_budget)
+    require_k_within(config, mask.shape[1])
     return Stem(hidden.shape[-1], config=config, dtype=_feature_dtype(hidden), rngs=nnx.Rngs(0))(hidden, mask)
+
+
+def require_k_within(config: GraphConfig, length: int) -> None:
+    """No text has more neighbours than the longest has tokens: a larger k would silently be the complete graph."""
+    require(config.graph != "knn" or config.k <= length, f"--k is at most the longest padded text, {length} tokens", config.k, f"Choose 1 to {length}, or --graph complete.")
 
 
 def _feature_dtype(hidden: Array) -> str:

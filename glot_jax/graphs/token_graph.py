@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 from jaxtyping import Array, Float
 
+from glot_jax.config import require
+from glot_jax.graphs.hashing import hash_words, with_probability
+
 if TYPE_CHECKING:
     import jraph
 
@@ -23,7 +26,8 @@ class TokenBatch:
     The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs has texts
     `a0 a1 a2 b0 b1 b2`, one shape for all of them.
 
-    hidden    [texts, length, dim], any float dtype, as stored; zeros where padded
+    hidden    [texts, length, dim], or [texts, length, layers, dim] of several layers; any float dtype, as stored; zeros
+              where padded
     mask      [texts, length] bool, True = real token, on whichever side the padding stands
     labels    [batch] int32 classes or float32 scores (zeros where a task has none)
     row_mask  [batch] bool, False = a row that only fills the last, partial batch
@@ -44,7 +48,8 @@ class TokenGraph(abc.ABC):
     nodes          [*nodes, dim]  features U_0: the states, or their projection
     node_mask      [*nodes]       True = a real token
     dropped_edges  []             int32, edges a static budget had no room for: a result with any is wrong
-    weight         None           edges all weigh 1
+    weight         None           edges all weigh 1; or, dense backend only, soft edges in (0, 1]: `sum` and `degree`
+                                  multiply by them, `attend` adds their logarithm
 
     An edge j -> i lets i listen to j: `sum(values)[i] = sum over j in N(i) of values[j]`. Example, dense: sentence 0
     has the tokens "a cat sat"; if "cat" and "sat" are alike, then N(1) = {1, 2} and `sum(values)[0, 1]` is
@@ -55,7 +60,7 @@ class TokenGraph(abc.ABC):
     nodes: Any
     node_mask: Any
     dropped_edges: Any
-    weight: None
+    weight: Any
 
     @abc.abstractmethod
     def degree(self, loops: Loops = "as_is") -> Float[Array, "*nodes 1"]:
@@ -76,8 +81,15 @@ class TokenGraph(abc.ABC):
         target: Float[Array, "*nodes heads"],
         values: Float[Array, "*nodes heads width"],
         bias: Float[Array, " heads"] | None = None,
+        *,
+        dropout: float = 0.0,
+        key: Any = None,
     ) -> Float[Array, "*nodes heads width"]:
-        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j + target_i + bias, 0.2)."""
+        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j + target_i + bias, 0.2).
+
+        `dropout` sets that share of the attention weights to 0 after the softmax and scales the rest up; which ones
+        depends on `key` and on (sentence, i, j, head) alone, so it is the same on every backend.
+        """
 
     @abc.abstractmethod
     def sentence_sum(
@@ -92,6 +104,10 @@ class TokenGraph(abc.ABC):
     @abc.abstractmethod
     def softmax(self, scores: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
         """Softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of padding only."""
+
+    @abc.abstractmethod
+    def dot(self, values: Float[Array, "*nodes width"], sentence: Float[Array, "batch heads width"]) -> Float[Array, "*nodes heads"]:
+        """Each token's product with vectors of its own sentence, float32."""
 
     @abc.abstractmethod
     def token(self, which: Literal["first", "last"]) -> Float[Array, "*nodes"]:
@@ -114,6 +130,13 @@ class TokenGraph(abc.ABC):
         from glot_jax.graphs.sparse import to_jraph
 
         return to_jraph(self)
+
+
+def keep(dropout: float, key: Array | None, *words: Array) -> Array:
+    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the key and these integers."""
+    require(key is not None, "dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True.")
+    seed = jax.random.bits(key, (), jax.numpy.uint32)
+    return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(1 / (1 - dropout))
 
 
 def leaky_relu(values: Array) -> Array:

@@ -111,22 +111,24 @@ class ModelSpec:
 
     dim: int
     """Width of the token states."""
-    layer: int
-    """Layer of the backbone they come from, 0 .. L."""
+    layers: tuple[int, ...]
+    """Layers of the backbone they come from, 0 .. L: one, or those that are mixed."""
+    mixed: bool
+    """Batches have an axis of layers, which the stem weighs away."""
     kind: str
     """encoder | decoder: what `cls` pooling takes."""
     task: TaskSpec
 
     def to_json(self) -> dict[str, Any]:
-        return {"dim": self.dim, "layer": self.layer, "kind": self.kind, "task": self.task.to_json()}
+        return {"dim": self.dim, "layers": list(self.layers), "mixed": self.mixed, "kind": self.kind, "task": self.task.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelSpec:
-        return cls(values["dim"], values["layer"], values["kind"], TaskSpec.from_json(values["task"]))
+        return cls(values["dim"], tuple(values["layers"]), values["mixed"], values["kind"], TaskSpec.from_json(values["task"]))
 
 
 class SentenceModel(nnx.Module):
-    """Stem + pooler + head: a batch of token states -> outputs of the task.
+    """Stem + pooler + head: a batch of token states -> outputs of the task. A task without labels has no head.
 
     Poolers that ignore edges get the `self` rule, so that no similarity is ever computed for them.
     """
@@ -136,20 +138,28 @@ class SentenceModel(nnx.Module):
     ):
         pooler_class = lookup(POOLERS, pooler.pooler, "pooler (--pooler)")
         if not pooler_class.uses_edges:
-            graph = dataclasses.replace(graph, graph="self", backend="dense")
+            graph = dataclasses.replace(graph, graph="self", backend="dense", learn_tau=False)
         self.roles = len(spec.task.roles)
-        self.stem = Stem(spec.dim, config=graph, projection_dim=pooler.projection_dim, dtype=pooler.dtype, rngs=rngs)
+        """Texts of a row."""
+        self.stem = Stem(
+            spec.dim, config=graph, layers=len(spec.layers) if spec.mixed else None, standardise=pooler.standardise,
+            dropout=pooler.dropout, projection_dim=pooler.projection_dim, dtype=pooler.dtype, rngs=rngs,
+        )
         self.pooler = pooler_class.from_config(self.stem.node_dim, pooler, kind=spec.kind, rngs=rngs)
-        build = lookup(OBJECTIVES, objective_kind(spec.task), "objective").head
-        self.head = build(self.pooler.pooled_dim, spec.task, objective, rngs)
+        labelled = spec.task.label_kind != "none"
+        build = lookup(OBJECTIVES, objective_kind(spec.task), "objective").head if labelled else None
+        self.head = None if build is None else build(self.pooler.pooled_dim, spec.task, objective, rngs)
 
-    def graph(self, batch: TokenBatch, *, edge_budget: int | None = None) -> TokenGraph:
-        return self.stem(batch.hidden, batch.mask, edge_budget=edge_budget)
+    def graph(self, batch: TokenBatch, **options: Any) -> TokenGraph:
+        """`options` are the Stem's: edge_budget, train, progress, rngs."""
+        return self.stem(batch.hidden, batch.mask, **options)
 
     def outputs(
         self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "batch out"]:
         """Logits [batch, classes] or scores [batch, 1]; rows are the texts divided by the roles of a row."""
+        if self.head is None:
+            raise UsageError("outputs come from a task's head", "a model without one, such as an imported one", "Train one, or use its pooler alone.")
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
         return self.head(pooled.reshape(self.roles, -1, pooled.shape[-1]))  # type: ignore[operator]

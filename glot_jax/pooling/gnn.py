@@ -21,17 +21,19 @@ class GAT(nnx.Module):
 
     `e_ij = leaky_relu(a_src . W u_j + a_dst . W u_i + c, 0.2)`, softmax over j in N(i), `sum_j alpha_ij W u_j + b`.
     c is 0, or with `edge_term` the release's `a_edge . w_edge` (an edge attribute of 1 on every edge).
-    Several heads are concatenated: hidden_dim = heads x width.
+    Several heads are concatenated: hidden_dim = heads x width. In training a share `attention_dropout` of the alpha is
+    set to 0, as GATConv's `dropout` does.
     """
 
-    options: ClassVar[tuple[str, ...]] = ("heads", "edge_term")
+    options: ClassVar[tuple[str, ...]] = ("heads", "edge_term", "attention_dropout")
 
     def __init__(
-        self, dim: int, hidden_dim: int, *, heads: int = 1, edge_term: bool = False, dtype: str = "float32", rngs: nnx.Rngs
+        self, dim: int, hidden_dim: int, *, heads: int = 1, edge_term: bool = False, attention_dropout: float = 0.0,
+        dtype: str = "float32", rngs: nnx.Rngs,
     ):
         require(hidden_dim % heads == 0, "heads must divide hidden_dim", f"{heads} and {hidden_dim}", "Choose a divisor.")
         shape = (heads, hidden_dim // heads)
-        self.heads, self.dtype = heads, jnp.dtype(dtype)
+        self.heads, self.dtype, self.attention_dropout = heads, jnp.dtype(dtype), attention_dropout
         self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
         self.source = nnx.Param(glorot(rngs.params(), shape))
         self.target = nnx.Param(glorot(rngs.params(), shape))
@@ -51,7 +53,10 @@ class GAT(nnx.Module):
         term = None
         if self.edge is not None and self.edge_kernel is not None:
             term = jnp.sum(self.edge[...] * self.edge_kernel[...], axis=-1)
-        mixed = graph.attend(source, target, values, term)
+        dropout = self.attention_dropout if train else 0.0
+        mixed = graph.attend(
+            source, target, values, term, dropout=dropout, key=rngs.dropout() if dropout and rngs is not None else None
+        )
         return mixed.reshape(*mixed.shape[:-2], -1) + self.bias[...].astype(self.dtype)
 
 
@@ -144,6 +149,46 @@ class SAGE(nnx.Module):
 GNN_LAYERS: dict[str, Any] = {"gat": GAT, "gcn": GCN, "gin": GIN, "gine": GINE, "sage": SAGE}
 
 
+class TokenLinear(nnx.Module):
+    """`U W + b`, every token by itself: what stands in for a GNN layer in the MLP baseline (paper Table 15)."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(dtype)
+        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
+        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+
+    def __call__(
+        self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Float[Array, "*nodes hidden"]:
+        return nodes @ self.kernel[...].astype(self.dtype) + self.bias[...].astype(self.dtype)
+
+
+class Residual(nnx.Module):
+    """`LayerNorm(new + W old)` per token; W is there only where the width changes."""
+
+    def __init__(self, dim: int, hidden_dim: int, *, dtype: str, rngs: nnx.Rngs):
+        self.dtype = jnp.dtype(dtype)
+        self.norm = nnx.LayerNorm(hidden_dim, epsilon=1e-5, dtype=self.dtype, rngs=rngs)
+        self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim))) if dim != hidden_dim else None
+
+    def __call__(self, new: Float[Array, "*nodes hidden"], old: Float[Array, "*nodes dim"]) -> Float[Array, "*nodes hidden"]:
+        return self.norm(new + (old if self.kernel is None else old @ self.kernel[...].astype(self.dtype)))
+
+
+class VirtualNode(nnx.Module):
+    """`u_i + MLP(mean_j u_j)`: one more node that hears and speaks to all of its sentence; the readout never sees it."""
+
+    def __init__(self, width: int, *, dtype: str, rngs: nnx.Rngs):
+        options: dict[str, Any] = {"dtype": jnp.dtype(dtype), "rngs": rngs}
+        self.hear, self.speak = nnx.Linear(width, width, **options), nnx.Linear(width, width, **options)
+
+    def __call__(self, graph: TokenGraph, nodes: Float[Array, "*nodes width"]) -> Float[Array, "*nodes width"]:
+        mean = graph.sentence_sum(nodes) / jnp.maximum(graph.counts(), 1)
+        return nodes + graph.spread(self.speak(jax.nn.relu(self.hear(mean)))).astype(nodes.dtype)
+
+
 class TokenGNN(nnx.Module):
     """K layers, `U_k = relu(layer_k(U_{k-1}))`, and jumping knowledge over `U_0 .. U_K` (paper section 3.2).
 
@@ -158,29 +203,42 @@ class TokenGNN(nnx.Module):
     mean elementwise mean of U_1 .. U_K     hidden_dim
     none U_K                                hidden_dim (dim for K = 0)
     ==== ================================== =========================
+
+    Not in the paper, and off by default: `residual` makes a layer `U_k = LayerNorm(relu(layer_k(U_{k-1})) + U_{k-1})`,
+    `virtual_node` then adds an MLP of the sentence's mean. `graph_free` puts a Linear in every layer's place.
     """
 
     def __init__(
         self, dim: int, hidden_dim: int, num_layers: int, *, gnn: str = "gat", jk: str = "cat", heads: int = 1,
-        edge_term: bool = False, dtype: str = "float32", rngs: nnx.Rngs,
+        edge_term: bool = False, attention_dropout: float = 0.0, residual: bool = False, virtual_node: bool = False,
+        graph_free: bool = False, dtype: str = "float32", rngs: nnx.Rngs,
     ):
         self.jk = lookup({name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge (--jk)")
         require(num_layers > 0 or jk in ("cat", "none"), "jk max and mean need at least one layer", num_layers, "Use jk='cat'.")
         layer = lookup(GNN_LAYERS, gnn, "GNN layer (--gnn)")
-        options = {**({"heads": heads} if heads != 1 else {}), **({"edge_term": True} if edge_term else {})}
+        if graph_free:
+            layer, options = TokenLinear, {}
+        else:
+            given = {"heads": (heads, 1), "edge_term": (edge_term, False), "attention_dropout": (attention_dropout, 0.0)}
+            options = {name: value for name, (value, default) in given.items() if value != default}
         unknown = [name for name in options if name not in layer.options]
         require(not unknown, f"only gat has {' and '.join(unknown)}", f"gnn={gnn!r} with {options}", "Use gnn='gat', or leave it out.")
-        self.layers = nnx.List(
-            layer(dim if k == 0 else hidden_dim, hidden_dim, dtype=dtype, rngs=rngs, **options) for k in range(num_layers)
-        )
-        last = hidden_dim if num_layers else dim
-        self.widths = (dim, *[hidden_dim] * num_layers) if jk == "cat" else (last,)
+        widths = [dim, *[hidden_dim] * num_layers]
+        self.layers = nnx.List(layer(width, hidden_dim, dtype=dtype, rngs=rngs, **options) for width in widths[:-1])
+        self.residuals = nnx.List(Residual(width, hidden_dim, dtype=dtype, rngs=rngs) for width in widths[:-1] if residual)
+        self.virtual_nodes = nnx.List(VirtualNode(width, dtype=dtype, rngs=rngs) for width in widths[1:] if virtual_node)
+        self.widths = tuple(widths) if jk == "cat" else (widths[-1],)
 
     def __call__(self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None) -> tuple[Array, ...]:
         states = [graph.nodes]
         with jax.named_scope("token_gnn"):
-            for layer in self.layers:
-                states.append(jax.nn.relu(layer(graph, states[-1], train=train, rngs=rngs)))
+            for k, layer in enumerate(self.layers):
+                nodes = jax.nn.relu(layer(graph, states[-1], train=train, rngs=rngs))
+                if self.residuals:
+                    nodes = self.residuals[k](nodes, states[-1])
+                if self.virtual_nodes:
+                    nodes = self.virtual_nodes[k](graph, nodes)
+                states.append(nodes)
         if self.jk == "cat":
             return tuple(states)
         if self.jk == "none":

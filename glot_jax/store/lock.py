@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from glot_jax.config import UsageError, read_json, require
+from glot_jax.config import UsageError, require
+from glot_jax.config_json import read_json
 from glot_jax.store.files import write_atomically
 from glot_jax.store.manifest import lock_folder
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import UsageError, differences, from_json, read_json, require, to_json
+from glot_jax.config import UsageError, require
+from glot_jax.config_json import differences, from_json, read_json, to_json
 from glot_jax.store.files import refuse_link, write_atomically
 
 SCHEMA_VERSION = 1

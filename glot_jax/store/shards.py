@@ -141,6 +141,11 @@ class SplitReader:
     def __len__(self) -> int:
         return self._record.rows
 
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one token's states: (dim,), or (layers, dim) of a store opened with `layers=`."""
+        return (len(self._layers), self.dim) if self._stack else (self.dim,)
+
     @functools.cached_property
     def row_offsets(self) -> np.ndarray:
         """int64 [rows + 1]: row r has the slots row_offsets[r] .. row_offsets[r + 1] of `row_texts` and `roles`."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from glot_jax import config
+from glot_jax import config_json
 from glot_jax.config import require
 
 SPLITS = (("train", "train"), ("validation", "validation"), ("test", "test"))
@@ -66,7 +66,7 @@ class TaskSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, read back by `from_json`."""
-        return config.to_json(self)
+        return config_json.to_json(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TaskSpec:
@@ -74,7 +74,7 @@ class TaskSpec:
         needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
         missing = [name for name in needed if name not in values]
         require(not missing, f"a TaskSpec needs {', '.join(needed)}", f"no {', '.join(missing)}", "Add these fields.")
-        spec = config.from_json(cls, values)
+        spec = config_json.from_json(cls, values)
         return dataclasses.replace(spec, splits=tuple((ours, hubs) for ours, hubs in spec.splits))
 
 

@@ -8,32 +8,30 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from glot_jax.config import GraphConfig
-from glot_jax.graphs.similarity import RULES
-from glot_jax.graphs.sparse import count_edges
+from glot_jax.graphs import Stem
 from glot_jax.training.feed import Feed
 
 _SAMPLE = 2048  # texts measured per bucket and split
 
 
-def edge_budgets(config: GraphConfig, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
+def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
     """(texts, length) of a batch -> its edge budget, for the sparse backend; nothing for the others.
 
     A budget is a power of two above mean + 6 deviations of a batch's edges, from up to 2048 texts per bucket and split.
     """
-    if config.backend != "sparse":
+    if stem.config.backend != "sparse":
         return {}
     budgets: dict[tuple[int, int], int] = {}
     for feed in feeds.values():
         roles = feed.texts.shape[1]
         for length in feed.plan.bounds:
             shape = (feed.plan.batch_size * roles, length)
-            budget = config.edge_budget or _measure(config, feed, length, shape[0])
+            budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
             budgets[shape] = max(budget, budgets.get(shape, 0))
     return budgets
 
 
-def _measure(config: GraphConfig, feed: Feed, length: int, texts: int) -> int:
+def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only thin the mean.
     shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
     rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
@@ -45,7 +43,7 @@ def _measure(config: GraphConfig, feed: Feed, length: int, texts: int) -> int:
     for chunk in np.array_split(chosen, max(1, len(chosen) * length * length >> 22)):
         starts, lengths = feed.reader.text_offsets[chunk], feed.reader.text_lengths[chunk]
         hidden, mask = feed.states.gather(starts, lengths, length)
-        counts.append(np.asarray(count_edges(jnp.asarray(hidden), jnp.asarray(mask), rule=RULES[config.graph], tau=config.tau)))
+        counts.append(np.asarray(stem.count_edges(jnp.asarray(hidden), jnp.asarray(mask))))
     edges = np.concatenate(counts).astype(np.float64)
     expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
     return 1 << max(0, math.ceil(min(expected, texts * edges.max()))).bit_length()

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from glot_jax.config import TrainConfig, UsageError, differences, from_json, require
+from glot_jax.config import TrainConfig, UsageError, require
+from glot_jax.config_json import differences, from_json
 from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
@@ -63,9 +64,9 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
     if store is not None:
         config = dataclasses.replace(config, store=store)
     prepared = prepare(config, Display(quiet=quiet), {})
-    layer = str(prepared.model_spec.layer)
+    layers = [str(layer) for layer in prepared.model_spec.layers]
     recipes = (
-        {**{name: recipe.get(name) for name in STATES}, "states": (recipe.get("states") or {}).get(layer)}
+        {**{name: recipe.get(name) for name in STATES}, "states": [(recipe.get("states") or {}).get(layer) for layer in layers]}
         for recipe in (saved["recipe"], prepared.recipe)
     )
     changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(*recipes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ class States(Protocol):
     compile_seconds: float
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
-        """hidden [texts, length, dim] and mask [texts, length] of texts at token `starts`, `lengths` tokens long."""
+        """hidden [texts, length, (layers,) dim] and mask [texts, length] of texts at token `starts`, `lengths` tokens long."""
         ...
 
 
@@ -38,17 +39,17 @@ def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[
     position = jnp.arange(length, dtype=starts.dtype)
     mask = position < lengths[:, None]
     hidden = jnp.take(tokens, starts[:, None] + position, axis=0, mode="clip")
-    return jnp.where(mask[..., None], hidden, 0), mask
+    return jnp.where(mask.reshape(*mask.shape, *[1] * (tokens.ndim - 1)), hidden, 0), mask
 
 
 class DeviceStates:
-    """The split's ragged tokens [tokens, dim] on the device; a batch is one gather there."""
+    """The split's ragged tokens [tokens, (layers,) dim] on the device; a batch is one gather there."""
 
     place = "device"
 
     def __init__(self, reader: SplitReader):
         # A split of empty texts alone has no token, and nothing can be gathered from nothing.
-        self.tokens = jnp.asarray(reader.read_all() if reader.tokens else np.zeros((1, reader.dim), reader.dtype))
+        self.tokens = jnp.asarray(reader.read_all() if reader.tokens else np.zeros((1, *reader.token_shape), reader.dtype))
         self.compile_seconds = 0.0
         self._executables: dict[tuple[int, int], Callable] = {}
 
@@ -77,7 +78,7 @@ class HostStates:
         self.compile_seconds = 0.0
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        hidden = np.zeros((len(starts), length, self.reader.dim), self.reader.dtype)
+        hidden = np.zeros((len(starts), length, *self.reader.token_shape), self.reader.dtype)
         texts = np.searchsorted(self.reader.text_offsets, starts, side="right") - 1
         for slot, (text, start, size) in enumerate(zip(texts, starts, lengths, strict=True)):
             if size:
@@ -88,7 +89,7 @@ class HostStates:
 
 def place_states(reader: SplitReader, cache: str) -> States:
     """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it."""
-    size = reader.tokens * reader.dim * reader.dtype.itemsize
+    size = reader.tokens * math.prod(reader.token_shape) * reader.dtype.itemsize
     if cache == "auto":
         cache = "device" if size <= device_budget() else "host" if size <= host_budget() else "none"
     if cache == "device":

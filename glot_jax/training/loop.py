@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from glot_jax.config import TrainConfig, UsageError, read_json, require
+from glot_jax.config import TrainConfig, UsageError, require
+from glot_jax.config_json import read_json
 from glot_jax.objectives import evaluate, majority
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from glot_jax.config import OptimizerConfig, require
@@ -29,15 +32,25 @@ def build_schedule(config: OptimizerConfig, steps_per_epoch: int, total_steps: i
     return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
 
 
+_NOT_WEIGHTS = {"tau", "layer_scores"}  # of the stem: decay would pull a threshold to 0, and layers to equal shares
+
+
+def _decayed(params: Any) -> Any:
+    return jax.tree.map_with_path(lambda path, leaf: path[-1].key not in _NOT_WEIGHTS, params)
+
+
 def build_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally clipped."""
+    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally clipped.
+
+    What is decayed is every parameter but a learned threshold and the weights of mixed layers.
+    """
     parts = []
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     if config.optimizer == "adam":
         if config.weight_decay:
-            parts.append(optax.add_decayed_weights(config.weight_decay))
+            parts.append(optax.add_decayed_weights(config.weight_decay, mask=_decayed))
         parts.append(optax.adam(schedule))
     else:
-        parts.append(optax.adamw(schedule, weight_decay=config.weight_decay))
+        parts.append(optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed))
     return optax.chain(*parts)

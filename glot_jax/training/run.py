@@ -6,18 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
-from glot_jax.config import TrainConfig, UsageError, differences, lookup, require, to_json
+from glot_jax.config import TrainConfig, UsageError, lookup, require
+from glot_jax.config_json import differences, to_json
 from glot_jax.graphs import BACKENDS, RULES
+from glot_jax.graphs.stem import require_k_within
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
-from glot_jax.pooling import GNN_LAYERS
+from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.batches import BatchPlan, choose_bounds
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
 from glot_jax.training.feed import Feed, States, longest_text_per_row, place_states
+from glot_jax.training.normalisation import state_statistics
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
@@ -67,8 +69,9 @@ class Run:
 
 
 def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States]) -> Run:
-    store = HiddenStore(config.store, layer=config.layer)
-    spec = ModelSpec(store.dim, store.layers[0], store.recipe["kind"], TaskSpec.from_json(store.task))
+    store = _open_store(config)
+    mixed = config.mix_layers is not None
+    spec = ModelSpec(store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task))
     _check_names(config)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
@@ -81,19 +84,31 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     feeds = _feeds(store, config, rows, residents, display)
     schedule = build_schedule(config.optimizer, feeds["train"].plan.steps_per_epoch, feeds["train"].plan.steps_per_epoch * config.epochs)
     optimizer = build_optimizer(config.optimizer, schedule)
-    budgets = edge_budgets(model.stem.config, feeds)
+    if model.pooler.uses_edges:
+        require_k_within(config.graph, feeds["train"].plan.bounds[-1])
+    if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
+        display.line(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
+    if config.pooler.standardise:
+        model.stem.set_statistics(*state_statistics(feeds["train"].reader, feeds["train"].plan.rows))
+    budgets = edge_budgets(model.stem, feeds)
     for (texts, length), budget in budgets.items():
         display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
     graphdef, params, stats = split_model(model)
-    parameters = {
-        "pooler": sum(leaf.size for part in ("stem", "pooler") for leaf in jax.tree.leaves(params.get(part, {}))),
-        "head": sum(leaf.size for leaf in jax.tree.leaves(params.get("head", {}))),
-    }
-    steps = Steps(graphdef, spec.task, optimizer, budgets)
+    parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
+    steps = Steps(graphdef, spec.task, optimizer, budgets, feeds["train"].plan.steps_per_epoch * config.epochs)
     return Run(
         config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
         init_state(params, stats, optimizer, config.seed), parameters,
     )
+
+
+def _open_store(config: TrainConfig) -> HiddenStore:
+    if config.mix_layers is None:
+        return HiddenStore(config.store, layer=config.layer)
+    # `--mix-layers` without a number means every layer there is.
+    store = HiddenStore(config.store, layers=config.mix_layers or HiddenStore(config.store).stored_layers)
+    require(len(store.layers) > 1, "--mix-layers mixes two or more layers", f"layer {store.layers[0]} alone", "Extract with --layers, or use --layer.")
+    return store
 
 
 def _check_names(config: TrainConfig) -> None:
@@ -137,7 +152,7 @@ def _feeds(
             index, lengths[name], bounds, config.batch_size if training else config.eval_batch_size,
             config.seed if training else None,
         )
-        place = (store.content, store.layers, split, config.cache)
+        place = (store.content, store.layers, config.mix_layers is not None, split, config.cache)
         if place not in residents:
             residents[place] = place_states(reader, config.cache)
         feeds[name] = Feed(reader, plan, residents[place])

@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glot_jax.config import UsageError, read_json, require
+from glot_jax.config import UsageError, require
+from glot_jax.config_json import read_json
 
 FORMAT = 1
 """Version of the run folder. A folder of another version is explained, not guessed at."""

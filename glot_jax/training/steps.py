@@ -43,15 +43,16 @@ class Steps:
         task: decides the loss.
         optimizer: optax transformation.
         edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty for the others.
+        total_steps: of the run; what is annealed ends there.
     """
 
     def __init__(
-        self, graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, edge_budgets: dict[tuple, int]
+        self, graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, edge_budgets: dict[tuple, int], total_steps: int
     ):
         self.edge_budgets = edge_budgets
         self.executables: dict[tuple, Callable] = {}
         self.compile_seconds = 0.0
-        self._train = jax.jit(functools.partial(_train_step, graphdef, task, optimizer), static_argnums=2, donate_argnums=0)
+        self._train = jax.jit(functools.partial(_train_step, graphdef, task, optimizer, total_steps), static_argnums=2, donate_argnums=0)
         self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef, task), static_argnums=3)
 
     def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
@@ -77,21 +78,25 @@ class Steps:
 
 
 def _forward(
-    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None, train: bool
+    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None, **training: Any
 ) -> tuple[Array, Array, dict, Array]:
     model: SentenceModel = nnx.merge(graphdef, params, stats)
-    graph = model.graph(batch, edge_budget=edge_budget)
-    outputs = model.outputs(graph, train=train)
+    graph = model.graph(batch, edge_budget=edge_budget, **training)
+    training.pop("progress", None)
+    outputs = model.outputs(graph, **training)
     _, _, stats = split_model(model)
     return outputs, row_loss(outputs, batch, task), stats, graph.dropped_edges
 
 
 def _train_step(
-    graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation,
+    graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, total_steps: int,
     state: TrainState, batch: TokenBatch, edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     def loss_of(params: dict) -> tuple[Array, tuple[dict, Array]]:
-        _, losses, stats, dropped = _forward(graphdef, task, params, state["stats"], batch, edge_budget, train=True)
+        _, losses, stats, dropped = _forward(
+            graphdef, task, params, state["stats"], batch, edge_budget, train=True, progress=state["step"] / total_steps,
+            rngs=nnx.Rngs(dropout=jax.random.fold_in(state["key"], state["step"])),
+        )
         return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)
 
     (loss, (stats, dropped)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
@@ -109,5 +114,5 @@ def _train_step(
 def _evaluate_step(
     graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None
 ) -> dict[str, Array]:
-    outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget, train=False)
+    outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget)
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}

@@ -20,7 +20,8 @@ import transformers
 from rich.console import Console
 from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
-from glot_jax.config import ExtractConfig, UsageError, to_json
+from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config_json import to_json
 from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore, verify
 from glot_jax.store.manifest import MANIFEST, lock_folder
@@ -311,7 +312,7 @@ def test_a_killed_process_is_continued(make, tmp_path):
     config = make(shard_tokens=20)
     script = tmp_path / "extract.py"
     script.write_text(
-        "import sys, time\nfrom glot_jax.config import ExtractConfig, from_json\nfrom glot_jax.extraction import dump\n"
+        "import sys, time\nfrom glot_jax.config import ExtractConfig\nfrom glot_jax.config_json import from_json\nfrom glot_jax.extraction import dump\n"
         "from glot_jax.store.shards import ShardWriter\nimport json\nfinish = ShardWriter.finish\n"
         "def slow(self, **counts):\n    record = finish(self, **counts)\n    time.sleep(0.2)\n    return record\n"
         "ShardWriter.finish = slow\ndump(from_json(ExtractConfig, json.loads(sys.argv[1])))\n"

@@ -11,7 +11,7 @@ from token_states import pad, sentences
 
 from glot_jax.config import UsageError
 from glot_jax.graphs import token_graph
-from glot_jax.graphs.similarity import directions, scale_of, similarity
+from glot_jax.graphs.similarity import scale_of, similarity, tokens_of
 
 
 def cosine64(states: np.ndarray) -> np.ndarray:
@@ -26,7 +26,7 @@ def cosine64(states: np.ndarray) -> np.ndarray:
 def test_cosine_is_that_of_the_stored_states(dtype, seed, exponent):
     """16-bit states are not rounded any further: the error is that of a float32 sum, not of their dtype."""
     stored = jnp.asarray(np.random.default_rng(seed).normal(size=(1, 5, 64)) * 10.0**exponent, dtype)
-    of = directions(stored)
+    of = tokens_of(stored, jnp.ones(stored.shape[:-1], bool))
     np.testing.assert_allclose(similarity(of, of)[0], cosine64(np.asarray(stored))[0], atol=2e-6)
 
 
@@ -34,7 +34,7 @@ def test_cosine_is_that_of_the_stored_states(dtype, seed, exponent):
 def test_cosine_does_not_depend_on_the_norm(scale):
     states = np.random.default_rng(0).normal(size=(1, 4, 16)).astype(np.float32)
     scaled = jnp.asarray(states * np.float32(scale))
-    of = directions(scaled)
+    of = tokens_of(scaled, jnp.ones(scaled.shape[:-1], bool))
     np.testing.assert_allclose(similarity(of, of), cosine64(states), atol=2e-6)
 
 
@@ -92,7 +92,10 @@ def test_control_rules(graph, expected):
     [
         ({"tau": 1.5}, r"--tau is a cosine, in \[-1, 1\]; got 1.5"),
         ({"backend": "dens"}, "unknown graph backend .* 'dens'. Known: dense, sparse"),
-        ({"graph": "tree"}, "unknown graph rule .* 'tree'. Known: complete, self, threshold"),
+        ({"graph": "tree"}, "unknown graph rule .* 'tree'. Known: complete, knn, random, self, threshold, window"),
+        ({"graph": "knn", "k": 4}, r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3"),
+        ({"graph": "knn", "k": 0}, "--k must be a finite number, at least 1; got 0"),
+        ({"graph": "window", "window": -1}, "--window must be a finite number, at least 0; got -1"),
         ({"mask": np.ones((2, 3))}, "boolean mask"),
         ({"mask": np.ones((2, 4), bool)}, r"hidden \(2, 3, 4\), mask \(2, 4\)"),
     ],

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
+from flax import nnx
 from token_states import pad, sentences
 
-from glot_jax.graphs import RULES, sparse, token_graph
+from glot_jax.config import GraphConfig
+from glot_jax.graphs import RULES, Stem, similarity, sparse, token_graph
 
 
 def edges_of(graph) -> set[tuple[int, int]]:
@@ -22,16 +24,18 @@ def edges_of(graph) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("block", [1, 8, 40, 1 << 20])
 @pytest.mark.parametrize("graph", RULES)
 def test_blocks_find_the_dense_edges_in_order(monkeypatch, block, graph):
-    monkeypatch.setattr(sparse, "_BLOCK_PAIRS", block)
+    for module in (sparse, similarity):
+        monkeypatch.setattr(module, "BLOCK_PAIRS", block)
     hidden, mask = pad(sentences([5, 1, 7, 3, 2], 12), 9, "left")
-    listed = token_graph(hidden, mask, tau=0.5, graph=graph).to_jraph()
-    found = token_graph(hidden, mask, tau=0.5, graph=graph, backend="sparse")
+    listed = token_graph(hidden, mask, tau=0.5, graph=graph, k=3, window=1).to_jraph()
+    found = token_graph(hidden, mask, tau=0.5, graph=graph, k=3, window=1, backend="sparse")
     assert edges_of(found.tuple) == set(zip(listed.senders.tolist(), listed.receivers.tolist(), strict=True))
     assert np.all(np.diff(found.tuple.receivers) >= 0)
     assert found.tuple.n_node[:-1].tolist() == listed.n_node.tolist()
     assert found.tuple.n_edge[:-1].tolist() == listed.n_edge.tolist()
     assert int(found.dropped_edges) == 0
-    counted = sparse.count_edges(jnp.asarray(hidden), jnp.asarray(mask), rule=RULES[graph], tau=0.5)
+    stem = Stem(12, config=GraphConfig(graph=graph, tau=0.5, k=3, window=1), rngs=nnx.Rngs(0))
+    counted = stem.count_edges(jnp.asarray(hidden), jnp.asarray(mask))
     assert counted.tolist() == listed.n_edge.tolist()
 
 

@@ -11,16 +11,8 @@ import numpy as np
 import pytest
 from synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
 
-from glot_jax.config import (
-    GraphConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PoolerConfig,
-    TrainConfig,
-    UsageError,
-    from_json,
-    to_json,
-)
+from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
+from glot_jax.config_json import from_json, to_json
 from glot_jax.graphs import token_graph
 from glot_jax.objectives import evaluate
 from glot_jax.training import loop, steps, train, train_seeds
