@@ -1,4 +1,4 @@
-"""The command line: `glot extract | train | evaluate | stress | store`; extract.py and train.py call it too.
+"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -17,6 +17,7 @@ import tyro
 
 from glot_jax.config import ExtractConfig, StressConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
 from glot_jax.config_json import from_json, read_json
+from glot_jax.presets import PRESETS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class TrainCommand:
     """Continue the run in this folder from its latest checkpoint, with its own settings."""
     config: Path | None = None
     """Take every setting that is not given from this config.json of an earlier run."""
+    preset: str | None = None
+    """Take every setting that is not given from a preset of glot_jax.presets: paper, release, tuned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,21 @@ class EvaluateCommand:
 
 
 @dataclasses.dataclass(frozen=True)
+class DescribeCommand:
+    """The model card of a trained run: parameters by part, what its stem learned, its token graph, density by layer."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    store: Path | None = None
+    """Another store of the same backbone, whose token graphs are looked at. Default: the run's own."""
+    texts: int = 512
+    """Texts of the store that are looked at, at most."""
+    checkpoint: Literal["best", "last"] = "best"
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+
+@dataclasses.dataclass(frozen=True)
 class StoreCommand:
     """Look at a store, or check every byte of it against its hashes."""
 
@@ -51,6 +69,25 @@ class StoreCommand:
     """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1 if any."""
     store: Annotated[Path, tyro.conf.Positional]
     """Folder of the store."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportTorchCommand:
+    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a head.
+
+    Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no defaults.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """A .pth file, written by torch.save(module.state_dict(), FILE). No code in it is run."""
+    gnn: str
+    """Layer type it was trained with: gat, gcn, gin, gine, sage."""
+    jk: str
+    """Its jumping knowledge: cat, max, mean, none. The last three have the same shapes: a wrong one cannot be noticed."""
+    tau: float
+    """Threshold of the graphs it was trained on."""
+    out: Path
+    """Run folder to write; new or empty."""
 
 
 def extract(arguments: Sequence[str]) -> int:
@@ -81,18 +118,21 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def _parse_train(arguments: Sequence[str]) -> TrainCommand:
-    """Settings of --resume's or --config's config.json become the defaults that other flags change."""
-    files = {name: _value_of(arguments, name) for name in ("--resume", "--config")}
+    """Settings of --resume's or --config's config.json, or of a preset, become the defaults that other flags change."""
+    files = {name: _value_of(arguments, name) for name in ("--resume", "--config", "--preset")}
     base = TrainConfig(store=tyro.MISSING, out=tyro.MISSING)
     if files["--resume"] is not None:
-        others = [name for name in ("--out", "--config") if _value_of(arguments, name) is not None]
+        others = [name for name in ("--out", "--config", "--preset") if _value_of(arguments, name) is not None]
         require(not others, "--resume names the run and its settings", f"--resume with {' and '.join(others)}", "Leave the others out.")
         run = Path(files["--resume"])
         saved = _saved_config(run / "config.json")
         # Whatever else is given is compared with what was saved, field by field, by the run itself.
         base = dataclasses.replace(saved, out=run)
     elif files["--config"] is not None:
+        require(files["--preset"] is None, "settings come from one place", "--config with --preset", "Leave one out.")
         base = dataclasses.replace(_saved_config(Path(files["--config"])), out=tyro.MISSING)
+    elif files["--preset"] is not None:
+        base = lookup(PRESETS, files["--preset"], "preset (--preset)")(base)
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TrainCommand], args=arguments, default=TrainCommand(base), prog="train.py"
     )
@@ -121,6 +161,18 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def describe(arguments: Sequence[str]) -> int:
+    command = tyro.cli(DescribeCommand, args=arguments, prog="glot describe")
+    from glot_jax.analysis.describe import describe_run, print_description
+
+    card = describe_run(command.run, store=command.store, texts=command.texts, which=command.checkpoint)
+    if command.json:
+        print(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print_description(card)
+    return 0
+
+
 def store(arguments: Sequence[str]) -> int:
     command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
     from glot_jax.store import describe, verify
@@ -143,8 +195,18 @@ def stress(arguments: Sequence[str]) -> int:
     return 0
 
 
+def import_torch(arguments: Sequence[str]) -> int:
+    command = tyro.cli(ImportTorchCommand, args=arguments, prog="glot import-torch")
+    from glot_jax.interop.import_run import import_run
+
+    summary = import_run(command.file, gnn=command.gnn, jk=command.jk, tau=command.tau, out=command.out)
+    print(json.dumps(summary, indent=2))
+    return 0
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "extract": extract, "train": train, "evaluate": evaluate, "stress": stress, "store": store,
+    "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
+    "import-torch": import_torch,
 }
 
 

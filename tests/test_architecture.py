@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "config": set(),
     "config_json": set(),
     "version": set(),
+    "presets": set(),
     "texts": set(),
     "store": set(),
     "extraction": {"texts", "store"},
@@ -27,14 +28,14 @@ MAY_IMPORT = {
     "training": {"store", "graphs", "pooling", "objectives"},
     "interop": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training"},
     "analysis": {"texts", "store", "graphs", "pooling", "objectives", "training"},
-    "experiments": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis"},
-    "cli": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis", "experiments"},
+    "experiments": {"presets", "texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis"},
+    "cli": {"presets", "texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "interop", "analysis", "experiments"},
     "__init__": {"version", "store", "graphs", "pooling"},
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
-    "config": set(), "config_json": set(), "version": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
+    "config": set(), "config_json": set(), "version": set(), "presets": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
     "cli": set(), "__init__": set(), "experiments": set(), "interop": TORCH | JAX,
 }
 ONE_HOME = {"jraph": "graphs/sparse.py", "matplotlib": "analysis/figures.py", "tyro": "cli.py", "orbax": "training/checkpoint.py"}

@@ -149,6 +149,7 @@ def test_backends_agree_in_training(name):
         stem = Stem(DIM, config=GraphConfig(tau=TAU, backend=backend), dropout=config.dropout, rngs=nnx.Rngs(1))
         pooler = POOLERS["glot"].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(2))
         graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)
+        rest = nnx.to_pure_dict(rest)
 
         @jax.jit
         def run(params, stem=stem, graphdef=graphdef, rest=rest):

@@ -72,7 +72,7 @@ def load_official(
     """The released module's parameters as our Glot, in evaluation mode; every size is read from the arrays' shapes.
 
     Args:
-        state_dict_or_path: name -> numpy array or tensor, or the path of a `.pth` file, which is read with PyTorch's
+        state_dict_or_path: name -> numpy array or tensor (float32; other widths are converted to it), or the path of a `.pth` file, which is read with PyTorch's
             `weights_only=True`: no code in it is run.
         conv: GNN type: gat, gcn, gin, gine or sage.
         jk: jumping knowledge: cat, max, mean or none.
@@ -83,7 +83,7 @@ def load_official(
     """
     lookup(LAYERS, conv, "GNN layer (conv)")
     require(-1 <= tau <= 1, "tau is a cosine, in [-1, 1]", tau, "Give the one it was trained with.")
-    arrays = {name: np.asarray(value) for name, value in _state_dict(state_dict_or_path).items()}
+    arrays = {name: _array(name, value) for name, value in _state_dict(state_dict_or_path).items()}
     depth = len({match[1] for name in arrays if (match := re.match(r"convs\.(\d+)\.", name))})
     names = _names(conv, depth)
     for problem, keys in (("missing", names.keys() - arrays.keys()), ("unexpected", arrays.keys() - names.keys())):
@@ -147,17 +147,38 @@ def _at(model: Glot, path: str) -> Any:
 
 def _empty(arrays: Mapping[str, np.ndarray], conv: str, jk: str, depth: int) -> Glot:
     """A Glot of the sizes that the arrays have."""
-    scorer_dim, width = arrays["score_layer.0.weight"].shape
+    scorer_dim, width = _shape(arrays, "score_layer.0.weight", 2)
     if depth == 0:
         return Glot(width, num_layers=0, jk=jk, scorer_dim=scorer_dim, rngs=nnx.Rngs(0))
     first = next(name.official for ours, name in LAYERS[conv].items() if ours in ("kernel", "root_kernel"))
-    hidden_dim, dim = arrays[f"convs.0.{first}"].shape
-    heads = arrays["convs.0.att_src"].shape[1] if conv == "gat" else 1
+    hidden_dim, dim = _shape(arrays, f"convs.0.{first}", 2)
+    heads = _shape(arrays, "convs.0.att_src", 3)[1] if conv == "gat" else 1
     model = Glot(
         dim, hidden_dim, depth, gnn=conv, jk=jk, heads=heads, edge_term=conv == "gat", scorer_dim=scorer_dim, rngs=nnx.Rngs(0)
     )
     require(model.pooled_dim == width, f"with jk {jk!r} the readout takes tokens of width {model.pooled_dim}", width, "Is jk the one it was trained with?")
     return model
+
+
+def _shape(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> Shape:
+    shape = arrays[name].shape
+    require(len(shape) == axes and min(shape) > 0, f"{name} has {axes} axes and no empty one", shape, "Is it the released module's?")
+    return shape
+
+
+def _array(name: Any, value: Any) -> np.ndarray:
+    """A tensor, parameter or array as numpy; bfloat16, which numpy lacks, widened. Counters are integers, all else floats."""
+    require(isinstance(name, str), "the keys of a state_dict are names", repr(name), "Save module.state_dict().")
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise UsageError("the values of a state_dict are arrays", f"{name}: {error}", "Save module.state_dict().") from error
+    wanted = "i" if name.endswith("num_batches_tracked") else "f"
+    require(array.dtype.kind == wanted, "weights are floats and counters integers", f"{name} of {array.dtype}", "Save module.state_dict().")
+    return array
 
 
 def _state_dict(source: Mapping[str, Any] | str | PathLike[str]) -> Mapping[str, Any]:

@@ -60,6 +60,7 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not fit.
     """
     saved = read_run_config(Path(run))
+    require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", f"Train one: train.py --config {run}/config.json --store STORE --out NEW.")
     config = from_json(TrainConfig, saved["config"])
     if store is not None:
         config = dataclasses.replace(config, store=store)

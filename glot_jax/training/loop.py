@@ -17,7 +17,7 @@ from glot_jax.objectives import evaluate, majority
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States
 from glot_jax.training.run import Run, open_folder, prepare
-from glot_jax.training.run_log import Display, RunLog, write_json
+from glot_jax.training.run_log import Display, RunLog, read_run_config, write_json
 from glot_jax.training.steps import TrainState
 
 _IN_FLIGHT = 8  # steps dispatched ahead of the device; more would only hold more batches in memory
@@ -47,6 +47,9 @@ def train(
             graph that outgrew its budget.
     """
     display = Display(quiet=quiet)
+    if resume:
+        saved = read_run_config(config.out)
+        require("imported" not in saved, "a run that was begun is continued", f"{config.out}, imported without a task", f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.")
     run = prepare(config, display, residents if residents is not None else {})
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))

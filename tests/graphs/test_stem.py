@@ -16,8 +16,8 @@ from glot_jax.pooling import GNN_LAYERS, POOLERS
 DIM = 12
 
 
-def stem(layers: int | None = None, config: GraphConfig = GraphConfig(tau=0.5), **options) -> Stem:
-    return Stem(DIM, config=config, layers=layers, rngs=nnx.Rngs(0), **options)
+def stem(layers: int | None = None, config: GraphConfig | None = None, **options) -> Stem:
+    return Stem(DIM, config=config or GraphConfig(tau=0.5), layers=layers, rngs=nnx.Rngs(0), **options)
 
 
 def layered(lengths: list[int], layers: int):

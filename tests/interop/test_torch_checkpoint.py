@@ -62,6 +62,28 @@ def test_a_key_that_does_not_fit_is_named(change, conv, jk, message):
         load_official(state, conv=conv, jk=jk, tau=0.6)
 
 
+def test_parameters_and_other_floats_are_taken():
+    state = official("gat")
+    for convert in (
+        lambda a: torch.nn.Parameter(torch.tensor(a)), lambda a: torch.tensor(a).bfloat16(), lambda a: a.astype(np.float64), lambda a: a.astype(np.float16),
+    ):
+        model = load_official({name: convert(array) for name, array in state.items()}, conv="gat", jk="cat", tau=0.6)
+        found = to_official(model)
+        for name, array in state.items():
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], array, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [1.5, "x", [[1.0], [1.0, 2.0]], np.ones(8, np.complex64)])
+def test_a_value_that_is_no_weight_is_refused(value):
+    state: dict = official("gat")
+    state["convs.1.bias"] = value
+    with pytest.raises(UsageError, match=r"convs.1.bias"):
+        load_official(state, conv="gat", jk="cat", tau=0.6)
+    with pytest.raises(UsageError, match="the keys of a state_dict are names; got 3"):
+        load_official({3: np.ones(1)}, conv="gat", jk="cat", tau=0.6)  # type: ignore[dict-item]
+
+
 def test_a_file_that_holds_code_is_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):

@@ -173,9 +173,9 @@ def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
     traced = []
     original = steps._forward
 
-    def counting(graphdef, task, params, stats, batch, edge_budget, train):
-        traced.append((batch.hidden.shape, train))
-        return original(graphdef, task, params, stats, batch, edge_budget, train)
+    def counting(graphdef, task, params, stats, batch, edge_budget, **training):
+        traced.append((batch.hidden.shape, bool(training)))
+        return original(graphdef, task, params, stats, batch, edge_budget, **training)
 
     monkeypatch.setattr(steps, "_forward", counting)
     run(stores["classes"], tmp_path / "run", epochs=3)
@@ -197,9 +197,9 @@ def test_the_step_has_no_scatter(stores, tmp_path):
 def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, monkeypatch):
     original = steps._forward
 
-    def poisoned(graphdef, task, params, stats, batch, edge_budget, train):
-        outputs, losses, stats, dropped = original(graphdef, task, params, stats, batch, edge_budget, train)
-        return outputs, losses * np.float32("nan") if train and batch.hidden.shape[1] == 12 else losses, stats, dropped
+    def poisoned(graphdef, task, params, stats, batch, edge_budget, **training):
+        outputs, losses, stats, dropped = original(graphdef, task, params, stats, batch, edge_budget, **training)
+        return outputs, losses * np.float32("nan") if training and batch.hidden.shape[1] == 12 else losses, stats, dropped
 
     monkeypatch.setattr(steps, "_forward", poisoned)
     with pytest.raises(UsageError, match=r"finite at every step.*that is not at step \d+, training rows \[\d"):
@@ -412,7 +412,7 @@ def test_a_learnable_store_is_learned(stores, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pooler": PoolerConfig(pooler="gloot")}, "unknown pooler .* 'gloot'. Known: adapool, cls, glot, max, mean"),
+        ({"pooler": PoolerConfig(pooler="gloot")}, "unknown pooler .* 'gloot'. Known: adapool, adapool-attention, cls, first, glot, last, max, mean, mlp"),
         ({"pooler": PoolerConfig(gnn="gatt")}, "unknown GNN layer .* 'gatt'. Known: gat"),
         ({"graph": GraphConfig(backend="fast")}, "unknown graph backend"),
         ({"graph": GraphConfig(graph="tree")}, "unknown graph rule"),

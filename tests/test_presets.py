@@ -1,0 +1,80 @@
+"""Presets: experiment cards that say what they set, usable on every kind of task."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from synthetic_stores import CLASSES, PAIRS, SCORES, make_store
+
+from glot_jax import cli
+from glot_jax.config import TrainConfig, UsageError
+from glot_jax.presets import PRESETS
+from glot_jax.training import train
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("stores")
+    return {name: make_store(folder / name, spec) for name, spec in {"classes": CLASSES, "pairs": PAIRS, "scores": SCORES}.items()}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_an_experiment_card(name):
+    card = PRESETS[name].__doc__ or ""
+    assert f"--preset {name}" in card
+    assert all(word in card for word in ("settings", "command", "expected", "time"))
+
+
+@pytest.mark.parametrize("task", ["classes", "pairs", "scores"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_every_kind_of_task(stores, tmp_path, name, task):
+    config = PRESETS[name](TrainConfig(store=stores[task], out=tmp_path / "run"))
+    # Small sizes; everything else is the preset's own.
+    config = dataclasses.replace(config, epochs=1, batch_size=8, pooler=dataclasses.replace(config.pooler, hidden_dim=8, scorer_dim=8))
+    summary = train(config, quiet=True)
+    assert summary["steps"] >= 4
+    assert summary["selected_on"] == config.objective.select_on
+
+
+def test_presets_are_what_their_names_say():
+    base = TrainConfig(store=Path("s"), out=Path("o"))
+    made = {name: preset(base) for name, preset in PRESETS.items()}
+    assert made["paper"].optimizer.optimizer == made["release"].optimizer.optimizer == "adam"
+    assert made["paper"].pooler.edge_term is False
+    assert made["release"].pooler.edge_term is True
+    assert made["release"].buckets == 1
+    assert made["tuned"].objective.select_on == "holdout"
+    assert made["tuned"].optimizer.schedule == "cosine"
+    assert made["tuned"].pooler.standardise is True
+    assert all(config.store == base.store and config.out == base.out for config in made.values())
+
+
+def saved(run: Path) -> dict:
+    return json.loads((run / "config.json").read_text())["config"]
+
+
+def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
+    arguments = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run"), "--preset", "tuned", "--hidden-dim", "8", "--epochs", "1", "--lr", "0.001"]
+    assert cli.train(arguments) == 0
+    config = saved(tmp_path / "run")
+    assert config["pooler"]["hidden_dim"] == 8
+    assert config["optimizer"]["lr"] == 0.001
+    assert config["epochs"] == 1
+    assert config["pooler"]["standardise"] is True
+    assert config["objective"]["pair_features"] == "interaction"
+    assert json.loads(capsys.readouterr().out)["selected_on"] == "holdout"
+
+
+def test_impossible_presets_are_refused(stores, tmp_path):
+    where = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run")]
+    with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: paper, release, tuned"):
+        cli.train([*where, "--preset", "best"])
+    (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o"}))
+    with pytest.raises(UsageError, match="settings come from one place"):
+        cli.train([*where, "--preset", "paper", "--config", str(tmp_path / "config.json")])
+    with pytest.raises(UsageError, match="--resume names the run and its settings; got --resume with --preset"):
+        cli.train(["--resume", str(tmp_path), "--preset", "paper"])
+    assert not (tmp_path / "run").exists()

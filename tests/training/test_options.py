@@ -1,0 +1,247 @@
+"""Options beyond the paper through whole runs: mixing, standardising, dropout, learned threshold, mlp, and refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from synthetic_stores import CLASSES, PAIRS, make_store
+
+from glot_jax.config import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+    UsageError,
+    unread_options,
+)
+from glot_jax.graphs import TokenBatch
+from glot_jax.pooling import POOLERS, count_parameters
+from glot_jax.store import HiddenStore
+from glot_jax.training import loop, train
+from glot_jax.training.evaluation import evaluate_run, load_model
+from glot_jax.training.normalisation import state_statistics
+from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.run import prepare
+from glot_jax.training.run_log import Display
+
+LAYERS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store") / "store", PAIRS, layers=LAYERS, empty_rows=[3])
+
+
+def config(store: Path, out: Path, *, graph: dict | None = None, **changes) -> TrainConfig:
+    top = {name: changes.pop(name) for name in ("layer", "mix_layers", "cache", "epochs") if name in changes}
+    return TrainConfig(
+        store=store, out=out, **{"epochs": 2, **top}, batch_size=8, eval_batch_size=8, buckets=2, log_every=2,
+        graph=GraphConfig(tau=0.5, **(graph or {})), pooler=PoolerConfig(**{"hidden_dim": 8, "scorer_dim": 8, **changes}),
+        optimizer=OptimizerConfig(lr=1e-2),
+    )
+
+
+def run(*arguments, **changes) -> dict:
+    return train(config(*arguments, **changes), quiet=True)
+
+
+EVERYTHING = {
+    "mix_layers": (), "standardise": True, "dropout": 0.2, "attention_dropout": 0.2, "residual": True, "virtual_node": True,
+    "projection_dim": 6, "graph": {"learn_tau": True},
+}
+
+
+@pytest.mark.parametrize("changes", [EVERYTHING, {"gnn": "gin", "dropout": 0.2, "standardise": True}], ids=["everything", "gin"])
+def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, changes):
+    """Dropped entries, temperature, statistics and running averages all follow the step."""
+    whole = run(store, tmp_path / "whole", **changes)
+    calls = []
+
+    def stop_in_the_second_epoch(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluated(*arguments)
+
+    evaluated = loop._evaluate_all
+    monkeypatch.setattr(loop, "_evaluate_all", stop_in_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path / "cut", **changes)
+    monkeypatch.undo()
+    again = train(config(store, tmp_path / "cut", **changes), resume=True, quiet=True)
+    assert again["validation"] == whole["validation"]
+    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+    for a, b in zip(*(jax.tree.leaves(nnx.state(load_model(tmp_path / name, "last"))) for name in ("whole", "cut")), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("changes", [EVERYTHING, {"graph": {"graph": "knn"}}], ids=["everything", "knn"])
+def test_the_dense_step_has_no_scatter_whatever_is_switched_on(store, tmp_path, changes):
+    prepared = prepare(config(store, tmp_path / "run", **changes), Display(quiet=True), {})
+    prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
+    (executable,) = prepared.steps.executables.values()
+    assert " scatter(" not in executable.as_text()
+
+
+def test_a_loaded_model_knows_mix_threshold_and_statistics(store, tmp_path):
+    summary = run(store, tmp_path / "run", **EVERYTHING)
+    model = load_model(tmp_path / "run", "last")
+    weights = np.asarray(model.stem.layer_weights())
+    assert abs(weights.sum() - 1) < 1e-6
+    assert np.ptp(weights) > 1e-4
+    assert float(model.stem.tau[...]) != 0.5
+    reader = HiddenStore(store, layers=LAYERS)["train"]
+    tokens = np.concatenate([reader.states(text) for text in range(reader._record.texts)]).astype(np.float64)
+    np.testing.assert_allclose(model.stem.mean[...], tokens.mean(0), atol=1e-5)
+    np.testing.assert_allclose(model.stem.deviation[...], tokens.std(0), rtol=1e-5)
+    parts = [count_parameters(part) for part in (model.stem, model.pooler, model.head)]
+    assert summary["parameters"] == {"pooler": parts[0] + parts[1], "head": parts[2]}
+    assert parts[0] == 3 + 1 + 8 * 6  # layer scores, tau, projection
+    assert evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"] == summary["validation"]["last"]["loss"]
+
+
+@pytest.mark.parametrize("cache", ["device", "host", "none"])
+def test_mixed_layers_are_the_same_from_every_cache(store, tmp_path, cache):
+    expected = run(store, tmp_path / "auto", mix_layers=(0, 2), epochs=1)
+    found = run(store, tmp_path / cache, mix_layers=(0, 2), epochs=1, cache=cache)
+    assert found["validation"] == expected["validation"]
+
+
+def test_mixing_one_repeated_layer_is_that_layer(store, tmp_path):
+    """Layers of the synthetic store are multiples of one another, so a mix links what each of them links."""
+    batch = HiddenStore(store, layers=LAYERS)["validation"]
+    states = batch.states(0)
+    np.testing.assert_allclose(states[:, 0].astype(np.float32) * 3, states[:, 2].astype(np.float32), rtol=1e-2, atol=1e-2)
+    run(store, tmp_path / "mix", mix_layers=(), epochs=1)
+    run(store, tmp_path / "one", layer=2, epochs=1)
+    mixed, one = load_model(tmp_path / "mix"), load_model(tmp_path / "one")
+    mask = np.ones((1, len(states)), bool)
+    graphs = [
+        model.graph(TokenBatch(jnp.asarray(hidden[None]), jnp.asarray(mask), None, None)) for model, hidden in ((mixed, states), (one, states[:, 2]))
+    ]
+    assert np.array_equal(graphs[0].adjacency, graphs[1].adjacency)
+
+
+def test_statistics_leave_the_holdout_out(store, tmp_path):
+    reader = HiddenStore(store)["train"]
+    rows = np.array([0, 5, 9])
+    texts = reader.row_texts.reshape(-1, 2)[rows].reshape(-1)
+    tokens = np.concatenate([reader.states(int(text)) for text in texts]).astype(np.float64)
+    mean, deviation = state_statistics(reader, rows)
+    np.testing.assert_allclose(mean, tokens.mean(0))
+    np.testing.assert_allclose(deviation, tokens.std(0))
+    everything = state_statistics(reader, np.arange(len(reader)))[0]
+    settings = config(store, tmp_path / "run", standardise=True, epochs=1)
+    settings = dataclasses.replace(settings, objective=ObjectiveConfig(select_on="holdout"))
+    train(settings, quiet=True)
+    found = np.asarray(load_model(tmp_path / "run").stem.mean[...])
+    assert np.abs(found - everything).max() > 1e-4
+
+
+def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
+    from glot_jax.training import normalisation
+
+    reader = HiddenStore(store, layers=LAYERS)["train"]
+    whole = state_statistics(reader, np.arange(len(reader)))
+    monkeypatch.setattr(normalisation, "_CHUNK", 50)
+    for part, expected in zip(state_statistics(reader, np.arange(len(reader))), whole, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-12)
+
+
+def test_statistics_of_no_token_change_nothing(tmp_path):
+    store = make_store(tmp_path / "store", CLASSES, rows={"train": 4, "validation": 4}, empty_rows=[0, 1])
+    mean, deviation = state_statistics(HiddenStore(store)["train"], np.array([0, 1]))
+    assert np.all(mean == 0)
+    assert np.all(deviation == 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_weight_decay_leaves_threshold_and_layer_shares_alone(optimizer):
+    tree = {"stem": {"tau": np.float32(0.6), "layer_scores": np.ones(2, np.float32)}, "head": {"kernel": np.ones(3, np.float32)}}
+    settings = OptimizerConfig(optimizer=optimizer, weight_decay=0.1, lr=0.1)
+    update = build_optimizer(settings, build_schedule(settings, 1, 10))
+    zeros = jax.tree.map(np.zeros_like, tree)
+    moved, _ = update.update(zeros, update.init(tree), tree)
+    assert float(moved["stem"]["tau"]) == 0
+    assert np.all(moved["stem"]["layer_scores"] == 0)
+    assert np.all(np.asarray(moved["head"]["kernel"]) < 0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"gnn": "gin"}, {"gnn": "sage", "jk": "max"}, {"heads": 4, "edge_term": True}, {"num_layers": 0}, {"num_layers": 4, "jk": "none"}])
+def test_mlp_is_as_large_as_the_glot_it_stands_in_for(changes):
+    sizes = {"hidden_dim": 32, **changes}
+    glot, mlp = (
+        POOLERS[name].from_config(48, PoolerConfig(pooler=name, **sizes), kind="encoder", rngs=nnx.Rngs(0)) for name in ("glot", "mlp")
+    )
+    assert mlp.matched == count_parameters(glot)
+    # One step of width changes this many parameters; the nearest width is at most half of it away.
+    step = count_parameters(mlp) / 32
+    assert abs(count_parameters(mlp) - mlp.matched) <= step
+    assert not mlp.uses_edges
+
+
+def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
+    train(config(store, tmp_path / "run", pooler="mlp", epochs=1))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    printed = capsys.readouterr().err
+    assert f"mlp: {summary['parameters']['pooler']:,} parameters, to match the" in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"graph": {"graph": "knn", "k": 64}}, r"--k is at most the longest padded text, 12 tokens; got 64"),
+        ({"mix_layers": (2,)}, "--mix-layers mixes two or more layers; got layer 2 alone"),
+        ({"mix_layers": (0, 7)}, "only a stored layer can be read; got layer 7. Stored: 0, 1, 2"),
+        ({"pooler": "adapool-attention", "heads": 3}, "--heads must divide the width of the states; got 3 heads for 8. Divisors: 1, 2, 4, 8"),
+    ],
+)
+def test_what_only_the_store_can_tell_is_refused_before_anything_is_written(store, tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        run(store, tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PoolerConfig(heads=3, hidden_dim=8), "--heads must divide --hidden-dim; got 3 heads for 8. Divisors: 1, 2, 4, 8"),
+        (lambda: PoolerConfig(jk="max", num_layers=0), "got --jk max --num-layers 0. With --num-layers 0 use --jk cat or none"),
+        (lambda: PoolerConfig(pooler="mlp", jk="mean", num_layers=0), "got --jk mean --num-layers 0"),
+        (lambda: PoolerConfig(dropout=1.0), r"--dropout is a share in \[0, 1\); got 1.0"),
+        (lambda: PoolerConfig(attention_dropout=-0.1), r"--attention-dropout is a share in \[0, 1\); got -0.1"),
+        (lambda: GraphConfig(tau=1.2), r"--tau is a cosine, in \[-1, 1\]; got 1.2"),
+        (lambda: TrainConfig(store=Path("s"), out=Path("o"), layer=1, mix_layers=(1, 2)), "one layer is read, or several mixed"),
+        (lambda: TrainConfig(store=Path("s"), out=Path("o"), mix_layers=(1, 1)), "--mix-layers are different from one another"),
+    ],
+)
+def test_impossible_combinations_are_refused_where_they_are_born(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("graph", "pooler", "read", "unread"),
+    [
+        ({}, {}, {"tau", "heads", "attention_dropout"}, {"k", "window", "graph_seed", "edge_budget", "temperature"}),
+        ({"graph": "knn"}, {"gnn": "sage"}, {"k", "residual"}, {"tau", "heads", "edge_term", "attention_dropout", "learn_tau"}),
+        ({"graph": "random"}, {}, {"tau", "graph_seed"}, {"k", "window"}),
+        ({"graph": "window"}, {}, {"window"}, {"tau", "k"}),
+        ({"learn_tau": True}, {}, {"temperature", "tau"}, {"k"}),
+        ({}, {"pooler": "mlp"}, {"gnn", "hidden_dim", "jk", "scorer_dim"}, {"graph", "tau", "residual", "backend"}),
+        ({}, {"pooler": "adapool-attention"}, {"heads"}, {"gnn", "scorer_dim", "tau"}),
+        ({}, {"pooler": "mean"}, set(), {"graph", "tau", "gnn", "hidden_dim", "heads", "residual", "scorer_dim"}),
+    ],
+)
+def test_options_that_nothing_reads_are_known(graph, pooler, read, unread):
+    found = unread_options(GraphConfig(**graph), PoolerConfig(**pooler))
+    assert unread <= set(found)
+    assert not read & set(found)
