@@ -23,10 +23,10 @@ demo: $(STAMP)
 	$(BIN)/glot stress --out demo $(DEMO_SIZE) $(DEMO_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow' -n 2 $(TEST_ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadgroup $(TEST_ARGS)
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

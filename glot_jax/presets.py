@@ -58,11 +58,23 @@ def release(config: TrainConfig) -> TrainConfig:
 
 
 def tuned(config: TrainConfig) -> TrainConfig:
-    """TODO"""
+    """Ours: what the held-out tenth of the training rows preferred, and never the rows that are reported.
+
+    ========= ========================================================================================================
+    settings  hidden 128, K 2, jk cat, tau 0.6, no edge term; standardised states, dropout 0.2; interaction features of
+              pairs; AdamW at 2e-4 with decay 0.01, 10 % warm-up and a cosine to zero; batch 32, 3 epochs, seed 42;
+              `--select-on holdout`: a seeded 10 % of train picks the epoch and is not trained on
+    chosen    on the holdout of seed 42 of STS-B, MRPC and CoLA with MiniLM, among dropout 0, 0.2, 0.3 and 0.4, rates
+              2e-4 and 5e-4, with and without standardising and residual layers; not every pair of them
+    command   python train.py --store stores/cola-minilm --preset tuned --out runs/cola-tuned
+    expected  README, "Presets": better than or equal to `release` there, with seeds and deviations
+    time      about a minute for CoLA, STS-B or MRPC with a backbone of width 384 on two CPU cores, two for RTE
+    ========= ========================================================================================================
+    """
     return dataclasses.replace(
         config, epochs=3, batch_size=32, eval_batch_size=64, seed=42,
         graph=GraphConfig(graph="threshold", tau=0.6),
-        pooler=PoolerConfig(pooler="glot", gnn="gat", hidden_dim=128, num_layers=2, jk="cat", standardise=True),
+        pooler=PoolerConfig(pooler="glot", gnn="gat", hidden_dim=128, num_layers=2, jk="cat", standardise=True, dropout=0.2),
         objective=ObjectiveConfig(pair_features="interaction", select_on="holdout"),
         optimizer=OptimizerConfig(optimizer="adamw", lr=2e-4, schedule="cosine", warmup_fraction=0.1, weight_decay=0.01),
     )

@@ -39,8 +39,11 @@ COVER = [
 
 
 def cases(law):
+    # One worker for all laws of a case: it traces and compiles once.
     parameters = [
-        pytest.param(*case, id="-".join(case), marks=[] if case in COVER else [pytest.mark.slow]) for case in ALL
+        pytest.param(
+            *case, id="-".join(case), marks=[pytest.mark.xdist_group("-".join(case)), *([] if case in COVER else [pytest.mark.slow])]
+        ) for case in ALL
     ]
     return pytest.mark.parametrize(("name", "rule", "backend"), parameters)(law)
 

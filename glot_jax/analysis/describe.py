@@ -258,7 +258,8 @@ def _chunks(store: HiddenStore, texts: _Texts) -> Iterator[tuple[np.ndarray, np.
     Lengths are rounded up and chunks filled up with empty texts, so that few shapes are ever compiled.
     """
     shape = store[store.splits[0]].token_shape
-    dtype = np.result_type(*(store[split].dtype for split in store))
+    dtypes = {store[split].dtype for split in store}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.float32  # as a reader does where its shards differ
     padded = -(-texts.lengths // _ROUND) * _ROUND
     for length in np.unique(padded[padded > 0]).tolist():
         group = np.nonzero(padded == length)[0]

@@ -13,6 +13,7 @@ import synthetic_stores
 from synthetic_stores import CLASSES, make_store
 
 from glot_jax import cli
+from glot_jax.analysis import describe
 from glot_jax.analysis.describe import describe_run, print_description
 from glot_jax.config import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
 from glot_jax.store import HiddenStore
@@ -208,6 +209,13 @@ def test_stores_of_half_precision(run, tmp_path, dtype):
     half = make_store(tmp_path / "store", CLASSES, dim=DIM, longest=12, layers=LAYERS, dtype=dtype)
     card = describe_run(run, store=half)
     check_graph(card["graph"], count(texts_of(half, layer=2)))
+
+
+@pytest.mark.parametrize("pairs", [1, 100, 600])
+def test_blocks_of_rows_change_nothing(run, monkeypatch, pairs):
+    whole = describe_run(run)
+    monkeypatch.setattr(describe, "BLOCK_PAIRS", pairs)  # 1 row at a time; 3 and 1; 18 and 9, which leave a rest
+    assert describe_run(run) == whole
 
 
 def test_texts_are_sampled_alike_each_time(store, run):
