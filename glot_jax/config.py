@@ -39,6 +39,12 @@ def require(condition: bool, rule: str, got: object, fix: str) -> None:
         raise UsageError(rule, got, fix)
 
 
+def require_divisor(heads: int, width: int, noun: str) -> None:
+    """Heads share a width equally, or a UsageError lists the numbers that do."""
+    divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
+    require(width % heads == 0, f"--heads must divide {noun}", f"{heads} heads for {width}", f"Divisors: {divisors}.")
+
+
 def _require_choices(config: Any) -> None:
     """Literal fields hold one of their values: tyro checks the command line, this checks Python and JSON."""
     hints = typing.get_type_hints(type(config))
@@ -210,11 +216,8 @@ class PoolerConfig:
         for name in ("dropout", "attention_dropout"):
             share = getattr(self, name)
             require(_is_number(share) and 0 <= share < 1, f"{flag(name)} is a share in [0, 1)", share, f"Give for example {flag(name)} 0.1.")
-        divisors = ", ".join(str(n) for n in range(1, self.hidden_dim + 1) if self.hidden_dim % n == 0)
-        require(
-            self.pooler not in ("glot", "mlp") or self.gnn != "gat" or self.hidden_dim % self.heads == 0, "--heads must divide --hidden-dim",
-            f"{self.heads} heads for {self.hidden_dim}", f"Divisors: {divisors}.",
-        )
+        if self.pooler in ("glot", "mlp") and self.gnn == "gat":
+            require_divisor(self.heads, self.hidden_dim, "--hidden-dim")
         require(
             self.pooler not in ("glot", "mlp") or self.num_layers > 0 or self.jk in ("cat", "none"),
             "--jk max and mean combine the GNN's layers, so they need --num-layers of at least 1",

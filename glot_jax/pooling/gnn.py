@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config import lookup, require
+from glot_jax.config import lookup, require, require_divisor
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.init import glorot, torch_linear
 from glot_jax.pooling.norm import BatchNorm
@@ -31,7 +31,7 @@ class GAT(nnx.Module):
         self, dim: int, hidden_dim: int, *, heads: int = 1, edge_term: bool = False, attention_dropout: float = 0.0,
         dtype: str = "float32", rngs: nnx.Rngs,
     ):
-        require(hidden_dim % heads == 0, "heads must divide hidden_dim", f"{heads} and {hidden_dim}", "Choose a divisor.")
+        require_divisor(heads, hidden_dim, "hidden_dim")
         shape = (heads, hidden_dim // heads)
         self.heads, self.dtype, self.attention_dropout = heads, jnp.dtype(dtype), attention_dropout
         self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))

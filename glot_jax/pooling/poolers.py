@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config import PoolerConfig, lookup, require
+from glot_jax.config import PoolerConfig, lookup, require_divisor
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.gnn import TokenGNN
 from glot_jax.pooling.init import glorot
@@ -135,8 +135,7 @@ class AdaPoolAttention(Pooler):
     """
 
     def __init__(self, dim: int, heads: int = 1, *, dtype: str = "float32", rngs: nnx.Rngs):
-        divisors = ", ".join(str(n) for n in range(1, dim + 1) if dim % n == 0)
-        require(dim % heads == 0, "--heads must divide the width of the states", f"{heads} heads for {dim}", f"Divisors: {divisors}.")
+        require_divisor(heads, dim, "the width of the states")
         self.pooled_dim, self.heads, self.dtype = dim, heads, jnp.dtype(dtype)
         self.query, self.key, self.value, self.out = (nnx.Param(glorot(rngs.params(), (dim, dim))) for _ in range(4))
 

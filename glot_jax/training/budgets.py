@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 import numpy as np
 
 from glot_jax.graphs import Stem
 from glot_jax.training.feed import Feed
+from glot_jax.training.steps import edge_counter
 
 _SAMPLE = 2048  # texts measured per bucket and split
 
@@ -40,10 +40,11 @@ def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:
     rows = rows[np.random.default_rng(0).permutation(len(rows))[:_SAMPLE]]
     chosen = feed.texts[rows].reshape(-1)
     counts = []
+    count = edge_counter(stem)
     for chunk in np.array_split(chosen, max(1, len(chosen) * length * length >> 22)):
         starts, lengths = feed.reader.text_offsets[chunk], feed.reader.text_lengths[chunk]
         hidden, mask = feed.states.gather(starts, lengths, length)
-        counts.append(np.asarray(stem.count_edges(jnp.asarray(hidden), jnp.asarray(mask))))
+        counts.append(np.asarray(count(hidden, mask)))
     edges = np.concatenate(counts).astype(np.float64)
     expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
     return 1 << max(0, math.ceil(min(expected, texts * edges.max()))).bit_length()

@@ -94,7 +94,9 @@ def _run(config: TrainConfig, run: Run, display: Display) -> dict[str, Any]:
     return summary
 
 
-def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[str, Any]:
+def train_seeds(
+    config: TrainConfig, seeds: list[int], *, residents: dict[tuple, States] | None = None, **options: Any
+) -> dict[str, Any]:
     """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}.
 
     Called again after a kill it keeps finished seeds and resumes the one that was stopped.
@@ -106,7 +108,7 @@ def train_seeds(config: TrainConfig, seeds: list[int], **options: Any) -> dict[s
         not (config.out / "config.json").exists(), "--out of several seeds holds a folder per seed",
         f"{config.out}, a run of its own", "Choose another --out.",
     )
-    residents: dict[tuple, States] = {}
+    residents = {} if residents is None else residents
     singles = [dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}") for seed in seeds]
     runs = [train(one, resume=(one.out / "config.json").exists(), residents=residents, **options) for one in singles]
     splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]

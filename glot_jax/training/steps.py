@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax import Array
 
-from glot_jax.graphs import TokenBatch
+from glot_jax.graphs import Stem, TokenBatch
 from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
 
 TrainState = dict[str, Any]
@@ -25,6 +25,11 @@ def split_model(model: SentenceModel) -> tuple[Any, dict, dict]:
     """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:
+    """`stem.count_edges`, compiled once per shape."""
+    return jax.jit(stem.count_edges)
 
 
 def init_state(params: dict, stats: dict, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
