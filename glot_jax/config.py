@@ -307,6 +307,8 @@ class TrainConfig:
     """Of initialisation, batch order and holdout."""
     buckets: int = 3
     """Padded lengths a batch can have, chosen from the store's length histogram; each costs two compilations."""
+    batches: Literal["by-length", "shuffled"] = "by-length"
+    """Training rows that share a batch: those of like length (least padding), or any, padded to the batch's longest."""
     cache: Literal["auto", "device", "host", "none"] = "auto"
     """Where token states wait: on the device, in host memory, or in the memory map. auto: the first that fits."""
     log_every: int = 20

@@ -45,7 +45,7 @@ def test_presets_are_what_their_names_say():
     assert made["paper"].optimizer.optimizer == made["release"].optimizer.optimizer == "adam"
     assert made["paper"].pooler.edge_term is False
     assert made["release"].pooler.edge_term is True
-    assert made["release"].buckets == 1
+    assert made["release"].batches == "shuffled"
     assert made["tuned"].objective.select_on == "holdout"
     assert made["tuned"].optimizer.schedule == "cosine"
     assert made["tuned"].pooler.standardise is True

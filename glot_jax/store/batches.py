@@ -59,7 +59,8 @@ class Batch:
 class BatchPlan:
     """Every batch of a run, by step.
 
-    Rows of a bucket are batched together; what is left over in a bucket moves up to the next longer one, so an epoch
+    By length, rows of a bucket are batched together; what is left over in a bucket moves up to the next longer one.
+    Otherwise rows meet whatever their length, and a batch is padded to the bucket of its longest. Either way an epoch
     has ceil(rows / batch_size) batches and at most one of them is partial.
 
     Args:
@@ -68,15 +69,16 @@ class BatchPlan:
         bounds: padded lengths, increasing, the last at least max(lengths).
         batch_size: rows per batch.
         seed: of the shuffle, together with the epoch; None keeps rows in order (evaluation).
+        by_length: batch rows of like length together.
     """
 
     def __init__(
-        self, rows: np.ndarray, lengths: np.ndarray, bounds: tuple[int, ...], batch_size: int, seed: int | None
+        self, rows: np.ndarray, lengths: np.ndarray, bounds: tuple[int, ...], batch_size: int, seed: int | None, *, by_length: bool = True
     ):
         if len(rows) == 0 or lengths.max(initial=0) > bounds[-1]:
             raise ValueError(f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds {bounds}")
         self.rows, self.lengths, self.bounds = np.asarray(rows, np.int64), lengths, bounds
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.by_length = batch_size, seed, by_length
         self.steps_per_epoch = -(-len(rows) // batch_size)
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
@@ -95,6 +97,8 @@ class BatchPlan:
         if self.seed is not None:
             generator = np.random.default_rng((self.seed, epoch))
             order = generator.permutation(order)
+        if not self.by_length:
+            return [self._batch(order[first : first + self.batch_size]) for first in range(0, len(order), self.batch_size)]
         bucket = np.searchsorted(self.bounds, self.lengths[order])
         batches, waiting = [], order[:0]
         for index, bound in enumerate(self.bounds):
@@ -103,10 +107,22 @@ class BatchPlan:
             batches += [Batch(self.rows[chunk], bound) for chunk in waiting[:full].reshape(-1, self.batch_size)]
             waiting = waiting[full:]
         if len(waiting):
-            bound = self.bounds[int(np.searchsorted(self.bounds, self.lengths[waiting].max()))]
-            rows = np.full(self.batch_size, -1, np.int64)
-            rows[: len(waiting)] = self.rows[waiting]
-            batches.append(Batch(rows, bound))
+            batches.append(self._batch(waiting))
         if generator is not None:
             batches = [batches[i] for i in generator.permutation(len(batches))]
         return batches
+
+    def _batch(self, chosen: np.ndarray) -> Batch:
+        """These rows, by their place in the plan, padded to the bucket of the longest; a short batch is filled with -1."""
+        rows = np.full(self.batch_size, -1, np.int64)
+        rows[: len(chosen)] = self.rows[chosen]
+        return Batch(rows, self.bounds[int(np.searchsorted(self.bounds, self.lengths[chosen].max()))])
+
+
+def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """Longest row of each batch when rows meet by chance: what buckets are chosen from if batches ignore length.
+
+    A fixed shuffle stands for all of them, so that seeds of a run share their shapes.
+    """
+    order = np.random.default_rng(0).permutation(len(lengths))
+    return np.maximum.reduceat(np.asarray(lengths)[order], np.arange(0, len(lengths), batch_size))

@@ -15,7 +15,7 @@ from glot_jax.graphs import BACKENDS, RULES
 from glot_jax.graphs.stem import require_k_within
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
-from glot_jax.store.batches import BatchPlan, choose_bounds
+from glot_jax.store.batches import BatchPlan, choose_bounds, longest_of_batches
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
 from glot_jax.training.feed import Feed, States, longest_text_per_row, place_states
@@ -143,14 +143,16 @@ def _feeds(
 ) -> dict[str, Feed]:
     lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
     longest = max(int(of.max(initial=1)) for of in lengths.values())
-    bounds = choose_bounds(lengths["train"], config.buckets, longest=longest)
+    by_length = config.batches == "by-length"
+    typical = lengths["train"] if by_length else longest_of_batches(lengths["train"], config.batch_size)
+    bounds = choose_bounds(typical, config.buckets, longest=longest)
     feeds = {}
     for name, (split, index) in rows.items():
         reader: SplitReader = store[split]
         training = name == "train"
         plan = BatchPlan(
             index, lengths[name], bounds, config.batch_size if training else config.eval_batch_size,
-            config.seed if training else None,
+            config.seed if training else None, by_length=by_length or not training,
         )
         place = (store.content, store.layers, config.mix_layers is not None, split, config.cache)
         if place not in residents:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glot_jax.store.batches import BatchPlan, choose_bounds
+from glot_jax.store.batches import BatchPlan, choose_bounds, longest_of_batches
 
 lengths_of_rows = st.lists(st.integers(0, 40), min_size=1, max_size=60).map(np.array)
 
@@ -41,10 +41,10 @@ def test_the_last_bound_holds_the_longest_evaluation_text():
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(lengths_of_rows, st.integers(1, 9), st.integers(0, 5), st.sampled_from([None, 0, 7]))
-def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed):
+@given(lengths_of_rows, st.integers(1, 9), st.integers(0, 5), st.sampled_from([None, 0, 7]), st.booleans())
+def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed, by_length):
     rows = np.arange(len(lengths)) * 3 + 1
-    plan = BatchPlan(rows, lengths, choose_bounds(lengths, 3), batch_size, seed)
+    plan = BatchPlan(rows, lengths, choose_bounds(lengths, 3), batch_size, seed, by_length=by_length)
     assert plan.steps_per_epoch == -(-len(lengths) // batch_size)
     length_of = dict(zip(rows.tolist(), lengths.tolist(), strict=True))
     seen, partial = [], 0
@@ -85,3 +85,27 @@ def test_padded_tokens_are_those_of_real_rows():
 def test_a_plan_without_room_is_an_error():
     with pytest.raises(ValueError, match="a bound for the longest"):
         BatchPlan(np.arange(1), np.array([9]), (4,), 2, None)
+
+
+def test_shuffled_batches_ignore_length_and_are_padded_to_their_longest():
+    lengths = np.array([2] * 60 + [30] * 4)
+    bounds = choose_bounds(longest_of_batches(lengths, 8), 2)
+    plan = BatchPlan(np.arange(64), lengths, bounds, 8, 0, by_length=False)
+    batches = [plan(step) for step in range(8)]
+    mixed = [set(lengths[batch.rows].tolist()) for batch in batches]
+    assert {2, 30} in mixed
+    for batch in batches:
+        assert batch.length == min(bound for bound in bounds if bound >= lengths[batch.rows].max())
+    assert {batch.length for batch in batches} == {4, 32}
+    # By length, the four long rows share a batch.
+    together = BatchPlan(np.arange(64), lengths, bounds, 8, 0)
+    assert sum(together(step).length == 32 for step in range(8)) == 1
+
+
+def test_longest_of_batches():
+    lengths = np.arange(10)
+    longest = longest_of_batches(lengths, 4)
+    assert len(longest) == 3
+    assert longest.max() == 9
+    assert longest_of_batches(lengths, 100).tolist() == [9]
+    assert sorted(longest_of_batches(lengths, 1).tolist()) == lengths.tolist()
