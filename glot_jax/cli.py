@@ -133,9 +133,16 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
         base = dataclasses.replace(_saved_config(Path(files["--config"])), out=tyro.MISSING)
     elif files["--preset"] is not None:
         base = lookup(PRESETS, files["--preset"], "preset (--preset)")(base)
+    warmup = [name for name in _WARMUP if _value_of(arguments, flag(name)) is not None]
+    if warmup and files["--resume"] is None:
+        # A warm-up given here takes the place of the one that a preset or file gives in another unit.
+        base = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, **dict.fromkeys(_WARMUP)))
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TrainCommand], args=arguments, default=TrainCommand(base), prog="train.py"
     )
+
+
+_WARMUP = ("warmup_steps", "warmup_epochs", "warmup_fraction")
 
 
 def _saved_config(path: Path) -> TrainConfig:
@@ -145,12 +152,13 @@ def _saved_config(path: Path) -> TrainConfig:
 
 
 def _value_of(arguments: Sequence[str], name: str) -> str | None:
+    """The flag's value; of several the last, as tyro takes it."""
+    found = None
     for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(f"{name}="):
-            return argument.split("=", 1)[1]
-    return None
+        spelled, _, value = argument.partition("=")
+        if argument.startswith("--") and spelled.replace("_", "-") == name:
+            found = value if "=" in argument else arguments[index + 1] if index + 1 < len(arguments) else None
+    return found
 
 
 def evaluate(arguments: Sequence[str]) -> int:

@@ -154,7 +154,7 @@ class GraphConfig:
     learn_tau: bool = False
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in evaluation (dense only)."""
     temperature: tuple[float, float] = (0.1, 0.01)
-    """learn_tau: T at the first and at the last training step, annealed geometrically."""
+    """learn_tau: T at the first and at the last training step, annealed geometrically in between."""
     backend: str = "dense"
     """dense (masked matmuls, the fast path) or sparse (padded jraph.GraphsTuple)."""
     edge_budget: int | None = None
@@ -164,6 +164,8 @@ class GraphConfig:
         require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
         _require_at_least(self, 1, "k", "edge_budget")
         _require_at_least(self, 0, "window", "graph_seed")
+        for name in ("k", "window", "graph_seed"):
+            require(isinstance(getattr(self, name), int), f"{flag(name)} is a whole number", getattr(self, name), "Round it.")
         require(
             not self.learn_tau or (self.graph == "threshold" and self.backend == "dense"), "--learn-tau needs --graph threshold and --backend dense",
             f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
@@ -183,7 +185,7 @@ class PoolerConfig:
     gnn: str = "gat"
     """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage. mlp: whose parameter count to match."""
     hidden_dim: int = 128
-    """glot: width of the Token-GNN (heads x width per head)."""
+    """glot: width of the Token-GNN (heads x width per head). mlp: of the glot whose parameter count to match."""
     num_layers: int = 2
     """glot, mlp: number K of layers; 0 leaves the attention readout alone."""
     jk: Literal["cat", "max", "mean", "none"] = "cat"
@@ -193,13 +195,13 @@ class PoolerConfig:
     edge_term: bool = False
     """glot with gat: add the release's trained constant to every attention logit (the paper's Algorithm 1 has none)."""
     residual: bool = False
-    """glot: LayerNorm(layer(u) + u) after each layer; a linear map adapts the width where it changes. Not in the paper."""
+    """glot: a layer is LayerNorm(relu(layer(u)) + u); a linear map adapts u where the width changes. Not in the paper."""
     virtual_node: bool = False
     """glot: after each layer every token adds an MLP of its sentence's mean. Not in the paper."""
     projection_dim: int | None = None
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512)."""
     scorer_dim: int | None = None
-    """Width of the readout's scorer. Default: max(128, width // 2) for glot and mlp, 128 for adapool."""
+    """Width of the readout's scorer. Default: max(128, width // 2) for glot (its mlp has the same), 128 for adapool."""
     standardise: bool = False
     """Bring every dimension of the states to mean 0 and deviation 1 over the training rows' tokens. The graph is of the raw ones."""
     dropout: float = 0.0
@@ -227,18 +229,19 @@ class PoolerConfig:
 
 def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
     """Options that these settings do not read, with their values: GLOT's own with another pooler, and the like."""
-    glot = pooler.pooler == "glot"
+    layers = pooler.num_layers > 0
+    glot = pooler.pooler == "glot" and layers
     sized = pooler.pooler in ("glot", "mlp")
     gat = pooler.gnn == "gat"
     read = {
         **dict.fromkeys(("graph", "backend"), glot),
-        **dict.fromkeys(("gnn", "hidden_dim", "num_layers", "jk"), sized),
+        **dict.fromkeys(("num_layers", "jk"), sized), **dict.fromkeys(("gnn", "hidden_dim"), sized and layers),
         "tau": glot and graph.graph in ("threshold", "random"), "k": glot and graph.graph == "knn",
         "window": glot and graph.graph == "window", "graph_seed": glot and graph.graph == "random",
         "learn_tau": glot and graph.graph == "threshold", "temperature": glot and graph.learn_tau,
         "edge_budget": glot and graph.backend == "sparse",
-        "heads": (sized and gat) or pooler.pooler == "adapool-attention",
-        "edge_term": sized and gat, "attention_dropout": glot and gat,
+        "heads": (sized and gat and layers) or pooler.pooler == "adapool-attention",
+        "edge_term": sized and gat and layers, "attention_dropout": glot and gat,
         **dict.fromkeys(("residual", "virtual_node"), glot),
         "scorer_dim": sized or pooler.pooler == "adapool",
     }

@@ -51,7 +51,8 @@ def _revive(name: str, hint: Any, value: Any) -> Any:
         require(fits, f"{name} is of type {hint.__name__}", repr(value), "Correct it.")
         return Path(str(value)) if hint is Path else value
     if typing.get_origin(hint) is tuple:
-        return tuple(value)
+        require(isinstance(value, (list, tuple)), f"{name} is a list", repr(value), "Correct it.")
+        return tuple(_revive(name, typing.get_args(hint)[0], item) for item in value)
     return value
 
 

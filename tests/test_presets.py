@@ -68,6 +68,18 @@ def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["selected_on"] == "holdout"
 
 
+def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_path):
+    where = ["--store", str(stores["pairs"]), "--hidden-dim", "8", "--epochs", "1", "--batch-size", "8"]
+    for number, given in enumerate((["--warmup-steps", "2"], ["--warmup_epochs=0.5"])):
+        assert cli.train([*where, "--out", str(tmp_path / f"{number}"), "--preset", "tuned", *given]) == 0
+        optimizer = saved(tmp_path / f"{number}")["optimizer"]
+        assert optimizer["warmup_fraction"] is None
+        assert (optimizer["warmup_steps"], optimizer["warmup_epochs"]) == ((2, None) if number == 0 else (None, 0.5))
+    again = ["--config", str(tmp_path / "0" / "config.json"), "--warmup-fraction", "0.2", "--out", str(tmp_path / "again")]
+    assert cli.train(again) == 0
+    assert saved(tmp_path / "again")["optimizer"]["warmup_fraction"] == 0.2
+
+
 def test_impossible_presets_are_refused(stores, tmp_path):
     where = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run")]
     with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: paper, release, tuned"):

@@ -104,16 +104,17 @@ class DenseGraph(TokenGraph):
 
 def dense_graph(
     hidden: Array, mask: Array, nodes: Array, *, rule: Rule, options: Options, edge_budget: int | None = None,
-    temperature: Array | None = None,
+    temperature: Array | None = None, stored: Array | None = None,
 ) -> DenseGraph:
-    """Link the raw states `hidden [batch, length, dim]` by `rule`; `nodes` are the features layers will see.
+    """Link the raw states `hidden [batch, length, dim]` by `rule`; `nodes` are the features layers will see;
+    `stored` are the states that tell texts apart, where they are not those that are linked (mixed layers).
 
     With a `temperature` T every pair of real, non-zero tokens is linked, softly: weight sigmoid((S - tau) / T), 1 for a
     token's own loop. The gradient reaches tau alone. The logit is held within 60, so that no weight vanishes.
     """
     tokens = tokens_of(hidden, mask)
     with jax.named_scope("token_graph"):
-        sentences = sentences_of(hidden, tokens, rule, options)
+        sentences = sentences_of(hidden if stored is None else stored, tokens, rule, options)
         if temperature is None:
             return DenseGraph(nodes, mask, link(tokens, tokens, sentences, 0, rule, options), jnp.zeros((), jnp.int32))
         pairs = pairs_of(tokens, tokens, sentences, 0)

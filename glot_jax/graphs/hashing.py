@@ -22,7 +22,8 @@ def hash_words(*words: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
     """A uint32 from any number of integers (broadcast against each other, taken modulo 2^32); their order counts."""
     state = jnp.uint32(0x9E3779B9)
     for word in words:
-        state = _finalise(state * jnp.uint32(5) + jnp.asarray(word).astype(jnp.uint32) + jnp.uint32(0xE6546B64))
+        word = jnp.uint32(word % 2**32) if isinstance(word, int) else word.astype(jnp.uint32)
+        state = _finalise(state * jnp.uint32(5) + word + jnp.uint32(0xE6546B64))
     return state
 
 

@@ -79,7 +79,7 @@ def nearest(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]
 
 def window(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
     """Tokens at most `window` real tokens away: the order of words instead of their meaning."""
-    return jnp.abs(pairs.row_rank - pairs.column_rank) <= options.window
+    return jnp.abs(pairs.row_rank - pairs.column_rank) <= min(options.window, 2**31 - 1)
 
 
 def self_only(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
@@ -170,8 +170,8 @@ def link(
     return rule(pairs, options) & pairs.real
 
 
-def sentences_of(hidden: Shaped[Array, "batch length dim"], tokens: Tokens, rule: Rule, options: Options) -> Sentences:
-    """What `rule` must know of whole sentences before it sees any block of one."""
+def sentences_of(stored: Shaped[Array, "batch length all"], tokens: Tokens, rule: Rule, options: Options) -> Sentences:
+    """What `rule` must know of whole sentences before it sees any block of one; `stored` states tell texts apart."""
     batch = tokens.mask.shape[:-1]
     unknown = Sentences(jnp.zeros(batch, jnp.uint32), jnp.zeros(batch))
     if rule is not random_edges:
@@ -179,7 +179,7 @@ def sentences_of(hidden: Shaped[Array, "batch length dim"], tokens: Tokens, rule
     linked = count_edges(tokens, unknown, threshold, options) - count_edges(tokens, unknown, _own_loops, options)
     length = jnp.sum(tokens.mask, axis=-1, dtype=jnp.float32)
     density = linked / jnp.maximum(length * (length - 1), 1)
-    return Sentences(fingerprint(jax.lax.stop_gradient(hidden), tokens.mask, tokens.rank), density)
+    return Sentences(fingerprint(jax.lax.stop_gradient(stored), tokens.mask, tokens.rank), density)
 
 
 def _own_loops(pairs: Pairs, options: Options) -> Array:

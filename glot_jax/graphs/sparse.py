@@ -62,6 +62,7 @@ class SparseGraph(TokenGraph):
         """[nodes] int32, real tokens before this one in its sentence."""
         return jnp.arange(len(self.node_mask)) - (jnp.cumsum(self.tuple.n_node) - self.tuple.n_node)[self.sentence]
 
+    # Segment sums and the scatter behind a gather add up in the dtype they are given; bfloat16 stops at 256.
     def _to_receivers(self, values: Array) -> Array:
         return jax.ops.segment_sum(values, self.tuple.receivers, len(self.node_mask), indices_are_sorted=True)
 
@@ -75,10 +76,11 @@ class SparseGraph(TokenGraph):
         return degree + (loops == "exactly_one")
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
-        sent = values[self.tuple.senders]
-        if loops == "as_is":
-            return self._to_receivers(sent)
-        return self._to_receivers(jnp.where(self._others[:, None], sent, 0)) + values
+        exact = values.astype(jnp.float32)
+        sent = exact[self.tuple.senders]
+        if loops == "exactly_one":
+            return (self._to_receivers(jnp.where(self._others[:, None], sent, 0)) + exact).astype(values.dtype)
+        return self._to_receivers(sent).astype(values.dtype)
 
     def mean(self, values: Array, loops: Loops = "as_is") -> Array:
         degree = self.degree(loops)
@@ -102,7 +104,8 @@ class SparseGraph(TokenGraph):
             rank, heads = self._rank[:, None], jnp.arange(own.shape[-1])
             weights = weights * keep(dropout, key, self.sentence[receivers, None], rank[receivers], rank[senders], heads)
             own_weight = own_weight * keep(dropout, key, self.sentence[:, None], rank, rank, heads)
-        mixed = self._to_receivers(weights[..., None] * values[senders]) + own_weight[..., None] * values
+        exact = values.astype(jnp.float32)
+        mixed = self._to_receivers(weights[..., None] * exact[senders]) + own_weight[..., None] * exact
         return (mixed / total[..., None]).astype(values.dtype)
 
     def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
@@ -124,7 +127,7 @@ class SparseGraph(TokenGraph):
         return weights / jnp.where(total > 0, total, 1)[self.sentence]
 
     def dot(self, values: Array, sentence: Array) -> Array:
-        padded = jnp.concatenate([sentence, jnp.zeros_like(sentence[:1])]).astype(values.dtype)
+        padded = jnp.concatenate([sentence, jnp.zeros_like(sentence[:1])]).astype(values.dtype).astype(jnp.float32)
         return jnp.einsum("nc,nhc->nh", values, padded[self.sentence], preferred_element_type=jnp.float32)
 
     def token(self, which: Literal["first", "last"]) -> Array:
@@ -133,7 +136,8 @@ class SparseGraph(TokenGraph):
         return (self.node_mask & (jnp.arange(len(self.node_mask)) == index)).astype(jnp.float32)
 
     def spread(self, sentence: Array) -> Array:
-        return jnp.concatenate([sentence, jnp.zeros_like(sentence[:1])])[self.sentence]
+        exact = sentence.astype(jnp.float32)
+        return jnp.concatenate([exact, jnp.zeros_like(exact[:1])])[self.sentence].astype(sentence.dtype)
 
     def to_padded(self, values: Array) -> Array:
         return jnp.where(self.node_mask[:, None], values, 0)[self.position]
@@ -188,11 +192,11 @@ def _find_edges(tokens: Tokens, sentences_known: Sentences, position: Array, *, 
 
 def sparse_graph(
     hidden: Array, mask: Array, nodes: Array, *, rule: Rule, options: Options, edge_budget: int | None = None,
-    temperature: None = None,
+    temperature: None = None, stored: Array | None = None,
 ) -> SparseGraph:
     """Link the raw states `hidden [batch, length, dim]` by `rule` into a padded graph of batch·length + 1 nodes.
 
-    `edge_budget` bounds the edges of the whole batch (default batch·length², which always suffices); what does not fit
+    `stored` are the states that tell texts apart, where they are not those that are linked. `edge_budget` bounds the edges of the whole batch (default batch·length², which always suffices); what does not fit
     is counted in `dropped_edges`.
     """
     batch, length = mask.shape
@@ -205,7 +209,7 @@ def sparse_graph(
     node_mask = jnp.arange(spare + 1) < real
     with jax.named_scope("token_graph"):
         tokens = tokens_of(hidden, mask)
-        known = sentences_of(hidden, tokens, rule, options)
+        known = sentences_of(hidden if stored is None else stored, tokens, rule, options)
         edges = _find_edges(tokens, known, position, rule=rule, options=options, budget=budget)
     flat_nodes = jnp.concatenate([nodes.reshape(spare, -1)[order], jnp.zeros((1, nodes.shape[-1]), nodes.dtype)])
     sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)]).astype(jnp.int32)

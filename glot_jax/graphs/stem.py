@@ -76,7 +76,9 @@ class Stem(nnx.Module):
     def mix(self, hidden: Shaped[Array, "*batch dim"]) -> Shaped[Array, "*mixed dim"]:
         """The layers axis weighted away, in float32; states without one as they are."""
         weights = self.layer_weights()
-        return hidden if weights is None else jnp.einsum("...nd,n->...d", hidden.astype(jnp.float32), weights)
+        return hidden if weights is None else jnp.einsum(
+            "...nd,n->...d", hidden.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST  # edges hang on it
+        )
 
     def features(
         self, hidden: Shaped[Array, "batch length *layers dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
@@ -92,7 +94,7 @@ class Stem(nnx.Module):
     def count_edges(self, hidden: Shaped[Array, "batch length *layers dim"], mask: Bool[Array, "batch length"]) -> Int32[Array, " batch"]:
         """Edges of each sentence's graph, without building it: memory O(block), whatever the backend."""
         tokens = tokens_of(self.mix(hidden), mask)
-        return count_edges(tokens, sentences_of(self.mix(hidden), tokens, self.rule, self.options()), self.rule, self.options())
+        return count_edges(tokens, sentences_of(flat_layers(hidden), tokens, self.rule, self.options()), self.rule, self.options())
 
     def options(self) -> Options:
         return Options.of(self.config, None if self.tau is None else self.tau[...])
@@ -116,8 +118,13 @@ class Stem(nnx.Module):
             temperature = first * (last / first) ** jnp.asarray(progress, jnp.float32)
         return self.backend(
             self.mix(hidden), mask, self.features(hidden, train=train, rngs=rngs), rule=self.rule, options=self.options(),
-            edge_budget=edge_budget or self.config.edge_budget, temperature=temperature,
+            edge_budget=edge_budget or self.config.edge_budget, temperature=temperature, stored=flat_layers(hidden),
         )
+
+
+def flat_layers(hidden: Shaped[Array, "batch length *layers dim"]) -> Shaped[Array, "batch length all"]:
+    """States as stored, layers side by side: a text's identity, which no training changes."""
+    return hidden.reshape(*hidden.shape[:2], -1)
 
 
 def token_graph(
@@ -158,7 +165,7 @@ def token_graph(
 
 
 def require_k_within(config: GraphConfig, length: int) -> None:
-    """No text has more neighbours than the longest has tokens: a larger k would silently be the complete graph."""
+    """A k above the largest padded length would be the complete graph under another name; shorter texts link all they have."""
     require(config.graph != "knn" or config.k <= length, f"--k is at most the longest padded text, {length} tokens", config.k, f"Choose 1 to {length}, or --graph complete.")
 
 

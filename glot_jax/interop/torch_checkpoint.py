@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from glot_jax.config import UsageError, lookup, require
-from glot_jax.pooling import Glot
+from glot_jax.pooling import Glot, Mlp
 
 Shape = tuple[int, ...]
 
@@ -103,16 +103,29 @@ def to_official(glot_or_gradient_tree: Any) -> dict[str, np.ndarray]:
     """Our Glot, its state, or a gradient of the same structure, under the released module's names and layouts.
 
     The inverse of `load_official`, bit for bit, BatchNorm's counter included; a gradient has no running statistics and
-    gets no names for them. Layer types are told from the arrays' own names.
+    gets no names for them. Layer types are told from the arrays' own names. The released GAT always has an edge term: a
+    Glot without one gets a term of zeros, which changes nothing.
+
+    Raises:
+        UsageError: another pooler, or a Glot with parts that the released module lacks (residual, virtual node).
     """
+    require(not isinstance(glot_or_gradient_tree, Mlp), "only a Glot has the released module's names", "an Mlp", "There is no file to write it to.")
     state = nnx.state(glot_or_gradient_tree) if isinstance(glot_or_gradient_tree, nnx.Module) else glot_or_gradient_tree
     tree = nnx.to_pure_dict(state) if isinstance(state, nnx.State) else state
     found = {_path(keys): np.asarray(leaf) for keys, leaf in jax.tree.leaves_with_path(tree)}
     depth = len({path.split(".")[2] for path in found if path.startswith("gnn.layers.")})
     first = {path.removeprefix("gnn.layers.0.") for path in found if path.startswith("gnn.layers.0.")}
     fits = [conv for conv, names in LAYERS.items() if {*names} - _BUFFERS <= first <= {*names} or _without_term(names) == first]
-    require(depth == 0 or len(fits) > 0, "a tree of Glot's parameters", f"layers with {', '.join(sorted(first))}", "Pass a Glot, its state or its gradient.")
-    names = _names(fits[0] if fits else "gcn", depth)
+    names = _names(fits[0], depth) if fits else _names("gcn", 0)
+    known = {path for path, _ in names.values()}
+    complete = {path for path in known if path.startswith("readout.")} <= set(found)
+    require(
+        complete and set(found) <= known, "a tree of the parameters that the released module has",
+        f"others: {', '.join(sorted(set(found) - known)) or 'none, and no readout'}", "Pass a Glot without residual and virtual node, its state or its gradient.",
+    )
+    if isinstance(glot_or_gradient_tree, Glot) and fits[:1] == ["gat"]:
+        for path in known - set(found):
+            found[path] = np.zeros_like(found[path.replace("edge_kernel", "source").replace("edge", "source")])
     return {official: name.to_theirs(found[path]) for official, (path, name) in names.items() if path in found}
 
 

@@ -217,7 +217,8 @@ class Glot(Pooler):
 class Mlp(Glot):
     """GLOT with an MLP in the GNN's place (paper Table 15): the same K, jumping knowledge and readout, and no graph.
 
-    From a config its width is the one that brings its parameters closest to those of the glot of the same config.
+    From a config its width is the one that brings its parameters closest to those of the glot of the same config
+    (without residual and virtual node). The task's head on top is not counted, and differs where the widths do.
     """
 
     uses_edges = False

@@ -63,8 +63,10 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
     require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", f"Train one: train.py --config {run}/config.json --store STORE --out NEW.")
     config = from_json(TrainConfig, saved["config"])
     if store is not None:
-        config = dataclasses.replace(config, store=store)
-    prepared = prepare(config, Display(quiet=quiet), {})
+        # The layers of the head, not "all" or "the last" of whatever this store holds.
+        layers, mixed = tuple(saved["model"]["layers"]), saved["model"]["mixed"]
+        config = dataclasses.replace(config, store=store, layer=None if mixed else layers[0], mix_layers=layers if mixed else None)
+    prepared = prepare(config, Display(quiet=quiet), {}, trained=True)
     layers = [str(layer) for layer in prepared.model_spec.layers]
     recipes = (
         {**{name: recipe.get(name) for name in STATES}, "states": [(recipe.get("states") or {}).get(layer) for layer in layers]}

@@ -39,7 +39,7 @@ def train(
             run is left as it is.
         unused: options that were given but are not read by this pooler; recorded in config.json.
         quiet: print nothing.
-        residents: token states already placed, by (content, layer, split, cache); runs that follow one another on the
+        residents: token states already placed, by (content, layers, mixed, split, cache); runs that follow one another on the
             same store pass the same dict and load them once.
 
     Raises:

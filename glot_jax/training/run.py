@@ -68,7 +68,8 @@ class Run:
         return next(name for name in self.feeds if name.startswith("validation"))
 
 
-def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States]) -> Run:
+def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States], *, trained: bool = False) -> Run:
+    """Check everything and build it, writing nothing. `trained`: a checkpoint will bring the statistics of its own store."""
     store = _open_store(config)
     mixed = config.mix_layers is not None
     spec = ModelSpec(store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task))
@@ -84,11 +85,11 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     feeds = _feeds(store, config, rows, residents, display)
     schedule = build_schedule(config.optimizer, feeds["train"].plan.steps_per_epoch, feeds["train"].plan.steps_per_epoch * config.epochs)
     optimizer = build_optimizer(config.optimizer, schedule)
-    if model.pooler.uses_edges:
+    if model.pooler.uses_edges and not trained:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
         display.line(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
-    if config.pooler.standardise:
+    if config.pooler.standardise and not trained:
         model.stem.set_statistics(*state_statistics(feeds["train"].reader, feeds["train"].plan.rows))
     budgets = edge_budgets(model.stem, feeds)
     for (texts, length), budget in budgets.items():
@@ -107,6 +108,7 @@ def _open_store(config: TrainConfig) -> HiddenStore:
         return HiddenStore(config.store, layer=config.layer)
     # `--mix-layers` without a number means every layer there is.
     store = HiddenStore(config.store, layers=config.mix_layers or HiddenStore(config.store).stored_layers)
+    require(len(set(store.layers)) == len(store.layers), "--mix-layers are different from one another", store.layers, "Drop the repeats.")
     require(len(store.layers) > 1, "--mix-layers mixes two or more layers", f"layer {store.layers[0]} alone", "Extract with --layers, or use --layer.")
     return store
 

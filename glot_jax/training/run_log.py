@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run folder. A folder of another version is explained, not guessed at."""
 
 

@@ -99,7 +99,7 @@ def _train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     def loss_of(params: dict) -> tuple[Array, tuple[dict, Array]]:
         _, losses, stats, dropped = _forward(
-            graphdef, task, params, state["stats"], batch, edge_budget, train=True, progress=state["step"] / total_steps,
+            graphdef, task, params, state["stats"], batch, edge_budget, train=True, progress=state["step"] / max(1, total_steps - 1),
             rngs=nnx.Rngs(dropout=jax.random.fold_in(state["key"], state["step"])),
         )
         return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)

@@ -128,6 +128,15 @@ def test_hashes_are_uniform_and_sensitive_to_every_word():
         assert abs(bits - 0.5) < 0.01
 
 
+def test_large_numbers_are_numbers():
+    """A seed is any whole number, a window may exceed every text."""
+    states = sentences([6])
+    wide, seeds = adjacency(states, graph="window", window=2**40), [adjacency(states, graph="random", tau=0.5, graph_seed=s) for s in (5, 2**32 + 5, 3 * 10**9)]
+    assert wide[0].all()
+    assert np.array_equal(seeds[0], seeds[1])
+    assert seeds[2][0].diagonal().all()
+
+
 def test_probability_zero_is_never_and_one_is_always():
     hashed = jnp.asarray([0, 1, 2**31, 2**32 - 1], jnp.uint32)
     assert not with_probability(0.0, hashed).any()

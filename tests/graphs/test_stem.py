@@ -63,6 +63,15 @@ def test_mixing_weights_are_trained_and_the_graph_is_not_differentiated():
     assert abs(slope).max() > 1e-3
 
 
+def test_random_edges_of_mixed_layers_do_not_move_with_the_weights():
+    hidden, mask = layered([9, 7], 2)
+    of = stem(layers=2, config=GraphConfig(graph="random", tau=0.5))
+    before = of(hidden, mask).adjacency
+    of.layer_scores[...] = jnp.asarray([0.0, 1e-4])
+    assert np.array_equal(of(hidden, mask).adjacency, before)
+    assert 0 < before[0, ~np.eye(9, dtype=bool)].mean() < 1
+
+
 def test_standardising_changes_features_and_never_the_graph():
     hidden, mask = (jnp.asarray(v) for v in pad(sentences([6, 4], DIM)))
     of = stem(standardise=True)

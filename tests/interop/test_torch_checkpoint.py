@@ -8,8 +8,9 @@ import torch
 from flax import nnx
 
 from glot_jax.config import UsageError
+from glot_jax.graphs import token_graph
 from glot_jax.interop.torch_checkpoint import LAYERS, load_official, to_official
-from glot_jax.pooling import Glot
+from glot_jax.pooling import AdaPoolAttention, Glot, Mean, Mlp
 
 
 def official(conv: str, jk: str = "cat", layers: int = 2, heads: int = 1) -> dict[str, np.ndarray]:
@@ -60,6 +61,28 @@ def test_a_key_that_does_not_fit_is_named(change, conv, jk, message):
     change(state)
     with pytest.raises(UsageError, match=message):
         load_official(state, conv=conv, jk=jk, tau=0.6)
+
+
+def test_a_gat_without_edge_term_gets_one_that_changes_nothing():
+    ours = Glot(6, 8, 2, heads=2, rngs=nnx.Rngs(0))
+    state = to_official(ours)
+    assert np.all(state["convs.0.att_edge"] == 0)
+    again = load_official(state, conv="gat", jk="cat", tau=0.6)
+    graph = token_graph(np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32), np.ones((2, 5), bool), tau=0.1)
+    assert np.array_equal(ours(graph), again(graph))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: Glot(6, 8, residual=True, rngs=nnx.Rngs(0)), lambda: Glot(6, 8, virtual_node=True, rngs=nnx.Rngs(0)),
+        lambda: Mean(6), lambda: AdaPoolAttention(6, rngs=nnx.Rngs(0)), lambda: Mlp(6, 8, rngs=nnx.Rngs(0)),
+        lambda: {"pooler": nnx.to_pure_dict(nnx.state(Glot(6, 8, rngs=nnx.Rngs(0))))}, dict,
+    ],
+)
+def test_what_the_released_module_has_no_name_for_is_refused(other):
+    with pytest.raises(UsageError, match="released module"):
+        to_official(other())
 
 
 def test_parameters_and_other_floats_are_taken():

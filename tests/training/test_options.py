@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -22,7 +21,6 @@ from glot_jax.config import (
     UsageError,
     unread_options,
 )
-from glot_jax.graphs import TokenBatch
 from glot_jax.pooling import POOLERS, count_parameters
 from glot_jax.store import HiddenStore
 from glot_jax.training import loop, train
@@ -115,19 +113,18 @@ def test_mixed_layers_are_the_same_from_every_cache(store, tmp_path, cache):
     assert found["validation"] == expected["validation"]
 
 
-def test_mixing_one_repeated_layer_is_that_layer(store, tmp_path):
-    """Layers of the synthetic store are multiples of one another, so a mix links what each of them links."""
-    batch = HiddenStore(store, layers=LAYERS)["validation"]
-    states = batch.states(0)
-    np.testing.assert_allclose(states[:, 0].astype(np.float32) * 3, states[:, 2].astype(np.float32), rtol=1e-2, atol=1e-2)
-    run(store, tmp_path / "mix", mix_layers=(), epochs=1)
-    run(store, tmp_path / "one", layer=2, epochs=1)
-    mixed, one = load_model(tmp_path / "mix"), load_model(tmp_path / "one")
-    mask = np.ones((1, len(states)), bool)
-    graphs = [
-        model.graph(TokenBatch(jnp.asarray(hidden[None]), jnp.asarray(mask), None, None)) for model, hidden in ((mixed, states), (one, states[:, 2]))
-    ]
-    assert np.array_equal(graphs[0].adjacency, graphs[1].adjacency)
+def test_a_mixed_head_is_scored_on_another_store_by_its_own_layers(tmp_path):
+    """A store with more layers, shorter texts and other statistics changes neither layers nor what was trained."""
+    rows = {"train": 24, "validation": 8}
+    small = make_store(tmp_path / "small", CLASSES, rows=rows, layers=(1, 2, 3))
+    other = make_store(tmp_path / "other", CLASSES, rows=rows, layers=(0, 1, 2, 3), longest=4, seed=5)
+    for store in (small, other):  # the same model made both, as far as a manifest tells
+        manifest = json.loads((store / "manifest.json").read_text())
+        assert manifest["recipe"]["backbone"]["name"] == "synthetic"
+    run(small, tmp_path / "run", mix_layers=(), standardise=True, epochs=1, graph={"graph": "knn", "k": 6})
+    scores = evaluate_run(tmp_path / "run", store=other, which="last", quiet=True)
+    assert np.isfinite(scores["validation"]["loss"])
+    assert evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"] != scores["validation"]["loss"]
 
 
 def test_statistics_leave_the_holdout_out(store, tmp_path):
@@ -138,12 +135,15 @@ def test_statistics_leave_the_holdout_out(store, tmp_path):
     mean, deviation = state_statistics(reader, rows)
     np.testing.assert_allclose(mean, tokens.mean(0))
     np.testing.assert_allclose(deviation, tokens.std(0))
-    everything = state_statistics(reader, np.arange(len(reader)))[0]
     settings = config(store, tmp_path / "run", standardise=True, epochs=1)
     settings = dataclasses.replace(settings, objective=ObjectiveConfig(select_on="holdout"))
     train(settings, quiet=True)
-    found = np.asarray(load_model(tmp_path / "run").stem.mean[...])
-    assert np.abs(found - everything).max() > 1e-4
+    trained = prepare(settings, Display(quiet=True), {}).feeds["train"].plan.rows
+    assert len(trained) == len(reader) - len(reader) // 10
+    expected = state_statistics(reader, trained)
+    model = load_model(tmp_path / "run")
+    np.testing.assert_allclose(model.stem.mean[...], expected[0], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(model.stem.deviation[...], expected[1], rtol=1e-6)
 
 
 def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
@@ -182,9 +182,15 @@ def test_mlp_is_as_large_as_the_glot_it_stands_in_for(changes):
         POOLERS[name].from_config(48, PoolerConfig(pooler=name, **sizes), kind="encoder", rngs=nnx.Rngs(0)) for name in ("glot", "mlp")
     )
     assert mlp.matched == count_parameters(glot)
-    # One step of width changes this many parameters; the nearest width is at most half of it away.
-    step = count_parameters(mlp) / 32
-    assert abs(count_parameters(mlp) - mlp.matched) <= step
+    if changes.get("num_layers") == 0:
+        assert count_parameters(mlp) == mlp.matched
+        return
+    # The width on either side is no nearer.
+    width = mlp.gnn.layers[0].kernel.shape[1]
+    for other in (width - 1, width + 1):
+        scorer = mlp.readout.kernel.shape[1]
+        beside = POOLERS["mlp"](48, other, sizes.get("num_layers", 2), jk=sizes.get("jk", "cat"), scorer_dim=scorer, rngs=nnx.Rngs(0))
+        assert abs(count_parameters(beside) - mlp.matched) >= abs(count_parameters(mlp) - mlp.matched)
     assert not mlp.uses_edges
 
 
@@ -200,6 +206,7 @@ def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
     [
         ({"graph": {"graph": "knn", "k": 64}}, r"--k is at most the longest padded text, 12 tokens; got 64"),
         ({"mix_layers": (2,)}, "--mix-layers mixes two or more layers; got layer 2 alone"),
+        ({"mix_layers": (2, -1)}, r"--mix-layers are different from one another; got \(2, 2\)"),
         ({"mix_layers": (0, 7)}, "only a stored layer can be read; got layer 7. Stored: 0, 1, 2"),
         ({"pooler": "adapool-attention", "heads": 3}, "--heads must divide the width of the states; got 3 heads for 8. Divisors: 1, 2, 4, 8"),
     ],
@@ -238,6 +245,7 @@ def test_impossible_combinations_are_refused_where_they_are_born(make, message):
         ({"learn_tau": True}, {}, {"temperature", "tau"}, {"k"}),
         ({}, {"pooler": "mlp"}, {"gnn", "hidden_dim", "jk", "scorer_dim"}, {"graph", "tau", "residual", "backend"}),
         ({}, {"pooler": "adapool-attention"}, {"heads"}, {"gnn", "scorer_dim", "tau"}),
+        ({}, {"num_layers": 0}, {"jk", "num_layers", "scorer_dim"}, {"graph", "tau", "gnn", "heads", "residual"}),
         ({}, {"pooler": "mean"}, set(), {"graph", "tau", "gnn", "hidden_dim", "heads", "residual", "scorer_dim"}),
     ],
 )
