@@ -54,7 +54,7 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
 def run(bench: Benchmark, name: str, task: str, preset: str, *, seeds: tuple[int, ...] = (), **changes: Any) -> dict[str, Any]:
     """`name`'s record: the settings, and mean and deviation over the seeds of every reported split."""
     base = TrainConfig(store=bench.work / "stores" / task, out=bench.work / "runs" / f"{task}-{name}")
-    config = PRESETS[preset](base)
+    config = PRESETS[preset](base, TASKS[task].is_similarity)
     for group, values in changes.items():
         of = getattr(config, group)
         config = dataclasses.replace(config, **{group: dataclasses.replace(of, **values) if dataclasses.is_dataclass(of) else values})

@@ -132,7 +132,8 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
         require(files["--preset"] is None, "settings come from one place", "--config with --preset", "Leave one out.")
         base = dataclasses.replace(_saved_config(Path(files["--config"])), out=tyro.MISSING)
     elif files["--preset"] is not None:
-        base = lookup(PRESETS, files["--preset"], "preset (--preset)")(base)
+        preset = lookup(PRESETS, files["--preset"], "preset (--preset)")
+        base = preset(base, _is_similarity(_value_of(arguments, "--store")))
     warmup = [name for name in _WARMUP if _value_of(arguments, flag(name)) is not None]
     if warmup and files["--resume"] is None:
         # A warm-up given here takes the place of the one that a preset or file gives in another unit.
@@ -140,6 +141,17 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TrainCommand], args=arguments, default=TrainCommand(base), prog="train.py"
     )
+
+
+def _is_similarity(store: str | None) -> bool:
+    """Whether a store's task scores two texts; a store that is none is refused later, with everything else about it."""
+    from glot_jax.store import read_manifest
+    from glot_jax.texts.tasks import TaskSpec
+
+    try:
+        return store is not None and TaskSpec.from_json(read_manifest(Path(store)).task).is_similarity
+    except UsageError:
+        return False
 
 
 _WARMUP = ("warmup_steps", "warmup_epochs", "warmup_fraction")

@@ -31,7 +31,7 @@ def test_a_preset_is_an_experiment_card(name):
 @pytest.mark.parametrize("task", ["classes", "pairs", "scores"])
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains_every_kind_of_task(stores, tmp_path, name, task):
-    config = PRESETS[name](TrainConfig(store=stores[task], out=tmp_path / "run"))
+    config = PRESETS[name](TrainConfig(store=stores[task], out=tmp_path / "run"), task == "scores")
     # Small sizes; everything else is the preset's own.
     config = dataclasses.replace(config, epochs=1, batch_size=8, pooler=dataclasses.replace(config.pooler, hidden_dim=8, scorer_dim=8))
     summary = train(config, quiet=True)
@@ -41,7 +41,7 @@ def test_every_preset_trains_every_kind_of_task(stores, tmp_path, name, task):
 
 def test_presets_are_what_their_names_say():
     base = TrainConfig(store=Path("s"), out=Path("o"))
-    made = {name: preset(base) for name, preset in PRESETS.items()}
+    made = {name: preset(base, False) for name, preset in PRESETS.items()}
     assert made["paper"].optimizer.optimizer == made["release"].optimizer.optimizer == "adam"
     assert made["paper"].pooler.edge_term is False
     assert made["release"].pooler.edge_term is True
@@ -50,6 +50,15 @@ def test_presets_are_what_their_names_say():
     assert made["tuned"].optimizer.schedule == "cosine"
     assert made["tuned"].pooler.standardise is True
     assert all(config.store == base.store and config.out == base.out for config in made.values())
+
+
+def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
+    for task, rate in (("pairs", 1e-3), ("scores", 2e-4)):
+        out = tmp_path / task
+        assert cli.train(["--store", str(stores[task]), "--out", str(out), "--preset", "tuned", "--hidden-dim", "8", "--epochs", "1"]) == 0
+        assert saved(out)["optimizer"]["lr"] == rate
+    with pytest.raises(UsageError, match="a store is a folder written by extract.py"):
+        cli.train(["--store", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--preset", "tuned"])
 
 
 def saved(run: Path) -> dict:

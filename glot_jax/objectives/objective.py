@@ -77,7 +77,7 @@ def objective_kind(spec: TaskSpec) -> str:
         )
     if spec.label_kind == "classes":
         return "single" if len(spec.roles) == 1 else "pair"
-    return "similarity" if len(spec.roles) == 2 else "regression"
+    return "similarity" if spec.is_similarity else "regression"
 
 
 def evaluate(outputs: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> dict[str, float]:

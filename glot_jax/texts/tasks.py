@@ -64,6 +64,11 @@ class TaskSpec:
     max_train_rows: int | None = None
     """Default of --max-train-rows; None: all of them."""
 
+    @property
+    def is_similarity(self) -> bool:
+        """A score for two texts: learned by the cosine of their projected vectors."""
+        return self.label_kind == "regression" and len(self.roles) == 2
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, read back by `from_json`."""
         return config_json.to_json(self)

@@ -82,7 +82,7 @@ def test_residual_and_virtual_node_are_their_formulas(backend):
         before = glot.gnn(graph)[k + 1]
 
 
-@pytest.mark.parametrize("name", ["gcn", "gin", "gine", "sage", "gat", "beyond"])
+@pytest.mark.parametrize("name", ["gcn", "gine", "beyond"])
 def test_bfloat16_sums_do_not_stop_at_256(name):
     """300 equal tokens, all linked: sums of bfloat16 ones would end at 256 wherever they are added up in bfloat16."""
     hidden = np.repeat(np.random.default_rng(0).normal(size=(1, 1, DIM)), 300, axis=1).astype(np.float32)
