@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 from jaxtyping import Array, Float
 
-from glot_jax.config import require
+from glot_jax.config import UsageError
 from glot_jax.graphs.hashing import hash_words, with_probability
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ class TokenGraph(abc.ABC):
 
 def keep(dropout: float, key: Array | None, *words: Array) -> Array:
     """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the key and these integers."""
-    require(key is not None, "dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True.")
+    if key is None:
+        raise UsageError("dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True.")
     seed = jax.random.bits(key, (), jax.numpy.uint32)
     return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(1 / (1 - dropout))
 
