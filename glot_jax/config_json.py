@@ -52,7 +52,10 @@ def _revive(name: str, hint: Any, value: Any) -> Any:
         return Path(str(value)) if hint is Path else value
     if typing.get_origin(hint) is tuple:
         require(isinstance(value, (list, tuple)), f"{name} is a list", repr(value), "Correct it.")
-        return tuple(_revive(name, typing.get_args(hint)[0], item) for item in value)
+        kinds = typing.get_args(hint)
+        kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+        require(len(kinds) == len(value), f"{name} is a list of {len(kinds)}", repr(value), "Correct it.")
+        return tuple(_revive(name, kind, item) for kind, item in zip(kinds, value, strict=True))
     return value
 
 

@@ -89,6 +89,19 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
     assert saved(tmp_path / "again")["optimizer"]["warmup_fraction"] == 0.2
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mix_layers": 3}, "mix_layers is a list; got 3"), ({"mix_layers": ["a"]}, "mix_layers is of type int; got 'a'"),
+        ({"graph": {"temperature": [0.1]}}, r"temperature is a list of 2; got \[0.1\]"), ({"graph": {"k": 2.5}}, "k is of type int; got 2.5"),
+    ],
+)
+def test_a_config_file_edited_by_hand_is_checked(stores, tmp_path, changes, message):
+    (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o", **changes}))
+    with pytest.raises(UsageError, match=message):
+        cli.train(["--config", str(tmp_path / "config.json"), "--store", str(stores["pairs"]), "--out", str(tmp_path / "run")])
+
+
 def test_impossible_presets_are_refused(stores, tmp_path):
     where = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run")]
     with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: paper, release, tuned"):
