@@ -4,7 +4,7 @@
     python benchmarks/method.py layers   --data DIR     # every stored layer, the best one, and a learned mix of all
     python benchmarks/method.py ablation --data DIR     # GNN types, an MLP, and wrong graphs, on STS-B
 
-DIR holds {cola,stsb,mrpc,rte}/{train,validation[,test]}.jsonl. Prints README's tables and writes
+DIR holds {cola,stsb,mrpc,rte}/{train,validation[,test]}.jsonl. Prints the scores of README's tables and writes
 benchmarks/results/method-<part>.json. Finished stores and runs in --work are taken up again.
 """
 
