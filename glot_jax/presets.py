@@ -22,7 +22,7 @@ def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:
     leaves    Table 6's search over rate, decay, K, width, jk, projection and tau: this is its starting point
     command   python train.py --store stores/cola-bert --preset paper --out runs/cola-paper
     expected  Table 1 with BERT-base: CoLA 47.49 mcc, STS-B 83.86 Spearman, MRPC 82.58 f1, RTE 59.21, after that search
-    time      not measured; at this width `tuned`'s seconds for 3 epochs are an upper bound
+    time      not measured yet
     ========= ========================================================================================================
     """
     return dataclasses.replace(
