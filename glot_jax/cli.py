@@ -63,10 +63,10 @@ class DescribeCommand:
 
 @dataclasses.dataclass(frozen=True)
 class StoreCommand:
-    """Look at a store, or check every byte of it against its hashes."""
+    """Look at a store, check every byte of it against its hashes, or put it together from the shards of workers."""
 
-    action: Annotated[Literal["info", "verify"], tyro.conf.Positional]
-    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1 if any."""
+    action: Annotated[Literal["info", "verify", "finish"], tyro.conf.Positional]
+    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1 if any; finish: after extract.py --worker."""
     store: Annotated[Path, tyro.conf.Positional]
     """Folder of the store."""
 
@@ -92,9 +92,9 @@ class ImportTorchCommand:
 
 def extract(arguments: Sequence[str]) -> int:
     config = tyro.cli(ExtractConfig, args=arguments, prog="extract.py")
-    from glot_jax.extraction import dump
+    from glot_jax.extraction import dump, dump_share
 
-    dump(config)
+    (dump if config.share is None else dump_share)(config)
     return 0
 
 
@@ -195,7 +195,12 @@ def describe(arguments: Sequence[str]) -> int:
 
 def store(arguments: Sequence[str]) -> int:
     command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
-    from glot_jax.store import describe, verify
+    from glot_jax.store import describe, finish, read_manifest, verify
+
+    if command.action == "finish":
+        manifest = finish(command.store, lambda line: print(line, file=sys.stderr))
+        print(f"{command.store}: finished, content {manifest.content[:12]}", file=sys.stderr)
+        return 0
 
     if command.action == "info":
         print(json.dumps(describe(command.store), indent=2))
@@ -204,6 +209,11 @@ def store(arguments: Sequence[str]) -> int:
     for path in bad:
         print(path)
     print(f"{command.store}: {'every file matches its hash' if not bad else f'{len(bad)} bad'}", file=sys.stderr)
+    if bad:
+        try:
+            read_manifest(command.store)
+        except UsageError as error:
+            print(f"{error}", file=sys.stderr)
     return 1 if bad else 0
 
 
@@ -231,7 +241,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted."""
+    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: glot {{{','.join(COMMANDS)}}} ...\n\n{__doc__}")
@@ -241,6 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        if not stop.args:  # else training has said how far it came
+            print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -97,8 +97,8 @@ class ExtractConfig:
     """Longest text in tokens, special tokens included; longer ones are cut and counted. Default: the task's (128, IMDB 512)."""
     layers: tuple[int, ...] = (-1,)
     """Hidden layers to store: 0 = embeddings, 1 .. L = blocks, negative from the end (-1 = last, after the final norm)."""
-    storage_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    """Of the stored states. auto: float16, and bfloat16 for a shard whose states exceed float16's 65504."""
+    storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8"] = "auto"
+    """Of the stored states. auto: float16, and bfloat16 for a shard whose states exceed float16's 65504. int8: with a scale per token, half of float16."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
     tokens_per_batch: int = 4096
@@ -113,6 +113,14 @@ class ExtractConfig:
     """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: from the model's config."""
     padding_side: Literal["auto", "left", "right"] = "auto"
     """Side padded in a forward pass; no padding is ever stored. auto: right."""
+    deterministic: bool = False
+    """One text per forward pass, without padding: its states are the same bits whatever is extracted beside it. Slower."""
+    deduplicate: bool = False
+    """Store texts of equal tokens once per split. Every row stays; how many texts were equal is counted."""
+    append: bool = False
+    """Add the rows of --data to the finished store OUT: to its splits, or as new ones. Its shards stay as they are."""
+    worker: str | None = None
+    """I/N: write every N-th shard only, from number I (0 .. N-1) on. When all N workers are done: glot store finish OUT."""
     max_train_rows: int | None = None
     """Take a seeded sample of this many training rows. Default: the task's (20000 for QQP, QNLI, MNLI)."""
     sample_seed: int = 42
@@ -128,9 +136,24 @@ class ExtractConfig:
         _require_choices(self)
         _require_at_least(self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows")
         _require_at_least(self, 0, "sample_seed")
+        rule = "--worker I/N is a worker's number, from 0, and how many there are"
+        require(self.worker is None or self.share is not None, rule, self.worker, "Give for example --worker 0/4 ... --worker 3/4.")
+        require(not (self.append and self.worker), "one process appends to a store", f"--append with --worker {self.worker}", "Leave one out.")
+        require(
+            not self.append or (self.task != "diagnostic" and self.max_train_rows is None), "--append takes every row of the files in --data",
+            "--task diagnostic" if self.task == "diagnostic" else f"--max-train-rows {self.max_train_rows}", "Leave it out.",
+        )
         require(len(self.layers) > 0, "--layers needs at least one layer", self.layers, "Give for example --layers -1.")
         require(0 <= self.ratio < 1, "--ratio is a share in [0, 1)", self.ratio, "Give for example --ratio 0.9.")
         require(min(self.diagnostic_rows) >= 2, "every split of the stress test has at least 2 rows", self.diagnostic_rows, "Give larger --diagnostic-rows.")
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """(I, N) of `--worker I/N`; None without it, and for what is none."""
+        first, _, count = (self.worker or "").partition("/")
+        if not (first.isdecimal() and count.isdecimal() and int(first) < int(count)):
+            return None
+        return int(first), int(count)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -316,6 +339,8 @@ class TrainConfig:
     """Where token states wait: on the device, in host memory, or in the memory map. auto: the first that fits."""
     log_every: int = 20
     """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
+    checkpoint_minutes: float = 5.0
+    """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the end of every epoch."""
     graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
     pooler: PoolerConfig = dataclasses.field(default_factory=PoolerConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
@@ -324,7 +349,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_choices(self)
         _require_at_least(self, 1, "epochs", "batch_size", "eval_batch_size", "buckets", "log_every")
-        _require_at_least(self, 0, "seed")
+        _require_at_least(self, 0, "seed", "checkpoint_minutes")
         require(self.layer is None or self.mix_layers is None, "one layer is read, or several mixed", f"--layer {self.layer} --mix-layers", "Leave one out.")
         repeats = self.mix_layers is not None and len(set(self.mix_layers)) < len(self.mix_layers)
         require(not repeats, "--mix-layers are different from one another", self.mix_layers, "Drop the repeats.")

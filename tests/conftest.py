@@ -1,9 +1,12 @@
 """No network, no accelerator; and the shapes that annotations promise are checked."""
 
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,3 +22,26 @@ from jaxtyping import install_import_hook
 
 # Only the pure middle has shapes to check; the rest is checked by pyright.
 install_import_hook(["glot_jax.graphs", "glot_jax.pooling", "glot_jax.objectives"], "beartype.beartype")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="inject every fault as often as `make soak` promises")
+    parser.addoption("--ledger", type=Path, help="write the faults that were injected, and what was lost, to this JSON file")
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long version is asked for."""
+    return request.config.getoption("--soak")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table of faults: what tests noted with record_property("fault", {fault, injected, lost, seen})."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    faults = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if not faults or not config.getoption("--soak"):
+        return
+    for fault in faults:
+        terminalreporter.write_line(f"{fault['fault']}: injected {fault['injected']}, lost {fault['lost']}; {fault['seen']}")
+    if config.getoption("--ledger"):
+        config.getoption("--ledger").write_text(json.dumps(faults, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

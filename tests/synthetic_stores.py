@@ -9,7 +9,7 @@ import numpy as np
 
 from glot_jax.store import files
 from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
-from glot_jax.store.shards import ShardWriter
+from glot_jax.store.shard_writer import ShardWriter
 from glot_jax.texts.tasks import TaskSpec
 
 CLASSES = TaskSpec("custom", ("text",), ("text",), "label", "classes", classes=("no", "yes"), metrics=("accuracy", "f1"))

@@ -4,6 +4,6 @@
 """
 
 from glot_jax.extraction.backbone import Backbone, States, TokenizedTexts
-from glot_jax.extraction.dump import dump
+from glot_jax.extraction.dump import dump, dump_share
 
-__all__ = ["Backbone", "States", "TokenizedTexts", "dump"]
+__all__ = ["Backbone", "States", "TokenizedTexts", "dump", "dump_share"]

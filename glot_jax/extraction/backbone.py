@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,9 +44,13 @@ class States:
     """Hidden states of some texts, one after the other."""
 
     layers: dict[int, np.ndarray]
-    """Layer -> [sum of lengths, dim] as on disk: float16, float32, or uint16 holding bfloat16."""
+    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, or int8."""
     peak: float
     """Largest magnitude before rounding to the storage dtype; nan or inf if a state is not finite."""
+    scales: dict[int, np.ndarray]
+    """int8: layer -> float16 [sum of lengths]; a state is its int8 values times its token's scale. Otherwise empty."""
+    cosine_errors: np.ndarray
+    """int8: float32 [layers x sum of lengths], 1 - cos between a state and what is stored of it. Otherwise empty."""
 
 
 class Backbone:
@@ -74,6 +79,10 @@ class Backbone:
         parameters = inspect.signature(self._model.forward).parameters
         self._options: dict[str, Any] = {"use_cache": False} if "use_cache" in parameters else {}
         self._left = config.padding_side == "left"
+        self._deterministic = config.deterministic
+        if config.deterministic:
+            # cuBLAS reads this when it is first used.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._positions = False
         self.num_layers, self.dim, self.layers = self._probe(config.layers)
         self.max_length: int = self._length_limit(config.max_length, default_max_length)
@@ -108,9 +117,11 @@ class Backbone:
     def states(self, token_ids: Sequence[Sequence[int] | np.ndarray], dtype: str = "float32") -> States:
         """Hidden states of `layers` for texts of at least one token each, in one forward pass.
 
-        `dtype` is the storage dtype. A magnitude above what it can hold shows in `peak`, and the arrays are then of no use.
+        With `--deterministic` each text has a pass of its own. `dtype` is the storage dtype. A magnitude above what it can hold shows in `peak`, and the arrays are then of no use.
         Raises UsageError if a token is not in the model's table or the device is out of memory.
         """
+        if self._deterministic and len(token_ids) > 1:
+            return _join([self.states([ids], dtype) for ids in token_ids])
         lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
         require(
@@ -119,13 +130,21 @@ class Backbone:
         )
         ids, mask = self._pad(flat, lengths)
         try:
-            hidden = self._forward(ids, mask)
+            with _deterministic_algorithms(self._deterministic):
+                hidden = self._forward(ids, mask)
         except torch.OutOfMemoryError as error:
             fix = f"Lower --tokens-per-batch (or --max-length, now {self.max_length})."
             raise UsageError("a forward pass fits the device's memory", f"{len(lengths)} texts of up to {lengths.max()} tokens on {self.device}", fix) from error
         real = None if bool((lengths == lengths.max()).all()) else mask.bool()
         picked = {layer: states.flatten(0, 1) if real is None else states[real] for layer, states in hidden.items()}
-        return States({layer: _to_host(states, dtype) for layer, states in picked.items()}, _peak(picked.values()))
+        if dtype != "int8":
+            return States({layer: _to_host(states, dtype) for layer, states in picked.items()}, _peak(picked.values()), {}, np.zeros(0, np.float32))
+        rounded = {layer: quantise(states) for layer, states in picked.items()}
+        return States(
+            {layer: values.cpu().numpy() for layer, (values, _, _) in rounded.items()}, _peak(picked.values()),
+            {layer: scales.cpu().numpy() for layer, (_, scales, _) in rounded.items()},
+            np.concatenate([errors.cpu().numpy() for _, _, errors in rounded.values()]),
+        )
 
     def _pad(self, flat: np.ndarray, lengths: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask [batch, longest] of texts given one after the other."""
@@ -296,6 +315,24 @@ def _load_model(source: Source, dtype: torch.dtype) -> Any:
     return model.eval().requires_grad_(False)
 
 
+@contextlib.contextmanager
+def _deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Have torch choose operations that give the same bits at every run, and refuse those for which there are none."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _join(parts: Sequence[States]) -> States:
+    layers = {layer: np.concatenate([part.layers[layer] for part in parts]) for layer in parts[0].layers}
+    scales = {layer: np.concatenate([part.scales[layer] for part in parts]) for layer in parts[0].scales}
+    # np.max, unlike max, keeps a nan.
+    return States(layers, float(np.max([part.peak for part in parts])), scales, np.concatenate([part.cosine_errors for part in parts]))
+
+
 def _kind(config: Any) -> str:
     causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in transformers.MODEL_FOR_MASKED_LM_MAPPING
     return "decoder" if getattr(config, "is_decoder", False) or causal else "encoder"
@@ -321,6 +358,21 @@ def _to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
     """Contiguous NumPy array in the storage dtype, cast before it leaves the device."""
     states = states.to(getattr(torch, dtype)).cpu().contiguous()
     return states.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else states.numpy()
+
+
+def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """[tokens, dim] -> int8 [tokens, dim], scale float16 [tokens], and 1 - cos of each token with what is left of it, float32 [tokens]."""
+    states = states.float()
+    largest = states.abs().amax(-1)
+    scales = (largest / 127).half()
+    # Rounded up, to the next float16 of a positive one: no value then exceeds 127 of its scale.
+    short = scales.float() * 127 < largest
+    scales = torch.where(short, (scales.view(torch.int16) + 1).view(torch.float16), scales)
+    wide = scales.float()[:, None]
+    values = torch.where(wide > 0, states / wide, 0).round().clamp(-127, 127)
+    units = [torch.nn.functional.normalize(part, dim=-1) for part in (states, values * wide)]
+    # Half the squared distance of the two directions: 1 - cos without the cancellation.
+    return values.to(torch.int8), scales, (units[0] - units[1]).square().sum(-1) / 2
 
 
 def _peak(layers: Any) -> float:

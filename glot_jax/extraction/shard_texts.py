@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from glot_jax.extraction.backbone import Backbone
-from glot_jax.texts import Example
+from glot_jax.store.shards import SplitReader
+from glot_jax.texts import Example, TaskSpec
 
 CHUNK_ROWS = 2048
 CHUNK_CHARACTERS = 4_000_000
@@ -49,29 +52,92 @@ class ShardTexts:
             start = stop
 
 
-@dataclasses.dataclass
 class RowTable:
-    """What a split keeps per row, filled while its shards are cut."""
+    """What a split keeps per row, filled while its shards are cut.
 
-    texts_per_row: list[int] = dataclasses.field(default_factory=list)
-    labels: list[int | float | None] = dataclasses.field(default_factory=list)
+    Args:
+        spec: the task, which says how many roles there are and what labels are.
+        deduplicate: texts of equal tokens share one number.
+        digest: compute `sha256` over the rows that are added.
 
-    def arrays(self, roles: int, label_kind: str) -> dict[str, np.ndarray]:
-        """`row_offsets`, `row_texts`, `roles` and, for labelled tasks, `labels`, by file name."""
-        counts = np.array(self.texts_per_row, np.int64)
+    Attributes: `texts` (stored so far, earlier ones included), `duplicates` (texts that were there already), `rows` (added here).
+    """
+
+    def __init__(self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False):
+        self._spec = spec
+        self._counts, self._numbers = array("q"), array("q")
+        self._labels = array("q" if spec.label_kind == "classes" else "d")
+        self._seen: dict[bytes, int] | None = {} if deduplicate else None
+        self._digest = hashlib.sha256() if digest else None
+        self._before: dict[str, np.ndarray] = {}
+        self.texts = self.duplicates = self.rows = 0
+
+    def continue_from(self, reader: SplitReader) -> None:
+        """Rows to come follow those of this split."""
+        self._before = {"row_offsets.npy": reader.row_offsets, "row_texts.npy": reader.row_texts, "roles.npy": reader.roles}
+        if reader.labels is not None:
+            self._before["labels.npy"] = reader.labels
+        self.texts = len(reader.text_lengths)
+        if self._seen is not None:
+            for text in range(self.texts):
+                self._seen.setdefault(_key(reader.token_ids(text)), text)
+
+    @property
+    def sha256(self) -> str:
+        """Over token ids and labels of the rows added."""
+        return "" if self._digest is None else self._digest.hexdigest()
+
+    def add(self, ids: Sequence[list[int]], label: int | float | None) -> list[int]:
+        """One more row with these texts; which of them are to be stored, by their place in the row."""
+        stored = []
+        self.rows += 1
+        self._counts.append(len(ids))
+        if self._spec.label_kind != "none":
+            self._labels.append(label)  # type: ignore[arg-type]
+        if self._digest is not None:
+            # Scores are stored as float32, and compared as such.
+            self._digest.update(repr((len(ids), float(np.float32(label)) if isinstance(label, float) else label)).encode())
+        for place, text in enumerate(ids):
+            known = None
+            if self._seen is not None or self._digest is not None:
+                key = _key(np.array(text, np.int32))
+                if self._digest is not None:
+                    self._digest.update(key)
+                if self._seen is not None:
+                    known = self._seen.setdefault(key, self.texts)
+            if known is not None and known < self.texts:
+                self.duplicates += 1
+                self._numbers.append(known)
+            else:
+                stored.append(place)
+                self._numbers.append(self.texts)
+                self.texts += 1
+        return stored
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`row_offsets`, `row_texts`, `roles` and, for labelled tasks, `labels`, by file name; earlier rows come first."""
+        counts = np.array(self._counts, np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         slots = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         arrays = {
-            "row_offsets.npy": offsets, "row_texts.npy": np.arange(offsets[-1], dtype=np.int64),
-            "roles.npy": np.minimum(slots, roles - 1).astype(np.int8),
+            "row_offsets.npy": offsets, "row_texts.npy": np.array(self._numbers, np.int64),
+            "roles.npy": np.minimum(slots, len(self._spec.roles) - 1).astype(np.int8),
         }
-        if label_kind != "none":
-            arrays["labels.npy"] = np.array(self.labels, np.int64 if label_kind == "classes" else np.float32)
+        if self._spec.label_kind != "none":
+            arrays["labels.npy"] = np.array(self._labels, np.int64 if self._spec.label_kind == "classes" else np.float32)
+        if self._before:
+            arrays["row_offsets.npy"] = offsets[1:] + self._before["row_offsets.npy"][-1]
+            arrays = {name: np.concatenate([self._before[name], added]) for name, added in arrays.items()}
         return arrays
 
 
+def _key(ids: np.ndarray) -> bytes:
+    """A text's tokens as 16 bytes: two texts that share them by chance are not to be expected."""
+    return hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
+
+
 def cut_shards(examples: Iterable[Example], backbone: Backbone, shard_tokens: int, table: RowTable) -> Iterator[ShardTexts]:
-    """Tokenise examples and yield a shard whenever its rows' tokens reach `shard_tokens`; rows are never divided."""
+    """Tokenise examples and yield a shard whenever its stored tokens reach `shard_tokens`; rows are never divided."""
     ids: list[list[int]] = []
     rows: list[int] = []
     tokens, truncated, empty = 0, 0, 0
@@ -80,13 +146,13 @@ def cut_shards(examples: Iterable[Example], backbone: Backbone, shard_tokens: in
         start = 0
         for example in chunk:
             stop = start + len(example.texts)
-            ids += tokenised.ids[start:stop]
-            rows += [example.row] * (stop - start)
-            tokens += sum(map(len, tokenised.ids[start:stop]))
-            truncated += int(tokenised.truncated[start:stop].sum())
-            empty += int(tokenised.empty[start:stop].sum())
-            table.texts_per_row.append(stop - start)
-            table.labels.append(example.label)
+            for place in table.add(tokenised.ids[start:stop], example.label):
+                text = start + place
+                ids.append(tokenised.ids[text])
+                rows.append(example.row)
+                tokens += len(tokenised.ids[text])
+                truncated += int(tokenised.truncated[text])
+                empty += int(tokenised.empty[text])
             start = stop
             if tokens >= shard_tokens:
                 yield _shard(ids, rows, truncated, empty)

@@ -3,6 +3,7 @@
 NumPy only: neither torch nor jax is imported here, so a store can be read anywhere.
 """
 
+from glot_jax.store.assemble import finish
 from glot_jax.store.manifest import Manifest, ShardRecord, SplitRecord, explain_mismatch, read_manifest
 from glot_jax.store.shards import HiddenStore, Row, SplitReader
 from glot_jax.store.verify import describe, verify
@@ -16,6 +17,7 @@ __all__ = [
     "SplitRecord",
     "describe",
     "explain_mismatch",
+    "finish",
     "read_manifest",
     "verify",
 ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from glot_jax.config import UsageError, lookup, require
+from glot_jax.store import disk
 
 TEMPORARY = ".tmp-"
 """Prefix of everything that is being written; never part of a finished store."""
@@ -21,8 +25,9 @@ DTYPES: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),
+    "int8": np.dtype(np.int8),
 }
-"""Logical dtype of stored states -> what NumPy calls it."""
+"""Logical dtype of stored states -> what NumPy calls it. int8 comes with a scale per token (`quantise`)."""
 
 
 def stored_dtype(logical: str) -> np.dtype:
@@ -31,6 +36,7 @@ def stored_dtype(logical: str) -> np.dtype:
 
 
 REPAIR = "Restore the file from a copy, or extract the store again into a new folder; `glot store verify` lists all such files."
+_begun: dict[tuple[str, int, int, int, str], Future[str]] = {}
 _checked: set[tuple[str, int, int, int, str]] = set()
 """Files this process has hashed: (path, inode, bytes, mtime in ns, sha256). A file written since then is hashed again."""
 
@@ -47,11 +53,32 @@ def check_file(path: Path, expected: Mapping[str, Any], *, trust: bool = False) 
         status.st_size == expected["bytes"], "a stored file has the size of its record",
         f"{path} with {status.st_size} bytes instead of {expected['bytes']}", REPAIR,
     )
-    key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, expected["sha256"])
-    if trust or key in _checked:
+    if trust or _key(path, status, expected) in _checked:
         return
-    require(file_sha256(path) == expected["sha256"], "a stored file has the sha256 of its record", f"{path}, whose content differs", REPAIR)
-    _checked.add(key)
+    begun = _begun.pop(_key(path, status, expected), None)
+    found = begun.result() if begun is not None else file_sha256(path)
+    require(found == expected["sha256"], "a stored file has the sha256 of its record", f"{path}, whose content differs", REPAIR)
+    _checked.add(_key(path, status, expected))
+
+
+def hash_ahead(path: Path, expected: Mapping[str, Any]) -> None:
+    """Begin to hash a file on another thread; `check_file` waits for the result. What is wrong with it is found there."""
+    try:
+        key = _key(path, path.stat(), expected)
+    except OSError:
+        return
+    if key not in _checked and key not in _begun:
+        _begun[key] = _hashing_threads().submit(file_sha256, path)
+
+
+def _key(path: Path, status: os.stat_result, expected: Mapping[str, Any]) -> tuple[str, int, int, int, str]:
+    return os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, expected["sha256"]
+
+
+@functools.cache
+def _hashing_threads() -> ThreadPoolExecutor:
+    # Hashing leaves the interpreter's lock alone, so threads use as many cores.
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="sha256")
 
 
 def file_sha256(path: Path) -> str:
@@ -78,41 +105,32 @@ def refuse_link(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`: whole and on disk, or not there at all."""
-    temporary = path.with_name(TEMPORARY + path.name)
+    """Put `data` at `path`: whole and on disk, or not there at all. Several processes may write the same file at once."""
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        file = disk.create(temporary)
+        try:
+            disk.write(file, data, 0)
+            disk.sync(file)
+        finally:
+            disk.close(file)
+        disk.rename(temporary, path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        explain_full_disk(error, path, len(data))
+        disk.remove(temporary)
+        explain_write_error(error, path, len(data))
         raise
-    sync_folder(path.parent)
+    disk.sync_folder(path.parent)
 
 
-def explain_full_disk(error: BaseException | None, path: Path, needed: int) -> None:
-    """Raise a UsageError naming `path` and the bytes that are missing if `error` is that of a full disk."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent).free
-        raise UsageError(
-            f"the disk has room for {path}, {needed} bytes", f"{free} bytes free, {max(needed - free, 0)} too few",
-            "Free some space and run the same command again: finished shards are kept.",
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    """Make a file's content survive a power cut."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def explain_write_error(error: BaseException | None, path: Path, needed: int) -> None:
+    """Raise a UsageError that names `path` if `error` is the disk's; of a full disk also the bytes that are missing."""
+    if not isinstance(error, OSError):
+        return
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise UsageError(f"{path} can be written", error, "Repair the disk and run the same command again: finished shards are kept.") from error
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    raise UsageError(
+        f"the disk has room for {path}, {needed} bytes", f"{free} bytes free, {max(needed - free, 0)} too few",
+        "Free some space and run the same command again: finished shards are kept.",
+    ) from error

@@ -6,13 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import differences, from_json, read_json, to_json
-from glot_jax.store.files import refuse_link, write_atomically
+from glot_jax.store.files import check_file, refuse_link, write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -35,11 +35,24 @@ class ShardRecord:
     """Texts without a token of their own (special tokens alone, or nothing at all)."""
     dim: int
     dtypes: dict[str, str]
-    """Layer index as a string -> logical dtype: float16, bfloat16 (on disk as uint16) or float32."""
+    """Layer index as a string -> logical dtype: float16, bfloat16 (on disk as uint16), float32, or int8 with its scales."""
     max_abs: float
     """Largest magnitude of a state in any stored layer, before it was rounded to the logical dtype."""
     files: dict[str, dict[str, Any]]
     """File name -> {"sha256", "bytes"}; the record's own file is not listed."""
+    cosine_error: dict[str, float] | None = None
+    """int8 only: {"mean", "max"} over tokens and layers of 1 - cos between a state as stored and as it was. Absent for other dtypes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Appended:
+    """One append to a split."""
+
+    rows: int
+    texts: int
+    """Texts it stored: those equal to earlier ones are not among them with `--deduplicate`."""
+    sha256: str
+    """Of the rows' token ids and labels: the same rows are not appended twice in a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +68,18 @@ class SplitRecord:
     shards: tuple[ShardRecord, ...]
     arrays: dict[str, dict[str, Any]]
     """`row_offsets.npy`, `row_texts.npy`, `roles.npy` and, where the task has labels, `labels.npy` -> {"sha256", "bytes"}."""
+    cosine_error: dict[str, float] | None = None
+    """The shards' cosine errors together; absent where no shard has one."""
+    duplicates: int | None = None
+    """Texts that were stored once with an equal one; absent without `--deduplicate`."""
+    appended: tuple[Appended, ...] | None = None
+    """What `--append` added, in order; absent if nothing. The row arrays' files then carry how often: `labels-2.npy`."""
+
+    @property
+    def array_files(self) -> dict[str, str]:
+        """Row array -> the file that holds it: an append writes new ones beside the old."""
+        times = len(self.appended or ())
+        return {name: array_file(name, times) for name in self.arrays}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +136,25 @@ def states_name(layer: int, index: int) -> str:
     return f"hidden-L{layer}-{index:05d}.npy"
 
 
-def shard_files(layers: tuple[int, ...], index: int) -> tuple[str, ...]:
-    """The arrays a shard folder holds beside its `record.json`."""
-    return ("lengths.npy", "token_ids.npy", *(states_name(layer, index) for layer in layers))
+def scales_name(layer: int, index: int) -> str:
+    """File of the scales of one layer's int8 states: `scale-L6-00007.npy`, float16 [tokens]."""
+    return f"scale-L{layer}-{index:05d}.npy"
+
+
+def array_file(name: str, appended: int) -> str:
+    """File of a row array after so many appends: `labels.npy`, then `labels-1.npy`."""
+    return name if not appended else name.replace(".npy", f"-{appended}.npy")
+
+
+def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
+    """The arrays a shard folder holds beside its `record.json`, for these logical dtypes by layer."""
+    scales = (scales_name(layer, index) for layer, logical in dtypes.items() if logical == "int8")
+    return ("lengths.npy", "token_ids.npy", *(states_name(layer, index) for layer in dtypes), *scales)
+
+
+def dtypes_of(record: ShardRecord) -> dict[int, str]:
+    """Layer -> logical dtype, layers ascending."""
+    return {layer: record.dtypes[str(layer)] for layer in sorted(map(int, record.dtypes))}
 
 
 def canonical(value: Any) -> bytes:
@@ -125,17 +166,69 @@ def canonical_sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
+    """A record as JSON values; what is absent is left out, so that what a store does not use does not change its bytes."""
+    values = {name: value for name, value in to_json(record).items() if value is not None}
+    if isinstance(record, SplitRecord):
+        values["shards"] = [plain_record(shard) for shard in record.shards]
+    return values
+
+
 def record_bytes(record: ShardRecord) -> bytes:
     """What a shard's `record.json` holds."""
-    return canonical(to_json(record)) + b"\n"
+    return canonical(plain_record(record)) + b"\n"
+
+
+def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord | None:
+    """The record of a finished shard, whose files are there with their sizes; None if the shard is not there.
+
+    Raises UsageError for a damaged one. Hashes are not computed: they were, when the shard was written.
+    """
+    folder = split / shard_name(index)
+    refuse_link(folder)
+    if not folder.exists():
+        return None
+    try:
+        record = from_json(ShardRecord, read_json(folder / RECORD))
+        require(tuple(dtypes_of(record)) == layers, "a shard's record lists the recipe's layers", folder / RECORD, DAMAGED)
+        names = shard_files(dtypes_of(record), index)
+        require(set(record.files) == set(names), "a shard's record lists its files", folder / RECORD, DAMAGED)
+        for name in names:
+            check_file(folder / name, record.files[name], trust=True)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError("a shard's record is complete", f"{folder / RECORD} ({error})", DAMAGED) from error
+    return record
+
+
+def sum_up(rows: int, shards: Sequence[ShardRecord], arrays: dict[str, dict[str, Any]], **more: Any) -> SplitRecord:
+    """The record of a split with these shards; `more` are its `duplicates` and `appended`."""
+    return SplitRecord(
+        rows=rows, texts=sum(shard.texts for shard in shards), tokens=sum(shard.tokens for shard in shards),
+        truncated=sum(shard.truncated for shard in shards), empty=sum(shard.empty for shard in shards),
+        max_abs=max((shard.max_abs for shard in shards), default=0.0), shards=tuple(shards), arrays=arrays,
+        cosine_error=_joint_error([shard for shard in shards if shard.cosine_error is not None]), **more,
+    )
+
+
+def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
+    errors = [(shard.tokens, shard.cosine_error) for shard in shards if shard.cosine_error is not None]
+    if not errors:
+        return None
+    tokens = max(1, sum(count for count, _ in errors))
+    return {"mean": sum(count * error["mean"] for count, error in errors) / tokens, "max": max(error["max"] for _, error in errors)}
 
 
 def content_hash(recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> str:
     """The store's `content`: see `Manifest`."""
-    parts = {
-        name: {"rows": split.rows, "shards": [canonical_sha256(to_json(shard)) for shard in split.shards], "arrays": split.arrays}
+    parts: dict[str, dict[str, Any]] = {
+        name: {"rows": split.rows, "shards": [canonical_sha256(plain_record(shard)) for shard in split.shards], "arrays": split.arrays}
         for name, split in splits.items()
     }
+    for name, split in splits.items():
+        if split.appended:
+            parts[name]["appended"] = [to_json(one) for one in split.appended]
     return canonical_sha256({"recipe": recipe, "task": task, "splits": parts, "order": list(splits)})
 
 
@@ -148,7 +241,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     values = {
         "schema_version": manifest.schema_version, "recipe": manifest.recipe, "task": manifest.task,
         # Sorted keys: records read back from shards and fresh ones must give the same bytes.
-        "splits": {name: json.loads(canonical(to_json(split))) for name, split in manifest.splits.items()}, "content": manifest.content,
+        "splits": {name: json.loads(canonical(plain_record(split))) for name, split in manifest.splits.items()}, "content": manifest.content,
     }
     write_atomically(folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
@@ -184,6 +277,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 _REPAIR = "Restore the file from a copy, or extract the store again into a new folder."
+DAMAGED = "`glot store verify` lists what is damaged; extract the store again into a new folder."
 
 
 def _refuse_unfinished(folder: Path) -> None:
@@ -207,8 +301,7 @@ def _parse(values: dict[str, Any]) -> Manifest:
     splits = {}
     for name, split in values["splits"].items():
         check_split_name(name)
-        shards = tuple(from_json(ShardRecord, shard) for shard in split["shards"])
-        splits[name] = dataclasses.replace(from_json(SplitRecord, {**split, "shards": ()}), shards=shards)
+        splits[name] = from_json(SplitRecord, split)
         _check_records(splits[name], values["recipe"])
     known = {"schema_version", "recipe", "task", "splits", "content"}
     require(set(values) <= known, "unknown field of the manifest", ", ".join(sorted({*values} - known)), f"Known: {', '.join(sorted(known))}.")
@@ -226,7 +319,7 @@ def _check_records(split: SplitRecord, recipe: Mapping[str, Any]) -> None:
     if not set(split.arrays) <= set(SPLIT_ARRAYS) or not set(SPLIT_ARRAYS[:3]) <= set(split.arrays):
         raise ValueError(f"row arrays {sorted(split.arrays)}")
     for index, shard in enumerate(split.shards):
-        if set(shard.files) != set(shard_files(layers, index)) or set(shard.dtypes) != {str(layer) for layer in layers}:
+        if tuple(dtypes_of(shard)) != layers or set(shard.files) != set(shard_files(dtypes_of(shard), index)):
             raise ValueError(f"files of shard {index}: {sorted(shard.files)}")
     for file in (*split.arrays.values(), *(file for shard in split.shards for file in shard.files.values())):
         if set(file) != {"sha256", "bytes"} or not _SHA256.fullmatch(file["sha256"]) or not isinstance(file["bytes"], int):

@@ -1,45 +1,30 @@
-"""Shards of ragged token states: `HiddenStore` reads them through memory maps, `ShardWriter` writes them whole or not at all."""
+"""Shards of ragged token states, read through memory maps: `HiddenStore`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from glot_jax.config import lookup, require
-from glot_jax.store.files import (
-    DTYPES,
-    REPAIR,
-    TEMPORARY,
-    check_file,
-    explain_full_disk,
-    file_sha256,
-    load_array,
-    refuse_link,
-    stored_dtype,
-    sync_file,
-    sync_folder,
-)
+from glot_jax.store.files import DTYPES, REPAIR, check_file, hash_ahead, load_array, refuse_link, stored_dtype
 from glot_jax.store.manifest import (
-    RECORD,
     Manifest,
     ShardRecord,
     SplitRecord,
     read_manifest,
-    record_bytes,
+    scales_name,
     shard_files,
     shard_name,
     states_name,
 )
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading
+_BLOCK = 65_536  # tokens that are converted at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +105,7 @@ class SplitReader:
     """One split of a `HiddenStore`: rows of one or more texts, each a ragged [length, (layers,) dim] block of states.
 
     Rows are read by index; `states` and `token_ids` read single texts by their number (`row_texts` says which texts a
-    row has). Arrays are read-only views of the files, except where shards had to be joined or converted.
+    row has). Arrays are read-only views of the files, except where shards had to be joined or states converted.
     """
 
     def __init__(
@@ -133,8 +118,8 @@ class SplitReader:
         self._shards: dict[int, _Shard] = {}
         self.tokens: int = record.tokens
         names = {shard.dtypes[str(layer)] for shard in record.shards for layer in layers}
-        self.dtype: np.dtype = DTYPES[names.pop()] if len(names) == 1 else DTYPES["float32"]
-        """Of every array of states this reader returns; float32 where shards differ."""
+        self.dtype: np.dtype = DTYPES[_read_as(names, record.max_abs)]
+        """Of every array of states this reader returns; float32 where shards differ. int8 states come back as float16 where they fit."""
         self.shard_texts: np.ndarray = _offsets([shard.texts for shard in record.shards])
         """int64 [shards + 1]: shard s holds the texts shard_texts[s] .. shard_texts[s + 1]."""
 
@@ -199,7 +184,7 @@ class SplitReader:
         """States of one text, [length, dim] ([length, layers, dim] of a store opened with `layers=`), of `dtype`."""
         shard, index = self._locate(text)
         span = slice(shard.offsets[index], shard.offsets[index + 1])
-        parts = [shard.states(layer)[span] for layer in self._layers]
+        parts = [shard.read(layer, span) for layer in self._layers]
         block = np.stack(parts, axis=1) if self._stack else parts[0]
         return block.astype(self.dtype, copy=False)
 
@@ -216,7 +201,10 @@ class SplitReader:
         for index, record in enumerate(self._record.shards):
             block = out[start : start + record.tokens].reshape(record.tokens, len(self._layers), self._dim)
             for axis, layer in enumerate(self._layers):
-                block[:, axis] = self._shard(index).states(layer)
+                # Block by block: what is converted is never in memory as a whole.
+                for first in range(0, record.tokens, _BLOCK):
+                    span = slice(first, min(first + _BLOCK, record.tokens))
+                    block[span, axis] = self._shard(index).read(layer, span)
             start += record.tokens
         return out
 
@@ -231,8 +219,14 @@ class SplitReader:
             self._shards[index] = _Shard(self._folder / shard_name(index), index, self._record.shards[index], self._trust)
         return self._shards[index]
 
+    def hash_ahead(self) -> None:
+        """Begin to hash, on other threads, every file that reading the states will ask for; a damaged one is refused when it is read."""
+        if not self._trust:
+            for index in range(len(self._record.shards)):
+                self._shard(index).hash_ahead(self._layers)
+
     def _array(self, name: str, dtype: np.dtype | None, length: int) -> np.ndarray:
-        path = self._folder / name
+        path = self._folder / self._record.array_files[name]
         check_file(path, self._record.arrays[name], trust=self._trust)
         return load_array(path, dtype, (length,))
 
@@ -244,6 +238,7 @@ class _Shard:
         refuse_link(folder)
         self._folder, self._index, self._record, self._trust = folder, index, record, trust
         self._states: dict[int, np.ndarray] = {}
+        self._scales: dict[int, np.ndarray] = {}
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -265,14 +260,24 @@ class _Shard:
         """int32 [tokens]."""
         return self._load("token_ids.npy", np.dtype(np.int32), (self._record.tokens,))
 
-    def states(self, layer: int) -> np.ndarray:
-        """[tokens, dim] of the shard's logical dtype."""
+    def read(self, layer: int, span: slice) -> np.ndarray:
+        """States of the tokens in `span`, [tokens, dim]: a view of the file, or float32 for int8."""
         if layer not in self._states:
             logical = self._record.dtypes[str(layer)]
             shape = (self._record.tokens, self._record.dim)
+            if logical == "int8":
+                scales = self._load(scales_name(layer, self._index), np.dtype(np.float16), shape[:1])
+                require(bool(np.isfinite(scales).all()), "the scales of int8 states are finite", self._folder / scales_name(layer, self._index), REPAIR)
+                self._scales[layer] = scales
             array = self._load(states_name(layer, self._index), stored_dtype(logical), shape)
             self._states[layer] = array.view(DTYPES[logical])
-        return self._states[layer]
+        states = self._states[layer][span]
+        return states if layer not in self._scales else states * self._scales[layer][span, None].astype(np.float32)
+
+    def hash_ahead(self, layers: Iterable[int]) -> None:
+        """Begin to hash the files that reading these layers will ask for."""
+        for name in shard_files({layer: self._record.dtypes[str(layer)] for layer in layers}, self._index):
+            hash_ahead(self._folder / name, self._record.files[name])
 
     def _load(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         path = self._folder / name
@@ -280,95 +285,13 @@ class _Shard:
         return load_array(path, dtype, shape)
 
 
+def _read_as(stored: set[str], max_abs: float) -> str:
+    """Logical dtype that states come back in, of the dtypes they are stored in."""
+    if stored == {"int8"}:
+        # A scale is rounded up, so a state can come back a little larger than the largest there was.
+        return "float16" if max_abs < 65_000 else "float32"
+    return stored.pop() if len(stored) == 1 else "float32"
+
+
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing
-
-
-class ShardWriter:
-    """Write one shard as a folder that appears under its name only when it is complete. For extraction only.
-
-        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes={6: "float16"}) as shard:
-            shard.put(6, start, states)                 # start: first token of `states` within the shard
-            record = shard.finish(truncated=0, empty=0, max_abs=3.2)
-
-    `lengths` int32 [texts] and `token_ids` int32 [tokens] are in text order; `put` may fill the states in any order.
-    Leaving the block without `finish` removes what was written. A full disk is a UsageError naming shard and shortfall.
-    """
-
-    def __init__(self, split: Path, index: int, lengths: np.ndarray, token_ids: np.ndarray, *, dim: int, dtypes: Mapping[int, str]):
-        self.folder = split / shard_name(index)
-        self._temporary = split / (TEMPORARY + shard_name(index))
-        self._index, self._lengths, self._token_ids, self._dim = index, lengths, token_ids, dim
-        self._dtypes = {layer: dtypes[layer] for layer in sorted(dtypes)}
-        self._files: dict[int, BinaryIO] = {}
-        self._starts: dict[int, int] = {}
-        self._finished = False
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the shard's states."""
-        return sum(len(self._token_ids) * self._dim * DTYPES[logical].itemsize for logical in self._dtypes.values())
-
-    def __enter__(self) -> ShardWriter:
-        try:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary.mkdir(parents=True)
-            np.save(self._temporary / "lengths.npy", self._lengths.astype(np.int32, copy=False))
-            np.save(self._temporary / "token_ids.npy", self._token_ids.astype(np.int32, copy=False))
-            for layer, logical in self._dtypes.items():
-                self._open(layer, stored_dtype(logical))
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def _open(self, layer: int, dtype: np.dtype) -> None:
-        file = open(self._temporary / states_name(layer, self._index), "w+b")  # noqa: SIM115
-        self._files[layer] = file
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (len(self._token_ids), self._dim)}
-        np.lib.format.write_array_header_1_0(file, header)
-        self._starts[layer] = file.tell()
-
-    def put(self, layer: int, start: int, states: np.ndarray) -> None:
-        """Store `states` [tokens, dim] (dtype as on disk, contiguous) as the shard's tokens from `start` on."""
-        self._files[layer].seek(self._starts[layer] + start * self._dim * states.itemsize)
-        self._files[layer].write(states.data)
-
-    def finish(self, *, truncated: int, empty: int, max_abs: float) -> ShardRecord:
-        """Write the record, make everything durable, and give the folder its name."""
-        for file in self._files.values():
-            file.close()
-        names = shard_files(tuple(self._dtypes), self._index)
-        files = {name: {"sha256": file_sha256(self._temporary / name), "bytes": (self._temporary / name).stat().st_size} for name in names}
-        record = ShardRecord(
-            texts=len(self._lengths), tokens=len(self._token_ids), truncated=truncated, empty=empty, dim=self._dim,
-            dtypes={str(layer): logical for layer, logical in self._dtypes.items()}, max_abs=max_abs, files=files,
-        )
-        (self._temporary / RECORD).write_bytes(record_bytes(record))
-        for name in (*names, RECORD):
-            sync_file(self._temporary / name)
-        sync_folder(self._temporary)
-        os.rename(self._temporary, self.folder)
-        sync_folder(self.folder.parent)
-        self._finished = True
-        return record
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._finished:
-            return
-        for file in self._files.values():
-            _close_discarding(file)
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        explain_full_disk(error, self.folder, self.bytes)
-
-
-def _close_discarding(file: BinaryIO) -> None:
-    """Close a file whose content is about to be removed: what its buffer still holds may not fit on the disk."""
-    try:
-        file.close()
-    except OSError:
-        file.close()

@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from glot_jax.config import UsageError
+from glot_jax.config_json import to_json
 from glot_jax.store.files import check_file, file_sha256, load_array, stored_dtype
 from glot_jax.store.manifest import (
     MANIFEST,
     RECORD,
     Manifest,
     SplitRecord,
+    dtypes_of,
     read_manifest,
     record_bytes,
+    scales_name,
     shard_name,
     states_name,
 )
@@ -26,10 +29,16 @@ from glot_jax.store.manifest import (
 def verify(path: str | os.PathLike[str]) -> list[str]:
     """The files of a finished store that are damaged, missing or foreign, as sorted paths; empty if all is well.
 
-    Reads every byte. Raises UsageError if the folder is no finished store or its manifest is damaged.
+    Reads every byte. A damaged manifest is the only path, for without it nothing else can be judged.
+    Raises UsageError if the folder is no finished store.
     """
     store = Path(path)
-    manifest = read_manifest(store)
+    try:
+        manifest = read_manifest(store)
+    except UsageError:
+        if not os.path.lexists(store / MANIFEST):
+            raise
+        return [str(store / MANIFEST)]
     expected = {store / MANIFEST: True}
     for file, good in _check_files(store, manifest):
         expected[file] = good
@@ -43,8 +52,8 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
 
 def _check_files(store: Path, manifest: Manifest) -> Iterator[tuple[Path, bool]]:
     for name, split in manifest.splits.items():
-        for file, expected in split.arrays.items():
-            yield store / name / file, _intact(store / name / file, expected)
+        for array, file in split.array_files.items():
+            yield store / name / file, _intact(store / name / file, split.arrays[array])
         for index, record in enumerate(split.shards):
             folder = store / name / shard_name(index)
             for file, expected in record.files.items():
@@ -66,8 +75,9 @@ def _right_shape(path: Path, split: SplitRecord, index: int) -> bool:
     wanted: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
         "lengths.npy": (np.dtype(np.int32), (record.texts,)), "token_ids.npy": (np.dtype(np.int32), (record.tokens,)),
     }
-    for layer, logical in record.dtypes.items():
-        wanted[states_name(int(layer), index)] = (stored_dtype(logical), (record.tokens, record.dim))
+    for layer, logical in dtypes_of(record).items():
+        wanted[states_name(layer, index)] = (stored_dtype(logical), (record.tokens, record.dim))
+        wanted[scales_name(layer, index)] = (np.dtype(np.float16), (record.tokens,))
     try:
         load_array(path, *wanted[path.name])
     except UsageError:
@@ -100,4 +110,7 @@ def _describe_split(split: SplitRecord) -> dict[str, Any]:
         "max_abs": split.max_abs, "shards": len(split.shards), "labels": "labels.npy" in split.arrays,
         "dtypes": sorted({logical for shard in split.shards for logical in shard.dtypes.values()}),
         "bytes": sum(file["bytes"] for file in files),
+        **({"cosine_error": split.cosine_error} if split.cosine_error else {}),
+        **({"duplicates": split.duplicates} if split.duplicates is not None else {}),
+        **({"appended": [to_json(one) for one in split.appended]} if split.appended else {}),
     }

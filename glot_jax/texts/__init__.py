@@ -8,6 +8,7 @@
 | `formats`     | jsonl, csv, tsv, Parquet and the Hub as streams of records with file and line |
 | `labels`      | what a label column means: classes, scores, or no label                       |
 | `readers`     | `open_task`: configuration -> `TaskData`, the checked splits of `Example`s    |
+| `written`     | what can be stored as UTF-8, and how messages quote it                        |
 | `diagnostic`  | the generators of the stress test and their controls                          |
 """
 

@@ -7,7 +7,8 @@
 | .tsv     | UTF-8, a header, tabs, and no quoting of any kind      | no type: a field | file:line        |
 | .parquet | Arrow's                                                | its Arrow type   | file:row 1 ...   |
 
-A .tsv has no quoting because GLUE's own files hold lone quotation marks; so a field there cannot hold a tab or a line
+A name stands for one column only: a second one of the same name is an error, in a JSON object too. A damaged Parquet page
+is noticed where its writer stored checksums. A .tsv has no quoting because GLUE's own files hold lone quotation marks; so a field there cannot hold a tab or a line
 break. A blank line is skipped there too, unless the file has one column only: then it is an empty text. A byte-order
 mark and CRLF are accepted. Nothing here keeps more than one batch of rows in memory.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.tasks import TaskSpec
+from glot_jax.texts.written import because, listed, plain, shown
 
 BATCH_ROWS = 256
 """Rows of a Parquet file or a Hub data set that are held at once."""
@@ -43,12 +46,12 @@ class Source:
     """A split that can be read any number of times.
 
     `name` is the file or data set, for messages; `typed` tells whether a label has a type or only a spelling;
-    `read(wanted)` yields the records, with the `wanted` columns at least (None: all).
+    `read(wanted)` yields the records, with those of the `wanted` columns that there are.
     """
 
     name: str
     typed: bool
-    read: Callable[[Sequence[str] | None], Iterator[Record]]
+    read: Callable[[Sequence[str]], Iterator[Record]]
 
 
 def file_sources(folder: Path, spec: TaskSpec) -> dict[str, Source]:
@@ -92,7 +95,7 @@ def require_columns(wanted: Iterable[str], there: Sequence[str], place: str) -> 
     """UsageError that names the missing columns and those there are."""
     missing = [column for column in wanted if column not in there]
     if missing:
-        found = ", ".join(map(str, there)) or "none"
+        found = listed(there) or "none"
         raise UsageError(f"column {', '.join(map(repr, missing))} is missing", place, f"Columns there: {found}.")
 
 
@@ -106,9 +109,10 @@ def _file_source(path: Path) -> Source:
 
 
 def _hub_source(rows: Any, name: str) -> Source:
-    def read(wanted: Sequence[str] | None) -> Iterator[Record]:
+    def read(wanted: Sequence[str]) -> Iterator[Record]:
         names = rows.column_names
-        number, table = 0, rows.select_columns(_present(names, wanted))
+        # A table read without any column would forget how many rows it has.
+        number, table = 0, rows.select_columns([name for name in names if name in wanted] or names)
         for batch in table.iter(batch_size=BATCH_ROWS):
             for values in zip(*batch.values(), strict=True):
                 number += 1
@@ -117,36 +121,55 @@ def _hub_source(rows: Any, name: str) -> Source:
     return Source(name, True, read)
 
 
-def _present(names: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
-    # A table read without any column would forget how many rows it has.
-    return [name for name in names if wanted is None or name in wanted] or list(names)
-
-
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     """Place and text of every line, its end included. Lines end at LF only: a text may hold any other separator."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
+    number = 0
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
                 yield f"{path}:{number}", raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                got = f"{path}:{number}: {error.reason} at byte {error.start} of the line"
-                raise UsageError("text files are UTF-8", got, "Convert the file to UTF-8.") from error
+    except UnicodeDecodeError as error:
+        got = f"{path}:{number}: {error.reason} at byte {error.start} of the line"
+        raise UsageError("text files are UTF-8", got, "Convert the file to UTF-8.") from error
+    except OSError as error:
+        got = f"{path}, after line {number}: {because(error)}"
+        raise UsageError("the files of --data can be read", got, "Check the disk and the file's permissions.") from error
 
 
-def _jsonl(path: Path, wanted: Sequence[str] | None) -> Iterator[Record]:
+class _Repeated(dict[str, Any]):
+    """A JSON object in which a name stands more than once."""
+
+    names: Sequence[str]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # json keeps the last of several values and says nothing.
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        values = _Repeated(values)
+        values.names = [name for name, _ in pairs]
+    return values
+
+
+def _jsonl(path: Path, wanted: Sequence[str]) -> Iterator[Record]:
     rule, fix = "a .jsonl file holds one JSON object a line", "Correct the line."
     for place, line in _lines(path):
         if not line.strip():
             continue
         try:
-            values = json.loads(line, strict=False)  # raw control characters, NUL among them, are text too
-        except (ValueError, RecursionError) as error:
-            raise UsageError(rule, f"{place}: {error}", fix) from error
+            # Raw control characters, NUL among them, are text too.
+            values = json.loads(line, strict=False, object_pairs_hook=_object)
+        except json.JSONDecodeError as error:  # its own line number is always 1 or 2
+            raise UsageError(rule, f"{place}: {error.msg} at character {error.pos + 1} of the line", fix) from error
+        except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets in thousands
+            raise UsageError(rule, f"{place}: {because(error)}", fix) from error
         require(isinstance(values, dict), rule, f"{place}: {type(values).__name__}", fix)
+        if isinstance(values, _Repeated):
+            _require_unique(values.names, place)
         yield Record(place, values, list(values))
 
 
-def _csv(path: Path, wanted: Sequence[str] | None) -> Iterator[Record]:
+def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is shorter than some texts
     return _table(path, _csv_rows(path))
 
@@ -161,10 +184,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
             return
         except csv.Error as error:
             fix = "Put a field with quotes or line breaks in quotes, and double the quotes inside."
-            raise UsageError("a .csv file follows RFC 4180", f"{place}: {error}", fix) from error
+            # "... - do you need to open the file with newline=''?" is advice for programmers.
+            got = f"{place}: {str(error).partition(' - ')[0]}"
+            raise UsageError("a .csv file follows RFC 4180", got, fix) from error
 
 
-def _tsv(path: Path, wanted: Sequence[str] | None) -> Iterator[Record]:
+def _tsv(path: Path, wanted: Sequence[str]) -> Iterator[Record]:
     lines = ((place, line.removesuffix("\n").removesuffix("\r")) for place, line in _lines(path))
     return _table(path, ((place, line.split("\t")) for place, line in lines))
 
@@ -178,33 +203,52 @@ def _table(path: Path, rows: Iterator[tuple[str, list[str]]]) -> Iterator[Record
         if fields in blank:
             continue
         if len(fields) != len(header):
-            got = f"{place}: {len(fields)} fields, the header has {len(header)} ({', '.join(header)})"
+            got = f"{place}: {len(fields)} fields, the header has {len(header)} ({listed(header)})"
             fix = "Correct the row; look for stray separators and quotes."
             raise UsageError("a row has one field for each column", got, fix)
         yield Record(place, dict(zip(header, fields, strict=True)), header)
 
 
-def _parquet(path: Path, wanted: Sequence[str] | None) -> Iterator[Record]:
-    arrow, parquet = _extract_extra("pyarrow"), _extract_extra("pyarrow.parquet")
-    number, names = 0, []
+def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Record]:
+    parquet, number, rule = _extract_extra("pyarrow.parquet"), 0, "a .parquet file can be read by pyarrow"
     try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            names, rows = file.schema_arrow.names, file.metadata.num_rows
             _require_unique(names, str(path))
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=_present(names, wanted)):
-                for values in batch.to_pylist():
+            # Columns that nobody wants are not decoded: their types are their own business.
+            present = [name for name in names if name in wanted]
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present) if present else ():
+                for values in _values(batch, path, number):
                     number += 1
                     yield Record(f"{path}:row {number}", values, names)
-    except UsageError:  # a ValueError too
+            if not present:
+                yield from (Record(f"{path}:row {row}", {}, names) for row in range(1, rows + 1))
+    except UsageError:
         raise
-    except (OSError, ValueError, arrow.ArrowException) as error:
-        got = f"{path} after row {number}: {error}"
-        raise UsageError("a .parquet file can be read by pyarrow", got, "Write it again.") from error
+    except Exception as error:  # pyarrow's own errors, OverflowError, KeyError: a damaged file has many ways to fail
+        raise UsageError(rule, f"{path} after row {number}: {because(error)}", "Write it again.") from error
+    require(not present or number == rows, rule, f"{path} after row {number}: no more, but {rows} announced", "Write it again.")
+
+
+def _values(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
+    """The batch's rows, which follow `before` others. UsageError with the row of a value that Python cannot hold."""
+    try:
+        return batch.to_pylist()
+    except Exception:
+        for row in range(batch.num_rows):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                try:
+                    column[row].as_py()
+                except Exception as error:  # OverflowError, UnicodeDecodeError, ArrowInvalid ...
+                    got = f"{path}:row {before + row + 1}: {plain(name)}: {because(error)}"
+                    fix = "Correct the value, or store the column as strings or numbers."
+                    raise UsageError("a value of a .parquet file can be read", got, fix) from error
+        raise
 
 
 def _require_unique(names: Sequence[str], place: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    got = f"{place}: {', '.join(map(repr, twice))} more than once"
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    got = f"{place}: {listed(twice, spell=shown)} more than once"
     require(not twice, "column names are unique", got, "Rename the columns.")
 
 
@@ -218,7 +262,7 @@ def _extract_extra(module: str) -> Any:
         raise UsageError(rule, str(error), "Run: pip install 'glot-jax[extract]'.") from error
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[str] | None], Iterator[Record]]] = {
+FORMATS: dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]] = {
     "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "parquet": _parquet,
 }
 """Suffix -> reader of the whole file."""

@@ -28,14 +28,16 @@ from typing import Any, Literal
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.tasks import TaskSpec
+from glot_jax.texts.written import encodes, listed, plain, shown
 
 _LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
 
 Kind = Literal["missing", "bool", "int", "float", "str", "other"]
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
+# After `[0-9]+` no second run of digits may follow without a point: a million of them would be split in every way.
 _NUMBER = re.compile(
-    r"\s*[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*", re.ASCII | re.IGNORECASE,
+    r"\s*[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*", re.ASCII | re.IGNORECASE,
 )
 # A bool is an int in Python, so it comes first.
 _TYPES: tuple[tuple[type, Kind], ...] = ((bool, "bool"), (int, "int"), (float, "float"), (str, "str"))
@@ -77,6 +79,7 @@ class Seen:
 class Survey:
     """What one pass over a split found: its rows, and which types of labels it has."""
 
+    source: str
     typed: bool
     rows: int = 0
     kinds: dict[Kind, Seen] = field(default_factory=dict)
@@ -119,7 +122,7 @@ class LabelReader:
             return self._score(value, place)
         index = self._index.get(self.class_name(raw, typed)) if self.column else self._class(value)
         if index is None:
-            raise UsageError(self._rule(), f"{place}: {value!r}", "Correct the label or drop the row.")
+            raise UsageError(self._rule(), f"{place}: {shown(value)}", "Correct the label or drop the row.")
         return index
 
     def gaps(self, survey: Survey) -> Seen:
@@ -155,18 +158,18 @@ class LabelReader:
         number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
         if not number:
             rule = f"a label of {self.spec.name} is a finite number"
-            raise UsageError(rule, f"{place}: {value!r}", "Correct the label or drop the row.")
+            raise UsageError(rule, f"{place}: {shown(value)}", "Correct the label or drop the row.")
         low, high = (self.spec.label_range if self.column is None else None) or (-math.inf, math.inf)
         if not low <= value <= high:
             rule = f"a label of {self.spec.name} is a number from {low:g} to {high:g}"
-            raise UsageError(rule, f"{place}: {value!r}", "Rescale the labels.")
+            raise UsageError(rule, f"{place}: {shown(value)}", "Rescale the labels.")
         return float(value)
 
     def _rule(self) -> str:
         classes = self.spec.classes
         if self.column:
-            return f"the classes are those of the train split: {_listed(classes)}"
-        names = _listed([f"{index} = {name}" for index, name in enumerate(classes)])
+            return f"the classes are those of the train split: {listed(classes)}"
+        names = listed([f"{index} = {name}" for index, name in enumerate(classes)])
         return f"a label of {self.spec.name} is a class from 0 to {len(classes) - 1} or its name ({names})"
 
 
@@ -174,22 +177,38 @@ def custom_labels(spec: TaskSpec, surveys: Mapping[str, Survey], train: Iterable
     """Kind, classes or range of a custom task's labels.
 
     `surveys` are the labelled splits, in order; `train` yields raw label and place of every row of the train split.
-    UsageError for two types in one column, for one single class and for scores that are all equal.
+    UsageError for two types in one column, for one single class, for scores that are all equal, for half a character.
     """
-    kind, typed = column_kind(surveys.values()), surveys["train"].typed
+    kind, typed, source = column_kind(surveys.values()), surveys["train"].typed, surveys["train"].source
     if kind == "float":
         reader = LabelReader(replace(spec, label_kind="regression", metrics=("spearman", "pearson")), kind)
         low, high = _range(reader.read(raw, place, typed) for raw, place in train)
-        got = f"{low:g} in every row of train"
+        got = f"{low:g} in every row of train ({source})"
         require(low < high, "regression needs labels that differ", got, "Check --label-column.")
         return replace(reader, spec=replace(reader.spec, label_range=(low, high)))
     reader = LabelReader(spec, kind)
-    names = {reader.class_name(raw, typed) for raw, _ in train}
+    names = set()
+    for raw, place in train:
+        name = reader.class_name(raw, typed)
+        got = f"{place}: {shown(name)} holds half of a surrogate pair"
+        require(encodes(name), "a label can be written as UTF-8", got, "Correct the row.")
+        names.add(name)
+    got = f"only {listed(list(names))} in train ({source})"
     fix = "Without --label-column, states are stored without labels."
-    require(len(names) > 1, "a classification needs two classes or more", f"only {', '.join(names)} in train", fix)
+    require(len(names) > 1, "a classification needs two classes or more", got, fix)
     classes = ("false", "true") if kind == "bool" else tuple(sorted(names, key=int if kind == "int" else None))
     metrics = ("accuracy", "f1") if len(classes) == 2 else ("accuracy",)
     return replace(reader, spec=replace(spec, label_kind="classes", classes=classes, metrics=metrics))
+
+
+def known_labels(spec: TaskSpec) -> LabelReader:
+    """The reader of a spec whose classes or range are settled, a custom task's too."""
+    if spec.name != "custom" or spec.label_kind == "none":
+        return LabelReader(spec)
+    if spec.label_kind == "regression":
+        return LabelReader(spec, "float")
+    ints = all(_INTEGER.fullmatch(name) for name in spec.classes)
+    return LabelReader(spec, "int" if ints else "str")
 
 
 def column_kind(surveys: Iterable[Survey]) -> Kind:
@@ -213,7 +232,3 @@ def _range(scores: Iterable[float]) -> tuple[float, float]:
     for score in scores:
         low, high = min(low, score), max(high, score)
     return low, high
-
-
-def _listed(names: Sequence[str], limit: int = 20) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -17,8 +17,9 @@ import numpy as np
 from glot_jax.config import ExtractConfig, UsageError, lookup, require
 from glot_jax.texts.diagnostic import StressRow, generate, words_in
 from glot_jax.texts.formats import Record, Source, file_sources, hub_sources, require_columns
-from glot_jax.texts.labels import LabelReader, Seen, Survey, custom_labels
+from glot_jax.texts.labels import LabelReader, Seen, Survey, custom_labels, known_labels
 from glot_jax.texts.tasks import TASKS, Example, TaskSpec, roles_of
+from glot_jax.texts.written import encodes, listed, plain, shown
 
 SPECIAL_TOKENS = 2
 """Fewest special tokens that a backbone adds to a text, usually [CLS] and [SEP]."""
@@ -52,19 +53,22 @@ class TaskData:
     notices: tuple[str, ...] = ()
 
 
-def open_task(config: ExtractConfig, *, vocabulary: Callable[[], Sequence[str]] | None = None) -> TaskData:
+def open_task(config: ExtractConfig, *, vocabulary: Callable[[], Sequence[str]] | None = None, spec: TaskSpec | None = None) -> TaskData:
     """Examples of `config.task` from the folder `config.data`, from the Hub, or from a stress-test generator.
 
     `vocabulary` returns the backbone's whole words (`diagnostic.whole_words`) and is called for the stress test's
-    protocol `paper` only. UsageError, with `file:line` where there is one, for everything that is wrong with the data.
+    protocol `paper` only. `spec` is that of a store whose rows are added to: its classes or range are taken as they are,
+    no split is needed, and no row is left out. UsageError, with `file:line` where there is one, for everything that is wrong with the data.
     """
-    spec = lookup(TASKS, config.task, "task")
+    known, spec = spec, lookup(TASKS, config.task, "task")
     _check_columns(config, spec)
     if spec.name == "diagnostic":
         return _stress_test(config, spec, vocabulary)
     sources = hub_sources(spec) if config.data is None else file_sources(config.data, spec)
     if spec.name == "custom":
         spec = _custom_columns(config, spec, sources)
+    if known is not None:
+        return _more_rows(config, known, sources)
     if spec.label_column is None:
         rows = {name: _survey(source, spec).rows for name, source in sources.items()}
         return _task_data(config, LabelReader(spec), sources, rows, [])
@@ -82,12 +86,10 @@ def _check_columns(config: ExtractConfig, spec: TaskSpec) -> None:
 
 def _custom_columns(config: ExtractConfig, spec: TaskSpec, sources: Mapping[str, Source]) -> TaskSpec:
     """The spec with the columns named on the command line, which every split must have."""
-    first = next(iter(sources.values()))
-    columns = list(next(first.read(None), Record("", {}, [])).columns)
-    require(
-        bool(config.text_columns), "--task custom needs --text-columns", "none",
-        f"Columns of {first.name}: {', '.join(columns) or 'none'}.",
-    )
+    if not config.text_columns:
+        first = next(iter(sources.values()))
+        columns = listed(next(first.read([]), Record("", {}, [])).columns) or "none"
+        raise UsageError("--task custom needs --text-columns", "none", f"Columns of {first.name}: {columns}.")
     names = tuple(config.text_columns)
     return replace(spec, text_columns=names, roles=roles_of(len(names)), label_column=config.label_column)
 
@@ -115,6 +117,25 @@ def _labelled(config: ExtractConfig, spec: TaskSpec, sources: Mapping[str, Sourc
         for raw, place in _raw_labels(source, spec):
             labels.read(raw, place, source.typed)
     return _task_data(config, labels, kept, {name: surveys[name].rows for name in kept}, notices)
+
+
+def _more_rows(config: ExtractConfig, spec: TaskSpec, sources: Mapping[str, Source]) -> TaskData:
+    """Rows for a store of this spec, read from the columns that its own were read from."""
+    columns = config.text_columns if config.task == "custom" else TASKS[config.task].text_columns
+    label = config.label_column if config.task == "custom" else TASKS[config.task].label_column
+    require(
+        (config.task, tuple(columns), label) == (spec.name, spec.text_columns, spec.label_column),
+        f"the store holds task {spec.name}, texts from {', '.join(spec.text_columns)}, labels from {spec.label_column}",
+        f"--task {config.task}, {', '.join(columns)}, {label}", "Repeat the options that the store was made with.",
+    )
+    surveys = {name: _survey(source, spec) for name, source in sources.items()}
+    labels = known_labels(spec)
+    if spec.label_kind != "none":
+        for name, source in sources.items():
+            _require_complete(name, surveys[name], labels.gaps(surveys[name]))
+            for raw, place in _raw_labels(source, spec):
+                labels.read(raw, place, source.typed)
+    return _task_data(config, labels, sources, {name: survey.rows for name, survey in surveys.items()}, [], whole=True)
 
 
 def _label_reader(spec: TaskSpec, train: Source, surveys: Mapping[str, Survey]) -> LabelReader:
@@ -151,7 +172,7 @@ def _raw_label(record: Record, spec: TaskSpec) -> Any:
 def _why(spec: TaskSpec, source: Source, survey: Survey) -> str:
     if spec.label_column in survey.columns:
         return f"all are empty, null or -1 in {source.name}"
-    return f"{source.name} has no column {spec.label_column!r}; columns there: {', '.join(survey.columns)}"
+    return f"{source.name} has no column {spec.label_column!r}; columns there: {listed(survey.columns)}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -164,7 +185,7 @@ def _wanted(spec: TaskSpec) -> list[str]:
 
 def _survey(source: Source, spec: TaskSpec) -> Survey:
     """Read a split once: every text is checked, every label counted by type. UsageError if it has no rows."""
-    survey, columns = Survey(source.typed), {}
+    survey, columns = Survey(source.name, source.typed), {}
     for record in source.read(_wanted(spec)):
         _texts(record, spec)
         columns.update(dict.fromkeys(record.columns))
@@ -180,27 +201,20 @@ def _texts(record: Record, spec: TaskSpec) -> tuple[str, ...]:
     texts = tuple(record.values[column] for column in spec.text_columns)
     for column, text in zip(spec.text_columns, texts, strict=True):
         if not isinstance(text, str):
-            got = f"{record.place}: {column} = {text!r:.80}"
+            got = f"{record.place}: {plain(column)} = {shown(text)}"
             raise UsageError("a text is a string", got, 'Correct or drop the row; an empty text is "".')
-        if not (text.isascii() or _encodes(text)):
-            got = f"{record.place}: {column} holds half of a surrogate pair"
+        if not encodes(text):
+            got = f"{record.place}: {plain(column)} holds half of a surrogate pair"
             raise UsageError("a text can be written as UTF-8", got, "Correct the row.")
     return texts
 
 
-def _encodes(text: str) -> bool:
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def _task_data(
     config: ExtractConfig, labels: LabelReader, sources: Mapping[str, Source], rows: Mapping[str, int],
-    notices: Iterable[str],
+    notices: Iterable[str], *, whole: bool = False,
 ) -> TaskData:
-    """Splits that read their source again at every iteration; train is sampled if the task or the user says so."""
-    limit, notices, splits = config.max_train_rows or labels.spec.max_train_rows, list(notices), {}
+    """Splits that read their source again at every iteration; train is sampled if the task or the user says so, unless `whole`."""
+    limit, notices, splits = None if whole else config.max_train_rows or labels.spec.max_train_rows, list(notices), {}
     for name, source in sources.items():
         keep = None
         if name == "train" and limit is not None and limit < rows[name]:

@@ -17,7 +17,7 @@ from glot_jax.analysis import describe
 from glot_jax.analysis.describe import describe_run, print_description
 from glot_jax.config import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
 from glot_jax.store import HiddenStore
-from glot_jax.store.shards import ShardWriter
+from glot_jax.store.shard_writer import ShardWriter
 from glot_jax.training import train
 from glot_jax.training.evaluation import load_model
 

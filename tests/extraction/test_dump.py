@@ -23,9 +23,9 @@ from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.config_json import to_json
 from glot_jax.extraction import Backbone, dump
-from glot_jax.store import HiddenStore, verify
+from glot_jax.store import HiddenStore, disk, verify
 from glot_jax.store.manifest import MANIFEST, lock_folder
-from glot_jax.store.shards import ShardWriter
+from glot_jax.store.shard_writer import ShardWriter
 
 WORDS = " ".join(CORPUS).split()
 ROWS = {"train": 30, "validation": 8}
@@ -238,7 +238,7 @@ def test_each_shard_has_its_own_dtype_and_a_mixed_split_reads_as_float32(make, m
     peaks = [shard.max_abs for shard in exact.manifest.splits["train"].shards]
     assert len(set(peaks)) == len(peaks)
     middle = (sorted(peaks)[-1] + sorted(peaks)[-2]) / 2
-    monkeypatch.setattr(importlib.import_module("glot_jax.extraction.dump"), "_limit", lambda dtype: middle if dtype == "float16" else np.inf)
+    monkeypatch.setattr(importlib.import_module("glot_jax.extraction.split_dump"), "_limit", lambda dtype: middle if dtype == "float16" else np.inf)
     store, _ = run(make(storage_dtype="auto"))
     dtypes = [shard.dtypes["2"] for shard in store.manifest.splits["train"].shards]
     assert [dtype == "bfloat16" for dtype in dtypes] == [peak > middle for peak in peaks]
@@ -275,16 +275,17 @@ def test_states_that_are_not_finite_are_refused_with_split_and_row(make, data, f
 
 
 def interrupt_after(monkeypatch, shards, error=KeyboardInterrupt):
-    """Let `shards` shards be finished; the next one fails in its second forward pass."""
-    count, original = [0], ShardWriter.put
+    """Let `shards` shards be finished; the next one fails when states are put into it for the second time."""
+    count, original = [0], disk.write
 
-    def put(self, layer, start, states):
-        count[0] += self.folder.name == f"shard-{shards:05d}"
+    def write(file, data, at):
+        path = os.readlink(f"/proc/self/fd/{file}")
+        count[0] += f"shard-{shards:05d}/hidden" in path and at > 0
         if count[0] > 1:
             raise error
-        return original(self, layer, start, states)
+        return original(file, data, at)
 
-    monkeypatch.setattr(ShardWriter, "put", put)
+    monkeypatch.setattr(disk, "write", write)
 
 
 def test_an_interrupted_store_is_continued_and_equal_byte_for_byte(make, monkeypatch):
@@ -313,7 +314,7 @@ def test_a_killed_process_is_continued(make, tmp_path):
     script = tmp_path / "extract.py"
     script.write_text(
         "import sys, time\nfrom glot_jax.config import ExtractConfig\nfrom glot_jax.config_json import from_json\nfrom glot_jax.extraction import dump\n"
-        "from glot_jax.store.shards import ShardWriter\nimport json\nfinish = ShardWriter.finish\n"
+        "from glot_jax.store.shard_writer import ShardWriter\nimport json\nfinish = ShardWriter.finish\n"
         "def slow(self, **counts):\n    record = finish(self, **counts)\n    time.sleep(0.2)\n    return record\n"
         "ShardWriter.finish = slow\ndump(from_json(ExtractConfig, json.loads(sys.argv[1])))\n"
     )

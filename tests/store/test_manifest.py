@@ -53,7 +53,7 @@ def test_canonical_json_is_pinned():
 
 
 def test_shard_files_are_named_by_layer_and_number():
-    assert shard_files((0, 6), 3) == ("lengths.npy", "token_ids.npy", "hidden-L0-00003.npy", "hidden-L6-00003.npy")
+    assert shard_files({0: "float16", 6: "float16"}, 3) == ("lengths.npy", "token_ids.npy", "hidden-L0-00003.npy", "hidden-L6-00003.npy")
 
 
 def test_a_mismatch_is_explained_field_by_field():

@@ -19,7 +19,7 @@ from glot_jax.store import HiddenStore, describe, verify
 from glot_jax.store.files import file_sha256, write_atomically
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import lock_folder
-from glot_jax.store.shards import ShardWriter
+from glot_jax.store.shard_writer import ShardWriter
 
 STATES = "train/shard-00001/hidden-L2-00001.npy"
 

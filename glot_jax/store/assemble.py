@@ -1,0 +1,94 @@
+"""Stores put together from what is already on the disk: the shards of workers, and the row arrays of an append."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config import UsageError, require
+from glot_jax.store import disk
+from glot_jax.store.files import TEMPORARY, check_file
+from glot_jax.store.lock import StoreLock, read_plan
+from glot_jax.store.manifest import (
+    MANIFEST,
+    SPLIT_ARRAYS,
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+    array_file,
+    check_split_name,
+    read_manifest,
+    read_record,
+    shard_name,
+    sum_up,
+    write_manifest,
+)
+
+_OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
+
+
+def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Manifest:
+    """Make a store of the shards that workers wrote (`extract.py --worker I/N`), and return its manifest.
+
+    Raises UsageError while a worker is still writing, for shards that are missing (naming the worker that writes them)
+    and for damaged ones. A finished store is left as it is. Files are compared with their recorded sizes; their hashes
+    were computed when they were written, and `verify` computes them again.
+    """
+    store = Path(path)
+    if (store / MANIFEST).exists():
+        return read_manifest(store)
+    with StoreLock(store, notice) as lock:
+        recipe, plan = lock.recipe(), read_plan(store)
+        if recipe is None:
+            raise UsageError("a store is finished when workers have written its shards", store, "Run extract.py --worker I/N for every I first.")
+        if plan is None:
+            raise UsageError("every worker comes to its end before a store is finished", f"{store}, where worker 0 has not", "Run it again.")
+        layers, number = tuple(recipe["layers"]), 0
+        splits: dict[str, SplitRecord] = {}
+        missing: list[tuple[int, str]] = []
+        for name, split in plan["splits"].items():
+            check_split_name(name)
+            records = [read_record(store / name, index, layers) for index in range(split["shards"])]
+            missing += [(number + index, f"{name}/{shard_name(index)}") for index, record in enumerate(records) if record is None]
+            number += len(records)
+            splits[name] = _split(store / name, split, [record for record in records if record is not None])
+        _refuse_missing(store, missing, plan["workers"])
+        refuse_foreign(store, splits)
+        manifest = Manifest.build(recipe, plan["task"], splits)
+        for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
+            disk.remove(leftover)
+        write_manifest(store, manifest)
+        lock.finished()
+    return manifest
+
+
+def _split(folder: Path, plan: dict[str, Any], records: list[ShardRecord]) -> SplitRecord:
+    for name, expected in plan["arrays"].items():
+        check_file(folder / name, expected)
+    return sum_up(plan["rows"], records, plan["arrays"], duplicates=plan["duplicates"])
+
+
+def _refuse_missing(store: Path, missing: list[tuple[int, str]], workers: int) -> None:
+    if missing:
+        owners = sorted({number % workers for number, _ in missing})
+        names = ", ".join(name for _, name in missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        again = ", ".join(f"--worker {owner}/{workers}" for owner in owners)
+        raise UsageError("a store is finished when every shard is there", f"{store} without {names}", f"Run extract.py again with {again}.")
+
+
+def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
+    """UsageError if a store in the making holds anything but its splits."""
+    foreign = sorted({path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)} - {*splits})
+    require(not foreign, "a store in the making holds the splits of its task", f"{', '.join(foreign)} in {store}", _OTHER_TEXTS)
+
+
+def remove_superseded(store: Path, manifest: Manifest) -> None:
+    """Row arrays of the time before an append, and what an interrupted run was writing."""
+    for name, split in manifest.splits.items():
+        times = len(split.appended or ())
+        for earlier in range(times):
+            for array in SPLIT_ARRAYS:
+                disk.remove(store / name / array_file(array, earlier))
+    for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
+        disk.remove(leftover)

@@ -1,0 +1,225 @@
+"""Shards written whole or not at all: `ShardWriter`, and `WriterThread`, which does it while the next states are computed."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from glot_jax.store import disk
+from glot_jax.store.files import DTYPES, TEMPORARY, explain_write_error, file_sha256, stored_dtype
+from glot_jax.store.manifest import RECORD, ShardRecord, record_bytes, scales_name, shard_files, shard_name, states_name
+
+Value = TypeVar("Value")
+
+
+class ShardWriter:
+    """Write one shard as a folder that appears under its name only when it is complete. For extraction only.
+
+        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes={6: "float16"}) as shard:
+            shard.put(6, start, states)                 # start: first token of `states` within the shard
+            record = shard.finish(truncated=0, empty=0, max_abs=3.2)
+
+    `lengths` int32 [texts] and `token_ids` int32 [tokens] are in text order; `put` may fill the states in any order.
+    Leaving the block without `finish` removes what was written. A full disk is a UsageError naming shard and shortfall.
+    """
+
+    def __init__(self, split: Path, index: int, lengths: np.ndarray, token_ids: np.ndarray, *, dim: int, dtypes: Mapping[int, str]):
+        self.folder = split / shard_name(index)
+        self._temporary = split / (TEMPORARY + shard_name(index))
+        self._index, self._lengths, self._token_ids, self._dim = index, lengths, token_ids, dim
+        self._dtypes = {layer: dtypes[layer] for layer in sorted(dtypes)}
+        self._files: dict[str, tuple[int, int]] = {}
+        """Name -> (descriptor, first byte of the data)."""
+        self._ended = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the shard's states."""
+        return sum(len(self._token_ids) * self._dim * DTYPES[logical].itemsize for logical in self._dtypes.values())
+
+    def __enter__(self) -> ShardWriter:
+        self.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.abandon()
+        explain_write_error(error, self.folder, self.bytes)
+
+    def open(self) -> None:
+        """Start the shard's files; what an earlier attempt left is replaced."""
+        tokens = len(self._token_ids)
+        try:
+            disk.remove(self._temporary)
+            disk.make_folder(self._temporary)
+            for name, array in (("lengths.npy", self._lengths), ("token_ids.npy", self._token_ids)):
+                file, data = self._start(name, np.dtype(np.int32), array.shape)
+                disk.write(file, np.ascontiguousarray(array, np.int32).data, data)
+            for layer, logical in self._dtypes.items():
+                self._start(states_name(layer, self._index), stored_dtype(logical), (tokens, self._dim))
+                if logical == "int8":
+                    self._start(scales_name(layer, self._index), np.dtype(np.float16), (tokens,))
+        except BaseException as error:
+            self._fail(error)
+
+    def _start(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Create an .npy file with its header; descriptor and first byte of the data."""
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+        self._files[name] = (disk.create(self._temporary / name), header.tell())
+        disk.write(self._files[name][0], header.getvalue(), 0)
+        return self._files[name]
+
+    def put(self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None) -> None:
+        """Store `states` [tokens, dim] (dtype as on disk, contiguous) as the shard's tokens from `start` on; int8 with `scales` [tokens]."""
+        if not states.size:
+            return
+        file, data = self._files[states_name(layer, self._index)]
+        try:
+            disk.write(file, states.data, data + start * self._dim * states.itemsize)
+            if scales is not None:
+                file, data = self._files[scales_name(layer, self._index)]
+                disk.write(file, scales.data, data + start * scales.itemsize)
+        except BaseException as error:
+            self._fail(error)
+
+    def finish(self, *, truncated: int, empty: int, max_abs: float, cosine_error: dict[str, float] | None = None) -> ShardRecord:
+        """Write the record, make everything durable, and give the folder its name."""
+        names = shard_files(self._dtypes, self._index)
+        try:
+            # Layers are hashed side by side: one thread hashes slower than a good disk writes.
+            with ThreadPoolExecutor(min(4, len(names))) as pool:
+                files = dict(zip(names, pool.map(self._seal, names), strict=True))
+            record = ShardRecord(
+                texts=len(self._lengths), tokens=len(self._token_ids), truncated=truncated, empty=empty, dim=self._dim,
+                dtypes={str(layer): logical for layer, logical in self._dtypes.items()}, max_abs=max_abs, files=files, cosine_error=cosine_error,
+            )
+            content = record_bytes(record)
+            self._files[RECORD] = (disk.create(self._temporary / RECORD), 0)
+            disk.write(self._files[RECORD][0], content, 0)
+            disk.sync(self._files[RECORD][0])
+            disk.close(self._files.pop(RECORD)[0])
+            disk.sync_folder(self._temporary)
+            disk.rename(self._temporary, self.folder)
+            self._ended = True
+            disk.sync_folder(self.folder.parent)
+        except BaseException as error:
+            self._fail(error)
+        return record
+
+    def _seal(self, name: str) -> dict[str, Any]:
+        """Close a file whose bytes are on the disk; its size and hash."""
+        path = self._temporary / name
+        file, _ = self._files[name]
+        disk.sync(file)
+        del self._files[name]
+        disk.close(file)
+        return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+
+    def abandon(self) -> None:
+        """Remove what was written, unless the shard is finished."""
+        if self._ended:
+            return
+        self._ended = True
+        for file, _ in self._files.values():
+            try:
+                disk.close(file)
+            except OSError:
+                # What is about to be removed need not have reached the disk.
+                continue
+        self._files = {}
+        disk.remove(self._temporary)
+
+    def _fail(self, error: BaseException) -> None:
+        self.abandon()
+        explain_write_error(error, self.folder, self.bytes)
+        raise error
+
+
+class WriterThread:
+    """Writes shards on a thread of its own, one after the other, while the caller computes the next states.
+
+        with WriterThread() as thread:
+            thread.begin(shard)
+            thread.put(lambda: shard.put(6, start, states), states.nbytes)
+            record = thread.finish(shard, truncated=0, empty=0, max_abs=3.2)
+            thread.wait()                               # record.result() is the ShardRecord
+
+    An error of the thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
+    states that may wait. Leaving the block waits for what was handed over; shards that were begun and not finished go.
+    """
+
+    def __init__(self, capacity: int = 256 * 1024**2):
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
+        self._open: list[ShardWriter] = []
+        self._error: BaseException | None = None
+        self._capacity, self._waiting, self._room = capacity, 0, threading.Condition()
+
+    def __enter__(self) -> WriterThread:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._pool.shutdown()
+        for shard in self._open:
+            shard.abandon()
+        if error is None:
+            self._raise()
+
+    def begin(self, shard: ShardWriter) -> None:
+        """Open `shard`; its calls to `put` and `finish` follow."""
+        self._open.append(shard)
+        self._submit(shard.open)
+
+    def put(self, action: Callable[[], None], size: int) -> None:
+        """Run `action`, which puts `size` bytes of states into the shard that was begun last. Waits while too much waits."""
+        with self._room:
+            # One piece larger than the capacity passes alone.
+            self._room.wait_for(lambda: self._error is not None or self._waiting == 0 or self._waiting + size <= self._capacity)
+            self._waiting += size
+        self._submit(action, size)
+
+    def finish(self, shard: ShardWriter, **counts: Any) -> Future[ShardRecord]:
+        """Seal `shard`; the record is there once `wait` has returned."""
+        return self._submit(lambda: self._finish(shard, counts))
+
+    def abandon(self, shard: ShardWriter) -> None:
+        """Take back a shard that was begun."""
+        self._submit(shard.abandon).result()
+        self._open.remove(shard)
+
+    def wait(self) -> None:
+        """Return when everything handed over is on the disk."""
+        self._submit(lambda: None).exception()
+        self._raise()
+
+    def _finish(self, shard: ShardWriter, counts: dict[str, Any]) -> ShardRecord:
+        record = shard.finish(**counts)
+        self._open.remove(shard)
+        return record
+
+    def _submit(self, action: Callable[[], Value], size: int = 0) -> Future[Value]:
+        self._raise()
+        return self._pool.submit(self._run, action, size)
+
+    def _run(self, action: Callable[[], Value], size: int) -> Value:
+        try:
+            if self._error is not None:
+                raise self._error
+            return action()
+        except BaseException as error:
+            self._error = error
+            raise
+        finally:
+            with self._room:
+                self._waiting -= size
+                self._room.notify()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
