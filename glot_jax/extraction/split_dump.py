@@ -16,8 +16,7 @@ from glot_jax.config import ExtractConfig, UsageError, require
 from glot_jax.extraction.backbone import Backbone, States
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards
-from glot_jax.store import disk
-from glot_jax.store.files import DTYPES, load_array, refuse_link, write_atomically
+from glot_jax.store.files import DTYPES, load_array, make_folders, refuse_link, write_atomically
 from glot_jax.store.manifest import (
     DAMAGED,
     Appended,
@@ -155,7 +154,7 @@ class SplitDump:
             require(path.read_bytes() == content, "the rows are those that the store was begun with", f"other rows or labels than those of {path}", OTHER_TEXTS)
         else:
             require(not finished, "a finished store holds its row arrays", f"{path}, which is missing", DAMAGED)
-            disk.make_folder(self._folder)
+            make_folders(self._folder)
             write_atomically(path, content)
         return record
 

@@ -12,8 +12,8 @@ from typing import Any
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; one that is there is fine."""
-    path.mkdir(parents=True, exist_ok=True)
+    """Create a folder in one that exists; one that is there is fine."""
+    path.mkdir(exist_ok=True)
 
 
 def create(path: Path) -> int:

@@ -93,6 +93,7 @@ def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError("a stored array is a readable .npy file", f"{path} ({error})", REPAIR) from error
+    require(array.flags.c_contiguous, "a stored array is in C order", f"{path} in Fortran order", REPAIR)
     found = f"{path} with {array.dtype} {array.shape} instead of {dtype or array.dtype} {shape}"
     require(array.shape == shape and (dtype is None or array.dtype == dtype), "a stored array has the dtype and shape of its record", found, REPAIR)
     # A plain view of the map: np.memmap's own indexing costs several times more per text.
@@ -115,11 +116,22 @@ def write_atomically(path: Path, data: bytes) -> None:
         finally:
             disk.close(file)
         disk.rename(temporary, path)
+        disk.sync_folder(path.parent)
     except BaseException as error:
         disk.remove(temporary)
         explain_write_error(error, path, len(data))
         raise
-    disk.sync_folder(path.parent)
+
+
+def make_folders(path: Path) -> None:
+    """Create a folder with its parents, so that a power cut does not take it away with all that was stored in it."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for folder in reversed(missing):
+            disk.make_folder(folder)
+            disk.sync_folder(folder.parent)
+    except OSError as error:
+        explain_write_error(error, path, 0)
 
 
 def explain_write_error(error: BaseException | None, path: Path, needed: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
-from glot_jax.store.files import TEMPORARY, write_atomically
+from glot_jax.store.files import TEMPORARY, make_folders, write_atomically
 from glot_jax.store.manifest import lock_folder
 
 RECIPE, PLAN = "recipe.json", "plan.json"
@@ -43,7 +43,7 @@ class StoreLock:
 
     def __enter__(self) -> StoreLock:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self._folder)
             # The second attempt follows the removal of a stale lock; losing that race to another process is its refusal.
             if not self._create():
                 self._remove_stale(self._file)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from glot_jax.store import disk
-from glot_jax.store.files import DTYPES, TEMPORARY, explain_write_error, file_sha256, stored_dtype
+from glot_jax.store.files import DTYPES, TEMPORARY, explain_write_error, file_sha256, make_folders, stored_dtype
 from glot_jax.store.manifest import RECORD, ShardRecord, record_bytes, scales_name, shard_files, shard_name, states_name
 
 Value = TypeVar("Value")
@@ -56,6 +56,7 @@ class ShardWriter:
         """Start the shard's files; what an earlier attempt left is replaced."""
         tokens = len(self._token_ids)
         try:
+            make_folders(self.folder.parent)
             disk.remove(self._temporary)
             disk.make_folder(self._temporary)
             for name, array in (("lengths.npy", self._lengths), ("token_ids.npy", self._token_ids)):

@@ -1,0 +1,82 @@
+"""A small disk that really fills up: a tmpfs, mounted for the test. What is lost is nothing; the same command finishes."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+
+import pytest
+from extraction_case import finished_shards, identity, make_case, run, tree
+
+from glot_jax.config import UsageError
+from glot_jax.store import disk
+from glot_jax.store.manifest import MANIFEST
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    """A folder on a disk of 1 MiB."""
+    folder = tmp_path_factory.mktemp("small")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder, leave):
+    """Write until `leave` bytes, in whole pages, are free."""
+    ballast = folder / "ballast"
+    free = shutil.disk_usage(folder).free - leave
+    ballast.write_bytes(bytes(max(0, free)))
+    return ballast
+
+
+# How many shards are finished when the disk is full; and the bytes that are left: a shard of this case has about 4,500.
+@pytest.mark.parametrize(("shards", "left"), [(0, 0), (1, 4096), (2, 8192), ("all", 0)])
+def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(tmp_path, small_disk, monkeypatch, record_property, shards, left):
+    config = make_case(tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60)
+    run(config, tmp_path / "undisturbed")
+    expected = tree(tmp_path / "undisturbed")
+    wanted = len(finished_shards(tmp_path / "undisturbed")) if shards == "all" else shards
+    assert wanted > 0 or shards == 0
+    made = []
+
+    def rename(source, target, original=disk.rename):
+        original(source, target)
+        if not made and len(finished_shards(config.out)) >= wanted:
+            made.append(fill(small_disk, left))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "rename", rename)
+        with pytest.raises(UsageError) as refused:
+            run(config)
+    said = str(refused.value)
+    assert re.search(r"the disk has room for \S*store\S*(shard-\d{5}|\.npy|\.json), \d+ bytes; got \d+ bytes free, \d+ too few\. Free some space", said), said
+    assert not (config.out / MANIFEST).exists()
+    assert not list(config.out.rglob(".tmp-*"))
+    before = identity(config.out)
+    assert len(finished_shards(config.out)) == wanted
+    if left == 0:
+        with pytest.raises(UsageError, match="has room for"):
+            run(config)
+    made[0].unlink()
+    run(config)
+    assert tree(config.out) == expected
+    assert {file: found for file, found in identity(config.out).items() if file in before} == before
+    shutil.rmtree(config.out)
+    record_property("fault", {
+        "fault": f"disk full ({shards} shards finished, {left} bytes left)", "injected": 1, "lost": 0, "seen": "shard or file, its bytes, how many are missing",
+    })
+
+
+def test_a_worker_on_a_full_disk(tmp_path, small_disk):
+    config = make_case(tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60)
+    ballast = fill(small_disk, 4096)
+    with pytest.raises(UsageError, match="has room for"):
+        run(dataclasses.replace(config, worker="0/2"))
+    ballast.unlink()
+    run(dataclasses.replace(config, worker="0/2"))
+    shutil.rmtree(config.out)

@@ -1,0 +1,50 @@
+"""The disk fails at each call that writing a store makes, in each of four ways; a rerun gives the undisturbed store."""
+
+import shutil
+
+import pytest
+from extraction_case import identity, make_case, run, tree
+from faulty_disk import CALLS, FaultyDisk, Killed
+
+from glot_jax.config import UsageError
+from glot_jax.store.manifest import lock_folder
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return make_case(tmp_path_factory.mktemp("boundaries"), {"train": 14, "validation": 4})
+
+
+@pytest.mark.parametrize("how", ["kill", "torn", "power", "error"])
+def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_property, how):
+    with FaultyDisk(monkeypatch) as whole:
+        run(case, tmp_path / "undisturbed")
+    expected = tree(tmp_path / "undisturbed")
+    assert set(whole.calls) == set(CALLS)
+    assert sum(name.endswith("record.json") for name in expected) >= 4
+    # Every call in the long version; otherwise a few, other ones for each way, and the last.
+    last = len(whole.calls) - 1
+    places = range(last + 1) if soak else sorted({*range(7 * len(how), last, 60), last})
+    out, said = tmp_path / "store", 0
+    for place in places:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(lock_folder(out), ignore_errors=True)
+        with FaultyDisk(monkeypatch, place, how):
+            try:
+                run(case, out)
+            except Killed:
+                pass
+            except UsageError as error:
+                said += how == "error" and str(tmp_path) in str(error)
+        before = identity(out)
+        run(case, out)
+        assert tree(out) == expected, f"{how} at call {place}, {whole.calls[place]}"
+        assert {file: found for file, found in identity(out).items() if file in before} == before
+        assert not lock_folder(out).exists()
+    print(f"{how}: {len(places)} of {len(whole.calls)} calls")
+    # Errors have to be said, with a path; that of a file which is only tidied away need not.
+    assert how != "error" or said > 0.8 * len(places)
+    seen = {"kill": "nothing; the same command continues", "error": "path, the system's error, what to do"}
+    record_property("fault", {"fault": f"disk call of a writer fails ({how})", "injected": len(places), "lost": 0, "seen": seen.get(how, "nothing; the same command continues")})
