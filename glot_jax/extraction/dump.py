@@ -133,6 +133,7 @@ def _write(
 def _check_finished(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: dict[str, Any], console: Console) -> HiddenStore:
     """Everything about a finished store that can be told without running the model: recipe, texts, labels, file sizes."""
     manifest = read_manifest(config.out)
+    _refuse_unfinished_append(config.out, read_recipe(config.out))
     _require_same(config.out, manifest.recipe, recipe)
     grown = [name for name, split in manifest.splits.items() if split.appended]
     require(not grown, "a store that rows were appended to is not compared with its first rows", f"{config.out}, whose {', '.join(grown)} grew", _KEEP_GROWN)
@@ -140,7 +141,7 @@ def _check_finished(config: ExtractConfig, data: TaskData, backbone: Backbone, r
     # The label of the backbone may differ, the rest may not.
     expected = Manifest.build(manifest.recipe, data.spec.to_json(), records)
     require(expected.content == manifest.content, "a store is extended by nothing but its own texts", f"{config.out}, whose task or splits differ", OTHER_TEXTS)
-    if lock_folder(config.out).exists() and "append" not in (read_recipe(config.out) or {}):
+    if lock_folder(config.out).exists():
         # A run that died between its last two steps left this beside a finished store.
         with StoreLock(config.out) as lock:
             lock.finished()
@@ -214,8 +215,12 @@ def _refuse_other_folder(out: Path) -> None:
     )
 
 
+def _refuse_unfinished_append(out: Path, begun: Mapping[str, Any] | None) -> None:
+    require("append" not in (begun or {}), "an append that was begun is finished first", out, "Run its command again, with its own --data.")
+
+
 def _require_same(out: Path, stored: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    require(stored is None or "append" not in stored, "an append that was begun is finished first", out, "Run its command again, with its own --data.")
+    _refuse_unfinished_append(out, stored)
     lines = [] if stored is None else explain_mismatch(stored, wanted)
     require(
         not lines, f"{out} holds states of another recipe (stored -> asked for)", "\n  " + "\n  ".join(lines),

@@ -1,0 +1,129 @@
+"""Several processes, one store: shards divided by number, put together without the model."""
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
+from extraction_case import finished_shards, make_case, run, tree
+
+from glot_jax import cli
+from glot_jax.config import UsageError
+from glot_jax.store import finish
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.manifest import MANIFEST, lock_folder
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return make_case(tmp_path_factory.mktemp("workers"), {"train": 20, "validation": 8})
+
+
+@pytest.fixture(scope="module")
+def expected(case, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone") / "store"
+    run(case, out)
+    return tree(out)
+
+
+def worker(case, tmp_path, number, workers, **options):
+    return dataclasses.replace(case, out=tmp_path / "store", worker=f"{number}/{workers}", **options)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 40])
+def test_any_number_of_workers_in_any_order_write_the_same_store(case, expected, tmp_path, workers):
+    for number in reversed(range(workers)):
+        assert "is done" in run(worker(case, tmp_path, number, workers))
+    assert cli_code("store", "finish", tmp_path / "store") == 0
+    assert tree(tmp_path / "store") == expected
+    assert not lock_folder(tmp_path / "store").exists()
+
+
+def cli_code(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(argument) for argument in arguments])
+    return ended.value.code
+
+
+def test_a_worker_writes_every_nth_shard_over_all_splits(case, expected, tmp_path):
+    run(worker(case, tmp_path, 1, 3))
+    shards = sorted({name.rsplit("/", 1)[0] for name in expected if "shard-" in name}, key=lambda name: (name.startswith("validation"), name))
+    assert [str(path.relative_to(tmp_path / "store")) for path in finished_shards(tmp_path / "store")] == shards[1::3]
+
+
+def test_finishing_names_the_shards_that_are_missing_and_their_worker(case, expected, tmp_path):
+    out = tmp_path / "store"
+    with pytest.raises(UsageError, match="Run extract.py --worker I/N"):
+        finish(out)
+    run(worker(case, tmp_path, 1, 3))
+    with pytest.raises(UsageError, match="where worker 0 has not"):
+        finish(out)
+    run(worker(case, tmp_path, 0, 3))
+    with pytest.raises(UsageError, match=r"without train/shard-00002, .*again with --worker 2/3"):
+        finish(out)
+    assert not (out / MANIFEST).exists()
+    run(worker(case, tmp_path, 2, 3))
+    shutil.rmtree(out / "train/shard-00001")
+    with pytest.raises(UsageError, match=r"without train/shard-00001.*again with --worker 1/3"):
+        finish(out)
+    run(worker(case, tmp_path, 1, 3))
+    assert finish(out) == finish(out)
+    assert tree(out) == expected
+    assert "complete already" in run(worker(case, tmp_path, 1, 3))
+
+
+def test_a_single_process_may_go_on_with_what_workers_began(case, expected, tmp_path):
+    run(worker(case, tmp_path, 0, 2))
+    run(dataclasses.replace(case, out=tmp_path / "store"))
+    assert tree(tmp_path / "store") == expected
+    assert not lock_folder(tmp_path / "store").exists()
+
+
+def test_a_damaged_shard_is_not_put_together(case, tmp_path):
+    for number in range(2):
+        run(worker(case, tmp_path, number, 2))
+    states = next((tmp_path / "store/train/shard-00000").glob("hidden-*"))
+    states.write_bytes(states.read_bytes()[:-1])
+    with pytest.raises(UsageError, match=states.name):
+        finish(tmp_path / "store")
+
+
+def test_workers_of_another_recipe_are_refused(case, tmp_path):
+    run(worker(case, tmp_path, 0, 2))
+    with pytest.raises(UsageError, match="max_length: 64 -> 8"):
+        run(worker(case, tmp_path, 1, 2, max_length=8))
+
+
+def hold(store, name, pid):
+    lock_folder(store).mkdir(parents=True, exist_ok=True)
+    (lock_folder(store) / name).write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
+
+
+@pytest.mark.parametrize(("held", "share", "allowed"), [
+    ("worker-0-of-4", (1, 4), True), ("worker-0-of-4", (0, 4), False), ("worker-0-of-4", (1, 3), False), ("worker-0-of-4", None, False), ("lock", (0, 4), False),
+])
+def test_who_may_write_beside_whom(tmp_path, held, share, allowed):
+    store = tmp_path / "store"
+    hold(store, held, os.getppid())
+    if allowed:
+        with StoreLock(store, share=share):
+            assert len(list(lock_folder(store).iterdir())) == 2
+    else:
+        with pytest.raises(UsageError, match=f"process {os.getppid()} on host {socket.gethostname()}"), StoreLock(store, share=share):
+            pass
+        assert [path.name for path in lock_folder(store).iterdir()] == [held]
+
+
+@pytest.mark.parametrize("given", ["2/2", "-1/2", "1", "a/b", "1/0", "0/2/3", ""])
+def test_a_worker_that_is_none(case, given):
+    if given == "":
+        assert dataclasses.replace(case, worker=None).share is None
+        given = " "
+    with pytest.raises(UsageError, match="--worker I/N"):
+        dataclasses.replace(case, worker=given)
