@@ -370,8 +370,8 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     scales = torch.where(short, (scales.view(torch.int16) + 1).view(torch.float16), scales)
     wide = scales.float()[:, None]
     values = torch.where(wide > 0, states / wide, 0).round().clamp(-127, 127)
-    units = [torch.nn.functional.normalize(part, dim=-1) for part in (states, values * wide)]
-    # Half the squared distance of the two directions: 1 - cos without the cancellation.
+    # Half the squared distance of the two directions: 1 - cos without the cancellation, nor underflow in tiny states.
+    units = [torch.nn.functional.normalize(part, dim=-1) for part in (states / largest.clamp_min(1e-38)[:, None], values)]
     return values.to(torch.int8), scales, (units[0] - units[1]).square().sum(-1) / 2
 
 
