@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.written import encodes, listed, plain, shown
+from glot_jax.texts.written import encodes, listed, shown
 
 _LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
 
@@ -190,8 +190,9 @@ def custom_labels(spec: TaskSpec, surveys: Mapping[str, Survey], train: Iterable
     names = set()
     for raw, place in train:
         name = reader.class_name(raw, typed)
-        got = f"{place}: {shown(name)} holds half of a surrogate pair"
-        require(encodes(name), "a label can be written as UTF-8", got, "Correct the row.")
+        if not encodes(name):
+            got = f"{place}: {shown(name)} holds half of a surrogate pair"
+            raise UsageError("a label can be written as UTF-8", got, "Correct the row.")
         names.add(name)
     got = f"only {listed(list(names))} in train ({source})"
     fix = "Without --label-column, states are stored without labels."

@@ -21,7 +21,7 @@ from glot_jax.extraction import Backbone, dump
 from glot_jax.extraction.backbone import quantise
 from glot_jax.store import HiddenStore, describe, verify
 
-SCALES = st.sampled_from([1e-30, 1e-9, 1e-6, 1e-3, 1.0, 100.0, 1e4, 5e6])
+SCALES = st.sampled_from([1e-30, 1e-9, 1e-6, 1e-3, 1.0, 100.0, 1e4, 1e6])
 
 
 @settings(max_examples=100, deadline=None)

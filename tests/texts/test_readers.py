@@ -7,6 +7,7 @@ import re
 import string
 import sys
 import tempfile
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -288,6 +289,126 @@ def test_columns_belong_to_custom_only(load):
 def test_the_columns_of_a_parquet_file_are_listed(load):
     with refuses("--task custom needs --text-columns", "train.parquet: sentence, label"):
         load({"train.parquet": COLA}, "custom")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Found by tests/faults/test_readers.py
+
+
+def parquet(tmp_path, *columns, **rest):
+    names, arrays = zip(*columns, strict=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(list(arrays), list(names)), tmp_path / "train.parquet", **rest)
+    return tmp_path
+
+
+@pytest.mark.parametrize("values", [
+    pyarrow.array([0, 2**62], pyarrow.timestamp("us")), pyarrow.array([0, 2**31 - 1], pyarrow.date32()),
+    pyarrow.array([0, 2**62], pyarrow.duration("s")),
+    pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, *map(pyarrow.py_buffer, [b"\0\0\0\0\1\0\0\0\2\0\0\0", b"a\xff"])]),
+])
+def test_a_value_that_python_cannot_hold_is_reported_with_its_row_and_column(tmp_path, values):
+    folder = parquet(tmp_path, ("sentence", pyarrow.array(["a", "b"])), ("label", values))
+    with refuses("a value of a .parquet file can be read", "train.parquet:row 2: label: "):
+        read(folder)
+
+
+def test_a_column_that_nobody_wants_is_not_decoded(tmp_path):
+    columns = [("date", pyarrow.array([2**62, 0], pyarrow.timestamp("us"))), ("sentence", pyarrow.array(["a", "b"]))]
+    data = read(parquet(tmp_path, *columns), "custom", text_columns=("sentence",))
+    assert texts(data.splits["train"]) == ["a", "b"]
+    with refuses("column 'text' is missing", "train.parquet:row 1", "date, sentence"):
+        read(tmp_path, "custom", text_columns=("text",))
+    with refuses("--task custom needs --text-columns", "train.parquet: date, sentence"):
+        read(tmp_path, "custom")
+
+
+def test_a_damaged_page_is_noticed_by_its_checksum(tmp_path):
+    columns = [("sentence", pyarrow.array(["abcdefgh", "b"])), ("label", pyarrow.array([0, 1]))]
+    parquet(tmp_path, *columns, write_page_checksum=True, compression="none", use_dictionary=False, write_statistics=False)
+    path = tmp_path / "train.parquet"
+    assert path.read_bytes().count(b"abcdefgh") == 1
+    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abcdefgi"))
+    with refuses("can be read by pyarrow", "train.parquet after row 0: ", "checksum"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "place"), [
+    ('{"sentence": "a", "label": 1, "label": 0}', "train.jsonl:1: 'label' more than once"),
+    (GOOD + '\n{"sentence": "a", "sentence": "b", "label": 1, "label": 1}', "jsonl:2: 'label', 'sentence' more"),
+])
+def test_a_json_object_has_each_name_once(load, content, place):
+    with refuses("column names are unique", place):
+        load({"train.jsonl": content})
+    assert len(load({"train.jsonl": '{"sentence": "a", "label": 1, "x": {"y": 1, "y": 2}}'}).splits["train"]) == 1
+
+
+def test_a_json_error_counts_the_lines_of_the_file_only(load):
+    with refuses("train.jsonl:2: Expecting ',' delimiter at character 16 of the line"):
+        load({"train.jsonl": GOOD + '\n{"sentence": 1 2}'})
+
+
+@pytest.mark.parametrize("rest", ["x", " x", ".", "e5"])
+def test_a_million_digits_take_no_time(custom, rest):
+    """They took hours: a pattern tried every way to cut the digits in two."""
+    start = time.process_time()
+    with refuses("train.csv"):
+        custom({"train.csv": f"text,label\na,{'9' * 1_000_000}{rest}\n"})
+    assert time.process_time() - start < 5
+
+
+def test_a_header_of_a_million_columns_takes_no_time(load):
+    start = time.process_time()
+    with refuses("column names are unique", "train.csv:1: '' more than once"):
+        load({"train.csv": "," * 1_000_000 + "\n"})
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(("name", "content", "shown"), [
+    ("train.csv", "x" * 1_000_000 + ",label\na,1\n", "'xxx"),
+    ("train.csv", "\x1b[31msentence,label\na,1\n", "'\\x1b[31msentence'"),
+    ("train.csv", " sentence,,label\na,b,1\n", "' sentence', '', label"),
+    ("train.tsv", "sentence\tla\rbel\na\n", "sentence, 'la\\rbel'"),
+    ("train.jsonl", '{"\\ud83d": 1}', "'\\ud83d'"),
+    ("train.jsonl", [{str(number): 1 for number in range(10_000)}], "18, 19 and 9980 more"),
+    ("train.jsonl", [{"sentence": ["x" * 1_000_000], "label": 1}], "sentence = ['xxx"),
+    ("train.jsonl", [{"sentence": "a", "label": "x" * 1_000_000}], ":1: 'xxx"),
+    ("train.csv", [{"sentence": "a", "label": "x\x1b" * 100_000}], ":2: 'x\\x1b"),
+])
+def test_a_message_is_short_and_holds_no_control_characters(load, name, content, shown):
+    with refuses(shown) as caught:
+        load({name: content})
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).isprintable()
+
+
+def test_a_notice_quotes_odd_column_names(load):
+    notice, = load({"train.jsonl": COLA, "test.tsv": "sentence\t\x1b\na\t1\n"}).notices
+    assert notice.endswith(r"columns there: sentence, '\x1b')")
+
+
+def test_a_class_name_can_be_written(custom):
+    with refuses("a label can be written as UTF-8", "train.jsonl:2: '\\ud83d' holds half of a surrogate pair"):
+        custom({"train.jsonl": ["a", "\ud83d"]})
+
+
+@pytest.mark.parametrize(("labels", "parts"), [
+    ([1, 1], ("two classes or more", "only 1 in train", "train.jsonl)")),
+    ([0.5, 0.5], ("labels that differ", "0.5 in every row of train", "train.jsonl)")),
+])
+def test_labels_that_do_not_differ_are_reported_with_their_file(custom, labels, parts):
+    with refuses(*parts):
+        custom({"train.jsonl": labels})
+
+
+def test_a_file_that_cannot_be_read_is_reported(load, monkeypatch):
+    load({"train.jsonl": COLA})
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with refuses("the files of --data can be read", "train.jsonl, after line 0: [Errno 13] Permission denied"):
+        load({})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
