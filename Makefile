@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | lint: each makes .venv by itself when it is missing.
+# make install | demo | test | test-all | lint | soak: each makes .venv by itself when it is missing.
 # DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for a few minutes on two CPU cores; `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install demo test test-all lint
+.PHONY: install demo test test-all lint soak
 
 install: $(STAMP)
 
@@ -27,6 +27,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
+
+# Every fault as often as README says, about 20 minutes on two cores; the table goes to benchmarks/results/soak.json.
+soak: $(STAMP)
+	$(BIN)/python -m pytest tests/faults -m faults --soak --ledger benchmarks/results/soak.json -n 2 --dist loadgroup $(TEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

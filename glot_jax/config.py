@@ -337,6 +337,8 @@ class TrainConfig:
     """Training rows that share a batch: those of like length (least padding), or any, padded to the batch's longest."""
     cache: Literal["auto", "device", "host", "none"] = "auto"
     """Where token states wait: on the device, in host memory, or in the memory map. auto: the first that fits."""
+    trust_store: bool = False
+    """Do not compare the store's files with their hashes when they are first read; sizes and shapes still are."""
     log_every: int = 20
     """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
     checkpoint_minutes: float = 5.0

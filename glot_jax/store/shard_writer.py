@@ -144,7 +144,7 @@ class ShardWriter:
 
 
 class WriterThread:
-    """Writes shards on a thread of its own, one after the other, while the caller computes the next states.
+    """Writes shards on threads of its own while the caller computes the next states: one puts, two seal what is complete.
 
         with WriterThread() as thread:
             thread.begin(shard)
@@ -152,12 +152,15 @@ class WriterThread:
             record = thread.finish(shard, truncated=0, empty=0, max_abs=3.2)
             thread.wait()                               # record.result() is the ShardRecord
 
-    An error of the thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
+    An error of a thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
     states that may wait. Leaving the block waits for what was handed over; shards that were begun and not finished go.
     """
 
     def __init__(self, capacity: int = 256 * 1024**2):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
+        # Hashing and fsync of one shard need not wait for the next one's states, nor these for it.
+        self._sealers = ThreadPoolExecutor(2, thread_name_prefix="shard-sealer")
+        self._sealing: list[Future[ShardRecord]] = []
         self._open: list[ShardWriter] = []
         self._error: BaseException | None = None
         self._capacity, self._waiting, self._room = capacity, 0, threading.Condition()
@@ -167,6 +170,7 @@ class WriterThread:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown()
+        self._sealers.shutdown()
         for shard in self._open:
             shard.abandon()
         if error is None:
@@ -187,7 +191,11 @@ class WriterThread:
 
     def finish(self, shard: ShardWriter, **counts: Any) -> Future[ShardRecord]:
         """Seal `shard`; the record is there once `wait` has returned."""
-        return self._submit(lambda: self._finish(shard, counts))
+        sealed: Future[ShardRecord] = Future()
+        self._sealing.append(sealed)
+        # Through the first thread, behind the states that still wait.
+        self._submit(lambda: self._sealers.submit(self._seal, shard, counts, sealed))
+        return sealed
 
     def abandon(self, shard: ShardWriter) -> None:
         """Take back a shard that was begun."""
@@ -198,11 +206,19 @@ class WriterThread:
         """Return when everything handed over is on the disk."""
         self._submit(lambda: None).exception()
         self._raise()
+        for sealed in self._sealing:
+            sealed.exception()
+        self._sealing = []
+        self._raise()
 
-    def _finish(self, shard: ShardWriter, counts: dict[str, Any]) -> ShardRecord:
-        record = shard.finish(**counts)
-        self._open.remove(shard)
-        return record
+    def _seal(self, shard: ShardWriter, counts: dict[str, Any], sealed: Future[ShardRecord]) -> None:
+        try:
+            record = shard.finish(**counts)
+            self._open.remove(shard)
+            sealed.set_result(record)
+        except BaseException as error:
+            self._error = error
+            sealed.set_exception(error)
 
     def _submit(self, action: Callable[[], Value], size: int = 0) -> Future[Value]:
         self._raise()

@@ -1,77 +1,291 @@
-"""Checkpoints by orbax: the latest ones and the best, each the whole training state (head, optimizer, step, key)."""
+"""Checkpoints by orbax: the whole training state (head, optimizer, step, key), and a record by which damage is found."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import gc
+import hashlib
+import json
 import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from glot_jax.config import UsageError
+from glot_jax.config_json import differences
 
-SELECTION, EARLIER = "selection", "earlier"  # what orbax ranks by: the selection metric, ties to the earlier step
+_METADATA = "_CHECKPOINT_METADATA"  # orbax's own file; `custom_metadata` in it is ours
+_UNFINISHED, _REMOVED = ".orbax-checkpoint-tmp", ".removed-"
 
-# Orbax reports every phase of every save at INFO and warns that a single host has no peers.
+# Orbax reports every phase of every save at INFO.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
-def _rank(metrics: Any) -> Any:
-    return metrics[SELECTION], metrics[EARLIER]
+class DamagedCheckpoint(UsageError):
+    """A checkpoint that does not hold what was saved."""
 
 
 class Checkpoints:
     """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best. `writing` for the run itself.
 
-    A checkpoint is whole or absent: orbax writes under a temporary name and renames.
+    A checkpoint is whole or absent: orbax writes under a temporary name and renames. Each holds, in orbax's custom
+    metadata, a record {arrays: {path: [dtype, shape, sha256]}, selection, notes} and the record's own sha256. Those of
+    earlier versions have none, and are read without the check.
+
+    Which are kept is decided here and not by orbax's policies: orbax deletes file by file, and a kill in between would
+    leave half a checkpoint under its final name.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
-        training = ocp.training
-        policies = training.preservation_policies
-        self._checkpointer = training.Checkpointer(
-            str((run / "checkpoints").absolute()),
-            # Orbax's protocols name a narrower type than its own policies take.
-            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),  # type: ignore[arg-type]
-            preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(2), policies.BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)]
-            ),  # type: ignore[arg-type]
-            # Only who writes may clear away what a kill left: a reader would take a save in flight for it.
-            cleanup_tmp_directories=writing,
-        )
+        self.run, self.writing = run, writing
+        self.folder = (run / "checkpoints").absolute()
+        self._records: dict[int, dict[str, Any]] = {}
+        self._pending: tuple[int, Any] | None = None
+        # Only who writes may clear away what a kill left: a reader would take a save in flight for it.
+        if writing:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.iterdir():
+                if _UNFINISHED in path.name or path.name.startswith(_REMOVED):
+                    shutil.rmtree(path)
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._checkpointer.close()
+        self.wait()
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, ascending."""
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()) if self.folder.is_dir() else []
 
     @property
     def latest_step(self) -> int | None:
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
+        return max(self.steps, default=None)
 
     @property
     def best_step(self) -> int | None:
-        """The step with the highest selection metric; of equal ones the earliest."""
-        ranked = [(_rank(c.metrics), c.step) for c in self._checkpointer.checkpoints if c.metrics]
-        return max(ranked)[1] if ranked else None
-
-    def save(self, state: dict[str, Any], selection: float) -> None:
-        """Save after an epoch. The write goes on in the background, from a copy of the state."""
-        step = int(state["step"])
-        self._checkpointer.save_checkpointables_async(step, {"state": state}, metrics={SELECTION: selection, EARLIER: float(-step)})
-
-    def load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """The state of `step`, in the structure, shapes and placement of `like`.
+        """The step with the highest selection; of equal ones the earliest. Those saved within an epoch have no selection.
 
         Raises:
-            UsageError: the arrays on disk have other names or shapes.
+            DamagedCheckpoint: one whose selection cannot be read, which might be the best.
         """
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+        selections = {step: self._record(step)["selection"] for step in self.steps}
+        ranked = [(selection, -step) for step, selection in selections.items() if selection is not None]
+        return -max(ranked)[1] if ranked else None
+
+    def notes(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state."""
+        return self._record(step)["notes"]
+
+    def save(self, state: dict[str, Any], selection: float | None = None, notes: Mapping[str, Any] | None = None) -> None:
+        """Save the state. The write goes on in the background, from a copy; the checkpoint before it is on disk by then.
+
+        Args:
+            state: a tree of arrays; `state["step"]` names the checkpoint.
+            selection: the number that the best one is chosen by; None at a step that takes no part in it.
+            notes: JSON values saved beside the state; floats come back exactly.
+
+        Raises:
+            OSError: the save before this one failed.
+        """
+        self.wait()
+        step = int(state["step"])
+        hashes = _hashes(state)
+        record = {
+            "arrays": {name: [*kind, hashes[name]] for name, kind in _kinds(state).items()},
+            "selection": None if selection is None else float(selection), "notes": notes or {},
+        }
+        record = json.loads(json.dumps(record, allow_nan=False))  # a copy: the caller's lists grow on while this one is written
+        metadata = {"record": record, "sha256": _digest(record)}
+        self._records[step] = record
+        self._pending = step, ocp.save_checkpointables_async(str(self.folder / str(step)), {"state": state}, custom_metadata=metadata)
+
+    def wait(self) -> None:
+        """Until the last save is on disk; then those that are neither among the last two nor the best are removed.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self._pending is None:
+            return
+        (step, response), self._pending = self._pending, None
         try:
-            return self._checkpointer.load_checkpointables(step, {"state": target})["state"]
-        except ValueError as error:
-            raise UsageError("a checkpoint fits the model of its config.json", f"step {step}: {error}", "Was config.json edited?") from error
+            response.result()
+        except (OSError, ValueError) as error:  # tensorstore says ValueError when the disk is full
+            del self._records[step]
+            raise OSError(f"checkpoint {step}: {_reason(_causes(error)[-1])}") from error
+        kept = {*self.steps[-2:], self.best_step}
+        for step in set(self.steps) - kept:
+            # Renamed first: what a kill leaves is not taken for a checkpoint.
+            removed = self.folder / f"{_REMOVED}{step}"
+            (self.folder / str(step)).rename(removed)
+            shutil.rmtree(removed)
+
+    def load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The state of `step`, in the structure, shapes and placement of `like`, compared with what was saved.
+
+        Raises:
+            UsageError: the arrays that were saved have other names or shapes.
+            DamagedCheckpoint: they are not what was saved, or cannot be read.
+        """
+        arrays = self._record(step)["arrays"]
+        if arrays is not None:
+            changed = differences({name: entry[:2] for name, entry in arrays.items()}, _kinds(like))
+            if changed:
+                raise self._unfit(step, "; ".join([*changed[:3], *(["..."] if len(changed) > 3 else [])]))
+        state, error = _read(self.folder / str(step), like)
+        if error is not None and arrays is None and error.startswith("ValueError"):
+            raise self._unfit(step, error)
+        if error is not None:
+            raise self._damaged(step, error)
+        if arrays is not None:
+            broken = [name for name, found in _hashes(state).items() if found != arrays[name][2]]
+            if broken:
+                raise self._damaged(step, f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}")
+        return state
+
+    def restore(self, like: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The state of the latest whole checkpoint; None where there is none.
+
+        Every checkpoint is read and compared. The damaged ones are moved to `RUN/damaged-checkpoints/`, a line each.
+
+        Raises:
+            UsageError: a checkpoint does not fit `like`, or may not be read.
+        """
+        state, steps = None, self.steps
+        for step in reversed(steps):
+            try:
+                loaded = self.load(step, like)
+            except DamagedCheckpoint as error:
+                say(f"damaged checkpoint: {error.got}; moved to {self._set_aside(step)}")
+                continue
+            state = loaded if state is None else state
+        if steps and state is None:
+            say("no whole checkpoint is left: training starts again from step 0")
+        return state
+
+    def _set_aside(self, step: int) -> Path:
+        aside = self.run / "damaged-checkpoints"
+        aside.mkdir(exist_ok=True)
+        names = [str(step), *(f"{step}-{again}" for again in range(2, 2 + len(list(aside.iterdir()))))]
+        target = next(aside / name for name in names if not (aside / name).exists())
+        (self.folder / str(step)).rename(target)
+        self._records.pop(step, None)
+        return target
+
+    def _record(self, step: int) -> dict[str, Any]:
+        if step not in self._records:
+            self._records[step] = self._read_record(step)
+        return self._records[step]
+
+    def _read_record(self, step: int) -> dict[str, Any]:
+        """Read by hand: where its file is broken, orbax loads the arrays all the same and loses the record."""
+        path = self.folder / str(step)
+        try:
+            custom = json.loads((path / _METADATA).read_bytes())["custom_metadata"]
+            if custom == {}:  # saved by an earlier version; no single broken byte makes this of a record
+                return {"arrays": None, "selection": json.loads((path / "metrics" / "metrics").read_bytes())["selection"], "notes": {}}
+            if custom["sha256"] == _digest(custom["record"]):
+                return custom["record"]
+        except OSError as error:
+            if not _is_damage(error):
+                raise UsageError("a checkpoint can be read", f"{path}: {error}", "Grant access.") from error
+            raise self._damaged(step, f"{Path(error.filename or path).name} cannot be read, {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(step, f"{_METADATA} or metrics is not what was saved") from error
+        raise self._damaged(step, f"{_METADATA} is not what was saved")
+
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
+        fix = f"Repair the run with train.py --resume {self.run}"
+        if step != self.latest_step:
+            fix += ", or read the latest with --checkpoint last"
+        return DamagedCheckpoint("a checkpoint holds what was saved", f"{self.folder / str(step)}: {reason}", f"{fix}.")
+
+    @staticmethod
+    def _unfit(step: int, difference: str) -> UsageError:
+        return UsageError("a checkpoint fits the model of its config.json", f"step {step}: {difference}", "Was config.json edited?")
+
+
+def _read(path: Path, like: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """(state, None), or ({}, why it cannot be read)."""
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+    with _quiet_failures():
+        try:
+            return ocp.load_checkpointables(str(path), {"state": target})["state"], None
+        except Exception as error:  # orbax documents no list of what a broken file makes it raise
+            causes = _causes(error)
+            if not all(map(_is_damage, causes)):
+                raise UsageError("a checkpoint can be read", f"{path}: {_reason(causes[-1])}", "Free memory or grant access.") from error
+            reason = _reason(causes[-1])
+        gc.collect()  # what failed is logged when it is collected
+        return {}, reason
+
+
+@contextlib.contextmanager
+def _quiet_failures() -> Iterator[None]:
+    """Orbax reads many arrays at once and looks at the first failure; the others would be reported too, a page each."""
+    log, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda args: None if "Event loop is closed" in str(args.exc_value) else hook(args)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
+    finally:
+        log.setLevel(level)
+        sys.unraisablehook = hook
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error, what caused it, what caused that."""
+    cause = error.__cause__ or error.__context__
+    return [error] if cause is None else [error, *_causes(cause)]
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether the file is to blame: not the memory that ran out, nor the right to read it."""
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) or error.errno == errno.EIO
+    return not isinstance(error, MemoryError) and not any(word in str(error) for word in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
+
+
+def _reason(error: BaseException) -> str:
+    """In one line; tensorstore adds a page of its settings."""
+    text = str(error).split(" [tensorstore_spec")[0].strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
+
+
+def _named(state: Any) -> dict[str, Any]:
+    """path -> leaf. The names of keys only: an index in a list and in a named tuple's field are spelled as jax spells them."""
+    def name(key: Any) -> str:
+        return str(next(getattr(key, of) for of in ("key", "name", "idx") if hasattr(key, of)))
+
+    return {"/".join(map(name, path)): leaf for path, leaf in jax.tree.leaves_with_path(state)}
+
+
+def _kinds(state: Any) -> dict[str, list[Any]]:
+    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in _named(state).items()}
+
+
+def _hashes(state: Any) -> dict[str, str]:
+    """sha256 of each array's bytes, as they lie on the host; of a PRNG key, of its data."""
+    plain = {
+        name: jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        for name, leaf in _named(state).items()
+    }
+    return {name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest() for name, array in jax.device_get(plain).items()}
+
+
+def _digest(record: Any) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -17,8 +17,9 @@ from glot_jax.objectives import evaluate, majority
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States
 from glot_jax.training.run import Run, open_folder, prepare
-from glot_jax.training.run_log import Display, RunLog, read_run_config, write_json
+from glot_jax.training.run_log import Clock, Display, RunLog, read_run_config, write_json
 from glot_jax.training.steps import TrainState
+from glot_jax.training.stopping import StopSignals
 
 _IN_FLIGHT = 8  # steps dispatched ahead of the device; more would only hold more batches in memory
 
@@ -45,6 +46,8 @@ def train(
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not finite; a sparse
             graph that outgrew its budget.
+        KeyboardInterrupt, SystemExit: Ctrl-C; SIGTERM (exit code 143). The step in hand is finished and saved first, or
+            during an evaluation that evaluation. A second signal ends at once. In the main thread only.
     """
     display = Display(quiet=quiet)
     if resume:
@@ -54,38 +57,84 @@ def train(
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
     try:
-        return _run(config, run, display)
+        with StopSignals() as stop:
+            summary = _run(config, run, display, stop)
     except OSError as error:
         raise UsageError(
             "a run writes to its folder", f"{config.out}: {error}", f"Make room or grant access, then continue with --resume {config.out}."
         ) from error
+    if stop.received:  # during the last evaluation: whoever called must stop all the same
+        message = f"{stop.received.name}: {config.out} is finished"
+        display.line(message)
+        raise stop.ending(message)
+    return summary
 
 
-def _run(config: TrainConfig, run: Run, display: Display) -> dict[str, Any]:
+@dataclasses.dataclass
+class _Session:
+    """What one process needs at hand while it trains."""
+
+    run: Run
+    checkpoints: Checkpoints
+    log: RunLog
+    clock: Clock
+    display: Display
+    stop: StopSignals
+    losses: list[float]
+    """Of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
+    saved_at: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def save(self, state: TrainState, selection: float | None = None) -> None:
+        self.log.sync()
+        self.checkpoints.save(state, selection, {"losses": self.losses, "seconds": self.clock.epoch})
+        self.saved_at = time.perf_counter()
+
+    def save_is_due(self) -> bool:
+        minutes = self.run.config.checkpoint_minutes
+        return minutes > 0 and time.perf_counter() - self.saved_at >= 60 * minutes
+
+    def stop_after(self, step: int) -> None:
+        """End here, with everything on disk."""
+        self.checkpoints.wait()
+        assert self.stop.received is not None
+        message = (
+            f"{self.stop.received.name}: stopped after step {step} of {self.run.total_steps}, which is saved; "
+            f"continue with train.py --resume {self.run.config.out}"
+        )
+        self.display.line(message)
+        raise self.stop.ending(message)
+
+
+def _run(config: TrainConfig, run: Run, display: Display, stop: StopSignals) -> dict[str, Any]:
     with Checkpoints(config.out, writing=True) as checkpoints:
-        state = run.state
-        if checkpoints.latest_step == run.total_steps and (config.out / "summary.json").exists():
+        restored = checkpoints.restore(run.state, display.line)
+        state, done = restored or run.state, checkpoints.latest_step or 0
+        if _is_finished(run, checkpoints):
             display.line(f"{config.out}: finished already")
             return read_json(config.out / "summary.json")
-        if checkpoints.latest_step is not None:
-            state = checkpoints.load(checkpoints.latest_step, state)
-            display.line(f"resuming after step {int(state['step'])} of {run.total_steps}")
-        log = RunLog(config.out, int(state["step"]))
-        first_epoch = int(state["step"]) // run.steps_per_epoch
-        clock = _Clock.continued(log, first_epoch, run)
+        if restored:
+            display.line(f"resuming after step {done} of {run.total_steps}")
+        notes = checkpoints.notes(done) if restored else {}
+        first_epoch = done // run.steps_per_epoch
+        log = RunLog(config.out, done)
+        clock = Clock(log, first_epoch, notes.get("seconds", {}), run.compile_seconds)
+        session = _Session(run, checkpoints, log, clock, display, stop, notes.get("losses", []))
         try:
-            display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, int(state["step"]))
+            _say_if_the_best_is_lost(session)
+            display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, done)
             for epoch in range(first_epoch, config.epochs):
-                state = _train_epoch(run, state, epoch, log, clock, display)
+                state = _train_epoch(session, state, epoch)
                 scores = _evaluate_all(run, state, epoch + 1, log, clock)
                 clock.write(log, epoch + 1)
-                log.sync()
-                checkpoints.save(state, _selection(run, scores, epoch))
+                session.save(state, _selection(run, scores, epoch))
                 display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
+                if stop.received and epoch + 1 < config.epochs:
+                    session.stop_after(int(state["step"]))
         finally:
             display.stop()
             log.close()
-    summary = _summarise(run, log, clock)
+    # The last checkpoint is on disk now: a run with a summary has it.
+    summary = _summarise(run, log, clock, checkpoints)
     write_json(config.out / "summary.json", summary)
     display.line(
         f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s, "
@@ -94,12 +143,32 @@ def _run(config: TrainConfig, run: Run, display: Display) -> dict[str, Any]:
     return summary
 
 
+def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
+    """Whether the last step is saved, and the summary speaks of the best checkpoint that there is (one may be lost since)."""
+    path = run.config.out / "summary.json"
+    if checkpoints.latest_step != run.total_steps or not path.exists():
+        return False
+    return read_json(path)[run.reported_split]["best"]["epoch"] * run.steps_per_epoch == checkpoints.best_step
+
+
+def _say_if_the_best_is_lost(session: _Session) -> None:
+    run = session.run
+    lines = [line for line in session.log.history if line["split"] == run.selecting_split]
+    if not lines:
+        return
+    best = max(lines, key=lambda line: line[run.metric])
+    if best["step"] not in session.checkpoints.steps:
+        session.display.line(
+            f"the checkpoint of the best epoch so far, {best['epoch']}, is lost: the best is chosen among those that are left and the epochs to come"
+        )
+
+
 def train_seeds(
     config: TrainConfig, seeds: list[int], *, residents: dict[tuple, States] | None = None, **options: Any
 ) -> dict[str, Any]:
     """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}.
 
-    Called again after a kill it keeps finished seeds and resumes the one that was stopped.
+    Called again after a kill or a signal it keeps finished seeds and resumes the one that was stopped.
 
     mean and std (ddof 1; 0 for one seed) hold every number of the seeds' evaluation entries.
     """
@@ -110,7 +179,11 @@ def train_seeds(
     )
     residents = {} if residents is None else residents
     singles = [dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}") for seed in seeds]
-    runs = [train(one, resume=(one.out / "config.json").exists(), residents=residents, **options) for one in singles]
+    try:
+        runs = [train(one, resume=(one.out / "config.json").exists(), residents=residents, **options) for one in singles]
+    except (KeyboardInterrupt, SystemExit):
+        Display(quiet=options.get("quiet", False)).line(f"{config.out}: the same command finishes the seeds that are left")
+        raise
     splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]
     mean, std = (
         {split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")} for split in splits}
@@ -125,59 +198,46 @@ def train_seeds(
 # Epochs
 
 
-@dataclasses.dataclass
-class _Clock:
-    """Seconds of an epoch, added up over the epochs of a run, those of earlier processes included."""
-
-    compiled_before: float
-    """Compilation that earlier runs on the same resident states paid for."""
-    epoch: dict[str, float] = dataclasses.field(default_factory=dict)
-    total: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def continued(cls, log: RunLog, first_epoch: int, run: Run) -> _Clock:
-        clock = cls(run.compile_seconds)
-        for epoch in range(1, first_epoch + 1):
-            clock.epoch = {name: value for name, value in log.epochs_timed.get(epoch, {}).items() if name not in ("time", "epoch")}
-            clock._add()
-        return clock
-
-    def _add(self) -> None:
-        self.total = {name: self.total.get(name, 0) + value for name, value in {**dict.fromkeys(self.total, 0), **self.epoch}.items()}
-        self.epoch = {}
-
-    def write(self, log: RunLog, epoch: int) -> None:
-        log.timing(epoch=epoch, **{name: round(value, 4) for name, value in self.epoch.items()})
-        self._add()
-
-
-def _train_epoch(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock, display: Display) -> TrainState:
-    feed, steps = run.feeds["train"], run.steps
-    done, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
-    begin, compiled, waited = time.perf_counter(), run.compile_seconds, feed.waited
+def _train_epoch(session: _Session, state: TrainState, epoch: int) -> TrainState:
+    run, log = session.run, session.log
+    feed, steps, stop = run.feeds["train"], run.steps, session.stop
+    begin, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
+    # Compilation is no training: its seconds are taken off both ends.
+    readings = lambda: {"train_seconds": time.perf_counter() - run.compile_seconds, "waited_for_input_seconds": feed.waited}  # noqa: E731
+    session.clock.start(readings())
     waiting: list[Any] = []
     in_flight: deque[Any] = deque()
-    for step, batch in feed.batches(done, last):
+    for step, batch in feed.batches(begin, last):
         # No value is read from the device here: the host runs ahead, and stops only when it is _IN_FLIGHT steps ahead.
         state, logs = steps.train(state, batch)
+        done = step + 1
         waiting.append(logs)
         in_flight.append(logs["loss"])
         if len(in_flight) > _IN_FLIGHT:
             in_flight.popleft().block_until_ready()
-        if (step + 1) % run.config.log_every == 0 or step + 1 == last:
-            loss = _read_logs(run, state, waiting, step)
-            log.metrics(step=step + 1, epoch=epoch + 1, split="train", loss=loss)
-            display.advance(step + 1, f"loss {loss:.4f}")
+        line = done % run.config.log_every == 0 or done == last
+        # The save of an epoch's last step waits for its evaluation.
+        save = done < last and (stop.received is not None or session.save_is_due())
+        if line or save:
+            session.losses += _read_logs(run, state, waiting, step)
             waiting = []
-    clock.epoch = {
-        "train_seconds": time.perf_counter() - begin - (run.compile_seconds - compiled),
-        "waited_for_input_seconds": feed.waited - waited, "rows": len(feed.plan.rows),
-    }
+        if line:
+            loss = float(np.mean(session.losses))
+            log.metrics(step=done, epoch=epoch + 1, split="train", loss=loss)
+            session.display.advance(done, f"loss {loss:.4f}")
+            session.losses = []
+        if save:
+            session.clock.lap(readings())
+            session.save(state)
+            if stop.received:
+                session.stop_after(done)
+    session.clock.lap(readings())
+    session.clock.add(rows=len(feed.plan.rows))
     return state
 
 
-def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> float:
-    """Mean loss of the steps since the last line; stops the run where numbers would be wrong."""
+def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> list[float]:
+    """Losses of the steps that nobody has read yet; stops the run where numbers would be wrong."""
     logs, bad = jax.device_get((waiting, state["first_bad_step"]))
     _check_edges(run, [int(entry["dropped_edges"]) for entry in logs], range(step + 1 - len(logs), step + 1), "train")
     if bad >= 0:
@@ -186,7 +246,7 @@ def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> fl
             "loss and gradient are finite at every step", f"one that is not at step {int(bad)}, training rows {rows}",
             "Lower --lr or look at these rows; the last checkpoint is kept.",
         )
-    return float(np.mean([np.float64(entry["loss"]) for entry in logs]))
+    return [float(entry["loss"]) for entry in logs]
 
 
 def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None:
@@ -201,14 +261,14 @@ def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None
             )
 
 
-def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: _Clock) -> dict[str, dict[str, float]]:
-    begin, compiled = time.perf_counter(), run.compile_seconds
+def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: Clock) -> dict[str, dict[str, float]]:
+    clock.start({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
     scores = {}
     for split in run.feeds:
         if split != "train":
             scores[split] = evaluate_split(run, state, split)
             log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
-    clock.epoch["evaluate_seconds"] = time.perf_counter() - begin - (run.compile_seconds - compiled)
+    clock.lap({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
     return scores
 
 
@@ -245,14 +305,11 @@ def _selection(run: Run, scores: Mapping[str, Mapping[str, float]], epoch: int) 
 # Summary
 
 
-def _summarise(run: Run, log: RunLog, clock: _Clock) -> dict[str, Any]:
+def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) -> dict[str, Any]:
     splits = [split for split in run.feeds if split != "train"]
     history = {split: [line for line in log.history if line["split"] == split] for split in splits}
-    epochs = range(len(next(iter(history.values()))))
-    if run.selected_on == "last":
-        best = epochs[-1]
-    else:
-        best = max(epochs, key=lambda epoch: history[run.selecting_split][epoch][run.metric])
+    # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be loaded.
+    best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch - 1
     feed = run.feeds["train"]
     reported = run.feeds[run.reported_split]
     seconds = clock.total

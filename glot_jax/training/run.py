@@ -79,6 +79,11 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     if config.objective.pair_features != "concat" and kind != "pair":
         display.line(f"not read for a task of kind {kind}: --pair-features")
     rows, selected_on = _divide(store, config)
+    if config.trust_store:
+        display.line(f"{store.path}: hashes are not checked (--trust-store)")
+    for split in {stored for stored, _ in rows.values()}:
+        # On other threads, while the model is built and the first shards are copied.
+        store[split].hash_ahead()
     model = SentenceModel(
         spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
     )
@@ -105,9 +110,10 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
 
 def _open_store(config: TrainConfig) -> HiddenStore:
     if config.mix_layers is None:
-        return HiddenStore(config.store, layer=config.layer)
+        return HiddenStore(config.store, layer=config.layer, trust=config.trust_store)
     # `--mix-layers` without a number means every layer there is.
-    store = HiddenStore(config.store, layers=config.mix_layers or HiddenStore(config.store).stored_layers)
+    stored = config.mix_layers or HiddenStore(config.store).stored_layers
+    store = HiddenStore(config.store, layers=stored, trust=config.trust_store)
     require(len(set(store.layers)) == len(store.layers), "--mix-layers are different from one another", store.layers, "Drop the repeats.")
     require(len(store.layers) > 1, "--mix-layers mixes two or more layers", f"layer {store.layers[0]} alone", "Extract with --layers, or use --layer.")
     return store
@@ -194,7 +200,7 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
 
 
 def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json without what changes no number: where things lie, how they are fed, and room for edges."""
-    config = {name: value for name, value in saved["config"].items() if name not in ("out", "store", "cache")}
+    """config.json without what changes no number: where things lie, how they are fed, when they are saved, and room for edges."""
+    config = {name: value for name, value in saved["config"].items() if name not in ("out", "store", "cache", "trust_store", "checkpoint_minutes")}
     config["graph"] = {name: value for name, value in config["graph"].items() if name != "edge_budget"}
     return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}

@@ -100,6 +100,48 @@ class RunLog:
             file.close()
 
 
+class Clock:
+    """Seconds of an epoch, added up over the epochs of a run, those of earlier processes included.
+
+    Args:
+        log: whose timing.jsonl holds the epochs that are finished.
+        first_epoch: their number.
+        begun: what the epoch in hand had taken when it was saved.
+        compiled_before: seconds of compilation that earlier runs on the same resident states paid for.
+    """
+
+    def __init__(self, log: RunLog, first_epoch: int, begun: Mapping[str, float], compiled_before: float):
+        self.compiled_before = compiled_before
+        self.epoch: dict[str, float] = {}
+        self.total: dict[str, float] = {}
+        for epoch in range(1, first_epoch + 1):
+            self.epoch = {name: value for name, value in log.epochs_timed.get(epoch, {}).items() if name not in ("time", "epoch")}
+            self._close_epoch()
+        self.epoch = dict(begun)
+        self._before: Mapping[str, float] = {}
+
+    def start(self, readings: Mapping[str, float]) -> None:
+        """Readings that `lap` counts from."""
+        self._before = readings
+
+    def lap(self, readings: Mapping[str, float]) -> None:
+        """Add what passed since the last `start` or `lap`."""
+        self.add(**{name: value - self._before[name] for name, value in readings.items()})
+        self._before = readings
+
+    def add(self, **values: float) -> None:
+        self.epoch = {**self.epoch, **{name: self.epoch.get(name, 0) + value for name, value in values.items()}}
+
+    def write(self, log: RunLog, epoch: int) -> None:
+        """The epoch's line in timing.jsonl; the next one begins at 0."""
+        log.timing(epoch=epoch, **{name: round(value, 4) for name, value in self.epoch.items()})
+        self._close_epoch()
+
+    def _close_epoch(self) -> None:
+        self.total = {name: self.total.get(name, 0) + self.epoch.get(name, 0) for name in {**self.total, **self.epoch}}
+        self.epoch = {}
+
+
 class Display:
     """Lines and a progress bar on stderr; the bar only on a terminal."""
 

@@ -2,13 +2,9 @@
 
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from extraction_case import identity, make_case, run, tree, write_texts
 from faulty_disk import FaultyDisk, Killed
 

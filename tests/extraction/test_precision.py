@@ -2,19 +2,16 @@
 
 import dataclasses
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from extraction_case import make_case, run, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
-from extraction_case import make_case, run, tree
 
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.extraction import Backbone, dump

@@ -5,12 +5,8 @@ import json
 import os
 import shutil
 import socket
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from extraction_case import finished_shards, make_case, run, tree
 
 from glot_jax import cli

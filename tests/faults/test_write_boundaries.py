@@ -1,5 +1,7 @@
 """The disk fails at each call that writing a store makes, in each of four ways; a rerun gives the undisturbed store."""
 
+import functools
+import importlib
 import shutil
 
 import pytest
@@ -7,9 +9,16 @@ from extraction_case import identity, make_case, run, tree
 from faulty_disk import CALLS, FaultyDisk, Killed
 
 from glot_jax.config import UsageError
+from glot_jax.extraction import Backbone
 from glot_jax.store.manifest import lock_folder
 
 pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(autouse=True)
+def one_backbone(monkeypatch):
+    """The model is loaded once: it is the disk that fails."""
+    monkeypatch.setattr(importlib.import_module("glot_jax.extraction.dump"), "Backbone", functools.cache(Backbone))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,173 @@
+"""SIGTERM and Ctrl-C while a run trains: the step in hand is finished and saved, and the run continues bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from synthetic_stores import make_store
+from training import runs
+
+from glot_jax.cli import main
+from glot_jax.training import steps, train, train_seeds
+from glot_jax.training.checkpoint import Checkpoints
+
+STEPS, EPOCH = 15, 5
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store") / "store")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(store, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(runs.config(store, out), quiet=True)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def handlers_are_put_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def signal_in(monkeypatch, what: str, number: signal.Signals, *, at: int, times: int = 1) -> list[int]:
+    """This process gets the signal in its `at`-th call of `Steps.train` or `Steps.evaluate`. Returns the calls so far."""
+    original, calls = getattr(steps.Steps, what), []
+
+    def signalled(self, state, batch):
+        calls.append(len(calls) + 1)
+        if calls[-1] == at:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+        return original(self, state, batch)
+
+    monkeypatch.setattr(steps.Steps, what, signalled)
+    return calls
+
+
+def latest(run: Path) -> int | None:
+    with Checkpoints(run) as checkpoints:
+        return checkpoints.latest_step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 7, 9])
+def test_a_signal_finishes_and_saves_the_step_in_hand(store, undisturbed, tmp_path, monkeypatch, capsys, number, at):
+    calls = signal_in(monkeypatch, "train", number, at=at)
+    with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as raised:
+        train(runs.config(store, tmp_path / "run"))
+    assert len(calls) == at
+    assert latest(tmp_path / "run") == at
+    message = f"{number.name}: stopped after step {at} of {STEPS}, which is saved; continue with train.py --resume {tmp_path}/run"
+    assert capsys.readouterr().err.splitlines()[-1] == message
+    assert raised.value.args == ((message,) if number is signal.SIGINT else (143,))
+    monkeypatch.undo()
+    runs.resume(tmp_path / "run")
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(("what", "at"), [("train", EPOCH), ("evaluate", 1)])
+def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(store, undisturbed, tmp_path, monkeypatch, what, at):
+    signal_in(monkeypatch, what, signal.SIGTERM, at=at)
+    with pytest.raises(SystemExit):
+        train(runs.config(store, tmp_path / "run"), quiet=True)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        assert checkpoints.latest_step == checkpoints.best_step == EPOCH
+    monkeypatch.undo()
+    runs.resume(tmp_path / "run")
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_signal_in_the_last_evaluation_ends_a_finished_run(store, undisturbed, tmp_path, monkeypatch):
+    signal_in(monkeypatch, "evaluate", signal.SIGINT, at=3)
+    with pytest.raises(KeyboardInterrupt, match="SIGINT: .*run is finished"):
+        train(runs.config(store, tmp_path / "run"), quiet=True)
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_second_ctrl_c_stops_at_once(store, undisturbed, tmp_path, monkeypatch):
+    calls = signal_in(monkeypatch, "train", signal.SIGINT, at=7, times=2)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        train(runs.config(store, tmp_path / "run"), quiet=True)
+    assert raised.value.args == ()
+    assert len(calls) == 7
+    assert latest(tmp_path / "run") == EPOCH
+    monkeypatch.undo()
+    runs.resume(tmp_path / "run")
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_second_sigterm_does_what_it_did_before(store, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(number, frame):
+        raise Killed
+
+    before = signal.signal(signal.SIGTERM, killed)
+    try:
+        signal_in(monkeypatch, "train", signal.SIGTERM, at=7, times=2)
+        with pytest.raises(Killed):
+            train(runs.config(store, tmp_path / "run"), quiet=True)
+        assert signal.getsignal(signal.SIGTERM) is killed
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert latest(tmp_path / "run") == EPOCH
+
+
+def test_another_thread_trains_without_touching_signals(store, undisturbed, tmp_path, monkeypatch):
+    seen = []
+    original = steps.Steps.train
+
+    def looking(self, state, batch):
+        seen.append((threading.current_thread(), signal.getsignal(signal.SIGTERM)))
+        return original(self, state, batch)
+
+    monkeypatch.setattr(steps.Steps, "train", looking)
+    thread = threading.Thread(target=train, args=(runs.config(store, tmp_path / "run"),), kwargs={"quiet": True})
+    thread.start()
+    thread.join()
+    assert set(seen) == {(thread, signal.getsignal(signal.SIGTERM))}
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(store, undisturbed, tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        signal_in(monkeypatch, "train", signal.SIGINT, at=7)
+        train(runs.config(store, tmp_path / "run"), quiet=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    runs.assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(("what", "at"), [("train", 7), ("evaluate", 3)])
+def test_seeds_stop_too_and_the_same_command_goes_on(store, tmp_path, monkeypatch, capsys, what, at):
+    whole = train_seeds(runs.config(store, tmp_path / "whole"), [1, 2], quiet=True)
+    signal_in(monkeypatch, what, signal.SIGTERM, at=at)
+    with pytest.raises(SystemExit):
+        train_seeds(runs.config(store, tmp_path / "runs"), [1, 2])
+    assert not (tmp_path / "runs" / "seed-2").exists()
+    assert f"{tmp_path}/runs: the same command finishes the seeds that are left" in capsys.readouterr().err
+    monkeypatch.undo()
+    again = train_seeds(runs.config(store, tmp_path / "runs"), [1, 2], quiet=True)
+    assert again == whole
+    assert json.loads((tmp_path / "runs" / "summary.json").read_text()) == whole
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(store, tmp_path, monkeypatch, capsys, number, code):
+    signal_in(monkeypatch, "train", number, at=2)
+    with pytest.raises(SystemExit) as raised:
+        main(["train", "--store", str(store), "--out", str(tmp_path / "run"), "--pooler", "mean", "--batch-size", "8", "--buckets", "1"])
+    assert raised.value.code == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"{number.name}: stopped after step 2 of 15, which is saved; continue with train.py --resume {tmp_path}/run"
