@@ -17,7 +17,7 @@ from glot_jax.objectives import evaluate, majority
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States
 from glot_jax.training.run import Run, open_folder, prepare
-from glot_jax.training.run_log import Clock, Display, RunLog, read_run_config, write_json
+from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, read_run_config, write_json
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
 
@@ -57,7 +57,7 @@ def train(
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
     try:
-        with StopSignals() as stop:
+        with only_writer(config.out), StopSignals() as stop:
             summary = _run(config, run, display, stop)
     except OSError as error:
         raise UsageError(

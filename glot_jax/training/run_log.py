@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 FORMAT = 2
 """Version of the run folder. A folder of another version is explained, not guessed at."""
@@ -43,6 +49,24 @@ def read_run_config(run: Path) -> dict[str, Any]:
     values = read_json(path)
     require(values.get("format") == FORMAT, f"run folders of format {FORMAT} are read", f"{run}: format {values.get('format')}", "Train again with this version.")
     return values
+
+
+@contextlib.contextmanager
+def only_writer(run: Path) -> Iterator[None]:
+    """Hold the right to write a run folder. The system gives it back when the process ends, however it ends.
+
+    Raises:
+        UsageError: another process trains this run.
+    """
+    with (run / "timing.jsonl").open("ab") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError("one process at a time trains a run", f"{run}, which another one is training", "Wait for it, or choose another --out.") from error
+        except OSError:
+            pass  # a file system without locks: nothing can be told
+        yield
 
 
 class RunLog:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import multiprocessing
-import os
 import random
 import shutil
 import signal
@@ -54,10 +53,9 @@ def kill_when(child, condition, delay):
     while not condition() and child.is_alive():
         time.sleep(0.0005)
     time.sleep(delay)
-    alive = child.is_alive()
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.join()
-    return alive and child.exitcode == -signal.SIGKILL
+    return child.exitcode == -signal.SIGKILL
 
 
 def fresh(config):

@@ -171,3 +171,16 @@ def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(store
     assert raised.value.code == code
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == f"{number.name}: stopped after step 2 of 15, which is saved; continue with train.py --resume {tmp_path}/run"
+
+
+def test_two_processes_do_not_train_one_run(store, tmp_path):
+    from glot_jax.config import UsageError
+    from glot_jax.training.run_log import only_writer
+
+    out = tmp_path / "run"
+    train(runs.config(store, out), quiet=True)
+    before = (out / "metrics.jsonl").read_bytes()
+    with only_writer(out), pytest.raises(UsageError, match="one process at a time trains a run"):
+        train(runs.config(store, out), resume=True, quiet=True)
+    assert (out / "metrics.jsonl").read_bytes() == before
+    train(runs.config(store, out), resume=True, quiet=True)
