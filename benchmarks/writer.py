@@ -74,6 +74,7 @@ def write_shards(folder: Path, states: np.ndarray, shards: int) -> None:
     lengths = np.full(len(states) // 64, 64, np.int32)
     ids = np.zeros(len(states), np.int32)
     folder.mkdir(parents=True)
+    sealed = []
     with WriterThread() as thread:
         for index in range(shards):
             shard = ShardWriter(folder, index, lengths, ids, dim=states.shape[1], dtypes={0: "float16"})
@@ -81,8 +82,9 @@ def write_shards(folder: Path, states: np.ndarray, shards: int) -> None:
             for start in range(0, len(states), 8192):
                 piece = states[start : start + 8192]
                 thread.put(lambda shard=shard, start=start, piece=piece: shard.put(0, start, piece), piece.nbytes)
-            thread.finish(shard, truncated=0, empty=0, max_abs=1.0)
-        thread.wait()
+            sealed.append(thread.finish(shard, truncated=0, empty=0, max_abs=1.0))
+        for one in sealed:
+            thread.result(one)
 
 
 def throughput(bench: Benchmark) -> dict[str, Any]:
@@ -140,8 +142,11 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
     def run(writer: type) -> None:
         shutil.rmtree(config.out, ignore_errors=True)
         with mock.patch.object(module, "ShardWriter", writer), WriterThread() as thread:
-            for split in data.splits.values():
-                SplitDump(config, data.spec, split, backbone, Console(file=io.StringIO())).run(1, thread)
+            dumps = [SplitDump(config, data.spec, split, backbone, Console(file=io.StringIO())) for split in data.splits.values()]
+            for one in dumps:
+                one.run(1, thread)
+            for one in dumps:
+                one.result()
 
     times: dict[str, list[dict[str, float]]] = {"writer": [], "discarded": []}
     writers: dict[str, type] = {"writer": ShardWriter, "discarded": Discard}

@@ -120,9 +120,14 @@ def _write(
     records, number = {}, 0
     try:
         with WriterThread() as thread:
+            waiting: list[str] = []
             for name, one in dumps.items():
-                records[name] = one.run(tokens[name], thread, number)
+                one.run(tokens[name], thread, number)
                 number += one.shards
+                # The last shard of a split is sealed while the model runs over the next split.
+                records |= {earlier: dumps[earlier].result() for earlier in waiting}
+                waiting = [name]
+            records |= {name: dumps[name].result() for name in waiting}
     finally:
         # A worker that stored nothing does not know what the others are about to store.
         if config.share is None:

@@ -67,7 +67,7 @@ class SplitProgress:
 
     def __init__(self, console: Console, name: str, tokens: int):
         self._console, self._name = console, name
-        self._started = time.perf_counter()
+        self._started, self._ended = time.perf_counter(), 0.0
         self.done = (0, 0, 0)
         """Tokens found done, tokens stored by this run, and bytes of their states."""
         self._bar = Progress(
@@ -83,6 +83,7 @@ class SplitProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
+        self._ended = time.perf_counter()
 
     def advance(self, tokens: int, written: int) -> None:
         """Some tokens are done; `written` bytes of states were stored for them, 0 for those found done."""
@@ -113,4 +114,4 @@ class SplitProgress:
             say(self._console, f"{self._name}: {'; '.join(odd)}", "yellow")
 
     def _rate(self) -> str:
-        return f"{self.done[1] / max(1e-9, time.perf_counter() - self._started):,.0f} tokens/s"
+        return f"{self.done[1] / max(1e-9, (self._ended or time.perf_counter()) - self._started):,.0f} tokens/s"

@@ -47,6 +47,7 @@ class SplitDump:
         self._config, self._spec, self._split, self._backbone, self._console = config, spec, split, backbone, console
         self._folder, self._base = config.out / split.name, base
         self._skip = 0
+        self._records: list[ShardRecord | Future[ShardRecord]] = []
         self.shards = 0
         """Shards that the rows of this split make, counted by `run`."""
         self.plan: dict[str, Any] = {}
@@ -78,8 +79,8 @@ class SplitDump:
             records.append(record)
         return self._sum_up(table, records, finished=True)
 
-    def run(self, tokens: int, thread: WriterThread, first_number: int = 0) -> SplitRecord | None:
-        """Write what is missing, and return the split's record; None for a worker, who sees its own shards only.
+    def run(self, tokens: int, thread: WriterThread, first_number: int = 0) -> None:
+        """Hand every shard that is missing to `thread`; `result` waits for them.
 
         Args:
             tokens: of the split, for the progress bar.
@@ -87,30 +88,29 @@ class SplitDump:
             first_number: shards of the splits before this one; a worker takes every N-th of all.
         """
         refuse_link(self._folder)
-        table = self._table()
-        records: list[Any] = list(self._base[0].shards) if self._base else []
-        written: list[tuple[int, Future[ShardRecord]]] = []
+        self._rows, self._thread = self._table(), thread
+        self._records = list(self._base[0].shards) if self._base else []
         number, workers = self._config.share or (0, 1)
+        rows = itertools.islice(self._split, self._skip, None)
         with SplitProgress(self._console, self._split.name, tokens) as progress:
-            for index, shard in enumerate(cut_shards(itertools.islice(self._split, self._skip, None), self._backbone, self._config.shard_tokens, table), len(records)):
+            for index, shard in enumerate(cut_shards(rows, self._backbone, self._config.shard_tokens, self._rows), len(self._records)):
                 self.shards += 1
                 if (first_number + index) % workers != number:
                     continue
                 record = self._finished_shard(index, shard)
                 if record is not None:
                     progress.advance(record.tokens, 0)
-                    records.append(record)
-                else:
-                    written.append((len(records), self._write_shard(index, shard, progress, thread)))
-                    records.append(None)
-            thread.wait()
-            for place, future in written:
-                records[place] = future.result()
-            if self._config.share is not None:
-                self._finish_share(table, number)
-                return None
-            record = self._sum_up(table, records, finished=False)
-        progress.summarise(record, self._backbone.max_length)
+                self._records.append(record or self._write_shard(index, shard, progress, thread))
+        self._progress = progress
+
+    def result(self) -> SplitRecord | None:
+        """The split's record, once its shards are on the disk; None for a worker, who sees its own shards only."""
+        records = [self._thread.result(record) if isinstance(record, Future) else record for record in self._records]
+        if self._config.share is not None:
+            self._finish_share(self._rows, self._config.share[0])
+            return None
+        record = self._sum_up(self._rows, records, finished=False)
+        self._progress.summarise(record, self._backbone.max_length)
         return record
 
     # -----------------------------------------------------------------------------------------------------------------

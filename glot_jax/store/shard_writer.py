@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import threading
 from collections.abc import Callable, Mapping
@@ -150,7 +151,7 @@ class WriterThread:
             thread.begin(shard)
             thread.put(lambda: shard.put(6, start, states), states.nbytes)
             record = thread.finish(shard, truncated=0, empty=0, max_abs=3.2)
-            thread.wait()                               # record.result() is the ShardRecord
+            record = thread.result(record)              # waits until the shard is on the disk
 
     An error of a thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
     states that may wait. Leaving the block waits for what was handed over; shards that were begun and not finished go.
@@ -160,7 +161,6 @@ class WriterThread:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
         # Hashing and fsync of one shard need not wait for the next one's states, nor these for it.
         self._sealers = ThreadPoolExecutor(2, thread_name_prefix="shard-sealer")
-        self._sealing: list[Future[ShardRecord]] = []
         self._open: list[ShardWriter] = []
         self._error: BaseException | None = None
         self._capacity, self._waiting, self._room = capacity, 0, threading.Condition()
@@ -190,9 +190,8 @@ class WriterThread:
         self._submit(action, size)
 
     def finish(self, shard: ShardWriter, **counts: Any) -> Future[ShardRecord]:
-        """Seal `shard`; the record is there once `wait` has returned."""
+        """Seal `shard`, whose record `result` waits for."""
         sealed: Future[ShardRecord] = Future()
-        self._sealing.append(sealed)
         # Through the first thread, behind the states that still wait.
         self._submit(lambda: self._sealers.submit(self._seal, shard, counts, sealed))
         return sealed
@@ -202,14 +201,13 @@ class WriterThread:
         self._submit(shard.abandon).result()
         self._open.remove(shard)
 
-    def wait(self) -> None:
-        """Return when everything handed over is on the disk."""
-        self._submit(lambda: None).exception()
-        self._raise()
-        for sealed in self._sealing:
-            sealed.exception()
-        self._sealing = []
-        self._raise()
+    def result(self, sealed: Future[ShardRecord]) -> ShardRecord:
+        """The record of a shard that `finish` was called for."""
+        while not sealed.done():
+            # After an error elsewhere this one is never sealed.
+            self._raise()
+            concurrent.futures.wait([sealed], timeout=0.05)
+        return sealed.result()
 
     def _seal(self, shard: ShardWriter, counts: dict[str, Any], sealed: Future[ShardRecord]) -> None:
         try:
