@@ -6,10 +6,8 @@ import importlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ml_dtypes
@@ -21,7 +19,6 @@ from rich.console import Console
 from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
 from glot_jax.config import ExtractConfig, UsageError
-from glot_jax.config_json import to_json
 from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore, disk, verify
 from glot_jax.store.manifest import MANIFEST, lock_folder
@@ -307,30 +304,6 @@ def test_an_interrupted_store_is_continued_and_equal_byte_for_byte(make, monkeyp
     assert tree(config.out) == tree(undisturbed.out)
     assert (states.stat().st_ino, states.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert not lock_folder(config.out).exists()
-
-
-def test_a_killed_process_is_continued(make, tmp_path):
-    config = make(shard_tokens=20)
-    script = tmp_path / "extract.py"
-    script.write_text(
-        "import sys, time\nfrom glot_jax.config import ExtractConfig\nfrom glot_jax.config_json import from_json\nfrom glot_jax.extraction import dump\n"
-        "from glot_jax.store.shard_writer import ShardWriter\nimport json\nfinish = ShardWriter.finish\n"
-        "def slow(self, **counts):\n    record = finish(self, **counts)\n    time.sleep(0.2)\n    return record\n"
-        "ShardWriter.finish = slow\ndump(from_json(ExtractConfig, json.loads(sys.argv[1])))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, str(script), json.dumps(to_json(config))], stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 60
-    while not (config.out / "train/shard-00001").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (lock_folder(config.out) / "lock").exists()
-    undisturbed = make("undisturbed", shard_tokens=20)
-    run(undisturbed)
-    _, printed = run(config)
-    assert f"process {process.pid}, which was writing it, no longer runs" in printed
-    assert tree(config.out) == tree(undisturbed.out)
 
 
 def test_a_second_writer_is_refused(make):

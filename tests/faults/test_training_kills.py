@@ -165,7 +165,9 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *arguments, "--checkpoint-minutes", str(runs.EVERY_STEP)]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(("number", "code"), [
+    pytest.param(signal.SIGINT, 130, id="SIGINT"), pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.slow),
+])
 def test_a_run_that_is_told_to_stop_saves_and_ends(store, soak, tmp_path, record_property, number, code):
     """`python train.py` itself: its exit code, its last line, and that --resume ends where an undisturbed run ends."""
     rng, out, whole = random.Random(int(number)), tmp_path / "run", tmp_path / "whole"
