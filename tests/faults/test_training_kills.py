@@ -23,7 +23,7 @@ from glot_jax.training import train
 pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).parent.parent.parent
-PATIENCE = 600  # seconds; a busy machine has taken more than 120
+PATIENCE = 600  # seconds; a busy machine has taken more than 60
 
 
 @pytest.fixture(scope="module")
