@@ -41,6 +41,11 @@ class FaultyDisk:
         self._names: dict[Path, Path | None] = {}
         """Name that its folder may forget -> what it was called before a rename; None if it is new."""
 
+    @property
+    def fired(self) -> bool:
+        """Whether the chosen call came, and failed."""
+        return self._at is not None and len(self.calls) > self._at
+
     def __enter__(self) -> FaultyDisk:
         self._context = self._patch.context()
         patch = self._context.__enter__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from glot_jax.config import ExtractConfig, require
 from glot_jax.extraction.backbone import Backbone, load_tokenizer, vocabulary
 from glot_jax.extraction.progress import check_disk, estimate_tokens, say
 from glot_jax.extraction.sources import find_source
-from glot_jax.extraction.split_dump import OTHER_TEXTS, SplitDump
-from glot_jax.store.assemble import refuse_foreign, remove_superseded
-from glot_jax.store.files import TEMPORARY
+from glot_jax.extraction.split_dump import SplitDump
+from glot_jax.store.assemble import OTHER_TEXTS, refuse_foreign, remove_leftovers, remove_superseded
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import (
     MANIFEST,
@@ -52,7 +50,7 @@ def dump(config: ExtractConfig, *, console: Console | None = None) -> HiddenStor
         return _check_finished(config, data, backbone, recipe, console)
     with _locked(config, console) as lock:
         _require_same(config.out, lock.recipe(), recipe)
-        _remove_leftovers(config.out)
+        remove_leftovers(config.out)
         dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
         records = _write(config, data, backbone, dumps, lock, recipe, console)
         refuse_foreign(config.out, data.splits)
@@ -175,7 +173,7 @@ def _append(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: d
             say(console, f"{config.out}: holds these rows already, content {manifest.content[:12]}; nothing to do")
             return store
         require(begun in (None, wanted), "an append that was begun is finished first", f"other rows, or another {config.out}", "Run it again with its own --data.")
-        _remove_leftovers(config.out)
+        remove_leftovers(config.out)
         records = _write(config, data, backbone, {name: dumps[name] for name in hashes}, lock, wanted, console)
         grown = Manifest.build(manifest.recipe, manifest.task, {**manifest.splits, **records})
         write_manifest(config.out, grown)
@@ -231,16 +229,6 @@ def _require_same(out: Path, stored: dict[str, Any] | None, wanted: dict[str, An
         not lines, f"{out} holds states of another recipe (stored -> asked for)", "\n  " + "\n  ".join(lines),
         "\nChoose another --out, or repeat the options that the store was made with.",
     )
-
-
-def _remove_leftovers(out: Path) -> None:
-    """What an interrupted run was writing when it died."""
-    for pattern in (f"{TEMPORARY}*", f"*/{TEMPORARY}*"):
-        for path in out.glob(pattern):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
 
 
 def _remove_empty(out: Path, made: bool) -> None:

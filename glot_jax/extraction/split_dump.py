@@ -16,6 +16,7 @@ from glot_jax.config import ExtractConfig, UsageError, require
 from glot_jax.extraction.backbone import Backbone, States
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards
+from glot_jax.store.assemble import OTHER_TEXTS
 from glot_jax.store.files import DTYPES, load_array, make_folders, refuse_link, write_atomically
 from glot_jax.store.manifest import (
     DAMAGED,
@@ -30,8 +31,6 @@ from glot_jax.store.manifest import (
 from glot_jax.store.shard_writer import ShardWriter, WriterThread
 from glot_jax.store.shards import SplitReader
 from glot_jax.texts import Split, TaskSpec
-
-OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
 
 class SplitDump:

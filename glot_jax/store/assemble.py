@@ -25,7 +25,7 @@ from glot_jax.store.manifest import (
     write_manifest,
 )
 
-_OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
+OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
 
 def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Manifest:
@@ -56,8 +56,7 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
         _refuse_missing(store, missing, plan["workers"])
         refuse_foreign(store, splits)
         manifest = Manifest.build(recipe, plan["task"], splits)
-        for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
-            disk.remove(leftover)
+        remove_leftovers(store)
         write_manifest(store, manifest)
         lock.finished()
     return manifest
@@ -80,7 +79,13 @@ def _refuse_missing(store: Path, missing: list[tuple[int, str]], workers: int) -
 def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
     """UsageError if a store in the making holds anything but its splits."""
     foreign = sorted({path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)} - {*splits})
-    require(not foreign, "a store in the making holds the splits of its task", f"{', '.join(foreign)} in {store}", _OTHER_TEXTS)
+    require(not foreign, "a store in the making holds the splits of its task", f"{', '.join(foreign)} in {store}", OTHER_TEXTS)
+
+
+def remove_leftovers(store: Path) -> None:
+    """What an interrupted run was writing when it died."""
+    for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
+        disk.remove(leftover)
 
 
 def remove_superseded(store: Path, manifest: Manifest) -> None:
@@ -90,5 +95,4 @@ def remove_superseded(store: Path, manifest: Manifest) -> None:
         for earlier in range(times):
             for array in SPLIT_ARRAYS:
                 disk.remove(store / name / array_file(array, earlier))
-    for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
-        disk.remove(leftover)
+    remove_leftovers(store)

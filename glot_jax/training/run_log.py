@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -64,8 +65,9 @@ def only_writer(run: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError("one process at a time trains a run", f"{run}, which another one is training", "Wait for it, or choose another --out.") from error
-        except OSError:
-            pass  # a file system without locks: nothing can be told
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise  # else a file system without locks, on which nothing can be told
         yield
 
 

@@ -40,13 +40,14 @@ def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_
     for place in places:
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(lock_folder(out), ignore_errors=True)
-        with FaultyDisk(monkeypatch, place, how):
+        with FaultyDisk(monkeypatch, place, how) as faulty:
             try:
                 run(case, out)
             except Killed:
                 pass
             except UsageError as error:
                 said += how == "error" and str(tmp_path) in str(error)
+        assert faulty.fired
         before = identity(out)
         run(case, out)
         assert tree(out) == expected, f"{how} at call {place}, {whole.calls[place]}"
