@@ -1,4 +1,4 @@
-"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe`; extract.py and train.py call it too.
+"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -18,6 +18,7 @@ import tyro
 from glot_jax.config import ExtractConfig, StressConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
 from glot_jax.config_json import from_json, read_json
 from glot_jax.presets import PRESETS
+from glot_jax.profile_config import ProfileConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +226,18 @@ def stress(arguments: Sequence[str]) -> int:
     return 0
 
 
+def profile(arguments: Sequence[str]) -> int:
+    config = tyro.cli(tyro.conf.OmitArgPrefixes[ProfileConfig], args=arguments, prog="glot profile")
+    from glot_jax.analysis.profile import print_profiles, run_profile, to_json
+
+    profiles = run_profile(config)
+    if config.json:
+        print(json.dumps(to_json(profiles), indent=2, allow_nan=False))
+    else:
+        print_profiles(profiles)
+    return 0
+
+
 def import_torch(arguments: Sequence[str]) -> int:
     command = tyro.cli(ImportTorchCommand, args=arguments, prog="glot import-torch")
     from glot_jax.interop.import_run import import_run
@@ -236,7 +249,7 @@ def import_torch(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
-    "import-torch": import_torch,
+    "import-torch": import_torch, "profile": profile,
 }
 
 

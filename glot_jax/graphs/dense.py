@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from glot_jax.graphs.padded import PaddedGraph
 from glot_jax.graphs.similarity import Options, Rule, link, pairs_of, sentences_of, tokens_of
-from glot_jax.graphs.token_graph import Loops, TokenGraph, keep, leaky_relu
+from glot_jax.graphs.token_graph import Loops, dropout_seed, keep, leaky_relu
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class DenseGraph(TokenGraph):
+class DenseGraph(PaddedGraph):
     """See TokenGraph. `adjacency [batch, length, length]` bool: [b, i, j] is the edge j -> i of sentence b.
 
     `weight`, where edges are soft, has its shape; what it holds beside the edges is 1 and read by nothing but loops.
     """
 
-    nodes: Array
-    node_mask: Array
     adjacency: Array
     dropped_edges: Array
     weight: Array | None = None
@@ -61,45 +59,13 @@ class DenseGraph(TokenGraph):
         weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
         total = jnp.moveaxis(jnp.sum(weights, axis=-1), 1, -1)
         if dropout:
-            rank = jnp.cumsum(self.node_mask, axis=1) - 1
+            seed = dropout_seed(key)
+            rank = self.rank
             batch, heads = jnp.arange(len(rank))[:, None, None, None], jnp.arange(logits.shape[1])[:, None, None]
-            weights = weights * keep(dropout, key, batch, rank[:, None, :, None], rank[:, None, None, :], heads)
+            weights = weights * keep(dropout, seed, batch, rank[:, None, :, None], rank[:, None, None, :], heads)
         # Dividing after the product touches [length, width] numbers instead of [length, length].
         mixed = jnp.einsum("bhij,bjhc->bihc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return (mixed / total[..., None]).astype(values.dtype)
-
-    def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
-        weights = self.node_mask if weights is None else jnp.where(self.node_mask, weights, 0)
-        return jnp.einsum("bl,blc->bc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
-
-    def sentence_max(self, values: Array) -> Array:
-        largest = jnp.max(jnp.where(self.node_mask[..., None], values, -jnp.inf), axis=1)
-        return jnp.where(jnp.any(self.node_mask, axis=1)[:, None], largest, 0)
-
-    def softmax(self, scores: Array) -> Array:
-        scores = jnp.where(self.node_mask, scores.astype(jnp.float32), -jnp.inf)
-        largest = jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
-        weights = jnp.exp(scores - jnp.where(jnp.isfinite(largest), largest, 0))
-        total = jnp.sum(weights, axis=1, keepdims=True)
-        return weights / jnp.where(total > 0, total, 1)
-
-    def dot(self, values: Array, sentence: Array) -> Array:
-        return jnp.einsum("blc,bhc->blh", values, sentence.astype(values.dtype), preferred_element_type=jnp.float32)
-
-    def token(self, which: Literal["first", "last"]) -> Array:
-        length = self.node_mask.shape[1]
-        position = jnp.arange(length)
-        if which == "first":
-            index = jnp.min(jnp.where(self.node_mask, position, length), axis=1, keepdims=True)
-        else:
-            index = jnp.max(jnp.where(self.node_mask, position, -1), axis=1, keepdims=True)
-        return (position == index).astype(jnp.float32)
-
-    def spread(self, sentence: Array) -> Array:
-        return jnp.broadcast_to(sentence[:, None], (*self.node_mask.shape, sentence.shape[-1]))
-
-    def to_padded(self, values: Array) -> Array:
-        return jnp.where(self.node_mask[..., None], values, 0)
 
 
 def dense_graph(

@@ -127,6 +127,8 @@ class Tokens(NamedTuple):
     mask: Bool[Array, "*batch length"]
     rank: Int32[Array, "*batch length"]
     """Real tokens before this one."""
+    nonzero: Bool[Array, "*batch length"]
+    """Not the zero vector."""
 
 
 def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"]) -> Tokens:
@@ -137,7 +139,7 @@ def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*ba
         hidden = scaled.astype(hidden.dtype)
     norm = jnp.sqrt(jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1))
     rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
-    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank)
+    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank, jnp.any(hidden != 0, axis=-1))
 
 
 def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:
@@ -156,7 +158,7 @@ def pairs_of(rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Arr
     return Pairs(
         similarity=similarity(rows, columns),
         diagonal=jnp.broadcast_to(position[:, None] == jnp.arange(shape[-1]), shape),
-        nonzero=jnp.any(rows.states != 0, axis=-1)[..., :, None] & jnp.any(columns.states != 0, axis=-1)[..., None, :],
+        nonzero=rows.nonzero[..., :, None] & columns.nonzero[..., None, :],
         real=rows.mask[..., :, None] & columns.mask[..., None, :],
         row_rank=rows.rank[..., :, None], column_rank=columns.rank[..., None, :], sentences=sentences,
     )

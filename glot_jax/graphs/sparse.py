@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from glot_jax.config import require
+from glot_jax.graphs.blockwise import BlockwiseGraph
 from glot_jax.graphs.dense import DenseGraph
 from glot_jax.graphs.similarity import (
     BLOCK_PAIRS,
@@ -28,7 +29,7 @@ from glot_jax.graphs.similarity import (
     sentences_of,
     tokens_of,
 )
-from glot_jax.graphs.token_graph import Loops, TokenGraph, keep, leaky_relu
+from glot_jax.graphs.token_graph import Loops, TokenGraph, dropout_seed, keep, leaky_relu
 
 
 @jax.tree_util.register_dataclass
@@ -101,9 +102,10 @@ class SparseGraph(TokenGraph):
         weights, own_weight = jnp.exp(logits - largest[receivers]), jnp.exp(own - largest)
         total = self._to_receivers(weights) + own_weight
         if dropout:
+            seed = dropout_seed(key)
             rank, heads = self._rank[:, None], jnp.arange(own.shape[-1])
-            weights = weights * keep(dropout, key, self.sentence[receivers, None], rank[receivers], rank[senders], heads)
-            own_weight = own_weight * keep(dropout, key, self.sentence[:, None], rank, rank, heads)
+            weights = weights * keep(dropout, seed, self.sentence[receivers, None], rank[receivers], rank[senders], heads)
+            own_weight = own_weight * keep(dropout, seed, self.sentence[:, None], rank, rank, heads)
         exact = values.astype(jnp.float32)
         mixed = self._to_receivers(weights[..., None] * exact[senders]) + own_weight[..., None] * exact
         return (mixed / total[..., None]).astype(values.dtype)
@@ -227,11 +229,11 @@ def sparse_graph(
 
 
 def to_jraph(graph: TokenGraph) -> jraph.GraphsTuple:
-    """A graph for jraph's own layers. Dense graphs are listed on the host, so not under jit; nothing is padded then."""
+    """A graph for jraph's own layers. Dense and blockwise graphs are listed on the host, so not under jit; nothing is padded then."""
     if isinstance(graph, SparseGraph):
         return graph.tuple
-    require(isinstance(graph, DenseGraph), "to_jraph takes a dense or sparse TokenGraph", type(graph).__name__, "Build one with token_graph().")
-    assert isinstance(graph, DenseGraph)
+    require(isinstance(graph, DenseGraph | BlockwiseGraph), "to_jraph takes a TokenGraph of this package", type(graph).__name__, "Build one with token_graph().")
+    assert isinstance(graph, DenseGraph | BlockwiseGraph)
     mask, adjacency = np.asarray(graph.node_mask), np.asarray(graph.adjacency)
     node = np.cumsum(mask.reshape(-1)).reshape(mask.shape) - 1
     sentence, receiver, sender = np.nonzero(adjacency)

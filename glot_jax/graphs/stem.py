@@ -11,12 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
 from glot_jax.config import GraphConfig, UsageError, lookup, require
+from glot_jax.graphs.blockwise import blockwise_graph
 from glot_jax.graphs.dense import dense_graph
 from glot_jax.graphs.similarity import RULES, Options, count_edges, sentences_of, tokens_of
 from glot_jax.graphs.sparse import sparse_graph
 from glot_jax.graphs.token_graph import TokenGraph
 
-BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse": sparse_graph}
+BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse": sparse_graph, "blockwise": blockwise_graph}
 
 
 class Stem(nnx.Module):

@@ -132,11 +132,15 @@ class TokenGraph(abc.ABC):
         return to_jraph(self)
 
 
-def keep(dropout: float, key: Array | None, *words: Array) -> Array:
-    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the key and these integers."""
+def dropout_seed(key: Array | None) -> Array:
+    """Of one layer's dropped edges."""
     if key is None:
         raise UsageError("dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True.")
-    seed = jax.random.bits(key, (), jax.numpy.uint32)
+    return jax.random.bits(key, (), jax.numpy.uint32)
+
+
+def keep(dropout: float, seed: Array, *words: Array) -> Array:
+    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the seed and these integers."""
     return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(1 / (1 - dropout))
 
 

@@ -36,7 +36,7 @@ def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:
     shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
     rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
     if not len(rows):
-        return 1 << (texts * length * length - 1).bit_length()
+        return power_of_two(texts * length * length)
     rows = rows[np.random.default_rng(0).permutation(len(rows))[:_SAMPLE]]
     chosen = feed.texts[rows].reshape(-1)
     counts = []
@@ -47,4 +47,9 @@ def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:
         counts.append(np.asarray(count(hidden, mask)))
     edges = np.concatenate(counts).astype(np.float64)
     expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
-    return 1 << max(0, math.ceil(min(expected, texts * edges.max()))).bit_length()
+    return power_of_two(math.ceil(min(expected, texts * edges.max())) + 1)
+
+
+def power_of_two(edges: int) -> int:
+    """The least one that holds so many edges."""
+    return 1 << max(0, edges - 1).bit_length()

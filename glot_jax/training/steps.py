@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -62,22 +62,28 @@ class Steps:
 
     def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
         """One update. The state's buffers are donated. Logs: loss (mean over the batch's real rows), dropped_edges."""
-        return self._executable("train", self._train, state, batch)(state, batch)
+        return self._executable("train", state, batch)(state, batch)
 
     def evaluate(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
         """outputs [batch, out], loss [batch], dropped_edges []; no randomness, nothing donated."""
-        arguments = (state["params"], state["stats"], batch)
-        return self._executable("evaluate", self._evaluate, *arguments)(*arguments)
+        return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
+
+    def lower(self, name: Literal["train", "evaluate"], state: TrainState, batch: TokenBatch, platforms: tuple[str, ...] | None = None) -> Any:
+        """The step for this shape, not yet compiled: `jax.stages.Lowered`, for other `platforms` than this one's if asked."""
+        if name == "train":
+            traced = self._train.trace(state, batch, self.budget(batch))
+        else:
+            traced = self._evaluate.trace(state["params"], state["stats"], batch, self.budget(batch))
+        return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
         return self.edge_budgets.get(batch.mask.shape)
 
-    def _executable(self, name: str, function: Any, *arguments: Any) -> Callable:
-        batch: TokenBatch = arguments[-1]
+    def _executable(self, name: Literal["train", "evaluate"], state: TrainState, batch: TokenBatch) -> Callable:
         shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
-            self.executables[shape] = function.lower(*arguments, self.budget(batch)).compile()
+            self.executables[shape] = self.lower(name, state, batch).compile()
             self.compile_seconds += time.perf_counter() - begin
         return self.executables[shape]
 

@@ -21,7 +21,7 @@ def edges_of(graph) -> set[tuple[int, int]]:
     return {pair for pair in pairs if pair != (spare, spare)}
 
 
-@pytest.mark.parametrize("block", [1, 8, 40, 1 << 20])
+@pytest.mark.parametrize("block", [1, 40])
 @pytest.mark.parametrize("graph", RULES)
 def test_blocks_find_the_dense_edges_in_order(monkeypatch, block, graph):
     for module in (sparse, similarity):

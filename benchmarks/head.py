@@ -1,0 +1,270 @@
+"""One step of the pooling head: ours against PyTorch Geometric's, eager and compiled dense PyTorch, in one run.
+
+    python benchmarks/head.py [--shapes NAME ...] [--repeats N] [--seconds S]
+
+Every contender gets the same weights and the same batches, new ones each step; outputs are compared before anything is
+timed. A training step is: states and mask as arguments -> graph -> forward -> cross entropy -> gradient -> Adam. Steps of
+all contenders take turns, so that what disturbs the machine disturbs all; ratios are medians of a round's ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+import torch
+from flax import nnx
+from machine import write_result
+from torch_heads import DenseHead, Head, PygHead
+
+from glot_jax.analysis.floor import work_of
+from glot_jax.analysis.profile import measure_ceilings, synthetic_batch
+from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
+from glot_jax.graphs import TokenBatch
+from glot_jax.interop.torch_checkpoint import to_official
+from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+from glot_jax.pooling import count_parameters
+from glot_jax.training.budgets import power_of_two
+from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.steps import Steps, edge_counter, init_state, split_model
+
+TAU, LAYERS, LR = 0.6, 2, 2e-4
+MOST_GIB = 16  # a contender that needs more by its own arithmetic is not run
+BATCHES = 2
+_TASK = TaskSpec("bench", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    dim: int
+    hidden: int
+    length: int
+    tokens: float | None = None
+    """Real tokens of a text on average; None: no padding."""
+
+    @property
+    def batch(self) -> int:
+        return 32 if self.length <= 512 else max(1, 16_384 // self.length)
+
+    @property
+    def name(self) -> str:
+        return f"{self.dim}x{self.length}"
+
+
+# The three shapes of the README's table, then every length at the middle width.
+SHAPES = [
+    Shape(768, 256, 128), Shape(4096, 64, 128), Shape(384, 128, 24, 11),
+    Shape(768, 256, 24, 11), Shape(768, 256, 512), Shape(768, 256, 2048), Shape(768, 256, 8192),
+    Shape(384, 128, 128), Shape(384, 128, 512), Shape(384, 128, 2048), Shape(384, 128, 8192),
+    Shape(4096, 64, 24, 11), Shape(4096, 64, 512), Shape(4096, 64, 2048), Shape(4096, 64, 8192),
+]
+
+
+@dataclasses.dataclass
+class Contender:
+    step: Callable[[int], Any]
+    """Train on batch i, to the end."""
+    forward: Callable[[int], np.ndarray]
+    """Logits of batch i."""
+
+
+def needed_gib(name: str, shape: Shape, edges: int) -> float:
+    """The largest arrays of a training step, by the contender's own arithmetic."""
+    pairs = shape.batch * shape.length**2
+    states = shape.batch * shape.length * shape.dim * 4
+    floats = {
+        # Two products of a sentence's pairs at a time; then source, values and weighted values of every edge, per layer.
+        "pyg-broadcast": 2 * 4 * shape.length**2 * shape.dim + edges * (16 + LAYERS * 4 * (2 * shape.hidden + 6)),
+        "pyg-matmul": edges * (16 + LAYERS * 4 * (2 * shape.hidden + 6)),
+        # Logits, leaky logits and weights are kept per layer; as many are made on the way back.
+        "torch-dense": pairs * 4 * (1 + 3 * LAYERS + 3), "torch-compiled": pairs * 4 * (1 + 2 * LAYERS + 2),
+        "ours-dense": pairs * 4 * (1 + 2 * LAYERS + 2), "ours-sparse": power_of_two(edges) * (8 + LAYERS * 4 * (2 * shape.hidden + 6)),
+        "ours-blockwise": pairs / 8 + 3 * 2**25 * 4,
+    }[name]
+    return (floats + 4 * states) / 2**30
+
+
+def build_model(shape: Shape) -> SentenceModel:
+    spec = ModelSpec(shape.dim, (0,), False, "encoder", _TASK)
+    pooler = PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS)
+    return SentenceModel(spec, graph=GraphConfig(tau=TAU), pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0))
+
+
+def ours(shape: Shape, batches: list[TokenBatch], backend: str, edges: int) -> Contender:
+    graph = GraphConfig(tau=TAU, backend=backend)
+    model = SentenceModel(
+        ModelSpec(shape.dim, (0,), False, "encoder", _TASK), graph=graph, pooler=PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS),
+        objective=ObjectiveConfig(), rngs=nnx.Rngs(0),
+    )
+    optimizer = build_optimizer(OptimizerConfig(lr=LR), build_schedule(OptimizerConfig(lr=LR), 1, 1 << 20))
+    graphdef, params, stats = split_model(model)
+    budgets = {(shape.batch, shape.length): power_of_two(edges)} if backend == "sparse" else {}
+    steps = Steps(graphdef, _TASK, optimizer, budgets, 1 << 20)
+    # The training step takes its state's buffers: the forward pass keeps the first weights.
+    held = [init_state(jax.tree.map(np.array, params), stats, optimizer, 0)]
+    fixed = init_state(params, stats, optimizer, 0)
+
+    def step(index: int) -> float:
+        held[0], logs = steps.train(held[0], batches[index % len(batches)])
+        jax.block_until_ready(held[0]["params"])
+        return float(logs["loss"])
+
+    return Contender(step, lambda index: np.asarray(steps.evaluate(fixed, batches[index % len(batches)])["outputs"]))
+
+
+def theirs(shape: Shape, batches: list[TokenBatch], name: str, model: SentenceModel) -> Contender:
+    def build() -> Head:
+        sizes = (shape.dim, shape.hidden, LAYERS, model.pooler.readout.bias[...].shape[0], TAU)
+        head = PygHead(*sizes, cosine=name.removeprefix("pyg-")) if name.startswith("pyg") else DenseHead(*sizes)
+        weights = {key: torch.tensor(value) for key, value in to_official(model.pooler).items() if "edge" not in key}
+        weights["classifier.weight"] = torch.tensor(np.asarray(model.head.kernel[...]).T)  # type: ignore[union-attr]
+        weights["classifier.bias"] = torch.tensor(np.asarray(model.head.bias[...]))  # type: ignore[union-attr]
+        head.load_state_dict(weights)
+        return head
+
+    head, fixed = build(), build()
+    optimizer = torch.optim.Adam(head.parameters(), lr=LR, fused=True)
+    run, infer = (torch.compile(of) for of in (head, fixed)) if name == "torch-compiled" else (head, fixed)
+    given = [
+        (torch.tensor(np.asarray(b.hidden)), torch.tensor(np.asarray(b.mask)), torch.tensor(np.asarray(b.labels)).long()) for b in batches
+    ]
+
+    def step(index: int) -> float:
+        hidden, mask, labels = given[index % len(given)]
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(run(hidden, mask), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def forward(index: int) -> np.ndarray:
+        hidden, mask, _ = given[index % len(given)]
+        with torch.no_grad():
+            return infer(hidden, mask).numpy()
+
+    return Contender(step, forward)
+
+
+NAMES = ("pyg-broadcast", "pyg-matmul", "torch-dense", "torch-compiled", "ours-sparse", "ours-dense", "ours-blockwise")
+
+
+def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
+    """Times of all contenders at one shape."""
+    batches = [
+        synthetic_batch(dim=shape.dim, length=shape.length, batch_size=shape.batch, tokens_per_text=shape.tokens, seed=seed) for seed in range(BATCHES)
+    ]
+    model = build_model(shape)
+    count = edge_counter(model.stem)
+    edges = max(int(np.sum(count(batch.hidden, batch.mask))) for batch in batches)
+    tokens = int(np.asarray(batches[0].mask).sum())
+    result: dict[str, Any] = {
+        **dataclasses.asdict(shape), "batch": shape.batch, "real_tokens": tokens,
+        "density": edges / float(np.sum(np.square(np.asarray(batches[0].mask).sum(1, dtype=np.int64)))), "contenders": {},
+    }
+    contenders: dict[str, Contender] = {}
+    for name in NAMES:
+        needed = needed_gib(name, shape, edges)
+        if needed > MOST_GIB:
+            result["contenders"][name] = f"does not fit (needs {needed:.0f} GB)"
+            continue
+        contenders[name] = ours(shape, batches, name.removeprefix("ours-"), edges) if name.startswith("ours") else theirs(shape, batches, name, model)
+    expected = contenders["ours-blockwise"].forward(0)
+    differences = {name: float(np.abs(of.forward(0) - expected).max() / np.abs(expected).max()) for name, of in contenders.items()}
+    # An edge whose cosine is tau to the last bit may fall on either side.
+    assert max(differences.values()) < 2e-3, differences
+    losses = {name: of.step(0) for name, of in contenders.items()}
+    assert np.ptp(list(losses.values())) < 1e-3, losses
+    work = [
+        work_of(
+            GraphConfig(tau=TAU), PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS), dim=shape.dim, lengths=np.asarray(batches[0].mask).sum(1),
+            states_dtype="float32", parameters=count_parameters(model), train=train,
+        )
+        for train in (True, False)
+    ]
+    times: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in contenders} for kind in ("step", "forward")}
+    slow: set[tuple[str, str]] = set()
+    for of in contenders.values():
+        of.step(1)
+        of.forward(1)
+    floors = {"step": [], "forward": []}
+    for kind in ("step", "forward"):
+        begin = time.perf_counter()
+        for index in range(repeats):
+            if index >= 3 and time.perf_counter() - begin > seconds:
+                break
+            measure_ceilings.cache_clear()
+            ceilings = measure_ceilings(("float32",), 2)
+            floors[kind].append(work[kind == "forward"].seconds(ceilings))
+            for name, of in contenders.items():
+                if (kind, name) in slow and index % 3:
+                    continue  # what takes long anyway is measured in every third round
+                call = of.step if kind == "step" else of.forward
+                calls = 1 if tokens > 2000 else 5
+                started = time.perf_counter()
+                for number in range(calls):
+                    call(index * calls + number)
+                spent = (time.perf_counter() - started) / calls
+                times[kind][name].append(spent)
+                if spent > seconds / 10:
+                    slow.add((kind, name))
+    for name in contenders:
+        result["contenders"][name] = {
+            **{f"{kind}_ms": 1000 * statistics.median(times[kind][name]) for kind in times},
+            **{f"{kind}_quartiles_ms": [1000 * float(q) for q in np.quantile(times[kind][name], (0.25, 0.75))] for kind in times},
+            "largest_difference": differences[name],
+        }
+    best = {kind: min((name for name in contenders if name.startswith("ours")), key=lambda name: statistics.median(times[kind][name])) for kind in times}
+    for kind, name in best.items():
+        own = times[kind][name]
+        ratios = {}
+        for other, spent in times[kind].items():
+            rounds = own if len(spent) == len(own) else own[::3]
+            ratios[other] = statistics.median(a / b for a, b in zip(spent, rounds, strict=False))
+        result[kind] = {
+            "ours": name, "times_faster_than": ratios, "floor_ms": 1000 * statistics.median(floors[kind]),
+            "over_floor": statistics.median(a / b for a, b in zip(own, floors[kind], strict=True)),
+        }
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", nargs="+", default=[shape.name for shape in SHAPES], choices=[shape.name for shape in SHAPES], metavar="DIMxLENGTH")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds per shape, at least 3 even if they take longer than --seconds")
+    parser.add_argument("--seconds", type=float, default=60, help="of a shape's rounds, training and forward each")
+    parser.add_argument("--name", default="head", help="of the results file")
+    arguments = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    results = []
+    for shape in SHAPES:
+        if shape.name not in arguments.shapes:
+            continue
+        results.append(compare(shape, arguments.repeats, arguments.seconds))
+        jax.clear_caches()
+        torch._dynamo.reset()
+        print_shape(results[-1])
+        write_result(arguments.name, {"tau": TAU, "layers": LAYERS, "dtype": "float32", "shapes": results})
+
+
+def print_shape(result: dict[str, Any]) -> None:
+    print(f"\ndim {result['dim']}, hidden {result['hidden']}, length {result['length']}, batch {result['batch']}, density {result['density']:.2f}")
+    for name, of in result["contenders"].items():
+        if isinstance(of, str):
+            print(f"  {name:16} {of}")
+        else:
+            step, forward = result["step"]["times_faster_than"][name], result["forward"]["times_faster_than"][name]
+            print(f"  {name:16} step {of['step_ms']:9.1f} ms ({step:5.2f}x)   forward {of['forward_ms']:9.1f} ms ({forward:5.2f}x)", flush=True)
+    print(f"  time / floor: step {result['step']['over_floor']:.2f}, forward {result['forward']['over_floor']:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
