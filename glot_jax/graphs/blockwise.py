@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +127,7 @@ def _sum_forward(shape: _Shape, loops: Loops, bits: Array, values: Array) -> tup
     return _sum(shape, loops, bits, values), bits
 
 
-def _sum_backward(shape: _Shape, loops: Loops, bits: Array, slope: Array) -> tuple[None, Array]:
+def _sum_backward(shape: _Shape, loops: Loops, bits: Array, slope: Array) -> tuple[Any, ...]:
     def step(total: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
         index, bits, slope = terms
         edges = shape.edges(index, bits, loops).astype(slope.dtype)
@@ -142,7 +142,7 @@ _sum.defvjp(_sum_forward, _sum_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _attend(
-    shape: _Shape, dropout: float, head: int, bits: Array, rank: Array, seed: Array, source: Array, target: Array, values: Array
+    shape: _Shape, dropout: float, head: int, bits: Array, rank: Array, seed: ArrayLike, source: Array, target: Array, values: Array
 ) -> Array:
     """One head of attention: source, target [batch, length] float32, values [batch, length, width]."""
     return _attend_forward(shape, dropout, head, bits, rank, seed, source, target, values)[0]
@@ -155,8 +155,8 @@ def _keep(dropout: float, head: int, seed: ArrayLike, rank: Array, rank_of_row: 
 
 
 def _attend_forward(
-    shape: _Shape, dropout: float, head: int, bits: Array, rank: Array, seed: Array, source: Array, target: Array, values: Array
-) -> tuple[Array, tuple[Array, ...]]:
+    shape: _Shape, dropout: float, head: int, bits: Array, rank: Array, seed: ArrayLike, source: Array, target: Array, values: Array
+) -> tuple[Array, tuple[Any, ...]]:
     def step(_: None, terms: tuple[Array, ...]) -> tuple[None, tuple[Array, Array]]:
         index, bits, target, rank_of_row = terms
         edges = shape.edges(index, bits, "exactly_one")
@@ -175,8 +175,8 @@ def _attend_forward(
 
 
 def _attend_backward(
-    shape: _Shape, dropout: float, head: int, saved: tuple[Array, ...], slope: Array
-) -> tuple[None, None, None, Array, Array, Array]:
+    shape: _Shape, dropout: float, head: int, saved: tuple[Any, ...], slope: Array
+) -> tuple[Any, ...]:
     """The weights of a block are computed again, from the logarithm of their sum; with p = softmax and o the result,
     d logit_ij = p_ij (slope_i . v_j - slope_i . o_i)."""
     bits, rank, seed, source, target, values, mixed, scale = saved
