@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | lint | soak: each makes .venv by itself when it is missing.
+# make install | demo | test | test-all | lint | soak | bench: each makes .venv by itself when it is missing.
 # DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for a few minutes on two CPU cores; `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install demo test test-all lint soak
+.PHONY: install demo test test-all lint soak bench
 
 install: $(STAMP)
 
@@ -31,6 +31,14 @@ test-all: $(STAMP)
 # Every fault as often as README says, about 20 minutes on two cores; the table goes to benchmarks/results/soak.json.
 soak: $(STAMP)
 	$(BIN)/python -m pytest tests/faults -m faults --soak --ledger benchmarks/results/soak.json -n 2 --dist loadgroup $(TEST_ARGS)
+
+# Ours against PyTorch, side by side; results go to benchmarks/results. BENCH_DATA is a folder of CoLA's files.
+bench: $(STAMP)
+	$(BIN)/python benchmarks/head.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/backends.py
+	$(BIN)/python benchmarks/finetune.py
+	test -z "$(BENCH_DATA)" || $(BIN)/python benchmarks/epoch.py --data "$(BENCH_DATA)"
+	$(BIN)/python benchmarks/head_chart.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -178,10 +178,10 @@ class GraphConfig:
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in evaluation (dense only)."""
     temperature: tuple[float, float] = (0.1, 0.01)
     """learn_tau: T at the first and at the last training step, annealed geometrically in between."""
-    backend: str = "dense"
-    """dense (masked matmuls, the fast path) or sparse (padded jraph.GraphsTuple)."""
+    backend: str = "auto"
+    """dense (masked matmuls), blockwise (long texts: a bit per pair), sparse (padded jraph.GraphsTuple), or auto: by length and density."""
     edge_budget: int | None = None
-    """sparse: edges a batch may hold. Default: a power of two from the store's measured density."""
+    """sparse: edges a batch may hold (auto: use sparse). Default: a power of two from the store's measured density."""
 
     def __post_init__(self) -> None:
         require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
@@ -190,7 +190,7 @@ class GraphConfig:
         for name in ("k", "window", "graph_seed"):
             require(isinstance(getattr(self, name), int), f"{flag(name)} is a whole number", getattr(self, name), "Round it.")
         require(
-            not self.learn_tau or (self.graph == "threshold" and self.backend == "dense"), "--learn-tau needs --graph threshold and --backend dense",
+            not self.learn_tau or (self.graph == "threshold" and self.backend in ("auto", "dense")), "--learn-tau needs --graph threshold and --backend dense",
             f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
         )
         require(
@@ -262,7 +262,7 @@ def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
         "tau": glot and graph.graph in ("threshold", "random"), "k": glot and graph.graph == "knn",
         "window": glot and graph.graph == "window", "graph_seed": glot and graph.graph == "random",
         "learn_tau": glot and graph.graph == "threshold", "temperature": glot and graph.learn_tau,
-        "edge_budget": glot and graph.backend == "sparse",
+        "edge_budget": glot and graph.backend in ("auto", "sparse"),
         "heads": (sized and gat and layers) or pooler.pooler == "adapool-attention",
         "edge_term": sized and gat and layers, "attention_dropout": glot and gat,
         **dict.fromkeys(("residual", "virtual_node"), glot),

@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file, or say which file is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
         raise UsageError("expected a readable JSON file", path, str(error)) from error
 
 

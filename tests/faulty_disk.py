@@ -22,7 +22,7 @@ import pytest
 
 from glot_jax.store import disk
 
-CALLS = ("make_folder", "create", "write", "sync", "close", "rename", "sync_folder", "remove")
+CALLS = ("make_folder", "create", "write", "sync", "close", "rename", "link", "sync_folder", "remove")
 
 
 class Killed(BaseException):
@@ -96,6 +96,8 @@ class FaultyDisk:
             self._unsynced.discard(path)
         elif name in ("create", "make_folder"):
             self._names.setdefault(path, None)
+        elif name == "link":
+            self._names.setdefault(arguments[1], None)
         elif name == "rename":
             source, target = arguments
             self._names = {_moved(one, source, target): was for one, was in self._names.items() if one != source}

@@ -26,11 +26,11 @@ from rich.table import Table
 
 from glot_jax.analysis.floor import Ceilings, work_of
 from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
-from glot_jax.graphs import BACKENDS, TokenBatch
+from glot_jax.graphs import SELECTABLE, TokenBatch
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
 from glot_jax.pooling import POOLERS, count_parameters
 from glot_jax.profile_config import ProfileConfig
-from glot_jax.training.budgets import power_of_two
+from glot_jax.training.budgets import is_sparse, power_of_two
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run import prepare
 from glot_jax.training.run_log import Display
@@ -126,8 +126,9 @@ def profile_head(
     if model.pooler.uses_edges and pooler.num_layers:
         count = edge_counter(model.stem)
         edges = max(int(np.sum(count(batch.hidden, batch.mask))) for batch in batches)
-        if graph.backend == "sparse":
-            budgets[texts, length] = graph.edge_budget or power_of_two(edges)
+        budget = graph.edge_budget or power_of_two(edges)
+        if graph.backend == "sparse" or (graph.backend == "auto" and (graph.edge_budget or is_sparse(texts, length, budget))):
+            budgets[texts, length] = budget
     graphdef, params, stats = split_model(model)
     steps = Steps(graphdef, _TASK, optimizer, budgets, 1 << 20)
     state = init_state(params, stats, optimizer, 0)
@@ -140,6 +141,7 @@ def profile_head(
             _trace(trace, lambda: _train(steps, holder, next(source)))
     elif trace is not None:
         _trace(trace, lambda: steps.evaluate(state, next(source)))
+    backend = backend_of(model, first, budgets.get((texts, length)))
     compiled: Any = {name: executable for (name, *_), executable in steps.executables.items()}
     shown = compiled.get("train", compiled["evaluate"])
     lengths = np.mean([np.sort(np.asarray(batch.mask).sum(1)) for batch in batches], axis=0)
@@ -152,13 +154,13 @@ def profile_head(
         for train in (False, True)
     )
     tokens = round(lengths.sum())
-    analysis = shown.cost_analysis() if graph.backend == "dense" else None
+    analysis = shown.cost_analysis() if backend == "dense" else None
     memory, forward_memory = (of.memory_analysis() for of in (shown, compiled["evaluate"]))
     text = shown.as_text()
     # As JAX hands it over: on a CPU, XLA turns scatters into loops.
     lowered = steps.lower("evaluate" if forward_only else "train", holder[0], first).as_text()
     return Profile(
-        device=jax.local_devices()[0].device_kind, pooler=pooler.pooler, backend=graph.backend, dtype=pooler.dtype, dim=dim, length=length,
+        device=jax.local_devices()[0].device_kind, pooler=pooler.pooler, backend=backend, dtype=pooler.dtype, dim=dim, length=length,
         texts=texts, tokens=tokens, density=None if edges is None else edges / max(1, sum(np.square(lengths))),
         forward_ms=forward[1], forward_spread_ms=(forward[0], forward[2]), forward_floor_ms=forward_floor,
         forward_peak_bytes=forward_memory.temp_size_in_bytes + forward_memory.output_size_in_bytes,
@@ -195,6 +197,12 @@ def _best(function: Callable, arguments: tuple, repeats: int) -> float:
         jax.block_until_ready(function(*arguments))
         seconds.append(time.perf_counter() - begin)
     return min(seconds)
+
+
+def backend_of(model: SentenceModel, batch: TokenBatch, edge_budget: int | None) -> str:
+    """What computes the graph of such a batch, "auto" resolved: dense, blockwise or sparse."""
+    graph = jax.eval_shape(lambda hidden, mask: model.stem(hidden, mask, edge_budget=edge_budget), batch.hidden, batch.mask)
+    return type(graph).__name__.removesuffix("Graph").lower()
 
 
 def dtypes_of(*names: str) -> tuple[str, ...]:
@@ -260,13 +268,13 @@ def run_profile(config: ProfileConfig) -> list[Profile]:
 
 def vary(config: ProfileConfig, name: str) -> tuple[GraphConfig, PoolerConfig]:
     """The config's head with one thing changed, named by what it becomes: a backend, a dtype or a pooler."""
-    if name in BACKENDS:
+    if name in SELECTABLE:
         return dataclasses.replace(config.graph, backend=name), config.pooler
     if name in ("float32", "bfloat16"):
         return config.graph, dataclasses.replace(config.pooler, dtype=name)
     if name in POOLERS:
         return config.graph, dataclasses.replace(config.pooler, pooler=name)
-    known = ", ".join([*BACKENDS, "float32", "bfloat16", *POOLERS])
+    known = ", ".join([*SELECTABLE, "float32", "bfloat16", *POOLERS])
     raise UsageError("--compare names backends, dtypes and poolers", repr(name), f"Known: {known}.")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig, require
+from glot_jax.config import ExtractConfig, UsageError, require
 from glot_jax.extraction.backbone import Backbone, load_tokenizer, vocabulary
 from glot_jax.extraction.progress import check_disk, estimate_tokens, say
 from glot_jax.extraction.sources import find_source
 from glot_jax.extraction.split_dump import SplitDump
-from glot_jax.store.assemble import OTHER_TEXTS, refuse_foreign, remove_leftovers, remove_superseded
+from glot_jax.store.assemble import OTHER_TEXTS, refuse_foreign, remove_leftovers, remove_superseded, sync_folders
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import (
     MANIFEST,
@@ -49,13 +49,18 @@ def dump(config: ExtractConfig, *, console: Console | None = None) -> HiddenStor
     if (config.out / MANIFEST).exists():
         return _check_finished(config, data, backbone, recipe, console)
     with _locked(config, console) as lock:
-        _require_same(config.out, lock.recipe(), recipe)
-        remove_leftovers(config.out)
-        dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
-        records = _write(config, data, backbone, dumps, lock, recipe, console)
-        refuse_foreign(config.out, data.splits)
-        write_manifest(config.out, Manifest.build(recipe, data.spec.to_json(), records))
+        finished = (config.out / MANIFEST).exists()  # by another process, since the look above
+        if not finished:
+            _require_same(config.out, lock.recipe(), recipe)
+            remove_leftovers(config.out)
+            dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
+            records = _write(config, data, backbone, dumps, lock, recipe, console)
+            refuse_foreign(config.out, data.splits)
+            sync_folders(config.out, records)
+            write_manifest(config.out, Manifest.build(recipe, data.spec.to_json(), records))
         lock.finished()
+    if finished:
+        return _check_finished(config, data, backbone, recipe, console)
     store = HiddenStore(config.out, trust=True)
     say(console, f"{config.out}: finished, content {store.content[:12]}")
     return store
@@ -75,12 +80,19 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
         return
     number, workers = config.share or (0, 1)
     with _locked(config, console) as lock:
-        _require_same(config.out, lock.recipe(), recipe)
-        dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
-        _write(config, data, backbone, dumps, lock, recipe, console)
-        if number == 0:
-            splits = {name: one.plan for name, one in dumps.items()}
-            lock.plan({"workers": workers, "task": data.spec.to_json(), "splits": splits})
+        finished = (config.out / MANIFEST).exists()
+        if finished:
+            lock.finished()
+        else:
+            _require_same(config.out, lock.recipe(), recipe)
+            dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
+            _write(config, data, backbone, dumps, lock, recipe, console)
+            if number == 0:
+                splits = {name: one.plan for name, one in dumps.items()}
+                lock.plan({"workers": workers, "task": data.spec.to_json(), "splits": splits})
+    if finished:
+        _check_finished(config, data, backbone, recipe, console)
+        return
     say(console, f"{config.out}: worker {number} of {workers} is done; when all are: glot store finish {config.out}")
 
 
@@ -108,12 +120,14 @@ def _write(
     config: ExtractConfig, data: TaskData, backbone: Backbone, dumps: Mapping[str, SplitDump], lock: StoreLock, begun: Mapping[str, Any], console: Console
 ) -> dict[str, Any]:
     """Run the model over every split; the splits' records by name. `begun` is what a rerun will be compared with."""
-    tokens = estimate_tokens(data.splits, backbone)
+    tokens = estimate_tokens({name: data.splits[name] for name in dumps}, backbone)
+    for name, one in dumps.items():
+        tokens[name] = round(tokens[name] * one.new_rows / len(data.splits[name]))
     present = 0 if config.append else sum(path.stat().st_size for path in config.out.rglob("*.npy"))
-    # Each worker looks at the disk for its own share: the others may write elsewhere, or be done.
-    share = sum(tokens.values()) // (config.share or (0, 1))[1]
-    say(console, check_disk(config.out, share, backbone, config.storage_dtype, present))
-    lock.begin(begun)
+    # Each worker looks at the disk for its own share of what is left: the others may write elsewhere, or be done.
+    workers = (config.share or (0, 1))[1]
+    say(console, check_disk(config.out, sum(tokens.values()), backbone, config, present, workers))
+    _require_same(config.out, lock.begin(begun), dict(begun))
     made = not config.out.exists()
     records, number = {}, 0
     try:
@@ -157,7 +171,8 @@ def _append(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: d
     manifest = read_manifest(config.out)
     sampled = ("max_train_rows", "sample_seed")
     _require_same(config.out, _without(manifest.recipe, sampled), _without(recipe, sampled))
-    store = HiddenStore(config.out, trust=True)
+    # Not trusted: what is read of it here, rows and labels, is written again under a new hash.
+    store = HiddenStore(config.out)
     bases = {name: (manifest.splits[name], store[name]) if name in manifest.splits else None for name in data.splits}
     dumps = {name: SplitDump(config, data.spec, split, backbone, console, bases[name]) for name, split in data.splits.items()}
     found = {name: one.find_new_rows() for name, one in dumps.items()}
@@ -167,20 +182,32 @@ def _append(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: d
     with _locked(config, console) as lock:
         # Shards that an append began and did not finish belong to its rows.
         begun, wanted = lock.recipe(), {"append": hashes, "content": manifest.content}
+        require(
+            read_manifest(config.out).content == manifest.content, "a store grows by one append at a time", f"{config.out}, which another one extended meanwhile",
+            "Run the same command again.",
+        )
         if len(known) == len(hashes):
+            over = {one.sha256 for split in manifest.splits.values() for one in split.appended or ()}
+            require({*(begun or {}).get("append", {}).values()} <= over, _FINISH_FIRST, f"another one of {config.out}", _GIVE_UP.format(lock_folder(config.out)))
             remove_superseded(config.out, manifest)
             lock.finished()
             say(console, f"{config.out}: holds these rows already, content {manifest.content[:12]}; nothing to do")
             return store
-        require(begun in (None, wanted), "an append that was begun is finished first", f"other rows, or another {config.out}", "Run it again with its own --data.")
+        require(begun in (None, wanted), _FINISH_FIRST, f"other rows, or another {config.out}", _GIVE_UP.format(lock_folder(config.out)))
         remove_leftovers(config.out)
         records = _write(config, data, backbone, {name: dumps[name] for name in hashes}, lock, wanted, console)
         grown = Manifest.build(manifest.recipe, manifest.task, {**manifest.splits, **records})
+        sync_folders(config.out, records)
         write_manifest(config.out, grown)
         remove_superseded(config.out, grown)
         lock.finished()
-    say(console, f"{config.out}: extended, content {manifest.content[:12]} -> {grown.content[:12]}")
+    added = ", ".join(f"{dumps[name].new_rows:,} to {name}" for name in hashes)
+    say(console, f"{config.out}: extended by rows: {added}; content {manifest.content[:12]} -> {grown.content[:12]}")
     return HiddenStore(config.out, trust=True)
+
+
+_FINISH_FIRST = "an append that was begun is finished first"
+_GIVE_UP = "Run it again with its own --data; to give it up, delete {} and the files that `glot store verify` then lists."
 
 
 def _without(recipe: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -213,17 +240,21 @@ def _refuse_other_folder(out: Path) -> None:
     require(not out.exists() or out.is_dir(), "--out is a folder", f"{out}, which is a file", "Choose another --out.")
     if not out.is_dir() or (out / MANIFEST).exists() or not any(out.iterdir()):
         return
-    require(
-        read_recipe(out) is not None, "--out is a new or empty folder, or a store", f"{out}, which holds other things", "Choose another --out, or empty the folder."
-    )
+    if read_recipe(out) is None:
+        moved = any(out.glob("*/shard-*"))
+        raise UsageError(
+            "--out is a new or empty folder, or a store", f"{out}, which holds {f'shards, and no {lock_folder(out)} that says what they are' if moved else 'other things'}",
+            "Bring that folder back (it moves with an unfinished store), or choose another --out." if moved else "Choose another --out, or empty the folder.",
+        )
 
 
 def _refuse_unfinished_append(out: Path, begun: Mapping[str, Any] | None) -> None:
-    require("append" not in (begun or {}), "an append that was begun is finished first", out, "Run its command again, with its own --data.")
+    require("append" not in (begun or {}), _FINISH_FIRST, out, _GIVE_UP.format(lock_folder(out)))
 
 
 def _require_same(out: Path, stored: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    _refuse_unfinished_append(out, stored)
+    if "append" not in wanted:
+        _refuse_unfinished_append(out, stored)
     lines = [] if stored is None else explain_mismatch(stored, wanted)
     require(
         not lines, f"{out} holds states of another recipe (stored -> asked for)", "\n  " + "\n  ".join(lines),

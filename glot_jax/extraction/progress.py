@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from glot_jax.config import require
+from glot_jax.config import ExtractConfig, require
 from glot_jax.extraction.backbone import Backbone
 from glot_jax.store.files import DTYPES
 from glot_jax.store.manifest import SplitRecord
 from glot_jax.texts import Split
 
 SAMPLE_ROWS = 512
-"""Rows of each split that the size estimate tokenises; smaller splits are counted exactly."""
+"""Rows of each split, at most, that the size estimate tokenises; smaller splits are counted exactly."""
 
 
 def say(console: Console, text: str, style: str = "") -> None:
@@ -29,24 +29,25 @@ def say(console: Console, text: str, style: str = "") -> None:
 
 
 def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str, int]:
-    """Tokens of each split, extrapolated from its first rows."""
+    """Tokens of each split, extrapolated from rows at even distances: files are often sorted by length."""
     estimates = {}
     for name, split in splits.items():
-        rows = list(itertools.islice(split, SAMPLE_ROWS))
+        rows = list(itertools.islice(split, 0, None, -(-len(split) // SAMPLE_ROWS)))
         tokens = sum(map(len, backbone.tokenize([text for row in rows for text in row.texts]).ids))
         estimates[name] = round(tokens * len(split) / max(1, len(rows)))
     return estimates
 
 
-def check_disk(out: Path, tokens: int, backbone: Backbone, storage_dtype: str, present: int) -> str:
-    """The line that tells the size, `present` bytes of which exist; UsageError if the disk is too small for the rest."""
-    itemsize = DTYPES["float16" if storage_dtype == "auto" else storage_dtype].itemsize
+def check_disk(out: Path, tokens: int, backbone: Backbone, config: ExtractConfig, present: int, workers: int) -> str:
+    """The line that tells the size, `present` bytes of which exist; UsageError if the disk is too small for one worker's
+    part of the rest. Of texts that are stored once (`--deduplicate`) nobody knows how many are left: they are let through."""
+    itemsize = DTYPES["float16" if config.storage_dtype == "auto" else config.storage_dtype].itemsize
     total = tokens * (len(backbone.layers) * backbone.dim * itemsize + 4)
-    needed = max(0, total - present)
+    needed = max(0, total - present) // workers
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     require(
-        needed <= free, f"the disk of {folder} has room for the store", f"about {size(needed)} ({needed} bytes) needed for {out}, {size(free)} ({free} bytes) free",
+        needed <= free or config.deduplicate, f"the disk of {folder} has room for the store", f"about {size(needed)} ({needed} bytes) needed for {out}, {size(free)} ({free} bytes) free",
         "Free some space, choose another --out, or store less (--max-length, --layers, --storage-dtype, --max-train-rows).",
     )
     done = f", {size(present)} of it done" if present else ""

@@ -59,16 +59,18 @@ class RowTable:
         spec: the task, which says how many roles there are and what labels are.
         deduplicate: texts of equal tokens share one number.
         digest: compute `sha256` over the rows that are added.
+        keys: keep the `row_key` of every row until `take_keys`.
 
     Attributes: `texts` (stored so far, earlier ones included), `duplicates` (texts that were there already), `rows` (added here).
     """
 
-    def __init__(self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False):
+    def __init__(self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False, keys: bool = False):
         self._spec = spec
         self._counts, self._numbers = array("q"), array("q")
         self._labels = array("q" if spec.label_kind == "classes" else "d")
         self._seen: dict[bytes, int] | None = {} if deduplicate else None
         self._digest = hashlib.sha256() if digest else None
+        self._keys: list[bytes] | None = [] if keys else None
         self._before: dict[str, np.ndarray] = {}
         self.texts = self.duplicates = self.rows = 0
 
@@ -94,17 +96,16 @@ class RowTable:
         self._counts.append(len(ids))
         if self._spec.label_kind != "none":
             self._labels.append(label)  # type: ignore[arg-type]
-        if self._digest is not None:
-            # Scores are stored as float32, and compared as such.
-            self._digest.update(repr((len(ids), float(np.float32(label)) if isinstance(label, float) else label)).encode())
+        if self._digest is not None or self._keys is not None:
+            key = row_key(ids, label)
+            if self._digest is not None:
+                self._digest.update(key)
+            if self._keys is not None:
+                self._keys.append(key)
         for place, text in enumerate(ids):
             known = None
-            if self._seen is not None or self._digest is not None:
-                key = _key(np.array(text, np.int32))
-                if self._digest is not None:
-                    self._digest.update(key)
-                if self._seen is not None:
-                    known = self._seen.setdefault(key, self.texts)
+            if self._seen is not None:
+                known = self._seen.setdefault(_key(np.array(text, np.int32)), self.texts)
             if known is not None and known < self.texts:
                 self.duplicates += 1
                 self._numbers.append(known)
@@ -113,6 +114,11 @@ class RowTable:
                 self._numbers.append(self.texts)
                 self.texts += 1
         return stored
+
+    def take_keys(self) -> list[bytes]:
+        """`row_key` of the rows added since the last call."""
+        taken, self._keys = self._keys or [], []
+        return taken
 
     def arrays(self) -> dict[str, np.ndarray]:
         """`row_offsets`, `row_texts`, `roles` and, for labelled tasks, `labels`, by file name; earlier rows come first."""
@@ -129,6 +135,12 @@ class RowTable:
             arrays["row_offsets.npy"] = offsets[1:] + self._before["row_offsets.npy"][-1]
             arrays = {name: np.concatenate([self._before[name], added]) for name, added in arrays.items()}
         return arrays
+
+
+def row_key(ids: Sequence[Sequence[int] | np.ndarray], label: int | float | None) -> bytes:
+    """What tells rows apart: label and token ids. Scores are stored as float32, and compared as such."""
+    head = repr((len(ids), float(np.float32(label)) if isinstance(label, float) else label)).encode()
+    return head + b"".join(_key(np.asarray(text, np.int32)) for text in ids)
 
 
 def _key(ids: np.ndarray) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,11 +15,12 @@ from rich.console import Console
 from glot_jax.config import ExtractConfig, UsageError, require
 from glot_jax.extraction.backbone import Backbone, States
 from glot_jax.extraction.progress import SplitProgress, say
-from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards
+from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
 from glot_jax.store.assemble import OTHER_TEXTS
-from glot_jax.store.files import DTYPES, load_array, make_folders, refuse_link, write_atomically
+from glot_jax.store.files import DTYPES, file_sha256, load_array, make_folders, npy_bytes, refuse_link, write_atomically
 from glot_jax.store.manifest import (
     DAMAGED,
+    TEXT_FILES,
     Appended,
     ShardRecord,
     SplitRecord,
@@ -47,6 +48,8 @@ class SplitDump:
         self._folder, self._base = config.out / split.name, base
         self._skip = 0
         self._records: list[ShardRecord | Future[ShardRecord]] = []
+        self._texts: list[list[str]] = []
+        """Of every shard the sha256 of its TEXT_FILES, as worker 0 sees them."""
         self.shards = 0
         """Shards that the rows of this split make, counted by `run`."""
         self.plan: dict[str, Any] = {}
@@ -57,10 +60,36 @@ class SplitDump:
 
         Files that begin with every row of the split are taken for the split's own, grown at the end.
         """
-        stored = self._base[0].rows if self._base else 0
-        if self._base and len(self._split) >= stored and self._sha256(0, stored) == _stored_sha256(self._base[1], self._spec):
-            self._skip = stored
-        return len(self._split) - self._skip, self._sha256(self._skip, len(self._split))
+        if self._base and len(self._split) >= self._base[0].rows:
+            self._skip = self._count_stored(*self._base)
+        return self.new_rows, self._sha256(self._skip, len(self._split))
+
+    @property
+    def new_rows(self) -> int:
+        """Rows that are not in the store yet; all of them before `find_new_rows`."""
+        return len(self._split) - self._skip
+
+    def _count_stored(self, record: SplitRecord, reader: SplitReader) -> int:
+        """How many rows the files begin with that are the split's own: all or none. UsageError for nearly all."""
+        differ: list[int] = []
+        begun = zip(_stored_rows(reader), self._row_keys(record.rows), strict=True)
+        for row, (stored, given) in enumerate(begun):
+            if stored != given:
+                differ.append(row)
+                if 2 * len(differ) > record.rows:
+                    return 0
+        require(
+            not differ, "files that an append reads hold new rows alone, or begin with the rows of the store as they are",
+            f"{self._split.name} with {len(differ):,} of the {record.rows:,} stored rows changed, the first of them row {differ[0] if differ else 0}",
+            "Leave the stored rows out of the file, or extract into another --out.",
+        )
+        return record.rows
+
+    def _row_keys(self, rows: int) -> Iterator[bytes]:
+        table = RowTable(self._spec, keys=True)
+        for _ in cut_shards(itertools.islice(self._split, rows), self._backbone, self._config.shard_tokens, table):
+            yield from table.take_keys()
+        yield from table.take_keys()
 
     def _sha256(self, first: int, last: int) -> str:
         table = RowTable(self._spec, digest=True)
@@ -94,6 +123,8 @@ class SplitDump:
         with SplitProgress(self._console, self._split.name, tokens) as progress:
             for index, shard in enumerate(cut_shards(rows, self._backbone, self._config.shard_tokens, self._rows), len(self._records)):
                 self.shards += 1
+                if self._config.share is not None and number == 0:
+                    self._texts.append([hashlib.sha256(npy_bytes(of)).hexdigest() for of in (shard.lengths, shard.token_ids)])
                 if (first_number + index) % workers != number:
                     continue
                 record = self._finished_shard(index, shard)
@@ -140,13 +171,11 @@ class SplitDump:
         if number == 0:
             arrays = {name: self._row_array(name, 0, array, finished=False) for name, array in table.arrays().items()}
             duplicates = table.duplicates if self._config.deduplicate else None
-            self.plan = {"rows": table.rows, "shards": self.shards, "arrays": arrays, "duplicates": duplicates}
+            self.plan = {"rows": table.rows, "texts": self._texts, "arrays": arrays, "duplicates": duplicates}
 
     def _row_array(self, name: str, appended: int, array: np.ndarray, finished: bool) -> dict[str, Any]:
         """Write a row array, or check the one that is there; its {"sha256", "bytes"}."""
-        buffer, path = io.BytesIO(), self._folder / array_file(name, appended)
-        np.save(buffer, array, allow_pickle=False)
-        content = buffer.getvalue()
+        path, content = self._folder / array_file(name, appended), npy_bytes(array)
         record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         refuse_link(path)
         if path.exists():
@@ -169,6 +198,13 @@ class SplitDump:
         lengths = load_array(folder / "lengths.npy", np.dtype(np.int32), (record.texts,))
         token_ids = load_array(folder / "token_ids.npy", np.dtype(np.int32), (record.tokens,))
         same = np.array_equal(lengths, shard.lengths) and np.array_equal(token_ids, shard.token_ids)
+        for name in TEXT_FILES if not same else ():
+            # Rot, or other texts? Only now is it worth a look at the hash.
+            found = file_sha256(folder / name)
+            require(
+                found == record.files[name]["sha256"], "a stored file has the sha256 of its record", f"{folder / name}, whose content differs",
+                f"Delete {folder} and run the same command again: the other shards are kept.",
+            )
         require(same, "the texts are those that the store was begun with", f"other token ids than those of {folder}", OTHER_TEXTS)
         return record
 
@@ -238,14 +274,11 @@ def _limit(dtype: str) -> float:
     return float(np.array(0x7F7F, np.uint16).view(DTYPES["bfloat16"])) if dtype == "bfloat16" else float(np.finfo(DTYPES[dtype]).max)
 
 
-def _stored_sha256(reader: SplitReader, spec: TaskSpec) -> str:
-    """What `RowTable.sha256` was for the rows of a stored split."""
-    table = RowTable(spec, digest=True)
+def _stored_rows(reader: SplitReader) -> Iterator[bytes]:
+    """`row_key` of every row of a stored split."""
     for row in range(len(reader)):
         texts = reader.row_texts[reader.row_offsets[row] : reader.row_offsets[row + 1]]
-        label = None if reader.labels is None else reader.labels[row].item()
-        table.add([reader.token_ids(text).tolist() for text in texts.tolist()], label)
-    return table.sha256
+        yield row_key([reader.token_ids(text) for text in texts.tolist()], None if reader.labels is None else reader.labels[row].item())
 
 
 def _error_of(errors: list[np.ndarray]) -> dict[str, float]:

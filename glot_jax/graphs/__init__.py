@@ -4,7 +4,7 @@ Pure functions and modules of JAX: nothing here reads a file, keeps state or dra
 """
 
 from glot_jax.graphs.similarity import RULES
-from glot_jax.graphs.stem import BACKENDS, Stem, token_graph
+from glot_jax.graphs.stem import BACKENDS, SELECTABLE, Stem, token_graph
 from glot_jax.graphs.token_graph import TokenBatch, TokenGraph
 
-__all__ = ["BACKENDS", "RULES", "Stem", "TokenBatch", "TokenGraph", "token_graph"]
+__all__ = ["BACKENDS", "RULES", "SELECTABLE", "Stem", "TokenBatch", "TokenGraph", "token_graph"]

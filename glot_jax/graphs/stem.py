@@ -18,6 +18,28 @@ from glot_jax.graphs.sparse import sparse_graph
 from glot_jax.graphs.token_graph import TokenGraph
 
 BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse": sparse_graph, "blockwise": blockwise_graph}
+"""The three ways to compute one and the same graph."""
+
+DENSE_PAIRS = 1 << 25
+"""Pairs of tokens (texts x length²) of a batch up to which dense is the faster backend; beyond, blockwise, which also needs
+a fraction of the memory. Measured by benchmarks/backends.py, on a CPU."""
+
+
+def auto_graph(
+    hidden: Array, mask: Array, nodes: Array, *, rule: Callable, options: Options, edge_budget: int | None = None,
+    temperature: Array | None = None, stored: Array | None = None,
+) -> TokenGraph:
+    """The backend that fits this shape: sparse where a budget of edges was measured to be small enough (by the trainer, from
+    the store's density), dense for short texts and soft edges, blockwise for long ones."""
+    pairs = mask.shape[0] * mask.shape[1] ** 2
+    backend = dense_graph if temperature is not None or pairs <= DENSE_PAIRS else blockwise_graph
+    if edge_budget is not None and temperature is None:
+        backend = sparse_graph
+    return backend(hidden, mask, nodes, rule=rule, options=options, edge_budget=edge_budget, temperature=temperature, stored=stored)  # type: ignore[arg-type]
+
+
+SELECTABLE: dict[str, Callable[..., TokenGraph]] = {**BACKENDS, "auto": auto_graph}
+"""What `--backend` may name."""
 
 
 class Stem(nnx.Module):
@@ -50,7 +72,7 @@ class Stem(nnx.Module):
     ):
         self.config = config
         self.rule = lookup(RULES, config.graph, "graph rule (--graph)")
-        self.backend = lookup(BACKENDS, config.backend, "graph backend (--backend)")
+        self.backend = lookup(SELECTABLE, config.backend, "graph backend (--backend)")
         self.dtype, self.dropout = jnp.dtype(dtype), dropout
         self.dim, self.node_dim = dim, projection_dim or dim
         self.layer_scores = None if layers is None else nnx.Param(jnp.zeros(layers))
@@ -133,7 +155,7 @@ def token_graph(
     mask: ArrayLike,
     tau: float = 0.6,
     *,
-    backend: str = "dense",
+    backend: str = "auto",
     graph: str = "threshold",
     k: int = 8,
     window: int = 4,
@@ -146,7 +168,7 @@ def token_graph(
         hidden: token states [batch, length, dim], any float dtype; the cosine is taken from them as they are.
         mask: [batch, length] bool, True = real token.
         tau: threshold in [-1, 1].
-        backend: "dense" or "sparse".
+        backend: "dense", "sparse", "blockwise", or "auto".
         graph: rule of the edges, a name of RULES.
         k, window, graph_seed: numbers of the rules knn, window and random.
         edge_budget: sparse only, edges the whole batch may hold.

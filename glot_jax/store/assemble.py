@@ -13,6 +13,7 @@ from glot_jax.store.lock import StoreLock, read_plan
 from glot_jax.store.manifest import (
     MANIFEST,
     SPLIT_ARRAYS,
+    TEXT_FILES,
     Manifest,
     ShardRecord,
     SplitRecord,
@@ -49,14 +50,16 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
         missing: list[tuple[int, str]] = []
         for name, split in plan["splits"].items():
             check_split_name(name)
-            records = [read_record(store / name, index, layers) for index in range(split["shards"])]
+            records = [read_record(store / name, index, layers) for index in range(len(split["texts"]))]
             missing += [(number + index, f"{name}/{shard_name(index)}") for index, record in enumerate(records) if record is None]
+            _refuse_other_texts(store / name, split["texts"], records, number, plan["workers"])
             number += len(records)
             splits[name] = _split(store / name, split, [record for record in records if record is not None])
         _refuse_missing(store, missing, plan["workers"])
         refuse_foreign(store, splits)
         manifest = Manifest.build(recipe, plan["task"], splits)
         remove_leftovers(store)
+        sync_folders(store, splits)
         write_manifest(store, manifest)
         lock.finished()
     return manifest
@@ -66,6 +69,18 @@ def _split(folder: Path, plan: dict[str, Any], records: list[ShardRecord]) -> Sp
     for name, expected in plan["arrays"].items():
         check_file(folder / name, expected)
     return sum_up(plan["rows"], records, plan["arrays"], duplicates=plan["duplicates"])
+
+
+def _refuse_other_texts(folder: Path, texts: list[list[str]], records: list[ShardRecord | None], first: int, workers: int) -> None:
+    """Worker 0 cut every shard: those of the others are compared with the texts that it saw."""
+    for index, (expected, record) in enumerate(zip(texts, records, strict=True)):
+        if record is not None and [record.files[name]["sha256"] for name in TEXT_FILES] != expected:
+            raise UsageError(
+                "workers write the shards of the same texts", f"{folder / shard_name(index)} of other texts than worker 0 saw",
+                f"Restore the data, delete that folder, and run extract.py again with --worker {(first + index) % workers}/{workers}.",
+            )
+    extra = folder / shard_name(len(texts))
+    require(not extra.exists(), "workers write the shards of the same texts", f"{extra}, beyond the last text that worker 0 saw", "Restore the data and run worker 0 again, or delete that folder.")
 
 
 def _refuse_missing(store: Path, missing: list[tuple[int, str]], workers: int) -> None:
@@ -80,6 +95,12 @@ def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
     """UsageError if a store in the making holds anything but its splits."""
     foreign = sorted({path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)} - {*splits})
     require(not foreign, "a store in the making holds the splits of its task", f"{', '.join(foreign)} in {store}", OTHER_TEXTS)
+
+
+def sync_folders(store: Path, splits: Iterable[str]) -> None:
+    """Before the manifest: an earlier run may have been killed between a name and its fsync."""
+    for folder in (*(store / name for name in splits), store, store.absolute().parent):
+        disk.sync_folder(folder)
 
 
 def remove_leftovers(store: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
+import io
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import ml_dtypes
@@ -47,16 +51,19 @@ def check_file(path: Path, expected: Mapping[str, Any], *, trust: bool = False) 
     The hash is computed once per process and file, and not at all with `trust`.
     """
     refuse_link(path)
-    require(path.is_file(), "a store holds every file of its manifest", f"{path}, which is missing", REPAIR)
-    status = path.stat()
-    require(
-        status.st_size == expected["bytes"], "a stored file has the size of its record",
-        f"{path} with {status.st_size} bytes instead of {expected['bytes']}", REPAIR,
-    )
-    if trust or _key(path, status, expected) in _checked:
-        return
-    begun = _begun.pop(_key(path, status, expected), None)
-    found = begun.result() if begun is not None else file_sha256(path)
+    try:
+        require(path.is_file(), "a store holds every file of its manifest", f"{path}, which is missing", REPAIR)
+        status = path.stat()
+        require(
+            status.st_size == expected["bytes"], "a stored file has the size of its record",
+            f"{path} with {status.st_size} bytes instead of {expected['bytes']}", REPAIR,
+        )
+        if trust or _key(path, status, expected) in _checked:
+            return
+        begun = _begun.pop(_key(path, status, expected), None)
+        found = begun.result() if begun is not None else file_sha256(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
     require(found == expected["sha256"], "a stored file has the sha256 of its record", f"{path}, whose content differs", REPAIR)
     _checked.add(_key(path, status, expected))
 
@@ -68,7 +75,8 @@ def hash_ahead(path: Path, expected: Mapping[str, Any]) -> None:
     except OSError:
         return
     if key not in _checked and key not in _begun:
-        _begun[key] = _hashing_threads().submit(file_sha256, path)
+        _begun[key] = Future()
+        _hashing_queue().put((path, _begun[key]))
 
 
 def _key(path: Path, status: os.stat_result, expected: Mapping[str, Any]) -> tuple[str, int, int, int, str]:
@@ -76,9 +84,22 @@ def _key(path: Path, status: os.stat_result, expected: Mapping[str, Any]) -> tup
 
 
 @functools.cache
-def _hashing_threads() -> ThreadPoolExecutor:
+def _hashing_queue() -> SimpleQueue[tuple[Path, Future[str]]]:
+    """Of threads that hash. Daemons: a process that has said why it stops does not wait for what nobody will read."""
+    queue: SimpleQueue[tuple[Path, Future[str]]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            path, result = queue.get()
+            try:
+                result.set_result(file_sha256(path))
+            except BaseException as error:
+                result.set_exception(error)
+
     # Hashing leaves the interpreter's lock alone, so threads use as many cores.
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="sha256")
+    for number in range(min(8, os.cpu_count() or 1)):
+        threading.Thread(target=work, name=f"sha256-{number}", daemon=True).start()
+    return queue
 
 
 def file_sha256(path: Path) -> str:
@@ -87,12 +108,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The .npy file of an array."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
 def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np.ndarray:
     """Memory-map an .npy file, read-only, never unpickling; UsageError unless it has this dtype (None: any) and shape."""
+    _allow_many_files()
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError) as error:
         raise UsageError("a stored array is a readable .npy file", f"{path} ({error})", REPAIR) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     require(array.flags.c_contiguous, "a stored array is in C order", f"{path} in Fortran order", REPAIR)
     found = f"{path} with {array.dtype} {array.shape} instead of {dtype or array.dtype} {shape}"
     require(array.shape == shape and (dtype is None or array.dtype == dtype), "a stored array has the dtype and shape of its record", found, REPAIR)
@@ -100,13 +131,38 @@ def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np
     return np.asarray(array)
 
 
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    """What the disk or the system says, which is not always the file's fault."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return UsageError("a process may keep a file open per shard and layer", f"{error} at {path}", "Raise the limit (ulimit -n), or extract with larger --shard-tokens.")
+    if error.errno == errno.ENOMEM:
+        return UsageError("the system has address space for the store", f"{error} at {path}", "Free memory, or raise vm.max_map_count.")
+    return UsageError("a stored file can be read", f"{error} at {path}", f"Check access and disk. {REPAIR}")
+
+
+@functools.cache
+def _allow_many_files() -> None:
+    """A mapped file keeps a descriptor in Python: take all that this user may have, where the usual limit is 1024."""
+    try:
+        import resource
+    except ImportError:  # no such limits
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def refuse_link(path: Path) -> None:
     """A store holds plain files and folders; a symbolic link inside it is refused with a UsageError."""
     require(not path.is_symlink(), "a store holds no symbolic links", path, "Put the file itself there.")
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`: whole and on disk, or not there at all. Several processes may write the same file at once."""
+def write_atomically(path: Path, data: bytes, *, exclusively: bool = False) -> bool:
+    """Put `data` at `path`: whole and on disk, or not there at all. Several processes may write the same file at once.
+
+    `exclusively`: only where there is no file yet. Returns whether it was written.
+    """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
         file = disk.create(temporary)
@@ -115,12 +171,21 @@ def write_atomically(path: Path, data: bytes) -> None:
             disk.sync(file)
         finally:
             disk.close(file)
-        disk.rename(temporary, path)
+        if not exclusively:
+            disk.rename(temporary, path)
+        else:
+            try:
+                disk.link(temporary, path)
+            except FileExistsError:
+                return False
+            finally:
+                disk.remove(temporary)
         disk.sync_folder(path.parent)
     except BaseException as error:
         disk.remove(temporary)
         explain_write_error(error, path, len(data))
         raise
+    return True
 
 
 def make_folders(path: Path) -> None:

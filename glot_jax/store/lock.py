@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-import secrets
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
 from glot_jax.store.files import TEMPORARY, make_folders, write_atomically
-from glot_jax.store.manifest import lock_folder
+from glot_jax.store.manifest import canonical_sha256, lock_folder
 
 RECIPE, PLAN = "recipe.json", "plan.json"
-_held: set[Path] = set()
-"""Lock files of this process. A file with this process's id that is not among them was left by an earlier process."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+"""What a file system without `flock` answers."""
 
 
 class StoreLock:
     """Hold the right to write a store, or a worker's share of its shards, for the length of a `with` block.
 
-    Raises UsageError naming host and process if another live process holds it: any other writer of the store, except
-    workers of the same number beside a worker. The lock of a process of this host that no longer runs is taken over
-    with a `notice`. On leaving, the lock goes; the recipe stays for the next run to continue with, unless `finished` was
-    called or nothing of the store was written.
+    The right is a `flock` on a file, so the system takes it back from a process that died, however it died; host and
+    process id are in the file for people. UsageError names them if another process holds it: any other writer of the
+    store, except workers of the same number beside a worker. The lock of a process of this host that no longer runs is
+    taken over with a `notice`; one of another host is not, because not every shared file system carries `flock` between
+    hosts. On leaving, the lock goes; the recipe stays for the next run to continue with, unless `finished` was called or
+    nothing of the store was written.
 
     Args:
         store: folder of the store.
@@ -39,35 +47,41 @@ class StoreLock:
         self._store, self._notice, self._share = Path(store), notice, share
         self._folder = lock_folder(store)
         self._file = self._folder / ("lock" if share is None else f"worker-{share[0]}-of-{share[1]}")
+        self._held: int | None = None
         self._finished = False
 
     def __enter__(self) -> StoreLock:
         try:
             make_folders(self._folder)
-            # The second attempt follows the removal of a stale lock; losing that race to another process is its refusal.
-            if not self._create():
-                self._remove_stale(self._file)
-                if not self._create():
-                    self._refuse(self._file, *_holder(self._file))
+            self._held = self._take(self._file)
+            os.ftruncate(self._held, 0)
+            os.pwrite(self._held, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
         except OSError as error:
+            self._release()
             raise UsageError("--out lies in a folder that can be written", f"{self._store} ({error})", "Choose another --out.") from error
-        _held.add(self._file)
         try:
-            # Created first, looked around second: of two writers that start together at least one sees the other.
+            # Taken first, looked around second: of two writers that start together at least one sees the other.
             for other in self._rivals():
-                self._remove_stale(other)
+                file = self._take(other, create=False)
+                if file is not None:
+                    other.unlink(missing_ok=True)
+                    os.close(file)
         except BaseException:
             self._release()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._release()
+        others = any(path != self._file for path in self._folder.glob("worker-*"))
         written = self._store.is_dir() and any(self._store.iterdir())
-        if self._finished or not (written or any(self._folder.glob("worker-*"))):
-            for path in (self._folder / RECIPE, self._folder / PLAN, *self._folder.glob(f"{TEMPORARY}*")):
+        empty = self._finished or not (written or others)
+        # Another worker may be leaving too: what it has removed is gone, and the last one removes the folder.
+        with contextlib.suppress(OSError):
+            for path in (self._folder / RECIPE, self._folder / PLAN, *self._folder.glob(f"{TEMPORARY}*")) if empty else ():
                 path.unlink(missing_ok=True)
-            if not any(self._folder.iterdir()):
+        self._release()
+        if empty:
+            with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
     def finished(self) -> None:
@@ -78,29 +92,58 @@ class StoreLock:
         """The recipe that the unfinished store beside this lock was begun with, if any."""
         return read_recipe(self._store)
 
-    def begin(self, recipe: Mapping[str, Any]) -> None:
-        """Keep the recipe for runs that continue this store; called before its first file is written."""
-        write_atomically(self._folder / RECIPE, json.dumps(recipe, indent=1).encode())
+    def begin(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the recipe for runs that continue this store; called before its first file is written.
+
+        Returns the recipe that is kept: of workers that start together the first one's, which the others compare theirs with.
+        """
+        write_atomically(self._folder / RECIPE, json.dumps(recipe, indent=1).encode(), exclusively=True)
+        return self.recipe() or {}
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
-        write_atomically(self._folder / PLAN, json.dumps(plan, indent=1).encode())
+        write_atomically(self._folder / PLAN, json.dumps({**plan, "sha256": canonical_sha256(plan)}, indent=1).encode())
 
-    def _create(self) -> bool:
-        # Linked under its name when it is whole: nobody sees a lock that does not say yet whose it is.
-        temporary = self._folder / f"{TEMPORARY}{secrets.token_hex(4)}-lock"
-        temporary.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-        try:
-            os.link(temporary, self._file)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
+    def _take(self, path: Path, *, create: bool = True) -> Any:
+        """A descriptor that holds the lock; None for one that is gone and not to be created. UsageError where another holds it."""
+        while True:
+            try:
+                file, old = os.open(path, os.O_RDWR), True
+            except FileNotFoundError:
+                if not create:
+                    return None
+                try:
+                    file, old = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644), False
+                except FileExistsError:
+                    continue
+            try:
+                host, pid = _holder(file) if old else ("", 0)
+                if not _flock(file) and old:
+                    # Without locks of the system, who created the file holds it; whether it still runs, nobody can tell safely.
+                    self._refuse(path, host, pid)
+                if not _is_at(file, path):
+                    os.close(file)  # its holder left, and took the file along
+                    continue
+                if old and host not in ("", socket.gethostname()):
+                    self._refuse(path, host, pid)
+            except _HeldByAnother:
+                host, pid = _holder(file)
+                os.close(file)
+                self._refuse(path, host, pid)
+            except BaseException:
+                os.close(file)
+                raise
+            if old:
+                self._notice(f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it, no longer runs.")
+            return file
 
     def _release(self) -> None:
-        _held.discard(self._file)
-        self._file.unlink(missing_ok=True)
+        if self._held is None:
+            return
+        if _is_at(self._held, self._file):
+            self._file.unlink(missing_ok=True)
+        os.close(self._held)
+        self._held = None
 
     def _rivals(self) -> list[Path]:
         """Locks that may not be held beside this one."""
@@ -109,41 +152,58 @@ class StoreLock:
             return others
         return [path for path in others if not path.name.endswith(f"-of-{self._share[1]}")]
 
-    def _remove_stale(self, file: Path) -> None:
-        host, pid = _holder(file)
-        here = host in ("", socket.gethostname())
-        mine = pid == os.getpid() and file not in _held
-        if not here or (pid and not mine and _runs(pid)):
-            self._refuse(file, host, pid)
-        # Renamed before it is removed: of two processes that saw the same stale lock only one gets it.
-        stale = self._folder / f"stale-{os.getpid()}"
-        try:
-            os.rename(file, stale)
-        except FileNotFoundError:
-            return
-        stale.unlink()
-        self._notice(f"Taking over {self._store}: process {pid}, which was writing it, no longer runs.")
-
-    def _refuse(self, file: Path, host: str, pid: int) -> None:
+    def _refuse(self, file: Path, host: str, pid: int) -> NoReturn:
         raise UsageError(
             "one process at a time writes a store, or workers of one number", f"{self._store}, which process {pid} on host {host} is writing",
             f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
         )
 
 
-def _holder(file: Path) -> tuple[str, int]:
-    """Host and process id in a lock file; ("", 0) for one that a power cut emptied."""
+class _HeldByAnother(Exception):
+    """Another open file holds the lock."""
+
+
+def _flock(file: int) -> bool:
+    """Take the lock; False where the file system has none."""
+    if fcntl is None:
+        return False
     try:
-        values = read_json(file)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _HeldByAnother from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _is_at(file: int, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _holder(file: int) -> tuple[str, int]:
+    """Host and process id in a lock file; ("", 0) for one that is just being written, or that a power cut emptied."""
+    try:
+        values = json.loads(os.pread(file, 4096, 0))
         return str(values["host"]), int(values["pid"])
-    except (UsageError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return "", 0
 
 
 def read_plan(store: Path) -> dict[str, Any] | None:
-    """What worker 0 of an unfinished store left: {workers, task, splits}; None if it has not come to its end."""
+    """What worker 0 of an unfinished store left: {workers, task, splits}; None if it has not come to its end. UsageError if it is damaged."""
     path = lock_folder(store) / PLAN
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    plan = read_json(path)
+    sha256 = plan.pop("sha256", None) if isinstance(plan, dict) else None
+    require(sha256 is not None and canonical_sha256(plan) == sha256, "the plan of a store has the sha256 it was written with", path, "Run worker 0 again.")
+    return plan
 
 
 def read_recipe(store: Path) -> dict[str, Any] | None:
@@ -154,13 +214,3 @@ def read_recipe(store: Path) -> dict[str, Any] | None:
     recipe = read_json(path)
     require(isinstance(recipe, dict), "the recipe of an unfinished store is a JSON object", path, f"Delete {store} and {path.parent}, and start again.")
     return recipe
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -17,6 +17,8 @@ from glot_jax.store.files import check_file, refuse_link, write_atomically
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RECORD = "record.json"
+TEXT_FILES = ("lengths.npy", "token_ids.npy")
+"""Files of a shard that say which texts it holds."""
 SPLIT_ARRAYS = ("row_offsets.npy", "row_texts.npy", "roles.npy", "labels.npy")
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -52,7 +54,7 @@ class Appended:
     texts: int
     """Texts it stored: those equal to earlier ones are not among them with `--deduplicate`."""
     sha256: str
-    """Of the rows' token ids and labels: the same rows are not appended twice in a row."""
+    """Of the rows' token ids and labels: rows of an earlier append are not appended again, as long as they come by themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,17 +190,20 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
     refuse_link(folder)
     if not folder.exists():
         return None
+    fix = f"Delete {folder} and run the same command again: the other shards are kept."
+    if (split.parent / MANIFEST).exists():
+        fix = DAMAGED
     try:
         record = from_json(ShardRecord, read_json(folder / RECORD))
-        require(tuple(dtypes_of(record)) == layers, "a shard's record lists the recipe's layers", folder / RECORD, DAMAGED)
+        require(tuple(dtypes_of(record)) == layers, "a shard's record lists the recipe's layers", folder / RECORD, fix)
         names = shard_files(dtypes_of(record), index)
-        require(set(record.files) == set(names), "a shard's record lists its files", folder / RECORD, DAMAGED)
+        require(set(record.files) == set(names), "a shard's record lists its files", folder / RECORD, fix)
         for name in names:
             check_file(folder / name, record.files[name], trust=True)
+    except UsageError as error:
+        raise UsageError(error.rule, error.got, fix) from error
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError("a shard's record is complete", f"{folder / RECORD} ({error})", DAMAGED) from error
+        raise UsageError("a shard's record is complete", f"{folder / RECORD} ({error})", fix) from error
     return record
 
 

@@ -154,14 +154,16 @@ class WriterThread:
             record = thread.result(record)              # waits until the shard is on the disk
 
     An error of a thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
-    states that may wait. Leaving the block waits for what was handed over; shards that were begun and not finished go.
+    states that may wait; no more than `unsealed` shards are open at once, each with all its files. Leaving the block waits
+    for what was handed over; shards that were begun and not finished go.
     """
 
-    def __init__(self, capacity: int = 256 * 1024**2):
+    def __init__(self, capacity: int = 256 * 1024**2, unsealed: int = 4):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
         # Hashing and fsync of one shard need not wait for the next one's states, nor these for it.
         self._sealers = ThreadPoolExecutor(2, thread_name_prefix="shard-sealer")
         self._open: list[ShardWriter] = []
+        self._slots = threading.BoundedSemaphore(unsealed)
         self._error: BaseException | None = None
         self._capacity, self._waiting, self._room = capacity, 0, threading.Condition()
 
@@ -177,7 +179,9 @@ class WriterThread:
             self._raise()
 
     def begin(self, shard: ShardWriter) -> None:
-        """Open `shard`; its calls to `put` and `finish` follow."""
+        """Open `shard`; its calls to `put` and `finish` follow. Waits while too many are being sealed."""
+        while not self._slots.acquire(timeout=0.05):
+            self._raise()
         self._open.append(shard)
         self._submit(shard.open)
 
@@ -200,6 +204,7 @@ class WriterThread:
         """Take back a shard that was begun."""
         self._submit(shard.abandon).result()
         self._open.remove(shard)
+        self._slots.release()
 
     def result(self, sealed: Future[ShardRecord]) -> ShardRecord:
         """The record of a shard that `finish` was called for."""
@@ -213,6 +218,7 @@ class WriterThread:
         try:
             record = shard.finish(**counts)
             self._open.remove(shard)
+            self._slots.release()
             sealed.set_result(record)
         except BaseException as error:
             self._error = error

@@ -243,7 +243,8 @@ class _Shard:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """int32 [texts]."""
-        lengths = self._load("lengths.npy", np.dtype(np.int32), (self._record.texts,))
+        # In memory, where it takes little: a mapped file would keep a descriptor open.
+        lengths = np.array(self._load("lengths.npy", np.dtype(np.int32), (self._record.texts,)))
         path = self._folder / "lengths.npy"
         require(
             int(lengths.sum(dtype=np.int64)) == self._record.tokens and not np.any(lengths < 0), "a shard's lengths add up to its tokens", path, REPAIR

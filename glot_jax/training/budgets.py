@@ -11,24 +11,36 @@ from glot_jax.graphs import Stem
 from glot_jax.training.feed import Feed
 from glot_jax.training.steps import edge_counter
 
+SPARSE_LENGTH, SPARSE_DENSITY = 1024, 1 / 256
+"""From this length on, and up to this share of all pairs, edges in a list beat a bit for every pair. Measured by
+benchmarks/backends.py, on a CPU."""
 _SAMPLE = 2048  # texts measured per bucket and split
 
 
 def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
-    """(texts, length) of a batch -> its edge budget, for the sparse backend; nothing for the others.
+    """(texts, length) of a batch -> its edge budget, for the shapes that the sparse backend computes; nothing for the others.
 
     A budget is a power of two above mean + 6 deviations of a batch's edges, from up to 2048 texts per bucket and split.
+    With `auto` only long texts are measured, and the sparse backend takes those with few edges.
     """
-    if stem.config.backend != "sparse":
+    chosen = stem.config.backend == "auto" and stem.config.edge_budget is None
+    if stem.config.backend not in ("sparse", "auto") or stem.config.learn_tau:
         return {}
     budgets: dict[tuple[int, int], int] = {}
     for feed in feeds.values():
         roles = feed.texts.shape[1]
         for length in feed.plan.bounds:
+            if chosen and length < SPARSE_LENGTH:
+                continue
             shape = (feed.plan.batch_size * roles, length)
             budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
             budgets[shape] = max(budget, budgets.get(shape, 0))
-    return budgets
+    return {shape: budget for shape, budget in budgets.items() if not chosen or is_sparse(*shape, budget)}
+
+
+def is_sparse(texts: int, length: int, edges: int) -> bool:
+    """Whether listing this many edges is faster than looking at every pair."""
+    return length >= SPARSE_LENGTH and edges <= SPARSE_DENSITY * texts * length**2
 
 
 def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:

@@ -287,9 +287,9 @@ def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
     real = rows >= 0
     outputs = np.concatenate([result["outputs"] for result in results])[real]
     losses = np.concatenate([result["loss"] for result in results])[real]
-    broken = rows[real][~np.isfinite(outputs).all(axis=1)]
+    broken = rows[real][~(np.isfinite(outputs).all(axis=1) & np.isfinite(losses))]
     require(
-        len(broken) == 0, "every output of the model is finite", f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
+        len(broken) == 0, "every output and loss of the model is finite", f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
         "Lower --lr; the last checkpoint is kept.",
     )
     return {**evaluate(outputs, feed.labels[rows[real]], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
@@ -307,9 +307,12 @@ def _selection(run: Run, scores: Mapping[str, Mapping[str, float]], epoch: int) 
 
 def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) -> dict[str, Any]:
     splits = [split for split in run.feeds if split != "train"]
-    history = {split: [line for line in log.history if line["split"] == split] for split in splits}
+    history = {split: {line["epoch"]: line for line in log.history if line["split"] == split} for split in splits}
+    for split, lines in history.items():
+        lost = {*range(1, run.config.epochs + 1)} - {*lines}
+        require(not lost, f"{log.metrics_path} holds the scores of every epoch", f"none of {split} in epoch {min(lost, default=0)}", "Lines were lost from it; train again into another --out.")
     # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be loaded.
-    best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch - 1
+    best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch
     feed = run.feeds["train"]
     reported = run.feeds[run.reported_split]
     seconds = clock.total
@@ -317,7 +320,7 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
     return {
         "task": run.task.name, "pooler": run.config.pooler.pooler, "seed": run.config.seed, "store": run.content,
         "selected_on": run.selected_on,
-        **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][-1])} for split in splits},
+        **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][run.config.epochs])} for split in splits},
         "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
         "parameters": run.parameters,
         "seconds": {

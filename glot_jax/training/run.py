@@ -11,7 +11,7 @@ from flax import nnx
 
 from glot_jax.config import TrainConfig, UsageError, lookup, require
 from glot_jax.config_json import differences, to_json
-from glot_jax.graphs import BACKENDS, RULES
+from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
@@ -122,7 +122,7 @@ def _open_store(config: TrainConfig) -> HiddenStore:
 def _check_names(config: TrainConfig) -> None:
     """A misspelt name is an error even where the pooler would not read it."""
     lookup(RULES, config.graph.graph, "graph rule (--graph)")
-    lookup(BACKENDS, config.graph.backend, "graph backend (--backend)")
+    lookup(SELECTABLE, config.graph.backend, "graph backend (--backend)")
     lookup(GNN_LAYERS, config.pooler.gnn, "GNN layer (--gnn)")
 
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
+from glot_jax.store.files import write_atomically
 
 try:
     import fcntl
@@ -71,6 +72,17 @@ def only_writer(run: Path) -> Iterator[None]:
         yield
 
 
+def _lines(path: Path, needed: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of a log that have a value `needed`; what a kill or a full disk cut short is passed over."""
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if line.endswith(b"\n") and isinstance(values, dict) and needed in values:
+            yield line, values
+
+
 class RunLog:
     """Appends to a run's logs.
 
@@ -80,26 +92,20 @@ class RunLog:
 
     def __init__(self, run: Path, resumed_step: int):
         self.metrics_path, self.timing_path = run / "metrics.jsonl", run / "timing.jsonl"
-        kept = []
-        if self.metrics_path.exists():
-            for line in self.metrics_path.read_bytes().splitlines(keepends=True):
-                # A kill may have cut the last line; every whole one is JSON.
-                if line.endswith(b"\n") and json.loads(line)["step"] <= resumed_step:
-                    kept.append(line)
-        temporary = self.metrics_path.with_name(".metrics.jsonl.tmp")
-        temporary.write_bytes(b"".join(kept))
-        temporary.replace(self.metrics_path)
-        self.history = [json.loads(line) for line in kept]
+        kept = [(line, values) for line, values in _lines(self.metrics_path, "step") if values["step"] <= resumed_step]
+        write_atomically(self.metrics_path, b"".join(line for line, _ in kept))
+        self.history = [values for _, values in kept]
         self._metrics = self.metrics_path.open("ab")
         self.epochs_timed = self._read_timing()
         self._timing = self.timing_path.open("ab")
 
     def _read_timing(self) -> dict[int, dict[str, Any]]:
         """What earlier processes measured, by epoch; an epoch that was run again counts once."""
-        if not self.timing_path.exists():
-            return {}
-        whole = [line for line in self.timing_path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        return {line["epoch"]: line for line in map(json.loads, whole)}
+        lines = list(_lines(self.timing_path, "epoch"))
+        if self.timing_path.exists() and self.timing_path.read_bytes()[-1:] not in (b"", b"\n"):
+            with self.timing_path.open("ab") as file:
+                file.write(b"\n")  # ends a line that a kill cut, or the next one would be lost with it
+        return {values["epoch"]: values for _, values in lines}
 
     def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
         """One line: step and epoch are counts of what is finished."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from faulty_disk import FaultyDisk, Killed
 
 from glot_jax.config import UsageError
 from glot_jax.store import HiddenStore, describe, read_manifest, verify
+from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import lock_folder
 
 
@@ -155,6 +157,78 @@ def test_appending_needs_a_finished_store_and_its_first_command_is_told_so(case,
     for options in ({"worker": "0/2"}, {"max_train_rows": 3}):
         with pytest.raises(UsageError, match="append"):
             dataclasses.replace(case, append=True, **options)
+
+
+def test_damaged_rows_are_not_given_a_new_hash(case, tmp_path):
+    """What an append copies of the store it copies under a new hash: it must be what was stored."""
+    run(case)
+    labels = case.out / "train/labels.npy"
+    content = labels.read_bytes()
+    labels.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    before = tree(case.out)
+    with pytest.raises(UsageError, match="labels.npy, whose content differs"):
+        run(more(case, tmp_path / "more", {"train": 3}))
+    assert tree(case.out) == before
+    assert verify(case.out) == [str(labels)]
+
+
+def test_two_appends_at_once_do_not_lose_one_another(case, tmp_path, monkeypatch):
+    """The other one finishes between this one's look at the store and its lock."""
+    run(case)
+    first, second = more(case, tmp_path / "a", {"test": 4}), more(case, tmp_path / "b", {"train": 3}, seed=2)
+    original = StoreLock.__enter__
+
+    def entering(self):
+        monkeypatch.setattr(StoreLock, "__enter__", original)
+        run(first)
+        return original(self)
+
+    monkeypatch.setattr(StoreLock, "__enter__", entering)
+    with pytest.raises(UsageError, match=r"another one extended meanwhile. Run the same command again"):
+        run(second)
+    run(second)
+    assert {split: len(HiddenStore(case.out)[split]) for split in HiddenStore(case.out)} == {"train": 17, "validation": 5, "test": 4}
+    assert verify(case.out) == []
+
+
+def test_an_append_that_is_there_already_does_not_end_another_one(case, tmp_path, monkeypatch):
+    run(case)
+    done, begun = more(case, tmp_path / "a", {"train": 3}), more(case, tmp_path / "b", {"train": 9}, seed=2)
+    run(done)
+    with FaultyDisk(monkeypatch, 60, "kill"), pytest.raises(Killed):
+        run(begun)
+    with pytest.raises(UsageError, match="finished first"):
+        run(done)
+    run(begun)
+    assert len(HiddenStore(case.out)["train"]) == 26
+    assert verify(case.out) == []
+
+
+@pytest.mark.parametrize("changed", ["label", "text"])
+def test_a_file_that_grew_and_was_changed_is_refused_by_row(case, tmp_path, changed):
+    """Taken for new rows, all of it would be stored once more."""
+    run(case)
+    before = tree(case.out)
+    rows = [json.loads(line) for line in (case.data / "train.jsonl").read_text().splitlines()]
+    rows[5] |= {"label": 1 - rows[5]["label"]} if changed == "label" else {"text": "the the the mat"}
+    rows.append({"text": "a new row", "label": 0})
+    (tmp_path / "grown").mkdir()
+    (tmp_path / "grown/train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    with pytest.raises(UsageError, match="train with 1 of the 14 stored rows changed, the first of them row 5"):
+        run(dataclasses.replace(case, append=True, data=tmp_path / "grown"))
+    assert tree(case.out) == before
+
+
+def test_the_disk_needs_room_for_the_new_rows_alone(case, tmp_path, monkeypatch):
+    run(case)
+    asked = []
+    monkeypatch.setattr(sys.modules["glot_jax.extraction.dump"], "check_disk", lambda out, tokens, *others: asked.append(tokens) or "")
+    (tmp_path / "grown").mkdir()
+    extra = write_texts(tmp_path / "more", {"train": 1}, seed=3)
+    (tmp_path / "grown/train.jsonl").write_text((case.data / "train.jsonl").read_text() + (extra / "train.jsonl").read_text())
+    assert "1 to train" in run(dataclasses.replace(case, append=True, data=tmp_path / "grown"))
+    stored = read_manifest(case.out).splits["train"]
+    assert 0 < asked[0] < 3 * stored.tokens / stored.rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------

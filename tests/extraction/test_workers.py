@@ -1,8 +1,9 @@
 """Several processes, one store: shards divided by number, put together without the model."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
-import os
 import shutil
 import socket
 
@@ -96,9 +97,15 @@ def test_workers_of_another_recipe_are_refused(case, tmp_path):
         run(worker(case, tmp_path, 1, 2, max_length=8))
 
 
-def hold(store, name, pid):
+@contextlib.contextmanager
+def held_by_another(store, name, pid=4711):
+    """A lock as another process holds it: open files exclude one another, also within a process."""
     lock_folder(store).mkdir(parents=True, exist_ok=True)
-    (lock_folder(store) / name).write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
+    with (lock_folder(store) / name).open("w") as file:
+        file.write(json.dumps({"host": socket.gethostname(), "pid": pid}))
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.mark.parametrize(("held", "share", "allowed"), [
@@ -106,14 +113,72 @@ def hold(store, name, pid):
 ])
 def test_who_may_write_beside_whom(tmp_path, held, share, allowed):
     store = tmp_path / "store"
-    hold(store, held, os.getppid())
-    if allowed:
-        with StoreLock(store, share=share):
-            assert len(list(lock_folder(store).iterdir())) == 2
-    else:
-        with pytest.raises(UsageError, match=f"process {os.getppid()} on host {socket.gethostname()}"), StoreLock(store, share=share):
-            pass
-        assert [path.name for path in lock_folder(store).iterdir()] == [held]
+    with held_by_another(store, held):
+        if allowed:
+            with StoreLock(store, share=share):
+                assert len(list(lock_folder(store).iterdir())) == 2
+        else:
+            with pytest.raises(UsageError, match=f"process 4711 on host {socket.gethostname()}"), StoreLock(store, share=share):
+                pass
+            assert [path.name for path in lock_folder(store).iterdir()] == [held]
+
+
+def test_of_workers_that_start_together_with_other_recipes_one_is_refused(case, tmp_path):
+    """Both have looked and seen no recipe; what counts is the one that is written first."""
+    with StoreLock(tmp_path / "store", share=(0, 2)) as one, StoreLock(tmp_path / "store", share=(1, 2)) as other:
+        assert one.recipe() is other.recipe() is None
+        assert one.begin({"compute_dtype": "bfloat16"}) == {"compute_dtype": "bfloat16"}
+        assert other.begin({"compute_dtype": "float32"}) == {"compute_dtype": "bfloat16"}
+
+
+def test_shards_of_other_texts_are_not_put_together(case, expected, tmp_path):
+    """Every worker checks its own shards only: another's, of data that changed between the two, are compared with the plan."""
+    run(worker(case, tmp_path, 1, 2))
+    changed = tmp_path / "data"
+    shutil.copytree(case.data, changed)
+    rows = (changed / "train.jsonl").read_text().splitlines(keepends=True)
+    (changed / "train.jsonl").write_text("".join(reversed(rows)))
+    run(worker(case, tmp_path, 0, 2, data=changed))
+    with pytest.raises(UsageError, match=r"shard-0000\d of other texts than worker 0 saw.*--worker 1/2"):
+        finish(tmp_path / "store")
+    assert not (tmp_path / "store" / MANIFEST).exists()
+    for folder in ("store", "store.lock"):
+        shutil.rmtree(tmp_path / folder)
+    run(worker(case, tmp_path, 0, 2))
+    run(worker(case, tmp_path, 1, 2))
+    extra = tmp_path / "store/train/shard-00099"
+    last = sorted((tmp_path / "store/train").glob("shard-*"))[-1]
+    shutil.copytree(last, extra.with_name(f"shard-{int(last.name[6:]) + 1:05d}"))
+    with pytest.raises(UsageError, match="beyond the last text that worker 0 saw"):
+        finish(tmp_path / "store")
+
+
+def test_a_changed_plan_is_refused(case, tmp_path):
+    for number in range(2):
+        run(worker(case, tmp_path, number, 2))
+    plan = lock_folder(tmp_path / "store") / "plan.json"
+    for content in (plan.read_text().replace('"rows": 20', '"rows": 21'), "[]", "{}"):
+        plan.write_text(content)
+        with pytest.raises(UsageError, match="Run worker 0 again"):
+            finish(tmp_path / "store")
+    run(worker(case, tmp_path, 0, 2))
+    assert finish(tmp_path / "store").splits["train"].rows == 20
+
+
+def test_a_store_that_another_process_finished_meanwhile_is_left_as_it_is(case, expected, tmp_path, monkeypatch):
+    """The manifest appears between the first look and the lock."""
+    out, original = tmp_path / "store", StoreLock.__enter__
+
+    def entering(self):
+        monkeypatch.setattr(StoreLock, "__enter__", original)
+        run(case, out)
+        return original(self)
+
+    for config in (dataclasses.replace(case, out=out), worker(case, tmp_path, 0, 2)):
+        monkeypatch.setattr(StoreLock, "__enter__", entering)
+        assert "complete already" in run(config)
+        assert tree(out) == expected
+        assert not lock_folder(out).exists()
 
 
 @pytest.mark.parametrize("given", ["2/2", "-1/2", "1", "a/b", "1/0", "0/2/3", ""])

@@ -11,6 +11,10 @@ from token_states import pad, sentences
 
 from glot_jax.config import GraphConfig, PoolerConfig, UsageError
 from glot_jax.graphs import Stem
+from glot_jax.graphs import stem as module
+from glot_jax.graphs.blockwise import BlockwiseGraph
+from glot_jax.graphs.dense import DenseGraph
+from glot_jax.graphs.sparse import SparseGraph
 from glot_jax.pooling import GNN_LAYERS, POOLERS
 
 DIM = 12
@@ -183,7 +187,7 @@ def test_soft_edges_are_finite_whatever_the_states(progress):
     ("arguments", "message"),
     [
         ({"learn_tau": True, "backend": "sparse"}, "--learn-tau needs --graph threshold and --backend dense; got --graph threshold --backend sparse"),
-        ({"learn_tau": True, "graph": "knn"}, "got --graph knn --backend dense"),
+        ({"learn_tau": True, "graph": "knn"}, "got --graph knn --backend auto"),
         ({"temperature": (0.1, 0.0)}, "--temperature FIRST LAST are two positive numbers"),
         ({"tau": float("nan")}, r"--tau is a cosine, in \[-1, 1\]; got nan"),
     ],
@@ -191,3 +195,16 @@ def test_soft_edges_are_finite_whatever_the_states(progress):
 def test_impossible_graphs_are_refused_where_they_are_born(arguments, message):
     with pytest.raises(UsageError, match=message):
         GraphConfig(**arguments)
+
+
+def test_auto_takes_the_backend_that_fits_the_shape(monkeypatch):
+    hidden, mask = (jnp.asarray(v) for v in pad(sentences([6, 4], DIM), 8))
+    monkeypatch.setattr(module, "DENSE_PAIRS", 2 * 8 * 8)
+    of = stem(config=GraphConfig(tau=0.5, backend="auto"))
+    assert isinstance(of(hidden, mask), DenseGraph)
+    assert isinstance(of(hidden, mask, edge_budget=256), SparseGraph)
+    monkeypatch.setattr(module, "DENSE_PAIRS", 2 * 8 * 8 - 1)
+    assert isinstance(of(hidden, mask), BlockwiseGraph)
+    soft = stem(config=GraphConfig(tau=0.5, learn_tau=True))
+    assert isinstance(soft(hidden, mask, train=True, edge_budget=256), DenseGraph)
+    assert isinstance(soft(hidden, mask), BlockwiseGraph)

@@ -1,10 +1,14 @@
 """Reading and writing shards: what goes in comes out, and nothing damaged comes out."""
 
 import errno
+import functools
 import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import ml_dtypes
@@ -15,11 +19,11 @@ from hypothesis import strategies as st
 from synthetic_stores import PAIRS, SCORES, make_store
 
 from glot_jax.config import UsageError
-from glot_jax.store import HiddenStore, describe, verify
+from glot_jax.store import HiddenStore, describe, disk, verify
 from glot_jax.store.files import file_sha256, write_atomically
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import lock_folder
-from glot_jax.store.shard_writer import ShardWriter
+from glot_jax.store.shard_writer import ShardWriter, WriterThread
 
 STATES = "train/shard-00001/hidden-L2-00001.npy"
 
@@ -350,8 +354,34 @@ def test_a_second_writer_is_refused_by_host_and_process(tmp_path):
     write_lock(store, "elsewhere", 1)
     with pytest.raises(UsageError, match="process 1 on host elsewhere"), StoreLock(store):
         pass
-    write_lock(store, socket.gethostname(), os.getppid())
-    with pytest.raises(UsageError, match=f"process {os.getppid()} on host"), StoreLock(store):
+    assert json.loads((lock_folder(store) / "lock").read_text())["host"] == "elsewhere"
+
+
+def test_a_lock_is_held_by_the_open_file_and_not_by_its_name(tmp_path):
+    """Two processes that find the same stale lock: the slower one meets the lock of the faster one, under the same name."""
+    store = tmp_path / "store"
+    write_lock(store, socket.gethostname(), dead_pid())
+    late = os.open(lock_folder(store) / "lock", os.O_RDWR)  # the slower one has looked, no more
+    with StoreLock(store) as first:
+        first.begin({"dim": 3})
+        with pytest.raises(UsageError, match=f"process {os.getpid()} on host"), StoreLock(store):
+            pass
+        assert first.recipe() == {"dim": 3}
+    os.close(late)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_of_the_system_nobody_takes_over(tmp_path, monkeypatch):
+    def unsupported(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    store = tmp_path / "store"
+    with StoreLock(store) as first, pytest.raises(UsageError, match=rf"process {os.getpid()} on host .* delete .*lock"), StoreLock(store):
+        pass
+    first.finished()
+    write_lock(store, socket.gethostname(), dead_pid())
+    with pytest.raises(UsageError, match="if that process is gone, delete"), StoreLock(store):
         pass
 
 
@@ -365,3 +395,98 @@ def test_a_stale_lock_is_taken_over_with_a_notice(tmp_path, who):
         assert json.loads((lock_folder(store) / "lock").read_text())["pid"] == os.getpid()
     assert "no longer runs" in notices[0]
     assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files that cannot be read
+
+
+@pytest.mark.parametrize("name", [STATES, "train/labels.npy", "train/shard-00000/record.json", "manifest.json"])
+def test_a_file_that_cannot_be_read_is_listed_with_the_others(store, monkeypatch, name):
+    """The commonest form of rot: the disk answers with an error, not with other bits."""
+    failing, flipped = store / name, store / "train/row_texts.npy"
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
+    original = Path.read_bytes, Path.read_text, open
+
+    def of(function):
+        def reading(path, *arguments, **options):
+            if str(path) == str(failing):
+                raise OSError(errno.EIO, "Input/output error")
+            return function(path, *arguments, **options)
+
+        return reading
+
+    monkeypatch.setattr(Path, "read_bytes", of(original[0]))
+    monkeypatch.setattr(Path, "read_text", of(original[1]))
+    monkeypatch.setattr("builtins.open", of(original[2]))
+    if name == "manifest.json":
+        assert verify(store) == [str(failing)]
+        return
+    assert verify(store) == sorted([str(failing), str(flipped)])
+    if not name.endswith("record.json"):
+        opened = HiddenStore(store, layer=2)["train"]
+        with pytest.raises(UsageError, match=r"can be read; got \[Errno 5\].* at .*" + Path(name).name):
+            _ = opened.labels, opened.read_all()
+
+
+def test_a_limit_of_open_files_is_not_taken_for_damage(store, monkeypatch):
+    def exhausted(*arguments, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(np, "load", exhausted)
+    with pytest.raises(UsageError, match="Too many open files.*ulimit -n"):
+        HiddenStore(store)["train"].read_all()
+
+
+def test_a_store_of_more_shards_than_descriptors_are_allowed(tmp_path):
+    """A mapped file keeps a descriptor: the limit that a shell gives is raised to what the system allows."""
+    store = make_store(tmp_path / "store", rows={"train": 80}, shards=40)
+    script = (
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))\n"
+        f"from glot_jax.store import HiddenStore; split = HiddenStore({str(store)!r})['train']; print(split.read_all().shape[0] == split.tokens)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "True\n"
+
+
+def test_a_process_does_not_wait_for_hashes_that_nobody_reads(tmp_path):
+    script = (
+        "import time, glot_jax.store.files as files\n"
+        "files.file_sha256 = lambda path: time.sleep(60)\n"
+        f"path = __import__('pathlib').Path({str(tmp_path / 'file')!r}); path.write_bytes(b'x')\n"
+        "files.hash_ahead(path, {'sha256': '', 'bytes': 1})"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"schema_version": ' + "1" * 5000 + "}", "\udcff"])
+def test_json_that_python_cannot_take_is_a_damaged_manifest(store, content):
+    (store / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert verify(store) == [str(store / "manifest.json")]
+    with pytest.raises(UsageError, match="manifest.json"):
+        HiddenStore(store)
+
+
+def test_only_so_many_shards_wait_to_be_sealed(tmp_path, monkeypatch):
+    """A slow disk: every shard that waits for its fsync keeps its files open."""
+    going, released = [], threading.Event()
+    monkeypatch.setattr(disk, "sync", lambda file: released.wait(10) or os.fsync(file))
+
+    def shard(index):
+        return ShardWriter(tmp_path / "train", index, np.array([1], np.int32), np.array([7], np.int32), dim=2, dtypes={0: "float32"})
+
+    def work():
+        with WriterThread(unsealed=3) as thread:
+            for index in range(6):
+                one = shard(index)
+                thread.begin(one)
+                going.append(index)
+                thread.put(functools.partial(one.put, 0, 0, np.ones((1, 2), np.float32)), 8)
+                thread.finish(one, truncated=0, empty=0, max_abs=1.0)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(1)
+    assert going == [0, 1, 2]
+    released.set()
+    thread.join()
+    assert len(list((tmp_path / "train").glob("shard-*"))) == 6

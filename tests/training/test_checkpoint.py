@@ -18,6 +18,7 @@ from glot_jax.config import UsageError
 from glot_jax.training import checkpoint, loop, steps, train
 from glot_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from glot_jax.training.evaluation import evaluate_run
+from glot_jax.training.run_log import RunLog
 
 STEPS, EPOCH, BEST = 15, 5, 5
 
@@ -415,3 +416,37 @@ def test_floats_of_the_notes_come_back_exactly(finished, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert list(map(repr, checkpoints.notes(0)["losses"])) == list(map(repr, values[:-1]))
     assert checkpoint.Checkpoints(tmp_path).best_step is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Logs that a full disk or a power cut left
+
+
+def test_a_torn_line_of_the_clocks_stops_no_resume(tmp_path):
+    (tmp_path / "timing.jsonl").write_bytes(b'{"time": 1.0, "epoch": 1, "train_seconds": 2.0}\n{"time": 1')
+    for _ in range(2):
+        log = RunLog(tmp_path, 0)
+        assert log.epochs_timed[1]["train_seconds"] == 2.0
+        log.timing(epoch=2, train_seconds=3.0)
+        log.close()
+    assert RunLog(tmp_path, 0).epochs_timed[2]["train_seconds"] == 3.0
+
+
+def test_scores_that_were_lost_from_the_log_are_missed_by_epoch(finished):
+    """A summary never takes another epoch's numbers for them."""
+    metrics = finished / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not ('"validation"' in line and '"epoch": 2' in line)]
+    assert len(kept) == len(lines) - 1
+    metrics.write_bytes("".join(kept).encode() + b"\0" * 64 + b"\n")
+    (finished / "summary.json").unlink()
+    with pytest.raises(UsageError, match=r"metrics.jsonl holds the scores of every epoch; got none of validation in epoch 2"):
+        runs.resume(finished)
+    assert metrics.read_bytes() == "".join(kept).encode()
+
+
+def test_an_infinite_loss_of_finite_outputs_is_refused_by_row(store, tmp_path, monkeypatch):
+    original = steps.row_loss
+    monkeypatch.setattr(steps, "row_loss", lambda outputs, batch, task: original(outputs, batch, task) + jax.numpy.where(len(outputs) == 16, jax.numpy.inf, 0))
+    with pytest.raises(UsageError, match="every output and loss of the model is finite.* of validation"):
+        train(runs.config(store, tmp_path / "run"), quiet=True)

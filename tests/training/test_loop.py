@@ -15,7 +15,7 @@ from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, Poole
 from glot_jax.config_json import from_json, to_json
 from glot_jax.graphs import token_graph
 from glot_jax.objectives import evaluate
-from glot_jax.training import loop, steps, train, train_seeds
+from glot_jax.training import budgets, loop, steps, train, train_seeds
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.evaluation import evaluate_run, load_model
 from glot_jax.training.run import prepare
@@ -455,17 +455,30 @@ def test_selection_reads_the_task_metric(stores, tmp_path):
     assert loop._selection(prepared, {"validation": {"spearman": 0.3, "pearson": 0.9}}, 0) == 0.3
 
 
-@pytest.mark.parametrize("seed", range(4))
+def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monkeypatch):
+    settings = config(stores["classes"], tmp_path / "run", graph=GraphConfig(graph="self", backend="auto"))
+    assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
+    monkeypatch.setattr(budgets, "SPARSE_LENGTH", 8)
+    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1 / 4)
+    prepared = prepare(settings, Display(quiet=True), {})
+    bounds = prepared.feeds["train"].plan.bounds
+    assert {length for _, length in prepared.steps.edge_budgets} == {length for length in bounds if length >= 8}
+    assert all(budget <= texts * length**2 / 4 for (texts, length), budget in prepared.steps.edge_budgets.items())
+    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1 / 1000)
+    assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
+
+
+@pytest.mark.parametrize("seed", range(2))
 def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
     """Few long rows among many short ones: what a bucket holds is what its own rows hold."""
     store = make_store(tmp_path / "store", CLASSES, rows={"train": 120, "validation": 60}, longest=30, seed=seed)
     settings = config(store, tmp_path / "run", graph=GraphConfig(backend="sparse", tau=0.2), buckets=3)
     prepared = prepare(settings, Display(quiet=True), {})
+    linked = jax.jit(lambda hidden, mask: token_graph(hidden, mask, tau=0.2, backend="dense").adjacency.sum())
     for feed in prepared.feeds.values():
         for step in range(2 * feed.plan.steps_per_epoch):
             batch = feed.batch(step)
             edges = prepared.steps.budget(batch)
             assert edges is not None
-            found = token_graph(np.asarray(batch.hidden), np.asarray(batch.mask), tau=0.2).adjacency.sum()
-            assert int(found) <= edges
+            assert int(linked(batch.hidden, batch.mask)) <= edges
             assert edges & (edges - 1) == 0

@@ -1,0 +1,45 @@
+"""Draw results/head.json as results/head.png: the training step of every contender at every shape, and the floor.
+
+    python benchmarks/head_chart.py
+"""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib
+from machine import RESULTS
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+LABELS = {
+    "pyg-broadcast": "PyTorch Geometric, cosine as released", "pyg-matmul": "PyTorch Geometric, cosine as matmul", "torch-dense": "dense PyTorch, eager",
+    "torch-compiled": "dense PyTorch, torch.compile", "ours-sparse": "GLOT-JAX sparse (jraph)", "ours-dense": "GLOT-JAX dense", "ours-blockwise": "GLOT-JAX blockwise",
+}
+COLORS = ("#b0b7c3", "#8892a4", "#e0a458", "#c8761c", "#9ec5e8", "#1f6fb4", "#0b3c68")
+
+
+def main() -> None:
+    results = json.loads((RESULTS / "head.json").read_text())
+    dims = sorted({shape["dim"] for shape in results["shapes"]})
+    figure, axes = plt.subplots(1, len(dims), figsize=(4.2 * len(dims), 3.8), layout="constrained", sharey=True, squeeze=False)
+    for axis, dim in zip(axes[0], dims, strict=True):
+        shapes = sorted((shape for shape in results["shapes"] if shape["dim"] == dim), key=lambda shape: shape["length"])
+        for (name, label), color in zip(LABELS.items(), COLORS, strict=True):
+            points = [(shape["length"], shape["contenders"][name]["step_ms"]) for shape in shapes if isinstance(shape["contenders"].get(name), dict)]
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=color, label=label) if points else None
+        axis.plot([shape["length"] for shape in shapes], [shape["step"]["floor_ms"] for shape in shapes], color="black", linestyle=":", label="floor")
+        axis.set(xscale="log", yscale="log", title=f"dim {dim}, hidden {shapes[0]['hidden']}", xlabel="tokens a text")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", linewidth=0.4, alpha=0.5)
+    axes[0][0].set_ylabel("training step, ms")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    machine = results["machine"]
+    figure.suptitle(f"{machine['processor']}, {machine['cores']} cores, float32, {machine['date']}", fontsize=9)
+    figure.savefig(RESULTS / "head.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()
