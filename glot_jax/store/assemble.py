@@ -8,7 +8,7 @@ from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.store import disk
-from glot_jax.store.files import TEMPORARY, check_file
+from glot_jax.store.files import TEMPORARY, check_file, explain_write_error
 from glot_jax.store.lock import StoreLock, read_plan
 from glot_jax.store.manifest import (
     MANIFEST,
@@ -100,7 +100,10 @@ def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
 def sync_folders(store: Path, splits: Iterable[str]) -> None:
     """Before the manifest: an earlier run may have been killed between a name and its fsync."""
     for folder in (*(store / name for name in splits), store, store.absolute().parent):
-        disk.sync_folder(folder)
+        try:
+            disk.sync_folder(folder)
+        except OSError as error:
+            explain_write_error(error, folder, 0)
 
 
 def remove_leftovers(store: Path) -> None:
