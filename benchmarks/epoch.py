@@ -83,14 +83,14 @@ def their_epoch(folder: Path, rows: int, dim: int, hidden: int) -> dict[str, flo
 
 
 def our_epoch(store: Path, out: Path, hidden: int, cache: str) -> dict[str, Any]:
-    """Seconds of one epoch: of the loop alone, and from opening the store to the end, compilation and evaluation included."""
+    """Seconds of one epoch: of the loop alone, and from opening the store to the end, with compilation, evaluation and checkpoint."""
     config = TrainConfig(
         store=store, out=out, epochs=1, batch_size=BATCH, cache=cache, graph=GraphConfig(tau=TAU), pooler=PoolerConfig(hidden_dim=hidden, num_layers=LAYERS),  # type: ignore[arg-type]
     )
     begin = time.perf_counter()
     summary = train(config, quiet=True)
     return {
-        "seconds": summary["seconds"]["train"], "everything_seconds": time.perf_counter() - begin, "compile_seconds": summary["seconds"]["compile"],
+        "seconds": summary["seconds"]["train"], "evaluate_seconds": summary["seconds"]["evaluate"], "everything_seconds": time.perf_counter() - begin, "compile_seconds": summary["seconds"]["compile"],
         "input_wait_share": summary["input_wait_share"], "compilations": summary["compilations"], "steps": summary["steps"],
     }
 
@@ -116,11 +116,19 @@ def main() -> None:
                 print(cache, runs[-1], flush=True)
             theirs.append(their_epoch(work / "padded", rows, store.dim, arguments.hidden_dim))
             print("the release's way", theirs[-1], flush=True)
-        ratios = {cache: float(np.median([b["seconds"] / a["seconds"] for a, b in zip(runs, theirs, strict=True)])) for cache, runs in ours.items()}
-        whole = {cache: float(np.median([b["seconds"] / a["everything_seconds"] for a, b in zip(runs, theirs, strict=True)])) for cache, runs in ours.items()}
-        print("times faster, the epoch:", ratios, "and from opening the store, compilation and evaluation included:", whole)
+        # From store to updated weights: everything but the evaluation, which the other side does not run. Compilation is a
+        # cost of the first epoch alone, so both are given.
+        ratios, cold, loop = (
+            {cache: float(np.median([b["seconds"] / seconds(a) for a, b in zip(runs, theirs, strict=True)])) for cache, runs in ours.items()}
+            for seconds in (
+                lambda run: run["everything_seconds"] - run["evaluate_seconds"] - run["compile_seconds"],
+                lambda run: run["everything_seconds"] - run["evaluate_seconds"],
+                lambda run: run["seconds"],
+            )
+        )
+        print(f"times faster: from store to updated weights {ratios}, with compilation {cold}, the loop alone {loop}")
         write_result("epoch", {
-            "rows": rows, "hidden_dim": arguments.hidden_dim, "ours": ours, "release": theirs, "times_faster": ratios, "times_faster_with_everything": whole,
+            "rows": rows, "hidden_dim": arguments.hidden_dim, "ours": ours, "release": theirs, "times_faster": ratios, "times_faster_with_compilation": cold, "times_faster_loop_alone": loop,
             "bytes": {"store": sum(path.stat().st_size for path in (work / "store").rglob("*") if path.is_file()), "padded": size},
         })
 

@@ -79,6 +79,8 @@ def measure_backbone(kind: str, length: int, repeats: int) -> dict[str, Any]:
 
     import torch
     import transformers
+    from peft import LoraConfig, get_peft_model
+    from transformers.models.bert import modeling_bert  # noqa: F401  loaded lazily otherwise, and then counted
 
     from glot_jax.extraction.sources import find_source
 
@@ -88,8 +90,6 @@ def measure_backbone(kind: str, length: int, repeats: int) -> dict[str, Any]:
     before = peak()
     model = transformers.AutoModel.from_pretrained(find_source("minilm", None).location, add_pooling_layer=False).requires_grad_(False)
     if kind == "lora":
-        from peft import LoraConfig, get_peft_model
-
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["query", "key", "value", "attention.output.dense"]))
     classifier = torch.nn.Linear(384, 2)
     if kind == "full":

@@ -26,7 +26,7 @@ from flax import nnx
 from machine import write_result
 from torch_heads import DenseHead, Head, PygHead
 
-from glot_jax.analysis.floor import work_of
+from glot_jax.analysis.floor import FULL, work_of
 from glot_jax.analysis.profile import measure_ceilings, synthetic_batch
 from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.graphs import TokenBatch
@@ -164,11 +164,12 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
     ]
     model = build_model(shape)
     count = edge_counter(model.stem)
-    edges = max(int(np.sum(count(batch.hidden, batch.mask))) for batch in batches)
-    tokens = int(np.asarray(batches[0].mask).sum())
+    linked = [int(np.sum(count(batch.hidden, batch.mask))) for batch in batches]
+    edges, pairs = max(linked), sum(int(np.square(np.asarray(batch.mask).sum(1, dtype=np.int64)).sum()) for batch in batches)
+    tokens = int(np.mean([np.asarray(batch.mask).sum() for batch in batches]))
     result: dict[str, Any] = {
         **dataclasses.asdict(shape), "batch": shape.batch, "real_tokens": tokens,
-        "density": edges / float(np.sum(np.square(np.asarray(batches[0].mask).sum(1, dtype=np.int64)))), "contenders": {},
+        "density": sum(linked) / pairs, "contenders": {},
     }
     contenders: dict[str, Contender] = {}
     for name in NAMES:
@@ -183,27 +184,33 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
     assert max(differences.values()) < 2e-3, differences
     losses = {name: of.step(0) for name, of in contenders.items()}
     assert np.ptp(list(losses.values())) < 1e-3, losses
-    work = [
-        work_of(
-            GraphConfig(tau=TAU), PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS), dim=shape.dim, lengths=np.asarray(batches[0].mask).sum(1),
-            states_dtype="float32", parameters=count_parameters(model), train=train,
-        )
-        for train in (True, False)
-    ]
-    times: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in contenders} for kind in ("step", "forward")}
+    work = {
+        kind: [
+            work_of(
+                GraphConfig(tau=TAU), PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS), dim=shape.dim, lengths=np.asarray(batch.mask).sum(1),
+                states_dtype="float32", parameters=count_parameters(model), train=kind == "step",
+            )
+            for batch in batches
+        ]
+        for kind in ("step", "forward")
+    }
+    # By round: what takes long is measured in every third one, and ratios are taken within rounds.
+    times: dict[str, dict[str, dict[int, float]]] = {kind: {name: {} for name in contenders} for kind in ("step", "forward")}
+    floors: dict[str, dict[int, float]] = {"step": {}, "forward": {}}
     slow: set[tuple[str, str]] = set()
+    # The loss after one update is that of equal gradients and equal Adam steps.
+    losses = {name: of.step(1) for name, of in contenders.items()}
+    assert np.ptp(list(losses.values())) < 2e-3, losses
     for of in contenders.values():
-        of.step(1)
         of.forward(1)
-    floors = {"step": [], "forward": []}
     for kind in ("step", "forward"):
         begin = time.perf_counter()
         for index in range(repeats):
             if index >= 3 and time.perf_counter() - begin > seconds:
                 break
             measure_ceilings.cache_clear()
-            ceilings = measure_ceilings(("float32",), 2)
-            floors[kind].append(work[kind == "forward"].seconds(ceilings))
+            ceilings = measure_ceilings(("float32", FULL), 2)
+            floors[kind][index] = float(np.mean([of.seconds(ceilings) for of in work[kind]]))
             for name, of in contenders.items():
                 if (kind, name) in slow and index % 3:
                     continue  # what takes long anyway is measured in every third round
@@ -213,27 +220,27 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
                 for number in range(calls):
                     call(index * calls + number)
                 spent = (time.perf_counter() - started) / calls
-                times[kind][name].append(spent)
+                times[kind][name][index] = spent
                 if spent > seconds / 10:
                     slow.add((kind, name))
     for name in contenders:
         result["contenders"][name] = {
-            **{f"{kind}_ms": 1000 * statistics.median(times[kind][name]) for kind in times},
-            **{f"{kind}_quartiles_ms": [1000 * float(q) for q in np.quantile(times[kind][name], (0.25, 0.75))] for kind in times},
+            **{f"{kind}_ms": 1000 * statistics.median(times[kind][name].values()) for kind in times},
+            **{f"{kind}_quartiles_ms": [1000 * float(q) for q in np.quantile(list(times[kind][name].values()), (0.25, 0.75))] for kind in times},
             "largest_difference": differences[name],
         }
-    best = {kind: min((name for name in contenders if name.startswith("ours")), key=lambda name: statistics.median(times[kind][name])) for kind in times}
-    for kind, name in best.items():
-        own = times[kind][name]
-        ratios = {}
-        for other, spent in times[kind].items():
-            rounds = own if len(spent) == len(own) else own[::3]
-            ratios[other] = statistics.median(a / b for a, b in zip(spent, rounds, strict=False))
+    for kind, by_name in times.items():
+        name = min((name for name in contenders if name.startswith("ours")), key=lambda name: statistics.median(by_name[name].values()))
         result[kind] = {
-            "ours": name, "times_faster_than": ratios, "floor_ms": 1000 * statistics.median(floors[kind]),
-            "over_floor": statistics.median(a / b for a, b in zip(own, floors[kind], strict=True)),
+            "ours": name, "times_faster_than": {other: median_ratio(spent, by_name[name]) for other, spent in by_name.items()},
+            "floor_ms": 1000 * statistics.median(floors[kind].values()), "over_floor": median_ratio(by_name[name], floors[kind]),
         }
     return result
+
+
+def median_ratio(above: dict[int, float], below: dict[int, float]) -> float:
+    """Over the rounds that both were measured in; the first round is one of them."""
+    return statistics.median(above[index] / below[index] for index in above.keys() & below.keys())
 
 
 def main() -> None:

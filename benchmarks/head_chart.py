@@ -20,6 +20,11 @@ LABELS = {
 COLORS = ("#b0b7c3", "#8892a4", "#e0a458", "#c8761c", "#9ec5e8", "#1f6fb4", "#0b3c68")
 
 
+def tokens_of(shape: dict) -> float:
+    """Real tokens of a text, on average."""
+    return shape["real_tokens"] / shape["batch"]
+
+
 def main() -> None:
     results = json.loads((RESULTS / "head.json").read_text())
     dims = sorted({shape["dim"] for shape in results["shapes"]})
@@ -27,9 +32,9 @@ def main() -> None:
     for axis, dim in zip(axes[0], dims, strict=True):
         shapes = sorted((shape for shape in results["shapes"] if shape["dim"] == dim), key=lambda shape: shape["length"])
         for (name, label), color in zip(LABELS.items(), COLORS, strict=True):
-            points = [(shape["length"], shape["contenders"][name]["step_ms"]) for shape in shapes if isinstance(shape["contenders"].get(name), dict)]
+            points = [(tokens_of(shape), shape["contenders"][name]["step_ms"]) for shape in shapes if isinstance(shape["contenders"].get(name), dict)]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3.5, color=color, label=label) if points else None
-        axis.plot([shape["length"] for shape in shapes], [shape["step"]["floor_ms"] for shape in shapes], color="black", linestyle=":", label="floor")
+        axis.plot([tokens_of(shape) for shape in shapes], [shape["step"]["floor_ms"] for shape in shapes], color="black", linestyle=":", label="floor")
         axis.set(xscale="log", yscale="log", title=f"dim {dim}, hidden {shapes[0]['hidden']}", xlabel="tokens a text")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", linewidth=0.4, alpha=0.5)

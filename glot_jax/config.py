@@ -193,6 +193,7 @@ class GraphConfig:
             not self.learn_tau or (self.graph == "threshold" and self.backend in ("auto", "dense")), "--learn-tau needs --graph threshold and --backend dense",
             f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
         )
+        require(not self.learn_tau or self.edge_budget is None, "--edge-budget is for hard edges", "--learn-tau", "Leave one of them out.")
         require(
             len(self.temperature) == 2 and all(_is_number(of) and of > 0 for of in self.temperature), "--temperature FIRST LAST are two positive numbers",
             self.temperature, "Give for example --temperature 0.1 0.01.",

@@ -21,9 +21,9 @@ class ProfileConfig:
     batch_size: int = 32
     """Texts of a step (rows of the store with --store)."""
     states_dtype: str = ""
-    """Dtype of the synthetic states: float32, float16 or bfloat16. Default: that of --dtype."""
+    """Dtype of the synthetic states: float32, float16 or bfloat16. Default: that of the head (--dtype, or the one compared)."""
     store: Path | None = None
-    """Profile on a store's own texts instead, every bucket of its lengths by itself; dim, length and dtype are the store's."""
+    """Profile on a labelled store's own texts instead, every bucket of its lengths by itself; what is said of synthetic states is not read."""
     buckets: int = 3
     """--store: padded lengths, as train.py chooses them."""
     repeats: int = 20
@@ -44,6 +44,7 @@ class ProfileConfig:
         for name in ("dim", "length", "batch_size", "buckets", "repeats"):
             value = getattr(self, name)
             require(value >= 1, f"--{name.replace('_', '-')} is at least 1", value, "Give 1 or more.")
+        require(self.seed >= 0, "--seed is at least 0", self.seed, "Give 0 or more.")
         real = self.tokens_per_text
         require(
             real is None or 1 <= real <= self.length, f"--tokens-per-text lies between 1 and --length {self.length}", real, "Change one of the two.",

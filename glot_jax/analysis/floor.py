@@ -15,13 +15,16 @@ import numpy as np
 
 from glot_jax.config import GraphConfig, PoolerConfig
 
+FULL = "float32 at full precision"
+"""Key of float32 products that may not be rounded to TensorFloat-32, as GPUs do by default: the cosine's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Ceilings:
     """What this machine reached in this process."""
 
     flops: dict[str, float]
-    """Dtype -> floating-point operations per second of a 4096-cubed matmul (float32 at full float32 precision)."""
+    """Dtype, or FULL, -> floating-point operations per second of a 4096-cubed matmul."""
     bandwidth: float
     """Bytes per second, read and written, of a copy of 256 MiB."""
 
@@ -54,7 +57,7 @@ def work_of(
     lengths = np.asarray(lengths, np.float64)
     tokens, pairs = lengths.sum(), np.square(lengths).sum()
     products = _Products(tokens, pairs, train)
-    width = dim
+    width, vectors = dim, 0.0
     if pooler.projection_dim:
         products.linear(dim, pooler.projection_dim, frozen=True)
         width = pooler.projection_dim
@@ -63,10 +66,16 @@ def work_of(
     elif pooler.pooler == "adapool":
         products.linear(width, pooler.scorer_dim or 128, frozen=not pooler.projection_dim)
     elif pooler.pooler == "adapool-attention":
-        products.total += 4 * len(lengths) * 2 * width * width * (3 if train else 1)
+        # Per text: W_q (of a mean of frozen states), W_k, W_v and W_o; per token and head: one product to ask, one to add up.
+        once = 11 + bool(pooler.projection_dim) if train else 4
+        vectors = len(lengths) * 2 * width * width * once
+        products.total += (2 if not train else 6 if pooler.projection_dim else 4) * 2 * tokens * width * pooler.heads
     flops = {pooler.dtype: products.total}
+    if vectors:
+        flops["float32"] = flops.get("float32", 0.0) + vectors
     if pooler.pooler == "glot" and pooler.num_layers and graph.graph in ("threshold", "knn", "random"):
-        flops[states_dtype] = flops.get(states_dtype, 0.0) + 2 * pairs * dim
+        kind = FULL if states_dtype == "float32" else states_dtype
+        flops[kind] = flops.get(kind, 0.0) + 2 * pairs * dim
     size = tokens * dim * jnp.dtype(states_dtype).itemsize
     # Adam reads parameter, gradient and two moments, and writes parameter and moments.
     return Work(flops, size + (7 * 4 * parameters if train else 4 * parameters))
@@ -94,7 +103,8 @@ def _gnn(products: _Products, pooler: PoolerConfig, width: int, frozen: bool) ->
     for layer in range(pooler.num_layers):
         inputs, still = (width, frozen) if layer == 0 else (hidden, False)
         for _ in range(_LINEARS[pooler.gnn] if glot else 1):
-            products.linear(inputs, hidden, frozen=still)
+            # GINE's own edge term lies below its first product, so something is learned on that side.
+            products.linear(inputs, hidden, frozen=still and not (glot and pooler.gnn == "gine"))
         if glot:
             if pooler.gnn in ("gin", "gine"):
                 products.linear(hidden, hidden)

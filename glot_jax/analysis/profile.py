@@ -24,15 +24,24 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from glot_jax.analysis.floor import Ceilings, work_of
-from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
+from glot_jax.analysis.floor import FULL, Ceilings, work_of
+from glot_jax.config import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+    UsageError,
+    require,
+)
 from glot_jax.graphs import SELECTABLE, TokenBatch
+from glot_jax.graphs.stem import require_k_within
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
-from glot_jax.pooling import POOLERS, count_parameters
+from glot_jax.pooling import POOLERS, AdaPool, Glot, Mlp, count_parameters
 from glot_jax.profile_config import ProfileConfig
 from glot_jax.training.budgets import is_sparse, power_of_two
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.run import prepare
+from glot_jax.training.run import check_names, prepare
 from glot_jax.training.run_log import Display
 from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state, split_model
 
@@ -52,6 +61,7 @@ class Profile:
     pooler: str
     backend: str
     dtype: str
+    states_dtype: str
     dim: int
     length: int
     texts: int
@@ -121,13 +131,17 @@ def profile_head(
     spec = ModelSpec(dim, (0,), False, "encoder", _TASK)
     model = SentenceModel(spec, graph=graph, pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0))
     optimizer = build_optimizer(OptimizerConfig(), build_schedule(OptimizerConfig(), 1, 1 << 20))
-    edges = None
-    budgets: dict[tuple[int, int], int] = {}
+    lengths = [np.asarray(batch.mask).sum(1, dtype=np.int64) for batch in batches]
+    density, budgets = None, {}
     if model.pooler.uses_edges and pooler.num_layers:
+        require_k_within(graph, length)
         count = edge_counter(model.stem)
-        edges = max(int(np.sum(count(batch.hidden, batch.mask))) for batch in batches)
-        budget = graph.edge_budget or power_of_two(edges)
-        if graph.backend == "sparse" or (graph.backend == "auto" and (graph.edge_budget or is_sparse(texts, length, budget))):
+        edges = [int(np.sum(count(batch.hidden, batch.mask))) for batch in batches]
+        density = sum(edges) / max(1, sum(int(np.square(of).sum()) for of in lengths))
+        budget = graph.edge_budget or power_of_two(max(edges))
+        require(budget >= max(edges), "--edge-budget holds the edges of every batch", f"{budget:,} for {max(edges):,}", f"Give {power_of_two(max(edges))}.")
+        listed = graph.backend == "auto" and not graph.learn_tau and (graph.edge_budget or is_sparse(texts, length, budget))
+        if graph.backend == "sparse" or listed:
             budgets[texts, length] = budget
     graphdef, params, stats = split_model(model)
     steps = Steps(graphdef, _TASK, optimizer, budgets, 1 << 20)
@@ -141,27 +155,34 @@ def profile_head(
             _trace(trace, lambda: _train(steps, holder, next(source)))
     elif trace is not None:
         _trace(trace, lambda: steps.evaluate(state, next(source)))
-    backend = backend_of(model, first, budgets.get((texts, length)))
+    backend = "dense" if graph.learn_tau and not forward_only else backend_of(model, first, budgets.get((texts, length)))
+    warning = scatter_warning(backend)
+    if warning:
+        print(warning, file=sys.stderr)
     compiled: Any = {name: executable for (name, *_), executable in steps.executables.items()}
     shown = compiled.get("train", compiled["evaluate"])
-    lengths = np.mean([np.sort(np.asarray(batch.mask).sum(1)) for batch in batches], axis=0)
-    head = dataclasses.replace(pooler, hidden_dim=model.pooler.gnn.widths[-1]) if pooler.pooler == "mlp" and pooler.num_layers else pooler
-    parameters = count_parameters(model)
+    # The sizes that the head really has: an mlp's width is matched, a scorer's has a default.
+    built = {"scorer_dim": model.pooler.readout.bias[...].shape[0]} if isinstance(model.pooler, AdaPool | Glot) else {}
+    if isinstance(model.pooler, Mlp) and pooler.num_layers:
+        built["hidden_dim"] = model.pooler.gnn.widths[-1]
+    head, parameters = dataclasses.replace(pooler, **built), count_parameters(model)
     if ceilings is None:
-        ceilings = measure_ceilings(dtypes_of(states_dtype, pooler.dtype))
+        ceilings = measure_ceilings(ceilings_of(states_dtype, pooler.dtype))
     forward_floor, floor = (
-        1000 * work_of(graph, head, dim=dim, lengths=lengths, states_dtype=states_dtype, parameters=parameters, train=train).seconds(ceilings)
+        1000 * float(np.mean([
+            work_of(graph, head, dim=dim, lengths=of, states_dtype=states_dtype, parameters=parameters, train=train).seconds(ceilings) for of in lengths
+        ]))
         for train in (False, True)
     )
-    tokens = round(lengths.sum())
+    tokens = round(float(np.mean([of.sum() for of in lengths])))
     analysis = shown.cost_analysis() if backend == "dense" else None
     memory, forward_memory = (of.memory_analysis() for of in (shown, compiled["evaluate"]))
     text = shown.as_text()
     # As JAX hands it over: on a CPU, XLA turns scatters into loops.
     lowered = steps.lower("evaluate" if forward_only else "train", holder[0], first).as_text()
     return Profile(
-        device=jax.local_devices()[0].device_kind, pooler=pooler.pooler, backend=backend, dtype=pooler.dtype, dim=dim, length=length,
-        texts=texts, tokens=tokens, density=None if edges is None else edges / max(1, sum(np.square(lengths))),
+        device=jax.local_devices()[0].device_kind, pooler=pooler.pooler, backend=backend, dtype=pooler.dtype, states_dtype=states_dtype, dim=dim, length=length,
+        texts=texts, tokens=tokens, density=density,
         forward_ms=forward[1], forward_spread_ms=(forward[0], forward[2]), forward_floor_ms=forward_floor,
         forward_peak_bytes=forward_memory.temp_size_in_bytes + forward_memory.output_size_in_bytes,
         step_ms=step and step[1], step_spread_ms=step and (step[0], step[2]), floor_ms=None if forward_only else floor,
@@ -177,16 +198,15 @@ def measure_ceilings(dtypes: tuple[str, ...] = ("float32",), repeats: int = 5) -
     """The best of `repeats` runs of each: a ceiling is what the machine can do when nobody disturbs it."""
     rates = {}
     for dtype in dtypes:
-        matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE)).astype(dtype)
-        product = jax.jit(functools.partial(jnp.matmul, precision=_precision(dtype), preferred_element_type=jnp.float32 if dtype == "float32" else None))
-        rates[dtype] = 2 * _SIDE**3 / _best(product, (matrix, matrix), repeats)
+        if dtype == FULL and jax.default_backend() == "cpu" and "float32" in rates:
+            rates[FULL] = rates["float32"]  # a CPU rounds neither
+            continue
+        matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE)).astype("float32" if dtype == FULL else dtype)
+        precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
+        rates[dtype] = 2 * _SIDE**3 / _best(jax.jit(functools.partial(jnp.matmul, precision=precision)), (matrix, matrix), repeats)
     array = jnp.zeros(_COPIED // 4, jnp.float32)
     seconds = _best(jax.jit(lambda values: values + 1), (array,), repeats)
     return Ceilings(rates, 2 * _COPIED / seconds)
-
-
-def _precision(dtype: str) -> jax.lax.Precision | None:
-    return jax.lax.Precision.HIGHEST if dtype == "float32" else None
 
 
 def _best(function: Callable, arguments: tuple, repeats: int) -> float:
@@ -201,13 +221,18 @@ def _best(function: Callable, arguments: tuple, repeats: int) -> float:
 
 def backend_of(model: SentenceModel, batch: TokenBatch, edge_budget: int | None) -> str:
     """What computes the graph of such a batch, "auto" resolved: dense, blockwise or sparse."""
-    graph = jax.eval_shape(lambda hidden, mask: model.stem(hidden, mask, edge_budget=edge_budget), batch.hidden, batch.mask)
-    return type(graph).__name__.removesuffix("Graph").lower()
+    names = []
+
+    def look(hidden: jax.Array, mask: jax.Array) -> None:
+        names.append(type(model.stem(hidden, mask, edge_budget=edge_budget)).__name__)
+
+    jax.eval_shape(look, batch.hidden, batch.mask)
+    return names[0].removesuffix("Graph").lower()
 
 
-def dtypes_of(*names: str) -> tuple[str, ...]:
-    """Each once, in a fixed order: ceilings are measured once per set."""
-    return tuple(sorted(set(names)))
+def ceilings_of(states_dtype: str, dtype: str) -> tuple[str, ...]:
+    """What `measure_ceilings` is asked for, for states and a head of these dtypes; in a fixed order, so that it is measured once."""
+    return tuple(sorted({dtype, "float32", FULL if states_dtype == "float32" else states_dtype}))
 
 
 def _in_turn(batches: list[TokenBatch]) -> Iterator[TokenBatch]:
@@ -225,7 +250,7 @@ def _measure(call: Callable[[], Any], repeats: int) -> tuple[float, float, float
     for _ in range(2):
         jax.block_until_ready(call())
     begin = time.perf_counter()
-    jax.block_until_ready(call())
+    result = jax.block_until_ready(call())
     calls = max(1, round(_ENOUGH / max(time.perf_counter() - begin, 1e-9)))
     seconds = []
     for _ in range(repeats):
@@ -253,16 +278,18 @@ def _trace(folder: Path, call: Callable[[], Any]) -> None:
 def run_profile(config: ProfileConfig) -> list[Profile]:
     """Profile the config's head at its shape (or at every bucket of its store) and the variants it names."""
     variants = [(config.graph, config.pooler), *(vary(config, name) for name in config.compare)]
+    for graph, pooler in variants:
+        check_names(graph, pooler)
     profiles = []
     for shape, batches in _shapes(config):
         for number, (graph, pooler) in enumerate(variants):
-            warning = scatter_warning(graph.backend)
-            if warning:
-                print(warning, file=sys.stderr)
+            if config.store is None and not config.states_dtype:
+                batches = [dataclasses.replace(batch, hidden=batch.hidden.astype(pooler.dtype)) for batch in batches]
             trace = config.trace
             if trace is not None and (shape or number):
                 trace = trace / f"{shape}-{number}"
             profiles.append(profile_head(graph, pooler, batches, repeats=config.repeats, forward_only=config.forward_only, trace=trace))
+    require(bool(profiles), "--store holds rows enough for a batch", config.store, "Give a smaller --batch-size.")
     return profiles
 
 
@@ -280,7 +307,7 @@ def vary(config: ProfileConfig, name: str) -> tuple[GraphConfig, PoolerConfig]:
 
 def _shapes(config: ProfileConfig) -> Iterator[tuple[int, list[TokenBatch]]]:
     if config.store is None:
-        dtype = config.states_dtype or config.pooler.dtype
+        dtype = config.states_dtype or "float32"
         yield 0, [
             synthetic_batch(
                 dim=config.dim, length=config.length, batch_size=config.batch_size, tokens_per_text=config.tokens_per_text, dtype=dtype,
@@ -298,7 +325,9 @@ def _shapes(config: ProfileConfig) -> Iterator[tuple[int, list[TokenBatch]]]:
     )
     feed = run.feeds["train"]
     for length in feed.plan.bounds:
-        steps = [step for step in range(feed.plan.steps_per_epoch) if feed.plan(step).length == length and (feed.plan(step).rows >= 0).all()]
+        # Full batches first: the partial one is there for stores and buckets that hold no full one.
+        steps = [step for step in range(feed.plan.steps_per_epoch) if feed.plan(step).length == length]
+        steps.sort(key=lambda step: bool((feed.plan(step).rows < 0).any()))
         batches = [feed.batch(step) for step in steps[:_BATCHES]]
         if batches:
             yield length, [_as_texts(batch) for batch in batches]
@@ -312,8 +341,10 @@ def _as_texts(batch: TokenBatch) -> TokenBatch:
 
 def scatter_warning(backend: str) -> str | None:
     """A known fault of XLA on NVIDIA GPUs that makes the sparse backend hundreds of times slower, where it applies."""
-    version = tuple(int(part) for part in jaxlib.__version__.split(".")[:3])
-    if backend == "sparse" and jax.default_backend() == "gpu" and (0, 10, 2) <= version <= (0, 11, 0):
+    if backend != "sparse" or jax.default_backend() != "gpu":
+        return None
+    version = tuple(int(re.match(r"\d*", part)[0] or 0) for part in jaxlib.__version__.split(".")[:3])  # type: ignore[index]
+    if (0, 10, 2) <= version <= (0, 11, 0):
         return (
             f"warning: jaxlib {jaxlib.__version__} adds float32 by atomics that were up to 450 times slower in 0.10.2 to 0.11.0 on CUDA; "
             "the sparse backend scatters, so use dense or blockwise, or another jaxlib"
@@ -327,26 +358,28 @@ def to_json(profiles: list[Profile]) -> dict[str, Any]:
     return {**values[0], **({"profiles": values} if len(values) > 1 else {})}
 
 
-def print_profiles(profiles: list[Profile], console: Console | None = None) -> None:
-    """A table, a row a profile."""
+def print_profiles(profiles: list[Profile], console: Console | None = None, ceilings: Ceilings | None = None) -> None:
+    """A table, a row a profile. `ceilings`: those that were measured against, if they were given to `profile_head`."""
     # A file or a notebook has no width of its own, and the table has many columns.
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 180)
     first = profiles[0]
-    ceilings = measure_ceilings(dtypes_of(*(profile.dtype for profile in profiles)))
+    if ceilings is None:
+        ceilings = measure_ceilings(ceilings_of(first.states_dtype, first.dtype))
     rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in ceilings.flops.items())
     console.print(f"{first.device}: matmul {rates}; copy {ceilings.bandwidth / 1e9:,.1f} GB/s; jax {jax.__version__}")
-    table = Table(title="A training step of the pooling head; times in ms")
+    what = "A training step" if any(of.step_ms is not None for of in profiles) else "A forward pass"
+    table = Table(title=f"{what} of the pooling head; times in ms")
     for column in (
-        "pooler", "backend", "dtype", "texts x length x dim", "real", "density", "forward", "step", "25–75 %", "floor", "time / floor", "peak",
+        "pooler", "backend", "dtype", "states", "texts x length x dim", "real", "density", "forward", "step", "25–75 %", "floor", "time / floor", "peak",
         "compile s", "fusions", "scatters", "compilations",
     ):
-        table.add_column(column, justify="left" if column in ("pooler", "backend", "dtype") else "right")
+        table.add_column(column, justify="left" if column in ("pooler", "backend", "dtype", "states") else "right")
     for of in profiles:
         step, spread = (of.forward_ms, of.forward_spread_ms) if of.step_ms is None else (of.step_ms, of.step_spread_ms)
         floor = of.forward_floor_ms if of.floor_ms is None else of.floor_ms
         assert spread is not None
         table.add_row(
-            of.pooler, of.backend, of.dtype, f"{of.texts} x {of.length} x {of.dim}", f"{of.tokens / (of.texts * of.length):.0%}",
+            of.pooler, of.backend, of.dtype, of.states_dtype, f"{of.texts} x {of.length} x {of.dim}", f"{of.tokens / (of.texts * of.length):.0%}",
             "" if of.density is None else f"{of.density:.1%}", f"{of.forward_ms:.2f}", "" if of.step_ms is None else f"{step:.2f}",
             f"{spread[0]:.2f}–{spread[1]:.2f}", f"{floor:.2f}", f"{of.over_floor:.2f}", f"{of.peak_bytes / 1e6:,.0f} MB", f"{of.compile_seconds:.1f}",
             f"{of.fusions}", f"{of.scatters}", f"{of.compilations}",
@@ -354,4 +387,4 @@ def print_profiles(profiles: list[Profile], console: Console | None = None) -> N
     console.print(table)
     for of in profiles:
         if of.flops is not None and of.bytes is not None:
-            console.print(f"{of.pooler} {of.backend} {of.dtype}: XLA counts {of.flops / 1e9:.2f} GFLOP and {of.bytes / 1e6:,.0f} MB accessed in a step")
+            console.print(f"{of.pooler} {of.backend} {of.dtype}: XLA counts {of.flops / 1e9:.2f} GFLOP and {of.bytes / 1e6:,.0f} MB accessed in a {'step' if of.step_ms is not None else 'pass'}")

@@ -73,7 +73,7 @@ class BlockwiseGraph(PaddedGraph):
             target = target + bias
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         # One head after another: a block of pairs is the largest array there is.
-        heads = [
+        heads: list[Any] = [
             _attend(self._shape, dropout, head, self.bits, self.rank, seed, source[..., head], target[..., head], values[..., head, :])
             for head in range(values.shape[-2])
         ]
@@ -170,8 +170,8 @@ def _attend_forward(
         return None, (mixed / total, (largest + jnp.log(total))[..., 0])
 
     _, (mixed, scale) = jax.lax.scan(step, None, (shape.indices, bits, shape.split(target), shape.split(rank)))
-    mixed = shape.join(mixed).astype(values.dtype)
-    return mixed, (bits, rank, seed, source, target, values, mixed, scale)
+    mixed = shape.join(mixed)
+    return mixed.astype(values.dtype), (bits, rank, seed, source, target, values, mixed, scale)
 
 
 def _attend_backward(
@@ -192,7 +192,7 @@ def _attend_backward(
         of_values = jnp.einsum("bij,bic->bjc", (weights * kept).astype(values.dtype), slope, preferred_element_type=jnp.float32)
         return (towards[0] + jnp.sum(steepness, axis=1), towards[1] + of_values), jnp.sum(steepness, axis=2)
 
-    along = jnp.sum(slope.astype(jnp.float32) * mixed.astype(jnp.float32), axis=-1)
+    along = jnp.sum(slope.astype(jnp.float32) * mixed, axis=-1)
     zeros = jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32)
     blocks = (shape.indices, bits, shape.split(target), shape.split(rank), scale, shape.split(slope), shape.split(along))
     (of_source, of_values), of_target = jax.lax.scan(step, zeros, blocks)

@@ -53,9 +53,9 @@ class StoreLock:
     def __enter__(self) -> StoreLock:
         try:
             make_folders(self._folder)
-            self._held = self._take(self._file)
-            os.ftruncate(self._held, 0)
-            os.pwrite(self._held, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+            file = self._held = self._take(self._file)
+            os.ftruncate(file, 0)
+            os.pwrite(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
         except OSError as error:
             self._release()
             raise UsageError("--out lies in a folder that can be written", f"{self._store} ({error})", "Choose another --out.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 
 from glot_jax.graphs import Stem
@@ -15,6 +16,7 @@ SPARSE_LENGTH, SPARSE_DENSITY = 1024, 1 / 256
 """From this length on, and up to this share of all pairs, edges in a list beat a bit for every pair. Measured by
 benchmarks/backends.py, on a CPU."""
 _SAMPLE = 2048  # texts measured per bucket and split
+_GLANCE = 16  # texts that tell whether it is worth while
 
 
 def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
@@ -33,27 +35,29 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
             if chosen and length < SPARSE_LENGTH:
                 continue
             shape = (feed.plan.batch_size * roles, length)
+            if chosen and not is_sparse(*shape, _measure(stem, feed, length, shape[0], _GLANCE)):
+                continue
             budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
             budgets[shape] = max(budget, budgets.get(shape, 0))
     return {shape: budget for shape, budget in budgets.items() if not chosen or is_sparse(*shape, budget)}
 
 
 def is_sparse(texts: int, length: int, edges: int) -> bool:
-    """Whether listing this many edges is faster than looking at every pair."""
-    return length >= SPARSE_LENGTH and edges <= SPARSE_DENSITY * texts * length**2
+    """Whether listing this many edges is faster than looking at every pair. Never on accelerators, where it was not measured."""
+    return jax.default_backend() == "cpu" and length >= SPARSE_LENGTH and edges <= SPARSE_DENSITY * texts * length**2
 
 
-def _measure(stem: Stem, feed: Feed, length: int, texts: int) -> int:
+def _measure(stem: Stem, feed: Feed, length: int, texts: int, sample: int = _SAMPLE) -> int:
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only thin the mean.
     shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
     rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
     if not len(rows):
         return power_of_two(texts * length * length)
-    rows = rows[np.random.default_rng(0).permutation(len(rows))[:_SAMPLE]]
+    rows = rows[np.random.default_rng(0).permutation(len(rows))[:sample]]
     chosen = feed.texts[rows].reshape(-1)
     counts = []
     count = edge_counter(stem)
-    for chunk in np.array_split(chosen, max(1, len(chosen) * length * length >> 22)):
+    for chunk in np.array_split(chosen, min(len(chosen), max(1, len(chosen) * length * length >> 22))):
         starts, lengths = feed.reader.text_offsets[chunk], feed.reader.text_lengths[chunk]
         hidden, mask = feed.states.gather(starts, lengths, length)
         counts.append(np.asarray(count(hidden, mask)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from glot_jax.config import TrainConfig, UsageError, lookup, require
+from glot_jax.config import GraphConfig, PoolerConfig, TrainConfig, UsageError, lookup, require
 from glot_jax.config_json import differences, to_json
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
@@ -73,7 +73,7 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     store = _open_store(config)
     mixed = config.mix_layers is not None
     spec = ModelSpec(store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task))
-    _check_names(config)
+    check_names(config.graph, config.pooler)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
     if config.objective.pair_features != "concat" and kind != "pair":
@@ -119,11 +119,11 @@ def _open_store(config: TrainConfig) -> HiddenStore:
     return store
 
 
-def _check_names(config: TrainConfig) -> None:
+def check_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
     """A misspelt name is an error even where the pooler would not read it."""
-    lookup(RULES, config.graph.graph, "graph rule (--graph)")
-    lookup(SELECTABLE, config.graph.backend, "graph backend (--backend)")
-    lookup(GNN_LAYERS, config.pooler.gnn, "GNN layer (--gnn)")
+    lookup(RULES, graph.graph, "graph rule (--graph)")
+    lookup(SELECTABLE, graph.backend, "graph backend (--backend)")
+    lookup(GNN_LAYERS, pooler.gnn, "GNN layer (--gnn)")
 
 
 def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[str, np.ndarray]], str]:

@@ -15,7 +15,7 @@ from jax.interpreters import partial_eval
 from synthetic_stores import make_store
 
 from glot_jax.analysis import profile
-from glot_jax.analysis.floor import Ceilings, work_of
+from glot_jax.analysis.floor import FULL, Ceilings, work_of
 from glot_jax.analysis.profile import profile_head, synthetic_batch
 from glot_jax.cli import main
 from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, UsageError
@@ -26,7 +26,7 @@ from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, init_state, split_model
 
 DIM, LENGTH, TEXTS = 96, 24, 4
-CEILINGS = Ceilings({"float32": 1e9, "bfloat16": 2e9}, 1e9)
+CEILINGS = Ceilings({"float32": 1e9, FULL: 1e9, "bfloat16": 2e9, "float16": 2e9}, 1e9)
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +40,12 @@ def small_ceilings(monkeypatch):
 
 
 def step_of(pooler: PoolerConfig, graph: GraphConfig, batch: TokenBatch):
-    """(Steps, state) of a head, as the trainer makes them."""
+    """(Steps, state, model) of a head, as the trainer makes them."""
     spec = ModelSpec(batch.hidden.shape[-1], (0,), False, "encoder", profile._TASK)
     model = SentenceModel(spec, graph=graph, pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0))
     optimizer = build_optimizer(OptimizerConfig(), build_schedule(OptimizerConfig(), 1, 10))
     graphdef, params, stats = split_model(model)
-    return Steps(graphdef, profile._TASK, optimizer, {}, 10), init_state(params, stats, optimizer, 0)
+    return Steps(graphdef, profile._TASK, optimizer, {}, 10), init_state(params, stats, optimizer, 0), model
 
 
 def matmul_flops(jaxpr) -> float:
@@ -66,6 +66,8 @@ HEADS = {
     "gat": PoolerConfig(hidden_dim=48), "gat-heads-none": PoolerConfig(hidden_dim=48, heads=2, jk="none"), "gcn-max": PoolerConfig(hidden_dim=48, gnn="gcn", jk="max"),
     "gin": PoolerConfig(hidden_dim=48, gnn="gin"), "sage": PoolerConfig(hidden_dim=48, gnn="sage"), "no-layers": PoolerConfig(num_layers=0),
     "residual": PoolerConfig(hidden_dim=48, residual=True), "projection": PoolerConfig(hidden_dim=48, projection_dim=64), "adapool": PoolerConfig(pooler="adapool"),
+    "gine": PoolerConfig(hidden_dim=48, gnn="gine"), "mlp": PoolerConfig(pooler="mlp", hidden_dim=48, gnn="sage"),
+    "adapool-attention": PoolerConfig(pooler="adapool-attention", heads=8),
 }
 
 
@@ -75,7 +77,9 @@ def test_the_floor_is_what_the_dense_step_multiplies(name, train):
     """So nothing is computed towards frozen states: any such product would be in the step and not in the floor."""
     pooler, graph = HEADS[name], GraphConfig()
     batch = synthetic_batch(dim=DIM, length=LENGTH, batch_size=TEXTS)
-    steps, state = step_of(pooler, graph, batch)
+    steps, state, model = step_of(pooler, graph, batch)
+    if name == "mlp":
+        pooler = dataclasses.replace(pooler, hidden_dim=model.pooler.gnn.widths[-1], scorer_dim=len(model.pooler.readout.bias[...]))
     if train:
         jaxpr = jax.make_jaxpr(lambda state, batch: steps._train(state, batch, None))(state, batch)
     else:
@@ -98,7 +102,8 @@ def test_padding_and_poolers_without_products_are_no_work():
 
 def test_the_gram_matrix_is_counted_in_the_dtype_of_the_states():
     work = work_of(GraphConfig(), PoolerConfig(dtype="bfloat16"), dim=DIM, lengths=[LENGTH], states_dtype="float32", parameters=0, train=True)
-    assert work.flops["float32"] == 2 * LENGTH**2 * DIM
+    assert work.flops[FULL] == 2 * LENGTH**2 * DIM
+    assert "float32" not in work.flops
 
 
 def test_synthetic_texts_share_a_direction():
@@ -118,7 +123,7 @@ def test_counts_of_the_compiled_step(backend, scatters):
     batches = [synthetic_batch(dim=16, length=8, batch_size=2, seed=seed) for seed in range(2)]
     of = profile_head(GraphConfig(backend=backend), PoolerConfig(hidden_dim=8), batches, repeats=2, ceilings=CEILINGS)
     assert (of.scatters > 0) == scatters
-    assert of.compilations == 2  # forward and step; new values compile nothing
+    assert of.compilations == 2  # forward and step
     assert of.step_ms > 0
     assert of.forward_ms > 0
     assert of.peak_bytes > 2 * 8 * 16 * 4
@@ -131,7 +136,7 @@ def test_counts_of_the_compiled_step(backend, scatters):
 @pytest.mark.parametrize("backend", ["dense", "blockwise"])
 def test_a_step_for_cuda_has_no_scatter(gnn, backend):
     batch = synthetic_batch(dim=16, length=8, batch_size=2)
-    steps, state = step_of(PoolerConfig(gnn=gnn, hidden_dim=8, dtype="bfloat16"), GraphConfig(backend=backend), batch)
+    steps, state, _ = step_of(PoolerConfig(gnn=gnn, hidden_dim=8, dtype="bfloat16"), GraphConfig(backend=backend), batch)
     text = steps.lower("train", state, batch, platforms=("cuda",)).as_text()
     assert "dot_general" in text
     assert "scatter" not in text
@@ -148,6 +153,7 @@ def test_the_command_prints_one_object(capsys, tmp_path):
         ("dense", "float32", "glot"), ("sparse", "float32", "glot"), ("dense", "bfloat16", "glot"), ("dense", "float32", "adapool"),
     ]
     assert values["tokens"] < 16
+    assert [of["states_dtype"] for of in values["profiles"]] == ["float32", "float32", "bfloat16", "float32"]
     assert values["profiles"][3]["density"] is None
     assert list((tmp_path / "trace").rglob("perfetto_trace.json.gz"))
 
@@ -163,7 +169,7 @@ def test_a_store_is_profiled_by_bucket(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"compare": ("fast",)}, "--compare names"), ({"tokens_per_text": 200.0}, "--tokens-per-text"), ({"states_dtype": "int8"}, "--states-dtype"), ({"repeats": 0}, "--repeats")],
+    [({"compare": ("fast",)}, "--compare names"), ({"tokens_per_text": 200.0}, "--tokens-per-text"), ({"states_dtype": "int8"}, "--states-dtype"), ({"repeats": 0}, "--repeats"), ({"seed": -1}, "--seed")],
 )
 def test_bad_input(options, match):
     with pytest.raises(UsageError, match=match):
@@ -177,6 +183,34 @@ def test_a_known_fault_of_xla_is_warned_of(monkeypatch):
         monkeypatch.setattr(profile.jaxlib, "__version__", version)
         assert (profile.scatter_warning("sparse") is not None) == warned
         assert profile.scatter_warning("dense") is None
+
+
+def test_what_is_not_the_head_that_was_asked_for_is_refused():
+    batch = [synthetic_batch(dim=8, length=8, batch_size=2)]
+    with pytest.raises(UsageError, match="--k is at most the longest padded text, 8"):
+        profile_head(GraphConfig(graph="knn", k=9), PoolerConfig(hidden_dim=8), batch, repeats=1, ceilings=CEILINGS)
+    with pytest.raises(UsageError, match="--edge-budget holds the edges of every batch; got 4 for"):
+        profile_head(GraphConfig(backend="sparse", edge_budget=4), PoolerConfig(hidden_dim=8), batch, repeats=1, ceilings=CEILINGS)
+    with pytest.raises(UsageError, match="unknown graph rule"):
+        profile.run_profile(ProfileConfig(length=8, dim=8, graph=GraphConfig(graph="treshold"), pooler=PoolerConfig(pooler="mean")))
+
+
+def test_density_and_floor_are_of_the_batches_that_are_timed():
+    """Every pair of every batch is an edge: lengths differ, and no average of them may come between."""
+    batches = [synthetic_batch(dim=8, length=8, batch_size=3, tokens_per_text=5, seed=seed) for seed in range(3)]
+    of = profile_head(GraphConfig(graph="complete"), PoolerConfig(hidden_dim=8), batches, repeats=1, forward_only=True, ceilings=CEILINGS)
+    assert of.density == 1
+    assert of.step_ms is None
+    assert of.over_floor == of.forward_ms / of.forward_floor_ms
+
+
+def test_soft_edges_are_dense_whatever_the_shape(monkeypatch):
+    monkeypatch.setattr("glot_jax.graphs.stem.DENSE_PAIRS", 1)
+    batch = [synthetic_batch(dim=8, length=8, batch_size=2)]
+    of = profile_head(GraphConfig(learn_tau=True), PoolerConfig(hidden_dim=8), batch, repeats=1, ceilings=CEILINGS)
+    assert of.backend == "dense"
+    of = profile_head(GraphConfig(), PoolerConfig(hidden_dim=8), batch, repeats=1, ceilings=CEILINGS)
+    assert of.backend == "blockwise"
 
 
 def test_profiling_leaves_the_given_states_alone():

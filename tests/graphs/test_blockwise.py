@@ -43,27 +43,32 @@ def test_blocks_hold_pairs_enough_and_no_more(batch, length):
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("gnn", ["gat", "gin", "sage"])
-def test_several_blocks_are_the_dense_graph(small_blocks, rule, gnn):
+@pytest.mark.parametrize(("gnn", "options"), [("gat", {"heads": 2, "edge_term": True, "attention_dropout": 0.4}), ("gin", {}), ("sage", {})])
+def test_several_blocks_are_the_dense_graph(small_blocks, rule, gnn, options):
     hidden, mask = pad(sentences([17, 1, 30, 0], 12), 37, "left")
-    pooler = Glot(12, 8, 2, gnn=gnn, **({"heads": 2} if gnn == "gat" else {}), rngs=nnx.Rngs(0))
+    pooler = Glot(12, 8, 2, gnn=gnn, **options, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)
+    # Away from the start, where biases are zero and the edge term's slope is small.
+    rng = np.random.default_rng(4)
+    params, rest = jax.tree.map(lambda p: p + 0.3 * rng.normal(size=p.shape).astype(np.float32), params), nnx.to_pure_dict(rest)
 
     def loss(params, backend):
         graph = token_graph(hidden, mask, 0.5, graph=rule, k=3, backend=backend)
-        return jnp.sum(nnx.merge(graphdef, params, rest)(graph) ** 2), (graph.adjacency, graph.degree("exactly_one"))
+        rngs = nnx.Rngs(dropout=jax.random.key(3))
+        return jnp.sum(jnp.sin(nnx.merge(graphdef, params, rest)(graph, train=True, rngs=rngs))), (graph.adjacency, graph.degree("exactly_one"))
 
     results = {}
     for backend in ("dense", "blockwise"):
-        (value, (adjacency, degree)), gradient = jax.value_and_grad(loss, has_aux=True)(params, backend)
+        (value, (adjacency, degree)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)(params, backend)
         results[backend] = value, adjacency, degree, gradient
     (value, adjacency, degree, gradient), (value_, adjacency_, degree_, gradient_) = results["dense"], results["blockwise"]
     np.testing.assert_array_equal(adjacency_, adjacency)
     np.testing.assert_array_equal(degree_, degree)
     np.testing.assert_allclose(value_, value, rtol=1e-5)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient))
+    # Leaf by leaf, as far as rounding next to the largest of all allows: attention's own slopes are small.
     for a, b in zip(jax.tree.leaves(gradient_), jax.tree.leaves(gradient), strict=True):
-        np.testing.assert_allclose(a / largest, b / largest, atol=2e-5)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 2e-6 * largest)
 
 
 def test_its_edges_are_listed_for_jraph(small_blocks):
