@@ -181,7 +181,7 @@ class GraphConfig:
     backend: str = "auto"
     """dense (masked matmuls), blockwise (long texts: a bit per pair), sparse (padded jraph.GraphsTuple), or auto: by length and density."""
     edge_budget: int | None = None
-    """sparse: edges a batch may hold (auto: use sparse). Default: a power of two from the store's measured density."""
+    """sparse: edges a batch may hold. Default: a power of two from the store's measured density."""
 
     def __post_init__(self) -> None:
         require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
@@ -193,7 +193,6 @@ class GraphConfig:
             not self.learn_tau or (self.graph == "threshold" and self.backend in ("auto", "dense")), "--learn-tau needs --graph threshold and --backend dense",
             f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
         )
-        require(not self.learn_tau or self.edge_budget is None, "--edge-budget is for hard edges", "--learn-tau", "Leave one of them out.")
         require(
             len(self.temperature) == 2 and all(_is_number(of) and of > 0 for of in self.temperature), "--temperature FIRST LAST are two positive numbers",
             self.temperature, "Give for example --temperature 0.1 0.01.",
@@ -263,7 +262,7 @@ def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
         "tau": glot and graph.graph in ("threshold", "random"), "k": glot and graph.graph == "knn",
         "window": glot and graph.graph == "window", "graph_seed": glot and graph.graph == "random",
         "learn_tau": glot and graph.graph == "threshold", "temperature": glot and graph.learn_tau,
-        "edge_budget": glot and graph.backend in ("auto", "sparse"),
+        "edge_budget": glot and graph.backend == "sparse",
         "heads": (sized and gat and layers) or pooler.pooler == "adapool-attention",
         "edge_term": sized and gat and layers, "attention_dropout": glot and gat,
         **dict.fromkeys(("residual", "virtual_node"), glot),

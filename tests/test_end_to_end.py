@@ -140,7 +140,7 @@ def test_a_store_that_is_none_exits_2(tmp_path, capsys):
     assert exit_code("store", "info", tmp_path) == 2
     assert exit_code("evaluate", tmp_path) == 2
     assert exit_code("fly") == 2
-    assert "Known: describe, evaluate, extract, import-torch, store, stress, train" in capsys.readouterr().err
+    assert "Known: describe, evaluate, extract, import-torch, profile, store, stress, train" in capsys.readouterr().err
 
 
 def test_resume_config_and_unused_options(store, tmp_path, capsys):

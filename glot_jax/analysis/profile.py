@@ -138,11 +138,12 @@ def profile_head(
         count = edge_counter(model.stem)
         edges = [int(np.sum(count(batch.hidden, batch.mask))) for batch in batches]
         density = sum(edges) / max(1, sum(int(np.square(of).sum()) for of in lengths))
-        budget = graph.edge_budget or power_of_two(max(edges))
-        require(budget >= max(edges), "--edge-budget holds the edges of every batch", f"{budget:,} for {max(edges):,}", f"Give {power_of_two(max(edges))}.")
-        listed = graph.backend == "auto" and not graph.learn_tau and (graph.edge_budget or is_sparse(texts, length, budget))
-        if graph.backend == "sparse" or listed:
-            budgets[texts, length] = budget
+        needed = power_of_two(max(edges))
+        if graph.backend == "sparse":
+            budget = budgets[texts, length] = graph.edge_budget or needed
+            require(budget >= max(edges), "--edge-budget holds the edges of every batch", f"{budget:,} for {max(edges):,}", f"Give {needed}.")
+        elif graph.backend == "auto" and not graph.learn_tau and is_sparse(texts, length, needed):
+            budgets[texts, length] = needed
     graphdef, params, stats = split_model(model)
     steps = Steps(graphdef, _TASK, optimizer, budgets, 1 << 20)
     state = init_state(params, stats, optimizer, 0)

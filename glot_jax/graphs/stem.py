@@ -141,7 +141,7 @@ class Stem(nnx.Module):
             temperature = first * (last / first) ** jnp.asarray(progress, jnp.float32)
         return self.backend(
             self.mix(hidden), mask, self.features(hidden, train=train, rngs=rngs), rule=self.rule, options=self.options(),
-            edge_budget=edge_budget or self.config.edge_budget, temperature=temperature, stored=flat_layers(hidden),
+            edge_budget=edge_budget or (self.config.edge_budget if self.config.backend == "sparse" else None), temperature=temperature, stored=flat_layers(hidden),
         )
 
 

@@ -25,7 +25,7 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
     A budget is a power of two above mean + 6 deviations of a batch's edges, from up to 2048 texts per bucket and split.
     With `auto` only long texts are measured, and the sparse backend takes those with few edges.
     """
-    chosen = stem.config.backend == "auto" and stem.config.edge_budget is None
+    chosen = stem.config.backend == "auto"
     if stem.config.backend not in ("sparse", "auto") or stem.config.learn_tau:
         return {}
     budgets: dict[tuple[int, int], int] = {}
@@ -37,7 +37,8 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
             shape = (feed.plan.batch_size * roles, length)
             if chosen and not is_sparse(*shape, _measure(stem, feed, length, shape[0], _GLANCE)):
                 continue
-            budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
+            given = None if chosen else stem.config.edge_budget
+            budget = given or _measure(stem, feed, length, shape[0])
             budgets[shape] = max(budget, budgets.get(shape, 0))
     return {shape: budget for shape, budget in budgets.items() if not chosen or is_sparse(*shape, budget)}
 

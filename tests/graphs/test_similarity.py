@@ -91,7 +91,7 @@ def test_control_rules(graph, expected):
     ("arguments", "message"),
     [
         ({"tau": 1.5}, r"--tau is a cosine, in \[-1, 1\]; got 1.5"),
-        ({"backend": "dens"}, "unknown graph backend .* 'dens'. Known: blockwise, dense, sparse"),
+        ({"backend": "dens"}, "unknown graph backend .* 'dens'. Known: auto, blockwise, dense, sparse"),
         ({"graph": "tree"}, "unknown graph rule .* 'tree'. Known: complete, knn, random, self, threshold, window"),
         ({"graph": "knn", "k": 4}, r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3"),
         ({"graph": "knn", "k": 0}, "--k must be a finite number, at least 1; got 0"),
