@@ -126,8 +126,8 @@ def theirs(shape: Shape, batches: list[TokenBatch], name: str, model: SentenceMo
         sizes = (shape.dim, shape.hidden, LAYERS, model.pooler.readout.bias[...].shape[0], TAU)
         head = PygHead(*sizes, cosine=name.removeprefix("pyg-")) if name.startswith("pyg") else DenseHead(*sizes)
         weights = {key: torch.tensor(value) for key, value in to_official(model.pooler).items() if "edge" not in key}
-        weights["classifier.weight"] = torch.tensor(np.asarray(model.head.kernel[...]).T)  # type: ignore[union-attr]
-        weights["classifier.bias"] = torch.tensor(np.asarray(model.head.bias[...]))  # type: ignore[union-attr]
+        weights["classifier.weight"] = torch.tensor(np.asarray(model.head.linear.kernel[...]).T)  # type: ignore[union-attr]
+        weights["classifier.bias"] = torch.tensor(np.asarray(model.head.linear.bias[...]))  # type: ignore[union-attr]
         head.load_state_dict(weights)
         return head
 

@@ -195,7 +195,7 @@ def profile_head(
 
 
 @functools.cache
-def measure_ceilings(dtypes: tuple[str, ...] = ("float32",), repeats: int = 5) -> Ceilings:
+def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int = 5) -> Ceilings:
     """The best of `repeats` runs of each: a ceiling is what the machine can do when nobody disturbs it."""
     rates = {}
     for dtype in dtypes:
