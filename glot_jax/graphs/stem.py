@@ -21,8 +21,8 @@ BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse"
 """The three ways to compute one and the same graph."""
 
 DENSE_PAIRS = 1 << 25
-"""Pairs of tokens (texts x length²) of a batch up to which dense is the faster backend; beyond, blockwise, which also needs
-a fraction of the memory. Measured by benchmarks/backends.py, on a CPU."""
+"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 8 texts of 2,048 tokens. There its training step was
+still the faster one on two CPU cores (benchmarks/backends.py), in 3.6 times the memory; beyond, blockwise is taken."""
 
 
 def auto_graph(

@@ -13,8 +13,8 @@ from glot_jax.training.feed import Feed
 from glot_jax.training.steps import edge_counter
 
 SPARSE_LENGTH, SPARSE_DENSITY = 1024, 1 / 256
-"""From this length on, and up to this share of all pairs, edges in a list beat a bit for every pair. Measured by
-benchmarks/backends.py, on a CPU."""
+"""From this length on, and up to this share of all pairs, edges in a list are taken to beat a bit for every pair. Set on the
+careful side; benchmarks/backends.py is there to measure it."""
 _SAMPLE = 2048  # texts measured per bucket and split
 _GLANCE = 16  # texts that tell whether it is worth while
 
