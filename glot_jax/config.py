@@ -181,7 +181,7 @@ class GraphConfig:
     backend: str = "auto"
     """dense (masked matmuls), blockwise (long texts: a bit per pair), sparse (padded jraph.GraphsTuple), or auto: by length and density."""
     edge_budget: int | None = None
-    """sparse: edges a batch may hold. Default: a power of two from the store's measured density."""
+    """sparse, also where auto takes it: edges a batch may hold. Default: a power of two from the store's measured density."""
 
     def __post_init__(self) -> None:
         require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
@@ -262,7 +262,7 @@ def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
         "tau": glot and graph.graph in ("threshold", "random"), "k": glot and graph.graph == "knn",
         "window": glot and graph.graph == "window", "graph_seed": glot and graph.graph == "random",
         "learn_tau": glot and graph.graph == "threshold", "temperature": glot and graph.learn_tau,
-        "edge_budget": glot and graph.backend == "sparse",
+        "edge_budget": glot and graph.backend in ("auto", "sparse"),
         "heads": (sized and gat and layers) or pooler.pooler == "adapool-attention",
         "edge_term": sized and gat and layers, "attention_dropout": glot and gat,
         **dict.fromkeys(("residual", "virtual_node"), glot),

@@ -185,7 +185,7 @@ def test_a_malformed_config_file_is_explained(tmp_path, capsys, content, message
     ("flags", "unread"),
     [
         (["--pooler", "mean", "--heads", "3", "--scorer_dim", "8"], ["heads", "scorer_dim"]),
-        (["--graph", "self", "--tau", "0.2", "--edge-budget", "64"], ["tau", "edge_budget"]),
+        (["--graph", "self", "--tau", "0.2", "--backend", "dense", "--edge-budget", "64"], ["tau", "edge_budget"]),
         (["--pooler", "adapool", "--scorer-dim", "8", "--no-edge-term"], ["edge_term"]),
         (["--tau", "0.2", "--heads", "2"], []),
     ],

@@ -37,8 +37,7 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
             shape = (feed.plan.batch_size * roles, length)
             if chosen and not is_sparse(*shape, _measure(stem, feed, length, shape[0], _GLANCE)):
                 continue
-            given = None if chosen else stem.config.edge_budget
-            budget = given or _measure(stem, feed, length, shape[0])
+            budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
             budgets[shape] = max(budget, budgets.get(shape, 0))
     return {shape: budget for shape, budget in budgets.items() if not chosen or is_sparse(*shape, budget)}
 

@@ -464,6 +464,10 @@ def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monk
     bounds = prepared.feeds["train"].plan.bounds
     assert {length for _, length in prepared.steps.edge_budgets} == {length for length in bounds if length >= 8}
     assert all(budget <= texts * length**2 / 4 for (texts, length), budget in prepared.steps.edge_budgets.items())
+    # What a run that outgrew its budget is told to give is read.
+    roomier = dataclasses.replace(settings, graph=dataclasses.replace(settings.graph, edge_budget=512))
+    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1.0)
+    assert set(prepare(roomier, Display(quiet=True), {}).steps.edge_budgets.values()) == {512}
     monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1 / 1000)
     assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
 

@@ -238,7 +238,8 @@ def test_impossible_combinations_are_refused_where_they_are_born(make, message):
 @pytest.mark.parametrize(
     ("graph", "pooler", "read", "unread"),
     [
-        ({}, {}, {"tau", "heads", "attention_dropout"}, {"k", "window", "graph_seed", "edge_budget", "temperature"}),
+        ({}, {}, {"tau", "heads", "attention_dropout"}, {"k", "window", "graph_seed", "temperature"}),
+        ({"backend": "dense"}, {}, {"tau"}, {"edge_budget"}),
         ({"graph": "knn"}, {"gnn": "sage"}, {"k", "residual"}, {"tau", "heads", "edge_term", "attention_dropout", "learn_tau"}),
         ({"graph": "random"}, {}, {"tau", "graph_seed"}, {"k", "window"}),
         ({"graph": "window"}, {}, {"window"}, {"tau", "k"}),
