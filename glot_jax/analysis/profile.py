@@ -40,6 +40,7 @@ from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
 from glot_jax.pooling import POOLERS, AdaPool, Glot, Mlp, count_parameters
 from glot_jax.profile_config import ProfileConfig
 from glot_jax.training.budgets import is_sparse, power_of_two
+from glot_jax.training.compiling import compiled
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run import check_names, prepare
 from glot_jax.training.run_log import Display
@@ -204,18 +205,19 @@ def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int =
             continue
         matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE)).astype("float32" if dtype == FULL else dtype)
         precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
-        rates[dtype] = 2 * _SIDE**3 / _best(jax.jit(functools.partial(jnp.matmul, precision=precision)), (matrix, matrix), repeats)
+        rates[dtype] = 2 * _SIDE**3 / _best(functools.partial(jnp.matmul, precision=precision), (matrix, matrix), repeats)
     array = jnp.zeros(_COPIED // 4, jnp.float32)
-    seconds = _best(jax.jit(lambda values: values + 1), (array,), repeats)
+    seconds = _best(lambda values: values + 1, (array,), repeats)
     return Ceilings(rates, 2 * _COPIED / seconds)
 
 
 def _best(function: Callable, arguments: tuple, repeats: int) -> float:
-    jax.block_until_ready(function(*arguments))
+    call = compiled(jax.jit(function).lower(*arguments))
+    jax.block_until_ready(call(*arguments))
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
+        jax.block_until_ready(call(*arguments))
         seconds.append(time.perf_counter() - begin)
     return min(seconds)
 

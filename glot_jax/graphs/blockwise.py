@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.padded import PaddedGraph, kept_pairs
 from glot_jax.graphs.similarity import Options, Rule, Tokens, link, pad_rows, sentences_of, tokens_of
-from glot_jax.graphs.token_graph import Loops, dropout_seed, keep, leaky_relu
+from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
 
 PAIRS = 1 << 23
 """Pairs of tokens in one block: 32 MiB as float32. Fewer would read all states more often than they compute with them."""
@@ -148,12 +148,6 @@ def _attend(
     return _attend_forward(shape, dropout, head, bits, rank, seed, source, target, values)[0]
 
 
-def _keep(dropout: float, head: int, seed: ArrayLike, rank: Array, rank_of_row: Array) -> Array | float:
-    if not dropout:
-        return 1.0
-    return keep(dropout, jnp.asarray(seed), jnp.arange(len(rank))[:, None, None], rank_of_row[..., None], rank[:, None], jnp.asarray(head))
-
-
 def _attend_forward(
     shape: _Shape, dropout: float, head: int, bits: Array, rank: Array, seed: ArrayLike, source: Array, target: Array, values: Array
 ) -> tuple[Array, tuple[Any, ...]]:
@@ -165,7 +159,7 @@ def _attend_forward(
         largest = jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - largest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        weights = weights * _keep(dropout, head, seed, rank, rank_of_row)
+        weights = weights * kept_pairs(dropout, head, seed, rank, rank_of_row)
         mixed = jnp.einsum("bij,bjc->bic", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
         return None, (mixed / total, (largest + jnp.log(total))[..., 0])
 
@@ -186,7 +180,7 @@ def _attend_backward(
         logits = target[..., None] + source[:, None]
         edges = shape.edges(index, bits, "exactly_one")
         weights = jnp.where(edges, jnp.exp(leaky_relu(logits) - scale[..., None]), 0)
-        kept = _keep(dropout, head, seed, rank, rank_of_row)
+        kept = kept_pairs(dropout, head, seed, rank, rank_of_row)
         products = jnp.einsum("bic,bjc->bij", slope, values, preferred_element_type=jnp.float32) * kept
         steepness = weights * (products - along[..., None]) * jnp.where(logits >= 0, 1.0, 0.2)
         of_values = jnp.einsum("bij,bic->bjc", (weights * kept).astype(values.dtype), slope, preferred_element_type=jnp.float32)

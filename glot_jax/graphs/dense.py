@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.padded import PaddedGraph, kept_pairs
 from glot_jax.graphs.similarity import Options, Rule, link, pairs_of, sentences_of, tokens_of
-from glot_jax.graphs.token_graph import Loops, dropout_seed, keep, leaky_relu
+from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
 
 
 @jax.tree_util.register_dataclass
@@ -48,24 +51,64 @@ class DenseGraph(PaddedGraph):
     def attend(
         self, source: Array, target: Array, values: Array, bias: Array | None = None, *, dropout: float = 0.0, key: Array | None = None
     ) -> Array:
-        source, target = (jnp.moveaxis(term.astype(jnp.float32), -1, 1) for term in (source, target))
+        source, target = source.astype(jnp.float32), target.astype(jnp.float32)
         if bias is not None:
-            target = target + bias[:, None]
-        logits = leaky_relu(target[..., :, None] + source[..., None, :])
-        if self.weight is not None:
-            logits = logits + jnp.log(self.weight)[:, None]
-        logits = jnp.where(self._edges("exactly_one")[:, None], logits, -jnp.inf)
-        # A row always holds its own loop, so its maximum is finite.
-        weights = jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
-        total = jnp.moveaxis(jnp.sum(weights, axis=-1), 1, -1)
-        if dropout:
-            seed = dropout_seed(key)
-            rank = self.rank
-            batch, heads = jnp.arange(len(rank))[:, None, None, None], jnp.arange(logits.shape[1])[:, None, None]
-            weights = weights * keep(dropout, seed, batch, rank[:, None, :, None], rank[:, None, None, :], heads)
-        # Dividing after the product touches [length, width] numbers instead of [length, length].
-        mixed = jnp.einsum("bhij,bjhc->bihc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
-        return (mixed / total[..., None]).astype(values.dtype)
+            target = target + bias
+        seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
+        one_head = functools.partial(_attend, dropout, self._edges("exactly_one"), self.weight, self.rank, seed)
+        if values.shape[-2] == 1:
+            # Without an axis of one head nothing needs to be transposed.
+            return one_head(jnp.zeros((), jnp.int32), source[..., 0], target[..., 0], values[..., 0, :])[..., None, :]
+        return jax.vmap(one_head, (0, -1, -1, -2), -2)(jnp.arange(values.shape[-2]), source, target, values)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(
+    dropout: float, edges: Array, weight: Array | None, rank: Array, seed: ArrayLike, head: ArrayLike, source: Array, target: Array, values: Array
+) -> Array:
+    """One head of attention: source, target [batch, length] float32, values [batch, length, width]."""
+    return _attend_forward(dropout, edges, weight, rank, seed, head, source, target, values)[0]
+
+
+def _logits(edges: Array, weight: Array | None, source: Array, target: Array) -> tuple[Array, Array]:
+    """Before and after the leaky relu, [batch, length, length]; what is not linked has -inf."""
+    sums = target[:, :, None] + source[:, None, :]
+    logits = leaky_relu(sums) if weight is None else leaky_relu(sums) + jnp.log(weight)
+    return sums, jnp.where(edges, logits, -jnp.inf)
+
+
+def _attend_forward(
+    dropout: float, edges: Array, weight: Array | None, rank: Array, seed: ArrayLike, head: ArrayLike, source: Array, target: Array, values: Array
+) -> tuple[Array, tuple[Any, ...]]:
+    _, logits = _logits(edges, weight, source, target)
+    # A row always holds its own loop, so its maximum is finite.
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    weights = jnp.exp(logits - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights * kept_pairs(dropout, head, seed, rank, rank)
+    # Dividing after the product touches [length, width] numbers instead of [length, length].
+    mixed = jnp.einsum("bij,bjc->bic", weights.astype(values.dtype), values, preferred_element_type=jnp.float32) / total
+    return mixed.astype(values.dtype), (edges, weight, rank, seed, head, source, target, values, mixed, largest + jnp.log(total))
+
+
+def _attend_backward(dropout: float, saved: tuple[Any, ...], slope: Array) -> tuple[Any, ...]:
+    """With p = softmax and o the result, d logit_ij = p_ij (slope_i . v_j - slope_i . o_i).
+
+    p is computed again from the logarithm of its sum, so that no number per pair outlives its layer.
+    """
+    edges, weight, rank, seed, head, source, target, values, mixed, scale = saved
+    sums, logits = _logits(edges, weight, source, target)
+    weights, kept = jnp.exp(logits - scale), kept_pairs(dropout, head, seed, rank, rank)
+    products = jnp.einsum("bic,bjc->bij", slope, values, preferred_element_type=jnp.float32) * kept
+    along = jnp.matmul(slope.astype(jnp.float32) * mixed, jnp.ones((mixed.shape[-1], 1), jnp.float32))
+    steepness = weights * (products - along)
+    of_weight = None if weight is None else steepness / weight
+    steepness = steepness * jnp.where(sums >= 0, 1.0, 0.2)
+    of_values = jnp.einsum("bij,bic->bjc", (weights * kept).astype(values.dtype), slope, preferred_element_type=jnp.float32)
+    return None, of_weight, None, None, None, jnp.sum(steepness, axis=1), jnp.sum(steepness, axis=2), of_values.astype(values.dtype)
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
 
 
 def dense_graph(

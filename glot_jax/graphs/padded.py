@@ -8,8 +8,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from glot_jax.graphs.token_graph import TokenGraph
+from glot_jax.graphs.token_graph import TokenGraph, keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,3 +57,13 @@ class PaddedGraph(TokenGraph):
 
     def to_padded(self, values: Array) -> Array:
         return jnp.where(self.node_mask[..., None], values, 0)
+
+
+def kept_pairs(dropout: float, head: ArrayLike, seed: ArrayLike, rank: Array, rank_of_row: Array) -> Array | float:
+    """What one head's attention weights `[batch, rows, length]` are multiplied with: `keep` of each pair, 1 without dropout.
+
+    rank, rank_of_row: int32 `[batch, length]` and `[batch, rows]`, of sending and of receiving tokens.
+    """
+    if not dropout:
+        return 1.0
+    return keep(dropout, jnp.asarray(seed), jnp.arange(len(rank))[:, None, None], rank_of_row[..., None], rank[:, None], jnp.asarray(head))

@@ -137,9 +137,10 @@ def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*ba
     if hidden.dtype != jnp.float16:
         scaled = hidden.astype(jnp.float32) / scale_of(hidden)
         hidden = scaled.astype(hidden.dtype)
+    # Scaled, the largest entry's square is .25 or more (float16's least: 3.6e-15), so only a zero vector has norm 0.
     norm = jnp.sqrt(jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1))
     rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
-    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank, jnp.any(hidden != 0, axis=-1))
+    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank, norm > 0)
 
 
 def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:

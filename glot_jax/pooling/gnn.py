@@ -14,6 +14,7 @@ from glot_jax.config import lookup, require, require_divisor
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.init import glorot, torch_linear
 from glot_jax.pooling.norm import BatchNorm
+from glot_jax.pooling.project import project
 
 
 class GAT(nnx.Module):
@@ -44,12 +45,12 @@ class GAT(nnx.Module):
     def __call__(
         self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*nodes hidden"]:
-        values = nodes @ self.kernel[...].astype(self.dtype)
+        values = project(nodes, self.kernel, self.dtype)
         values = values.reshape(*values.shape[:-1], self.heads, -1)
-        source, target = (
-            jnp.einsum("...hc,hc->...h", values, vector[...].astype(self.dtype), preferred_element_type=jnp.float32)
-            for vector in (self.source, self.target)
-        )
+        # Both scores of a token in one product.
+        vectors = jnp.stack([self.source[...], self.target[...]], axis=-1).astype(self.dtype)
+        scores = jnp.einsum("...hc,hcs->...hs", values, vectors, preferred_element_type=jnp.float32)
+        source, target = scores[..., 0], scores[..., 1]
         term = None
         if self.edge is not None and self.edge_kernel is not None:
             term = jnp.sum(self.edge[...] * self.edge_kernel[...], axis=-1)
@@ -74,7 +75,7 @@ class GCN(nnx.Module):
         self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*nodes hidden"]:
         scale = jax.lax.rsqrt(graph.degree("exactly_one")).astype(self.dtype)  # a node's own loop makes it 1 or more
-        values = nodes @ self.kernel[...].astype(self.dtype)
+        values = project(nodes, self.kernel, self.dtype)
         return scale * graph.sum(scale * values, "exactly_one") + self.bias[...].astype(self.dtype)
 
 
@@ -99,13 +100,13 @@ class GIN(nnx.Module):
     def __call__(
         self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*nodes hidden"]:
-        values = nodes @ self.kernel[...].astype(self.dtype)
+        values = project(nodes, self.kernel, self.dtype)
         return self.perceive(graph, (1 + self.epsilon[...].astype(self.dtype)) * values + graph.sum(values), train)
 
     def perceive(self, graph: TokenGraph, values: Array, train: bool) -> Array:
         """The MLP from its first bias on."""
         values = self.norm(values + self.bias[...].astype(self.dtype), graph.node_mask, train=train)
-        return jax.nn.relu(values) @ self.out_kernel[...].astype(self.dtype) + self.out_bias[...].astype(self.dtype)
+        return project(jax.nn.relu(values), self.out_kernel, self.dtype) + self.out_bias[...].astype(self.dtype)
 
 
 class GINE(GIN):
@@ -125,7 +126,7 @@ class GINE(GIN):
         edge = (self.edge_kernel[...] + self.edge_bias[...]).astype(self.dtype)
         # relu stands between the two, so here the sum comes before the product.
         total = (1 + self.epsilon[...].astype(self.dtype)) * nodes + graph.sum(jax.nn.relu(nodes + edge))
-        return self.perceive(graph, total @ self.kernel[...].astype(self.dtype), train)
+        return self.perceive(graph, project(total, self.kernel, self.dtype), train)
 
 
 class SAGE(nnx.Module):
@@ -142,7 +143,7 @@ class SAGE(nnx.Module):
     def __call__(
         self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*nodes hidden"]:
-        own, sent = (nodes @ kernel[...].astype(self.dtype) for kernel in (self.root_kernel, self.mean_kernel))
+        own, sent = (project(nodes, kernel, self.dtype) for kernel in (self.root_kernel, self.mean_kernel))
         return own + graph.mean(sent) + self.bias[...].astype(self.dtype)
 
 
@@ -162,7 +163,7 @@ class TokenLinear(nnx.Module):
     def __call__(
         self, graph: TokenGraph, nodes: Float[Array, "*nodes dim"], *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "*nodes hidden"]:
-        return nodes @ self.kernel[...].astype(self.dtype) + self.bias[...].astype(self.dtype)
+        return project(nodes, self.kernel, self.dtype) + self.bias[...].astype(self.dtype)
 
 
 class Residual(nnx.Module):
@@ -174,7 +175,7 @@ class Residual(nnx.Module):
         self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim))) if dim != hidden_dim else None
 
     def __call__(self, new: Float[Array, "*nodes hidden"], old: Float[Array, "*nodes dim"]) -> Float[Array, "*nodes hidden"]:
-        return self.norm(new + (old if self.kernel is None else old @ self.kernel[...].astype(self.dtype)))
+        return self.norm(new + (old if self.kernel is None else project(old, self.kernel, self.dtype)))
 
 
 class VirtualNode(nnx.Module):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.init import torch_linear
+from glot_jax.pooling.project import project
 
 
 class AttentionReadout(nnx.Module):
@@ -33,8 +34,7 @@ class AttentionReadout(nnx.Module):
         scores = self.bias[...].astype(jnp.float32)
         first = 0
         for part, width in zip(parts, self.widths, strict=True):
-            rows = self.kernel[...][first : first + width].astype(self.dtype)
-            scores = scores + jnp.matmul(part, rows, preferred_element_type=jnp.float32)
+            scores = scores + project(part, self.kernel[...][first : first + width], self.dtype, jnp.float32)
             first += width
         activations = jnp.tanh(scores).astype(self.dtype)
         scores = jnp.matmul(activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32)

@@ -15,6 +15,7 @@ from jax import Array
 
 from glot_jax.graphs import Stem, TokenBatch
 from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
+from glot_jax.training.compiling import compiled
 
 TrainState = dict[str, Any]
 """params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key; first_bad_step: int32, -1 while
@@ -83,7 +84,7 @@ class Steps:
         shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
-            self.executables[shape] = self.lower(name, state, batch).compile()
+            self.executables[shape] = compiled(self.lower(name, state, batch))
             self.compile_seconds += time.perf_counter() - begin
         return self.executables[shape]
 
