@@ -211,7 +211,11 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
             measure_ceilings.cache_clear()
             ceilings = measure_ceilings(("float32", FULL), 2)
             floors[kind][index] = float(np.mean([of.seconds(ceilings) for of in work[kind]]))
-            for name, of in contenders.items():
+            # Another one begins every round, so that nobody always comes after the same neighbour.
+            order = list(contenders)
+            first = index % len(order)
+            for name in order[first:] + order[:first]:
+                of = contenders[name]
                 if (kind, name) in slow and index % 3:
                     continue  # what takes long anyway is measured in every third round
                 call = of.step if kind == "step" else of.forward

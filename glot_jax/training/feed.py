@@ -27,6 +27,10 @@ class States(Protocol):
     """Token states of one split, wherever they wait."""
 
     place: str
+    size: int
+    """Bytes of the split's states."""
+    budget: int
+    """Bytes that `--cache auto` would have put there, as of before they came; 0 on disk."""
     compile_seconds: float
 
     def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
@@ -48,6 +52,7 @@ class DeviceStates:
     place = "device"
 
     def __init__(self, reader: SplitReader):
+        self.size, self.budget = states_bytes(reader), device_budget()
         # A split of empty texts alone has no token, and nothing can be gathered from nothing.
         self.tokens = jnp.asarray(reader.read_all() if reader.tokens else np.zeros((1, *reader.token_shape), reader.dtype))
         self.compile_seconds = 0.0
@@ -68,6 +73,7 @@ class HostStates:
 
     def __init__(self, reader: SplitReader, *, copy: bool):
         self.place = "host" if copy else "none"
+        self.size, self.budget = states_bytes(reader), host_budget() if copy else 0
         self.reader = reader
         self.tokens = reader.read_all() if copy else None
         if not copy:
@@ -89,12 +95,17 @@ class HostStates:
 
 def place_states(reader: SplitReader, cache: str) -> States:
     """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it."""
-    size = reader.tokens * math.prod(reader.token_shape) * reader.dtype.itemsize
     if cache == "auto":
+        size = states_bytes(reader)
         cache = "device" if size <= device_budget() else "host" if size <= host_budget() else "none"
     if cache == "device":
         return DeviceStates(reader)
     return HostStates(reader, copy=cache == "host")
+
+
+def states_bytes(reader: SplitReader) -> int:
+    """Bytes of a split's token states."""
+    return reader.tokens * math.prod(reader.token_shape) * reader.dtype.itemsize
 
 
 def device_budget() -> int:

@@ -169,9 +169,10 @@ def _feeds(
     real = int(lengths["train"].sum())
     padded = feeds["train"].plan.padded_tokens()
     states = feeds["train"].states
+    where = f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie" if states.budget else "disk"
     display.line(
         f"{store.path}: {len(lengths['train']):,} training rows; buckets {', '.join(map(str, bounds))} tokens, "
-        f"{real / padded:.0%} of the padded tokens real; states on: {states.place if states.place != 'none' else 'disk'}"
+        f"{real / padded:.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on {where}"
     )
     return feeds
 
