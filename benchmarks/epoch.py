@@ -105,7 +105,7 @@ def our_epoch(store: Path, out: Path, hidden: int, cache: str) -> dict[str, Any]
     }
 
 
-def long_texts(data: Path, folder: Path, rows: int = 2000) -> Path:
+def long_texts(data: Path, folder: Path, rows: int = 640) -> Path:
     """A folder of jsonl splits whose texts fill 128 tokens: sentences in a row, sixteen at a time, labels alternating."""
     sentences = [json.loads(line)["sentence"] for line in (data / "train.jsonl").read_text().splitlines()]
     folder.mkdir()
