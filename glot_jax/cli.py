@@ -1,4 +1,4 @@
-"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile`; extract.py and train.py call it too.
+"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -15,10 +15,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glot_jax.config import ExtractConfig, StressConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
+from glot_jax.config import ExtractConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
 from glot_jax.config_json import from_json, read_json
 from glot_jax.presets import PRESETS
 from glot_jax.profile_config import ProfileConfig
+from glot_jax.stress_config import StressConfig
+from glot_jax.sweep_config import SweepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,8 @@ class EvaluateCommand:
     store: Path | None = None
     """Another store of the same task and backbone. Default: the run's own."""
     checkpoint: Literal["best", "last"] = "best"
+    linear_probe: bool = False
+    """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits (tasks with classes)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +182,13 @@ def evaluate(arguments: Sequence[str]) -> int:
     command = tyro.cli(EvaluateCommand, args=arguments, prog="glot evaluate")
     from glot_jax.training.evaluation import evaluate_run
 
-    print(json.dumps(evaluate_run(command.run, store=command.store, which=command.checkpoint), indent=2))
+    scores = evaluate_run(command.run, store=command.store, which=command.checkpoint)
+    if command.linear_probe:
+        from glot_jax.analysis.probe import linear_probe
+
+        probed = linear_probe(command.run, store=command.store, which=command.checkpoint, quiet=True)
+        scores = {split: {**values, "linear_probe": probed[split]} for split, values in scores.items()}
+    print(json.dumps(scores, indent=2))
     return 0
 
 
@@ -226,6 +236,14 @@ def stress(arguments: Sequence[str]) -> int:
     return 0
 
 
+def sweep(arguments: Sequence[str]) -> int:
+    config = tyro.cli(SweepConfig, args=arguments, prog="glot sweep")
+    from glot_jax.experiments.sweep import run_sweep
+
+    run_sweep(config)
+    return 0
+
+
 def profile(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.OmitArgPrefixes[ProfileConfig], args=arguments, prog="glot profile")
     from glot_jax.analysis.profile import print_profiles, run_profile, to_json
@@ -249,7 +267,7 @@ def import_torch(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
-    "import-torch": import_torch, "profile": profile,
+    "import-torch": import_torch, "profile": profile, "sweep": sweep,
 }
 
 

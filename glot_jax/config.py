@@ -60,15 +60,15 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require_at_least(config: Any, minimum: float, *names: str) -> None:
+def require_at_least(config: Any, minimum: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(
-            value is None or (_is_number(value) and value >= minimum),
+            value is None or (is_number(value) and value >= minimum),
             f"{flag(name)} must be a finite number, at least {minimum}", value, f"Give {flag(name)} {minimum} or more.",
         )
 
@@ -129,13 +129,17 @@ class ExtractConfig:
     """Stress test of --task diagnostic: which generator."""
     ratio: float = 0.9
     """Share of distractor words in the stress test, in [0, 1)."""
+    distance: int = 0
+    """Stress test, controlled: words between the two related words."""
+    position: float | None = None
+    """Stress test: where the signal stands among the distractors, from 0 (first) to 1 (last). Default: at random."""
     diagnostic_rows: tuple[int, int, int] = (2000, 500, 500)
     """Rows of the stress test's train, validation and test split."""
 
     def __post_init__(self) -> None:
         _require_choices(self)
-        _require_at_least(self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows")
-        _require_at_least(self, 0, "sample_seed")
+        require_at_least(self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows")
+        require_at_least(self, 0, "sample_seed", "distance")
         rule = "--worker I/N is a worker's number, from 0, and how many there are"
         require(self.worker is None or self.share is not None, rule, self.worker, "Give for example --worker 0/4 ... --worker 3/4.")
         require(not (self.append and self.worker), "one process appends to a store", f"--append with --worker {self.worker}", "Leave one out.")
@@ -145,6 +149,7 @@ class ExtractConfig:
         )
         require(len(self.layers) > 0, "--layers needs at least one layer", self.layers, "Give for example --layers -1.")
         require(0 <= self.ratio < 1, "--ratio is a share in [0, 1)", self.ratio, "Give for example --ratio 0.9.")
+        require(self.position is None or 0 <= self.position <= 1, "--position is a place in [0, 1]", self.position, "Give for example --position 0.5.")
         require(min(self.diagnostic_rows) >= 2, "every split of the stress test has at least 2 rows", self.diagnostic_rows, "Give larger --diagnostic-rows.")
 
     @property
@@ -184,9 +189,9 @@ class GraphConfig:
     """sparse, also where auto takes it: edges a batch may hold. Default: a power of two from the store's measured density."""
 
     def __post_init__(self) -> None:
-        require(_is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
-        _require_at_least(self, 1, "k", "edge_budget")
-        _require_at_least(self, 0, "window", "graph_seed")
+        require(is_number(self.tau) and -1 <= self.tau <= 1, "--tau is a cosine, in [-1, 1]", self.tau, "Give for example --tau 0.6.")
+        require_at_least(self, 1, "k", "edge_budget")
+        require_at_least(self, 0, "window", "graph_seed")
         for name in ("k", "window", "graph_seed"):
             require(isinstance(getattr(self, name), int), f"{flag(name)} is a whole number", getattr(self, name), "Round it.")
         require(
@@ -194,7 +199,7 @@ class GraphConfig:
             f"--graph {self.graph} --backend {self.backend}", "Soft edges link every pair of tokens: only the dense backend holds them.",
         )
         require(
-            len(self.temperature) == 2 and all(_is_number(of) and of > 0 for of in self.temperature), "--temperature FIRST LAST are two positive numbers",
+            len(self.temperature) == 2 and all(is_number(of) and of > 0 for of in self.temperature), "--temperature FIRST LAST are two positive numbers",
             self.temperature, "Give for example --temperature 0.1 0.01.",
         )
 
@@ -236,11 +241,11 @@ class PoolerConfig:
 
     def __post_init__(self) -> None:
         _require_choices(self)
-        _require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
-        _require_at_least(self, 0, "num_layers")
+        require_at_least(self, 1, "hidden_dim", "heads", "projection_dim", "scorer_dim")
+        require_at_least(self, 0, "num_layers")
         for name in ("dropout", "attention_dropout"):
             share = getattr(self, name)
-            require(_is_number(share) and 0 <= share < 1, f"{flag(name)} is a share in [0, 1)", share, f"Give for example {flag(name)} 0.1.")
+            require(is_number(share) and 0 <= share < 1, f"{flag(name)} is a share in [0, 1)", share, f"Give for example {flag(name)} 0.1.")
         if self.pooler in ("glot", "mlp") and self.gnn == "gat":
             require_divisor(self.heads, self.hidden_dim, "--hidden-dim")
         require(
@@ -307,7 +312,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_choices(self)
-        _require_at_least(self, 0, "lr", "warmup_steps", "warmup_epochs", "warmup_fraction", "weight_decay", "clip_norm")
+        require_at_least(self, 0, "lr", "warmup_steps", "warmup_epochs", "warmup_fraction", "weight_decay", "clip_norm")
         given = [name for name in ("warmup_steps", "warmup_epochs", "warmup_fraction") if getattr(self, name) is not None]
         require(len(given) <= 1, "warm-up is given in one unit", ", ".join(map(flag, given)), "Keep one of them.")
         require((self.warmup_fraction or 0) <= 1, "--warmup-fraction is a share of all steps, at most 1", self.warmup_fraction, "Give for example 0.1.")
@@ -350,44 +355,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _require_choices(self)
-        _require_at_least(self, 1, "epochs", "batch_size", "eval_batch_size", "buckets", "log_every")
-        _require_at_least(self, 0, "seed", "checkpoint_minutes")
+        require_at_least(self, 1, "epochs", "batch_size", "eval_batch_size", "buckets", "log_every")
+        require_at_least(self, 0, "seed", "checkpoint_minutes")
         require(self.layer is None or self.mix_layers is None, "one layer is read, or several mixed", f"--layer {self.layer} --mix-layers", "Leave one out.")
         repeats = self.mix_layers is not None and len(set(self.mix_layers)) < len(self.mix_layers)
         require(not repeats, "--mix-layers are different from one another", self.mix_layers, "Drop the repeats.")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# glot stress
-
-
-@dataclasses.dataclass(frozen=True)
-class StressConfig:
-    """The stress test: can a pooler find the one relation that matters among distractor words? (paper section 4.5)"""
-
-    backbone: str = "minilm"
-    """As in extract.py."""
-    out: Path = Path("stress")
-    """Folder of stress.json, stress.png, stores/ and runs/. Rerunning reuses finished stores."""
-    protocol: tuple[str, ...] = ("released", "controlled")
-    """Names of glot_jax.texts.diagnostic.PROTOCOLS."""
-    ratios: tuple[float, ...] = (0.9,)
-    """Shares of distractor words."""
-    poolers: tuple[str, ...] = ("cls", "mean", "max", "adapool", "glot")
-    """Names of glot_jax.pooling.POOLERS. With glot, GLOT on self-loops only runs too, as the control of its graph."""
-    seeds: tuple[int, ...] = (42,)
-    rows: tuple[int, int] = (2000, 500)
-    """Training and test rows; a validation split of the test's size is generated beside them."""
-    lrs: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
-    """Every pooler tries each learning rate; the best one on the validation split is reported on the test split."""
-    epochs: int = 8
-    batch_size: int = 32
-    hidden_dim: int = 128
-    """glot: width of the Token-GNN, two GAT layers, jk cat."""
-    tau: float = 0.6
-
-    def __post_init__(self) -> None:
-        for name in ("protocol", "ratios", "poolers", "seeds", "lrs"):
-            require(len(getattr(self, name)) > 0, f"{flag(name)} needs at least one value", "none", "Give one or more.")
-        _require_at_least(self, 1, "epochs", "batch_size", "hidden_dim")
-        require(min(self.rows) >= 10, "--rows TRAIN TEST are at least 10 each", self.rows, "Give for example --rows 2000 500.")

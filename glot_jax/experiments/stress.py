@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 import sys
@@ -18,22 +19,55 @@ from glot_jax.config import (
     ObjectiveConfig,
     OptimizerConfig,
     PoolerConfig,
-    StressConfig,
     TrainConfig,
     UsageError,
     lookup,
 )
+from glot_jax.stress_config import StressConfig
 
-SELF_LOOPS = "glot-self-loops"
-"""GLOT whose graph links every token to itself alone: what is left of its score is not owed to the graph."""
+GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
+"""GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many edges as the threshold
+links but anywhere. What is left of its score on these is not owed to the graph."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One test: its texts are made once, and every pooler is judged on them."""
+
+    protocol: str
+    ratio: float
+    distance: int = 0
+    position: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its store, without the backbone's part."""
+        far = f"-distance{self.distance}" if self.distance else ""
+        return f"{self.protocol}-{self.ratio:g}{far}" + (f"-position{self.position:g}" if self.position is not None else "")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Of its records: distance and position where they are set."""
+        given = {"distance": self.distance or None, "position": self.position}
+        return {"protocol": self.protocol, "ratio": self.ratio, **{name: value for name, value in given.items() if value is not None}}
+
+
+def settings_of(config: StressConfig) -> list[Setting]:
+    """Every combination that is one: only `controlled` has related words to move apart."""
+    return [
+        Setting(protocol, ratio, distance, position)
+        for protocol in config.protocol for ratio in config.ratios for position in config.positions or (None,)
+        for distance in (config.distances if protocol == "controlled" else (0,))
+    ]
 
 
 def run_stress(config: StressConfig) -> list[dict[str, Any]]:
-    """Run it and write OUT/stress.json and OUT/stress.png; the records are returned too.
+    """Run it and write OUT/stress.json, OUT/comparison.json and OUT/stress.png; the first's records are returned too.
 
-    A record has protocol, ratio, pooler or control, seed, accuracy (test split, at the epoch and learning rate best on
-    the validation split). Records of poolers add lr, validation, parameters and seconds; those of controls have no
-    training seed of their own and carry the seed of the data.
+    A record has protocol, ratio (distance, position where set), pooler or control, seed, accuracy (test split, at the
+    epoch and learning rate best on the validation split). Records of poolers add lr, validation, parameters and seconds;
+    those of controls have no training seed of their own and carry the seed of the data. comparison.json has for every
+    pooler the interval of its accuracy over test rows, and its difference to glot on the same rows with a permutation p.
     """
     from glot_jax.pooling import POOLERS
     from glot_jax.texts.diagnostic import PROTOCOLS
@@ -45,17 +79,22 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
         lookup(PROTOCOLS, protocol, "protocol (--protocol)")
     for lr in config.lrs:
         _train_config(config, config.out, "glot", lr, config.seeds[0])
-    extractions = [_extract_config(config, protocol, ratio) for protocol in config.protocol for ratio in config.ratios]
+    settings = settings_of(config)
+    extractions = [_extract_config(config, setting) for setting in settings]
     plot_stress = _plotter()
     config.out.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
-    for extract in extractions:
-        records += _run_protocol(config, extract)
-        _print_table(records, extract.protocol, extract.ratio, config)
-        # After every protocol: what is done is not lost with what follows.
-        (config.out / "stress.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    comparisons: list[dict[str, Any]] = []
+    for setting, extract in zip(settings, extractions, strict=True):
+        found, compared = _run_setting(config, setting, extract)
+        records += found
+        comparisons += compared
+        _print_table(setting, found, compared, config)
+        # After every setting: what is done is not lost with what follows.
+        for name, values in (("stress", records), ("comparison", comparisons)):
+            (config.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     plot_stress(records, config.out / "stress.png")
-    print(f"wrote {config.out / 'stress.json'} and {config.out / 'stress.png'}", file=sys.stderr)
+    print(f"wrote {config.out}/stress.json, comparison.json and stress.png", file=sys.stderr)
     return records
 
 
@@ -67,30 +106,49 @@ def _plotter() -> Callable[..., None]:
     return plot_stress
 
 
-def _extract_config(config: StressConfig, protocol: str, ratio: float) -> ExtractConfig:
+def _extract_config(config: StressConfig, setting: Setting) -> ExtractConfig:
     train_rows, test_rows = config.rows
     return ExtractConfig(
-        backbone=config.backbone, task="diagnostic", out=config.out / "stores" / f"{Path(config.backbone).name}-{protocol}-{ratio:g}",
-        protocol=protocol, ratio=ratio, diagnostic_rows=(train_rows, test_rows, test_rows), sample_seed=config.seeds[0],  # type: ignore[arg-type]
+        backbone=config.backbone, task="diagnostic", out=config.out / "stores" / f"{Path(config.backbone).name}-{setting.name}",
+        protocol=setting.protocol, ratio=setting.ratio, distance=setting.distance, position=setting.position,  # type: ignore[arg-type]
+        diagnostic_rows=(train_rows, test_rows, test_rows), sample_seed=config.seeds[0],
     )
 
 
-def _run_protocol(config: StressConfig, extract: ExtractConfig) -> list[dict[str, Any]]:
+def _run_setting(config: StressConfig, setting: Setting, extract: ExtractConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(records, comparisons) of one test."""
     from glot_jax.extraction import dump
 
     dump(extract)
-    where = {"protocol": extract.protocol, "ratio": extract.ratio}
     records = [
-        {**where, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
+        {**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
         for name, accuracy in _controls(extract).items()
     ]
     residents: dict[tuple, Any] = {}
-    variants = [*config.poolers, *([SELF_LOOPS] if "glot" in config.poolers else [])]
-    for variant in variants:
-        for run in _tuned_runs(config, extract.out, variant, residents):
-            records.append({**where, "pooler": variant, **run})
-            print(f"{extract.protocol} {extract.ratio:g} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
-    return records
+    predictions: dict[str, list[Any]] = {}
+    for variant in [*config.poolers, *(GRAPH_CONTROLS if "glot" in config.poolers else ())]:
+        runs, predictions[variant] = _tuned_runs(config, extract.out, variant, residents)
+        for run in runs:
+            records.append({**setting.fields, "pooler": variant, **run})
+            print(f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
+    return records, [{**setting.fields, **row} for row in _compare(predictions)]
+
+
+def _compare(predictions: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's on the same rows."""
+    from glot_jax.analysis.statistics import mean_deviation, paired_difference, score_interval
+    from glot_jax.objectives.metrics import METRICS
+
+    accuracy, rows = METRICS["accuracy"], []
+    for name, of in predictions.items():
+        labels, guesses = of[0].labels, [one.predictions for one in of]
+        mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
+        row = {"pooler": name, "rows": len(labels), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels)}
+        if name != "glot" and "glot" in predictions:
+            difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels)
+            row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p}
+        rows.append(row)
+    return rows
 
 
 def _controls(extract: ExtractConfig) -> dict[str, float]:
@@ -113,13 +171,16 @@ def _controls(extract: ExtractConfig) -> dict[str, float]:
 
 def _tuned_runs(
     config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]
-) -> list[dict[str, Any]]:
-    """One result per seed, each at the learning rate the first seed found best on the validation split."""
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """One result per seed, each at the learning rate the first seed found best on the validation split; and what these
+    runs predict for the test rows."""
+    from glot_jax.training.evaluation import predict_run
+
     first = config.seeds[0]
     tried = {lr: _train_once(config, store, variant, lr, first, residents) for lr in config.lrs}
     # Of equal accuracies the lower loss decides: on small validation splits ties are common.
     chosen = max(tried, key=lambda lr: (tried[lr]["validation"]["best"]["accuracy"], -tried[lr]["validation"]["best"]["loss"]))
-    runs = []
+    runs, predictions = [], []
     for seed in config.seeds:
         summary = tried[chosen] if seed == first else _train_once(config, store, variant, chosen, seed, residents)
         runs.append({
@@ -127,7 +188,9 @@ def _tuned_runs(
             "validation": summary["validation"]["best"]["accuracy"], "parameters": sum(summary["parameters"].values()),
             "seconds": summary["seconds"]["train"],
         })
-    return runs
+        run = _train_config(config, store, variant, chosen, seed)
+        predictions.append(predict_run(run.out, quiet=True, residents=residents)["test"])
+    return runs, predictions
 
 
 def _train_once(
@@ -141,32 +204,36 @@ def _train_once(
 
 
 def _train_config(config: StressConfig, store: Path, variant: str, lr: float, seed: int) -> TrainConfig:
-    pooler, graph = ("glot", "self") if variant == SELF_LOOPS else (variant, "threshold")
+    pooler = "glot" if variant in GRAPH_CONTROLS else variant
     return TrainConfig(
         store=store, out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}", epochs=config.epochs, seed=seed,
-        batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=graph, tau=config.tau), pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
-        optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
+        batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=GRAPH_CONTROLS.get(variant, "threshold"), tau=config.tau),
+        pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim), optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
     )
 
 
-def _print_table(records: list[dict[str, Any]], protocol: str, ratio: float, config: StressConfig) -> None:
-    table = Table(title=f"stress test, {protocol}, {ratio:.0%} distractors, {config.rows[0]} training rows, chance 0.5")
-    for column in ("pooler or control", "test accuracy", "validation", "lr", "parameters", "train s"):
+def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: list[dict[str, Any]], config: StressConfig) -> None:
+    where = "".join(f", {name} {value:g}" for name, value in setting.fields.items() if name in ("distance", "position"))
+    table = Table(title=f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{where}, {config.rows[0]} training rows, chance 0.5")
+    for column in ("pooler or control", "test accuracy", "95 % of rows", "glot - this (p)", "validation", "lr", "parameters", "train s"):
         table.add_column(column, justify="left" if column.startswith("pooler") else "right")
-    here = [record for record in records if record["protocol"] == protocol and record["ratio"] == ratio]
-    for name in dict.fromkeys(record.get("pooler", record.get("control")) for record in here):
-        rows = [record for record in here if record.get("pooler", record.get("control")) == name]
+    compared = {row["pooler"]: row for row in comparisons}
+    for name in dict.fromkeys(record.get("pooler", record.get("control")) for record in records):
+        rows = [record for record in records if record.get("pooler", record.get("control")) == name]
         accuracy = _mean_deviation([record["accuracy"] for record in rows])
         if "control" in rows[0]:
-            table.add_row(f"control: {name}", accuracy, "", "", "", "")
+            table.add_row(f"control: {name}", accuracy, *[""] * 6)
             continue
+        of = compared[str(name)]
+        interval = str(of["interval"]) if of["interval"] else f"{of['rows']} rows: too few"
+        against = f"{of['glot_minus_this']:+.3f}" + (f" ({of['p']:.3f})" if of["p"] is not None else "") if "glot_minus_this" in of else ""
         table.add_row(
-            str(name), accuracy, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",
+            str(name), accuracy, interval, against, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",
             f"{rows[0]['parameters']:,}", f"{statistics.mean(record['seconds'] for record in rows):.1f}",
         )
     # A pipe has no width of its own, and half a name helps nobody.
     console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table)
+    (console if console.is_terminal else Console(width=150)).print(table)
 
 
 def _mean_deviation(values: list[float]) -> str:

@@ -225,6 +225,9 @@ def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> dict[s
     recipe |= {name: True for name in ("deterministic", "deduplicate") if getattr(config, name)}
     if spec.name == "diagnostic":
         recipe |= {"protocol": config.protocol, "ratio": config.ratio, "diagnostic_rows": config.diagnostic_rows}
+        # Named where they are not the default, so that stores made before there were such options keep their recipe.
+        recipe |= {"distance": config.distance} if config.distance else {}
+        recipe |= {"position": config.position} if config.position is not None else {}
     # Through JSON, as the stored recipe it will be compared with: tuples become lists.
     return json.loads(canonical(recipe))
 

@@ -20,9 +20,10 @@ from glot_jax.graphs.token_graph import TokenGraph
 BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse": sparse_graph, "blockwise": blockwise_graph}
 """The three ways to compute one and the same graph."""
 
-DENSE_PAIRS = 1 << 25
-"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 8 texts of 2,048 tokens. There its training step was
-still the faster one on two CPU cores (benchmarks/backends.py), in 3.6 times the memory; beyond, blockwise is taken."""
+DENSE_PAIRS = 1 << 26
+"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 4 texts of 4,096 tokens. On two CPU cores its
+training step was faster than blockwise's at every length from 1,024 to 8,192, by 1.3 to 1.9 times (benchmarks/backends.py):
+what ends it is memory, 0.9 GB here against 0.2 GB."""
 
 
 def auto_graph(

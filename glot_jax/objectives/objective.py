@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, UsageError, lookup, require
 from glot_jax.graphs import Stem, TokenBatch, TokenGraph
-from glot_jax.objectives.heads import CosineHead, FeatureHead
+from glot_jax.objectives.heads import CosineHead, FeatureHead, pair_features
 from glot_jax.objectives.losses import cross_entropy, squared_error
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.pooling import POOLERS
@@ -163,6 +163,12 @@ class SentenceModel(nnx.Module):
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
         return self.head(pooled.reshape(self.roles, -1, pooled.shape[-1]))  # type: ignore[operator]
+
+    def features(self, graph: TokenGraph) -> Float[Array, "batch width"]:
+        """What a classifier's head multiplies: the vectors of a row's texts, side by side as the head has them."""
+        pooled = self.pooler(graph)
+        kind = self.head.features if isinstance(self.head, FeatureHead) else "concat"
+        return pair_features(pooled.reshape(self.roles, -1, pooled.shape[-1]), kind)
 
     def __call__(self, batch: TokenBatch, *, edge_budget: int | None = None, train: bool = False) -> Array:
         return self.outputs(self.graph(batch, edge_budget=edge_budget), train=train)

@@ -102,7 +102,7 @@ class Manifest:
         `states` (layer -> which tensor of the model it is), `storage_dtype` (as asked, may be "auto"), `compute_dtype`,
         `special_tokens` {add_special_tokens, added, truncation_side}, `prompt` (null), `shard_tokens`, `task`,
         `text_columns`, `label_column`, `max_train_rows`, `sample_seed`, and for the stress test `protocol`, `ratio`,
-        `diagnostic_rows`. The token budget and the padding side of a forward pass are not part of it: they change no
+        `diagnostic_rows`, `distance` and `position` where they are set. The token budget and the padding side of a forward pass are not part of it: they change no
         state beyond rounding.
     task
         The TaskSpec as JSON (`glot_jax.texts.TaskSpec.from_json` reads it back).

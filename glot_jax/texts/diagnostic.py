@@ -92,11 +92,17 @@ class StressRow:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a generator is given: the share of distractors, words to put between the related ones, the vocabulary."""
+    """What a generator is given: the share of distractors, words to put between the related ones, the vocabulary, and
+    where the signal stands."""
 
     ratio: float
     distance: int = 0
     vocabulary: tuple[str, ...] = ()
+    position: float | None = None
+
+    def place(self, rng: np.random.Generator, noise: int) -> int:
+        """How many of `noise` distractors stand before the signal."""
+        return int(rng.integers(noise + 1)) if self.position is None else round(self.position * noise)
 
     def noise_words(self, length: int) -> int:
         """floor(length x ratio), with 0.29 x 100 = 29 although its product in binary is a hair less."""
@@ -105,13 +111,14 @@ class Recipe:
 
 def generate(
     protocol: str, *, ratio: float, rows: tuple[int, int, int], seed: int, vocabulary: Sequence[str] | None = None,
-    distance: int = 0,
+    distance: int = 0, position: float | None = None,
 ) -> dict[str, list[StressRow]]:
     """Texts of the splits train, validation and test, classes exactly balanced; the same arguments, the same texts.
 
     `ratio` is the share of distractor words in [0, 1); `vocabulary` holds the distractors of `paper`, which needs it;
-    `distance` is the number of words inserted between the related words (`controlled` only). UsageError for a ratio
-    that leaves the signal no room, for odd `rows` (labels come in pairs), and for a distance that would do nothing.
+    `distance` is the number of words inserted between the related words (`controlled` only); `position` is the share of
+    the distractors that stand before the signal, None: any, at random. UsageError for a ratio that leaves the signal no
+    room, for odd `rows` (labels come in pairs), for a distance that would do nothing, and for a position outside [0, 1].
     """
     generator = lookup(PROTOCOLS, protocol, "protocol")
     require(0 <= ratio < 1, "ratio is a share in [0, 1)", ratio, "Give for example 0.9.")
@@ -119,7 +126,8 @@ def generate(
     require(not odd, "the rows of a split come in pairs, one of each label", rows, "Give even numbers, 2 or more.")
     useful = distance >= 0 and (protocol == "controlled" or distance == 0)
     require(useful, "distance is 0 or more, for the protocol controlled only", distance, "Leave it out.")
-    recipe = Recipe(ratio, distance, tuple(sorted(set(vocabulary or ()))))
+    require(position is None or 0 <= position <= 1, "position is a place in [0, 1]", position, "Give for example 0.5.")
+    recipe = Recipe(ratio, distance, tuple(sorted(set(vocabulary or ()))), position)
     splits = {}
     for index, (name, count) in enumerate(zip(SPLITS, rows, strict=True)):
         # A stream per split: asking for more training rows leaves the test set as it was.
@@ -146,7 +154,7 @@ def _controlled(rng: np.random.Generator, recipe: Recipe) -> tuple[StressRow, St
     before = int(rng.integers(around + 1))
     # Among the distractors too, so that finding a negation is not finding the signal.
     distractors = _draw(rng, (*COMMON_WORDS, *MODIFIERS, "but", "and", "while"), noise)
-    place = int(rng.integers(noise + 1))
+    place = recipe.place(rng, noise)
 
     def text(affirmed: str, negated: str) -> str:
         signal = [*fillers[:before], affirmed, *gap, *negation, negated, *fillers[before:]]
@@ -165,7 +173,7 @@ def _released(rng: np.random.Generator, recipe: Recipe) -> tuple[StressRow, Stre
     """
     def text(*middle: str) -> str:
         noise = _draw(rng, COMMON_WORDS[:100], recipe.noise_words(RELEASED_WORDS))
-        return _insert(rng, noise, [*_pick(rng, CONTEXTS).split(), *middle, _pick(rng, NOUNS)])
+        return _insert(rng, recipe, noise, [*_pick(rng, CONTEXTS).split(), *middle, _pick(rng, NOUNS)])
 
     return StressRow(text(), 1), StressRow(text(_pick(rng, MODIFIERS), *_draw(rng, FILLERS, 10)), 0)
 
@@ -186,7 +194,7 @@ def _paper(rng: np.random.Generator, recipe: Recipe) -> tuple[StressRow, StressR
         signal = _pick(rng, TEMPLATES)[1 - label].format(x=NOUNS[x], y=NOUNS[y]).split()
         padding = PAPER_WORDS - noise - len(signal)
         _require_room(padding, PAPER_WORDS - noise, recipe)
-        return _insert(rng, _draw(rng, recipe.vocabulary, noise), [*signal, *_draw(rng, recipe.vocabulary, padding)])
+        return _insert(rng, recipe, _draw(rng, recipe.vocabulary, noise), [*signal, *_draw(rng, recipe.vocabulary, padding)])
 
     return StressRow(text(1), 1), StressRow(text(0), 0)
 
@@ -212,8 +220,8 @@ def _draw(rng: np.random.Generator, words: tuple[str, ...], count: int) -> list[
     return [words[index] for index in rng.integers(len(words), size=count)]
 
 
-def _insert(rng: np.random.Generator, noise: list[str], signal: list[str]) -> str:
-    place = int(rng.integers(len(noise) + 1))
+def _insert(rng: np.random.Generator, recipe: Recipe, noise: list[str], signal: list[str]) -> str:
+    place = recipe.place(rng, len(noise))
     return " ".join([*noise[:place], *signal, *noise[place:]])
 
 

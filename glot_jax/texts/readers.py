@@ -267,6 +267,7 @@ def _stress_test(config: ExtractConfig, spec: TaskSpec, vocabulary: Callable[[],
         words = vocabulary() if vocabulary else None
     generated = generate(
         config.protocol, ratio=config.ratio, rows=config.diagnostic_rows, seed=config.sample_seed, vocabulary=words,
+        distance=config.distance, position=config.position,
     )
     splits = {name: _generated_split(name, rows) for name, rows in generated.items()}
     return TaskData(spec, splits)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 from flax import nnx
 
 from glot_jax.config import TrainConfig, UsageError, require
 from glot_jax.config_json import differences, from_json
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.objectives import OBJECTIVES, ModelSpec, SentenceModel, objective_kind
 from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.loop import evaluate_split
+from glot_jax.training.feed import States
+from glot_jax.training.loop import evaluate_split, split_outputs
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.run import prepare
+from glot_jax.training.run import Run, prepare
 from glot_jax.training.run_log import Display, read_run_config
 from glot_jax.training.steps import TrainState, init_state
 
@@ -53,12 +55,46 @@ def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> Tr
     return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
 
 
+class Predictions(NamedTuple):
+    """Of one split, rows in the order of the store."""
+
+    predictions: np.ndarray
+    """[rows]: class indices, or scores on the task's own scale."""
+    labels: np.ndarray
+    """[rows]"""
+    rows: np.ndarray
+    """[rows] int64, of the stored split; a holdout has some of them only."""
+
+
 def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False) -> dict[str, Any]:
     """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the same task.
 
     Raises:
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not fit.
     """
+    prepared, state = open_run(run, store=store, which=which, quiet=quiet)
+    return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}
+
+
+def predict_run(
+    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, States] | None = None
+) -> dict[str, Predictions]:
+    """What a run's head predicts for every row of every evaluation split; arguments and errors are evaluate_run's."""
+    prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
+    objective = OBJECTIVES[objective_kind(prepared.task)]
+    found = {}
+    for split, feed in prepared.feeds.items():
+        if split != "train":
+            outputs, _, rows = split_outputs(prepared, state, split)
+            order = np.argsort(rows)
+            found[split] = Predictions(objective.predict(outputs[order], prepared.task), feed.labels[rows[order]], rows[order])
+    return found
+
+
+def open_run(
+    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, States] | None = None
+) -> tuple[Run, TrainState]:
+    """A trained run made ready on its own store or another one, and its best or last state."""
     saved = read_run_config(Path(run))
     require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", f"Train one: train.py --config {run}/config.json --store STORE --out NEW.")
     config = from_json(TrainConfig, saved["config"])
@@ -66,7 +102,7 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
         # The layers of the head, not "all" or "the last" of whatever this store holds.
         layers, mixed = tuple(saved["model"]["layers"]), saved["model"]["mixed"]
         config = dataclasses.replace(config, store=store, layer=None if mixed else layers[0], mix_layers=layers if mixed else None)
-    prepared = prepare(config, Display(quiet=quiet), {}, trained=True)
+    prepared = prepare(config, Display(quiet=quiet), {} if residents is None else residents, trained=True)
     layers = [str(layer) for layer in prepared.model_spec.layers]
     recipes = (
         {**{name: recipe.get(name) for name in STATES}, "states": [(recipe.get("states") or {}).get(layer) for layer in layers]}
@@ -76,5 +112,4 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
     if store is None and saved["store"] != prepared.content:
         changed.append(f"store: {saved['store']!r} -> {prepared.content!r}, made anew since; give it as --store to use it all the same")
     require(not changed, "the store fits the trained head", "; ".join(changed), "Use the store the head was trained on, or one like it.")
-    state = load_state(Path(run), prepared.state, which)
-    return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}
+    return prepared, load_state(Path(run), prepared.state, which)

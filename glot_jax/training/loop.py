@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +31,7 @@ def train(
     unused: Mapping[str, Any] | None = None,
     quiet: bool = False,
     residents: dict[tuple, States] | None = None,
+    after_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train one head on a store and return the run's summary, which also lies in `out/summary.json`.
 
@@ -42,6 +43,8 @@ def train(
         quiet: print nothing.
         residents: token states already placed, by (content, layers, mixed, split, cache); runs that follow one another on the
             same store pass the same dict and load them once.
+        after_epoch: called with the epoch, from 1, and its score on the selecting split when both are saved. What it
+            raises ends the run there, to be resumed or not.
 
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not finite; a sparse
@@ -58,7 +61,7 @@ def train(
     open_folder(config, run, resume, dict(unused or {}))
     try:
         with only_writer(config.out), StopSignals() as stop:
-            summary = _run(config, run, display, stop)
+            summary = _run(config, run, display, stop, after_epoch)
     except OSError as error:
         raise UsageError(
             "a run writes to its folder", f"{config.out}: {error}", f"Make room or grant access, then continue with --resume {config.out}."
@@ -105,7 +108,9 @@ class _Session:
         raise self.stop.ending(message)
 
 
-def _run(config: TrainConfig, run: Run, display: Display, stop: StopSignals) -> dict[str, Any]:
+def _run(
+    config: TrainConfig, run: Run, display: Display, stop: StopSignals, after_epoch: Callable[[int, float], None] | None
+) -> dict[str, Any]:
     with Checkpoints(config.out, writing=True) as checkpoints:
         restored = checkpoints.restore(run.state, display.line)
         state, done = restored or run.state, checkpoints.latest_step or 0
@@ -128,6 +133,8 @@ def _run(config: TrainConfig, run: Run, display: Display, stop: StopSignals) -> 
                 clock.write(log, epoch + 1)
                 session.save(state, _selection(run, scores, epoch))
                 display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
+                if after_epoch is not None:
+                    after_epoch(epoch + 1, _selection(run, scores, epoch))
                 if stop.received and epoch + 1 < config.epochs:
                     session.stop_after(int(state["step"]))
         finally:
@@ -274,6 +281,16 @@ def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: C
 
 def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
     """The task's metrics and the mean loss over one split."""
+    outputs, losses, rows = split_outputs(run, state, split)
+    return {**evaluate(outputs, run.feeds[split].labels[rows], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+
+
+def split_outputs(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(outputs [n, out] float32, losses [n] float32, rows [n] int64 of the stored split), in the order of the plan.
+
+    Raises:
+        UsageError: an output or a loss that is not finite, or a sparse batch that overflowed.
+    """
     feed = run.feeds[split]
     steps = feed.plan.steps_per_epoch
     results: list[Any] = []
@@ -292,7 +309,7 @@ def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
         len(broken) == 0, "every output and loss of the model is finite", f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
         "Lower --lr; the last checkpoint is kept.",
     )
-    return {**evaluate(outputs, feed.labels[rows[real]], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+    return outputs, losses, rows[real]
 
 
 def _selection(run: Run, scores: Mapping[str, Mapping[str, float]], epoch: int) -> float:

@@ -22,6 +22,9 @@ TrainState = dict[str, Any]
 every loss was finite. `stats` is what a model keeps besides parameters (running averages)."""
 
 
+_Name = Literal["train", "evaluate", "features"]
+
+
 def split_model(model: SentenceModel) -> tuple[Any, dict, dict]:
     """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
@@ -60,6 +63,7 @@ class Steps:
         self.compile_seconds = 0.0
         self._train = jax.jit(functools.partial(_train_step, graphdef, task, optimizer, total_steps), static_argnums=2, donate_argnums=0)
         self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef, task), static_argnums=3)
+        self._features = jax.jit(functools.partial(_features_step, graphdef), static_argnums=3)
 
     def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
         """One update. The state's buffers are donated. Logs: loss (mean over the batch's real rows), dropped_edges."""
@@ -69,18 +73,23 @@ class Steps:
         """outputs [batch, out], loss [batch], dropped_edges []; no randomness, nothing donated."""
         return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
 
-    def lower(self, name: Literal["train", "evaluate"], state: TrainState, batch: TokenBatch, platforms: tuple[str, ...] | None = None) -> Any:
+    def features(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+        """features [batch, width], what a classifier's head reads of a row: pooled vectors, side by side; dropped_edges []."""
+        return self._executable("features", state, batch)(state["params"], state["stats"], batch)
+
+    def lower(self, name: _Name, state: TrainState, batch: TokenBatch, platforms: tuple[str, ...] | None = None) -> Any:
         """The step for this shape, not yet compiled: `jax.stages.Lowered`, for other `platforms` than this one's if asked."""
         if name == "train":
             traced = self._train.trace(state, batch, self.budget(batch))
         else:
-            traced = self._evaluate.trace(state["params"], state["stats"], batch, self.budget(batch))
+            step = self._evaluate if name == "evaluate" else self._features
+            traced = step.trace(state["params"], state["stats"], batch, self.budget(batch))
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
         return self.edge_budgets.get(batch.mask.shape)
 
-    def _executable(self, name: Literal["train", "evaluate"], state: TrainState, batch: TokenBatch) -> Callable:
+    def _executable(self, name: _Name, state: TrainState, batch: TokenBatch) -> Callable:
         shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
@@ -128,3 +137,9 @@ def _evaluate_step(
 ) -> dict[str, Array]:
     outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget)
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
+
+
+def _features_step(graphdef: Any, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None) -> dict[str, Array]:
+    model: SentenceModel = nnx.merge(graphdef, params, stats)
+    graph = model.graph(batch, edge_budget=edge_budget)
+    return {"features": model.features(graph), "dropped_edges": graph.dropped_edges}

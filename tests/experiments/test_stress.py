@@ -7,8 +7,10 @@ import json
 import pytest
 from tiny_backbones import make_backbone
 
-from glot_jax.config import StressConfig, UsageError
-from glot_jax.experiments.stress import SELF_LOOPS, run_stress
+from glot_jax import HiddenStore
+from glot_jax.config import UsageError
+from glot_jax.experiments.stress import GRAPH_CONTROLS, Setting, run_stress, settings_of
+from glot_jax.stress_config import StressConfig
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +31,17 @@ def test_stress_writes_scores_beside_their_controls(backbone, tmp_path, capsys):
     assert controls["controlled", "order"] == controls["released", "length"] == 1.0
     assert ("released", "order") not in controls
     poolers = {(r["protocol"], r["pooler"], r["seed"]) for r in records if "pooler" in r}
-    assert poolers == {(p, v, s) for p in config.protocol for v in ("glot", SELF_LOOPS) for s in config.seeds}
+    assert poolers == {(p, v, s) for p in config.protocol for v in ("glot", *GRAPH_CONTROLS) for s in config.seeds}
     assert all(r["lr"] in config.lrs and 0 <= r["accuracy"] <= 1 and r["ratio"] == 0.5 for r in records if "pooler" in r)
     shown = capsys.readouterr().out
     assert "control: order" in shown
-    assert SELF_LOOPS in shown
+    assert "glot-random" in shown
+    assert "too few" in shown
+    compared = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert {(row["protocol"], row["pooler"]) for row in compared} == {(p, v) for p in config.protocol for v in ("glot", *GRAPH_CONTROLS)}
+    # The head that is compared is the one whose score is reported.
+    assert all(row["accuracy"] == r["accuracy"] for row in compared for r in records if (r["protocol"], r.get("pooler")) == (row["protocol"], row["pooler"]))
+    assert all(row["rows"] == 10 and row["interval"] is None for row in compared)
     # A second call finds every store and run finished.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npy")}
     assert run_stress(config) == records
@@ -46,3 +54,27 @@ def test_misspellings_are_found_before_the_work(tmp_path):
     with pytest.raises(UsageError, match="unknown protocol"):
         run_stress(StressConfig(out=tmp_path / "out", protocol=("release",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_axes_make_a_test_each_and_only_controlled_has_a_distance():
+    config = StressConfig(protocol=("released", "controlled"), ratios=(0.5,), distances=(0, 4), positions=(0.0, 1.0))
+    assert settings_of(config) == [
+        Setting("released", 0.5, 0, 0.0), Setting("released", 0.5, 0, 1.0),
+        *(Setting("controlled", 0.5, distance, position) for position in (0.0, 1.0) for distance in (0, 4)),
+    ]
+    assert len({setting.name for setting in settings_of(config)}) == 6
+    with pytest.raises(UsageError, match="--distances are those of the protocol controlled"):
+        StressConfig(protocol=("released",), distances=(3,))
+
+
+def test_distance_and_position_reach_the_texts(backbone, tmp_path):
+    config = StressConfig(
+        backbone=str(backbone), out=tmp_path / "out", protocol=("controlled",), ratios=(0.5,), distances=(7,), positions=(0.0,),
+        poolers=("mean",), seeds=(1,), rows=(10, 40), lrs=(1e-3,), epochs=1,
+    )
+    records = run_stress(config)
+    assert all((record["distance"], record["position"]) == (7, 0.0) for record in records)
+    store = HiddenStore(next((tmp_path / "out" / "stores").iterdir()))
+    assert (store.recipe["distance"], store.recipe["position"]) == (7, 0.0)
+    interval = json.loads((tmp_path / "out" / "comparison.json").read_text())[0]["interval"]
+    assert interval[0] <= records[-1]["accuracy"] <= interval[1]

@@ -80,6 +80,16 @@ def test_controlled_the_word_before_the_negation_is_affirmed():
         assert row.label == any(words[first] == pair[0] for pair in PAIRS)
 
 
+@pytest.mark.parametrize(("position", "start"), [(0.0, 0), (0.5, 25), (1.0, 50)])
+def test_position_is_where_the_signal_stands(position, start):
+    rows = make("controlled", 0.5, position=position)["test"]
+    for row in rows:
+        assert all(start <= place < start + 50 for place, word in enumerate(row.text.split()) if word in RELATED)
+    assert len({" ".join(sorted(row.text.split())) for row in rows}) == len(rows) // 2  # twins still
+    with pytest.raises(UsageError, match="position is a place"):
+        make("controlled", 0.5, position=1.5)
+
+
 @pytest.mark.parametrize("distance", [0, 1, 40])
 def test_controlled_distance_separates_the_related_words(distance):
     rows = make("controlled", 0.5, distance=distance)["test"]

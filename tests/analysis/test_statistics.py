@@ -1,0 +1,75 @@
+"""Intervals and paired tests keep the rates they promise, and meet exact tests where there is one."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from glot_jax.analysis.statistics import FEWEST_ROWS, mean_deviation, paired_difference, score_interval
+from glot_jax.objectives.metrics import METRICS
+
+ACCURACY = METRICS["accuracy"]
+
+
+def answers(rng, labels, skill):
+    """Predictions that are right with probability `skill`."""
+    return np.where(rng.random(len(labels)) < skill, labels, 1 - labels)
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        labels = rng.integers(0, 2, 150)
+        interval = score_interval(ACCURACY, [answers(rng, labels, 0.8)], labels, resamples=300, seed=trial)
+        held += interval.low <= 0.8 <= interval.high
+    assert stats.binom.cdf(held, 200, 0.95) > 1e-3
+    assert held < 200
+
+
+def test_equal_poolers_differ_significantly_as_rarely_as_it_says():
+    rng = np.random.default_rng(1)
+    found = 0
+    for trial in range(200):
+        labels = rng.integers(0, 2, 60)
+        first, second = ([answers(rng, labels, 0.7) for _ in range(2)] for _ in range(2))
+        found += paired_difference(ACCURACY, first, second, labels, resamples=200, seed=trial).p <= 0.05
+    assert stats.binom.sf(found - 1, 200, 0.05) > 1e-3
+
+
+def test_accuracy_of_one_seed_meets_the_exact_sign_test():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 80)
+    first, second = answers(rng, labels, 0.85), answers(rng, labels, 0.7)
+    of = paired_difference(ACCURACY, [first], [second], labels, resamples=20_000)
+    only_first, only_second = np.sum((first == labels) & (second != labels)), np.sum((first != labels) & (second == labels))
+    assert of.value == pytest.approx((only_first - only_second) / 80)
+    assert of.p == pytest.approx(stats.binomtest(only_first, only_first + only_second).pvalue, abs=0.01)
+    assert of.interval.low < of.value < of.interval.high
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mcc", "f1", "spearman"])
+def test_a_pooler_does_not_differ_from_itself_and_signs_turn(metric):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 100)
+    predictions = [answers(rng, labels, skill) for skill in (0.6, 0.9)]
+    same = paired_difference(METRICS[metric], predictions, predictions, labels, resamples=99)
+    assert same.value == 0
+    assert same.interval.low <= 0 <= same.interval.high
+    assert same.p > 0.2
+    one, other = (paired_difference(METRICS[metric], *of, labels, resamples=199) for of in ((predictions[1:], predictions[:1]), (predictions[:1], predictions[1:])))
+    assert one.value == pytest.approx(-other.value)
+    assert one.value > 0
+    assert one.p < 0.05
+
+
+def test_too_few_rows_give_no_interval():
+    labels = np.arange(FEWEST_ROWS - 1) % 2
+    assert score_interval(ACCURACY, [labels], labels) is None
+    of = paired_difference(ACCURACY, [labels], [1 - labels], labels)
+    assert of == (1.0, None, None)
+    assert score_interval(ACCURACY, [np.arange(FEWEST_ROWS) % 2], np.arange(FEWEST_ROWS) % 2) is not None
+
+
+def test_deviation_needs_two_values():
+    assert mean_deviation([0.5]) == (0.5, None)
+    assert mean_deviation([0.4, 0.6]) == (pytest.approx(0.5), pytest.approx(np.std([0.4, 0.6], ddof=1)))
