@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
@@ -27,7 +28,7 @@ def test_features_are_what_the_head_multiplies(tmp_path, kind):
     prepared, state = open_run(run, quiet=True)
     features, labels = split_features(prepared, state, "validation")
     head = load_model(run).head
-    scores = head.linear(features)
+    scores = head.linear(jnp.asarray(features))
     feed = prepared.feeds["validation"]
     expected = np.concatenate([np.asarray(prepared.steps.evaluate(state, batch)["outputs"]) for _, batch in feed.batches(0, feed.plan.steps_per_epoch)])
     np.testing.assert_allclose(scores, expected[: len(scores)], atol=1e-5)

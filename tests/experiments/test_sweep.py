@@ -90,7 +90,7 @@ def test_two_workers_share_one_study(store, tmp_path):
 
 
 def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
-    with pytest.raises(UsageError, match="jumping knowledge"):
+    with pytest.raises(UsageError, match="--jk takes one of"):
         run_sweep(settings(store, tmp_path / "sweep", jk=("cat", "sum")))
     with pytest.raises(UsageError, match="metric"):
         run_sweep(settings(store, tmp_path / "sweep", metric="bleu"))
