@@ -1,4 +1,5 @@
-"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep`; extract.py and train.py call it too.
+"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep | report |
+reproduce`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -19,6 +20,7 @@ from glot_jax.config import ExtractConfig, TrainConfig, UsageError, flag, lookup
 from glot_jax.config_json import from_json, read_json
 from glot_jax.presets import PRESETS
 from glot_jax.profile_config import ProfileConfig
+from glot_jax.reproduce_config import ReportConfig, ReproduceConfig
 from glot_jax.stress_config import StressConfig
 from glot_jax.sweep_config import SweepConfig
 
@@ -45,7 +47,11 @@ class EvaluateCommand:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     store: Path | None = None
-    """Another store of the same task and backbone. Default: the run's own."""
+    """Another store of the same task and backbone. Default: the run's own. With --data: where to keep the file's states."""
+    data: Path | None = None
+    """Labelled rows to score instead: a file in the columns the run was trained on, or a folder of such files by split."""
+    backbone: str | None = None
+    """With --data: where the backbone lies, if the run knows it only by the name of a folder."""
     checkpoint: Literal["best", "last"] = "best"
     linear_probe: bool = False
     """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits (tasks with classes)."""
@@ -180,6 +186,13 @@ def _value_of(arguments: Sequence[str], name: str) -> str | None:
 
 def evaluate(arguments: Sequence[str]) -> int:
     command = tyro.cli(EvaluateCommand, args=arguments, prog="glot evaluate")
+    require(command.data is None or not command.linear_probe, "a probe is fitted to a train split", "--linear-probe with --data", "Leave one out.")
+    require(command.data is not None or command.backbone is None, "--backbone is for the texts of --data", f"--backbone {command.backbone}", "Leave it out.")
+    if command.data is not None:
+        from glot_jax.experiments.evaluate_file import evaluate_file
+
+        print(json.dumps(evaluate_file(command.run, command.data, store=command.store, backbone=command.backbone, which=command.checkpoint), indent=2))
+        return 0
     from glot_jax.training.evaluation import evaluate_run
 
     scores = evaluate_run(command.run, store=command.store, which=command.checkpoint)
@@ -244,6 +257,35 @@ def sweep(arguments: Sequence[str]) -> int:
     return 0
 
 
+def report(arguments: Sequence[str]) -> int:
+    config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report")
+    from glot_jax.analysis.runs import find_runs
+
+    try:
+        from glot_jax.analysis.report import PaperTables, write_report
+    except ImportError as error:
+        raise UsageError("a report has figures, which need matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
+    from glot_jax.analysis.paper import PARAMETERS
+    from glot_jax.experiments.sentences import sentences_of
+
+    lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
+    sentences = sentences_of(find_runs(config.folders)[0][0].path, config.sentences, backbone=config.backbone) if config.sentences else []
+    write_report(
+        config.folders, config.out, title=config.title, sentences=sentences, beside=PaperTables(("table1",), config.beside),
+        reference=config.reference, resamples=config.resamples,
+    )
+    print(f"wrote {config.out}/report.html, report.md and scores.json", file=sys.stderr)
+    return 0
+
+
+def reproduce(arguments: Sequence[str]) -> int:
+    config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReproduceConfig], args=arguments, prog="glot reproduce")
+    from glot_jax.experiments.reproduce import run_cards
+
+    run_cards(config)
+    return 0
+
+
 def profile(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.OmitArgPrefixes[ProfileConfig], args=arguments, prog="glot profile")
     from glot_jax.analysis.profile import print_profiles, run_profile, to_json
@@ -268,6 +310,7 @@ def import_torch(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
     "import-torch": import_torch, "profile": profile, "sweep": sweep,
+    "report": report, "reproduce": reproduce,
 }
 
 

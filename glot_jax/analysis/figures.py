@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
@@ -15,9 +17,25 @@ if TYPE_CHECKING:
 
 # Okabe-Ito, distinguishable without colour vision.
 _POOLER, _CONTROL, _OURS = "#56B4E9", "#BBBBBB", "#D55E00"
+_CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#000000", "#999999", "#882255", "#44AA99", "#AA4499", "#661100")
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element, the same bytes whenever it is drawn from the same numbers."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "glot-jax"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
 
 
 def plot_stress(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write `stress_figure` as an image."""
+    stress_figure(records).savefig(path, dpi=150)
+
+
+def stress_figure(records: Sequence[dict[str, Any]]) -> Figure:
     """A panel per test, as in the paper's Figure 3: accuracy of poolers and controls, deviation over seeds, chance as a line.
 
     A row of panels per protocol, a panel per ratio (and distance, and position).
@@ -44,8 +62,8 @@ def plot_stress(records: Sequence[dict[str, Any]], path: Path) -> None:
                 axis.text(0.02, position, f"{statistics.mean(scores):.3f}", va="center", fontsize=8)
             axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
             axis.set(xlim=(0, 1), xlabel="test accuracy (dashed: chance)", title=f"{panel[0]}, {panel[1]}")
-    figure.savefig(path, dpi=150)
     plt.close(figure)
+    return figure
 
 
 def _panel(record: dict[str, Any]) -> tuple[str, str]:
@@ -66,6 +84,106 @@ def plot_importance(shares: dict[str, float], path: Path, title: str) -> None:
     axis.set(xlim=(0, 1), xlabel="share of the variance explained (functional ANOVA)", title=title)
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def plot_scores(panels: Mapping[str, Sequence[tuple[str, float, tuple[float, float] | None]]], baselines: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A panel per task and split: the score of each variant as a point with its interval, baselines as dashed lines.
+
+    Args:
+        panels: title -> (variant, score, interval or None), drawn from top to bottom.
+        baselines: title -> name -> score.
+    """
+    rows = max(len(of) for of in panels.values())
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 0.6, 0.34 * rows + 1.4), squeeze=False, layout="constrained")
+    for axis, (title, scores) in zip(axes[0], panels.items(), strict=True):
+        names = [name for name, _, _ in scores]
+        for place, (name, score, interval) in enumerate(scores):
+            low, high = interval or (score, score)
+            colour = _OURS if name.startswith("glot") else _POOLER
+            axis.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+            axis.plot([score], [place], marker="o", color=colour, markersize=6)
+        for style, (name, value) in zip(("--", ":", "-."), baselines.get(title, {}).items(), strict=False):
+            axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
+        if baselines.get(title):
+            axis.legend(fontsize=7, loc="best")
+        axis.set_yticks(range(len(names)), names)
+        axis.invert_yaxis()
+        axis.grid(axis="x", alpha=0.3)
+        axis.set_title(title, fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def plot_curves(panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, float]]]]]) -> Figure:
+    """A panel per task: a score by epoch, a line per variant (mean of its seeds, the seeds themselves faint).
+
+    Args:
+        panels: title -> variant -> a sequence of (epoch, score) for each seed.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1.8, 3.6), squeeze=False, layout="constrained")
+    handles: dict[str, Any] = {}
+    for axis, (title, variants) in zip(axes[0], panels.items(), strict=True):
+        for number, (name, seeds) in enumerate(variants.items()):
+            colour = _CYCLE[number % len(_CYCLE)]
+            for points in seeds if len(seeds) > 1 else ():
+                axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
+            epochs = [epoch for epoch, _ in seeds[0]]
+            means = [statistics.mean(of[place][1] for of in seeds) for place in range(len(epochs))]
+            handles[name] = axis.plot(epochs, means, color=colour, marker="o", markersize=3, linewidth=1.8)[0]
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def plot_z_scores(panels: Mapping[str, Mapping[str, Mapping[str, float]]], backbones: Sequence[str]) -> Figure:
+    """The paper's Figure 4: a panel per kind of task, z-score by backbone, a line per pooler.
+
+    Args:
+        panels: kind -> pooler -> backbone -> mean z-score.
+        backbones: from left to right.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels) + 1.2, 3.6), squeeze=False, sharey=True, layout="constrained")
+    handles: dict[str, Any] = {}
+    for axis, (title, poolers) in zip(axes[0], panels.items(), strict=True):
+        for number, (name, scores) in enumerate(poolers.items()):
+            places = [place for place, backbone in enumerate(backbones) if backbone in scores]
+            values = [scores[backbones[place]] for place in places]
+            colour = _OURS if name == "glot" else _CYCLE[number % len(_CYCLE)]
+            handles[name] = axis.plot(places, values, marker="o", color=colour, linewidth=2.4 if name == "glot" else 1.2)[0]
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xticks(range(len(backbones)), backbones, rotation=40, ha="right", fontsize=8)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("z-score over poolers")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    plt.close(figure)
+    return figure
+
+
+def plot_contributions(tokens: Sequence[str], weights: Mapping[str, np.ndarray], marked: str = "glot", most: int = 3) -> Figure:
+    """The paper's Figure 5: how much of a sentence vector each token gives, a group of bars per token.
+
+    Args:
+        tokens: the sentence's `length` tokens.
+        weights: pooler -> [length], summing to 1.
+        marked: the pooler whose `most` heaviest tokens are coloured on the axis.
+    """
+    places, width = np.arange(len(tokens)), 0.8 / len(weights)
+    figure, axis = plt.subplots(figsize=(max(5.0, 0.42 * len(tokens) + 2), 3.2), layout="constrained")
+    for number, (name, values) in enumerate(weights.items()):
+        axis.bar(places + (number - (len(weights) - 1) / 2) * width, values, width, label=name, color=_OURS if name == marked else _CYCLE[number % len(_CYCLE)])
+    axis.set_xticks(places, tokens, rotation=60, ha="right")
+    for place in np.argsort(weights[marked])[::-1][:most] if marked in weights else ():
+        axis.get_xticklabels()[place].set_color(_OURS)
+        axis.get_xticklabels()[place].set_fontweight("bold")
+    axis.set_ylabel("weight in the sentence vector")
+    axis.legend(fontsize=8)
+    plt.close(figure)
+    return figure
 
 
 def plot_token_graph(

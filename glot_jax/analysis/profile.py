@@ -149,10 +149,10 @@ def profile_head(
     steps = Steps(graphdef, _TASK, optimizer, budgets, 1 << 20)
     state = init_state(params, stats, optimizer, 0)
     source = _in_turn(batches)
-    forward = _measure(lambda: steps.evaluate(state, next(source)), repeats)
+    forward = measure_ms(lambda: steps.evaluate(state, next(source)), repeats)
     step, holder = None, [state]
     if not forward_only:
-        step = _measure(lambda: _train(steps, holder, next(source)), repeats)
+        step = measure_ms(lambda: _train(steps, holder, next(source)), repeats)
         if trace is not None:
             _trace(trace, lambda: _train(steps, holder, next(source)))
     elif trace is not None:
@@ -248,7 +248,7 @@ def _train(steps: Steps, holder: list[TrainState], batch: TokenBatch) -> Any:
     return logs["loss"], holder[0]["step"]
 
 
-def _measure(call: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
+def measure_ms(call: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
     """(first quartile, median, third quartile) of milliseconds a call, after a warm-up; each measurement ends when the device does."""
     for _ in range(2):
         jax.block_until_ready(call())

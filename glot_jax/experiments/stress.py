@@ -23,7 +23,9 @@ from glot_jax.config import (
     UsageError,
     lookup,
 )
+from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.stress_config import StressConfig
+from glot_jax.training.predictions import read_predictions
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
 """GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many edges as the threshold
@@ -127,7 +129,7 @@ def _run_setting(config: StressConfig, setting: Setting, extract: ExtractConfig)
     residents: dict[tuple, Any] = {}
     predictions: dict[str, list[Any]] = {}
     for variant in [*config.poolers, *(GRAPH_CONTROLS if "glot" in config.poolers else ())]:
-        runs, predictions[variant] = _tuned_runs(config, extract.out, variant, residents)
+        runs, predictions[variant] = _runs(config, extract.out, variant, residents)
         for run in runs:
             records.append({**setting.fields, "pooler": variant, **run})
             print(f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
@@ -169,38 +171,18 @@ def _controls(extract: ExtractConfig) -> dict[str, float]:
     return controls(extract.protocol, splits, extract.sample_seed)
 
 
-def _tuned_runs(
-    config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]
-) -> tuple[list[dict[str, Any]], list[Any]]:
-    """One result per seed, each at the learning rate the first seed found best on the validation split; and what these
-    runs predict for the test rows."""
-    from glot_jax.training.evaluation import predict_run
-
-    first = config.seeds[0]
-    tried = {lr: _train_once(config, store, variant, lr, first, residents) for lr in config.lrs}
-    # Of equal accuracies the lower loss decides: on small validation splits ties are common.
-    chosen = max(tried, key=lambda lr: (tried[lr]["validation"]["best"]["accuracy"], -tried[lr]["validation"]["best"]["loss"]))
-    runs, predictions = [], []
-    for seed in config.seeds:
-        summary = tried[chosen] if seed == first else _train_once(config, store, variant, chosen, seed, residents)
-        runs.append({
-            "seed": seed, "accuracy": summary["test"]["best"]["accuracy"], "lr": chosen,
+def _runs(config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """One result per seed, and what these runs predict for the test rows."""
+    tuned = tuned_runs(lambda lr, seed: _train_config(config, store, variant, lr, seed), config.lrs, config.seeds, "accuracy", residents)
+    runs = [
+        {
+            "seed": seed, "accuracy": summary["test"]["best"]["accuracy"], "lr": tuned.lr,
             "validation": summary["validation"]["best"]["accuracy"], "parameters": sum(summary["parameters"].values()),
             "seconds": summary["seconds"]["train"],
-        })
-        run = _train_config(config, store, variant, chosen, seed)
-        predictions.append(predict_run(run.out, quiet=True, residents=residents)["test"])
-    return runs, predictions
-
-
-def _train_once(
-    config: StressConfig, store: Path, variant: str, lr: float, seed: int, residents: dict[tuple, Any]
-) -> dict[str, Any]:
-    """Train, or take up a run that an earlier call began or finished."""
-    from glot_jax.training import train
-
-    run = _train_config(config, store, variant, lr, seed)
-    return train(run, resume=(run.out / "config.json").exists(), quiet=True, residents=residents)
+        }
+        for seed, summary in zip(config.seeds, tuned.summaries, strict=True)
+    ]
+    return runs, [read_predictions(folder)["test"] for folder in tuned.folders]
 
 
 def _train_config(config: StressConfig, store: Path, variant: str, lr: float, seed: int) -> TrainConfig:

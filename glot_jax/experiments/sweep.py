@@ -27,6 +27,7 @@ from glot_jax.config import (
     lookup,
     require,
 )
+from glot_jax.experiments.tuning import selecting_scores
 from glot_jax.store import HiddenStore
 from glot_jax.sweep_config import SPACE, SweepConfig
 
@@ -242,9 +243,7 @@ def _run_trial(config: SweepConfig, trial: Any, values: dict[str, Any], resident
     splits = [split for split, value in summary.items() if isinstance(value, dict) and "best" in value]
     trial.set_user_attr("reported", {split: summary[split]["best"] for split in splits})
     trial.set_user_attr("parameters", sum(summary["parameters"].values()))
-    # A holdout of a store without a validation split goes by that name.
-    selecting = next(split for split in (summary["selected_on"], "validation") if split in summary)
-    best = float(summary[selecting]["best"][trial.study.user_attrs["metric"]])
+    best = float(selecting_scores(summary)[trial.study.user_attrs["metric"]])
     print(f"trial {trial.number}: {best:.4f} in {time.perf_counter() - begin:.0f} s, {values}", file=sys.stderr, flush=True)
     return best
 

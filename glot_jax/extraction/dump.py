@@ -32,18 +32,19 @@ from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.diagnostic import whole_words
 
 
-def dump(config: ExtractConfig, *, console: Console | None = None) -> HiddenStore:
+def dump(config: ExtractConfig, *, console: Console | None = None, spec: TaskSpec | None = None) -> HiddenStore:
     """Store the token states of `config.task` under `config.out`, and return the finished store.
 
     Continues an unfinished store of the same recipe after its last finished shard; a finished one of the same recipe
     and texts is checked and left as it is. With `append`, the rows are added to a finished store instead; rows that
     were added before are not added again, and of files that begin with the stored rows only the rest is. Messages go to `console` (default: stderr).
+    `spec` fixes classes or range from elsewhere, a trained run's for instance: no train split is needed then.
     Raises UsageError for everything the caller can put right: data, backbone, lengths, a store of another recipe or of
     other texts, a second writer, states that are not finite or exceed the storage dtype, a full disk.
     """
     require(config.share is None, "a worker writes its share with dump_share", f"--worker {config.worker}", "Call dump_share, or leave it out.")
     console = console or Console(stderr=True)
-    data, backbone, recipe = _prepare(config, console)
+    data, backbone, recipe = _prepare(config, console, spec)
     if config.append:
         return _append(config, data, backbone, recipe, console)
     if (config.out / MANIFEST).exists():
@@ -96,10 +97,11 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
     say(console, f"{config.out}: worker {number} of {workers} is done; when all are: glot store finish {config.out}")
 
 
-def _prepare(config: ExtractConfig, console: Console) -> tuple[TaskData, Backbone, dict[str, Any]]:
+def _prepare(config: ExtractConfig, console: Console, spec: TaskSpec | None = None) -> tuple[TaskData, Backbone, dict[str, Any]]:
     """Everything that can be wrong before the store is touched."""
     _refuse_other_folder(config.out)
-    spec = TaskSpec.from_json(read_manifest(config.out).task) if config.append else None
+    if config.append:
+        spec = TaskSpec.from_json(read_manifest(config.out).task)
     data = open_task(
         config, vocabulary=lambda: whole_words(vocabulary(load_tokenizer(find_source(config.backbone, config.revision)))), spec=spec
     )

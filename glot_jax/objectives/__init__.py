@@ -6,6 +6,7 @@ from glot_jax.objectives.objective import (
     ModelSpec,
     SentenceModel,
     evaluate,
+    length_baseline,
     majority,
     objective_kind,
     row_loss,
@@ -14,6 +15,6 @@ from glot_jax.objectives.objective import (
 from glot_jax.texts.tasks import TaskSpec
 
 __all__ = [
-    "METRICS", "OBJECTIVES", "ModelSpec", "SentenceModel", "TaskSpec", "evaluate", "majority", "objective_kind", "row_loss",
-    "selection_metric",
+    "METRICS", "OBJECTIVES", "ModelSpec", "SentenceModel", "TaskSpec", "evaluate", "length_baseline", "majority", "objective_kind",
+    "row_loss", "selection_metric",
 ]

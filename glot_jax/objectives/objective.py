@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, UsageError, lookup, require
 from glot_jax.graphs import Stem, TokenBatch, TokenGraph
@@ -94,6 +97,28 @@ def majority(train_labels: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> di
         constant = train_labels.mean()
     predictions = np.full(len(labels), constant)
     return {name: METRICS[name](predictions, labels) for name in spec.metrics}
+
+
+def length_baseline(
+    train_lengths: np.ndarray, train_labels: np.ndarray, lengths: np.ndarray, labels: np.ndarray, spec: TaskSpec
+) -> dict[str, float]:
+    """What the number of tokens alone scores: a logistic (classes) or linear regression on the log lengths of a row's
+    texts, and of two texts on how far these are apart.
+
+    Args:
+        train_lengths, lengths: [rows, texts of a row] tokens.
+        train_labels, labels: [rows].
+    """
+    if len(np.unique(train_labels)) < 2:
+        return majority(train_labels, labels, spec)
+    model = LogisticRegression(max_iter=1000) if spec.label_kind == "classes" else LinearRegression()
+    predictions = make_pipeline(StandardScaler(), model).fit(_length_features(train_lengths), train_labels).predict(_length_features(lengths))
+    return {name: METRICS[name](predictions, labels) for name in spec.metrics}
+
+
+def _length_features(lengths: np.ndarray) -> np.ndarray:
+    logs = np.log1p(lengths.astype(np.float64))
+    return np.concatenate([logs, np.abs(np.diff(logs, axis=1))], axis=1)
 
 
 def selection_metric(spec: TaskSpec, asked: str | None) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 from flax import nnx
 
 from glot_jax.config import TrainConfig, UsageError, require
 from glot_jax.config_json import differences, from_json
-from glot_jax.objectives import OBJECTIVES, ModelSpec, SentenceModel, objective_kind
+from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import States
-from glot_jax.training.loop import evaluate_split, split_outputs
+from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.predictions import Predictions
 from glot_jax.training.run import Run, prepare
 from glot_jax.training.run_log import Display, read_run_config
 from glot_jax.training.steps import TrainState, init_state
@@ -55,17 +55,6 @@ def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> Tr
     return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
 
 
-class Predictions(NamedTuple):
-    """Of one split, rows in the order of the store."""
-
-    predictions: np.ndarray
-    """[rows]: class indices, or scores on the task's own scale."""
-    labels: np.ndarray
-    """[rows]"""
-    rows: np.ndarray
-    """[rows] int64, of the stored split; a holdout has some of them only."""
-
-
 def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False) -> dict[str, Any]:
     """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the same task.
 
@@ -73,7 +62,7 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not fit.
     """
     prepared, state = open_run(run, store=store, which=which, quiet=quiet)
-    return {split: evaluate_split(prepared, state, split) for split in prepared.feeds if split != "train"}
+    return {split: evaluate_split(prepared, state, split)[0] for split in prepared.feeds if split != "train"}
 
 
 def predict_run(
@@ -81,14 +70,7 @@ def predict_run(
 ) -> dict[str, Predictions]:
     """What a run's head predicts for every row of every evaluation split; arguments and errors are evaluate_run's."""
     prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
-    objective = OBJECTIVES[objective_kind(prepared.task)]
-    found = {}
-    for split, feed in prepared.feeds.items():
-        if split != "train":
-            outputs, _, rows = split_outputs(prepared, state, split)
-            order = np.argsort(rows)
-            found[split] = Predictions(objective.predict(outputs[order], prepared.task), feed.labels[rows[order]], rows[order])
-    return found
+    return {split: evaluate_split(prepared, state, split)[1] for split in prepared.feeds if split != "train"}
 
 
 def open_run(

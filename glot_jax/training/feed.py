@@ -190,6 +190,11 @@ class _Steps:
         return "steps of a plan"
 
 
+def tokens_per_text(reader: SplitReader) -> np.ndarray:
+    """[rows, texts of a row] int32."""
+    return reader.text_lengths[reader.row_texts].reshape(-1, reader.texts_per_row)
+
+
 def longest_text_per_row(reader: SplitReader) -> np.ndarray:
     """[rows] int32, tokens of each row's longest text."""
-    return reader.text_lengths[reader.row_texts].reshape(-1, reader.texts_per_row).max(axis=1)
+    return tokens_per_text(reader).max(axis=1)

@@ -13,9 +13,11 @@ import numpy as np
 
 from glot_jax.config import TrainConfig, UsageError, require
 from glot_jax.config_json import read_json
-from glot_jax.objectives import evaluate, majority
+from glot_jax.objectives import OBJECTIVES, evaluate, length_baseline, majority, objective_kind
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.feed import States
+from glot_jax.training.feed import Feed, States, tokens_per_text
+from glot_jax.training.predictions import FILE as PREDICTIONS
+from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.run import Run, open_folder, prepare
 from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, read_run_config, write_json
 from glot_jax.training.steps import TrainState
@@ -85,6 +87,8 @@ class _Session:
     stop: StopSignals
     losses: list[float]
     """Of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
+    predictions: dict[int, dict[str, Predictions]] = dataclasses.field(default_factory=dict)
+    """Of the best epoch that this process has seen, by its step."""
     saved_at: float = dataclasses.field(default_factory=time.perf_counter)
 
     def save(self, state: TrainState, selection: float | None = None) -> None:
@@ -129,9 +133,11 @@ def _run(
             display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, done)
             for epoch in range(first_epoch, config.epochs):
                 state = _train_epoch(session, state, epoch)
-                scores = _evaluate_all(run, state, epoch + 1, log, clock)
+                scores, predictions = _evaluate_all(run, state, epoch + 1, log, clock)
                 clock.write(log, epoch + 1)
                 session.save(state, _selection(run, scores, epoch))
+                if checkpoints.best_step == int(state["step"]):
+                    session.predictions = {int(state["step"]): predictions}
                 display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
                 if after_epoch is not None:
                     after_epoch(epoch + 1, _selection(run, scores, epoch))
@@ -140,8 +146,10 @@ def _run(
         finally:
             display.stop()
             log.close()
-    # The last checkpoint is on disk now: a run with a summary has it.
-    summary = _summarise(run, log, clock, checkpoints)
+        # On disk before the summary says so: a run with a summary has its last checkpoint.
+        checkpoints.wait()
+        write_predictions(config.out, _best_predictions(session))
+        summary = _summarise(run, log, clock, checkpoints)
     write_json(config.out / "summary.json", summary)
     display.line(
         f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s, "
@@ -153,7 +161,7 @@ def _run(
 def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
     """Whether the last step is saved, and the summary speaks of the best checkpoint that there is (one may be lost since)."""
     path = run.config.out / "summary.json"
-    if checkpoints.latest_step != run.total_steps or not path.exists():
+    if checkpoints.latest_step != run.total_steps or not path.exists() or not path.with_name(PREDICTIONS).exists():
         return False
     return read_json(path)[run.reported_split]["best"]["epoch"] * run.steps_per_epoch == checkpoints.best_step
 
@@ -268,21 +276,35 @@ def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None
             )
 
 
-def _evaluate_all(run: Run, state: TrainState, epoch: int, log: RunLog, clock: Clock) -> dict[str, dict[str, float]]:
+def _evaluate_all(
+    run: Run, state: TrainState, epoch: int, log: RunLog, clock: Clock
+) -> tuple[dict[str, dict[str, float]], dict[str, Predictions]]:
     clock.start({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
-    scores = {}
+    scores, predictions = {}, {}
     for split in run.feeds:
         if split != "train":
-            scores[split] = evaluate_split(run, state, split)
+            scores[split], predictions[split] = evaluate_split(run, state, split)
             log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
     clock.lap({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
-    return scores
+    return scores, predictions
 
 
-def evaluate_split(run: Run, state: TrainState, split: str) -> dict[str, float]:
-    """The task's metrics and the mean loss over one split."""
+def evaluate_split(run: Run, state: TrainState, split: str) -> tuple[dict[str, float], Predictions]:
+    """The task's metrics and the mean loss over one split; and what was predicted."""
     outputs, losses, rows = split_outputs(run, state, split)
-    return {**evaluate(outputs, run.feeds[split].labels[rows], run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+    labels, order = run.feeds[split].labels[rows], np.argsort(rows)
+    predicted = OBJECTIVES[objective_kind(run.task)].predict(outputs, run.task)
+    scores = {**evaluate(outputs, labels, run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+    return scores, Predictions(predicted[order], labels[order], rows[order])
+
+
+def _best_predictions(session: _Session) -> dict[str, Predictions]:
+    """Of the best checkpoint; computed again where another process saw that epoch."""
+    run, best = session.run, session.checkpoints.best_step or session.run.total_steps
+    if best in session.predictions:
+        return session.predictions[best]
+    state = session.checkpoints.load(best, run.state)
+    return {split: evaluate_split(run, state, split)[1] for split in run.feeds if split != "train"}
 
 
 def split_outputs(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -339,6 +361,7 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
         "selected_on": run.selected_on,
         **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][run.config.epochs])} for split in splits},
         "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
+        "length": length_baseline(*_lengths_and_labels(feed), *_lengths_and_labels(reported), run.task),
         "parameters": run.parameters,
         "seconds": {
             "compile": round(run.compile_seconds - clock.compiled_before, 3), "train": round(train_seconds, 3),
@@ -348,6 +371,10 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
         "steps": run.total_steps, "compilations": len(run.steps.executables),
         "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
     }
+
+
+def _lengths_and_labels(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
+    return tokens_per_text(feed.reader)[feed.plan.rows], feed.labels[feed.plan.rows]
 
 
 def _entry(line: Mapping[str, Any]) -> dict[str, float]:

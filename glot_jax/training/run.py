@@ -78,7 +78,7 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     metric = selection_metric(spec.task, config.objective.metric)
     if config.objective.pair_features != "concat" and kind != "pair":
         display.line(f"not read for a task of kind {kind}: --pair-features")
-    rows, selected_on = _divide(store, config)
+    rows, selected_on = _divide(store, config) if "train" in store or not trained else _all_rows(store)
     if config.trust_store:
         display.line(f"{store.path}: hashes are not checked (--trust-store)")
     for split in {stored for stored, _ in rows.values()}:
@@ -88,7 +88,9 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
         spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
     )
     feeds = _feeds(store, config, rows, residents, display)
-    schedule = build_schedule(config.optimizer, feeds["train"].plan.steps_per_epoch, feeds["train"].plan.steps_per_epoch * config.epochs)
+    # A trained run is scored on any store, and its schedule changes nothing any more.
+    steps_per_epoch = feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
+    schedule = build_schedule(config.optimizer, steps_per_epoch, steps_per_epoch * config.epochs)
     optimizer = build_optimizer(config.optimizer, schedule)
     if model.pooler.uses_edges and not trained:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
@@ -101,7 +103,7 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
         display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
     graphdef, params, stats = split_model(model)
     parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
-    steps = Steps(graphdef, spec.task, optimizer, budgets, feeds["train"].plan.steps_per_epoch * config.epochs)
+    steps = Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs)
     return Run(
         config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
         init_state(params, stats, optimizer, config.seed), parameters,
@@ -146,13 +148,19 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
     return rows, validations[0] if asked == "validation" else asked
 
 
+def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
+    """The same for a store without a train split: all rows of all splits."""
+    return {name: (name, np.arange(len(store[name]))) for name in store}, "last"
+
+
 def _feeds(
     store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, States], display: Display
 ) -> dict[str, Feed]:
     lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
     longest = max(int(of.max(initial=1)) for of in lengths.values())
     by_length = config.batches == "by-length"
-    typical = lengths["train"] if by_length else longest_of_batches(lengths["train"], config.batch_size)
+    main = next(iter(rows))  # "train", if there is one
+    typical = lengths[main] if by_length else longest_of_batches(lengths[main], config.batch_size)
     bounds = choose_bounds(typical, config.buckets, longest=longest)
     feeds = {}
     for name, (split, index) in rows.items():
@@ -166,12 +174,12 @@ def _feeds(
         if place not in residents:
             residents[place] = place_states(reader, config.cache)
         feeds[name] = Feed(reader, plan, residents[place])
-    real = int(lengths["train"].sum())
-    padded = feeds["train"].plan.padded_tokens()
-    states = feeds["train"].states
+    real = int(lengths[main].sum())
+    padded = feeds[main].plan.padded_tokens()
+    states = feeds[main].states
     where = f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie" if states.budget else "disk"
     display.line(
-        f"{store.path}: {len(lengths['train']):,} training rows; buckets {', '.join(map(str, bounds))} tokens, "
+        f"{store.path}: {len(lengths[main]):,} {'training' if main == 'train' else main} rows; buckets {', '.join(map(str, bounds))} tokens, "
         f"{real / padded:.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on {where}"
     )
     return feeds

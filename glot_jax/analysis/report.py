@@ -1,0 +1,374 @@
+"""One page about runs: scores with intervals beside the paper's, learning curves, costs, stress tests, tokens and graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from glot_jax.analysis import figures, paper
+from glot_jax.analysis.pages import Block, Figure, Heading, Listing, Paragraph, Table, write_page
+from glot_jax.analysis.runs import Comparison, Scored, Variant, compare_runs, find_runs, scored
+from glot_jax.config import UsageError
+from glot_jax.config_json import read_json
+from glot_jax.training.evaluation import load_model
+from glot_jax.version import __version__
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """A text as the backbone of the runs sees it."""
+
+    text: str
+    tokens: tuple[str, ...]
+    states: np.ndarray
+    """[length, dim], or [length, layers, dim] where layers are mixed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTables:
+    """Tables of the paper that stand beside ours, of one of its backbones."""
+
+    names: tuple[str, ...]
+    backbone: str
+
+    def number(self, row: str, column: str) -> float | None:
+        """Of the first table that has it. The paper's GLOT has GAT layers and tau 0.6 where a table varies neither."""
+        rows = ("glot", "glot, tau 0.6", "glot, gat") if row == "glot" else (row,)
+        tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
+        return next((table[name][column] for table in tables for name in rows if column in table.get(name, {})), None)
+
+    @property
+    def noun(self) -> str:
+        return f"paper, {self.backbone}"
+
+    @property
+    def source(self) -> str:
+        return ", ".join(name.replace("table", "Table ") for name in self.names)
+
+
+def write_report(
+    folders: Sequence[Path], out: Path, *, title: str = "GLOT runs", sentences: Sequence[Sentence] = (), beside: PaperTables | None = None,
+    labels: dict[Path, str] | None = None, remarks: Sequence[str] = (), reference: str | None = None, resamples: int = 1000,
+) -> dict[str, Any]:
+    """Write OUT/report.html (self-contained), OUT/report.md with OUT/figures, and OUT/scores.json; the last is returned too.
+
+    Args:
+        folders: searched for run folders, stress.json and probe.json.
+        sentences: whose tokens and graph are shown, for runs on states of this width.
+        beside: the paper's numbers next to ours; by default Table 1 of BERT.
+        labels: names of variants by run folder; others are named by the settings in which they differ.
+        remarks: lines for the top: what is missing, what was done differently.
+        reference: the variant that others are compared with; by default the first glot.
+        resamples: of intervals and permutation tests.
+
+    Raises:
+        UsageError: a folder that is none, no finished run, or an OUT that cannot be written.
+    """
+    stress = [found for folder in folders for found in sorted(Path(folder).rglob("stress.json"))]
+    notes: list[str] = []
+    comparisons: list[Comparison] = []
+    try:
+        # Runs of a stress test are summed up in its own table.
+        runs, notes = find_runs(folders)
+        tests = [found.parent for found in stress]
+        comparisons = compare_runs([run for run in runs if not any(test in run.path.parents for test in tests)], labels)
+    except UsageError:
+        if not stress:
+            raise
+    results = [_Result.of(comparison, reference, resamples) for comparison in comparisons]
+    beside = beside or PaperTables(("table1",), "BERT")
+    blocks: list[Block] = []
+    blocks += _opening(results, [*remarks, *notes])
+    for result in results:
+        blocks += _scores(result, beside)
+    if results:
+        blocks += _score_figure(results)
+        blocks += _curves(results)
+    for number, path in enumerate(stress):
+        blocks += _stress(path, number)
+    blocks += _z_scores(results)
+    blocks += _sentences(results, sentences)
+    blocks += _provenance(results)
+    values = {"title": title, "remarks": [*remarks, *notes], "comparisons": [result.to_json() for result in results]}
+    try:
+        write_page(title, blocks, out)
+        (out / "scores.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError("--out is a folder that can be written to", out, str(error)) from error
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """A comparison with its statistics."""
+
+    comparison: Comparison
+    reference: str | None
+    by_split: dict[str, list[Scored]]
+
+    @classmethod
+    def of(cls, comparison: Comparison, reference: str | None, resamples: int) -> _Result:
+        names = [variant.label for variant in comparison.variants]
+        chosen = reference if reference in names else next((of.label for of in comparison.variants if of.runs[0].config.pooler.pooler == "glot"), None)
+        return cls(comparison, chosen, {split: scored(comparison, split, chosen, resamples=resamples) for split in comparison.splits})
+
+    @property
+    def splits(self) -> list[str]:
+        """The split that people should look at first: a test split before one that may have selected."""
+        return sorted(self.comparison.splits, key=lambda split: not split.startswith("test"))
+
+    @property
+    def metric(self) -> str:
+        return self.comparison.metric
+
+    def variant(self, label: str) -> Variant:
+        return next(of for of in self.comparison.variants if of.label == label)
+
+    def probe(self, label: str, split: str) -> tuple[float, float | None] | None:
+        """Mean and deviation over seeds of the linear probe's accuracy, where it was fitted to all of them."""
+        found = [read_json(run.path / "probe.json") for run in self.variant(label).runs if (run.path / "probe.json").exists()]
+        if len(found) < len(self.variant(label).runs) or any(split not in of for of in found):
+            return None
+        values = [of[split].get("accuracy", of[split].get(self.metric)) for of in found]
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; intervals as [low, high]."""
+        comparison = self.comparison
+        values = {
+            "task": comparison.task, "backbone": comparison.backbone, "store": comparison.store, "metric": comparison.metric,
+            "reference": self.reference, "baselines": comparison.baselines,
+            "variants": [
+                {
+                    **dataclasses.asdict(one), "difference": None if one.difference is None else one.difference._asdict(), "parameters": self.variant(one.variant).parameters, "train_seconds": self.variant(one.variant).train_seconds,
+                    "seed_scores": self.variant(one.variant).scores(split, comparison.metric), "linear_probe": self.probe(one.variant, split),
+                }
+                for split, of in self.by_split.items() for one in of
+            ],
+        }
+        return json.loads(json.dumps(values))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sections
+
+
+def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
+    blocks: list[Block] = []
+    rows = []
+    for result in results:
+        split = result.splits[0]
+        of = result.by_split[split]
+        best = max(of, key=lambda one: one.mean)
+        ours = next((one for one in of if one.variant == result.reference), None)
+        gap = "" if ours is None or best.difference is None else f"{-best.difference.value:+.3f}{_p(best.difference.p)}"
+        majority = result.comparison.baselines.get("majority")
+        rows.append((
+            f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
+            "" if majority is None else f"{majority:.3f}",
+        ))
+    if rows:
+        columns = ("task, split", "metric", "highest mean", "reference", "highest - reference (p)", "majority")
+        blocks.append(Table(columns, tuple(rows), "Means and deviations over seeds. p: two-sided permutation test on the same rows. The highest of many means is flattered by chance."))
+    if remarks:
+        blocks += [Heading("Read this first", 2), Listing(tuple(remarks))]
+    return blocks
+
+
+def _scores(result: _Result, beside: PaperTables) -> list[Block]:
+    comparison, first = result.comparison, result.splits[0]
+    of_paper = {one.variant: beside.number(one.variant, comparison.task) for one in result.by_split[first]}
+    with_paper = any(value is not None for value in of_paper.values())
+    probes = {one.variant: result.probe(one.variant, first) for one in result.by_split[first]}
+    with_probe = any(value is not None for value in probes.values())
+    splits = result.splits
+    columns = ["variant", f"{first} {result.metric}", "95 % of rows"]
+    columns += [f"{result.reference} - this (p)"] if result.reference else []
+    columns += ["linear probe"] if with_probe else []
+    columns += [f"{split} {result.metric}" for split in splits[1:]]
+    columns += [f"last epoch, {first}", "seeds", "parameters", "train s"] + ([beside.noun] if with_paper else [])
+    rows, places = [], {name: place for place, name in enumerate(columns)}
+    best: list[tuple[int, int]] = []
+    for split in splits:
+        means = [one.mean for one in result.by_split[split]]
+        best.append((means.index(max(means)), places[f"{split} {result.metric}"]))
+    for number, one in enumerate(result.by_split[first]):
+        variant, value = result.variant(one.variant), of_paper[one.variant]
+        row = [one.variant, _mean(one), str(one.interval) if one.interval else str(one.why)]
+        if result.reference:
+            row.append("" if one.difference is None else f"{one.difference.value:+.3f}{_p(one.difference.p)}")
+        if with_probe:
+            probe = probes[one.variant]
+            row.append("" if probe is None else _number(*probe))
+        row += [_mean(result.by_split[split][number]) for split in splits[1:]]
+        row += [f"{one.last:.3f}", str(one.seeds), f"{variant.parameters:,}", f"{variant.train_seconds:.0f}"]
+        rows.append((*row, *(["" if value is None else f"{value / 100:.3f}"] if with_paper else [])))
+    faint = []
+    for name, value in comparison.baselines.items():
+        faint.append(len(rows))
+        # Baselines are counted on the split that people see first while training, which is not a test split.
+        place = places.get(f"{comparison.splits[0]} {result.metric}", 1)
+        rows.append(tuple(f"baseline: {name}" if at == 0 else f"{value:.3f}" if at == place else "" for at in range(len(columns))))
+    caption = [f"{result.metric}; mean ± deviation over seeds, best epoch; the interval is a bootstrap over rows of the mean over seeds, p of a permutation test on the same rows."]
+    if any(one.selected_here for split in splits for one in result.by_split[split]):
+        caption.append("†: the best epoch was selected on this very split, which flatters it; the last epoch is not.")
+    if with_paper:
+        caption.append(f"The paper's number is of another backbone ({beside.backbone}; {beside.source}): beside ours for orientation, not for comparison.")
+    if with_probe:
+        caption.append("Linear probe: accuracy of a linear SVM on the frozen vectors, C by cross-validation on train (Table 8).")
+    return [Heading(f"{comparison.task}: {comparison.backbone}"), Table(tuple(columns), tuple(rows), " ".join(caption), tuple(best), tuple(faint))]
+
+
+def _score_figure(results: Sequence[_Result]) -> list[Block]:
+    panels, baselines = {}, {}
+    for result in results:
+        for split in result.splits:
+            title = f"{result.comparison.task}, {split}: {result.metric}"
+            panels[title] = [(one.variant, one.mean, None if one.interval is None else tuple(one.interval)) for one in result.by_split[split]]
+            of = result.comparison.baselines
+            # A line at zero beside scores of .8 would only flatten them.
+            near = min(one.mean for one in result.by_split[split]) - 0.2
+            baselines[title] = {name: value for name, value in of.items() if split == result.comparison.splits[0] and value > near}
+    caption = "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants judged on the same rows say less than the paired tests in the tables."
+    return [Heading("All scores"), Figure("scores", figures.svg(figures.plot_scores(panels, baselines)), caption)]
+
+
+def _curves(results: Sequence[_Result]) -> list[Block]:
+    panels = {
+        f"{result.comparison.task}, {split}: {result.metric}": {
+            variant.label: [run.curve(split, result.metric) for run in variant.runs] for variant in result.comparison.variants
+        }
+        for result in results for split in [result.splits[-1]]
+    }
+    return [Heading("Learning curves"), Figure("curves", figures.svg(figures.plot_curves(panels)), "Score after each epoch; thick: mean over seeds, thin: the seeds.")]
+
+
+def _stress(path: Path, number: int) -> list[Block]:
+    records = read_json(path)
+    compared = read_json(path.with_name("comparison.json")) if path.with_name("comparison.json").exists() else []
+    tests = list(dict.fromkeys((record["protocol"], record["ratio"], record.get("distance"), record.get("position")) for record in records))
+    rows, faint = [], []
+    for test in tests:
+        here = [of for of in records if (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test]
+        for name in dict.fromkeys(of.get("pooler") or f"control: {of['control']}" for of in here):
+            scores = [of["accuracy"] for of in here if name in (of.get("pooler"), f"control: {of.get('control')}")]
+            of = next((of for of in compared if of["pooler"] == name and (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test), {})
+            where = "".join(f", {noun} {value:g}" for noun, value in (("distance", test[2]), ("position", test[3])) if value is not None)
+            interval = "" if not of.get("interval") else f"[{of['interval'][0]:.3f}, {of['interval'][1]:.3f}]"
+            against = "" if "glot_minus_this" not in of else f"{of['glot_minus_this']:+.3f}{_p(of['p'])}"
+            printed = paper.TABLES["table7"]["BERT"].get(name, {}).get(f"{test[1]:g}")
+            if name.startswith("control"):
+                faint.append(len(rows))
+            rows.append((f"{test[0]}, {test[1]:.0%}{where}", name, _number(*_spread(scores)), interval, against, "" if printed is None or test[0] != "paper" else f"{printed / 100:.3f}"))
+    columns = ("protocol, distractors", "pooler or control", "test accuracy", "95 % of rows", "glot - this (p)", "paper, BERT (Table 7)")
+    if all(not row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    caption = "Chance is 0.5. Controls see the length or the words alone, never their relation; glot-self-loops, -complete and -random are GLOT on graphs that know nothing of the text."
+    figure = Figure(f"stress{number or ''}", figures.svg(figures.stress_figure(records)), "Figure 3: accuracy by share of distractors.")
+    return [Heading("Stress test"), Table(columns, tuple(rows), caption, faint=tuple(faint)), figure]
+
+
+_POOLERS = ("cls", "mean", "max", "adapool", "glot")
+
+
+def _z_scores(results: Sequence[_Result]) -> list[Block]:
+    """Figure 4: ours beside the paper's, where runs compare poolers at all."""
+    ours: dict[str, paper.Rows] = {}
+    for result in results:
+        names = {one.variant: one.mean for one in result.by_split[result.splits[0]] if one.variant in _POOLERS}
+        column = {"mnli": "mnli_m"}.get(result.comparison.task, result.comparison.task)
+        if len(names) >= 3:
+            for name, mean in names.items():
+                ours.setdefault(result.comparison.backbone, {}).setdefault(name, {})[column] = mean
+    if not ours:
+        return []
+    order = [*sorted(paper.PARAMETERS, key=paper.PARAMETERS.__getitem__)]
+    scores = {name: paper.z_scores(paper.TABLES["table1"][name]) for name in order} | {name: paper.z_scores(rows) for name, rows in ours.items()}
+    panels: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, columns in paper.CATEGORIES.items():
+        for backbone, rows in scores.items():
+            for pooler, of in rows.items():
+                values = [of[column] for column in columns if column in of]
+                if values:
+                    panels.setdefault(kind, {}).setdefault(pooler, {})[backbone] = math.fsum(values) / len(values)
+    caption = "Figure 4: z-scores of the poolers within a task and backbone, averaged over kinds of tasks. The named language models are computed from the paper's Table 1; ours stand to the right of them, over the tasks that were run."
+    return [Heading("z-scores by backbone"), Figure("z_scores", figures.svg(figures.plot_z_scores(panels, [*order, *ours])), caption)]
+
+
+def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> list[Block]:
+    """Figure 5 and the token graph, from the first seed of mean, adapool and glot of the first task that has glot."""
+    if not sentences:
+        return []
+    for result in results:
+        chosen: dict[str, Variant] = {}
+        for variant in result.comparison.variants:
+            name = variant.runs[0].config.pooler.pooler
+            if name in ("mean", "adapool", "glot"):
+                chosen.setdefault(name, variant)
+        if "glot" in chosen:
+            break
+    else:
+        return [Heading("Tokens"), Paragraph("No run of glot is here whose tokens could be shown.")]
+    names = ", ".join(f"{name} ({variant.label})" if variant.label != name else name for name, variant in chosen.items())
+    blocks: list[Block] = [Heading("Tokens and their graph"), Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}.")]
+    for number, sentence in enumerate(sentences):
+        weights, adjacency = {}, None
+        for name, variant in chosen.items():
+            model = load_model(variant.runs[0].path)
+            states, mask = jnp.asarray(sentence.states, jnp.float32)[None], jnp.ones((1, len(sentence.tokens)), bool)
+            graph = model.stem(states, mask)
+            weights[name] = np.asarray(model.pooler.token_weights(graph))[0]
+            if name == "glot":
+                adjacency = np.asarray(graph.adjacency)[0]  # type: ignore[attr-defined]
+        caption = f"Figure 5: weight of each token in the vector of \"{sentence.text}\". Coloured: the three tokens glot weighs most."
+        blocks.append(Figure(f"tokens{number}", figures.svg(figures.plot_contributions(sentence.tokens, weights)), caption))
+        flat = sentence.states.astype(np.float64)
+        flat = flat.mean(axis=1) if flat.ndim == 3 else flat
+        unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
+        drawn = figures.svg(figures.plot_token_graph(sentence.tokens, unit @ unit.T, adjacency, weights))
+        density = (adjacency.sum() - len(adjacency)) / max(1, len(adjacency) * (len(adjacency) - 1))
+        blocks.append(Figure(f"graph{number}", drawn, f"Its token graph: cosines, and a dot for each edge; {density:.0%} of the pairs are linked."))
+    return blocks
+
+
+def _provenance(results: Sequence[_Result]) -> list[Block]:
+    items = []
+    for result in results:
+        comparison, run = result.comparison, result.comparison.variants[0].runs[0]
+        backbone = run.recipe.get("backbone") or {}
+        identity = backbone.get("revision") or backbone.get("sha256") or "unknown"
+        rows = ", ".join(f"{split} {len(of.labels):,}" for split, of in (run.predictions or {}).items())
+        seeds = ", ".join(str(run.config.seed) for run in comparison.variants[0].runs)
+        items.append(
+            f"{comparison.task}: {backbone.get('name')} ({identity[:12]}), store `{comparison.store[:12]}`, rows: {rows or 'unknown'}; "
+            f"{run.config.epochs} epochs, batch {run.config.batch_size}, lr {run.config.optimizer.lr:g}, seeds {seeds}, epoch selected on {run.summary['selected_on']}"
+        )
+    return [Heading("Where this comes from"), Listing((*items, f"Written by glot-jax {__version__}, Python {platform.python_version()}"))]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Numbers
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float | None]:
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _number(mean: float, deviation: float | None) -> str:
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def _mean(one: Scored) -> str:
+    return _number(one.mean, one.deviation) + ("†" if one.selected_here else "")
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f" ({value:.3f})"

@@ -1,0 +1,54 @@
+"""A trained run judged on any labelled file: its texts go through the run's backbone into a store, which is then scored."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from glot_jax.config import UsageError, require
+
+
+def evaluate_file(
+    run: Path, data: Path, *, store: Path | None = None, backbone: str | None = None, which: Literal["best", "last"] = "best"
+) -> dict[str, Any]:
+    """Metrics of a run's head on labelled rows that its store does not have: {split: {metric: value}}.
+
+    Args:
+        data: a file (.jsonl, .csv, .tsv, .parquet) in the columns the run was trained on, reported as "test"; or a folder
+            of such files by split.
+        store: keep the states there, to be read again by the same call; otherwise they are thrown away.
+        backbone: where the model lies, if the run knows it only by the name of a folder.
+
+    Raises:
+        UsageError: no such file, columns or classes that the run does not know, or a backbone that is not the run's.
+    """
+    from glot_jax.extraction import dump
+    from glot_jax.extraction.from_recipe import config_from
+    from glot_jax.texts.tasks import TaskSpec
+    from glot_jax.training.evaluation import evaluate_run
+    from glot_jax.training.run_log import read_run_config
+
+    saved = read_run_config(run)
+    require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", "Train one first.")
+    spec = TaskSpec.from_json(saved["model"]["task"])
+    require(spec.name != "diagnostic", "texts of the stress test are generated", f"--data {data}", "Extract another store and give it as --store.")
+    require(data.exists(), "--data is a file or a folder of labelled rows", f"{data}, which does not exist", "Check the path.")
+    recipe = saved["recipe"]
+    custom = {"text_columns": spec.text_columns, "label_column": spec.label_column} if spec.name == "custom" else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = data
+        if data.is_file():
+            folder = Path(scratch) / "data"
+            folder.mkdir()
+            # Under the name of the split that was held back, whatever the file is called.
+            (folder / f"{spec.splits[-1][0]}{data.suffix}").symlink_to(data.resolve())
+        config = config_from(
+            recipe, layers=tuple(saved["model"]["layers"]), backbone=backbone, task=spec.name, data=folder, out=store or Path(scratch) / "store",
+            storage_dtype=recipe.get("storage_dtype", "auto"), **custom,
+        )
+        try:
+            dump(config, spec=spec)
+        except UsageError as error:
+            raise UsageError(error.rule, f"{error.got} (reading {data} for {run})", error.fix) from error
+        return evaluate_run(run, store=config.out, which=which)

@@ -1,0 +1,56 @@
+"""The backbone that a store's states came from, loaded again for texts that were not stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.sources import MINILM
+from glot_jax.store import explain_mismatch
+
+_FIX = "Name the folder or Hub model the states came from: --backbone."
+
+
+def config_from(
+    recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbone: str | None = None, **changes: Any
+) -> ExtractConfig:
+    """Settings of an extraction that makes the same states from other texts; arguments as for load_backbone."""
+    known = recipe.get("backbone") or {}
+    name = str(known.get("name") or "")
+    where = backbone or ("minilm" if name == MINILM else name)
+    if not where:
+        raise UsageError("texts need the backbone of the run", "a run that does not know its own", _FIX)
+    return ExtractConfig(**{
+        "backbone": where, "revision": known.get("revision") if where == name and not Path(where).is_dir() else None, "task": "custom",
+        "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"),
+        "deterministic": bool(recipe.get("deterministic")), **changes,
+    })
+
+
+def load_backbone(recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbone: str | None = None, device: str = "auto") -> Backbone:
+    """The backbone of a recipe, with its tokenizer, its longest text and its special tokens, ready for new texts.
+
+    Args:
+        recipe: of a store, or of a run's config.json.
+        layers: of the states that are wanted, 0 .. L.
+        backbone: where the model lies, for a recipe that knows it by the name of a folder alone.
+
+    Raises:
+        UsageError: the backbone is gone, or is another one than that of the recipe.
+    """
+    config = config_from(recipe, layers=layers, backbone=backbone, device=device)
+    try:
+        found = Backbone(config)
+    except UsageError as error:
+        raise UsageError("texts need the backbone of the run", f"{config.backbone}: {error}", _FIX) from error
+    here = {field: value for field, value in found.recipe().items() if field not in ("layers", "compute_dtype")}
+    stored = {field: recipe.get(field) for field in here}
+    # A store may hold more layers than are wanted now.
+    stored["states"] = {layer: of for layer, of in (recipe.get("states") or {}).items() if layer in here["states"]}
+    changed = explain_mismatch(stored, here)
+    if changed:
+        raise UsageError("texts go through the backbone that the run was trained on", "; ".join(changed), _FIX)
+    return found

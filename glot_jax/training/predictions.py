@@ -1,0 +1,60 @@
+"""What a run's best epoch predicted for every evaluation row: `predictions.npz` in the run folder.
+
+Intervals, paired tests and reports read this file alone: they need no store, no model and no device.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from glot_jax.config import UsageError
+
+FILE = "predictions.npz"
+
+
+class Predictions(NamedTuple):
+    """Of one split, rows in the order of the store."""
+
+    predictions: np.ndarray
+    """[rows]: class indices, or scores on the task's own scale."""
+    labels: np.ndarray
+    """[rows]"""
+    rows: np.ndarray
+    """[rows] int64, of the stored split; a holdout has some of them only."""
+
+
+def write_predictions(run: Path, splits: Mapping[str, Predictions]) -> None:
+    """Write the file so that it is absent or whole."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{f"{split}/{name}": value for split, of in splits.items() for name, value in of._asdict().items()})
+    temporary = run / f".{FILE}.tmp"
+    with temporary.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run / FILE)
+
+
+def read_predictions(run: Path) -> dict[str, Predictions]:
+    """{split: Predictions} of a finished run.
+
+    Raises:
+        UsageError: the run has no such file, or it is damaged.
+    """
+    path = Path(run) / FILE
+    fix = f"glot evaluate {run} computes the scores again; train.py --resume {run} writes the file."
+    if not path.is_file():
+        raise UsageError(f"a finished run has {FILE}", f"{run}, which has none", fix)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            splits = dict.fromkeys(name.partition("/")[0] for name in arrays.files)
+            return {split: Predictions(*(arrays[f"{split}/{name}"] for name in Predictions._fields)) for split in splits}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{FILE} can be read", f"{path}: {error}", f"Delete it; {fix}") from error

@@ -1,0 +1,168 @@
+"""`glot reproduce` on a tiny backbone, and a run judged on a file it has never seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tiny_backbones import make_backbone
+
+from glot_jax import cli
+from glot_jax.analysis import paper
+from glot_jax.config import UsageError
+from glot_jax.experiments.cards import CARDS
+from glot_jax.experiments.evaluate_file import evaluate_file
+from glot_jax.experiments.reproduce import run_cards, train_config
+from glot_jax.reproduce_config import ReproduceConfig
+from glot_jax.texts import TASKS
+
+WORDS = ("cat", "dog", "bird", "train", "sun", "park", "mat")
+
+
+def rows(count: int, seed: int) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, 4)) for _ in range(count)]
+    return [{"sentence": text, "label": int("cat" in text.split())} for text in texts]
+
+
+def write(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A backbone, and CoLA's columns with 40 and 24 rows."""
+    place = tmp_path_factory.mktemp("reproduce")
+    make_backbone("bert", place / "tiny")
+    write(place / "data" / "cola" / "train.jsonl", rows(40, 0))
+    write(place / "data" / "cola" / "validation.jsonl", rows(24, 1))
+    return place
+
+
+def settings(place, out, *cards, **changes):
+    return ReproduceConfig(cards=cards, backbone=str(place / "tiny"), data=place / "data", out=out, **{"epochs": 1, "seeds": (1,), "hidden_dim": 8, "sentences": ("the cat sat",), "resamples": 100, **changes})
+
+
+def test_every_table_and_figure_has_a_card():
+    assert set(CARDS) == {*(f"table{number}" for number in range(1, 18)), "figure3", "figure4", "figure5"}
+    for name, card in CARDS.items():
+        assert set(card.tasks) <= set(TASKS), name
+        assert (card.kind == "runs") == bool(card.variants), name
+        assert card.kind != "quoted" or card.lacks, name
+        labels = [variant.label for variant in card.variants]
+        assert len(set(labels)) == len(labels)
+    for name in ("table1", "table4", "table8", "table11", "table15"):
+        printed = {row for rows in paper.TABLES[name].values() for row in rows}
+        # The paper calls its own rows gat, tau 0.6 or simply glot.
+        assert printed <= {variant.label for variant in CARDS[name].variants} | {"glot", "glot, gat", "glot, tau 0.6"}
+
+
+@pytest.fixture(scope="module")
+def done(place, tmp_path_factory):
+    """Tables 8 and 15, of which only CoLA has data, and what they returned."""
+    config = settings(place, tmp_path_factory.mktemp("done") / "out", "table15", "table8", tasks=("cola",))
+    return config, run_cards(config)
+
+
+def test_a_card_is_run_once_and_reported(done):
+    config, found = done
+    assert found == json.loads((config.out / "cards.json").read_text())
+    runs = {run["run"] for of in found.values() for run in of["runs"]}
+    # GAT at tau 0.6 stands in both tables and is trained once.
+    assert len(runs) == len(CARDS["table8"].variants) + len(CARDS["table15"].variants) - 1
+    scores = json.loads((config.out / "scores.json").read_text())
+    by_name = {one["variant"]: one for one in scores["comparisons"][0]["variants"]}
+    assert set(by_name) == {"glot", "mlp", "glot, self-loops only", "glot, random edges", *(f"glot, tau {tau}" for tau in ("0", "0.2", "0.4", "0.8"))}
+    assert scores["comparisons"][0]["reference"] == "glot"
+    assert by_name["glot"]["difference"] is None
+    assert by_name["mlp"]["difference"]["p"] is not None
+    # Every score is a run's, selected on rows that are not reported.
+    for run in found["table15"]["runs"]:
+        summary = json.loads((config.out / "runs" / "cola" / run["run"].rpartition("/")[2] / "summary.json").read_text())
+        assert run["scores"]["validation"] == summary["validation"]["best"]
+        assert summary["selected_on"] == "holdout"
+    # The probes of Table 8 are on the page.
+    probes = {run["variant"]: run["scores"]["linear_probe"]["accuracy"] for run in found["table8"]["runs"]}
+    assert {name: one["linear_probe"][0] for name, one in by_name.items() if one["linear_probe"]} == {name.replace("glot, tau 0.6", "glot"): value for name, value in probes.items()}
+    page = (config.out / "report.html").read_text()
+    assert "Tables 15, 8 of the GLOT paper" in page
+    assert "0.432" in page  # the paper's GLOT at tau 0.8 on CoLA with BERT
+    assert "the cat sat" in page
+
+
+def test_again_nothing_is_trained(done):
+    config, found = done
+    table15 = dataclasses.replace(config, cards=("table15",))
+    run_cards(table15)
+    page = (config.out / "report.html").read_text()
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (config.out / "runs").rglob("*") if path.is_file() and path.name != "config.json"}
+    assert run_cards(table15) == {"table15": found["table15"]}
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
+    assert (config.out / "report.html").read_text() == page
+
+
+def test_variants_differ_from_the_paper_in_what_they_say(place, tmp_path):
+    config = settings(place, tmp_path, "table15")
+    folders = set()
+    for name, card in CARDS.items():
+        for variant in card.variants:
+            run = train_config(config, "cola", tmp_path / "store", variant, 2e-4, 1)
+            for field, value in variant.pooler.items():
+                assert getattr(run.pooler, field) == value, name
+            for field, value in variant.graph.items():
+                assert getattr(run.graph, field) == value, name
+            assert run.objective.select_on == "holdout"
+            folders.add((run.out, repr(run.pooler), repr(run.graph)))
+    # A folder is never asked to hold two settings.
+    assert len({folder for folder, _, _ in folders}) == len(folders)
+
+
+def test_missing_parts_stop_a_card_unless_they_may(place, tmp_path, capsys):
+    with pytest.raises(UsageError, match=r"table15: stsb: there is no folder .*stsb.*--allow-missing"):
+        run_cards(settings(place, tmp_path / "out", "table15"))
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="LoRA and full fine-tuning are quoted"):
+        run_cards(settings(place, tmp_path / "out", "table5"))
+    with pytest.raises(UsageError, match="unknown card"):
+        run_cards(settings(place, tmp_path / "out", "table18"))
+    with pytest.raises(UsageError, match="--tasks are those of the cards"):
+        run_cards(settings(place, tmp_path / "out", "table15", tasks=("imdb",)))
+    with pytest.raises(UsageError, match="--beside"):
+        run_cards(settings(place, tmp_path / "out", "table15", beside="GPT"))
+    found = run_cards(settings(place, tmp_path / "out", "table5", "table3", allow_missing=True))
+    assert len(found["table5"]["runs"]) == 1
+    assert found["table3"]["missing"]
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "table3, missing: needs heads trained on MS MARCO" in page
+    assert "table5, missing: rows of LoRA" in page
+    assert "missing: table3" in capsys.readouterr().err
+
+
+def test_a_run_is_judged_on_a_file(place, done, tmp_path, capsys):
+    run = next((done[0].out / "runs" / "cola").glob("mlp-*"))
+    summary = json.loads((run / "summary.json").read_text())
+    # The validation rows under another name score what they scored.
+    write(tmp_path / "some rows.jsonl", rows(24, 1))
+    scores = evaluate_file(run, tmp_path / "some rows.jsonl", store=tmp_path / "kept", backbone=str(place / "tiny"))
+    assert set(scores) == {"test"}
+    for name in ("mcc", "accuracy", "loss"):
+        assert scores["test"][name] == pytest.approx(summary["validation"]["best"][name], abs=1e-5)
+    assert (tmp_path / "kept" / "manifest.json").exists()
+    # The command knows the backbone by its folder's name alone, and asks for it.
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", str(run), "--data", str(tmp_path / "some rows.jsonl")])
+    assert stop.value.code == 2
+    assert "--backbone" in capsys.readouterr().err
+    assert cli.evaluate([str(run), "--data", str(tmp_path / "some rows.jsonl"), "--backbone", str(place / "tiny"), "--store", str(tmp_path / "kept")]) == 0
+    assert json.loads(capsys.readouterr().out) == scores
+    other = make_backbone("bert", tmp_path / "other", seed=1)
+    with pytest.raises(UsageError, match=r"sha256"):
+        evaluate_file(run, tmp_path / "some rows.jsonl", backbone=str(other))
+    write(tmp_path / "bad.jsonl", [{"sentence": "a cat", "label": 7}])
+    with pytest.raises(UsageError, match="label of cola is a class"):
+        evaluate_file(run, tmp_path / "bad.jsonl", backbone=str(place / "tiny"))
+    with pytest.raises(UsageError, match="does not exist"):
+        evaluate_file(run, tmp_path / "none.jsonl", backbone=str(place / "tiny"))
