@@ -22,7 +22,7 @@ class ReproduceConfig:
     out: Path = Path("reproduction")
     """Folder of stores/, runs/, report.html, report.md and scores.json. Rerunning reuses finished stores and runs."""
     tasks: tuple[str, ...] = ()
-    """Keep to these of a card's tasks. Default: all of them."""
+    """Run the cards on these tasks. Default: those of the paper's table."""
     seeds: tuple[int, ...] = (1, 2, 3)
     lrs: tuple[float, ...] = (2e-4,)
     """Of several, each variant keeps the one that was best on the selecting split with the first seed."""

@@ -128,8 +128,10 @@ def test_missing_parts_stop_a_card_unless_they_may(place, tmp_path, capsys):
         run_cards(settings(place, tmp_path / "out", "table5"))
     with pytest.raises(UsageError, match="unknown card"):
         run_cards(settings(place, tmp_path / "out", "table18"))
-    with pytest.raises(UsageError, match="--tasks are those of the cards"):
-        run_cards(settings(place, tmp_path / "out", "table15", tasks=("imdb",)))
+    with pytest.raises(UsageError, match="unknown task"):
+        run_cards(settings(place, tmp_path / "out", "table15", tasks=("imbd",)))
+    with pytest.raises(UsageError, match="--tasks have labels"):
+        run_cards(settings(place, tmp_path / "out", "table15", tasks=("diagnostic",)))
     with pytest.raises(UsageError, match="--beside"):
         run_cards(settings(place, tmp_path / "out", "table15", beside="GPT"))
     found = run_cards(settings(place, tmp_path / "out", "table5", "table3", allow_missing=True))
