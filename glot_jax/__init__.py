@@ -5,9 +5,10 @@ texts -> tokens -> hidden states -> sharded store -> batches -> token graph -> G
 
 `extract.py` runs the frozen model once (PyTorch), `train.py` does the rest (JAX). From Python:
 
-    from glot_jax import token_graph, Glot, HiddenStore
+    from glot_jax import token_graph, Glot, HiddenStore, SentenceEncoder
     graph = token_graph(hidden, mask, tau=0.6)              # hidden [batch, length, dim], mask [batch, length]
     pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph)
+    vectors = SentenceEncoder.load("runs/cola-glot").encode(["a sentence"])
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from glot_jax.version import __version__
 if TYPE_CHECKING:
     from glot_jax.config import ExtractConfig, TrainConfig, UsageError
     from glot_jax.graphs import TokenBatch, TokenGraph, token_graph
+    from glot_jax.interop.encoder import SentenceEncoder
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.store import HiddenStore
 
@@ -27,14 +29,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "glot_jax.config": ("ExtractConfig", "TrainConfig", "UsageError"),
     "glot_jax.graphs": ("TokenBatch", "TokenGraph", "token_graph"),
+    "glot_jax.interop.encoder": ("SentenceEncoder",),
     "glot_jax.pooling": ("AdaPool", "Cls", "Glot", "Max", "Mean"),
     "glot_jax.store": ("HiddenStore",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AdaPool", "Cls", "ExtractConfig", "Glot", "HiddenStore", "Max", "Mean", "TokenBatch", "TokenGraph", "TrainConfig",
-    "UsageError", "__version__", "token_graph",
+    "AdaPool", "Cls", "ExtractConfig", "Glot", "HiddenStore", "Max", "Mean", "SentenceEncoder", "TokenBatch", "TokenGraph",
+    "TrainConfig", "UsageError", "__version__", "token_graph",
 ]
 
 

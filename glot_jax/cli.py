@@ -1,5 +1,5 @@
 """The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep | report |
-reproduce`; extract.py and train.py call it too.
+reproduce | encode`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -55,6 +55,28 @@ class EvaluateCommand:
     checkpoint: Literal["best", "last"] = "best"
     linear_probe: bool = False
     """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits (tasks with classes)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeCommand:
+    """Vectors of the texts in a file, by a trained run and the backbone it was trained on."""
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """.txt with a text in each line, or .jsonl, .csv, .tsv, .parquet."""
+    run: Path
+    """Run folder."""
+    out: Path
+    """.npy: float32 [rows, dim]; .parquet: columns row and vector."""
+    column: str | None = None
+    """Of the texts. Default: text."""
+    batch_size: int = 32
+    normalize: bool = False
+    """To unit length."""
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    device: str = "auto"
+    """torch device of the backbone."""
+    checkpoint: Literal["best", "last"] = "best"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,6 +279,23 @@ def sweep(arguments: Sequence[str]) -> int:
     return 0
 
 
+def encode(arguments: Sequence[str]) -> int:
+    command = tyro.cli(EncodeCommand, args=arguments, prog="glot encode")
+    require(command.batch_size >= 1, "--batch-size is at least 1", command.batch_size, "Give for example 32.")
+    from glot_jax.interop.encode_file import check_files, encode_file
+
+    rows = check_files(command.file, command.out, command.column)
+    from glot_jax.interop.encoder import SentenceEncoder
+
+    encoder = SentenceEncoder.load(command.run, backbone=command.backbone, device=command.device, which=command.checkpoint)
+    encode_file(
+        encoder, command.file, command.out, rows, column=command.column, batch_size=command.batch_size, normalize=command.normalize,
+        progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),
+    )
+    print(f"wrote {command.out}: {rows:,} rows of {encoder.dim}", file=sys.stderr)
+    return 0
+
+
 def report(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report")
     from glot_jax.analysis.runs import find_runs
@@ -310,7 +349,7 @@ def import_torch(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
     "import-torch": import_torch, "profile": profile, "sweep": sweep,
-    "report": report, "reproduce": reproduce,
+    "report": report, "reproduce": reproduce, "encode": encode,
 }
 
 

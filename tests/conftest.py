@@ -11,6 +11,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The tests run in several processes: threads of torch that wait for one another on cores the others hold only burn time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Thousands of tiny programs are compiled once and run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The same steps are compiled by many tests, in several processes: each is compiled once and read back.

@@ -43,7 +43,7 @@ FRAMEWORKS = {
     "cli": set(), "__init__": set(), "experiments": set(), "interop": TORCH | JAX,
 }
 ONE_HOME = {"optuna": "experiments/sweep.py", "jraph": "graphs/sparse.py", "matplotlib": "analysis/figures.py", "tyro": "cli.py", "orbax": "training/checkpoint.py"}
-JIT_HOMES = {"training/steps.py", "training/feed.py", "analysis/profile.py", "analysis/inference.py"}
+JIT_HOMES = {"training/steps.py", "training/feed.py", "analysis/profile.py", "analysis/inference.py", "interop/encoder.py"}
 
 
 def stage_of(path: Path) -> str:

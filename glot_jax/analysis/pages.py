@@ -51,7 +51,7 @@ _STYLE = """
 :root { --ink: #1c2024; --soft: #5b6470; --line: #d9dee4; --mark: #d55e00; --back: #ffffff; --stripe: #f6f8fa; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --soft: #9aa4af; --line: #3a424b; --mark: #ff9347; --back: #15191d; --stripe: #1d2328; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 68rem; font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); }
+body { margin: 0 auto; padding: 2rem 1.25rem 5rem; max-width: 78rem; font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: .8rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -60,7 +60,7 @@ nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .9rem; margin:
 a { color: inherit; text-decoration-color: var(--mark); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .4rem 0 .2rem; }
-th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 tr.faint td { color: var(--soft); font-style: italic; }

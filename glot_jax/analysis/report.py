@@ -169,7 +169,7 @@ def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
         of = result.by_split[split]
         best = max(of, key=lambda one: one.mean)
         ours = next((one for one in of if one.variant == result.reference), None)
-        gap = "" if ours is None or best.difference is None else f"{-best.difference.value:+.3f}{_p(best.difference.p)}"
+        gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{_p(best.difference.p)}"
         majority = result.comparison.baselines.get("majority")
         rows.append((
             f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
@@ -190,11 +190,11 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
     probes = {one.variant: result.probe(one.variant, first) for one in result.by_split[first]}
     with_probe = any(value is not None for value in probes.values())
     splits = result.splits
-    columns = ["variant", f"{first} {result.metric}", "95 % of rows"]
+    columns = ["variant", f"{first} {result.metric}", *([beside.noun] if with_paper else []), "95 % of rows"]
     columns += [f"{result.reference} - this (p)"] if result.reference else []
     columns += ["linear probe"] if with_probe else []
     columns += [f"{split} {result.metric}" for split in splits[1:]]
-    columns += [f"last epoch, {first}", "seeds", "parameters", "train s"] + ([beside.noun] if with_paper else [])
+    columns += [f"last epoch, {first}", "parameters", "train s"]
     rows, places = [], {name: place for place, name in enumerate(columns)}
     best: list[tuple[int, int]] = []
     for split in splits:
@@ -202,22 +202,25 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
         best.append((means.index(max(means)), places[f"{split} {result.metric}"]))
     for number, one in enumerate(result.by_split[first]):
         variant, value = result.variant(one.variant), of_paper[one.variant]
-        row = [one.variant, _mean(one), str(one.interval) if one.interval else str(one.why)]
+        row = [one.variant, _mean(one), *(["" if value is None else f"{value / 100:.3f}"] if with_paper else [])]
+        row.append(str(one.interval) if one.interval else str(one.why))
         if result.reference:
             row.append("" if one.difference is None else f"{one.difference.value:+.3f}{_p(one.difference.p)}")
         if with_probe:
             probe = probes[one.variant]
             row.append("" if probe is None else _number(*probe))
         row += [_mean(result.by_split[split][number]) for split in splits[1:]]
-        row += [f"{one.last:.3f}", str(one.seeds), f"{variant.parameters:,}", f"{variant.train_seconds:.0f}"]
-        rows.append((*row, *(["" if value is None else f"{value / 100:.3f}"] if with_paper else [])))
+        row += [f"{one.last:.3f}", f"{variant.parameters:,}", f"{variant.train_seconds:.0f}"]
+        rows.append(tuple(row))
     faint = []
     for name, value in comparison.baselines.items():
         faint.append(len(rows))
         # Baselines are counted on the split that people see first while training, which is not a test split.
         place = places.get(f"{comparison.splits[0]} {result.metric}", 1)
         rows.append(tuple(f"baseline: {name}" if at == 0 else f"{value:.3f}" if at == place else "" for at in range(len(columns))))
-    caption = [f"{result.metric}; mean ± deviation over seeds, best epoch; the interval is a bootstrap over rows of the mean over seeds, p of a permutation test on the same rows."]
+    counts = [one.seeds for one in result.by_split[first]]
+    seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    caption = [f"{result.metric}; mean ± deviation over {seeds} seed{'' if seeds == '1' else 's'}, best epoch; the interval is a bootstrap over rows of the mean over seeds, p of a permutation test on the same rows."]
     if any(one.selected_here for split in splits for one in result.by_split[split]):
         caption.append("†: the best epoch was selected on this very split, which flatters it; the last epoch is not.")
     if with_paper:
@@ -304,14 +307,15 @@ def _z_scores(results: Sequence[_Result]) -> list[Block]:
 
 
 def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> list[Block]:
-    """Figure 5 and the token graph, from the first seed of mean, adapool and glot of the first task that has glot."""
+    """Figure 5 and the token graph, from the first seed of adapool and glot of the first task that has glot; the mean needs none."""
     if not sentences:
         return []
     for result in results:
         chosen: dict[str, Variant] = {}
-        for variant in result.comparison.variants:
+        # The reference before other glots, which may have been given a wrong graph on purpose.
+        for variant in sorted(result.comparison.variants, key=lambda variant: variant.label != result.reference):
             name = variant.runs[0].config.pooler.pooler
-            if name in ("mean", "adapool", "glot"):
+            if name in ("adapool", "glot"):
                 chosen.setdefault(name, variant)
         if "glot" in chosen:
             break
@@ -320,7 +324,7 @@ def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> lis
     names = ", ".join(f"{name} ({variant.label})" if variant.label != name else name for name, variant in chosen.items())
     blocks: list[Block] = [Heading("Tokens and their graph"), Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}.")]
     for number, sentence in enumerate(sentences):
-        weights, adjacency = {}, None
+        weights, adjacency = {"mean": np.full(len(sentence.tokens), 1 / len(sentence.tokens))}, None
         for name, variant in chosen.items():
             model = load_model(variant.runs[0].path)
             states, mask = jnp.asarray(sentence.states, jnp.float32)[None], jnp.ones((1, len(sentence.tokens)), bool)

@@ -184,7 +184,10 @@ def compare_runs(runs: Sequence[RunFolder], labels: dict[Path, str] | None = Non
         for run, label in zip(members, _labels(members, labels or {}), strict=True):
             # Of two runs of one setting and seed the first is kept: they are the same run.
             named.setdefault(label, {}).setdefault(run.config.seed, run)
-        variants = tuple(Variant(label, tuple(of[seed] for seed in sorted(of))) for label, of in named.items())
+        # Names that were given come in the order in which they were given.
+        order = list(dict.fromkeys((labels or {}).values()))
+        names = sorted(named, key=lambda label: order.index(label) if label in order else len(order))
+        variants = tuple(Variant(label, tuple(named[label][seed] for seed in sorted(named[label]))) for label in names)
         splits = tuple(split for split in members[0].splits if split != "holdout" and all(split in run.splits for run in members))
         found.append(Comparison(task, backbone, store, metric, splits, variants))
     return found

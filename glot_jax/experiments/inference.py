@@ -51,7 +51,7 @@ def run_graph_cost(backbone: str = "minilm", lengths: Sequence[int] = (128, 512)
             **_times(graph=graph, forward=forward, head=head), "total_ms": total, "overhead_percent": 100 * graph.median_ms / total,
         })
     _print(
-        f"Time of one text, {frozen.source.name}; ms, median (25–75 %) of {repeats}; load per core {load:.2f}",
+        f"Time of one text, {frozen.source.name}; ms, median (25–75 %) of {repeats}", load,
         ("tokens", "graph", "backbone forward", "head", "total", "graph / total"),
         [[f"{of['length']:,}", *(_cell(of, name) for name in ("graph", "forward", "head")), _ms(of["total_ms"]), f"{of['overhead_percent']:.2f} %"] for of in records],
     )
@@ -92,7 +92,7 @@ def run_inference_cost(
             "parameters": cost.parameters, "peak_bytes": cost.peak_bytes,
         })
     _print(
-        f"Time of {batch_size} texts of {length} tokens, {frozen.source.name}; ms, median (25–75 %) of {repeats}; load per core {load:.2f}",
+        f"Time of {batch_size} texts of {length} tokens, {frozen.source.name}; ms, median (25–75 %) of {repeats}", load,
         ("pooler", "backbone forward", "head", "total", "head / total", "parameters", "head's memory"),
         [
             [
@@ -158,8 +158,8 @@ def _cell(record: dict[str, Any], name: str) -> str:
     return f"{_ms(record[f'{name}_ms'])} ({_ms(low)}–{_ms(high)})"
 
 
-def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title)
+def _print(title: str, load: float, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, caption=f"load per core before: {load:.2f}")
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
