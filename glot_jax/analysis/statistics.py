@@ -45,47 +45,77 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def score_interval(score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> Interval | None:
-    """Of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows.
+def score_interval(
+    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, *, groups: np.ndarray | None = None, resamples: int = 2000, seed: int = 0
+) -> Interval | None:
+    """Of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows (or groups of rows).
 
     Args:
         predictions: of each seed, [rows].
         labels: [rows].
+        groups: [rows], equal for rows that are no separate evidence (the stress test's twins): they are drawn together.
     """
-    labels = np.asarray(labels)
-    if len(labels) < FEWEST_ROWS:
+    labels, units = np.asarray(labels), _Units(groups, len(labels))
+    if units.count < FEWEST_ROWS:
         return None
-    return _interval(lambda rows: _mean_score(score, predictions, labels, rows), len(labels), resamples, seed)
+    return _interval(lambda drawn: _mean_score(score, predictions, labels, units.rows(drawn)), units.count, resamples, seed)
 
 
 def paired_difference(
-    score: Score, first: Sequence[np.ndarray], second: Sequence[np.ndarray], labels: np.ndarray, *, resamples: int = 2000, seed: int = 0
+    score: Score, first: Sequence[np.ndarray], second: Sequence[np.ndarray], labels: np.ndarray, *, groups: np.ndarray | None = None,
+    resamples: int = 2000, seed: int = 0,
 ) -> Difference:
-    """Two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows.
+    """Two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows (or groups of rows).
 
     Args:
         first, second: predictions of each seed, [rows]; the two need not have equally many seeds.
         labels: [rows].
+        groups: [rows], equal for rows that are drawn, and change sides, together.
     """
-    labels = np.asarray(labels)
+    labels, units = np.asarray(labels), _Units(groups, len(labels))
     every = np.arange(len(labels))
     value = _mean_score(score, first, labels, every) - _mean_score(score, second, labels, every)
-    if len(labels) < FEWEST_ROWS:
+    if units.count < FEWEST_ROWS:
         return Difference(value, None, None)
-    interval = _interval(
-        lambda rows: _mean_score(score, first, labels, rows) - _mean_score(score, second, labels, rows), len(labels), resamples, seed
-    )
+
+    def difference(drawn: np.ndarray) -> float:
+        rows = units.rows(drawn)
+        return _mean_score(score, first, labels, rows) - _mean_score(score, second, labels, rows)
+
+    interval = _interval(difference, units.count, resamples, seed)
     # A pair is a row's place in the first and in the second pooler's predictions, and the two may change sides.
     both = [np.concatenate([a, b]) for a, b in _in_pairs(first, second)]
     doubled = np.concatenate([labels, labels])
 
     def statistic(left: np.ndarray, right: np.ndarray) -> float:
-        return _mean_score(score, both, doubled, left) - _mean_score(score, both, doubled, right)
+        return _mean_score(score, both, doubled, sides(left)) - _mean_score(score, both, doubled, sides(right))
 
+    def sides(drawn: np.ndarray) -> np.ndarray:
+        """Rows of units, those of the second pooler counted on from the last row."""
+        return np.concatenate([units.rows(drawn[drawn < units.count]), units.rows(drawn[drawn >= units.count] - units.count) + len(labels)])
+
+    units_of_both = np.arange(units.count), np.arange(units.count) + units.count
     test = stats.permutation_test(
-        (every, every + len(labels)), statistic, permutation_type="samples", n_resamples=resamples, vectorized=False, rng=np.random.default_rng(seed)
+        units_of_both, statistic, permutation_type="samples", n_resamples=resamples, vectorized=False, rng=np.random.default_rng(seed)
     )
     return Difference(value, interval, float(test.pvalue))
+
+
+class _Units:
+    """What is drawn: rows, or groups of rows."""
+
+    def __init__(self, groups: np.ndarray | None, rows: int):
+        self._members: list[np.ndarray] | None = None
+        self.count = rows
+        if groups is not None:
+            _, group = np.unique(groups, return_inverse=True)
+            self._members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+            self.count = len(self._members)
+
+    def rows(self, drawn: np.ndarray) -> np.ndarray:
+        if self._members is None or not len(drawn):
+            return drawn
+        return np.concatenate([self._members[unit] for unit in drawn])
 
 
 def _in_pairs(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -98,8 +128,8 @@ def _mean_score(score: Score, predictions: Sequence[np.ndarray], labels: np.ndar
     return float(np.mean([score(of[rows], labels[rows]) for of in predictions]))
 
 
-def _interval(statistic: Callable[[np.ndarray], float], rows: int, resamples: int, seed: int) -> Interval:
+def _interval(statistic: Callable[[np.ndarray], float], units: int, resamples: int, seed: int) -> Interval:
     result = stats.bootstrap(
-        (np.arange(rows),), statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(seed)
+        (np.arange(units),), statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
     return Interval(float(result.low), float(result.high))

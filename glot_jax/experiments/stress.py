@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -122,10 +123,8 @@ def _run_setting(config: StressConfig, setting: Setting, extract: ExtractConfig)
     from glot_jax.extraction import dump
 
     dump(extract)
-    records = [
-        {**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
-        for name, accuracy in _controls(extract).items()
-    ]
+    scores, twins = _test_of(extract)
+    records = [{**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy} for name, accuracy in scores.items()]
     residents: dict[tuple, Any] = {}
     predictions: dict[str, list[Any]] = {}
     for variant in [*config.poolers, *(GRAPH_CONTROLS if "glot" in config.poolers else ())]:
@@ -133,11 +132,14 @@ def _run_setting(config: StressConfig, setting: Setting, extract: ExtractConfig)
         for run in runs:
             records.append({**setting.fields, "pooler": variant, **run})
             print(f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
-    return records, [{**setting.fields, **row} for row in _compare(predictions)]
+    return records, [{**setting.fields, **row} for row in _compare(predictions, twins)]
 
 
-def _compare(predictions: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's on the same rows."""
+def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[str, Any]]:
+    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's on the same rows.
+
+    Twins are drawn together: a pooler that cannot tell them apart is right for exactly one of each two.
+    """
     from glot_jax.analysis.statistics import mean_deviation, paired_difference, score_interval
     from glot_jax.objectives.metrics import METRICS
 
@@ -145,30 +147,31 @@ def _compare(predictions: dict[str, list[Any]]) -> list[dict[str, Any]]:
     for name, of in predictions.items():
         labels, guesses = of[0].labels, [one.predictions for one in of]
         mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
-        row = {"pooler": name, "rows": len(labels), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels)}
+        row = {"pooler": name, "rows": len(labels), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels, groups=twins)}
         if name != "glot" and "glot" in predictions:
-            difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels)
+            difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels, groups=twins)
             row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p}
         rows.append(row)
     return rows
 
 
-def _controls(extract: ExtractConfig) -> dict[str, float]:
-    """Test accuracies of the probes that see no relation between words."""
+def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
+    """Test accuracies of the probes that see no relation between words; and for each test row the number of its twins."""
+    from glot_jax.extraction.backbone import kept_texts, load_tokenizer, vocabulary
+    from glot_jax.extraction.sources import find_source
+    from glot_jax.store import HiddenStore
     from glot_jax.texts import open_task
     from glot_jax.texts.diagnostic import StressRow, controls, whole_words
 
-    def vocabulary() -> list[str]:
-        from glot_jax.extraction.backbone import load_tokenizer, vocabulary
-        from glot_jax.extraction.sources import find_source
-
-        return whole_words(vocabulary(load_tokenizer(find_source(extract.backbone, extract.revision))))
-
-    task = open_task(extract, vocabulary=vocabulary)
+    tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
+    task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))
     splits = {
         name: [StressRow(example.texts[0], int(example.label or 0)) for example in split] for name, split in task.splits.items()
     }
-    return controls(extract.protocol, splits, extract.sample_seed)
+    kept = kept_texts(tokenizer, [row.text for row in splits["test"]], HiddenStore(extract.out, trust=True).recipe["max_length"])
+    # Twins have the same words; texts of the other protocols have their own.
+    words = [" ".join(sorted(row.text.split())) for row in splits["test"]]
+    return controls(extract.protocol, splits, extract.sample_seed, kept), np.unique(words, return_inverse=True)[1]
 
 
 def _runs(config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]) -> tuple[list[dict[str, Any]], list[Any]]:

@@ -244,6 +244,13 @@ def load_tokenizer(source: Source) -> Any:
         raise UsageError("a backbone comes with its tokenizer", f"{source.name} ({str(error).strip().splitlines()[0]})", "Save the tokenizer beside the model.") from error
 
 
+def kept_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
+    """What is left of each text when it is cut to `max_length` tokens, special tokens included."""
+    spans = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)["offset_mapping"]
+    ends = [[end for start, end in span if end > start] for span in spans]
+    return [text[: max(end, default=0)] for text, end in zip(texts, ends, strict=True)]
+
+
 def vocabulary(tokenizer: Any) -> list[str]:
     """The tokenizer's tokens in the order of their ids."""
     tokens = tokenizer.get_vocab()

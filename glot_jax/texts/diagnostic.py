@@ -261,11 +261,12 @@ def length_feature(rows: Sequence[StressRow]) -> np.ndarray:
     return np.array([[len(row.text.split())] for row in rows], dtype=np.int64)
 
 
-def controls(protocol: str, splits: Mapping[str, Sequence[StressRow]], seed: int) -> dict[str, float]:
+def controls(protocol: str, splits: Mapping[str, Sequence[StressRow]], seed: int, kept: Sequence[str] | None = None) -> dict[str, float]:
     """Test accuracies of `length` (decision tree), `bag-of-words` (logistic regression), and for `controlled` `order`.
 
     Fitted on the train split. On twins the first two are 0.5 exactly: both twins have the same features, so both are
-    given the same class, and it is right for one of them.
+    given the same class, and it is right for one of them. `kept` is what truncation leaves of the test texts: what `order`
+    reads, so that it scores 1.0 only if every text still tells its label.
     """
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -281,5 +282,5 @@ def controls(protocol: str, splits: Mapping[str, Sequence[StressRow]], seed: int
         "bag-of-words": words.predict(bag.transform([row.text for row in test])),
     }
     if protocol == "controlled":
-        found["order"] = np.array([order_feature(row.text.split()) for row in test], dtype=float)  # None: NaN, wrong
+        found["order"] = np.array([order_feature(text.split()) for text in kept or [row.text for row in test]], dtype=float)  # None: NaN, wrong
     return {name: float(np.mean(predicted == truth)) for name, predicted in found.items()}

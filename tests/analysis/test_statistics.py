@@ -73,3 +73,35 @@ def test_too_few_rows_give_no_interval():
 def test_deviation_needs_two_values():
     assert mean_deviation([0.5]) == (0.5, None)
     assert mean_deviation([0.4, 0.6]) == (pytest.approx(0.5), pytest.approx(np.std([0.4, 0.6], ddof=1)))
+
+
+def test_twins_are_one_piece_of_evidence():
+    # A pooler blind to what tells twins apart is right for exactly one of each two: nothing about its accuracy is uncertain.
+    labels = np.tile([0, 1], 100)
+    twins = np.repeat(np.arange(100), 2)
+    blind = np.repeat(np.random.default_rng(0).integers(0, 2, 100), 2)
+    assert tuple(score_interval(ACCURACY, [blind], labels, groups=twins)) == (0.5, 0.5)
+    low, high = score_interval(ACCURACY, [blind], labels)
+    assert low < 0.5 < high
+    # Right for both or for none: as uncertain as half as many rows.
+    rng = np.random.default_rng(1)
+    both = np.where(np.repeat(rng.random(100) < 0.7, 2), labels, 1 - labels)
+    wide, narrow = (np.ptp(score_interval(ACCURACY, [both], labels, groups=groups)) for groups in (twins, None))
+    np.testing.assert_allclose(wide / narrow, np.sqrt(2), rtol=0.15)
+    # A group of one row each changes nothing, whatever the groups are called.
+    names = rng.permutation(200) + 7
+    found = [paired_difference(ACCURACY, [both], [blind], labels, groups=groups, resamples=200) for groups in (None, names)]
+    assert found[0].value == found[1].value
+    np.testing.assert_allclose(found[0].interval, found[1].interval, atol=0.03)
+    assert paired_difference(ACCURACY, [both], [blind], labels, groups=np.repeat(np.arange(10), 20)) == (found[0].value, None, None)
+
+
+def test_groups_change_sides_together():
+    # 30 groups of four equal rows: the exact sign test of 30 pairs.
+    rng = np.random.default_rng(3)
+    labels = np.repeat(rng.integers(0, 2, 30), 4)
+    first, second = (np.repeat(np.where(rng.random(30) < skill, labels[::4], 1 - labels[::4]), 4) for skill in (0.9, 0.6))
+    wins, losses = (int(((a == labels) & (b != labels)).sum() // 4) for a, b in ((first, second), (second, first)))
+    exact = stats.binomtest(wins, wins + losses).pvalue
+    found = paired_difference(ACCURACY, [first], [second], labels, groups=np.repeat(np.arange(30), 4), resamples=4000)
+    assert found.p == pytest.approx(exact, abs=0.03)
