@@ -13,7 +13,6 @@ from glot_jax.config_json import differences, from_json
 from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.feed import States
 from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.predictions import Predictions
@@ -66,7 +65,7 @@ def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best",
 
 
 def predict_run(
-    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, States] | None = None
+    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, Any] | None = None
 ) -> dict[str, Predictions]:
     """What a run's head predicts for every row of every evaluation split; arguments and errors are evaluate_run's."""
     prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
@@ -74,7 +73,7 @@ def predict_run(
 
 
 def open_run(
-    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, States] | None = None
+    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, Any] | None = None
 ) -> tuple[Run, TrainState]:
     """A trained run made ready on its own store or another one, and its best or last state."""
     saved = read_run_config(Path(run))

@@ -15,7 +15,7 @@ from glot_jax.config import TrainConfig, UsageError, require
 from glot_jax.config_json import read_json
 from glot_jax.objectives import OBJECTIVES, evaluate, length_baseline, majority, objective_kind
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.feed import Feed, States, tokens_per_text
+from glot_jax.training.feed import Feed, tokens_per_text
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.run import Run, open_folder, prepare
@@ -32,7 +32,7 @@ def train(
     resume: bool = False,
     unused: Mapping[str, Any] | None = None,
     quiet: bool = False,
-    residents: dict[tuple, States] | None = None,
+    residents: dict[tuple, Any] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train one head on a store and return the run's summary, which also lies in `out/summary.json`.
@@ -43,8 +43,8 @@ def train(
             run is left as it is.
         unused: options that were given but are not read by this pooler; recorded in config.json.
         quiet: print nothing.
-        residents: token states already placed, by (content, layers, mixed, split, cache); runs that follow one another on the
-            same store pass the same dict and load them once.
+        residents: what runs that follow one another can share: token states already placed, by (content, layers, mixed, split,
+            cache), and compiled steps. They pass the same dict.
         after_epoch: called with the epoch, from 1, and its score on the selecting split when both are saved. What it
             raises ends the run there, to be resumed or not.
 
@@ -179,7 +179,7 @@ def _say_if_the_best_is_lost(session: _Session) -> None:
 
 
 def train_seeds(
-    config: TrainConfig, seeds: list[int], *, residents: dict[tuple, States] | None = None, **options: Any
+    config: TrainConfig, seeds: list[int], *, residents: dict[tuple, Any] | None = None, **options: Any
 ) -> dict[str, Any]:
     """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}.
 
@@ -368,7 +368,7 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
             "evaluate": round(seconds.get("evaluate_seconds", 0), 3),
         },
         "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
-        "steps": run.total_steps, "compilations": len(run.steps.executables),
+        "steps": run.total_steps, "compilations": sum(step != "features" for step, *_ in run.steps.executables),
         "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
     }
 

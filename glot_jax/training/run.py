@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.batches import BatchPlan, choose_bounds, longest_of_batches
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
-from glot_jax.training.feed import Feed, States, longest_text_per_row, place_states
+from glot_jax.training.feed import Feed, longest_text_per_row, place_states
 from glot_jax.training.normalisation import state_statistics
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
@@ -68,7 +69,10 @@ class Run:
         return next(name for name in self.feeds if name.startswith("validation"))
 
 
-def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States], *, trained: bool = False) -> Run:
+_NOT_COMPILED: dict[str, Any] = {"store": Path(), "out": Path(), "seed": 0, "cache": "auto", "trust_store": False, "log_every": 1, "checkpoint_minutes": 0.0}
+
+
+def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], *, trained: bool = False) -> Run:
     """Check everything and build it, writing nothing. `trained`: a checkpoint will bring the statistics of its own store."""
     store = _open_store(config)
     mixed = config.mix_layers is not None
@@ -102,8 +106,10 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, States
     for (texts, length), budget in budgets.items():
         display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
     graphdef, params, stats = split_model(model)
+    # Runs that differ by nothing that is compiled share their executables: the seeds of a study are traced once.
+    program = ("steps", repr((spec, dataclasses.replace(config, **_NOT_COMPILED), steps_per_epoch, sorted(budgets.items()))))
     parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
-    steps = Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs)
+    steps = residents.setdefault(program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs))
     return Run(
         config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
         init_state(params, stats, optimizer, config.seed), parameters,
@@ -154,7 +160,7 @@ def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], st
 
 
 def _feeds(
-    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, States], display: Display
+    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, Any], display: Display
 ) -> dict[str, Feed]:
     lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
     longest = max(int(of.max(initial=1)) for of in lengths.values())

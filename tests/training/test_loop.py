@@ -486,3 +486,19 @@ def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
             assert edges is not None
             assert int(linked(batch.hidden, batch.mask)) <= edges
             assert edges & (edges - 1) == 0
+
+
+def test_seeds_share_what_is_compiled(stores, tmp_path):
+    residents: dict = {}
+    steps_of = lambda **changes: prepare(config(stores["pairs"], tmp_path / "run", **changes), Display(quiet=True), residents).steps  # noqa: E731
+    assert steps_of(seed=1) is steps_of(seed=2, log_every=7)
+    assert steps_of(seed=1) is not steps_of(seed=1, optimizer=OptimizerConfig(lr=3e-3))
+    assert steps_of(seed=1) is not steps_of(seed=1, graph=GraphConfig(tau=0.1))
+    # And each ends where it ends by itself.
+    shared = [train(config(stores["pairs"], tmp_path / f"shared-{seed}", seed=seed), quiet=True, residents=residents) for seed in (1, 2)]
+    alone = [train(config(stores["pairs"], tmp_path / f"alone-{seed}", seed=seed), quiet=True) for seed in (1, 2)]
+    assert [of["validation"] for of in shared] == [of["validation"] for of in alone]
+    assert shared[1]["seconds"]["compile"] == 0
+    for seed in (1, 2):
+        for a, b in zip(arrays(tmp_path / f"shared-{seed}"), arrays(tmp_path / f"alone-{seed}"), strict=True):
+            np.testing.assert_array_equal(a, b)
