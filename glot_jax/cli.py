@@ -301,7 +301,8 @@ def report(arguments: Sequence[str]) -> int:
     from glot_jax.analysis.runs import find_runs
 
     try:
-        from glot_jax.analysis.report import PaperTables, write_report
+        from glot_jax.analysis.report import write_report
+        from glot_jax.analysis.report_tables import PaperTables
     except ImportError as error:
         raise UsageError("a report has figures, which need matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
     from glot_jax.analysis.paper import PARAMETERS

@@ -15,6 +15,7 @@ import numpy as np
 
 from glot_jax.analysis import figures, paper
 from glot_jax.analysis.pages import Block, Figure, Heading, Listing, Paragraph, Table, write_page
+from glot_jax.analysis.report_tables import PaperTables, number_text, p_text, stress_section
 from glot_jax.analysis.runs import Comparison, Scored, Variant, compare_runs, find_runs, scored
 from glot_jax.config import UsageError
 from glot_jax.config_json import read_json
@@ -32,31 +33,10 @@ class Sentence:
     """[length, dim], or [length, layers, dim] where layers are mixed."""
 
 
-@dataclasses.dataclass(frozen=True)
-class PaperTables:
-    """Tables of the paper that stand beside ours, of one of its backbones."""
-
-    names: tuple[str, ...]
-    backbone: str
-
-    def number(self, row: str, column: str) -> float | None:
-        """Of the first table that has it. The paper's GLOT has GAT layers and tau 0.6 where a table varies neither."""
-        rows = ("glot", "glot, tau 0.6", "glot, gat") if row == "glot" else (row,)
-        tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
-        return next((table[name][column] for table in tables for name in rows if column in table.get(name, {})), None)
-
-    @property
-    def noun(self) -> str:
-        return f"paper, {self.backbone}"
-
-    @property
-    def source(self) -> str:
-        return ", ".join(name.replace("table", "Table ") for name in self.names)
-
-
 def write_report(
     folders: Sequence[Path], out: Path, *, title: str = "GLOT runs", sentences: Sequence[Sentence] = (), beside: PaperTables | None = None,
     labels: dict[Path, str] | None = None, remarks: Sequence[str] = (), reference: str | None = None, resamples: int = 1000,
+    more: Sequence[Block] = (),
 ) -> dict[str, Any]:
     """Write OUT/report.html (self-contained), OUT/report.md with OUT/figures, and OUT/scores.json; the last is returned too.
 
@@ -68,6 +48,7 @@ def write_report(
         remarks: lines for the top: what is missing, what was done differently.
         reference: the variant that others are compared with; by default the first glot.
         resamples: of intervals and permutation tests.
+        more: sections of the caller's own, behind the stress tests; with them there need not be any run.
 
     Raises:
         UsageError: a folder that is none, no finished run, or an OUT that cannot be written.
@@ -81,7 +62,7 @@ def write_report(
         tests = [found.parent for found in stress]
         comparisons = compare_runs([run for run in runs if not any(test in run.path.parents for test in tests)], labels)
     except UsageError:
-        if not stress:
+        if not stress and not more:
             raise
     results = [_Result.of(comparison, reference, resamples) for comparison in comparisons]
     beside = beside or PaperTables(("table1",), "BERT")
@@ -93,7 +74,8 @@ def write_report(
         blocks += _score_figure(results)
         blocks += _curves(results)
     for number, path in enumerate(stress):
-        blocks += _stress(path, number)
+        blocks += stress_section(path, number)
+    blocks += more
     blocks += _z_scores(results)
     blocks += _sentences(results, sentences)
     blocks += _provenance(results)
@@ -169,7 +151,7 @@ def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
         of = result.by_split[split]
         best = max(of, key=lambda one: one.mean)
         ours = next((one for one in of if one.variant == result.reference), None)
-        gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{_p(best.difference.p)}"
+        gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{p_text(best.difference.p)}"
         majority = result.comparison.baselines.get("majority")
         rows.append((
             f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
@@ -205,10 +187,10 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
         row = [one.variant, _mean(one), *(["" if value is None else f"{value / 100:.3f}"] if with_paper else [])]
         row.append(str(one.interval) if one.interval else str(one.why))
         if result.reference:
-            row.append("" if one.difference is None else f"{one.difference.value:+.3f}{_p(one.difference.p)}")
+            row.append("" if one.difference is None else f"{one.difference.value:+.3f}{p_text(one.difference.p)}")
         if with_probe:
             probe = probes[one.variant]
-            row.append("" if probe is None else _number(*probe))
+            row.append("" if probe is None else number_text(*probe))
         row += [_mean(result.by_split[split][number]) for split in splits[1:]]
         row += [f"{one.last:.3f}", f"{variant.parameters:,}", f"{variant.train_seconds:.0f}"]
         rows.append(tuple(row))
@@ -252,31 +234,6 @@ def _curves(results: Sequence[_Result]) -> list[Block]:
         for result in results for split in [result.splits[-1]]
     }
     return [Heading("Learning curves"), Figure("curves", figures.svg(figures.plot_curves(panels)), "Score after each epoch; thick: mean over seeds, thin: the seeds.")]
-
-
-def _stress(path: Path, number: int) -> list[Block]:
-    records = read_json(path)
-    compared = read_json(path.with_name("comparison.json")) if path.with_name("comparison.json").exists() else []
-    tests = list(dict.fromkeys((record["protocol"], record["ratio"], record.get("distance"), record.get("position")) for record in records))
-    rows, faint = [], []
-    for test in tests:
-        here = [of for of in records if (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test]
-        for name in dict.fromkeys(of.get("pooler") or f"control: {of['control']}" for of in here):
-            scores = [of["accuracy"] for of in here if name in (of.get("pooler"), f"control: {of.get('control')}")]
-            of = next((of for of in compared if of["pooler"] == name and (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test), {})
-            where = "".join(f", {noun} {value:g}" for noun, value in (("distance", test[2]), ("position", test[3])) if value is not None)
-            interval = "" if not of.get("interval") else f"[{of['interval'][0]:.3f}, {of['interval'][1]:.3f}]"
-            against = "" if "glot_minus_this" not in of else f"{of['glot_minus_this']:+.3f}{_p(of['p'])}"
-            printed = paper.TABLES["table7"]["BERT"].get(name, {}).get(f"{test[1]:g}")
-            if name.startswith("control"):
-                faint.append(len(rows))
-            rows.append((f"{test[0]}, {test[1]:.0%}{where}", name, _number(*_spread(scores)), interval, against, "" if printed is None or test[0] != "paper" else f"{printed / 100:.3f}"))
-    columns = ("protocol, distractors", "pooler or control", "test accuracy", "95 % of rows", "glot - this (p)", "paper, BERT (Table 7)")
-    if all(not row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    caption = "Chance is 0.5. Controls see the length or the words alone, never their relation; glot-self-loops, -complete and -random are GLOT on graphs that know nothing of the text."
-    figure = Figure(f"stress{number or ''}", figures.svg(figures.stress_figure(records)), "Figure 3: accuracy by share of distractors.")
-    return [Heading("Stress test"), Table(columns, tuple(rows), caption, faint=tuple(faint)), figure]
 
 
 _POOLERS = ("cls", "mean", "max", "adapool", "glot")
@@ -362,17 +319,5 @@ def _provenance(results: Sequence[_Result]) -> list[Block]:
 # Numbers
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float | None]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _number(mean: float, deviation: float | None) -> str:
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-
-
 def _mean(one: Scored) -> str:
-    return _number(one.mean, one.deviation) + ("†" if one.selected_here else "")
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else f" ({value:.3f})"
+    return number_text(one.mean, one.deviation) + ("†" if one.selected_here else "")

@@ -181,7 +181,8 @@ def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
 
 def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, str]) -> None:
-    from glot_jax.analysis.report import PaperTables, write_report
+    from glot_jax.analysis.report import write_report
+    from glot_jax.analysis.report_tables import PaperTables, cost_table
     from glot_jax.experiments.sentences import sentences_of
 
     folders = [path for path in (config.out / "runs", config.out / "stress") if path.is_dir()]
@@ -194,10 +195,8 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
         remarks.append("`glot` is GAT, tau 0.6: the rows that tables call tau 0.6 or gat are these runs")
     if config.tasks:
         remarks.append(f"Only these tasks were asked for: {', '.join(config.tasks)}")
-    for name, of in done.items():
-        for record in of.get("records", []) if CARDS[name].kind in ("graph-cost", "inference-cost") else []:
-            remarks.append(f"{name}: " + ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in record.items()))
-    if not folders:
+    more = [block for name, of in done.items() if name in _COSTS for block in cost_table(of["title"], of["records"], _COSTS[name], _printed(name, config.beside))]
+    if not folders and not more:
         print("no run to report", file=sys.stderr)
         return
     run = next((Path(run["run"]) for of in done.values() for run in of.get("runs", [])), None)
@@ -206,8 +205,30 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
     write_report(
         folders, config.out, title=f"{_nouns(done)} of the GLOT paper with {Path(config.backbone).name}", sentences=sentences,
         beside=PaperTables(tables, config.beside), labels=labels, remarks=remarks, reference="glot", resamples=config.resamples,
+        more=more,
     )
     print(f"wrote {config.out}/report.html, report.md, scores.json and cards.json", file=sys.stderr)
+
+
+_COSTS = {
+    "table10": {
+        "length": "tokens", "graph_ms": "graph, ms", "forward_ms": "backbone, ms", "head_ms": "head, ms", "total_ms": "total, ms", "overhead_percent": "graph, % of total",
+    },
+    "table16": {
+        "pooler": "pooler", "forward_ms": "backbone, ms", "head_ms": "head, ms", "total_ms": "total, ms", "head_percent": "head, % of total",
+        "parameters": "parameters of the pooler", "peak_bytes": "head's memory, bytes",
+    },
+}
+"""Cards of measured times, and the fields of their records that are shown."""
+
+
+def _printed(name: str, backbone: str) -> dict[str, dict[str, float]]:
+    """The paper's rows of a table of times; Table 10 has one for each backbone, Table 16 is of Mistral-7B alone."""
+    from glot_jax.analysis.paper import TABLES
+
+    if name == "table10":
+        return {f"{of}, {row}": values for of, rows in TABLES[name].items() for row, values in rows.items()}
+    return {f"{of}, {row}": values for of, rows in TABLES[name].items() for row, values in rows.items() if of in (backbone, "Mistral-7B")}
 
 
 def _nouns(names: Iterable[str]) -> str:

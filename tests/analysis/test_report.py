@@ -14,7 +14,8 @@ from synthetic_stores import CLASSES, SCORES, make_store
 from glot_jax import cli
 from glot_jax.analysis import paper
 from glot_jax.analysis.pages import Figure, Heading, Listing, Paragraph, Table, to_html, to_markdown
-from glot_jax.analysis.report import PaperTables, Sentence, write_report
+from glot_jax.analysis.report import Sentence, write_report
+from glot_jax.analysis.report_tables import PaperTables
 from glot_jax.analysis.runs import compare_runs, find_runs
 from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig, UsageError
 from glot_jax.objectives import METRICS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_backbones import make_backbone
 from glot_jax import cli
 from glot_jax.analysis import paper
 from glot_jax.config import UsageError
+from glot_jax.experiments import inference
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.evaluate_file import evaluate_file
 from glot_jax.experiments.reproduce import run_cards, train_config
@@ -102,6 +104,16 @@ def test_again_nothing_is_trained(done):
     assert run_cards(table15) == {"table15": found["table15"]}
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert (config.out / "report.html").read_text() == page
+
+
+def test_times_are_reported_without_any_run(place, tmp_path, monkeypatch):
+    # A tiny model has no positions for 128 tokens.
+    monkeypatch.setattr(inference, "run_inference_cost", functools.partial(inference.run_inference_cost, length=16, batch_size=2, repeats=2))
+    found = run_cards(settings(place, tmp_path / "out", "table16"))
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert [record["pooler"] for record in found["table16"]["records"]] == ["cls", "mean", "max", "adapool", "mlp", "glot"]
+    assert "Cost of inference by pooler" in page
+    assert "*paper: Mistral-7B, glot*" in page
 
 
 def test_variants_differ_from_the_paper_in_what_they_say(place, tmp_path):
