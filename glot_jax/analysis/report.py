@@ -100,12 +100,14 @@ class _Result:
     def of(cls, comparison: Comparison, reference: str | None, resamples: int) -> _Result:
         names = [variant.label for variant in comparison.variants]
         chosen = reference if reference in names else next((of.label for of in comparison.variants if of.runs[0].config.pooler.pooler == "glot"), None)
-        return cls(comparison, chosen, {split: scored(comparison, split, chosen, resamples=resamples) for split in comparison.splits})
+        # Paired tests are of the split that people look at first; of the others the tables have no room for them.
+        tested = min(comparison.splits, key=_first)
+        return cls(comparison, chosen, {split: scored(comparison, split, chosen if split == tested else None, resamples=resamples) for split in comparison.splits})
 
     @property
     def splits(self) -> list[str]:
-        """The split that people should look at first: a test split before one that may have selected."""
-        return sorted(self.comparison.splits, key=lambda split: not split.startswith("test"))
+        """From the one that people should look at first."""
+        return sorted(self.comparison.splits, key=_first)
 
     @property
     def metric(self) -> str:
@@ -137,6 +139,11 @@ class _Result:
             ],
         }
         return json.loads(json.dumps(values))
+
+
+def _first(split: str) -> bool:
+    """A test split before one that may have selected an epoch."""
+    return not split.startswith("test")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

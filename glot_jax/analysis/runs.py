@@ -237,7 +237,7 @@ class Scored:
 
 
 def scored(comparison: Comparison, split: str, reference: str | None, *, resamples: int = 1000) -> list[Scored]:
-    """Every variant on one split, with intervals over its rows and paired differences to the variant `reference`."""
+    """Every variant on one split, with intervals over its rows and, if there is a `reference`, paired differences to it."""
     of_reference = next((of.predictions(split) for of in comparison.variants if of.label == reference), None)
     found = []
     for variant in comparison.variants:
