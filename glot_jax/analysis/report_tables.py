@@ -13,6 +13,8 @@ from glot_jax.analysis import figures, paper
 from glot_jax.analysis.pages import Block, Figure, Heading, Table
 from glot_jax.config_json import read_json
 
+_PLAIN = ("glot", "glot, tau 0.6", "glot, gat")
+
 
 @dataclasses.dataclass(frozen=True)
 class PaperTables:
@@ -23,9 +25,14 @@ class PaperTables:
 
     def number(self, row: str, column: str) -> float | None:
         """Of the first table that has it. The paper's GLOT has GAT layers and tau 0.6 where a table varies neither."""
-        rows = ("glot", "glot, tau 0.6", "glot, gat") if row == "glot" else (row,)
+        rows = _PLAIN if row == "glot" else (row,)
         tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
         return next((table[name][column] for table in tables for name in rows if column in table.get(name, {})), None)
+
+    def rows(self, column: str) -> list[str]:
+        """Rows that have a number in this column; the paper's plain GLOT is called glot, whatever a table calls it."""
+        tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
+        return list(dict.fromkeys("glot" if row in _PLAIN else row for table in tables for row, of in table.items() if column in of))
 
     @property
     def noun(self) -> str:
