@@ -187,7 +187,7 @@ def plot_contributions(tokens: Sequence[str], weights: Mapping[str, np.ndarray],
 
 
 def plot_token_graph(
-    tokens: Sequence[str], similarity: np.ndarray, adjacency: np.ndarray, weights: dict[str, np.ndarray]
+    tokens: Sequence[str], similarity: np.ndarray, adjacency: np.ndarray, weights: Mapping[str, np.ndarray] | None = None
 ) -> Figure:
     """One sentence: its cosines with the edges marked, and how much each pooler counts each token.
 
@@ -195,24 +195,29 @@ def plot_token_graph(
         tokens: the sentence's `length` tokens.
         similarity: [length, length] cosines.
         adjacency: [length, length] bool, [i, j] = edge j -> i.
-        weights: pooler name -> [length].
+        weights: pooler name -> [length]; None or empty: the graph alone.
     """
-    length = len(tokens)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 0.32 * length + 2), width_ratios=[1, 1])
-    image = left.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
+    length, side = len(tokens), 0.3 * len(tokens) + 1.6
+    figure, axes = plt.subplots(
+        1, 2 if weights else 1, figsize=(side + 1 + (4.5 if weights else 0), side), width_ratios=[side + 1, 4.5] if weights else None,
+        squeeze=False, layout="constrained",
+    )
+    graph = axes[0, 0]
+    image = graph.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
     receivers, senders = np.nonzero(adjacency)
-    left.scatter(senders, receivers, s=14, color="black", label="edge")
-    left.set_xticks(range(length), tokens, rotation=90)
-    left.set_yticks(range(length), tokens)
-    left.set_title("cosine of token states; dots are edges")
-    figure.colorbar(image, ax=left, shrink=0.8)
-    height = 0.8 / len(weights)
-    for index, (name, values) in enumerate(weights.items()):
-        right.barh(np.arange(length) + index * height, values, height=height, label=name)
-    right.set_yticks(np.arange(length) + 0.4 - height / 2, tokens)
-    right.invert_yaxis()
-    right.set_title("weight of each token in the sentence vector")
-    right.legend()
-    figure.tight_layout()
+    graph.scatter(senders, receivers, s=14, color="black", label="edge")
+    graph.set_xticks(range(length), tokens, rotation=90)
+    graph.set_yticks(range(length), tokens)
+    graph.set_title("cosines of token states; dots are edges", fontsize=10)
+    figure.colorbar(image, ax=graph, fraction=0.046, pad=0.03)
+    if weights:
+        bars, height = axes[0, 1], 0.8 / len(weights)
+        for index, (name, values) in enumerate(weights.items()):
+            colour = _OURS if name == "glot" else _CYCLE[index % len(_CYCLE)]
+            bars.barh(np.arange(length) + (index - (len(weights) - 1) / 2) * height, values, height=height, label=name, color=colour)
+        bars.set_yticks(range(length), tokens)
+        bars.set_ylim(length - 0.5, -0.5)
+        bars.set_title("weight of each token in the sentence vector", fontsize=10)
+        bars.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.02 - 1.1 / side), ncols=len(weights), frameon=False)
     plt.close(figure)  # a notebook shows what a cell returns; open figures it would show a second time
     return figure

@@ -209,11 +209,16 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
         rows.append(tuple(f"baseline: {name}" if at == 0 else f"{value:.3f}" if at == place else "" for at in range(len(columns))))
     counts = [one.seeds for one in result.by_split[first]]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    for name in beside.rows(comparison.task) if with_paper else ():
+        if name not in of_paper:
+            faint.append(len(rows))
+            value = beside.number(name, comparison.task) or 0.0
+            rows.append(tuple(f"quoted: {name}" if at == 0 else f"{value / 100:.3f}" if at == places[beside.noun] else "" for at in range(len(columns))))
     caption = [f"{result.metric}; mean ± deviation over {seeds} seed{'' if seeds == '1' else 's'}, best epoch; the interval is a bootstrap over rows of the mean over seeds, p of a permutation test on the same rows."]
     if any(one.selected_here for split in splits for one in result.by_split[split]):
         caption.append("†: the best epoch was selected on this very split, which flatters it; the last epoch is not.")
     if with_paper:
-        caption.append(f"The paper's number is of another backbone ({beside.backbone}; {beside.source}): beside ours for orientation, not for comparison.")
+        caption.append(f"The paper's number is of another backbone ({beside.backbone}; {beside.source}): beside ours for orientation, not for comparison. Quoted rows were not run here.")
     if with_probe:
         caption.append("Linear probe: accuracy of a linear SVM on the frozen vectors, C by cross-validation on train (Table 8).")
     return [Heading(f"{comparison.task}: {comparison.backbone}"), Table(tuple(columns), tuple(rows), " ".join(caption), tuple(best), tuple(faint))]
@@ -301,7 +306,7 @@ def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> lis
         flat = sentence.states.astype(np.float64)
         flat = flat.mean(axis=1) if flat.ndim == 3 else flat
         unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
-        drawn = figures.svg(figures.plot_token_graph(sentence.tokens, unit @ unit.T, adjacency, weights))
+        drawn = figures.svg(figures.plot_token_graph(sentence.tokens, unit @ unit.T, adjacency))
         density = (adjacency.sum() - len(adjacency)) / max(1, len(adjacency) * (len(adjacency) - 1))
         blocks.append(Figure(f"graph{number}", drawn, f"Its token graph: cosines, and a dot for each edge; {density:.0%} of the pairs are linked."))
     return blocks
