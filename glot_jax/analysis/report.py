@@ -293,7 +293,8 @@ def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> lis
     names = ", ".join(f"{name} ({variant.label})" if variant.label != name else name for name, variant in chosen.items())
     blocks: list[Block] = [Heading("Tokens and their graph"), Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}.")]
     for number, sentence in enumerate(sentences):
-        weights, adjacency = {"mean": np.full(len(sentence.tokens), 1 / len(sentence.tokens))}, None
+        length = len(sentence.tokens)
+        weights, adjacency = {"mean": np.full(length, 1 / length)}, np.zeros((length, length), bool)
         for name, variant in chosen.items():
             model = load_model(variant.runs[0].path)
             states, mask = jnp.asarray(sentence.states, jnp.float32)[None], jnp.ones((1, len(sentence.tokens)), bool)
@@ -307,7 +308,7 @@ def _sentences(results: Sequence[_Result], sentences: Sequence[Sentence]) -> lis
         flat = flat.mean(axis=1) if flat.ndim == 3 else flat
         unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
         drawn = figures.svg(figures.plot_token_graph(sentence.tokens, unit @ unit.T, adjacency))
-        density = (adjacency.sum() - len(adjacency)) / max(1, len(adjacency) * (len(adjacency) - 1))
+        density = (adjacency.sum() - length) / max(1, length * (length - 1))
         blocks.append(Figure(f"graph{number}", drawn, f"Its token graph: cosines, and a dot for each edge; {density:.0%} of the pairs are linked."))
     return blocks
 

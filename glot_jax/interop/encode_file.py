@@ -42,7 +42,7 @@ def read_texts(source: Path, column: str | None) -> Iterator[str]:
                 except UnicodeDecodeError as error:
                     raise UsageError("text files are UTF-8", f"{source}:{number}: {error.reason}", "Convert the file to UTF-8.") from error
         return
-    read = lookup(FORMATS | {"txt": None}, source.suffix[1:], "format of FILE, its suffix")
+    read = lookup(FORMATS, source.suffix[1:], "format of FILE, its suffix (.txt, or of those with columns)")
     wanted = column or "text"
     for record in read(source, [wanted]):
         require(wanted in record.columns, "--column is a column of FILE", f"{record.place}: {', '.join(record.columns)}", f"Give one of these, not {wanted}.")
