@@ -21,6 +21,8 @@ from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, TrainCon
 from glot_jax.objectives import METRICS
 from glot_jax.training import train, train_seeds
 
+pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -19,6 +19,8 @@ from glot_jax.store import HiddenStore
 from glot_jax.training import train
 from glot_jax.training.evaluation import open_run
 
+pytestmark = pytest.mark.xdist_group("encoder")  # what they share is made once
+
 WORDS = ("cat", "dog", "bird", "train", "sun", "park", "mat", "the", "on")
 
 
