@@ -147,7 +147,7 @@ def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[
     for name, of in predictions.items():
         labels, guesses = of[0].labels, [one.predictions for one in of]
         mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
-        row = {"pooler": name, "rows": len(labels), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels, groups=twins)}
+        row = {"pooler": name, "rows": len(labels), "independent": len(np.unique(twins)), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels, groups=twins)}
         if name != "glot" and "glot" in predictions:
             difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels, groups=twins)
             row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p}
@@ -210,7 +210,8 @@ def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: l
             table.add_row(f"control: {name}", accuracy, *[""] * 6)
             continue
         of = compared[str(name)]
-        interval = str(of["interval"]) if of["interval"] else f"{of['rows']} rows: too few"
+        noun = "rows" if of["independent"] == of["rows"] else "pairs of twins"
+        interval = str(of["interval"]) if of["interval"] else f"{of['independent']} {noun}: too few"
         against = f"{of['glot_minus_this']:+.3f}" + (f" ({of['p']:.3f})" if of["p"] is not None else "") if "glot_minus_this" in of else ""
         table.add_row(
             str(name), accuracy, interval, against, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",

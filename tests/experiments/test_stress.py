@@ -41,7 +41,8 @@ def test_stress_writes_scores_beside_their_controls(backbone, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "control: order" in shown
     assert "glot-random" in shown
-    assert "too few" in shown
+    assert "5 pairs of twins: too few" in shown
+    assert "10 rows: too few" in shown
     compared = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert {(row["protocol"], row["pooler"]) for row in compared} == {(p, v) for p in config.protocol for v in ("glot", *GRAPH_CONTROLS)}
     # The head that is compared is the one whose score is reported.
