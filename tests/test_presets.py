@@ -112,7 +112,7 @@ def test_a_config_file_edited_by_hand_is_checked(stores, tmp_path, changes, mess
 
 def test_impossible_presets_are_refused(stores, tmp_path):
     where = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: paper, release, tuned"):
+    with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: msmarco, paper, release, tuned"):
         cli.train([*where, "--preset", "best"])
     (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o"}))
     with pytest.raises(UsageError, match="settings come from one place"):

@@ -17,6 +17,7 @@ from glot_jax.analysis import figures, paper
 from glot_jax.analysis.pages import Block, Figure, Heading, Listing, Paragraph, Table, write_page
 from glot_jax.analysis.report_tables import PaperTables, number_text, p_text, stress_section
 from glot_jax.analysis.runs import Comparison, Scored, Variant, compare_runs, find_runs, scored
+from glot_jax.analysis.statistics import holm
 from glot_jax.config import UsageError
 from glot_jax.config_json import read_json
 from glot_jax.training.evaluation import load_model
@@ -129,7 +130,7 @@ class _Result:
         comparison = self.comparison
         values = {
             "task": comparison.task, "backbone": comparison.backbone, "store": comparison.store, "metric": comparison.metric,
-            "reference": self.reference, "baselines": comparison.baselines,
+            "reference": self.reference, "baselines": {split: comparison.baselines(split) for split in comparison.splits},
             "variants": [
                 {
                     **dataclasses.asdict(one), "difference": None if one.difference is None else one.difference._asdict(), "parameters": self.variant(one.variant).parameters, "train_seconds": self.variant(one.variant).train_seconds,
@@ -159,14 +160,19 @@ def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
         best = max(of, key=lambda one: one.mean)
         ours = next((one for one in of if one.variant == result.reference), None)
         gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{p_text(best.difference.p)}"
-        majority = result.comparison.baselines.get("majority")
+        majority = result.comparison.baselines(split).get("majority")
+        others = [one.difference.p for one in of if one.difference is not None]
         rows.append((
             f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
-            "" if majority is None else f"{majority:.3f}",
+            f"{holm(others)} of {len(others)}" if others else "", "" if majority is None else f"{majority:.3f}",
         ))
     if rows:
-        columns = ("task, split", "metric", "highest mean", "reference", "highest - reference (p)", "majority")
-        blocks.append(Table(columns, tuple(rows), "Means and deviations over seeds. p: two-sided permutation test on the same rows. The highest of many means is flattered by chance."))
+        columns = ("task, split", "metric", "highest mean", "reference", "highest - reference (p)", "differ from it", "majority")
+        caption = (
+            "Means and deviations over seeds. p: two-sided permutation test on the same rows. The highest of many means is flattered by chance: "
+            "\"differ from it\" counts the variants that do at the 5 % level when all of them are tested (Holm). Majority: the commonest answer, always."
+        )
+        blocks.append(Table(columns, tuple(rows), caption))
     if remarks:
         blocks += [Heading("Read this first", 2), Listing(tuple(remarks))]
     return blocks
@@ -202,11 +208,11 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
         row += [f"{one.last:.3f}", f"{variant.parameters:,}", f"{variant.train_seconds:.0f}"]
         rows.append(tuple(row))
     faint = []
-    for name, value in comparison.baselines.items():
+    baselines = {places[f"{split} {result.metric}"]: comparison.baselines(split) for split in splits}
+    for name in dict.fromkeys(name for of in baselines.values() for name in of):
         faint.append(len(rows))
-        # Baselines are counted on the split that people see first while training, which is not a test split.
-        place = places.get(f"{comparison.splits[0]} {result.metric}", 1)
-        rows.append(tuple(f"baseline: {name}" if at == 0 else f"{value:.3f}" if at == place else "" for at in range(len(columns))))
+        known = {at: f"{of[name]:.3f}" for at, of in baselines.items() if name in of}
+        rows.append(tuple(f"baseline: {name}" if at == 0 else known.get(at, "") for at in range(len(columns))))
     counts = [one.seeds for one in result.by_split[first]]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
     for name in beside.rows(comparison.task) if with_paper else ():
@@ -230,10 +236,10 @@ def _score_figure(results: Sequence[_Result]) -> list[Block]:
         for split in result.splits:
             title = f"{result.comparison.task}, {split}: {result.metric}"
             panels[title] = [(one.variant, one.mean, None if one.interval is None else tuple(one.interval)) for one in result.by_split[split]]
-            of = result.comparison.baselines
+            of = result.comparison.baselines(split)
             # A line at zero beside scores of .8 would only flatten them.
             near = min(one.mean for one in result.by_split[split]) - 0.2
-            baselines[title] = {name: value for name, value in of.items() if split == result.comparison.splits[0] and value > near}
+            baselines[title] = {name: value for name, value in of.items() if value > near}
     caption = "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants judged on the same rows say less than the paired tests in the tables."
     return [Heading("All scores"), Figure("scores", figures.svg(figures.plot_scores(panels, baselines)), caption)]
 

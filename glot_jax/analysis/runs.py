@@ -161,11 +161,12 @@ class Comparison:
     """Those that are reported: all but a holdout."""
     variants: tuple[Variant, ...]
 
-    @property
-    def baselines(self) -> dict[str, float]:
-        """What scores without reading a token: the majority class, and the number of tokens."""
+    def baselines(self, split: str) -> dict[str, float]:
+        """What scores without reading a token: the majority class, and the number of tokens. Runs of earlier versions
+        know them of the split that people see first while training, and of no other."""
         summary = self.variants[0].runs[0].summary
-        return {name: summary[name][self.metric] for name in ("majority", "length") if name in summary}
+        known = summary["baselines"].get(split, {}) if "baselines" in summary else summary if split == self.splits[0] else {}
+        return {name: known[name][self.metric] for name in ("majority", "length") if name in known}
 
 
 def compare_runs(runs: Sequence[RunFolder], labels: dict[Path, str] | None = None) -> list[Comparison]:

@@ -133,3 +133,13 @@ def _interval(statistic: Callable[[np.ndarray], float], units: int, resamples: i
         (np.arange(units),), statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
     return Interval(float(result.low), float(result.high))
+
+
+def holm(p_values: Sequence[float], level: float = 0.05) -> int:
+    """How many of these tests reject together at `level`, by Holm's step-down procedure (Scandinavian J. Statistics 6, 1979)."""
+    rejected = 0
+    for p in sorted(p_values):
+        if p > level / (len(p_values) - rejected):
+            break
+        rejected += 1
+    return rejected

@@ -21,6 +21,8 @@ import transformers
 from safetensors import SafetensorError
 
 from glot_jax.config import ExtractConfig, UsageError, require
+from glot_jax.extraction.prompts import Prompt
+from glot_jax.extraction.rounding import peak_of, quantise, to_host
 from glot_jax.extraction.sources import Source, find_source
 from glot_jax.store.manifest import canonical_sha256
 
@@ -72,7 +74,13 @@ class Backbone:
         self.tokenizer = load_tokenizer(self.source)
         self._model = _load_model(self.source, getattr(torch, self.compute_dtype)).to(self.device)
         self.model_type: str = self._model.config.model_type
-        self.kind: str = _kind(self._model.config) if config.kind == "auto" else config.kind
+        self._prompt = None if config.prompt is None else Prompt(config.prompt, self.tokenizer)
+        # `cls` of a prompted text is the token that the prompt names, its last.
+        self.kind: str = "decoder" if self._prompt else _kind(self._model.config) if config.kind == "auto" else config.kind
+        require(
+            self._prompt is None or config.kind in ("auto", "decoder"), "with --prompt the token that it names is cls, the last one: kind decoder",
+            f"--kind {config.kind}", "Leave it out.",
+        )
         self._vocabulary_size: int = self._model.get_input_embeddings().num_embeddings
         self._pad_id = _pad_id(self.tokenizer, self._model.config, self._vocabulary_size)
         self._special = self.tokenizer("")["input_ids"]
@@ -93,7 +101,11 @@ class Backbone:
     # Texts -> token ids
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Token ids with special tokens, cut to `max_length`."""
+        """Token ids with special tokens, cut to `max_length`. With a prompt: those up to the token that it names, none
+        of them cut but the text's own."""
+        if self._prompt is not None:
+            ids, cut = self._prompt.ids(texts, self.max_length)
+            return TokenizedTexts(ids, cut, np.array([not text for text in texts], bool))
         ids = self._ids(texts, truncation=True, max_length=self.max_length)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         # Only a text that fills max_length can have been cut; whether it was takes a look at its full length.
@@ -122,10 +134,11 @@ class Backbone:
         """
         if self._deterministic and len(token_ids) > 1:
             return _join([self.states([ids], dtype) for ids in token_ids])
-        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids))
-        flat = np.concatenate([np.asarray(ids, np.int64) for ids in token_ids])
+        tail = [] if self._prompt is None else self._prompt.tail
+        flat = np.concatenate([np.asarray([*ids, *tail], np.int64) for ids in token_ids] if tail else [np.asarray(ids, np.int64) for ids in token_ids])
+        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids)) + len(tail)
         require(
-            lengths.min() > 0 and flat.min() >= 0 and flat.max() < self._vocabulary_size, f"tokens are 0 .. {self._vocabulary_size - 1}, at least one a text",
+            lengths.min() > len(tail) and flat.min() >= 0 and flat.max() < self._vocabulary_size, f"tokens are 0 .. {self._vocabulary_size - 1}, at least one a text",
             f"ids {flat.min()} .. {flat.max()}, shortest text {lengths.min()}", "Use the tokenizer that belongs to the model.",
         )
         ids, mask = self._pad(flat, lengths)
@@ -135,13 +148,16 @@ class Backbone:
         except torch.OutOfMemoryError as error:
             fix = f"Lower --tokens-per-batch (or --max-length, now {self.max_length})."
             raise UsageError("a forward pass fits the device's memory", f"{len(lengths)} texts of up to {lengths.max()} tokens on {self.device}", fix) from error
-        real = None if bool((lengths == lengths.max()).all()) else mask.bool()
+        real = None if not tail and bool((lengths == lengths.max()).all()) else mask.bool()
+        if real is not None and tail:
+            # The model has read the end of the prompt; nobody else will.
+            real &= real.flip(1).cumsum(1).flip(1) > len(tail)
         picked = {layer: states.flatten(0, 1) if real is None else states[real] for layer, states in hidden.items()}
         if dtype != "int8":
-            return States({layer: _to_host(states, dtype) for layer, states in picked.items()}, _peak(picked.values()), {}, np.zeros(0, np.float32))
+            return States({layer: to_host(states, dtype) for layer, states in picked.items()}, peak_of(picked.values()), {}, np.zeros(0, np.float32))
         rounded = {layer: quantise(states) for layer, states in picked.items()}
         return States(
-            {layer: values.cpu().numpy() for layer, (values, _, _) in rounded.items()}, _peak(picked.values()),
+            {layer: values.cpu().numpy() for layer, (values, _, _) in rounded.items()}, peak_of(picked.values()),
             {layer: scales.cpu().numpy() for layer, (_, scales, _) in rounded.items()},
             np.concatenate([errors.cpu().numpy() for _, _, errors in rounded.values()]),
         )
@@ -194,8 +210,8 @@ class Backbone:
             f"--max-length {asked}", f"Give --max-length {limit} or less.",
         )
         length = asked or (default if limit is None else min(default, limit))
-        special = len(self._special)
-        require(length > special, f"--max-length leaves room beside the {special} special tokens of a text", length, f"Give {special + 1} or more.")
+        special, of = (len(self._special), "special tokens of a text") if self._prompt is None else (self._prompt.overhead, "tokens of the prompt")
+        require(length > special, f"--max-length leaves room beside the {special} {of}", length, f"Give {special + 1} or more.")
         return length
 
     def _settle_left_padding(self, takes_positions: bool) -> None:
@@ -229,7 +245,7 @@ class Backbone:
             "backbone": self.source.identity(), "tokenizer": tokenizer_sha256(self.tokenizer), "model_type": self.model_type, "kind": self.kind,
             "num_layers": self.num_layers, "dim": self.dim, "max_length": self.max_length, "layers": list(self.layers),
             "states": {str(layer): LAST if layer == self.num_layers else f"hidden_states[{layer}]" for layer in self.layers},
-            "compute_dtype": self.compute_dtype, "prompt": None,
+            "compute_dtype": self.compute_dtype, "prompt": None if self._prompt is None else self._prompt.template,
             "special_tokens": {
                 "add_special_tokens": True, "added": self.tokenizer.convert_ids_to_tokens(self._special), "truncation_side": self.tokenizer.truncation_side,
             },
@@ -283,7 +299,7 @@ def _device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Loading reports go to nobody: what they warn about (weights that are missing) is checked and refused."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -309,7 +325,7 @@ def _load_model(source: Source, dtype: torch.dtype) -> Any:
         # BERT's pooler is a trained layer that is not used here, and that many checkpoints lack.
         takes_pooler = inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
         options = {"add_pooling_layer": False} if takes_pooler else {}
-        with _quiet():
+        with quiet_loading():
             model, report = transformers.AutoModel.from_pretrained(
                 source.location, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, **where, **options
             )
@@ -359,29 +375,3 @@ def _position_limit(model: Any) -> int | None:
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             limit = module.num_embeddings - module.padding_idx - 1
     return limit if limit is not None and limit > 0 else None
-
-
-def _to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
-    """Contiguous NumPy array in the storage dtype, cast before it leaves the device."""
-    states = states.to(getattr(torch, dtype)).cpu().contiguous()
-    return states.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else states.numpy()
-
-
-def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[tokens, dim] -> int8 [tokens, dim], scale float16 [tokens], and 1 - cos of each token with what is left of it, float32 [tokens]."""
-    states = states.float()
-    largest = states.abs().amax(-1)
-    scales = (largest / 127).half()
-    # Rounded up, to the next float16 of a positive one: no value then exceeds 127 of its scale.
-    short = scales.float() * 127 < largest
-    scales = torch.where(short, (scales.view(torch.int16) + 1).view(torch.float16), scales)
-    wide = scales.float()[:, None]
-    values = torch.where(wide > 0, states / wide, 0).round().clamp(-127, 127)
-    # Half the squared distance of the two directions: 1 - cos without the cancellation, nor underflow in tiny states.
-    units = [torch.nn.functional.normalize(part, dim=-1) for part in (states / largest.clamp_min(1e-38)[:, None], values)]
-    return values.to(torch.int8), scales, (units[0] - units[1]).square().sum(-1) / 2
-
-
-def _peak(layers: Any) -> float:
-    """Largest magnitude; nan and inf come through, so one pass also finds states that are not finite."""
-    return float(torch.stack([torch.stack(torch.aminmax(states)).abs().float().amax() for states in layers]).amax())

@@ -25,7 +25,7 @@ def config_from(
         raise UsageError("texts need the backbone of the run", "a run that does not know its own", _FIX)
     return ExtractConfig(**{
         "backbone": where, "revision": known.get("revision") if where == name and not Path(where).is_dir() else None, "task": "custom",
-        "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"),
+        "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"), "prompt": recipe.get("prompt"),
         "deterministic": bool(recipe.get("deterministic")), **changes,
     })
 

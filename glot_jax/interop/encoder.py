@@ -43,7 +43,8 @@ class SentenceEncoder:
         vectors = encoder.encode(["a sentence", "another one"])             # float32 [2, encoder.dim]
         vectors = encoder.encode_states(hidden, mask)                       # from token states of your own
 
-    The vector is what the run's head reads: the pooled tokens of one text, before any classifier.
+    The vector is what the run's head reads: the pooled tokens of one text, before any classifier. Of a run of task
+    embedding it is what was compared: after the linear map, if it has one, and of unit length, unless trained raw.
 
     Args:
         model: trained stem and pooler.
@@ -169,7 +170,7 @@ class SentenceEncoder:
 
 def _pool(graphdef: Any, params: Any, hidden: Array, mask: Array) -> Array:
     model = nnx.merge(graphdef, params)
-    return model.pooler(model.stem(hidden, mask)).astype(jnp.float32)
+    return model.vectors(model.stem(hidden, mask))
 
 
 def _padded_length(longest: int) -> int:

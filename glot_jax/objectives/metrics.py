@@ -1,6 +1,7 @@
 """Metrics of the tasks on the host, equal to those of scikit-learn and scipy.
 
-Each takes predictions [rows] (class indices, or scores) and labels [rows] and returns a float, higher is better.
+Each takes predictions [rows] (class indices, or scores) and labels [rows] and returns a float, higher is better. Those
+of a ranking take the scores of every query, [rows, 3] as `ranking.query_scores` makes them, and average over queries.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
+
+from glot_jax.objectives.ranking import RANKING
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -54,6 +57,11 @@ def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     return pearson(stats.rankdata(predictions), stats.rankdata(labels))
 
 
+def _mean_over_queries(column: int) -> Callable[[np.ndarray, np.ndarray], float]:
+    return lambda predictions, labels: float(np.mean(predictions[:, column]))
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy, "mcc": mcc, "f1": f1, "pearson": pearson, "spearman": spearman,
+    **{name: _mean_over_queries(column) for column, name in enumerate(RANKING)},
 }

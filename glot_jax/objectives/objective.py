@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, UsageError, lookup, require
 from glot_jax.graphs import Stem, TokenBatch, TokenGraph
-from glot_jax.objectives.heads import CosineHead, FeatureHead, pair_features
-from glot_jax.objectives.losses import cross_entropy, squared_error
+from glot_jax.objectives.heads import CosineHead, EmbeddingHead, FeatureHead, pair_features
+from glot_jax.objectives.losses import cross_entropy, info_nce, squared_error
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.pooling import POOLERS
 from glot_jax.texts.tasks import TaskSpec
@@ -31,6 +31,7 @@ class Objective:
     head(pooled_dim, spec, config, rngs) -> module [roles, batch, pooled] -> outputs [batch, out]
     loss(outputs, labels, spec) -> [batch]
     predict(outputs, spec) -> [rows], on the host: class indices, or scores on the label's own scale
+                              (embedding: scores of every query come in and go out; see objectives.ranking)
     """
 
     head: Callable[..., nnx.Module]
@@ -48,6 +49,17 @@ def _regressor(pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: n
 
 def _cosine(pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs) -> nnx.Module:
     return CosineHead(pooled_dim, rngs=rngs)
+
+
+def _embedding(pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs) -> nnx.Module:
+    return EmbeddingHead(pooled_dim, slots_of(spec, config), config, rngs=rngs)
+
+
+def slots_of(spec: TaskSpec, config: ObjectiveConfig) -> int:
+    """Texts of a training row; of a ranking: query, positive and, where the store has any, the hard negatives asked for."""
+    if spec.label_kind != "ranking":
+        return len(spec.roles)
+    return 2 + (config.hard_negatives if len(spec.text_columns) > 2 else 0)
 
 
 def _range(spec: TaskSpec) -> tuple[float, float]:
@@ -69,17 +81,20 @@ OBJECTIVES: dict[str, Objective] = {
     "pair": _CLASSES,
     "similarity": Objective(_cosine, _squared_error, _rescale),
     "regression": Objective(_regressor, _squared_error, _rescale),
+    "embedding": Objective(_embedding, lambda outputs, labels, spec: info_nce(outputs, labels), lambda scores, spec: scores),
 }
 
 
 def objective_kind(spec: TaskSpec) -> str:
-    """single | pair (classes), similarity (a score for two texts) or regression (a score for any other number)."""
+    """single | pair (classes), similarity (a score for two texts), regression (a score for any other number) or embedding (a ranking)."""
     if spec.label_kind == "none":
         raise UsageError(
             "training needs labels", f"task {spec.name!r}, stored without", "Extract with --label-column, or use another store."
         )
     if spec.label_kind == "classes":
         return "single" if len(spec.roles) == 1 else "pair"
+    if spec.label_kind == "ranking":
+        return "embedding"
     return "similarity" if spec.is_similarity else "regression"
 
 
@@ -164,7 +179,7 @@ class SentenceModel(nnx.Module):
         pooler_class = lookup(POOLERS, pooler.pooler, "pooler (--pooler)")
         if not pooler_class.uses_edges:
             graph = dataclasses.replace(graph, graph="self", backend="dense", learn_tau=False)
-        self.roles = len(spec.task.roles)
+        self.roles = slots_of(spec.task, objective)
         """Texts of a row."""
         self.stem = Stem(
             spec.dim, config=graph, layers=len(spec.layers) if spec.mixed else None, standardise=pooler.standardise,
@@ -182,15 +197,23 @@ class SentenceModel(nnx.Module):
     def outputs(
         self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "batch out"]:
-        """Logits [batch, classes] or scores [batch, 1]; rows are the texts divided by the roles of a row."""
+        """Logits [batch, classes], scores [batch, 1] or similarities [batch, candidates]; rows are the texts divided by the roles of a row."""
         if self.head is None:
             raise UsageError("outputs come from a task's head", "a model without one, such as an imported one", "Train one, or use its pooler alone.")
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
         return self.head(pooled.reshape(self.roles, -1, pooled.shape[-1]))  # type: ignore[operator]
 
+    def vectors(self, graph: TokenGraph) -> Float[Array, "texts width"]:
+        """A vector of every text, float32: the pooled one, or, of an embedding, what is compared with others."""
+        pooled = self.pooler(graph).astype(jnp.float32)
+        return self.head.vectors(pooled) if isinstance(self.head, EmbeddingHead) else pooled
+
     def features(self, graph: TokenGraph) -> Float[Array, "batch width"]:
-        """What a classifier's head multiplies: the vectors of a row's texts, side by side as the head has them."""
+        """What a classifier's head multiplies: the vectors of a row's texts, side by side as the head has them. Of an
+        embedding, whose texts stand alone, `vectors`."""
+        if isinstance(self.head, EmbeddingHead):
+            return self.vectors(graph)
         pooled = self.pooler(graph)
         kind = self.head.features if isinstance(self.head, FeatureHead) else "concat"
         return pair_features(pooled.reshape(self.roles, -1, pooled.shape[-1]), kind)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.written import because, listed, plain, shown
+from glot_jax.texts.written import because, encodes, listed, plain, shown
 
 BATCH_ROWS = 256
 """Rows of a Parquet file or a Hub data set that are held at once."""
@@ -97,6 +97,16 @@ def require_columns(wanted: Iterable[str], there: Sequence[str], place: str) -> 
     if missing:
         found = listed(there) or "none"
         raise UsageError(f"column {', '.join(map(repr, missing))} is missing", place, f"Columns there: {found}.")
+
+
+def require_text(text: Any, column: str, place: str) -> None:
+    """UsageError for what is no string, or none that can be stored. An empty text is one."""
+    if not isinstance(text, str):
+        got = f"{place}: {plain(column)} = {shown(text)}"
+        raise UsageError("a text is a string", got, 'Correct or drop the row; an empty text is "".')
+    if not encodes(text):
+        got = f"{place}: {plain(column)} holds half of a surrogate pair"
+        raise UsageError("a text can be written as UTF-8", got, "Correct the row.")
 
 
 def _expected(spec: TaskSpec) -> str:

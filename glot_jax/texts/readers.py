@@ -16,10 +16,11 @@ import numpy as np
 
 from glot_jax.config import ExtractConfig, UsageError, lookup, require
 from glot_jax.texts.diagnostic import StressRow, generate, words_in
-from glot_jax.texts.formats import Record, Source, file_sources, hub_sources, require_columns
+from glot_jax.texts.formats import Record, Source, file_sources, hub_sources, require_columns, require_text
 from glot_jax.texts.labels import LabelReader, Seen, Survey, custom_labels, known_labels
+from glot_jax.texts.ranking import named_columns, read_group
 from glot_jax.texts.tasks import TASKS, Example, TaskSpec, roles_of
-from glot_jax.texts.written import encodes, listed, plain, shown
+from glot_jax.texts.written import listed
 
 SPECIAL_TOKENS = 2
 """Fewest special tokens that a backbone adds to a text, usually [CLS] and [SEP]."""
@@ -65,6 +66,8 @@ def open_task(config: ExtractConfig, *, vocabulary: Callable[[], Sequence[str]] 
     if spec.name == "diagnostic":
         return _stress_test(config, spec, vocabulary)
     sources = hub_sources(spec) if config.data is None else file_sources(config.data, spec)
+    if spec.label_kind == "ranking":
+        return _groups(config, named_columns(config.text_columns, spec), known, sources)
     if spec.name == "custom":
         spec = _custom_columns(config, spec, sources)
     if known is not None:
@@ -76,7 +79,7 @@ def open_task(config: ExtractConfig, *, vocabulary: Callable[[], Sequence[str]] 
 
 
 def _check_columns(config: ExtractConfig, spec: TaskSpec) -> None:
-    flags = (("--text-columns", config.text_columns), ("--label-column", config.label_column))
+    flags = (("--text-columns", config.text_columns if spec.label_kind != "ranking" else ()), ("--label-column", config.label_column))
     given = [name for name, value in flags if value]
     require(
         spec.name == "custom" or not given, f"task {spec.name} fixes its columns: {', '.join(spec.text_columns)}",
@@ -92,6 +95,22 @@ def _custom_columns(config: ExtractConfig, spec: TaskSpec, sources: Mapping[str,
         raise UsageError("--task custom needs --text-columns", "none", f"Columns of {first.name}: {columns}.")
     names = tuple(config.text_columns)
     return replace(spec, text_columns=names, roles=roles_of(len(names)), label_column=config.label_column)
+
+
+def _groups(config: ExtractConfig, spec: TaskSpec, known: TaskSpec | None, sources: Mapping[str, Source]) -> TaskData:
+    """Queries with their texts; the column of negatives is the spec's only if some split has it."""
+    surveys = {name: _survey(source, spec) for name, source in sources.items()}
+    there = {column for survey in surveys.values() for column in survey.columns}
+    spec = replace(spec, text_columns=tuple(column for column in spec.text_columns if column in there))
+    if known is not None:
+        require(
+            known.name == spec.name and spec.text_columns in (known.text_columns, known.text_columns[:2]),
+            f"the store holds task {known.name}, texts from {', '.join(known.text_columns)}", f"--task {spec.name}, {', '.join(spec.text_columns)}",
+            "Repeat the options that the store was made with.",
+        )
+        spec = known
+    rows = {name: survey.rows for name, survey in surveys.items()}
+    return _task_data(config, LabelReader(spec), sources, rows, [], whole=known is not None)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -197,15 +216,12 @@ def _survey(source: Source, spec: TaskSpec) -> Survey:
 
 def _texts(record: Record, spec: TaskSpec) -> tuple[str, ...]:
     """The row's texts, as they are: empty ones too."""
+    if spec.label_kind == "ranking":
+        return read_group(record, spec)[0]
     require_columns(spec.text_columns, record.columns, record.place)
     texts = tuple(record.values[column] for column in spec.text_columns)
     for column, text in zip(spec.text_columns, texts, strict=True):
-        if not isinstance(text, str):
-            got = f"{record.place}: {plain(column)} = {shown(text)}"
-            raise UsageError("a text is a string", got, 'Correct or drop the row; an empty text is "".')
-        if not encodes(text):
-            got = f"{record.place}: {plain(column)} holds half of a surrogate pair"
-            raise UsageError("a text can be written as UTF-8", got, "Correct the row.")
+        require_text(text, column, record.place)
     return texts
 
 
@@ -238,7 +254,9 @@ def _split(name: str, source: Source, labels: LabelReader, rows: int, keep: np.n
             records = compress(records, chosen)
         for row, record in enumerate(records):
             label = None
-            if spec.label_column is not None:
+            if spec.label_kind == "ranking":
+                label = float(read_group(record, spec)[1])
+            elif spec.label_column is not None:
                 label = labels.read(_raw_label(record, spec), record.place, source.typed)
             yield Example(_texts(record, spec), label, row)
 

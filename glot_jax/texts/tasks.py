@@ -25,7 +25,8 @@ class Example:
     """One row of a split, as the extraction takes it.
 
     `texts` has one string per role of the task, possibly empty ones: `("A plane lands.", "It is down.")`.
-    `label` is a class index (int, 0 .. C-1), a score in the task's own unit (float; STS-B 0 .. 5) or None.
+    `label` is a class index (int, 0 .. C-1), a score in the task's own unit (float; STS-B 0 .. 5), for a ranking the
+    number of relevant candidates (float), which come first, or None.
     `row` counts the rows that are read, from 0 without gaps: after `--max-train-rows`, it is the index in the sample.
     """
 
@@ -45,10 +46,11 @@ class TaskSpec:
     text_columns: tuple[str, ...]
     """Columns of the texts, in the order of `roles`."""
     roles: tuple[str, ...]
-    """What each text is: ("text",), ("a", "b"), or ("text0", "text1", "text2", ...)."""
+    """What each text is: ("text",), ("a", "b"), or ("text0", "text1", "text2", ...). Ranking: ("query", "candidate"),
+    and every text after the first is a candidate; `text_columns` are the query's, the relevant and the other texts'."""
     label_column: str | None
-    """Column of the label; None: the task has none, and every `Example.label` is None."""
-    label_kind: Literal["classes", "regression", "none"]
+    """Column of the label; None: there is none, and every `Example.label` is None (ranking: counted, not read)."""
+    label_kind: Literal["classes", "regression", "ranking", "none"]
     classes: tuple[str, ...] = ()
     """Class names; the position of a name is its label."""
     label_range: tuple[float, float] | None = None
@@ -127,6 +129,8 @@ _ALL = (
     ),
     # The stress test: 1 where the queried word is affirmed, 0 where it is negated.
     _classes("diagnostic", "text", "negated affirmed", hub=None),
+    # Queries with relevant and other texts, as sentence-transformers' msmarco-triplets.jsonl: glot_jax.texts.ranking.
+    TaskSpec("embedding", ("query", "pos", "neg"), ("query", "candidate"), None, "ranking", metrics=("ndcg@10", "map", "mrr")),
     TaskSpec("custom", (), (), None, "none"),
 )
 

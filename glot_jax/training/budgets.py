@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
 
+from glot_jax.config import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.training.feed import Feed
 from glot_jax.training.steps import edge_counter
@@ -31,11 +33,10 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
         return {}
     budgets: dict[tuple[int, int], int] = {}
     for feed in feeds.values():
-        roles = feed.texts.shape[1]
         for length in feed.plan.bounds:
             if chosen and length < SPARSE_LENGTH:
                 continue
-            shape = (feed.plan.batch_size * roles, length)
+            shape = (feed.texts_per_batch, length)
             if chosen and not is_sparse(*shape, _measure(stem, feed, length, shape[0], _GLANCE)):
                 continue
             budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
@@ -56,6 +57,7 @@ def _measure(stem: Stem, feed: Feed, length: int, texts: int, sample: int = _SAM
         return power_of_two(texts * length * length)
     rows = rows[np.random.default_rng(0).permutation(len(rows))[:sample]]
     chosen = feed.texts[rows].reshape(-1)
+    chosen = chosen[chosen >= 0]
     counts = []
     count = edge_counter(stem)
     for chunk in np.array_split(chosen, min(len(chosen), max(1, len(chosen) * length * length >> 22))):
@@ -65,6 +67,17 @@ def _measure(stem: Stem, feed: Feed, length: int, texts: int, sample: int = _SAM
     edges = np.concatenate(counts).astype(np.float64)
     expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
     return power_of_two(math.ceil(min(expected, texts * edges.max())) + 1)
+
+
+def check_edges(feed: Feed, budgets: Mapping[tuple, int], dropped: list[int], steps: range, split: str, out: Path) -> None:
+    """UsageError, with the budget to use, for the first of these steps of a feed in which a sparse batch dropped edges. `out` is the run's folder."""
+    for step, missing in zip(steps, dropped, strict=True):
+        if missing:
+            budget = budgets[feed.texts_per_batch, feed.plan(step).length]
+            raise UsageError(
+                f"a sparse batch holds at most {budget:,} edges", f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
+                f"Give --edge-budget {power_of_two(budget + missing)} or more, with --resume {out} if it was training.",
+            )
 
 
 def power_of_two(edges: int) -> int:

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import grain
@@ -18,7 +18,7 @@ from jax import Array
 from glot_jax.config import UsageError
 from glot_jax.graphs import TokenBatch
 from glot_jax.store.batches import Batch, BatchPlan
-from glot_jax.store.shards import SplitReader
+from glot_jax.store.shards import HiddenStore, SplitReader
 
 _READ_AHEAD = 8  # batches
 
@@ -133,12 +133,17 @@ class Feed:
         reader: the split; its rows all have the same number of texts.
         plan: which rows, in which batch, how long.
         states: where the split's token states wait.
+        texts, labels: [rows, slots] stored texts and [rows] labels of what the plan's rows count, if these are not the
+            rows of the split.
     """
 
-    def __init__(self, reader: SplitReader, plan: BatchPlan, states: States):
+    no_label: int = 0
+    """Label of a row that only fills a batch."""
+
+    def __init__(self, reader: SplitReader, plan: BatchPlan, states: States, texts: np.ndarray | None = None, labels: np.ndarray | None = None):
         self.reader, self.plan, self.states = reader, plan, states
-        self.texts = reader.row_texts.reshape(-1, reader.texts_per_row)
-        labels = reader.labels
+        self.texts = reader.row_texts.reshape(-1, reader.texts_per_row) if texts is None else texts
+        labels = reader.labels if labels is None else labels
         if labels is None:
             raise UsageError("training and evaluation need labels", "a store without", "Extract with --label-column.")
         self.labels = labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)
@@ -158,6 +163,18 @@ class Feed:
         """One batch, without reading ahead."""
         return self._at(step)
 
+    @property
+    def texts_per_batch(self) -> int:
+        return self.plan.batch_size * self.texts.shape[1]
+
+    def stored_rows(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int64: rows of the stored split behind these rows of the plan."""
+        return rows
+
+    def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(texts [n, slots], -1 where there is none; labels [n, ...]) of these rows of the plan, at this step."""
+        return self.texts[rows], self.labels[rows]
+
     def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
         return iter(grain.MapDataset.source(_Steps(self, first, last)).to_iter_dataset(options))
@@ -166,12 +183,16 @@ class Feed:
         batch: Batch = self.plan(step)
         real = batch.rows >= 0
         rows = np.where(real, batch.rows, self.plan.rows[0])
+        of_rows, labels = self._rows(step, rows)
         # Stacked by role: all first texts, then all second texts.
-        texts = self.texts[rows].T.reshape(-1)
+        texts = of_rows.T.reshape(-1)
+        there = np.tile(real, of_rows.shape[1]) & (texts >= 0)
+        texts = np.maximum(texts, 0)
         starts = self.reader.text_offsets[texts]
-        lengths = np.where(np.tile(real, self.texts.shape[1]), self.reader.text_lengths[texts], 0).astype(np.int32)
+        lengths = np.where(there, self.reader.text_lengths[texts], 0).astype(np.int32)
         hidden, mask = self.states.gather(starts, lengths, batch.length)
-        return TokenBatch(hidden, mask, np.where(real, self.labels[rows], 0).astype(self.labels.dtype), real)  # type: ignore[arg-type]
+        filled = np.where(real.reshape(-1, *[1] * (labels.ndim - 1)), labels, self.no_label)
+        return TokenBatch(hidden, mask, filled.astype(labels.dtype), real)  # type: ignore[arg-type]
 
 
 class _Steps:
@@ -188,6 +209,17 @@ class _Steps:
 
     def __repr__(self) -> str:
         return "steps of a plan"
+
+
+def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
+    """A line on the first of the feeds, which is "train" if there is one: rows, buckets, padding, and where its states lie."""
+    main = next(iter(feeds))
+    plan, states = feeds[main].plan, feeds[main].states
+    where = f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie" if states.budget else "disk"
+    return (
+        f"{store.path}: {len(plan.rows):,} {'training' if main == 'train' else main} rows; buckets {', '.join(map(str, plan.bounds))} tokens, "
+        f"{int(plan.lengths.sum()) / plan.padded_tokens():.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on {where}"
+    )
 
 
 def tokens_per_text(reader: SplitReader) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 from glot_jax.config import TrainConfig, UsageError, require
 from glot_jax.config_json import read_json
 from glot_jax.objectives import OBJECTIVES, evaluate, length_baseline, majority, objective_kind
+from glot_jax.training import ranking
+from glot_jax.training.budgets import check_edges
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import Feed, tokens_per_text
 from glot_jax.training.predictions import FILE as PREDICTIONS
@@ -254,26 +256,17 @@ def _train_epoch(session: _Session, state: TrainState, epoch: int) -> TrainState
 def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> list[float]:
     """Losses of the steps that nobody has read yet; stops the run where numbers would be wrong."""
     logs, bad = jax.device_get((waiting, state["first_bad_step"]))
-    _check_edges(run, [int(entry["dropped_edges"]) for entry in logs], range(step + 1 - len(logs), step + 1), "train")
+    feed = run.feeds["train"]
+    dropped = [int(entry["dropped_edges"]) for entry in logs]
+    check_edges(feed, run.steps.edge_budgets, dropped, range(step + 1 - len(logs), step + 1), "train", run.config.out)
     if bad >= 0:
-        rows = [int(row) for row in run.feeds["train"].plan(int(bad)).rows if row >= 0]
+        planned = feed.plan(int(bad)).rows
+        rows = [int(row) for row in feed.stored_rows(planned[planned >= 0])]
         raise UsageError(
             "loss and gradient are finite at every step", f"one that is not at step {int(bad)}, training rows {rows}",
             "Lower --lr or look at these rows; the last checkpoint is kept.",
         )
     return [float(entry["loss"]) for entry in logs]
-
-
-def _check_edges(run: Run, dropped: list[int], steps: range, split: str) -> None:
-    for step, missing in zip(steps, dropped, strict=True):
-        if missing:
-            plan = run.feeds[split].plan
-            budget = run.steps.edge_budgets[plan.batch_size * len(run.task.roles), plan(step).length]
-            needed = 1 << (budget + missing - 1).bit_length()
-            raise UsageError(
-                f"a sparse batch holds at most {budget:,} edges", f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
-                f"Give --edge-budget {needed} or more, with --resume {run.config.out} if it was training.",
-            )
 
 
 def _evaluate_all(
@@ -291,6 +284,8 @@ def _evaluate_all(
 
 def evaluate_split(run: Run, state: TrainState, split: str) -> tuple[dict[str, float], Predictions]:
     """The task's metrics and the mean loss over one split; and what was predicted."""
+    if run.task.label_kind == "ranking":
+        return ranking.evaluate_ranking(run, state, split)
     outputs, losses, rows = split_outputs(run, state, split)
     labels, order = run.feeds[split].labels[rows], np.argsort(rows)
     predicted = OBJECTIVES[objective_kind(run.task)].predict(outputs, run.task)
@@ -321,7 +316,7 @@ def split_outputs(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, 
         if step >= _IN_FLIGHT:
             results[step - _IN_FLIGHT]["loss"].block_until_ready()
     results = jax.device_get(results)
-    _check_edges(run, [int(result["dropped_edges"]) for result in results], range(steps), split)
+    check_edges(feed, run.steps.edge_budgets, [int(result["dropped_edges"]) for result in results], range(steps), split, run.config.out)
     rows = np.concatenate([feed.plan(step).rows for step in range(steps)])
     real = rows >= 0
     outputs = np.concatenate([result["outputs"] for result in results])[real]
@@ -352,16 +347,15 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
         require(not lost, f"{log.metrics_path} holds the scores of every epoch", f"none of {split} in epoch {min(lost, default=0)}", "Lines were lost from it; train again into another --out.")
     # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be loaded.
     best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch
-    feed = run.feeds["train"]
-    reported = run.feeds[run.reported_split]
     seconds = clock.total
     train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
+    baselines = {split: _baselines(run, split) for split in splits}
     return {
         "task": run.task.name, "pooler": run.config.pooler.pooler, "seed": run.config.seed, "store": run.content,
         "selected_on": run.selected_on,
         **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][run.config.epochs])} for split in splits},
-        "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
-        "length": length_baseline(*_lengths_and_labels(feed), *_lengths_and_labels(reported), run.task),
+        **baselines[run.reported_split],
+        "baselines": baselines,
         "parameters": run.parameters,
         "seconds": {
             "compile": round(run.compile_seconds - clock.compiled_before, 3), "train": round(train_seconds, 3),
@@ -370,6 +364,17 @@ def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) ->
         "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
         "steps": run.total_steps, "compilations": sum(step != "features" for step, *_ in run.steps.executables),
         "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
+    }
+
+
+def _baselines(run: Run, split: str) -> dict[str, dict[str, float]]:
+    """What the commonest class (a random order, in a ranking) and the number of tokens alone score on a split."""
+    feed, reported = run.feeds["train"], run.feeds[split]
+    if run.task.label_kind == "ranking":
+        return ranking.baselines(feed, reported)
+    return {
+        "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
+        "length": length_baseline(*_lengths_and_labels(feed), *_lengths_and_labels(reported), run.task),
     }
 
 

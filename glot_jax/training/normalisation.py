@@ -22,7 +22,9 @@ def state_statistics(reader: SplitReader, rows: np.ndarray) -> tuple[np.ndarray,
     Returns:
         (mean, deviation), float64, of the shape of one token's states; (0, 1) where the rows have no token.
     """
-    texts = np.unique(reader.row_texts.reshape(-1, reader.texts_per_row)[rows])
+    counts = np.diff(reader.row_offsets)[rows]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    texts = np.unique(reader.row_texts[np.repeat(reader.row_offsets[rows], counts) + within])
     tokens = int(reader.text_lengths[texts].sum(dtype=np.int64))
     if tokens == 0:
         return np.zeros(reader.token_shape), np.ones(reader.token_shape)

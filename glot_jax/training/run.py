@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from glot_jax.config import GraphConfig, PoolerConfig, TrainConfig, UsageError, lookup, require
+from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig, UsageError, flag, lookup, require
 from glot_jax.config_json import differences, to_json
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
@@ -19,11 +19,15 @@ from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.batches import BatchPlan, choose_bounds, longest_of_batches
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
-from glot_jax.training.feed import Feed, longest_text_per_row, place_states
+from glot_jax.training.feed import Feed, describe_feed, longest_text_per_row, place_states
 from glot_jax.training.normalisation import state_statistics
 from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.ranking import query_of_rows, ranking_feeds
 from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
+
+EMBEDDING = ("embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives")
+"""Fields of ObjectiveConfig that only a ranking reads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +84,11 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], 
     check_names(config.graph, config.pooler)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
-    if config.objective.pair_features != "concat" and kind != "pair":
-        display.line(f"not read for a task of kind {kind}: --pair-features")
+    unread = ["pair_features"] if kind != "pair" else []
+    unread += [name for name in EMBEDDING if name != "embedding_vectors"] if kind != "embedding" else []  # a preset gives that one
+    unread = [flag(name) for name in unread if getattr(config.objective, name) != getattr(ObjectiveConfig(), name)]
+    if unread:
+        display.line(f"not read for a task of kind {kind}: {', '.join(unread)}")
     rows, selected_on = _divide(store, config) if "train" in store or not trained else _all_rows(store)
     if config.trust_store:
         display.line(f"{store.path}: hashes are not checked (--trust-store)")
@@ -91,7 +98,10 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], 
     model = SentenceModel(
         spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
     )
-    feeds = _feeds(store, config, rows, residents, display)
+    feeds = (
+        _feeds(store, config, rows, residents, display) if kind != "embedding"
+        else ranking_feeds(store, config, model.roles, rows, residents, display.line)
+    )
     # A trained run is scored on any store, and its schedule changes nothing any more.
     steps_per_epoch = feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
     schedule = build_schedule(config.optimizer, steps_per_epoch, steps_per_epoch * config.epochs)
@@ -101,14 +111,18 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], 
     if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
         display.line(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
     if config.pooler.standardise and not trained:
-        model.stem.set_statistics(*state_statistics(feeds["train"].reader, feeds["train"].plan.rows))
+        model.stem.set_statistics(*state_statistics(feeds["train"].reader, rows["train"][1]))
     budgets = edge_budgets(model.stem, feeds)
     for (texts, length), budget in budgets.items():
         display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
     graphdef, params, stats = split_model(model)
+    parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
+    require(
+        sum(parameters.values()) > 0, "training needs something to train", f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
+        "Give --embedding-head linear, or a pooler that learns.",
+    )
     # Runs that differ by nothing that is compiled share their executables: the seeds of a study are traced once.
     program = ("steps", repr((spec, dataclasses.replace(config, **_NOT_COMPILED), steps_per_epoch, sorted(budgets.items()))))
-    parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
     steps = residents.setdefault(program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs))
     return Run(
         config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
@@ -145,12 +159,16 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
         asked = "validation" if validations else "holdout"
     require(asked != "validation" or bool(validations), "--select-on validation needs a validation split", ", ".join(store), "Use --select-on holdout.")
     if asked == "holdout" or not validations:
-        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(len(store["train"]))
+        ranked = store.task["label_kind"] == "ranking"
+        # Rows of one query stand on one side: another row of a query that was trained on is nothing unseen.
+        unit = np.unique(query_of_rows(store["train"]), return_inverse=True)[1] if ranked else np.arange(len(store["train"]))
+        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(int(unit.max(initial=-1)) + 1)
         held = max(1, len(chosen) // 10)
-        require(len(chosen) > held, "a holdout needs at least two training rows", len(chosen), "Add rows.")
+        require(len(chosen) > held, f"a holdout needs at least two training {'queries' if ranked else 'rows'}", len(chosen), "Add rows.")
         name = "holdout" if validations else "validation"
-        rows["train"] = ("train", np.sort(chosen[held:]))
-        rows = {"train": rows["train"], name: ("train", np.sort(chosen[:held])), **rows}
+        held_out = np.isin(unit, chosen[:held])
+        rows["train"] = ("train", np.flatnonzero(~held_out))
+        rows = {"train": rows["train"], name: ("train", np.flatnonzero(held_out)), **rows}
     return rows, validations[0] if asked == "validation" else asked
 
 
@@ -180,14 +198,7 @@ def _feeds(
         if place not in residents:
             residents[place] = place_states(reader, config.cache)
         feeds[name] = Feed(reader, plan, residents[place])
-    real = int(lengths[main].sum())
-    padded = feeds[main].plan.padded_tokens()
-    states = feeds[main].states
-    where = f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie" if states.budget else "disk"
-    display.line(
-        f"{store.path}: {len(lengths[main]):,} {'training' if main == 'train' else main} rows; buckets {', '.join(map(str, bounds))} tokens, "
-        f"{real / padded:.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on {where}"
-    )
+    display.line(describe_feed(store, feeds))
     return feeds
 
 
@@ -215,7 +226,10 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
 
 
 def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json without what changes no number: where things lie, how they are fed, when they are saved, and room for edges."""
+    """config.json without what changes no number: where things lie, how they are fed, when they are saved, room for edges, and
+    the options of another kind of task (runs of versions without them can be resumed)."""
     config = {name: value for name, value in saved["config"].items() if name not in ("out", "store", "cache", "trust_store", "checkpoint_minutes")}
     config["graph"] = {name: value for name, value in config["graph"].items() if name != "edge_budget"}
+    if saved["model"]["task"]["label_kind"] != "ranking":
+        config["objective"] = {name: value for name, value in config["objective"].items() if name not in EMBEDDING}
     return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}

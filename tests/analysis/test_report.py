@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -50,7 +51,17 @@ def test_variants_are_named_by_what_tells_them_apart(folder):
     assert {of.label: len(of.runs) for of in scores.variants} == {"mean": 1, "adapool": 1, "glot": 2}
     assert classes.splits == ("validation", "test")
     assert scores.splits == ("validation",)
-    assert set(classes.baselines) == {"majority", "length"}
+    # Of each split its own rows count.
+    summary = classes.variants[0].runs[0].summary
+    for split in classes.splits:
+        labels = classes.variants[0].predictions(split)[0].labels
+        commonest = np.full(len(labels), 1 if summary["majority"]["accuracy"] == np.mean(classes.variants[0].predictions("validation")[0].labels == 1) else 0)
+        assert classes.baselines(split)["majority"] == pytest.approx(METRICS[classes.metric](commonest, labels))
+        assert set(classes.baselines(split)) == {"majority", "length"}
+    old = [dataclasses.replace(run, summary={name: of for name, of in run.summary.items() if name != "baselines"}) for run in runs]
+    earlier = max(compare_runs(old), key=lambda of: len(of.variants))
+    assert earlier.baselines("validation") == classes.baselines("validation")
+    assert earlier.baselines("test") == {}
     # Seeds and places make no other variant; a run found twice counts once.
     assert compare_runs(runs + runs) == compare_runs(runs)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glot_jax.analysis.statistics import FEWEST_ROWS, mean_deviation, paired_difference, score_interval
+from glot_jax.analysis.statistics import FEWEST_ROWS, holm, mean_deviation, paired_difference, score_interval
 from glot_jax.objectives.metrics import METRICS
 
 ACCURACY = METRICS["accuracy"]
@@ -105,3 +105,18 @@ def test_groups_change_sides_together():
     exact = stats.binomtest(wins, wins + losses).pvalue
     found = paired_difference(ACCURACY, [first], [second], labels, groups=np.repeat(np.arange(30), 4), resamples=4000)
     assert found.p == pytest.approx(exact, abs=0.03)
+
+
+def test_holm_steps_down():
+    # At the 5 % level of four: 0.0125, 0.0167, 0.025, 0.05.
+    assert holm([0.012, 0.016, 0.03, 0.04]) == 2
+    assert holm([0.04, 0.03, 0.016, 0.012]) == 2
+    assert holm([0.013, 0.0001, 0.9]) == 2
+    assert holm([0.013, 0.013, 0.013, 0.013]) == 0
+    assert holm([0.04]) == 1
+    assert holm([]) == 0
+
+
+def test_holm_is_wrong_as_rarely_as_it_says():
+    rng = np.random.default_rng(0)
+    assert 0.03 < np.mean([holm(rng.random(12)) > 0 for _ in range(2000)]) < 0.07

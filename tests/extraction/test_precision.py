@@ -15,7 +15,7 @@ from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.extraction import Backbone, dump
-from glot_jax.extraction.backbone import quantise
+from glot_jax.extraction.rounding import quantise
 from glot_jax.store import HiddenStore, describe, verify
 
 SCALES = st.sampled_from([1e-30, 1e-9, 1e-6, 1e-3, 1.0, 100.0, 1e4, 1e6])

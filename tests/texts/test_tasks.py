@@ -16,7 +16,7 @@ names = st.text(max_size=8)
 specs = st.builds(
     TaskSpec,
     name=names, text_columns=st.lists(names).map(tuple), roles=st.lists(names).map(tuple),
-    label_column=st.none() | names, label_kind=st.sampled_from(["classes", "regression", "none"]),
+    label_column=st.none() | names, label_kind=st.sampled_from(["classes", "regression", "ranking", "none"]),
     classes=st.lists(names).map(tuple),
     label_range=st.none() | st.tuples(st.floats(-9, 9), st.floats(-9, 9)), metrics=st.lists(names).map(tuple),
     hub=st.none() | st.tuples(names, st.none() | names), splits=st.lists(st.tuples(names, names)).map(tuple),
@@ -28,10 +28,12 @@ specs = st.builds(
 def test_a_spec_is_consistent(name):
     spec = TASKS[name]
     assert spec.name == name
-    assert len(spec.roles) == len(spec.text_columns)
+    # A ranking's rows have as many candidates as they like, of two columns.
+    assert len(spec.roles) == len(spec.text_columns) - (spec.label_kind == "ranking")
     assert (spec.label_kind == "classes") == (len(spec.classes) > 1)
     assert (spec.label_kind == "regression") == (spec.label_range is not None)
-    assert (spec.label_kind == "none") == (spec.label_column is None) == (spec.metrics == ())
+    assert (spec.label_kind in ("none", "ranking")) == (spec.label_column is None)
+    assert (spec.label_kind == "none") == (spec.metrics == ())
     order = [split.partition("_")[0] for split, _ in spec.splits]
     assert order == sorted(order, key=["train", "validation", "test"].index)
 

@@ -61,6 +61,7 @@ def test_summary_keeps_its_contract(stores, tmp_path, task):
     names = ["accuracy", "f1"] if task in ("classes", "pairs") else ["spearman", "pearson"]
     assert set(summary["validation"]["best"]) == set(summary["validation"]["last"]) == {*names, "loss", "epoch"}
     assert set(summary["majority"]) == set(names)
+    assert summary["baselines"]["validation"] == {name: summary[name] for name in ("majority", "length")}
     assert summary["selected_on"] == "validation"
     assert summary["validation"]["last"]["epoch"] == 2
     assert summary["steps"] == 10

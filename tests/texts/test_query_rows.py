@@ -1,0 +1,110 @@
+"""Rows of a query with relevant and other texts: what is read, and every mistake with its file and line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.texts import TASKS, TaskData, TaskSpec, open_task
+
+ROW = {"query": "q", "pos": ["p1", "p2"], "neg": ["n"]}
+
+
+def read(folder: Path, files: dict[str, list | str], spec: TaskSpec | None = None, **options) -> TaskData:
+    for name, rows in files.items():
+        content = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / name).write_text(content, encoding="utf-8")
+    return open_task(ExtractConfig(backbone="minilm", task="embedding", out=folder / "out", data=folder, **options), spec=spec)
+
+
+def rows_of(data: TaskData, split: str = "train") -> list[tuple]:
+    assert [example.row for example in data.splits[split]] == list(range(len(data.splits[split])))
+    return [(example.texts, example.label) for example in data.splits[split]]
+
+
+def test_lists_and_single_texts(tmp_path):
+    rows = [ROW, {"query": "a", "pos": "b"}, {"query": "", "pos": ["x"], "neg": None}, {"pos": "y", "query": "z", "neg": "n", "other": 1}]
+    data = read(tmp_path, {"train.jsonl": rows})
+    assert rows_of(data) == [(("q", "p1", "p2", "n"), 2.0), (("a", "b"), 1.0), (("", "x"), 1.0), (("z", "y", "n"), 1.0)]
+    assert data.spec == TASKS["embedding"]
+    assert data.spec.metrics[0] == "ndcg@10"
+    assert TaskSpec.from_json(json.loads(json.dumps(data.spec.to_json()))) == data.spec
+
+
+def test_a_parquet_file_has_lists_too(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ROW, {**ROW, "neg": []}]), tmp_path / "train.parquet")
+    assert rows_of(read(tmp_path, {})) == [(("q", "p1", "p2", "n"), 2.0), (("q", "p1", "p2"), 2.0)]
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    ("train.csv", "question,answer\nq,a\nr,b\n"), ("train.tsv", "answer\tquestion\na\tq\nb\tr\n"),
+    ("train.jsonl", '{"question": "q", "answer": "a"}\n{"question": "r", "answer": ["b"]}\n'),
+])
+def test_two_columns_of_pairs(tmp_path, name, content):
+    data = read(tmp_path, {name: content}, text_columns=("question", "answer"))
+    assert rows_of(data) == [(("q", "a"), 1.0), (("r", "b"), 1.0)]
+    assert data.spec.text_columns == ("question", "answer")
+    assert data.spec.roles == ("query", "candidate")
+
+
+def test_the_column_of_negatives_is_there_if_any_split_has_it(tmp_path):
+    assert read(tmp_path, {"train.jsonl": [{"query": "a", "pos": "b"}]}).spec.text_columns == ("query", "pos")
+    data = read(tmp_path, {"test.jsonl": [ROW]})
+    assert data.spec.text_columns == ("query", "pos", "neg")
+    assert rows_of(data) == [(("a", "b"), 1.0)]
+    assert list(data.splits) == ["train", "test"]
+
+
+def test_a_sample_of_the_training_rows(tmp_path):
+    data = read(tmp_path, {"train.jsonl": [{"query": str(row), "pos": "p"} for row in range(9)]}, max_train_rows=4)
+    assert len(rows_of(data)) == 4
+    assert data.notices == ("train: 4 of 9 rows, seed 42",)
+
+
+def test_an_empty_field_of_a_csv_is_no_negative(tmp_path):
+    data = read(tmp_path, {"train.csv": "a,b,c\nx,y,z\nu,v,\n"}, text_columns=("a", "b", "c"))
+    assert rows_of(data) == [(("x", "y", "z"), 1.0), (("u", "v"), 1.0)]
+
+
+@pytest.mark.parametrize(("row", "parts"), [
+    ({"query": "q"}, ["column 'pos' is missing", "train.jsonl:2", "Columns there: query"]),
+    ({"pos": ["q"]}, ["column 'query' is missing", "train.jsonl:2"]),
+    ({**ROW, "pos": []}, ["at least one relevant text", "train.jsonl:2", "pos"]),
+    ({**ROW, "pos": ""}, ["at least one relevant text", "train.jsonl:2", "pos"]),
+    ({**ROW, "pos": None}, ["at least one relevant text", "train.jsonl:2", "pos"]),
+    ({**ROW, "pos": ["a", 3]}, ["a text is a string", "train.jsonl:2", "pos[1]", "3"]),
+    ({**ROW, "neg": [None]}, ["a text is a string", "train.jsonl:2", "neg[0]"]),
+    ({**ROW, "neg": {"a": 1}}, ["a string or a list of strings", "train.jsonl:2", "neg"]),
+    ({**ROW, "query": ["q"]}, ["a text is a string", "train.jsonl:2", "query"]),
+    ({**ROW, "pos": ["\ud800"]}, ["UTF-8", "train.jsonl:2", "pos[0]"]),
+])
+def test_a_wrong_row_is_reported_with_its_line(tmp_path, row, parts):
+    with pytest.raises(UsageError, match="(?s)" + ".*".join(map(re.escape, parts))):
+        read(tmp_path, {"train.jsonl": [ROW, row]})
+
+
+def test_options_that_do_not_fit(tmp_path):
+    with pytest.raises(UsageError, match="a query, a positive and perhaps a negative; got query"):
+        read(tmp_path, {"train.jsonl": [ROW]}, text_columns=("query",))
+    with pytest.raises(UsageError, match="column 'bad' is missing"):
+        read(tmp_path, {}, text_columns=("query", "pos", "bad"))
+    with pytest.raises(UsageError, match="fixes its columns.*--label-column"):
+        read(tmp_path, {}, label_column="label")
+    with pytest.raises(UsageError, match="task embedding reads local files"):
+        open_task(ExtractConfig(backbone="minilm", task="embedding", out=tmp_path / "out"))
+
+
+def test_rows_for_a_store_that_there_is(tmp_path):
+    with_negatives = read(tmp_path, {"train.jsonl": [ROW]}).spec
+    pairs = TaskSpec.from_json({**with_negatives.to_json(), "text_columns": ["query", "pos"]})
+    more = [{"query": "a", "pos": "b"}]
+    assert rows_of(read(tmp_path, {"train.jsonl": more}, spec=with_negatives)) == [(("a", "b"), 1.0)]
+    assert rows_of(read(tmp_path, {}, spec=pairs)) == [(("a", "b"), 1.0)]
+    with pytest.raises(UsageError, match="the store holds task embedding, texts from query, pos; got --task embedding, query, pos, neg"):
+        read(tmp_path, {"train.jsonl": [ROW]}, spec=pairs)
