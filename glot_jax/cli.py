@@ -1,5 +1,5 @@
 """The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep | report |
-reproduce | encode`; extract.py and train.py call it too.
+reproduce | encode | export`; extract.py and train.py call it too.
 
 Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
 typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
@@ -18,6 +18,7 @@ import tyro
 
 from glot_jax.config import ExtractConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
 from glot_jax.config_json import from_json, read_json
+from glot_jax.export_config import ExportConfig
 from glot_jax.presets import PRESETS
 from glot_jax.profile_config import ProfileConfig
 from glot_jax.reproduce_config import ReportConfig, ReproduceConfig
@@ -37,7 +38,7 @@ class TrainCommand:
     config: Path | None = None
     """Take every setting that is not given from this config.json of an earlier run."""
     preset: str | None = None
-    """Take every setting that is not given from a preset of glot_jax.presets: paper, release, tuned."""
+    """Take every setting that is not given from a preset of glot_jax.presets: paper, release, tuned, msmarco."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,6 +297,20 @@ def encode(arguments: Sequence[str]) -> int:
     return 0
 
 
+def export(arguments: Sequence[str]) -> int:
+    command = tyro.cli(tyro.conf.PositionalRequiredArgs[ExportConfig], args=arguments, prog="glot export")
+    from glot_jax.interop.st_export import export_hub, export_onnx, export_sentence_transformers
+
+    if command.to == "onnx":
+        done = export_onnx(command.run, command.out, command.checkpoint)
+    elif command.to == "hub":
+        done = export_hub(command.run, command.out, private=not command.public, backbone=command.backbone, which=command.checkpoint)
+    else:
+        done = export_sentence_transformers(command.run, command.out, backbone=command.backbone, which=command.checkpoint)
+    print(json.dumps(done, indent=2))
+    return 0
+
+
 def report(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report")
     from glot_jax.analysis.runs import find_runs
@@ -350,7 +365,7 @@ def import_torch(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
     "import-torch": import_torch, "profile": profile, "sweep": sweep,
-    "report": report, "reproduce": reproduce, "encode": encode,
+    "report": report, "reproduce": reproduce, "encode": encode, "export": export,
 }
 
 
