@@ -18,6 +18,7 @@ import tyro
 
 from glot_jax.config import ExtractConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
 from glot_jax.config_json import from_json, read_json
+from glot_jax.evaluate_config import EvaluateConfig
 from glot_jax.export_config import ExportConfig
 from glot_jax.presets import PRESETS
 from glot_jax.profile_config import ProfileConfig
@@ -39,23 +40,6 @@ class TrainCommand:
     """Take every setting that is not given from this config.json of an earlier run."""
     preset: str | None = None
     """Take every setting that is not given from a preset of glot_jax.presets: paper, release, tuned, msmarco."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateCommand:
-    """Scores of a trained run, as JSON on stdout."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder."""
-    store: Path | None = None
-    """Another store of the same task and backbone. Default: the run's own. With --data: where to keep the file's states."""
-    data: Path | None = None
-    """Labelled rows to score instead: a file in the columns the run was trained on, or a folder of such files by split."""
-    backbone: str | None = None
-    """With --data: where the backbone lies, if the run knows it only by the name of a folder."""
-    checkpoint: Literal["best", "last"] = "best"
-    linear_probe: bool = False
-    """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits (tasks with classes)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +192,26 @@ def _value_of(arguments: Sequence[str], name: str) -> str | None:
 
 
 def evaluate(arguments: Sequence[str]) -> int:
-    command = tyro.cli(EvaluateCommand, args=arguments, prog="glot evaluate")
-    require(command.data is None or not command.linear_probe, "a probe is fitted to a train split", "--linear-probe with --data", "Leave one out.")
-    require(command.data is not None or command.backbone is None, "--backbone is for the texts of --data", f"--backbone {command.backbone}", "Leave it out.")
+    named = _value_of(arguments, "--run")
+    if named is not None:
+        # Behind a list of tasks the run would read as one of them: it may be named.
+        place = next(index for index, argument in enumerate(arguments) if argument.partition("=")[0] == "--run")
+        rest = list(arguments)
+        del rest[place : place + (1 if "=" in rest[place] else 2)]
+        arguments = [named, *rest]
+    command = tyro.cli(tyro.conf.PositionalRequiredArgs[EvaluateConfig], args=arguments, prog="glot evaluate")
+    if command.mteb:
+        try:
+            from glot_jax.interop.mteb_eval import run_mteb
+        except ImportError as error:
+            raise UsageError("tasks of MTEB need the package mteb", str(error), "Install the extra: pip install 'glot-jax[mteb]'.") from error
+
+        scores: object = run_mteb(
+            command.run, command.mteb, data=command.mteb_data, states=command.mteb_states, beside=command.beside, out=command.out, backbone=command.backbone,
+            which=command.checkpoint, batch_size=command.batch_size, query_prefix=command.query_prefix, passage_prefix=command.passage_prefix,
+        )
+        print(json.dumps(scores, indent=2))
+        return 0
     if command.data is not None:
         from glot_jax.experiments.evaluate_file import evaluate_file
 
@@ -218,13 +219,13 @@ def evaluate(arguments: Sequence[str]) -> int:
         return 0
     from glot_jax.training.evaluation import evaluate_run
 
-    scores = evaluate_run(command.run, store=command.store, which=command.checkpoint)
+    found = evaluate_run(command.run, store=command.store, which=command.checkpoint)
     if command.linear_probe:
         from glot_jax.analysis.probe import linear_probe
 
         probed = linear_probe(command.run, store=command.store, which=command.checkpoint, quiet=True)
-        scores = {split: {**values, "linear_probe": probed[split]} for split, values in scores.items()}
-    print(json.dumps(scores, indent=2))
+        found = {split: {**values, "linear_probe": probed[split]} for split, values in found.items()}
+    print(json.dumps(found, indent=2))
     return 0
 
 

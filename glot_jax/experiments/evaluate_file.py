@@ -25,7 +25,7 @@ def evaluate_file(
     """
     from glot_jax.extraction import dump
     from glot_jax.extraction.from_recipe import config_from
-    from glot_jax.texts.tasks import TaskSpec
+    from glot_jax.texts.tasks import TASKS, TaskSpec
     from glot_jax.training.evaluation import evaluate_run
     from glot_jax.training.run_log import read_run_config
 
@@ -36,6 +36,8 @@ def evaluate_file(
     require(data.exists(), "--data is a file or a folder of labelled rows", f"{data}, which does not exist", "Check the path.")
     recipe = saved["recipe"]
     custom = {"text_columns": spec.text_columns, "label_column": spec.label_column} if spec.name == "custom" else {}
+    if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
+        custom = {"text_columns": spec.text_columns}
     with tempfile.TemporaryDirectory() as scratch:
         folder = data
         if data.is_file():

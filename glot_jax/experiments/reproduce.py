@@ -189,7 +189,7 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
     folders = [path for path in (config.out / "runs", config.out / "stress") if path.is_dir()]
     remarks = [f"{name}, missing: {line}" for name, of in done.items() for line in of["missing"]]
     for name, of in done.items():
-        rows = ", ".join(dict.fromkeys(run["variant"] for run in of.get("runs", [])))
+        rows = "; ".join(dict.fromkeys(run["variant"] for run in of.get("runs", [])))
         note = f" ({of['note']})" if of["note"] else ""
         remarks.append(f"{name}, {of['title']}" + (f": rows {rows}" if rows else "") + note)
     if any(label == "glot" for label in labels.values()):

@@ -32,19 +32,22 @@ from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.diagnostic import whole_words
 
 
-def dump(config: ExtractConfig, *, console: Console | None = None, spec: TaskSpec | None = None) -> HiddenStore:
+def dump(
+    config: ExtractConfig, *, console: Console | None = None, spec: TaskSpec | None = None, backbone: Backbone | None = None
+) -> HiddenStore:
     """Store the token states of `config.task` under `config.out`, and return the finished store.
 
     Continues an unfinished store of the same recipe after its last finished shard; a finished one of the same recipe
     and texts is checked and left as it is. With `append`, the rows are added to a finished store instead; rows that
     were added before are not added again, and of files that begin with the stored rows only the rest is. Messages go to `console` (default: stderr).
     `spec` fixes classes or range from elsewhere, a trained run's for instance: no train split is needed then.
+    `backbone` is one of these settings that is loaded already.
     Raises UsageError for everything the caller can put right: data, backbone, lengths, a store of another recipe or of
     other texts, a second writer, states that are not finite or exceed the storage dtype, a full disk.
     """
     require(config.share is None, "a worker writes its share with dump_share", f"--worker {config.worker}", "Call dump_share, or leave it out.")
     console = console or Console(stderr=True)
-    data, backbone, recipe = _prepare(config, console, spec)
+    data, backbone, recipe = _prepare(config, console, spec, backbone)
     if config.append:
         return _append(config, data, backbone, recipe, console)
     if (config.out / MANIFEST).exists():
@@ -97,7 +100,9 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
     say(console, f"{config.out}: worker {number} of {workers} is done; when all are: glot store finish {config.out}")
 
 
-def _prepare(config: ExtractConfig, console: Console, spec: TaskSpec | None = None) -> tuple[TaskData, Backbone, dict[str, Any]]:
+def _prepare(
+    config: ExtractConfig, console: Console, spec: TaskSpec | None = None, backbone: Backbone | None = None
+) -> tuple[TaskData, Backbone, dict[str, Any]]:
     """Everything that can be wrong before the store is touched."""
     _refuse_other_folder(config.out)
     if config.append:
@@ -110,7 +115,7 @@ def _prepare(config: ExtractConfig, console: Console, spec: TaskSpec | None = No
         require(len(split) > 0, "a split has at least one row", f"{name} with none", "Fill the split or leave it out.")
     for notice in data.notices:
         say(console, notice)
-    backbone = Backbone(config, default_max_length=data.spec.max_length)
+    backbone = backbone or Backbone(config, default_max_length=data.spec.max_length)
     return data, backbone, _recipe(config, data.spec, backbone)
 
 

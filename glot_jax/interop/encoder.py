@@ -7,8 +7,9 @@ backbone would find none: `SentenceEncoder` asks it not to, which only helps bef
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from glot_jax.training.run_log import read_run_config
 
 if TYPE_CHECKING:
     from glot_jax.extraction import Backbone
+    from glot_jax.store import SplitReader
 
 _WINDOW = 8192  # texts tokenised and sorted at a time: memory does not grow with the number of texts
 _LADDER = tuple(range(8, 64, 8)) + tuple(range(64, 128, 16))
@@ -51,10 +53,14 @@ class SentenceEncoder:
         backbone: whose states the model was trained on; None encodes states only.
         layers: of the backbone, 0 .. L, that the model reads.
         fingerprint: what the vectors depend on: backbone, store and run.
+        recipe: of the store that the model was trained on.
     """
 
-    def __init__(self, model: SentenceModel, backbone: Backbone | None, layers: tuple[int, ...], fingerprint: dict[str, Any] | None = None):
-        self.backbone, self.layers, self.fingerprint = backbone, layers, fingerprint or {}
+    def __init__(
+        self, model: SentenceModel, backbone: Backbone | None, layers: tuple[int, ...], fingerprint: dict[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+    ):
+        self.backbone, self.layers, self.fingerprint, self.recipe = backbone, layers, fingerprint or {}, recipe or {}
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
         self.compilations = 0
@@ -81,9 +87,13 @@ class SentenceEncoder:
         from glot_jax.extraction.from_recipe import load_backbone
 
         layers = tuple(saved["model"]["layers"])
-        model = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
-        fingerprint = {"backbone": saved["recipe"]["backbone"], "store": saved["store"], "run": str(run), "checkpoint": which, "max_length": model.max_length}
-        return cls(load_model(Path(run), which), model, layers, fingerprint)
+        frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
+        model = load_model(Path(run), which)
+        fingerprint = {
+            "backbone": saved["recipe"]["backbone"], "compute_dtype": frozen.compute_dtype, "max_length": frozen.max_length, "prompt": saved["recipe"].get("prompt"),
+            "store": saved["store"], "run": Path(run).resolve().name, "checkpoint": which, "weights": weights_sha256(model),
+        }
+        return cls(model, frozen, layers, fingerprint, saved["recipe"])
 
     def encode(
         self, texts: str | Sequence[str], batch_size: int = 32, normalize: bool = False, show_progress: bool = False
@@ -153,19 +163,43 @@ class SentenceEncoder:
                 rows = order[first : first + batch_size]
                 yield start + rows, [ids[row] for row in rows]
 
+    def encode_stored(self, reader: SplitReader, batch_size: int = 32) -> Float[np.ndarray, "texts dim"]:
+        """Vectors of the texts of a stored split, float32, in the order in which they are stored (rows name them in
+        `reader.row_texts`); zeros for a text without a token. The store holds the layers of the run, read as it reads them."""
+        vectors = np.zeros((len(reader.text_lengths), self.dim), np.float32)
+        order = np.argsort(reader.text_lengths, kind="stable")
+        order = order[reader.text_lengths[order] > 0]
+        for first in range(0, len(order), batch_size):
+            texts = order[first : first + batch_size]
+            flat = np.concatenate([reader.states(int(text)) for text in texts])
+            vectors[texts] = self._pool_ragged(flat, reader.text_lengths[texts], batch_size)
+        return vectors
+
     def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
         assert self.backbone is not None
         states = self.backbone.states(ids).layers
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        flat = np.stack([states[layer] for layer in self.layers], axis=1) if self._mixed else states[self.layers[0]]
+        return self._pool_ragged(flat, np.fromiter(map(len, ids), np.int64, len(ids)), batch_size)
+
+    def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+        """Vectors of texts whose states [tokens, ...] stand one after the other."""
         length = _padded_length(int(lengths.max()))
         mask = np.arange(length) < lengths[:, None]
-        flat = np.stack([states[layer] for layer in self.layers], axis=1) if self._mixed else states[self.layers[0]]
         # The last batch is filled up with empty rows, so that it needs no executable of its own.
         hidden = np.zeros((batch_size, length, *flat.shape[1:]), flat.dtype)
-        hidden[: len(ids)][mask] = flat
+        hidden[: len(lengths)][mask] = flat
         full = np.zeros((batch_size, length), bool)
-        full[: len(ids)] = mask
-        return np.asarray(self.encode_states(hidden, full))[: len(ids)]
+        full[: len(lengths)] = mask
+        return np.asarray(self.encode_states(hidden, full))[: len(lengths)]
+
+
+def weights_sha256(model: nnx.Module) -> str:
+    """Of every array of a model, by name."""
+    digest = hashlib.sha256()
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        array = np.asarray(variable[...])
+        digest.update(f"{path} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _pool(graphdef: Any, params: Any, hidden: Array, mask: Array) -> Array:
