@@ -63,8 +63,8 @@ class TextModel(AbsEncoder):
 def run_mteb(
     run: Path, tasks: Sequence[str], *, data: Path | None = None, states: Path | None = None, beside: Sequence[str] = (), out: Path | None = None,
     backbone: str | None = None, which: Any = "best", batch_size: int = 32, query_prefix: str = "", passage_prefix: str = "",
-) -> dict[str, dict[str, float]]:
-    """Main scores, {model: {task: score}}: of the run, then of each sentence-transformers model in `beside`.
+) -> dict[str, dict[str, float | None]]:
+    """Main scores, {model: {task: score}}: of the run, then of each sentence-transformers model in `beside`. None: not defined.
 
     Writes OUT/<model>/<task>.json (all of MTEB's scores and what they depend on) as each is done, and OUT/mteb.json. A
     result that is there, of the same model, data and settings, is read and not computed again.
@@ -94,7 +94,7 @@ def run_mteb(
     for name in beside:
         source = find_source(name, None)
         models[name.rstrip("/").rpartition("/")[2]] = (functools.partial(_sentence_transformer, source.location), {"sentence-transformers": source.identity()})
-    scores: dict[str, dict[str, float]] = {name: {} for name in models}
+    scores: dict[str, dict[str, float | None]] = {name: {} for name in models}
     for task in names:
         place = data / task if data is not None and task in local else None
         origin = {"data": "local", "sha256": sha256_of(place)} if place is not None else {"data": "hub", "revision": known_task(task).metadata.dataset.get("revision")}  # type: ignore[union-attr]
@@ -105,7 +105,8 @@ def run_mteb(
             if found.get("identity") != identity:
                 found = {"identity": identity, **_evaluate(task, place, make(), batch_size)}
                 _write(path, found)
-                print(f"{name}: {task} {found['main_score']:.4f} ({found['metric']})", file=sys.stderr)
+                shown = "not defined" if found["main_score"] is None else f"{found['main_score']:.4f}"
+                print(f"{name}: {task} {shown} ({found['metric']})", file=sys.stderr)
             scores[name][task] = found["main_score"]
     _write(out / "mteb.json", scores)
     return scores
@@ -125,7 +126,18 @@ def _evaluate(name: str, place: Path | None, model: Any, batch_size: int) -> dic
         model, [task], cache=None, co2_tracker=False, show_progress_bar=False, encode_kwargs={"batch_size": batch_size, "show_progress_bar": False}, raise_error=True
     ).task_results[0]
     task.unload_data()  # type: ignore[union-attr]
-    return {"main_score": float(result.get_score()), "metric": task.metadata.main_score, "scores": json.loads(json.dumps(result.scores, default=float))}  # type: ignore[union-attr]
+    return _plain({"main_score": result.get_score(), "metric": task.metadata.main_score, "scores": result.scores})  # type: ignore[union-attr]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is not finite (a correlation with vectors that are all the same, a statistic of too few) is null."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(of) for name, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    if isinstance(value, str | bool | None):
+        return value
+    return float(value) if np.isfinite(value) else None
 
 
 def _sentence_transformer(location: str) -> Any:
