@@ -96,6 +96,8 @@ def export_sentence_transformers(
     require(not out.exists() or (out.is_dir() and not any(out.iterdir())), "an export goes to a new folder", f"{out}, which exists", "Choose another one, or remove it.")
     saved = read_run_config(run)
     require("imported" not in saved, "texts go through the backbone that a run was trained on", f"{run}, imported, which knows none", "Train a run, or export the head alone: --to onnx FILE.")
+    prompt = saved["recipe"].get("prompt")
+    require(prompt is None, "sentence-transformers puts no template around a text", f"{run}, trained with the prompt {prompt!r}", "Export the head alone: --to onnx FILE.")
     require((run / "summary.json").is_file(), "a run has a summary when it is finished", f"{run}, which has none", f"Finish it: train.py --resume {run}.")
     head, recipe, layers = TrainedHead.load(run, which), saved["recipe"], tuple(saved["model"]["layers"])
     frozen = load_backbone(recipe, layers=layers, backbone=backbone, device="cpu")

@@ -26,6 +26,7 @@ from tiny_backbones import make_backbone
 
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
 
+from glot_jax import cli
 from glot_jax.config import ExtractConfig, GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig, UsageError
 from glot_jax.config_json import to_json
 from glot_jax.extraction import Backbone
@@ -38,7 +39,7 @@ from glot_jax.interop.st_module import GlotHead, GlotPooling, link
 from glot_jax.interop.torch_head import margin, settings_of, torch_head, weights_of
 from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.pooling import GNN_LAYERS, POOLERS
-from glot_jax.texts.tasks import TaskSpec
+from glot_jax.texts.tasks import TASKS, TaskSpec
 from glot_jax.training import train
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
@@ -50,9 +51,9 @@ DIM = 12
 TEXTS = ["the cat sat on the mat", "", "a", "nobody saw the green train leave the old station at night " * 4, "Zürich 漢字", "  every bird  sings "]
 
 
-def randomised(spec: ModelSpec, pooler: PoolerConfig, graph: GraphConfig) -> SentenceModel:
+def randomised(spec: ModelSpec, pooler: PoolerConfig, graph: GraphConfig, objective: ObjectiveConfig = ObjectiveConfig()) -> SentenceModel:  # noqa: B008
     """A model in which no array is all zeros or ones, so that one that is lost shows."""
-    model = SentenceModel(spec, graph=graph, pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0))
+    model = SentenceModel(spec, graph=graph, pooler=pooler, objective=objective, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         values = np.asarray(variable[...])
@@ -164,6 +165,20 @@ def test_the_module_computes_what_the_model_computes(case):
         assert not by_torch(head, hidden, mask)[3].any()
         for row in range(3):
             assert_close(by_torch(head, hidden[row : row + 1], mask[row : row + 1])[0], wanted[row])
+
+
+@pytest.mark.parametrize("head", ["none", "linear"])
+@pytest.mark.parametrize("vectors", ["unit", "raw"])
+def test_an_embedding_is_what_was_compared(head, vectors):
+    spec = ModelSpec(DIM, (2,), False, "encoder", TASKS["embedding"])
+    model = randomised(spec, PLAIN, TAU, ObjectiveConfig(embedding_head=head, embedding_vectors=vectors))
+    exported = torch_head(settings_of(model, PLAIN), weights_of(model))
+    hidden, mask = padded(model, (7, 4, 1, 0), "right", fill=3.0)
+    wanted = np.asarray(jax.jit(lambda hidden, mask: model.vectors(model.stem(hidden, mask)))(hidden, mask))
+    assert_close(by_torch(exported, hidden, mask), wanted)
+    assert np.allclose(np.linalg.norm(wanted[:3], axis=1), 1, atol=1e-5) == (vectors == "unit")
+    pooled = np.asarray(by_jax(model)(hidden, mask))
+    assert np.allclose(pooled[:3], wanted[:3], atol=1e-3) == (head == "none" and vectors == "raw")
 
 
 def test_ties_strict_thresholds_and_zero_vectors():
@@ -362,6 +377,22 @@ def test_the_card_says_what_it_is(place, exported):
     assert last["weights"] == exported["gpt2"]["weights"]  # there is one checkpoint
     assert "No split selected" in (place / "last" / "README.md").read_text()
     assert "| validation | 0.5 | 3 |" in (place / "last" / "README.md").read_text()
+
+
+def test_from_the_command_line(place, tmp_path, capsys):
+    options = ["--backbone", str(place / "bert")]
+    for arguments in (["--to", "sentence-transformers", str(tmp_path / "st"), *options], ["--to", "onnx", str(tmp_path / "head.onnx")]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["export", str(place / "run-bert"), *arguments])
+        assert stopped.value.code == 0
+        assert json.loads(capsys.readouterr().out)["difference"]
+    assert (tmp_path / "st" / "modules.json").is_file()
+    assert (tmp_path / "head.onnx").is_file()
+    for extra, message in ((["--to", "onnx", *options], "holds the head alone"), (["--public"], "repository on the Hub")):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["export", str(place / "run-bert"), str(tmp_path / "other"), *extra])
+        assert stopped.value.code == 2
+        assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_an_export_that_differs_leaves_nothing(place, monkeypatch, tmp_path):
