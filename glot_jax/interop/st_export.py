@@ -223,14 +223,14 @@ training (`model_kwargs={{"dtype": ...}}` changes that), the head always in floa
 
 ## What was trained
 
-The head's {parameters:,} parameters, on the task `{task}` (texts of a row: {roles}). The backbone was frozen. A vector is
-what the task's own classifier or projection read; that one is not in this folder. Settings: `1_GlotPooling/config.json`.
+The head's {parameters:,} parameters, on the task `{task}` (texts of a row: {roles}). The backbone was frozen. {vector}
+Settings: `1_GlotPooling/config.json`.
 
 | split | {metrics} |
 |---|{rule}
 {rows}
 
-{selected} A split that selected flatters its scores. `majority`: what the commonest answer scores.
+{selected} A split that selected flatters its scores. `majority`: what {commonest} scores.
 
 ## Identity
 
@@ -259,11 +259,16 @@ def _card(saved: dict[str, Any], summary: dict[str, Any], facts: dict[str, Any],
     on = summary.get("selected_on", "last")
     selected = {"last": "No split selected: these are the weights of the last epoch."}.get(which if which == "last" else on, f"The best epoch was selected on `{on}`.")
     on_hub = source["revision"] or source["name"] == MINILM
+    ranked = task["label_kind"] == "ranking"
+    vector = (
+        f"Vectors were compared by inner product, {'of unit length' if saved['config']['objective']['embedding_vectors'] == 'unit' else 'as they are'}." if ranked
+        else "A vector is\nwhat the task's own classifier or projection read; that one is not in this folder."
+    )
     identity = f"`{source['name']}`, " + (f"commit `{source['revision']}`" if source["revision"] else f"sha256 `{source['sha256']}`")
     return _CARD.format(
         **{name: facts[name] for name in ("dim", "max_length", "store", "run", "weights", "checkpoint", "task")}, version=facts["glot_jax"], dtype=dtype, file=FILE,
         base=f"base_model: {source['name']}\n" if on_hub else "", backbone=source["name"], pooler=saved["config"]["pooler"]["pooler"], identity=identity,
-        parameters=summary["parameters"]["pooler"], roles=", ".join(task["roles"]), metrics=" | ".join(metrics), rule="---|" * len(metrics), selected=selected,
+        parameters=summary["parameters"]["pooler"] + (summary["parameters"]["head"] if ranked else 0), vector=vector, commonest="a random order" if ranked else "the commonest answer", roles=", ".join(task["roles"]), metrics=" | ".join(metrics), rule="---|" * len(metrics), selected=selected,
         rows="\n".join(f"| {name} | {' | '.join(values)} |" for name, values in cells.items()), layers=facts["layers"], last=saved["recipe"]["num_layers"],
     )
 
