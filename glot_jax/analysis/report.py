@@ -161,7 +161,7 @@ def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
         ours = next((one for one in of if one.variant == result.reference), None)
         gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{p_text(best.difference.p)}"
         majority = result.comparison.baselines(split).get("majority")
-        others = [one.difference.p for one in of if one.difference is not None]
+        others = [one.difference.p for one in of if one.difference is not None and one.difference.p is not None]
         rows.append((
             f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
             f"{holm(others)} of {len(others)}" if others else "", "" if majority is None else f"{majority:.3f}",

@@ -65,7 +65,8 @@ class SentenceEncoder:
         """Width of a vector."""
         self.compilations = 0
         self._dim = model.stem.dim
-        self._mixed = model.stem.layer_scores is not None
+        self.mixed = model.stem.layer_scores is not None
+        """States have an axis of layers."""
         self._graphdef, self._params = nnx.split(model)
         self._executables: dict[tuple, Any] = {}
         self._jitted = jax.jit(functools.partial(_pool, self._graphdef))
@@ -136,7 +137,7 @@ class SentenceEncoder:
             UsageError: states of another width or number of layers than the run's.
         """
         hidden, mask = jnp.asarray(hidden), jnp.asarray(mask, bool)
-        wanted = (len(self.layers), self._dim) if self._mixed else (self._dim,)
+        wanted = (len(self.layers), self._dim) if self.mixed else (self._dim,)
         require(
             hidden.ndim == 2 + len(wanted) and hidden.shape[2:] == wanted and hidden.shape[:2] == mask.shape,
             f"states are [batch, length, {', '.join(map(str, wanted))}] and the mask [batch, length]", f"{hidden.shape} and {mask.shape}",
@@ -178,7 +179,7 @@ class SentenceEncoder:
     def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
         assert self.backbone is not None
         states = self.backbone.states(ids).layers
-        flat = np.stack([states[layer] for layer in self.layers], axis=1) if self._mixed else states[self.layers[0]]
+        flat = np.stack([states[layer] for layer in self.layers], axis=1) if self.mixed else states[self.layers[0]]
         return self._pool_ragged(flat, np.fromiter(map(len, ids), np.int64, len(ids)), batch_size)
 
     def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:

@@ -113,9 +113,9 @@ def run_mteb(
 
 
 def _evaluate(name: str, place: Path | None, model: Any, batch_size: int) -> dict[str, Any]:
-    task = known_task(name) if place is None else local_task(name, place.parent)
+    task: Any = known_task(name) if place is None else local_task(name, place.parent)
     try:
-        task.load_data()  # type: ignore[union-attr]
+        task.load_data()
     except UsageError:
         raise
     except Exception as error:  # the failures of loading share no base class: connection, offline mode, missing, gated, disk
@@ -125,8 +125,8 @@ def _evaluate(name: str, place: Path | None, model: Any, batch_size: int) -> dic
     result = mteb.evaluate(
         model, [task], cache=None, co2_tracker=False, show_progress_bar=False, encode_kwargs={"batch_size": batch_size, "show_progress_bar": False}, raise_error=True
     ).task_results[0]
-    task.unload_data()  # type: ignore[union-attr]
-    return _plain({"main_score": result.get_score(), "metric": task.metadata.main_score, "scores": result.scores})  # type: ignore[union-attr]
+    task.unload_data()
+    return _plain({"main_score": result.get_score(), "metric": task.metadata.main_score, "scores": result.scores})
 
 
 def _plain(value: Any) -> Any:
@@ -182,6 +182,5 @@ def _through_store(encoder: SentenceEncoder, folder: Path, batch_size: int, back
         )
         if not (folder / name / "manifest.json").is_file():
             dump(config, backbone=encoder.backbone)
-    layers = {"layers": encoder.layers} if len(encoder.layers) > 1 else {"layer": encoder.layers[0]}
-    reader = HiddenStore(folder / name, **layers)["test"]  # type: ignore[arg-type]
+    reader = HiddenStore(folder / name, layer=None if encoder.mixed else encoder.layers[-1], layers=encoder.layers if encoder.mixed else None)["test"]
     return encoder.encode_stored(reader, batch_size=batch_size)[reader.row_texts]

@@ -136,8 +136,8 @@ class PairFeed(Feed):
         super().__init__(pairs.groups.reader, plan, states, pairs.texts(plan.rows, 0), np.zeros(len(pairs), np.int32))
         self.pairs, self.identity = pairs, identities(self.reader, pairs.groups.texts)
 
-    def stored_rows(self, pairs: np.ndarray) -> np.ndarray:
-        return self.pairs.groups.rows[self.pairs.group[pairs]]
+    def stored_rows(self, rows: np.ndarray) -> np.ndarray:
+        return self.pairs.groups.rows[self.pairs.group[rows]]
 
     def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         texts = self.pairs.texts(rows, step // self.plan.steps_per_epoch)
@@ -315,7 +315,7 @@ def _short_ones(groups: Groups) -> bool:
     """Whether ranking the shortest candidates first is better than the longest first."""
     totals = np.zeros(2)
     for group in np.flatnonzero(groups.negatives)[:_ENOUGH]:
-        first, size = groups.first[group] + 1, groups.positives[group] + groups.negatives[group]
+        first, size = int(groups.first[group]) + 1, int(groups.positives[group] + groups.negatives[group])
         lengths = groups.reader.text_lengths[groups.reader.row_texts[first : first + size]].astype(np.int64)
         relevant = np.arange(size) < groups.positives[group]
         totals += [query_scores(sign * lengths, relevant)[0] for sign in (1, -1)]
