@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -298,10 +299,12 @@ def export_onnx(run: str | os.PathLike[str], file: str | os.PathLike[str], which
     head = TrainedHead.load(run, which)
     facts = {"glot_jax": __version__, "checkpoint": which, "dim": head.settings["dim"], "pooled_dim": head.model.pooler.pooled_dim, **head.identity()}
     names, axes = ("token_embeddings", "attention_mask"), {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    program: Any = torch.onnx.export(
-        torch_head(head.settings, head.weights), tuple(map(torch.from_numpy, random_texts(head.model, 3, 6))), dynamo=True, verbose=False,
-        input_names=names, output_names=("sentence_embedding",), dynamic_shapes=dict.fromkeys(names, axes),
-    )
+    with warnings.catch_warnings():  # torch's exporter warns about its own use of torch
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            torch_head(head.settings, head.weights), tuple(map(torch.from_numpy, random_texts(head.model, 3, 6))), dynamo=True, verbose=False,
+            input_names=names, output_names=("sentence_embedding",), dynamic_shapes=dict.fromkeys(names, axes),
+        )
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()})
     onnx.checker.check_model(proto)

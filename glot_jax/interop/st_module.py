@@ -343,7 +343,7 @@ class GlotHead(nn.Module):
         """States [batch, length, dim] ([batch, length, mixed, dim] of several layers), mask [batch, length] -> [batch, width]."""
         pooled = self.pooler(*self.stem(token_embeddings, attention_mask.bool()))
         pooled = pooled @ self.out["kernel"] + self.out["bias"] if len(self.out) else pooled
-        return pooled * (pooled.square().sum(-1, keepdim=True) + 1e-16).rsqrt() if self.unit else pooled
+        return pooled / pooled.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-8) if self.unit else pooled
 
 
 class GlotPooling(Module):
