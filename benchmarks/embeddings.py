@@ -13,6 +13,7 @@ are taken up again.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from glot_jax.analysis.statistics import Difference, Interval, mean_deviation, p
 from glot_jax.config import ExtractConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.interop.encoder import SentenceEncoder
-from glot_jax.interop.mteb_eval import run_mteb
+from glot_jax.interop.mteb_eval import encode_through_store, run_mteb
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.ranking import RANKING, query_scores
 from glot_jax.training import train
@@ -130,12 +131,13 @@ def main(bench: Benchmark) -> None:
     for name, (_, runs) in chosen.items():
         for run in runs:
             beside = ("minilm",) if bench.backbone == "minilm" and not mteb else ()
-            scores = run_mteb(run, ("STS12",), data=bench.work / "tasks", beside=beside)
+            states = bench.work / "states"  # the backbone runs once for all heads
+            scores = run_mteb(run, ("STS12",), data=bench.work / "tasks", beside=beside, states=states)
             if beside:
                 mteb[ZERO_SHOT] = [scores["minilm"]["STS12"]]
             mteb.setdefault(name, []).append(scores[run.name]["STS12"])
             encoder = SentenceEncoder.load(run)
-            similar.setdefault(name, []).append(cosines(encoder.encode, rows))
+            similar.setdefault(name, []).append(cosines(functools.partial(encode_through_store, encoder, folder=states), rows))
     assert encoder.backbone is not None
     frozen = encoder.backbone
 

@@ -89,7 +89,7 @@ def run_mteb(
     # Lazily: with every result there already, nothing is loaded.
     models: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {}
     encoder = SentenceEncoder.load(run, backbone=backbone, which=which)
-    encode = functools.partial(encoder.encode, batch_size=batch_size) if states is None else functools.partial(_through_store, encoder, states, batch_size, backbone)
+    encode = functools.partial(encoder.encode, batch_size=batch_size) if states is None else functools.partial(encode_through_store, encoder, folder=states, batch_size=batch_size, backbone=backbone)
     models[run.resolve().name] = (lambda: TextModel(encode, run.resolve().name, query_prefix=query_prefix, passage_prefix=passage_prefix), encoder.fingerprint)
     for name in beside:
         source = find_source(name, None)
@@ -162,8 +162,10 @@ def _write(path: Path, value: Mapping[str, Any]) -> None:
 # States that are kept
 
 
-def _through_store(encoder: SentenceEncoder, folder: Path, batch_size: int, backbone: str | None, texts: Sequence[str]) -> np.ndarray:
-    """Vectors of texts whose states are in a store under `folder`, which is made if it is not there.
+def encode_through_store(
+    encoder: SentenceEncoder, texts: Sequence[str], folder: Path, *, batch_size: int = 32, backbone: str | None = None
+) -> np.ndarray:
+    """Vectors [texts, dim] of texts whose states are in a store under `folder`, which is made if it is not there.
 
     The store's name is a hash of the texts and of everything that decides their states, the head not among it.
     """
