@@ -33,7 +33,7 @@ class EvaluateConfig:
     beside: tuple[str, ...] = ()
     """sentence-transformers models (folders, Hub names, or minilm) to be scored on the same tasks of MTEB."""
     query_prefix: str = ""
-    """Put before every query of a retrieval or reranking task."""
+    """Put before every query of a retrieval or reranking task, for the run; models of --beside have prompts of their own."""
     passage_prefix: str = ""
     """Put before every passage of one."""
     batch_size: int = 32

@@ -86,14 +86,16 @@ def run_mteb(
     require(not unknown, "--mteb names tasks of MTEB, folders of --mteb-data, or paper, table12", ", ".join(unknown), "Check the spelling, or add the folder.")
     out = out or run / "mteb"
     settings = {"batch_size": batch_size, "query_prefix": query_prefix, "passage_prefix": passage_prefix, "stored_states": states is not None, "mteb": mteb.__version__}
-    # Lazily: with every result there already, nothing is loaded.
+    # Those beside the run are loaded once, when the first of their results is not there yet.
     models: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {}
     encoder = SentenceEncoder.load(run, backbone=backbone, which=which)
     encode = functools.partial(encoder.encode, batch_size=batch_size) if states is None else functools.partial(encode_through_store, encoder, folder=states, batch_size=batch_size, backbone=backbone)
     models[run.resolve().name] = (lambda: TextModel(encode, run.resolve().name, query_prefix=query_prefix, passage_prefix=passage_prefix), encoder.fingerprint)
     for name in beside:
         source = find_source(name, None)
-        models[name.rstrip("/").rpartition("/")[2]] = (functools.partial(_sentence_transformer, source.location), {"sentence-transformers": source.identity()})
+        label = name.rstrip("/").rpartition("/")[2]
+        require(label not in models, "results lie in a folder for each model, by its last name", f"two called {label}", "Rename one of them.")
+        models[label] = (functools.cache(functools.partial(_sentence_transformer, source.location)), {"sentence-transformers": source.identity()})
     scores: dict[str, dict[str, float | None]] = {name: {} for name in models}
     for task in names:
         place = data / task if data is not None and task in local else None

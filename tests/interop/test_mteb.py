@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,6 +176,8 @@ def test_what_is_refused(place, tmp_path, monkeypatch):
 
     refused("tasks of MTEB, folders.*got STS99", ("STS99",))
     refused("a folder of tasks", ("STS12",), data=tmp_path / "none")
+    shutil.copytree(place / "bert", tmp_path / "one")
+    refused("two called one", ("STS12",), beside=(str(tmp_path / "one"),))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     refused("has data: in a folder.*BIOSSES.*Put it into DIR/BIOSSES", ("BIOSSES",))
     assert not list((tmp_path / "out").rglob("*.json"))
