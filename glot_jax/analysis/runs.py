@@ -64,7 +64,14 @@ class RunFolder:
                 flat |= {inner: of for inner, of in value.items() if inner not in unread}
             elif name not in _NOT_THE_VARIANT:
                 flat[name] = value
-        return flat
+        return flat | {"prompt": self.recipe.get("prompt") or "none"}
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """What its rows are, whatever prompt they were put in: the backbone's recipe and the labels of every split."""
+        recipe = {name: value for name, value in self.recipe.items() if name not in ("prompt", "kind")}
+        labels = {split: of.labels.tolist() for split, of in (self.predictions or {}).items()}
+        return json.dumps(recipe, sort_keys=True), json.dumps(labels) if labels else self.summary["store"]
 
     @property
     def selected_here(self) -> str | None:
@@ -172,13 +179,16 @@ class Comparison:
 def compare_runs(runs: Sequence[RunFolder], labels: dict[Path, str] | None = None) -> list[Comparison]:
     """Group runs by store, task and layer, and name variants by the settings in which they differ.
 
+    Runs on prompted texts stand beside those on the same texts without a prompt.
+
     Args:
         labels: names of variants that are known better, by run folder.
     """
     groups: dict[tuple, list[RunFolder]] = {}
+    bare = {run.rows: run.summary["store"] for run in runs if not run.recipe.get("prompt")} if any(run.recipe.get("prompt") for run in runs) else {}
     for run in runs:
-        key = (run.task, run.backbone, run.summary["store"], run.metric)
-        groups.setdefault(key, []).append(run)
+        store = bare.get(run.rows) if run.recipe.get("prompt") else None
+        groups.setdefault((run.task, run.backbone, store or run.summary["store"], run.metric), []).append(run)
     found = []
     for (task, backbone, store, metric), members in groups.items():
         named: dict[str, dict[int, RunFolder]] = {}

@@ -18,6 +18,8 @@ class Variant:
     """Fields of PoolerConfig."""
     graph: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of GraphConfig."""
+    prompt: str | None = None
+    """Of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts in this template."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,10 @@ _GLUE = ("cola", "sst2", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli")
 _THREE = ("cola", "stsb", "rte")
 _GLOT = Variant("glot")
 _STATIC = tuple(Variant(name, {"pooler": name}) for name in ("cls", "mean", "max"))
+_PROMPTED = tuple(
+    Variant(label, {"pooler": "cls"}, prompt=name)
+    for label, name in (("PromptBERT", "promptbert"), ("PromptEOL", "prompteol"), ("pretended chain of thought", "pretended-cot"), ("knowledge enhancement", "knowledge"))
+)
 _ADAPOOL = Variant("adapool", {"pooler": "adapool"})
 _MLP = Variant("mlp", {"pooler": "mlp"})
 _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
@@ -60,7 +66,7 @@ CARDS: dict[str, Card] = {
         _ADAPOOL, *(Variant(f"glot, {gnn}", {"gnn": gnn}) for gnn in ("gcn", "gat", "gin", "gine", "sage")),
     ), note="gine and sage are not in the paper's table"),
     "table12": Card("Zero-shot MTEB, all tasks", "quoted", lacks=(_MTEB,)),
-    "table13": Card("Prompts, STS-B", "runs", ("stsb",), (_GLOT,), lacks=("prompted vectors need extraction with a template",)),
+    "table13": Card("Prompts, STS-B", "runs", ("stsb",), (_GLOT, *_PROMPTED), note="prompted vectors get the linear layer that STS-B trains for every pooler; the paper does not say whether its rows have one"),
     "table14": Card("Contrastively trained sentence encoders", "runs", _THREE, (_GLOT,), lacks=("SBERT and SimCSE are other checkpoints: extract with --backbone NAME and train --pooler mean",)),
     "table15": Card("The graph against an MLP of as many parameters", "runs", _THREE, (
         _MLP, _GLOT, Variant("glot, self-loops only", graph={"graph": "self"}), Variant("glot, random edges", graph={"graph": "random"}),

@@ -44,8 +44,14 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
     # Tasks that are asked for are run even where the paper's table has others.
     wanted = {name: list(config.tasks or card.tasks) if card.tasks else [] for name, card in cards.items()}
     absent = _without_data(config, {task for tasks in wanted.values() for task in tasks})
+    unmasked = _without_mask(config, cards)
+    cards = {name: dataclasses.replace(card, variants=tuple(variant for variant in card.variants if variant not in unmasked)) for name, card in cards.items()}
     missing = {
-        name: [*card.lacks, *(f"{task}: there is no folder {absent[task]}" for task in wanted[name] if task in absent)] for name, card in cards.items()
+        name: [
+            *card.lacks, *(f"{variant.label}: the tokenizer of {config.backbone} has no mask token" for variant in unmasked if variant in CARDS[name].variants),
+            *(f"{task}: there is no folder {absent[task]}" for task in wanted[name] if task in absent),
+        ]
+        for name, card in cards.items()
     }
     untold = [f"{name}: {task}: there is no folder {absent[task]}" for name in cards for task in wanted[name] if task in absent]
     require(
@@ -80,17 +86,30 @@ def _without_data(config: ReproduceConfig, tasks: Iterable[str]) -> dict[str, Pa
     return {task: config.data / task for task in tasks if not (config.data / task).is_dir()}
 
 
+def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Variant]:
+    """Variants whose prompt asks for the state of a mask token that the backbone does not have."""
+    prompted = {variant.label: variant for card in cards.values() for variant in card.variants if variant.prompt}
+    if not prompted:
+        return []
+    from glot_jax.extraction.backbone import load_tokenizer
+    from glot_jax.extraction.prompts import MASK, PROMPTS
+    from glot_jax.extraction.sources import find_source
+
+    tokenizer = load_tokenizer(find_source(config.backbone, None))
+    return [variant for variant in prompted.values() if MASK in PROMPTS[variant.prompt or ""] and tokenizer.mask_token is None]
+
+
 def _extra(module: str, extra: str, noun: str) -> None:
     import importlib.util
 
     require(importlib.util.find_spec(module) is not None, f"{noun} needs {module}", "an installation without it", f"Install the extra: pip install 'glot-jax[{extra}]'.")
 
 
-def _extract(config: ReproduceConfig, task: str) -> Path:
+def _extract(config: ReproduceConfig, task: str, prompt: str | None = None) -> Path:
     from glot_jax.extraction import dump
 
-    store = config.out / "stores" / f"{Path(config.backbone).name}-{task}"
-    dump(ExtractConfig(backbone=config.backbone, task=task, data=None if config.data is None else config.data / task, out=store))
+    store = config.out / "stores" / "-".join([Path(config.backbone).name, task, *([prompt] if prompt else [])])
+    dump(ExtractConfig(backbone=config.backbone, task=task, data=None if config.data is None else config.data / task, out=store, prompt=prompt))
     return store
 
 
@@ -130,7 +149,8 @@ def _train_all(
     spec = TaskSpec.from_json(HiddenStore(store, trust=True).task)
     metric, found = spec.metrics[0], []
     for variant in card.variants:
-        tuned = tuned_runs(lambda lr, seed, variant=variant: train_config(config, task, store, variant, lr, seed), config.lrs, config.seeds, metric, residents)
+        states = _extract(config, task, variant.prompt) if variant.prompt else store
+        tuned = tuned_runs(lambda lr, seed, variant=variant, states=states: train_config(config, task, states, variant, lr, seed), config.lrs, config.seeds, metric, residents)
         for seed, folder, summary in zip(config.seeds, tuned.folders, tuned.summaries, strict=True):
             # Table 4's tau 0.6 and Table 11's gat are the same runs as everybody's glot.
             labels.setdefault(folder, "glot" if folder == train_config(config, task, store, Variant("glot"), tuned.lr, seed).out else variant.label)
@@ -156,7 +176,7 @@ def train_config(config: ReproduceConfig, task: str, store: Path, variant: Varia
         pooler=dataclasses.replace(base.pooler, **{"hidden_dim": config.hidden_dim, **variant.pooler}),
         objective=dataclasses.replace(base.objective, select_on=config.select_on), optimizer=dataclasses.replace(base.optimizer, lr=lr),
     )
-    name = [run.pooler.pooler]
+    name = [run.pooler.pooler, *([variant.prompt] if variant.prompt else [])]
     if run.pooler.pooler in ("glot", "mlp"):
         name += [run.pooler.gnn] if run.pooler.pooler == "glot" else []
         name += [f"h{run.pooler.hidden_dim}"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_backbones
 from tiny_backbones import make_backbone
 
 from glot_jax import cli
@@ -17,7 +19,9 @@ from glot_jax.experiments import inference
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.evaluate_file import evaluate_file
 from glot_jax.experiments.reproduce import run_cards, train_config
+from glot_jax.extraction.prompts import PROMPTS
 from glot_jax.reproduce_config import ReproduceConfig
+from glot_jax.store import HiddenStore
 from glot_jax.texts import TASKS
 
 pytestmark = pytest.mark.xdist_group("reproduce")  # what they share is made once
@@ -47,7 +51,7 @@ def place(tmp_path_factory):
 
 
 def settings(place, out, *cards, **changes):
-    return ReproduceConfig(cards=cards, backbone=str(place / "tiny"), data=place / "data", out=out, **{"epochs": 1, "seeds": (1,), "hidden_dim": 8, "sentences": ("the cat sat",), "resamples": 100, **changes})
+    return ReproduceConfig(cards=cards, out=out, **{"backbone": str(place / "tiny"), "data": place / "data", "epochs": 1, "seeds": (1,), "hidden_dim": 8, "sentences": ("the cat sat",), "resamples": 100, **changes})
 
 
 def test_every_table_and_figure_has_a_card():
@@ -182,3 +186,33 @@ def test_a_run_is_judged_on_a_file(place, done, tmp_path, capsys):
         evaluate_file(run, tmp_path / "bad.jsonl", backbone=str(place / "tiny"))
     with pytest.raises(UsageError, match="does not exist"):
         evaluate_file(run, tmp_path / "none.jsonl", backbone=str(place / "tiny"))
+
+
+def test_prompted_vectors_stand_beside_glot_on_the_same_rows(place, tmp_path, monkeypatch):
+    # The longest template has 107 tokens of a tiny tokenizer.
+    monkeypatch.setattr(tiny_backbones, "MAX_POSITIONS", 160)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("validation", 16)):
+        write(tmp_path / "data" / "stsb" / f"{split}.jsonl", [
+            {"sentence1": " ".join(rng.choice(WORDS, 4)), "sentence2": " ".join(rng.choice(WORDS, 3)), "label": float(rng.uniform(0, 5))} for _ in range(count)
+        ])
+    prompts = {"promptbert": "PromptBERT", "prompteol": "PromptEOL", "pretended-cot": "pretended chain of thought", "knowledge": "knowledge enhancement"}
+    assert {row for of in paper.TABLES["table13"].values() for row in of} == {"glot", *prompts.values()}
+    for name, masked in (("bert", True), ("llama", False)):
+        backbone = make_backbone(name, tmp_path / name)
+        config = settings(place, tmp_path / f"out-{masked}", "table13", data=tmp_path / "data", backbone=str(backbone), sentences=())
+        found = run_cards(config)["table13"]
+        wanted = {name: label for name, label in prompts.items() if masked or name != "promptbert"}
+        assert [run["variant"] for run in found["runs"]] == ["glot", *wanted.values()]
+        assert found["missing"] == ([] if masked else [f"PromptBERT: the tokenizer of {backbone} has no mask token"])
+        # One comparison: prompts are told apart from glot on the same rows.
+        comparison, = json.loads((config.out / "scores.json").read_text())["comparisons"]
+        assert {one["variant"] for one in comparison["variants"]} == {"glot", *wanted.values()}
+        assert all((one["difference"] is None) == (one["variant"] == "glot") for one in comparison["variants"])
+        # Each has a store of its own, and its vector is the state of the token that the prompt names.
+        for prompt, label in wanted.items():
+            store = HiddenStore(config.out / "stores" / f"{backbone.name}-stsb-{prompt}")
+            assert (store.recipe["prompt"], store.recipe["kind"]) == (PROMPTS[prompt], "decoder")
+            run, = (run for run in found["runs"] if run["variant"] == label)
+            trained = json.loads((Path(run["run"]) / "config.json").read_text())
+            assert (trained["config"]["pooler"]["pooler"], trained["recipe"]["prompt"]) == ("cls", PROMPTS[prompt])
