@@ -15,9 +15,9 @@ import numpy as np
 
 from glot_jax.analysis import figures, paper
 from glot_jax.analysis.pages import Block, Figure, Heading, Listing, Paragraph, Table, write_page
-from glot_jax.analysis.report_tables import PaperTables, number_text, p_text, stress_section
+from glot_jax.analysis.report_tables import PaperTables, number_text, stress_section
 from glot_jax.analysis.runs import Comparison, Scored, Variant, compare_runs, find_runs, scored
-from glot_jax.analysis.statistics import holm
+from glot_jax.analysis.statistics import holm, p_text
 from glot_jax.config import UsageError
 from glot_jax.config_json import read_json
 from glot_jax.training.evaluation import load_model
@@ -159,18 +159,19 @@ def _opening(results: Sequence[_Result], remarks: Sequence[str]) -> list[Block]:
         of = result.by_split[split]
         best = max(of, key=lambda one: one.mean)
         ours = next((one for one in of if one.variant == result.reference), None)
-        gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{p_text(best.difference.p)}"
+        gap = "" if ours is None or best.difference is None else f"{0 - best.difference.value:+.3f}{p_text(best.difference.p, best.difference.p_seeds)}"
         majority = result.comparison.baselines(split).get("majority")
-        others = [one.difference.p for one in of if one.difference is not None and one.difference.p is not None]
+        others = [one.difference.p_both for one in of if one.difference is not None and one.difference.p_both is not None]
         rows.append((
             f"{result.comparison.task}, {split}", result.metric, f"{best.variant}: {_mean(best)}", "" if ours is None else f"{ours.variant}: {_mean(ours)}", gap,
             f"{holm(others)} of {len(others)}" if others else "", "" if majority is None else f"{majority:.3f}",
         ))
     if rows:
-        columns = ("task, split", "metric", "highest mean", "reference", "highest - reference (p)", "differ from it", "majority")
+        columns = ("task, split", "metric", "highest mean", "reference", "highest - reference (p rows; seeds)", "differ from it", "majority")
         caption = (
-            "Means and deviations over seeds. p: two-sided permutation test on the same rows. The highest of many means is flattered by chance: "
-            "\"differ from it\" counts the variants that do at the 5 % level when all of them are tested (Holm). Majority: the commonest answer, always."
+            "Means and deviations over seeds. p over rows: two-sided permutation test of these trained heads on the same rows; over seeds: "
+            "Welch's t-test of the scores of the seeds. The highest of many means is flattered by chance: \"differ from it\" counts the variants that do "
+            "at the 5 % level by both tests when all of them are tested (Holm). Majority: the commonest answer, always."
         )
         blocks.append(Table(columns, tuple(rows), caption))
     if remarks:
@@ -186,7 +187,7 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
     with_probe = any(value is not None for value in probes.values())
     splits = result.splits
     columns = ["variant", f"{first} {result.metric}", *([beside.noun] if with_paper else []), "95 % of rows"]
-    columns += [f"{result.reference} - this (p)"] if result.reference else []
+    columns += [f"{result.reference} - this (p rows; seeds)"] if result.reference else []
     columns += ["linear probe"] if with_probe else []
     columns += [f"{split} {result.metric}" for split in splits[1:]]
     columns += [f"last epoch, {first}", "parameters", "train s"]
@@ -200,7 +201,7 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
         row = [one.variant, _mean(one), *(["" if value is None else f"{value / 100:.3f}"] if with_paper else [])]
         row.append(str(one.interval) if one.interval else str(one.why))
         if result.reference:
-            row.append("" if one.difference is None else f"{one.difference.value:+.3f}{p_text(one.difference.p)}")
+            row.append("" if one.difference is None else f"{one.difference.value:+.3f}{p_text(one.difference.p, one.difference.p_seeds)}")
         if with_probe:
             probe = probes[one.variant]
             row.append("" if probe is None else number_text(*probe))
@@ -220,7 +221,7 @@ def _scores(result: _Result, beside: PaperTables) -> list[Block]:
             faint.append(len(rows))
             value = beside.number(name, comparison.task) or 0.0
             rows.append(tuple(f"quoted: {name}" if at == 0 else f"{value / 100:.3f}" if at == places[beside.noun] else "" for at in range(len(columns))))
-    caption = [f"{result.metric}; mean ± deviation over {seeds} seed{'' if seeds == '1' else 's'}, best epoch; the interval is a bootstrap over rows of the mean over seeds, p of a permutation test on the same rows."]
+    caption = [f"{result.metric}; mean ± deviation over {seeds} seed{'' if seeds == '1' else 's'}, best epoch; the interval is a bootstrap over rows of the mean over seeds, p over rows is a permutation test on the same rows, p over seeds Welch's t-test of the seeds' scores."]
     if any(one.selected_here for split in splits for one in result.by_split[split]):
         caption.append("†: the best epoch was selected on this very split, which flatters it; the last epoch is not.")
     if with_paper:

@@ -11,6 +11,7 @@ import numpy as np
 
 from glot_jax.analysis import figures, paper
 from glot_jax.analysis.pages import Block, Figure, Heading, Table
+from glot_jax.analysis.statistics import p_text
 from glot_jax.config_json import read_json
 
 _PLAIN = ("glot", "glot, tau 0.6", "glot, gat")
@@ -55,15 +56,15 @@ def stress_section(path: Path, number: int) -> list[Block]:
             of = next((of for of in compared if of["pooler"] == name and (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test), {})
             where = "".join(f", {noun} {value:g}" for noun, value in (("distance", test[2]), ("position", test[3])) if value is not None)
             interval = "" if not of.get("interval") else f"[{of['interval'][0]:.3f}, {of['interval'][1]:.3f}]"
-            against = "" if "glot_minus_this" not in of else f"{of['glot_minus_this']:+.3f}{p_text(of['p'])}"
+            against = "" if "glot_minus_this" not in of else f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of.get('p_seeds'))}"
             printed = paper.TABLES["table7"]["BERT"].get(name, {}).get(f"{test[1]:g}")
             if name.startswith("control"):
                 faint.append(len(rows))
             rows.append((f"{test[0]}, {test[1]:.0%}{where}", name, number_text(*spread(scores)), interval, against, "" if printed is None or test[0] != "paper" else f"{printed / 100:.3f}"))
-    columns = ("protocol, distractors", "pooler or control", "test accuracy", "95 % of rows", "glot - this (p)", "paper, BERT (Table 7)")
+    columns = ("protocol, distractors", "pooler or control", "test accuracy", "95 % of rows", "glot - this (p rows; seeds)", "paper, BERT (Table 7)")
     if all(not row[-1] for row in rows):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    caption = "Chance is 0.5. Controls see the length or the words alone, never their relation; glot-self-loops, -complete and -random are GLOT on graphs that know nothing of the text."
+    caption = "Chance is 0.5. Controls see the length or the words alone, never their relation; glot-self-loops, -complete and -random are GLOT on graphs that know nothing of the text. p over rows: a permutation test of these trained heads on the same rows; over seeds: whether training again gives the same order (Welch)."
     figure = Figure(f"stress{number or ''}", figures.svg(figures.stress_figure(records)), "Figure 3: accuracy by share of distractors.")
     return [Heading("Stress test"), Table(columns, tuple(rows), caption, faint=tuple(faint)), figure]
 
@@ -94,7 +95,3 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 def number_text(mean: float, deviation: float | None) -> str:
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def p_text(value: float | None) -> str:
-    return "" if value is None else f" ({value:.3f})"

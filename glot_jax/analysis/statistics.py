@@ -1,14 +1,15 @@
 """What a score on so many rows says: intervals over rows, and tests of two poolers on the same rows.
 
-Seeds of one pooler are averaged inside every resample: an interval is about the rows of the split, the deviation over
-seeds stands beside it. Everything is scipy's; this module only says what is resampled.
+Seeds of one pooler are averaged inside every resample: an interval, and the p over rows, take the trained heads as they
+are and ask about other rows of the split. Whether training again, from other seeds, gives the same order is another question: the
+deviation over seeds and the p over seeds stand beside it. Everything is scipy's; this module only says what is resampled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -38,11 +39,23 @@ class Difference(NamedTuple):
     interval: Interval | None
     p: float | None
     """Two-sided, by permutation: how often so large a difference comes from swapping the two at random, row by row."""
+    p_seeds: float | None = None
+    """Two-sided, Welch's t-test of the scores of the seeds; None for a pooler with one seed, or if no seed changes anything."""
+
+    @property
+    def p_both(self) -> float | None:
+        """The larger of the two: below a level where the difference outlasts both other rows and other seeds."""
+        return None if self.p is None else max(self.p, self.p_seeds or 0.0)
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and sample deviation (ddof 1) where there are two values or more."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def p_text(rows: float | None, seeds: float | None) -> str:
+    """" (p over rows; p over seeds)"."""
+    return "" if rows is None else f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
 
 
 def score_interval(
@@ -75,8 +88,9 @@ def paired_difference(
     labels, units = np.asarray(labels), _Units(groups, len(labels))
     every = np.arange(len(labels))
     value = _mean_score(score, first, labels, every) - _mean_score(score, second, labels, every)
+    p_seeds = _welch(*([score(of, labels) for of in pooler] for pooler in (first, second)))
     if units.count < FEWEST_ROWS:
-        return Difference(value, None, None)
+        return Difference(value, None, None, p_seeds)
 
     def difference(drawn: np.ndarray) -> float:
         rows = units.rows(drawn)
@@ -98,7 +112,14 @@ def paired_difference(
     test = stats.permutation_test(
         units_of_both, statistic, permutation_type="samples", n_resamples=resamples, vectorized=False, rng=np.random.default_rng(seed)
     )
-    return Difference(value, interval, float(test.pvalue))
+    return Difference(value, interval, float(test.pvalue), p_seeds)
+
+
+def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
+        return None
+    test: Any = stats.ttest_ind(first, second, equal_var=False)
+    return float(test.pvalue)
 
 
 class _Units:

@@ -70,7 +70,7 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
     A record has protocol, ratio (distance, position where set), pooler or control, seed, accuracy (test split, at the
     epoch and learning rate best on the validation split). Records of poolers add lr, validation, parameters and seconds;
     those of controls have no training seed of their own and carry the seed of the data. comparison.json has for every
-    pooler the interval of its accuracy over test rows, and its difference to glot on the same rows with a permutation p.
+    pooler the interval of its accuracy over test rows, and its difference to glot, with a permutation p over the same rows and Welch's p over seeds.
     """
     from glot_jax.pooling import POOLERS
     from glot_jax.texts.diagnostic import PROTOCOLS
@@ -150,7 +150,7 @@ def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[
         row = {"pooler": name, "rows": len(labels), "independent": len(np.unique(twins)), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels, groups=twins)}
         if name != "glot" and "glot" in predictions:
             difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels, groups=twins)
-            row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p}
+            row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p, "p_seeds": difference.p_seeds}
         rows.append(row)
     return rows
 
@@ -198,9 +198,11 @@ def _train_config(config: StressConfig, store: Path, variant: str, lr: float, se
 
 
 def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: list[dict[str, Any]], config: StressConfig) -> None:
+    from glot_jax.analysis.statistics import p_text
+
     where = "".join(f", {name} {value:g}" for name, value in setting.fields.items() if name in ("distance", "position"))
     table = Table(title=f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{where}, {config.rows[0]} training rows, chance 0.5")
-    for column in ("pooler or control", "test accuracy", "95 % of rows", "glot - this (p)", "validation", "lr", "parameters", "train s"):
+    for column in ("pooler or control", "test accuracy", "95 % of rows", "glot - this (p rows; seeds)", "validation", "lr", "parameters", "train s"):
         table.add_column(column, justify="left" if column.startswith("pooler") else "right")
     compared = {row["pooler"]: row for row in comparisons}
     for name in dict.fromkeys(record.get("pooler", record.get("control")) for record in records):
@@ -212,7 +214,7 @@ def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: l
         of = compared[str(name)]
         noun = "rows" if of["independent"] == of["rows"] else "pairs of twins"
         interval = str(of["interval"]) if of["interval"] else f"{of['independent']} {noun}: too few"
-        against = f"{of['glot_minus_this']:+.3f}" + (f" ({of['p']:.3f})" if of["p"] is not None else "") if "glot_minus_this" in of else ""
+        against = f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of['p_seeds'])}" if "glot_minus_this" in of else ""
         table.add_row(
             str(name), accuracy, interval, against, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",
             f"{rows[0]['parameters']:,}", f"{statistics.mean(record['seconds'] for record in rows):.1f}",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glot_jax.analysis.statistics import FEWEST_ROWS, holm, mean_deviation, paired_difference, score_interval
+from glot_jax.analysis.statistics import FEWEST_ROWS, holm, mean_deviation, p_text, paired_difference, score_interval
 from glot_jax.objectives.metrics import METRICS
 
 ACCURACY = METRICS["accuracy"]
@@ -66,7 +66,7 @@ def test_too_few_rows_give_no_interval():
     labels = np.arange(FEWEST_ROWS - 1) % 2
     assert score_interval(ACCURACY, [labels], labels) is None
     of = paired_difference(ACCURACY, [labels], [1 - labels], labels)
-    assert of == (1.0, None, None)
+    assert of == (1.0, None, None, None)
     assert score_interval(ACCURACY, [np.arange(FEWEST_ROWS) % 2], np.arange(FEWEST_ROWS) % 2) is not None
 
 
@@ -93,7 +93,7 @@ def test_twins_are_one_piece_of_evidence():
     found = [paired_difference(ACCURACY, [both], [blind], labels, groups=groups, resamples=200) for groups in (None, names)]
     assert found[0].value == found[1].value
     np.testing.assert_allclose(found[0].interval, found[1].interval, atol=0.03)
-    assert paired_difference(ACCURACY, [both], [blind], labels, groups=np.repeat(np.arange(10), 20)) == (found[0].value, None, None)
+    assert paired_difference(ACCURACY, [both], [blind], labels, groups=np.repeat(np.arange(10), 20)) == (found[0].value, None, None, None)
 
 
 def test_groups_change_sides_together():
@@ -120,3 +120,37 @@ def test_holm_steps_down():
 def test_holm_is_wrong_as_rarely_as_it_says():
     rng = np.random.default_rng(0)
     assert 0.03 < np.mean([holm(rng.random(12)) > 0 for _ in range(2000)]) < 0.07
+
+
+def test_other_seeds_are_another_question_than_other_rows():
+    """Rows tell the trained heads apart; the scores of their seeds do not."""
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 2, 400)
+    skills = {"lucky": (0.99, 0.70, 0.95), "other": (0.80, 0.92, 0.72), "better": (0.99, 0.985, 0.98), "worse": (0.60, 0.62, 0.61)}
+    guesses = {name: [answers(rng, labels, skill) for skill in of] for name, of in skills.items()}
+    found = paired_difference(ACCURACY, guesses["lucky"], guesses["other"], labels, resamples=999)
+    assert found.p < 0.01
+    # Welch (Biometrika 34, 1947), in its own words.
+    first, second = (np.array([ACCURACY(of, labels) for of in guesses[name]], np.float64) for name in ("lucky", "other"))
+    parts = [of.var(ddof=1) / 3 for of in (first, second)]
+    freedom = sum(parts) ** 2 / sum(part**2 / 2 for part in parts)
+    assert found.p_seeds == pytest.approx(2 * stats.t.sf(abs(first.mean() - second.mean()) / sum(parts) ** 0.5, freedom))
+    assert found.p_both == found.p_seeds > 0.3
+    clear = paired_difference(ACCURACY, guesses["better"], guesses["worse"], labels, resamples=999)
+    assert max(clear.p, clear.p_seeds) == clear.p_both < 0.01
+    assert p_text(clear.p, clear.p_seeds) == f" ({clear.p:.3f}; {clear.p_seeds:.3f})"
+    # One seed says nothing about seeds, nor do seeds that change nothing.
+    for one in (guesses["lucky"][:1], guesses["lucky"][:1] * 3):
+        alone = paired_difference(ACCURACY, one, one, labels, resamples=99)
+        assert (alone.p_seeds, alone.p_both) == (None, alone.p)
+    assert paired_difference(ACCURACY, guesses["better"], guesses["worse"], labels, groups=np.zeros(400), resamples=99).p_both is None
+
+
+def test_equal_poolers_differ_over_seeds_as_rarely_as_it_says():
+    rng = np.random.default_rng(8)
+    labels = rng.integers(0, 2, 100)
+    found = 0
+    for _ in range(400):
+        first, second = ([answers(rng, labels, rng.uniform(0.6, 0.9)) for _ in range(3)] for _ in range(2))
+        found += paired_difference(ACCURACY, first, second, labels, groups=np.zeros(100)).p_seeds <= 0.05
+    assert stats.binom.sf(found - 1, 400, 0.05) > 1e-3
