@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export HF_HUB_OFFLINE ?= 1
 
-# Small enough for a few minutes on two CPU cores; `glot stress` alone takes larger sizes.
+# Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
 .PHONY: install demo test test-all lint soak bench
