@@ -33,6 +33,19 @@ def sentence(rng: np.random.Generator) -> str:
     return " ".join(rng.choice(WORDS, rng.integers(1, 9)))
 
 
+SWAPPED = 0.05
+"""By how much a few neighbours change a ranking of 30 rows: similarities of a tiny model lie so close that other batches may turn them."""
+
+
+def check_sts(folder: Path, score: float, rows: list[dict], first: np.ndarray, second: np.ndarray) -> None:
+    """What MTEB found is the correlation of these unit vectors' cosines with the rows' scores."""
+    cosine, right = (first * second).sum(1), [row["score"] for row in rows]
+    result = json.loads((folder / "STS12.json").read_text())
+    assert score == result["main_score"] == result["scores"]["test"][0]["cosine_spearman"]
+    assert result["scores"]["test"][0]["cosine_pearson"] == pytest.approx(stats.pearsonr(cosine, right).statistic, abs=1e-3)
+    assert score == pytest.approx(stats.spearmanr(cosine, right).statistic, abs=SWAPPED)
+
+
 def write(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -90,19 +103,20 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def test_scores_follow_from_the_vectors(place, scores, encoder):
     assert set(scores) == set(LOCAL)
     assert all(np.isfinite(value) for value in scores.values())
-    for task, score in (("STS12", lambda of, cosine: stats.spearmanr(cosine, [row["score"] for row in of]).statistic),):
-        rows = rows_of(place, task)
-        first, second = (unit(encoder.encode([row[name] for row in rows])) for name in ("sentence1", "sentence2"))
-        assert scores[task] == pytest.approx(score(rows, (first * second).sum(1)), abs=1e-6)
+    rows = rows_of(place, "STS12")
+    first, second = (unit(encoder.encode([row[name] for row in rows])) for name in ("sentence1", "sentence2"))
+    check_sts(place / "one" / "mteb" / "one", scores["STS12"], rows, first, second)
     rows = rows_of(place, "TwitterSemEval2015")
     first, second = (unit(encoder.encode([row[name] for row in rows])) for name in ("sentence1", "sentence2"))
     # The largest over several similarities, of which the cosine is one.
-    assert scores["TwitterSemEval2015"] >= average_precision_score([row["label"] for row in rows], (first * second).sum(1)) - 1e-6
-    found = []
+    assert scores["TwitterSemEval2015"] >= average_precision_score([row["label"] for row in rows], (first * second).sum(1)) - SWAPPED
+    lower, upper = [], []
     for row in rows_of(place, "my-questions")[:9]:
         vectors = unit(encoder.encode([row["query"], *row["pos"], *row["neg"]]))
-        found.append(query_scores(vectors[1:] @ vectors[0], np.arange(4) == 0))
-    assert scores["my-questions"] == pytest.approx(np.mean(found, axis=0)[1], abs=1e-4)
+        right = np.arange(4) == 0
+        for found, shift in ((lower, -1e-5), (upper, 1e-5)):
+            found.append(query_scores(vectors[1:] @ vectors[0] + shift * right, right)[1])
+    assert np.mean(lower) - 1e-4 <= scores["my-questions"] <= np.mean(upper) + 1e-4
 
 
 def test_a_result_says_what_it_depends_on_and_is_read_again(place, scores, monkeypatch):
@@ -158,7 +172,7 @@ def test_a_sentence_transformer_stands_beside(place, tmp_path):
     rows = rows_of(place, "STS12")
     model = sentence_transformers.SentenceTransformer(str(tmp_path / "mean-of-bert"), device="cpu")
     first, second = (unit(model.encode([row[name] for row in rows])) for name in ("sentence1", "sentence2"))
-    assert found["mean-of-bert"]["STS12"] == pytest.approx(stats.spearmanr((first * second).sum(1), [row["score"] for row in rows]).statistic, abs=1e-6)
+    check_sts(tmp_path / "out" / "mean-of-bert", found["mean-of-bert"]["STS12"], rows, first, second)
 
 
 def test_every_task_of_the_presets_is_known():
