@@ -78,7 +78,7 @@ def graph_cost(hidden: ArrayLike, mask: ArrayLike, graph: GraphConfig, repeats: 
     require_k_within(graph, batch.mask.shape[1])
     stem = Stem(batch.hidden.shape[-1], config=graph, rngs=nnx.Rngs(0))
     # The nodes are left out of the results, or their copy would be timed too.
-    build = compiled(jax.jit(lambda hidden, mask: edges_of(stem(hidden, mask))).lower(batch.hidden, batch.mask))
+    build = compiled(jax.jit(lambda hidden, mask: edges_of(stem(hidden, mask))).lower(batch.hidden, batch.mask), batch.mask.shape)
     return timed(lambda: build(batch.hidden, batch.mask), repeats)
 
 
@@ -97,7 +97,7 @@ def head_cost(hidden: ArrayLike, mask: ArrayLike, graph: GraphConfig, pooler: Po
     def pool(params: dict, stats: dict, arrays: list[jax.Array]) -> jax.Array:
         return nnx.merge(graphdef, params, stats).pooler(jax.tree.unflatten(structure, arrays))
 
-    call = compiled(jax.jit(pool).lower(params, stats, arrays))
+    call = compiled(jax.jit(pool).lower(params, stats, arrays), batch.mask.shape)
     return timed(lambda: call(params, stats, arrays), repeats)
 
 

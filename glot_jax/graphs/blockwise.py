@@ -17,7 +17,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from glot_jax.graphs.padded import PaddedGraph, kept_pairs
-from glot_jax.graphs.similarity import Options, Rule, Tokens, link, pad_rows, sentences_of, tokens_of
+from glot_jax.graphs.similarity import Options, Rule, Tokens, link, pad_rows, sentences_of, with_tokens
 from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
 
 PAIRS = 1 << 23
@@ -131,10 +131,10 @@ def _sum_backward(shape: _Shape, loops: Loops, bits: Array, slope: Array) -> tup
     def step(total: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
         index, bits, slope = terms
         edges = shape.edges(index, bits, loops).astype(slope.dtype)
-        return total + jnp.einsum("bij,bic->bjc", edges, slope, preferred_element_type=jnp.float32), None
+        return total + jnp.einsum("bic,bij->bcj", slope, edges, preferred_element_type=jnp.float32), None
 
-    total, _ = jax.lax.scan(step, jnp.zeros(slope.shape, jnp.float32), (shape.indices, bits, shape.split(slope)))
-    return None, total.astype(slope.dtype)
+    total, _ = jax.lax.scan(step, jnp.zeros(slope.shape, jnp.float32).mT, (shape.indices, bits, shape.split(slope)))
+    return None, total.mT.astype(slope.dtype)
 
 
 _sum.defvjp(_sum_forward, _sum_backward)
@@ -183,14 +183,17 @@ def _attend_backward(
         kept = kept_pairs(dropout, head, seed, rank, rank_of_row)
         products = jnp.einsum("bic,bjc->bij", slope, values, preferred_element_type=jnp.float32) * kept
         steepness = weights * (products - along[..., None]) * jnp.where(logits >= 0, 1.0, 0.2)
-        of_values = jnp.einsum("bij,bic->bjc", (weights * kept).astype(values.dtype), slope, preferred_element_type=jnp.float32)
-        return (towards[0] + jnp.sum(steepness, axis=1), towards[1] + of_values), jnp.sum(steepness, axis=2)
+        # Width before length: multiplied the other way round, a block of few rows would have to be transposed.
+        of_values = jnp.einsum("bic,bij->bcj", slope, (weights * kept).astype(values.dtype), preferred_element_type=jnp.float32)
+        # As a product too: XLA adds up rows of so long a block five times as slowly.
+        of_source = jnp.einsum("i,bij->bj", jnp.ones(shape.rows), steepness)
+        return (towards[0] + of_source, towards[1] + of_values), jnp.sum(steepness, axis=2)
 
     along = jnp.sum(slope.astype(jnp.float32) * mixed, axis=-1)
-    zeros = jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32)
+    zeros = jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32).mT
     blocks = (shape.indices, bits, shape.split(target), shape.split(rank), scale, shape.split(slope), shape.split(along))
     (of_source, of_values), of_target = jax.lax.scan(step, zeros, blocks)
-    return None, None, None, of_source, shape.join(of_target), of_values.astype(values.dtype)
+    return None, None, None, of_source, shape.join(of_target), of_values.mT.astype(values.dtype)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
@@ -207,8 +210,9 @@ def _pack(edges: Array) -> Array:
     length = edges.shape[-1]
     words = -(-length // _BITS)
     edges = jnp.pad(edges, [(0, 0)] * (edges.ndim - 1) + [(0, words * _BITS - length)])
-    planes = edges.reshape(*edges.shape[:-1], _BITS, words).astype(jnp.uint32)
-    return jnp.sum(planes << jnp.arange(_BITS, dtype=jnp.uint32)[:, None], axis=-2, dtype=jnp.uint32)
+    # Plane by plane: as one sum over planes XLA would evaluate the rule bit by bit, inside of the sum.
+    planes = (edges[..., bit * words : (bit + 1) * words].astype(jnp.uint32) << bit for bit in range(_BITS))
+    return functools.reduce(jnp.bitwise_or, planes)
 
 
 def _unpack(bits: Array, length: int) -> Array:
@@ -225,8 +229,8 @@ def blockwise_graph(
     they are not those that are linked. No budget is needed: there is a bit for every pair."""
     batch, length = mask.shape
     rows = block_rows(batch, length)
-    with jax.named_scope("token_graph"):
-        tokens = tokens_of(hidden, mask)
+
+    def bits_of(tokens: Tokens) -> Array:
         known = sentences_of(hidden if stored is None else stored, tokens, rule, options)
         padded = pad_rows(tokens, -length % rows)
 
@@ -234,5 +238,8 @@ def blockwise_graph(
             block = Tokens(*(jax.lax.dynamic_slice_in_dim(of, first, rows, axis=1) for of in padded))
             return None, _pack(link(block, tokens, known, first, rule, options))
 
-        _, bits = jax.lax.scan(step, None, jnp.arange(0, padded.mask.shape[1], rows))
+        return jax.lax.scan(step, None, jnp.arange(0, padded.mask.shape[1], rows))[1]
+
+    with jax.named_scope("token_graph"):
+        bits = with_tokens(bits_of, hidden, mask, rule)
     return BlockwiseGraph(nodes, mask, bits, jnp.zeros((), jnp.int32))

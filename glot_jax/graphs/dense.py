@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from glot_jax.graphs.padded import PaddedGraph, kept_pairs
-from glot_jax.graphs.similarity import Options, Rule, link, pairs_of, sentences_of, tokens_of
+from glot_jax.graphs.similarity import Options, Rule, Tokens, link, pairs_of, sentences_of, tokens_of, with_tokens
 from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
 
 
@@ -121,11 +121,16 @@ def dense_graph(
     With a `temperature` T every pair of real, non-zero tokens is linked, softly: weight sigmoid((S - tau) / T), 1 for a
     token's own loop. The gradient reaches tau alone. The logit is held within 60, so that no weight vanishes.
     """
-    tokens = tokens_of(hidden, mask)
+    texts = hidden if stored is None else stored
     with jax.named_scope("token_graph"):
-        sentences = sentences_of(hidden if stored is None else stored, tokens, rule, options)
         if temperature is None:
-            return DenseGraph(nodes, mask, link(tokens, tokens, sentences, 0, rule, options), jnp.zeros((), jnp.int32))
+
+            def adjacency_of(tokens: Tokens) -> Array:
+                return link(tokens, tokens, sentences_of(texts, tokens, rule, options), 0, rule, options)
+
+            return DenseGraph(nodes, mask, with_tokens(adjacency_of, hidden, mask, rule), jnp.zeros((), jnp.int32))
+        tokens = tokens_of(hidden, mask)
+        sentences = sentences_of(texts, tokens, rule, options)
         pairs = pairs_of(tokens, tokens, sentences, 0)
         adjacency = pairs.real & pairs.nonzero
         soft = jax.nn.sigmoid(jnp.clip((pairs.similarity - options.tau) / temperature, -60, 60))

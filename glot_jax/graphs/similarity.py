@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +117,11 @@ def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
     return jnp.where(largest > 0, jnp.ldexp(jnp.float32(1), jnp.clip(exponent, -126, 126)), 1.0)
 
 
+_T = TypeVar("_T")
+_ORDINARY = 2.0**-50, 2.0**50
+"""Squares of norms between which a product of two states, and every entry of it that counts, is a normal float32."""
+
+
 class Tokens(NamedTuple):
     """Real and padding tokens of whole sentences, or of a block of their rows, ready to be linked."""
 
@@ -138,7 +143,36 @@ def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*ba
         scaled = hidden.astype(jnp.float32) / scale_of(hidden)
         hidden = scaled.astype(hidden.dtype)
     # Scaled, the largest entry's square is .25 or more (float16's least: 3.6e-15), so only a zero vector has norm 0.
-    norm = jnp.sqrt(jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1))
+    return _tokens(hidden, mask, _square_of_norm(hidden))
+
+
+def with_tokens(build: Callable[[Tokens], _T], hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"], rule: Rule) -> _T:
+    """`build(tokens_of(hidden, mask))`, on a CPU without a scaled copy of the states wherever no token needs one.
+
+    A power of two changes no digit: while neither squares nor products leave the range of float32, scaled and plain
+    states have the same cosines to the last bit. On a GPU the choice would cost more than the copy.
+    """
+
+    def scaled(hidden: Array, mask: Array) -> _T:
+        return build(tokens_of(hidden, mask))
+
+    def chosen(hidden: Array, mask: Array) -> _T:
+        square = _square_of_norm(hidden)
+        ordinary = jnp.all(~mask | ((square > _ORDINARY[0]) & (square < _ORDINARY[1])))
+        return jax.lax.cond(ordinary, lambda: build(_tokens(hidden, mask, square)), lambda: scaled(hidden, mask))
+
+    hidden = jax.lax.stop_gradient(hidden)
+    if hidden.dtype == jnp.float16 or rule in (window, self_only, complete):
+        return scaled(hidden, mask)
+    return jax.lax.platform_dependent(hidden, mask, cpu=chosen, default=scaled)
+
+
+def _square_of_norm(hidden: Array) -> Array:
+    return jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1)
+
+
+def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
+    norm = jnp.sqrt(square)
     rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
     return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank, norm > 0)
 

@@ -145,7 +145,7 @@ class SentenceEncoder:
         )
         shape = (hidden.shape, str(hidden.dtype))
         if shape not in self._executables:
-            self._executables[shape] = compiled(self._jitted.lower(self._params, hidden, mask))
+            self._executables[shape] = compiled(self._jitted.lower(self._params, hidden, mask), mask.shape)
             self.compilations += 1
         return self._executables[shape](self._params, hidden, mask)
 

@@ -47,9 +47,12 @@ class GAT(nnx.Module):
     ) -> Float[Array, "*nodes hidden"]:
         values = project(nodes, self.kernel, self.dtype)
         values = values.reshape(*values.shape[:-1], self.heads, -1)
-        # Both scores of a token in one product.
+        # Both scores of a token in one product; of one head a plain one, for which XLA does not transpose the values.
         vectors = jnp.stack([self.source[...], self.target[...]], axis=-1).astype(self.dtype)
-        scores = jnp.einsum("...hc,hcs->...hs", values, vectors, preferred_element_type=jnp.float32)
+        if self.heads == 1:
+            scores = project(values[..., 0, :], vectors[0], self.dtype, jnp.float32)[..., None, :]
+        else:
+            scores = jnp.einsum("...hc,hcs->...hs", values, vectors, preferred_element_type=jnp.float32)
         source, target = scores[..., 0], scores[..., 1]
         term = None
         if self.edge is not None and self.edge_kernel is not None:

@@ -32,10 +32,10 @@ class AttentionReadout(nnx.Module):
     def weights(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "*nodes"]:
         """pi, float32: a distribution over each sentence's real tokens."""
         scores = self.bias[...].astype(jnp.float32)
-        first = 0
-        for part, width in zip(parts, self.widths, strict=True):
-            scores = scores + project(part, self.kernel[...][first : first + width], self.dtype, jnp.float32)
-            first += width
+        # Split, not sliced: the gradient is then put together once, and not added up from padded pieces.
+        kernels = jax.lax.split(self.kernel[...], self.widths, axis=0)
+        for part, kernel in zip(parts, kernels, strict=True):
+            scores = scores + project(part, kernel, self.dtype, jnp.float32)
         activations = jnp.tanh(scores).astype(self.dtype)
         scores = jnp.matmul(activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32)
         return graph.softmax(scores + self.vector_bias[...])

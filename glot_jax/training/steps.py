@@ -93,7 +93,7 @@ class Steps:
         shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
-            self.executables[shape] = compiled(self.lower(name, state, batch))
+            self.executables[shape] = compiled(self.lower(name, state, batch), batch.mask.shape)
             self.compile_seconds += time.perf_counter() - begin
         return self.executables[shape]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,6 +39,42 @@ def test_cosine_does_not_depend_on_the_norm(scale):
     scaled = jnp.asarray(states * np.float32(scale))
     of = tokens_of(scaled, jnp.ones(scaled.shape[:-1], bool))
     np.testing.assert_allclose(similarity(of, of), cosine64(states), atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["dense", "blockwise"])
+@pytest.mark.parametrize("spread", [(0, 0), (-12, 12), (-60, 60), (0, 70)])
+def test_edges_are_those_of_scaled_states_whatever_the_norms(spread, backend, dtype):
+    """Ordinary norms are left as they are, others scaled; within a batch as well as apart. sparse always scales."""
+    draw = np.random.default_rng(0)
+    states = np.asarray(draw.normal(size=(3, 9, 16)) + 1, np.float32)
+    states *= 2.0 ** draw.integers(spread[0], spread[1] + 1, (3, 9, 1)) if dtype != "float16" else 1
+    states[1, 4] = 0 if spread[1] else 1  # a zero vector is no ordinary one either
+    states[2, 7:] = np.nan  # padding may hold anything
+    hidden, mask = jnp.asarray(states, dtype), np.ones((3, 9), bool)
+    mask[2, 7:] = False
+    for rule in ("threshold", "knn", "random", "window"):
+        edges = [token_graph(hidden, mask, graph=rule, k=3, tau=0.5, backend=name) for name in (backend, "sparse")]
+        degrees = [of.to_padded(of.degree()) for of in edges]
+        np.testing.assert_array_equal(*degrees)
+        assert edges[0].adjacency.any()
+
+
+def test_ordinary_states_are_not_copied_to_be_linked():
+    """The dense step on a CPU: nothing of the states' size is written unless a norm is out of the ordinary."""
+    hidden, mask = jnp.ones((2, 8, 4096)), jnp.ones((2, 8), bool)
+    text = jax.jit(lambda hidden, mask: token_graph(hidden, mask).adjacency).lower(hidden, mask).compile().as_text()
+    branches = re.search(r"true_computation=%?([\w.-]+), false_computation=%?([\w.-]+)", text)
+    if branches is None:
+        found = re.search(r"branch_computations=\{%?([\w.-]+), %?([\w.-]+)\}", text)
+        assert found is not None
+        scaled, plain = found.groups()
+    else:
+        plain, scaled = branches.groups()
+    bodies = {name: re.search(rf"%?{re.escape(name)} .*?\n}}", text, re.S).group() for name in (scaled, plain)}
+    writes = {name: len(re.findall(r"= f32\[2,8,4096\]\S* (?:fusion|multiply|divide)", body)) for name, body in bodies.items()}
+    assert writes[plain] == 0
+    assert writes[scaled] > 0
 
 
 def test_scaling_is_a_power_of_two_that_reaches_the_largest_entry():
