@@ -49,12 +49,15 @@ def step_of(pooler: PoolerConfig, graph: GraphConfig, batch: TokenBatch):
 
 
 def matmul_flops(jaxpr) -> float:
-    """Of every dot_general, those of inner jaxprs included."""
+    """Of every dot_general, those of inner jaxprs included; of branches, the one with the most."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        if equation.primitive.name == "cond":
+            total += max(matmul_flops(branch.jaxpr) for branch in equation.params["branches"])
+            continue
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns") or hasattr(v, "jaxpr")):
             inner = getattr(inner, "jaxpr", inner)
             if hasattr(inner, "eqns"):
