@@ -185,7 +185,7 @@ def _attend_backward(
         steepness = weights * (products - along[..., None]) * jnp.where(logits >= 0, 1.0, 0.2)
         # Width before length: multiplied the other way round, a block of few rows would have to be transposed.
         of_values = jnp.einsum("bic,bij->bcj", slope, (weights * kept).astype(values.dtype), preferred_element_type=jnp.float32)
-        # As a product too: XLA adds up rows of so long a block five times as slowly.
+        # As a product too: with XLA's sum over the rows a step at 32,768 tokens took 1.2 times as long on two CPU cores.
         of_source = jnp.einsum("i,bij->bj", jnp.ones(shape.rows), steepness)
         return (towards[0] + of_source, towards[1] + of_values), jnp.sum(steepness, axis=2)
 

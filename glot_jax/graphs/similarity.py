@@ -150,7 +150,7 @@ def with_tokens(build: Callable[[Tokens], _T], hidden: Shaped[Array, "*batch len
     """`build(tokens_of(hidden, mask))`, on a CPU without a scaled copy of the states wherever no token needs one.
 
     A power of two changes no digit: while neither squares nor products leave the range of float32, scaled and plain
-    states have the same cosines to the last bit. On a GPU the choice would cost more than the copy.
+    states have the same cosines. On a GPU they are scaled always: a branch there waits for the host.
     """
 
     def scaled(hidden: Array, mask: Array) -> _T:

@@ -9,8 +9,8 @@ import jax
 
 from glot_jax.graphs.stem import DENSE_PAIRS
 
-# jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at a head's shapes 1.03 to 1.4 times slower than Eigen, which
-# it used before (benchmarks/head.py). Reductions stay with YNNPACK, where it is the faster one. So do the blocks of long
+# jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at most of a head's shapes 1.03 to 1.4 times slower than Eigen,
+# which it used before (at 11 tokens on an EPYC .93). Reductions stay with YNNPACK, where it is the faster one. So do the blocks of long
 # texts: a product of 256 rows with all 32,768 takes Eigen 2.7 times as long, and a whole forward pass 2.5 times.
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
