@@ -189,21 +189,27 @@ _REPEATS = 8  # in a row, before a sampler that has made up its mind is helped
 
 def _worker(config: SweepConfig, number: int) -> None:
     """Train trials until there are enough. No combination is tried twice: a sampler's repeat gives way to an untried one."""
+    from glot_jax.training.run_log import exclusive
+
     optuna = _optuna()
     states = optuna.trial.TrialState
     study = _study(config, config.seed + number)
     residents: dict[tuple, Any] = {}
     repeats = 0
-    while len(_live(optuna, study)) < config.wanted:
-        if not study.get_trials(deepcopy=False, states=(states.WAITING,)) and (config.sampler == "grid" or repeats >= _REPEATS):
-            study.enqueue_trial(_untried(optuna, study, config))
-        trial = study.ask()
-        values = {name: trial.suggest_categorical(name, of) for name, of in config.space.items()}
-        # Of two workers with the same combination in hand the earlier one keeps it.
-        if any(other.params == values and other.number < trial.number for other in _live(optuna, study)):
-            study.tell(trial, state=states.FAIL)
-            repeats += 1
-            continue
+    while True:
+        # One worker at a time chooses: another's trial is in the study before its values are, and the same ones could be chosen meanwhile.
+        with exclusive(config.out / "choosing.lock", wait=True):
+            live = _live(optuna, study)
+            if len(live) >= config.wanted:
+                return
+            if not study.get_trials(deepcopy=False, states=(states.WAITING,)) and (config.sampler == "grid" or repeats >= _REPEATS):
+                study.enqueue_trial(_untried(live, config))
+            trial = study.ask()
+            values = {name: trial.suggest_categorical(name, of) for name, of in config.space.items()}
+            if any(other.params == values for other in live):
+                study.tell(trial, state=states.FAIL)
+                repeats += 1
+                continue
         repeats = 0
         try:
             study.tell(trial, _run_trial(config, trial, values, residents))
@@ -217,10 +223,10 @@ def _live(optuna: Any, study: Any) -> list[Any]:
     return study.get_trials(deepcopy=False, states=(states.RUNNING, states.COMPLETE, states.PRUNED))
 
 
-def _untried(optuna: Any, study: Any, config: SweepConfig) -> dict[str, Any]:
-    """A combination that no trial has, in an order that the seed decides."""
+def _untried(live: list[Any], config: SweepConfig) -> dict[str, Any]:
+    """A combination that no live trial has, in an order that the seed decides."""
     grid = [dict(zip(SPACE, values, strict=True)) for values in itertools.product(*config.space.values())]
-    tried = [trial.params for trial in _live(optuna, study)]
+    tried = [trial.params for trial in live]
     return next(grid[i] for i in np.random.default_rng(config.seed).permutation(len(grid)) if grid[i] not in tried)
 
 

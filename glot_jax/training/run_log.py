@@ -60,15 +60,30 @@ def only_writer(run: Path) -> Iterator[None]:
     Raises:
         UsageError: another process trains this run.
     """
-    with (run / "timing.jsonl").open("ab") as file:
+    with contextlib.ExitStack() as held:
         try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(exclusive(run / "timing.jsonl", wait=False))
         except BlockingIOError as error:
             raise UsageError("one process at a time trains a run", f"{run}, which another one is training", "Wait for it, or choose another --out.") from error
+        yield
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of the file `path`, made if absent; of several processes one at a time does, and a dead one does not.
+
+    On a file system without locks nothing can be told, and all may go on.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    with path.open("ab") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise  # else a file system without locks, on which nothing can be told
+                raise
         yield
 
 

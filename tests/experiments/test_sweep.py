@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -87,6 +89,24 @@ def test_a_trial_that_falls_behind_is_stopped_after_its_epoch(store, tmp_path, m
 def test_two_workers_share_one_study(store, tmp_path):
     trials = run_sweep(settings(store, tmp_path / "sweep", sampler="random", trials=5, workers=2, lr=(1e-3, 2e-3, 1e-2)))
     assert sorted(trial["lr"] for trial in trials if trial["state"] == "complete") == [1e-3, 2e-3, 1e-2]  # each once: there are no more
+
+
+def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp_path, monkeypatch):
+    config = settings(store, tmp_path / "sweep", sampler="grid", lr=(1e-3, 2e-3, 1e-2))
+    suggest, trained = optuna.trial.Trial.suggest_categorical, []
+
+    def slow(trial, name, choices):
+        if trial.number == 0:
+            time.sleep(0.1)
+        return suggest(trial, name, choices)
+
+    monkeypatch.setattr(optuna.trial.Trial, "suggest_categorical", slow)
+    monkeypatch.setattr(sweep, "_run_trial", lambda config, trial, values, residents: trained.append(values["lr"]) or 0.5)
+    config.out.mkdir()
+    sweep._study(config)
+    with ThreadPoolExecutor(2) as workers:
+        list(workers.map(lambda number: sweep._worker(config, number), range(2)))
+    assert sorted(trained) == [1e-3, 2e-3, 1e-2]
 
 
 def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
