@@ -1,15 +1,19 @@
 """One step of the pooling head: ours against PyTorch Geometric's, eager and compiled dense PyTorch, in one run.
 
-    python benchmarks/head.py [--shapes NAME ...] [--repeats N] [--seconds S]
+    python benchmarks/head.py [--shapes NAME ...] [--repeats N] [--seconds S] [--memory own|kept]
 
 Every contender gets the same weights and the same batches, new ones each step; outputs are compared before anything is
 timed. A training step is: states and mask as arguments -> graph -> forward -> cross entropy -> gradient -> Adam. Steps of
 all contenders take turns, so that what disturbs the machine disturbs all; ratios are medians of a round's ratios.
+
+The C library's malloc is set before every turn as it is in a process of the contender's own: for ours as `train` sets it
+(glot_jax/training/memory.py), for PyTorch's as glibc has it. With `--memory kept` all of them get what `train` sets.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import json
 import os
@@ -35,12 +39,15 @@ from glot_jax.interop.torch_checkpoint import to_official
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
 from glot_jax.pooling import count_parameters
 from glot_jax.training.budgets import power_of_two
+from glot_jax.training.memory import KEPT, keep_memory, set_thresholds
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, edge_counter, init_state, split_model
 
 TAU, LAYERS, LR = 0.6, 2, 2e-4
 MOST_GIB = 16  # a contender that needs more by its own arithmetic is not run
 BATCHES = 2
+GLIBC = (32 << 20, 64 << 20)
+"""Thresholds that glibc arrives at by itself, at most, after it has given large blocks back."""
 _TASK = TaskSpec("bench", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",))
 
 
@@ -162,7 +169,13 @@ def theirs(shape: Shape, batches: list[TokenBatch], name: str, model: SentenceMo
 NAMES = ("pyg-broadcast", "pyg-matmul", "torch-dense", "torch-compiled", "ours-sparse", "ours-dense", "ours-blockwise")
 
 
-def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
+def set_memory(kept: bool) -> None:
+    set_thresholds(*(KEPT if kept else GLIBC))
+    if not kept:
+        ctypes.CDLL(None).malloc_trim(0)  # what others kept is no gift to the next
+
+
+def compare(shape: Shape, repeats: int, seconds: float, memory: str) -> dict[str, Any]:
     """Times of all contenders at one shape."""
     batches = [
         synthetic_batch(dim=shape.dim, length=shape.length, batch_size=shape.batch, tokens_per_text=shape.tokens, seed=seed) for seed in range(BATCHES)
@@ -174,7 +187,7 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
     tokens = int(np.mean([np.asarray(batch.mask).sum() for batch in batches]))
     result: dict[str, Any] = {
         **dataclasses.asdict(shape), "batch": shape.batch, "real_tokens": tokens,
-        "density": sum(linked) / pairs, "contenders": {},
+        "density": sum(linked) / pairs, "memory": memory, "contenders": {},
     }
     contenders: dict[str, Contender] = {}
     for name in NAMES:
@@ -213,6 +226,7 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
         for index in range(repeats):
             if index >= 3 and time.perf_counter() - begin > seconds:
                 break
+            set_memory(True)
             measure_ceilings.cache_clear()
             ceilings = measure_ceilings(("float32", FULL), 2)
             floors[kind][index] = float(np.mean([of.seconds(ceilings) for of in work[kind]]))
@@ -224,6 +238,7 @@ def compare(shape: Shape, repeats: int, seconds: float) -> dict[str, Any]:
                 if (kind, name) in slow and index % 3:
                     continue  # what takes long anyway is measured in every third round
                 call = of.step if kind == "step" else of.forward
+                set_memory(memory == "kept" or name.startswith("ours"))
                 calls = 1 if tokens > 2000 else 5
                 if (kind, name) not in slow:
                     call(index)  # steps follow one another in training; the first after somebody else's pays for their caches and memory
@@ -261,8 +276,10 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=[shape.name for shape in SHAPES], choices=[shape.name for shape in SHAPES], metavar="DIMxLENGTH")
     parser.add_argument("--repeats", type=int, default=9, help="rounds per shape, at least 3 even if they take longer than --seconds")
     parser.add_argument("--seconds", type=float, default=60, help="of a shape's rounds, training and forward each")
+    parser.add_argument("--memory", choices=("own", "kept"), default="own", help="malloc as each contender's own users have it, or as `train` sets it for all")
     parser.add_argument("--name", default="head", help="of the results file")
     arguments = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     path = RESULTS / f"{arguments.name}.json"
     # Every shape is a comparison by itself: those that are not measured now stay.
@@ -271,7 +288,7 @@ def main() -> None:
     for shape in SHAPES:
         if shape.name not in arguments.shapes:
             continue
-        results.append(compare(shape, arguments.repeats, arguments.seconds))
+        results.append(compare(shape, arguments.repeats, arguments.seconds, arguments.memory))
         jax.clear_caches()
         torch._dynamo.reset()
         print_shape(results[-1])

@@ -41,6 +41,7 @@ from glot_jax.pooling import POOLERS, AdaPool, Glot, Mlp, count_parameters
 from glot_jax.profile_config import ProfileConfig
 from glot_jax.training.budgets import is_sparse, power_of_two
 from glot_jax.training.compiling import compiled
+from glot_jax.training.memory import keep_memory
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run import check_names, prepare
 from glot_jax.training.run_log import Display
@@ -280,6 +281,7 @@ def _trace(folder: Path, call: Callable[[], Any]) -> None:
 
 def run_profile(config: ProfileConfig) -> list[Profile]:
     """Profile the config's head at its shape (or at every bucket of its store) and the variants it names."""
+    keep_memory()  # as the trainer does
     variants = [(config.graph, config.pooler), *(vary(config, name) for name in config.compare)]
     for graph, pooler in variants:
         check_names(graph, pooler)

@@ -18,6 +18,7 @@ from glot_jax.training import ranking
 from glot_jax.training.budgets import check_edges
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.feed import Feed, tokens_per_text
+from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.run import Run, open_folder, prepare
@@ -56,6 +57,7 @@ def train(
         KeyboardInterrupt, SystemExit: Ctrl-C; SIGTERM (exit code 143). The step in hand is finished and saved first, or
             during an evaluation that evaluation. A second signal ends at once. In the main thread only.
     """
+    keep_memory()
     display = Display(quiet=quiet)
     if resume:
         saved = read_run_config(config.out)

@@ -1,4 +1,4 @@
-"""Steps are compiled with Eigen's matmul on a CPU, but for very long texts, and unless the user or jaxlib has it otherwise."""
+"""Steps are compiled with Eigen's matmul on a CPU, but for very short and very long texts, and unless the user or jaxlib has it otherwise."""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,8 @@ def test_products_are_eigens_and_the_numbers_are_the_same(monkeypatch):
     np.testing.assert_allclose(ours(*values), theirs(*values), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("texts", "options"), [((1, 8192), True), ((1, 8193), False), ((4, 4096), True), ((5, 4096), False)])
-def test_batches_too_large_for_the_dense_backend_keep_jaxs_own_matmul(texts, options, monkeypatch):
+@pytest.mark.parametrize(("texts", "options"), [((1, 8192), True), ((1, 8193), False), ((4, 4096), True), ((5, 4096), False), ((32, 32), False), ((33, 32), True), (None, True)])
+def test_short_texts_and_batches_too_large_for_the_dense_backend_keep_jaxs_own_matmul(texts, options, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     lowered = Refuses("No such compile option")
     assert compiled(lowered, texts) == "compiled"
