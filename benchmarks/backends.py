@@ -19,6 +19,7 @@ from machine import write_result
 
 from glot_jax.analysis.profile import measure_ceilings, profile_head, synthetic_batch
 from glot_jax.config import GraphConfig, PoolerConfig
+from glot_jax.training.memory import keep_memory
 
 TOKENS, DIM, HEAD = 16_384, 384, PoolerConfig(hidden_dim=128)
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    keep_memory()
     by_length: list[dict[str, Any]] = []
     by_density: list[dict[str, Any]] = []
 

@@ -51,10 +51,12 @@ def measure_head(length: int, repeats: int) -> dict[str, Any]:
     from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
     from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
     from glot_jax.pooling import count_parameters
+    from glot_jax.training.memory import keep_memory
     from glot_jax.training.optimizer import build_optimizer, build_schedule
     from glot_jax.training.steps import Steps, init_state, split_model
 
     task = TaskSpec("bench", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",))
+    keep_memory()  # as `train` does; the backbone's steps have memory as PyTorch's users do
     jax.numpy.zeros(1).block_until_ready()
     before = peak()
     model = SentenceModel(

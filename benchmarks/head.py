@@ -3,19 +3,18 @@
     python benchmarks/head.py [--shapes NAME ...] [--repeats N] [--seconds S] [--memory own|kept]
 
 Every contender gets the same weights and the same batches, new ones each step; outputs are compared before anything is
-timed. A training step is: states and mask as arguments -> graph -> forward -> cross entropy -> gradient -> Adam. Steps of
-all contenders take turns, so that what disturbs the machine disturbs all; ratios are medians of a round's ratios.
-
-The C library's malloc is set before every turn as it is in a process of the contender's own: for ours as `train` sets it
-(glot_jax/training/memory.py), for PyTorch's as glibc has it. With `--memory kept` all of them get what `train` sets.
+timed. A training step is: states and mask as arguments -> graph -> forward -> cross entropy -> gradient -> Adam. Each has a
+process of its own, as it has in use, with memory as its own users have it: ours as `train` sets malloc
+(glot_jax/training/memory.py), PyTorch's as glibc does; with `--memory kept` all as `train`. They take turns, so that what
+disturbs the machine disturbs all; ratios are medians of a round's ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import dataclasses
 import json
+import multiprocessing
 import os
 import statistics
 import time
@@ -39,15 +38,13 @@ from glot_jax.interop.torch_checkpoint import to_official
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
 from glot_jax.pooling import count_parameters
 from glot_jax.training.budgets import power_of_two
-from glot_jax.training.memory import KEPT, keep_memory, set_thresholds
+from glot_jax.training.memory import keep_memory
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, edge_counter, init_state, split_model
 
 TAU, LAYERS, LR = 0.6, 2, 2e-4
 MOST_GIB = 16  # a contender that needs more by its own arithmetic is not run
 BATCHES = 2
-GLIBC = (32 << 20, 64 << 20)
-"""Thresholds that glibc arrives at by itself, at most, after it has given large blocks back."""
 _TASK = TaskSpec("bench", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",))
 
 
@@ -169,18 +166,61 @@ def theirs(shape: Shape, batches: list[TokenBatch], name: str, model: SentenceMo
 NAMES = ("pyg-broadcast", "pyg-matmul", "torch-dense", "torch-compiled", "ours-sparse", "ours-dense", "ours-blockwise")
 
 
-def set_memory(kept: bool) -> None:
-    set_thresholds(*(KEPT if kept else GLIBC))
-    if not kept:
-        ctypes.CDLL(None).malloc_trim(0)  # what others kept is no gift to the next
+def make_batches(shape: Shape) -> list[TokenBatch]:
+    return [
+        synthetic_batch(dim=shape.dim, length=shape.length, batch_size=shape.batch, tokens_per_text=shape.tokens, seed=seed) for seed in range(BATCHES)
+    ]
+
+
+class Process:
+    """A contender in a process of its own."""
+
+    def __init__(self, shape: Shape, name: str, edges: int, kept: bool):
+        self.name, context = name, multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, shape, name, edges, kept), daemon=True)
+        self.process.start()
+        other.close()  # or its end would never be noticed
+
+    def ask(self, kind: str, index: int, calls: int = 0) -> Any:
+        """The outcome of `kind` ("step" or "forward") on batch `index`; with `calls` the seconds that so many take, from `index` on."""
+        try:
+            self.pipe.send((kind, index, calls))
+            return self.pipe.recv()
+        except (EOFError, BrokenPipeError) as error:
+            self.process.join()
+            raise SystemExit(f"{self.name} ended with exit code {self.process.exitcode} (-9: likely no memory was left)") from error
+
+    def end(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+def _serve(pipe: Any, shape: Shape, name: str, edges: int, kept: bool) -> None:
+    if kept:
+        keep_memory()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    batches = make_batches(shape)
+    contender = ours(shape, batches, name.removeprefix("ours-"), edges) if name.startswith("ours") else theirs(shape, batches, name, build_model(shape))
+    while True:
+        try:
+            kind, index, calls = pipe.recv()
+        except EOFError:
+            return
+        call = contender.step if kind == "step" else contender.forward
+        if not calls:
+            pipe.send(np.asarray(call(index)))
+            continue
+        started = time.perf_counter()
+        for number in range(calls):
+            call(index + number)
+        contender.wait()  # steps in a row are begun ahead where a framework can, as the trainer begins them
+        pipe.send(time.perf_counter() - started)
 
 
 def compare(shape: Shape, repeats: int, seconds: float, memory: str) -> dict[str, Any]:
     """Times of all contenders at one shape."""
-    batches = [
-        synthetic_batch(dim=shape.dim, length=shape.length, batch_size=shape.batch, tokens_per_text=shape.tokens, seed=seed) for seed in range(BATCHES)
-    ]
-    model = build_model(shape)
+    batches, model = make_batches(shape), build_model(shape)
     count = edge_counter(model.stem)
     linked = [int(np.sum(count(batch.hidden, batch.mask))) for batch in batches]
     edges, pairs = max(linked), sum(int(np.square(np.asarray(batch.mask).sum(1, dtype=np.int64)).sum()) for batch in batches)
@@ -189,18 +229,18 @@ def compare(shape: Shape, repeats: int, seconds: float, memory: str) -> dict[str
         **dataclasses.asdict(shape), "batch": shape.batch, "real_tokens": tokens,
         "density": sum(linked) / pairs, "memory": memory, "contenders": {},
     }
-    contenders: dict[str, Contender] = {}
+    contenders: dict[str, Process] = {}
     for name in NAMES:
         needed = needed_gib(name, shape, edges)
         if needed > MOST_GIB:
             result["contenders"][name] = f"does not fit (needs {needed:.0f} GB)"
             continue
-        contenders[name] = ours(shape, batches, name.removeprefix("ours-"), edges) if name.startswith("ours") else theirs(shape, batches, name, model)
-    expected = contenders["ours-blockwise"].forward(0)
-    differences = {name: float(np.abs(of.forward(0) - expected).max() / np.abs(expected).max()) for name, of in contenders.items()}
+        contenders[name] = Process(shape, name, edges, kept=memory == "kept" or name.startswith("ours"))
+    expected = contenders["ours-blockwise"].ask("forward", 0)
+    differences = {name: float(np.abs(of.ask("forward", 0) - expected).max() / np.abs(expected).max()) for name, of in contenders.items()}
     # An edge whose cosine is tau to the last bit may fall on either side.
     assert max(differences.values()) < 2e-3, differences
-    losses = {name: float(of.step(0)) for name, of in contenders.items()}
+    losses = {name: float(of.ask("step", 0)) for name, of in contenders.items()}
     assert np.ptp(list(losses.values())) < 1e-3, losses
     work = {
         kind: [
@@ -217,16 +257,15 @@ def compare(shape: Shape, repeats: int, seconds: float, memory: str) -> dict[str
     floors: dict[str, dict[int, float]] = {"step": {}, "forward": {}}
     slow: set[tuple[str, str]] = set()
     # The loss after one update is that of equal gradients and equal Adam steps.
-    losses = {name: float(of.step(1)) for name, of in contenders.items()}
+    losses = {name: float(of.ask("step", 1)) for name, of in contenders.items()}
     assert np.ptp(list(losses.values())) < 2e-3, losses
     for of in contenders.values():
-        of.forward(1)
+        of.ask("forward", 1)
     for kind in ("step", "forward"):
         begin = time.perf_counter()
         for index in range(repeats):
             if index >= 3 and time.perf_counter() - begin > seconds:
                 break
-            set_memory(True)
             measure_ceilings.cache_clear()
             ceilings = measure_ceilings(("float32", FULL), 2)
             floors[kind][index] = float(np.mean([of.seconds(ceilings) for of in work[kind]]))
@@ -237,21 +276,15 @@ def compare(shape: Shape, repeats: int, seconds: float, memory: str) -> dict[str
                 of = contenders[name]
                 if (kind, name) in slow and index % 3:
                     continue  # what takes long anyway is measured in every third round
-                call = of.step if kind == "step" else of.forward
-                set_memory(memory == "kept" or name.startswith("ours"))
                 calls = 1 if tokens > 2000 else 5
                 if (kind, name) not in slow:
-                    call(index)  # steps follow one another in training; the first after somebody else's pays for their caches and memory
-                    of.wait()
-                started = time.perf_counter()
-                for number in range(calls):
-                    call(index * calls + number)
-                of.wait()  # steps in a row are begun ahead where a framework can, as the trainer begins them
-                spent = (time.perf_counter() - started) / calls
+                    of.ask(kind, index, 1)  # steps follow one another in training; the first after somebody else's pays for their caches
+                spent = of.ask(kind, index * calls, calls) / calls
                 times[kind][name][index] = spent
                 if spent > seconds / 10:
                     slow.add((kind, name))
-    for name in contenders:
+    for name, of in contenders.items():
+        of.end()
         result["contenders"][name] = {
             **{f"{kind}_ms": 1000 * statistics.median(times[kind][name].values()) for kind in times},
             **{f"{kind}_quartiles_ms": [1000 * float(q) for q in np.quantile(list(times[kind][name].values()), (0.25, 0.75))] for kind in times},
@@ -280,7 +313,6 @@ def main() -> None:
     parser.add_argument("--name", default="head", help="of the results file")
     arguments = parser.parse_args()
     keep_memory()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
     path = RESULTS / f"{arguments.name}.json"
     # Every shape is a comparison by itself: those that are not measured now stay.
     known = {shape.name for shape in SHAPES} - set(arguments.shapes)
@@ -290,7 +322,6 @@ def main() -> None:
             continue
         results.append(compare(shape, arguments.repeats, arguments.seconds, arguments.memory))
         jax.clear_caches()
-        torch._dynamo.reset()
         print_shape(results[-1])
         write_result(arguments.name, {"tau": TAU, "layers": LAYERS, "dtype": "float32", "shapes": results})
 

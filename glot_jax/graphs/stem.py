@@ -21,9 +21,10 @@ BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse"
 """The three ways to compute one and the same graph."""
 
 DENSE_PAIRS = 1 << 26
-"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 4 texts of 4,096 tokens. On two Xeon cores
-its training step was 1.3 to 1.9 times as fast as an earlier blockwise's at every length from 1,024 to 8,192 (benchmarks/backends.py); on
-two EPYC cores blockwise is level or ahead at 8,192 (benchmarks/head.py). What ends it is memory, 0.9 GB here against 0.2 GB."""
+"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 4 texts of 4,096 tokens. On two EPYC cores dense's
+training step is 1.06 to 1.2 times as fast as blockwise's at 2,048 tokens, level at 8,192 and dim 384, and .83 to .87 as fast at
+8,192 and dim 768 or 4096 (benchmarks/head.py; on a Xeon, with an earlier blockwise, dense led up to 8,192). Its memory there is
+0.9 GB against 0.2 GB."""
 
 
 def auto_graph(
