@@ -21,9 +21,9 @@ BACKENDS: dict[str, Callable[..., TokenGraph]] = {"dense": dense_graph, "sparse"
 """The three ways to compute one and the same graph."""
 
 DENSE_PAIRS = 1 << 26
-"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 4 texts of 4,096 tokens. On two EPYC cores dense's
-training step is 1.06 to 1.2 times as fast as blockwise's at 2,048 tokens, level at 8,192 and dim 384, and .83 to .87 as fast at
-8,192 and dim 768 or 4096 (benchmarks/head.py; on a Xeon, with an earlier blockwise, dense led up to 8,192). Its memory there is
+"""Pairs of tokens (texts x length²) of a batch up to which dense is taken: 4 texts of 4,096 tokens. On two EPYC cores, 16,384 tokens
+a batch, dense's training step is 1.2 times as fast as blockwise's at 2,048 tokens, and blockwise's 1.15 to 1.2 times as fast at
+8,192, at dim 384, 768 and 4096 (benchmarks/head.py). On a Xeon an earlier blockwise was behind up to 8,192. Dense's memory here is
 0.9 GB against 0.2 GB."""
 
 
