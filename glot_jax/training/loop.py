@@ -40,6 +40,8 @@ def train(
 ) -> dict[str, Any]:
     """Train one head on a store and return the run's summary, which also lies in `out/summary.json`.
 
+    On a CPU the whole process keeps a step's memory from then on (`memory.keep_memory`, which says how to decide otherwise).
+
     Args:
         config: everything that decides the numbers.
         resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none). A finished
