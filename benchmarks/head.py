@@ -78,7 +78,7 @@ SHAPES = [
 @dataclasses.dataclass
 class Contender:
     step: Callable[[int], Any]
-    """Train on batch i; its loss, which may still be on its way."""
+    """Train on batch i; its loss, which JAX may still be computing."""
     forward: Callable[[int], np.ndarray]
     """Logits of batch i."""
     wait: Callable[[], None] = lambda: None
@@ -214,7 +214,7 @@ def _serve(pipe: Any, shape: Shape, name: str, edges: int, kept: bool) -> None:
         started = time.perf_counter()
         for number in range(calls):
             call(index + number)
-        contender.wait()  # steps in a row are begun ahead where a framework can, as the trainer begins them
+        contender.wait()
         pipe.send(time.perf_counter() - started)
 
 

@@ -11,7 +11,7 @@ from glot_jax.graphs.stem import DENSE_PAIRS
 
 # jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at most of a head's shapes 1.03 to 1.4 times slower than Eigen,
 # which it used before. Reductions stay with YNNPACK, where it is the faster one. So do batches of short texts (on an EPYC Eigen's
-# steps take 1.05 to 1.1 times as long up to 32 x 24 tokens, as long at 32 x 48 to 128, and less above) and the blocks of long texts: a
+# steps take 1.05 to 1.1 times as long up to 32 x 24 tokens, about as long at 32 x 48, and less at 32 x 128 from dim 768 on) and the blocks of long texts: a
 # product of 256 rows with all 32,768 takes Eigen 2.7 times as long, and a whole forward pass 2.5 times.
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 

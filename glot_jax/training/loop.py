@@ -229,7 +229,7 @@ def _train_epoch(session: _Session, state: TrainState, epoch: int) -> TrainState
     waiting: list[Any] = []
     in_flight: deque[Any] = deque()
     for step, batch in feed.batches(begin, last):
-        # No value is read from the device here: the host runs ahead, and stops only when it is _IN_FLIGHT steps ahead.
+        # No value is read from the device here: the host runs ahead of a GPU, and stops only when it is _IN_FLIGHT steps ahead.
         state, logs = steps.train(state, batch)
         done = step + 1
         waiting.append(logs)
