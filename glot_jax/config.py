@@ -88,11 +88,19 @@ class ExtractConfig:
     out: Path
     """Folder of the store. Rerunning the same command continues an interrupted store."""
     data: Path | None = None
-    """Folder with train, validation and optionally test as .jsonl, .csv, .tsv or .parquet; without it, the Hub."""
+    """Folder with a file or more for train, validation and test, or one file, which is then the training data; without it, the Hub."""
+    validation_file: Path | None = None
+    """With --data FILE: the validation data. Without it, training sets a holdout of FILE aside."""
+    encoding: str | None = None
+    """Of text files, as Python names it: cp1252, latin-1, utf-16 ... Default: UTF-8, or UTF-16 where a byte-order mark says so."""
     text_columns: tuple[str, ...] = ()
     """Columns holding the texts (needed for --task custom). embedding: query, positive and perhaps negative, if not query, pos, neg."""
     label_column: str | None = None
     """Column of the label: int or string = classes, float = regression. Without one, states only (custom)."""
+    label_kind: Literal["auto", "classes", "regression"] = "auto"
+    """custom: what the labels are. auto: the train split's labels decide."""
+    drop_unlabelled: bool = False
+    """Leave out rows without a label, and say how many, instead of refusing the file."""
     max_length: int | None = None
     """Longest text in tokens, special tokens included; longer ones are cut and counted. Default: the task's (128, IMDB 512)."""
     layers: tuple[int, ...] = (-1,)
@@ -109,6 +117,10 @@ class ExtractConfig:
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
     revision: str | None = None
     """Commit, tag or branch of a Hub backbone."""
+    backbone_name: str | None = None
+    """What stores and reports call the backbone. Default: its Hub name, else the one that its files give, else its folder's."""
+    allow_bin: bool = False
+    """Read weights from pytorch_model.bin where there are no .safetensors. No code in the file is run (torch's weights_only)."""
     kind: Literal["auto", "encoder", "decoder"] = "auto"
     """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: from the model's config."""
     padding_side: Literal["auto", "left", "right"] = "auto"
