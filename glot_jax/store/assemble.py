@@ -57,7 +57,7 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
             splits[name] = _split(store / name, split, [record for record in records if record is not None])
         _refuse_missing(store, missing, plan["workers"])
         refuse_foreign(store, splits)
-        manifest = Manifest.build(recipe, plan["task"], splits)
+        manifest = Manifest.build(recipe, plan["task"], splits, probe=plan.get("probe"))
         remove_leftovers(store)
         sync_folders(store, splits)
         write_manifest(store, manifest)

@@ -114,6 +114,9 @@ class Manifest:
         `hidden-L<layer>-<shard>.npy`, thereby its shard's record and `content`.
     schema_version
         1. A store of another version is refused, never guessed at.
+    probe
+        What was found out about the backbone when the store was made, a JSON object; None where nothing was. For people
+        and for later extractions: it decides no stored byte, so it is part of neither `recipe` nor `content`.
     """
 
     recipe: dict[str, Any]
@@ -121,11 +124,21 @@ class Manifest:
     splits: dict[str, SplitRecord]
     content: str
     schema_version: int = SCHEMA_VERSION
+    probe: dict[str, Any] | None = None
 
     @classmethod
-    def build(cls, recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> Manifest:
-        """The manifest of these parts, its `content` computed."""
-        return cls(dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits))
+    def build(
+        cls,
+        recipe: Mapping[str, Any],
+        task: Mapping[str, Any],
+        splits: Mapping[str, SplitRecord],
+        *,
+        probe: Mapping[str, Any] | None = None,
+    ) -> Manifest:
+        """The manifest of these parts, its `content` computed. Raises ValueError if `probe` has values that JSON has not."""
+        # Through JSON: what is written is what is read back, whatever order its keys were found in.
+        plain = None if probe is None else json.loads(canonical(probe))
+        return cls(dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits), probe=plain)
 
 
 def shard_name(index: int) -> str:
@@ -248,6 +261,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         # Sorted keys: records read back from shards and fresh ones must give the same bytes.
         "splits": {name: json.loads(canonical(plain_record(split))) for name, split in manifest.splits.items()}, "content": manifest.content,
     }
+    if manifest.probe is not None:  # left out: a store without one keeps the bytes that earlier versions wrote
+        values["probe"] = manifest.probe
     write_atomically(folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -308,9 +323,12 @@ def _parse(values: dict[str, Any]) -> Manifest:
         check_split_name(name)
         splits[name] = from_json(SplitRecord, split)
         _check_records(splits[name], values["recipe"])
-    known = {"schema_version", "recipe", "task", "splits", "content"}
+    known = {"schema_version", "recipe", "task", "splits", "content", "probe"}
     require(set(values) <= known, "unknown field of the manifest", ", ".join(sorted({*values} - known)), f"Known: {', '.join(sorted(known))}.")
-    return Manifest(values["recipe"], values["task"], splits, values["content"])
+    # No hash covers it, and nothing is computed from it: that it is an object is all that is asked of it.
+    if "probe" in values and not isinstance(values["probe"], dict):
+        raise ValueError(f"probe {values['probe']!r}, which is no JSON object")
+    return Manifest(values["recipe"], values["task"], splits, values["content"], probe=values.get("probe"))
 
 
 def check_split_name(name: str) -> None:

@@ -102,7 +102,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     totals = {key: sum(split[key] for split in splits.values()) for key in ("rows", "texts", "tokens", "truncated", "empty", "bytes")}
     return {
         "path": str(path), "schema_version": manifest.schema_version, "content": manifest.content,
-        "task": manifest.task, "recipe": manifest.recipe, "splits": splits, **totals,
+        "task": manifest.task, "recipe": manifest.recipe,
+        **({"probe": manifest.probe} if manifest.probe is not None else {}),
+        "splits": splits, **totals,
     }
 
 

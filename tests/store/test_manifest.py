@@ -6,7 +6,8 @@ import pytest
 from synthetic_stores import make_store
 
 from glot_jax.config import UsageError
-from glot_jax.store import HiddenStore, explain_mismatch, read_manifest
+from glot_jax.store import HiddenStore, describe, explain_mismatch, finish, read_manifest, verify
+from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import MANIFEST, Manifest, canonical, lock_folder, shard_files, write_manifest
 
 BACKBONE = {"name": "minilm", "sha256": "a" * 64, "revision": None}
@@ -132,3 +133,47 @@ def test_a_linked_manifest_is_refused(store, tmp_path):
     (store / MANIFEST).symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(UsageError, match="symbolic link"):
         HiddenStore(store)
+
+
+PROBE = {"last_token_changes_the_first": True, "error": 0.25, "layers": [0, 6], "ü": None}
+
+
+def test_a_probe_is_kept_beside_recipe_and_content_and_changes_neither(store):
+    plain, before = read_manifest(store), (store / MANIFEST).read_bytes()
+    assert plain.probe is None
+    probed = Manifest.build(plain.recipe, plain.task, plain.splits, probe=PROBE)
+    write_manifest(store, probed)
+    assert read_manifest(store).probe == describe(store)["probe"] == PROBE
+    assert probed.content == plain.content
+    assert verify(store) == []
+    write_manifest(store, Manifest.build(plain.recipe, plain.task, plain.splits))
+    assert (store / MANIFEST).read_bytes() == before
+    assert "probe" not in describe(store)
+
+
+@pytest.mark.parametrize("damage", [None, [], "yes", 1])
+def test_a_probe_that_is_no_object_is_a_damaged_manifest(store, damage):
+    edit(store, lambda values: values.update(probe=damage))
+    with pytest.raises(UsageError, match=r"complete and well-formed; got .*manifest\.json .*probe.*no JSON object"):
+        HiddenStore(store)
+    assert verify(store) == [str(store / MANIFEST)]
+
+
+def test_a_probe_of_what_is_no_json_is_refused_before_anything_is_written(store):
+    manifest = read_manifest(store)
+    with pytest.raises(ValueError, match="JSON"):
+        Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe={"error": float("nan")})
+
+
+def test_what_worker_0_found_out_is_in_the_finished_store(store):
+    manifest, expected = read_manifest(store), {}
+    for name, split in manifest.splits.items():
+        texts = [[shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")] for shard in split.shards]
+        expected[name] = {"rows": split.rows, "texts": texts, "arrays": split.arrays, "duplicates": split.duplicates}
+    for probe in (PROBE, None):
+        (store / MANIFEST).unlink()
+        with StoreLock(store) as lock:
+            lock.begin(manifest.recipe)
+            lock.plan({"workers": 1, "task": manifest.task, "splits": expected, **({"probe": probe} if probe else {})})
+        assert finish(store).probe == probe
+        assert read_manifest(store) == Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe=probe)
