@@ -1,4 +1,4 @@
-"""A Hub for every test of this folder."""
+"""A Hub for every test of this folder, and a process that walks it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,47 @@ from pathlib import Path
 
 import pytest
 from support.hub_server import HubServer
+from support.hub_walks import texts
+from support.walks import EXTRACTION, Walker
 from tiny_backbones import make_backbone
+
+Folders = pytest.TempPathFactory
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[HubServer]:
+    """A Hub of the test's own."""
     with HubServer(tmp_path / "hub") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: Folders) -> Iterator[HubServer]:
+    """The Hub that `walker` knows; a test puts repositories of its own name there."""
+    with HubServer(tmp_path_factory.mktemp("shared")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def walker(shared: HubServer, tmp_path_factory: Folders) -> Iterator[Walker]:
+    """A process with everything imported, for tests of one xdist group."""
+    with Walker(shared.env(), tmp_path_factory.mktemp("walks"), EXTRACTION) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: Folders) -> Path:
     """Folder of a tiny BERT."""
     return make_backbone("bert", tmp_path_factory.mktemp("tiny") / "bert")
 
 
 @pytest.fixture(scope="session")
-def retrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def retrained(tmp_path_factory: Folders) -> Path:
     """The same model with other weights: what a branch moves on to."""
     return make_backbone("bert", tmp_path_factory.mktemp("retrained") / "bert", seed=1)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: Folders) -> Path:
+    """Texts of a custom task."""
+    return texts(tmp_path_factory.mktemp("data") / "texts")

@@ -10,14 +10,15 @@ from datasets import ClassLabel, Dataset, Features, Value
 Rows = Mapping[str, Sequence[object]]
 """Column -> values."""
 GLUE, IMDB = "nyu-mll/glue", "stanfordnlp/imdb"
-_WORDS = tuple("the cat sat on a mat every bird sings before sun is up nobody saw green".split())
+_TEXT = "the cat sat on a mat every bird sings before sun is up nobody saw green"
 
 
 def sentences(count: int, words: int = 6) -> list[str]:
     """Sentences of which no two are the same."""
-    size = len(_WORDS)
-    picks = [[(row * (word + 3) + word) % size for word in range(words)] for row in range(count)]
-    return [" ".join(_WORDS[at] for at in pick) + f" {row}" for row, pick in enumerate(picks)]
+    known = _TEXT.split()
+    steps = [[row * (word + 3) + word for word in range(words)] for row in range(count)]
+    picks = [[known[step % len(known)] for step in row] for row in steps]
+    return [" ".join(pick) + f" {row}" for row, pick in enumerate(picks)]
 
 
 def cola(train: int = 24, validation: int = 8, test: int = 6) -> dict[str, Rows]:

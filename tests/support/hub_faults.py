@@ -33,9 +33,10 @@ def json_reply(
 
 
 def refusal(status: int, code: str, message: str, sha: str | None = None) -> Reply:
-    """A refusal in the Hub's own words: its clients read the headers. `sha`: the commit, if known."""
+    """A refusal in the Hub's own words, as its clients read them; `sha` is the commit, if known."""
     told = {"X-Error-Code": code, "X-Error-Message": message}
-    return json_reply({"error": message}, status, {**told, **({"X-Repo-Commit": sha} if sha else {})})
+    known = {"X-Repo-Commit": sha} if sha else {}
+    return json_reply({"error": message}, status, {**told, **known})
 
 
 # -------------------------------------------------------------------------------------------------

@@ -57,13 +57,13 @@ def run_fresh(*command: str, env: Mapping[str, str], limit: float = _LIMIT) -> O
     """`python COMMAND` in the repository, from nothing."""
     start = time.monotonic()
     done = subprocess.run(
-        [PYTHON, *command], env=_settled(env), cwd=ROOT, capture_output=True, text=True,
+        [PYTHON, *command], env=settled(env), cwd=ROOT, capture_output=True, text=True,
         timeout=limit,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - start)
 
 
-def _settled(env: Mapping[str, str]) -> dict[str, str]:
+def settled(env: Mapping[str, str]) -> dict[str, str]:
     """Where glot_jax lies, and one thread: walks run beside other tests."""
     return {**env, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
 
@@ -81,7 +81,7 @@ class Walker:
         self._stderr = (folder / "walker.stderr").open("w")
         script = Path(__file__).with_name("walker.py")
         self._process = subprocess.Popen(
-            [PYTHON, str(script), *preload], env=_settled(env), cwd=ROOT, text=True,
+            [PYTHON, str(script), *preload], env=settled(env), cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
         )
 

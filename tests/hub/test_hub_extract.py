@@ -1,0 +1,220 @@
+"""Extraction with a backbone from the Hub, as a user types it: revisions, caches, going on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from extraction_case import finished_shards, identity, tree
+from support.hub_cache import lay_out_cache
+from support.hub_datasets import GLUE, IMDB, glue_files, imdb_files
+from support.hub_server import TOKEN, HubServer
+from support.hub_walks import (
+    assert_done,
+    assert_no_secret,
+    assert_refused,
+    commit_of,
+    extraction,
+    texts,
+)
+from support.walks import EXTRACTION, PYTHON, ROOT, Walker, run_fresh, settled
+
+from glot_jax.store.manifest import MANIFEST, lock_folder, read_manifest
+
+pytestmark = pytest.mark.xdist_group("hub-walks")
+
+
+def test_names_and_revisions(
+    shared: HubServer, walker: Walker, tiny: Path, retrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """A name alone is its main branch; branch, tag and commit are what they stand for now."""
+    first = shared.add_model("acme/revised", tiny)
+    shared.tag("acme/revised", "v1", first)
+    second = shared.add_model("acme/revised", retrained)
+    shared.move_branch("acme/revised", first, "next/try")
+    shared.add_model("lonely", tiny)
+    found = {}
+    for at, commit in ((None, second), ("next/try", first), ("v1", first), (second, second)):
+        out = tmp_path / f"at-{at}".replace("/", "-")
+        revision = [] if at is None else ["--revision", at]
+        done = walker.glot(*extraction("acme/revised", data, out, *revision))
+        assert_done(done)
+        assert_no_secret(done, out)
+        recipe = read_manifest(out).recipe["backbone"]
+        assert recipe == {"name": "acme/revised", "sha256": None, "revision": commit}
+        found[at] = tree(out)
+    assert found[None] == found[second]
+    assert found["next/try"] == found["v1"] != found[second]
+    assert_done(walker.glot(*extraction("lonely", data, tmp_path / "lonely")))
+    assert read_manifest(tmp_path / "lonely").recipe["backbone"]["name"] == "lonely"
+    assert shared.leaks() == []
+
+
+def test_only_the_files_that_are_read(
+    shared: HubServer, walker: Walker, tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """Other formats and folders of a repository stay there; a second run fetches nothing."""
+    files = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    others = {
+        "pytorch_model.bin": b"never read", "onnx/model.onnx": b"never read", "README.md": b"#",
+        "tf_model.h5": b"never read", "flax_model.msgpack": b"never read",
+    }
+    shared.add("model", "acme/formats", {**files, **others})
+    assert_done(walker.glot(*extraction("acme/formats", data, tmp_path / "first")))
+    asked = {one.path for one in shared.requests(path="acme/formats") if "resolve" in one.path}
+    assert [path for path in asked for name in others if name in path] == []
+    shared.forget()
+    assert_done(walker.glot(*extraction("acme/formats", data, tmp_path / "second")))
+    assert shared.requests("cdn", path="acme/formats") == []
+    assert tree(tmp_path / "second") == tree(tmp_path / "first")
+
+
+def test_a_private_model(
+    shared: HubServer, walker: Walker, tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """The token opens it, and goes to the Hub alone: not to the host that has the weights."""
+    shared.add_model("acme/private", tiny, private=True)
+    refused = walker.glot(*extraction("acme/private", data, tmp_path / "no"), env={"HF_TOKEN": ""})
+    assert_refused(refused, "acme/private", "private", out=tmp_path / "no")
+    done = walker.glot(*extraction("acme/private", data, tmp_path / "store"))
+    assert_done(done)
+    assert_no_secret(done, tmp_path / "store")
+    weights = shared.requests("cdn", path="acme/private")
+    assert weights
+    assert {one.host for one in weights} == {shared.cdn_url.removeprefix("http://")}
+    assert any(one.holds(TOKEN) for one in shared.requests("hub", path="acme/private"))
+    assert shared.leaks() == []
+
+
+def test_a_finished_store_whose_branch_moved(
+    shared: HubServer, walker: Walker, tiny: Path, retrained: Path, data: Path, tmp_path: Path
+) -> None:
+    """The same command means the commit that the store was made with, and says what changed."""
+    out = tmp_path / "store"
+    first = shared.add_model("acme/moved", tiny)
+    assert_done(walker.glot(*extraction("acme/moved", data, out)))
+    before = tree(out)
+    second = shared.add_model("acme/moved", retrained)
+    again = walker.glot(*extraction("acme/moved", data, out))
+    assert_done(again)
+    assert tree(out) == before
+    assert commit_of(out) == first
+    assert notices_of(again.stderr, second) == 1, again.stderr
+    # Whoever names the other commit means it.
+    other = walker.glot(*extraction("acme/moved", data, out, "--revision", second))
+    assert_refused(other, "another recipe")
+    assert tree(out) == before
+    # A new store is of today's commit.
+    assert_done(walker.glot(*extraction("acme/moved", data, tmp_path / "new")))
+    assert commit_of(tmp_path / "new") == second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("revision", [[], ["--revision", "stable"]])
+def test_an_unfinished_store_whose_branch_moved(
+    hub: HubServer, tiny: Path, retrained: Path, tmp_path: Path, revision: list[str]
+) -> None:
+    """A killed run goes on with its own commit, byte for byte as if nothing had happened."""
+    branch = revision[-1] if revision else "main"
+    rows = texts(tmp_path / "texts", {"train": 1500, "validation": 40})
+    first = hub.add_model("acme/tiny", tiny, branch)
+    arguments = extraction("acme/tiny", rows, tmp_path / "store", *revision)
+    fine = ["--tokens-per-batch", "60"]
+    _kill_after_a_shard([*arguments, *fine], hub.env(tmp_path / "hf"), tmp_path / "store")
+    kept = identity(tmp_path / "store")
+    second = hub.add_model("acme/tiny", retrained, branch)
+    with Walker(hub.env(tmp_path / "hf"), tmp_path / "walks", ()) as walker:
+        done = walker.glot(*arguments, *fine)
+        assert_done(done)
+        assert notices_of(done.stderr, second) == 1, done.stderr
+        assert commit_of(tmp_path / "store") == first
+        found = identity(tmp_path / "store")
+        assert {file: of for file, of in found.items() if file in kept} == kept
+        named = extraction("acme/tiny", rows, tmp_path / "whole", "--revision", first)
+        assert_done(walker.glot(*named, *fine))
+    assert tree(tmp_path / "store") == tree(tmp_path / "whole")
+    assert not lock_folder(tmp_path / "store").exists()
+    assert hub.leaks() == []
+
+
+def notices_of(stderr: str, commit: str) -> int:
+    """Lines that name a commit, in full or by its beginning."""
+    return sum(commit[:7] in line for line in stderr.splitlines())
+
+
+def _kill_after_a_shard(arguments: list[str], env: dict[str, str], out: Path) -> None:
+    command = [PYTHON, "extract.py", *arguments[1:]]
+    process = subprocess.Popen(command, cwd=ROOT, env=settled(env), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 100
+    while process.poll() is None and not finished_shards(out) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.kill()
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, stderr.decode()
+    assert finished_shards(out)
+    assert not (out / MANIFEST).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("links", [True, False])
+def test_offline_from_a_cache(
+    hub: HubServer, tiny: Path, data: Path, tmp_path: Path, links: bool
+) -> None:
+    """Without a network the cache is enough, also one that somebody else laid out."""
+    home, out = tmp_path / "hf", tmp_path / "store"
+    lay_out_cache(home, "acme/tiny", tiny, "a" * 40, refs=("main", "v1"), links=links)
+    hub.stop()
+    with Walker(hub.env(home, HF_HUB_OFFLINE="1"), tmp_path / "walks", EXTRACTION) as walker:
+        for revision in ([], ["--revision", "v1"], ["--revision", "a" * 40]):
+            done = walker.glot(*extraction("acme/tiny", data, out, *revision))
+            assert_done(done)
+            assert commit_of(out) == "a" * 40
+        absent = walker.glot(*extraction("acme/absent", data, tmp_path / "no"))
+        assert_refused(absent, "acme/absent", out=tmp_path / "no")
+        old = walker.glot(*extraction("acme/tiny", data, tmp_path / "no", "--revision", "b" * 40))
+        assert_refused(old, "acme/tiny", "b" * 40, out=tmp_path / "no")
+
+
+@pytest.mark.slow
+def test_the_hub_went_away(hub: HubServer, tiny: Path, data: Path, tmp_path: Path) -> None:
+    """What was fetched online serves when the Hub is gone, with a notice."""
+    first = hub.add_model("acme/tiny", tiny)
+    env = hub.env(tmp_path / "hf")
+    fresh = ["extract.py", *extraction("acme/tiny", data, tmp_path / "store")[1:]]
+    done = run_fresh(*fresh, env=env)
+    assert_done(done)
+    assert_no_secret(done, tmp_path / "store")
+    hub.stop()
+    for out, more in ((tmp_path / "gone", {}), (tmp_path / "off", {"HF_HUB_OFFLINE": "1"})):
+        with Walker({**env, **more}, tmp_path / f"walks-{out.name}") as walker:
+            again = walker.glot(*extraction("acme/tiny", data, out))
+            assert_done(again)
+            assert notices_of(again.stderr, first) == 1, again.stderr
+            assert tree(out) == tree(tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_tasks_from_the_hub(
+    shared: HubServer, walker: Walker, tiny: Path, tmp_path: Path
+) -> None:
+    """GLUE by its configuration, IMDB by its only one, both without --data."""
+    shared.add_model("acme/tasks", tiny)
+    shared.add_dataset(GLUE, glue_files())
+    shared.add_dataset(IMDB, imdb_files())
+    rows = {"cola": {"train": 24, "validation": 8, "test": None}, "imdb": {"train": 12, "test": 8}}
+    for task, splits in rows.items():
+        out = tmp_path / task
+        asked = ["--backbone", "acme/tasks", "--task", task, "--out", str(out), "--device", "cpu"]
+        done = walker.glot("extract", *asked)
+        assert_done(done)
+        assert_no_secret(done, out)
+        manifest = read_manifest(out)
+        labelled = {name: count for name, count in splits.items() if count is not None}
+        assert {name: one.rows for name, one in manifest.splits.items()} == labelled
+        # The test set of CoLA has no labels, and is left out with a word.
+        for name in splits.keys() - labelled.keys():
+            assert f"{name}: skipped" in done.stderr
+    assert shared.leaks() == []
