@@ -25,6 +25,7 @@ from glot_jax.profile_config import ProfileConfig
 from glot_jax.reproduce_config import ReportConfig, ReproduceConfig
 from glot_jax.stress_config import StressConfig
 from glot_jax.sweep_config import SweepConfig
+from glot_jax.terminal import device_error, print_anything, refuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +120,15 @@ def extract(arguments: Sequence[str]) -> int:
 def train(arguments: Sequence[str]) -> int:
     command = _parse_train(arguments)
     config = command.run
-    given = {argument.split("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
-    unread = unread_options(config.graph, config.pooler)
-    unused = {name: value for name, value in unread.items() if given & {flag(name), f"--no-{flag(name)[2:]}"}}
+    given = _given(arguments)
+    unused = {name: value for name, value in unread_options(config.graph, config.pooler).items() if name in given}
     from glot_jax import training
 
-    if unused:
-        print(f"not read with these settings: {', '.join(map(flag, unused))}", file=sys.stderr)
     if command.seeds:
         require(command.resume is None, "one run is resumed at a time", "--seeds with --resume", "Resume OUT/seed-<s>.")
-        summary = training.train_seeds(config, list(command.seeds), unused=unused)
+        summary = training.train_seeds(config, list(command.seeds), unused=unused, given=given)
     else:
-        summary = training.train(config, resume=command.resume is not None, unused=unused)
+        summary = training.train(config, resume=command.resume is not None, unused=unused, given=given)
     print(json.dumps(summary, indent=2))
     return 0
 
@@ -189,6 +187,12 @@ def _value_of(arguments: Sequence[str], name: str) -> str | None:
         if argument.startswith("--") and spelled.replace("_", "-") == name:
             found = value if "=" in argument else arguments[index + 1] if index + 1 < len(arguments) else None
     return found
+
+
+def _given(arguments: Sequence[str]) -> set[str]:
+    """Fields whose flag was typed (`--tau=0.3`, `--no-residual`): those that a preset or a file sets are not among them."""
+    typed = {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    return {name.removeprefix("--").removeprefix("no-").replace("-", "_") for name in typed}
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -373,15 +377,20 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    print_anything(sys.stdout, sys.stderr)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: glot {{{','.join(COMMANDS)}}} ...\n\n{__doc__}")
         sys.exit(0 if arguments else 2)
     try:
         sys.exit(lookup(COMMANDS, arguments[0], "command")(arguments[1:]))
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
     except KeyboardInterrupt as stop:
         if not stop.args:  # else training has said how far it came
             print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        reason = device_error(error)
+        if reason is None:
+            raise
+        refuse(reason)

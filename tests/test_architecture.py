@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "reproduce_config": set(),
     "export_config": set(),
     "evaluate_config": set(),
+    "terminal": set(),
     "texts": set(),
     "store": set(),
     "extraction": {"texts", "store"},
@@ -35,13 +36,13 @@ MAY_IMPORT = {
     "interop": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training"},
     "analysis": {"profile_config", "texts", "store", "graphs", "pooling", "objectives", "training"},
     "experiments": {"presets", "stress_config", "sweep_config", "reproduce_config", "texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "analysis"},
-    "cli": {"presets", "export_config", "evaluate_config", "profile_config", "stress_config", "sweep_config", "reproduce_config", "texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "interop", "analysis", "experiments"},
+    "cli": {"terminal", "presets", "export_config", "evaluate_config", "profile_config", "stress_config", "sweep_config", "reproduce_config", "texts", "store", "extraction", "graphs", "pooling", "objectives", "training", "interop", "analysis", "experiments"},
     "__init__": {"version", "store", "graphs", "pooling"},
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
-    "config": set(), "config_json": set(), "version": set(), "presets": set(), "profile_config": set(), "stress_config": set(), "sweep_config": set(), "reproduce_config": set(), "export_config": set(), "evaluate_config": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
+    "config": set(), "config_json": set(), "version": set(), "presets": set(), "profile_config": set(), "stress_config": set(), "sweep_config": set(), "reproduce_config": set(), "export_config": set(), "evaluate_config": set(), "terminal": set(), "texts": {"datasets"}, "store": set(), "extraction": TORCH,
     "cli": set(), "__init__": set(), "experiments": set(), "interop": TORCH | JAX,
 }
 ONE_HOME = {"optuna": "experiments/sweep.py", "jraph": "graphs/sparse.py", "matplotlib": "analysis/figures.py", "tyro": "cli.py", "orbax": "training/checkpoint.py"}

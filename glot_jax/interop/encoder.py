@@ -88,8 +88,9 @@ class SentenceEncoder:
         from glot_jax.extraction.from_recipe import load_backbone
 
         layers = tuple(saved["model"]["layers"])
-        frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
+        # The head first, which takes moments: what is wrong with it is said before a backbone of gigabytes is read.
         model = load_model(Path(run), which)
+        frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
         fingerprint = {
             "backbone": saved["recipe"]["backbone"], "compute_dtype": frozen.compute_dtype, "max_length": frozen.max_length, "prompt": saved["recipe"].get("prompt"),
             "store": saved["store"], "run": Path(run).resolve().name, "checkpoint": which, "weights": weights_sha256(model),

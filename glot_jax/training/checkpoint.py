@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import gc
 import hashlib
@@ -22,6 +23,8 @@ from orbax.checkpoint import v1 as ocp
 
 from glot_jax.config import UsageError
 from glot_jax.config_json import differences
+from glot_jax.training.plain_path import plain_path
+from glot_jax.training.readback import Readback
 
 _METADATA = "_CHECKPOINT_METADATA"  # orbax's own file; `custom_metadata` in it is ours
 _UNFINISHED, _REMOVED = ".orbax-checkpoint-tmp", ".removed-"
@@ -43,13 +46,16 @@ class Checkpoints:
 
     Which are kept is decided here and not by orbax's policies: orbax deletes file by file, and a kill in between would
     leave half a checkpoint under its final name.
+
+    The first one that is saved is read back and compared on a thread, once it is on disk: see `check`.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
         self.run, self.writing = run, writing
         self.folder = (run / "checkpoints").absolute()
         self._records: dict[int, dict[str, Any]] = {}
-        self._pending: tuple[int, Any] | None = None
+        self._pending: _Pending | None = None
+        self._readback: Readback | None = None
         # Only who writes may clear away what a kill left: a reader would take a save in flight for it.
         if writing:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -108,22 +114,57 @@ class Checkpoints:
         record = json.loads(json.dumps(record, allow_nan=False))  # a copy: the caller's lists grow on while this one is written
         metadata = {"record": record, "sha256": _digest(record)}
         self._records[step] = record
-        self._pending = step, ocp.save_checkpointables_async(str(self.folder / str(step)), {"state": state}, custom_metadata=metadata)
+        with contextlib.ExitStack() as link:
+            folder = link.enter_context(plain_path(self.folder))
+            response = ocp.save_checkpointables_async(str(folder / str(step)), {"state": state}, custom_metadata=metadata)
+            self._pending = _Pending(step, response, folder, link.pop_all())
+        if self._readback is None:
+            # Shapes are taken now: the arrays are given to the next step, which overwrites them.
+            target = _on_the_host(state)
+            self._readback = Readback(lambda: self._read_back(step, response, target, record["arrays"]))
+
+    def _read_back(self, step: int, response: Any, target: dict[str, Any], arrays: Mapping[str, Any]) -> None:
+        try:
+            response.result()
+        except Exception:  # what could not be written is `wait`'s to say
+            return
+        state, reason = _read(self.folder, step, target)
+        reason = reason or _difference(state, arrays)
+        if reason is not None:
+            raise UsageError(
+                "the first checkpoint of a run can be read back", f"{self.folder / str(step)}: {reason}",
+                "The run has stopped: no later one could be read either. Choose another --out, on another disk perhaps.",
+            )
+
+    def check(self) -> None:
+        """What reading the first checkpoint back has found so far; does not wait.
+
+        Raises:
+            UsageError: it cannot be read, or is not what was saved.
+        """
+        if self._readback is not None:
+            self._readback.check()
 
     def wait(self) -> None:
-        """Until the last save is on disk; then those that are neither among the last two nor the best are removed.
+        """Until the last save is on disk, and the first one read back; then those that are neither among the last two nor the best are removed.
 
         Raises:
             OSError: it could not be written.
+            UsageError: the first one cannot be read.
         """
         if self._pending is None:
             return
-        (step, response), self._pending = self._pending, None
+        pending, self._pending = self._pending, None
         try:
-            response.result()
+            pending.response.result()
         except (OSError, ValueError) as error:  # tensorstore says ValueError when the disk is full
-            del self._records[step]
-            raise OSError(f"checkpoint {step}: {_reason(_causes(error)[-1])}") from error
+            del self._records[pending.step]
+            reason = _reason(_causes(error)[-1]).replace(str(pending.folder), str(self.folder))
+            raise OSError(f"checkpoint {pending.step}: {reason}") from error
+        finally:
+            pending.link.close()
+        if self._readback is not None:
+            self._readback.wait()
         kept = {*self.steps[-2:], self.best_step}
         for step in set(self.steps) - kept:
             # Renamed first: what a kill leaves is not taken for a checkpoint.
@@ -143,15 +184,14 @@ class Checkpoints:
             changed = differences({name: entry[:2] for name, entry in arrays.items()}, _kinds(like))
             if changed:
                 raise self._unfit(step, "; ".join([*changed[:3], *(["..."] if len(changed) > 3 else [])]))
-        state, error = _read(self.folder / str(step), like)
+        state, error = _read(self.folder, step, _on_the_device(like))
         if error is not None and arrays is None and error.startswith("ValueError"):
             raise self._unfit(step, error)
         if error is not None:
             raise self._damaged(step, error)
-        if arrays is not None:
-            broken = [name for name, found in _hashes(state).items() if found != arrays[name][2]]
-            if broken:
-                raise self._damaged(step, f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}")
+        difference = None if arrays is None else _difference(state, arrays)
+        if difference is not None:
+            raise self._damaged(step, difference)
         return state
 
     def restore(self, like: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -216,17 +256,45 @@ class Checkpoints:
         return UsageError("a checkpoint fits the model of its config.json", f"step {step}: {difference}", "Was config.json edited?")
 
 
-def _read(path: Path, like: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+@dataclasses.dataclass(frozen=True)
+class _Pending:
+    """A save that is not known to be on disk."""
+
+    step: int
+    response: Any
+    folder: Path
+    """Where it is written to: `Checkpoints.folder`, or that folder's other name."""
+    link: contextlib.ExitStack
+    """Removes the other name."""
+
+
+def _on_the_device(like: dict[str, Any]) -> dict[str, Any]:
+    """What orbax is asked for: the arrays where those of `like` are."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+
+
+def _on_the_host(like: dict[str, Any]) -> dict[str, Any]:
+    """The same in the host's memory, all but keys, which exist on a device only: a device has no room for two states perhaps."""
+
+    def target(leaf: Any) -> Any:
+        if _is_key(leaf):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        # Orbax wants an array of NumPy's, of which it reads shape and dtype: one that takes no memory.
+        return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+    return jax.tree.map(target, like)
+
+
+def _read(folder: Path, step: int, target: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     """(state, None), or ({}, why it cannot be read)."""
-    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-    with _quiet_failures():
+    with plain_path(folder) as plain, _quiet_failures():
         try:
-            return ocp.load_checkpointables(str(path), {"state": target})["state"], None
+            return ocp.load_checkpointables(str(plain / str(step)), {"state": target})["state"], None
         except Exception as error:  # orbax documents no list of what a broken file makes it raise
             causes = _causes(error)
+            reason = _reason(causes[-1]).replace(str(plain), str(folder))
             if not all(map(_is_damage, causes)):
-                raise UsageError("a checkpoint can be read", f"{path}: {_reason(causes[-1])}", "Free memory or grant access.") from error
-            reason = _reason(causes[-1])
+                raise UsageError("a checkpoint can be read", f"{folder / str(step)}: {reason}", "Free memory or grant access.") from error
         gc.collect()  # what failed is logged when it is collected
         return {}, reason
 
@@ -278,12 +346,19 @@ def _kinds(state: Any) -> dict[str, list[Any]]:
     return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in _named(state).items()}
 
 
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _difference(state: Any, arrays: Mapping[str, Any]) -> str | None:
+    """How a state that was read differs from its record; None if it does not."""
+    broken = [name for name, found in _hashes(state).items() if found != arrays[name][2]]
+    return f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}" if broken else None
+
+
 def _hashes(state: Any) -> dict[str, str]:
     """sha256 of each array's bytes, as they lie on the host; of a PRNG key, of its data."""
-    plain = {
-        name: jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        for name, leaf in _named(state).items()
-    }
+    plain = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _named(state).items()}
     return {name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest() for name, array in jax.device_get(plain).items()}
 
 

@@ -16,7 +16,7 @@ from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.predictions import Predictions
-from glot_jax.training.run import Run, prepare
+from glot_jax.training.run import Run, prepare, require_store
 from glot_jax.training.run_log import Display, read_run_config
 from glot_jax.training.steps import TrainState, init_state
 
@@ -27,11 +27,21 @@ STATES = ("backbone", "tokenizer", "num_layers", "special_tokens", "prompt")
 
 
 def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState:
-    """The training state of a run's best or last checkpoint, shaped like `like`."""
+    """The training state of a run's best or last checkpoint, shaped like `like`.
+
+    Raises:
+        UsageError: there is none; or none that could be the best, because no epoch is finished.
+    """
     with Checkpoints(run) as checkpoints:
-        step = checkpoints.best_step if which == "best" else checkpoints.latest_step
-        if step is None:
+        last = checkpoints.latest_step
+        if last is None:
             raise UsageError("the run has a checkpoint", f"{run}, which has none", f"Train it: train.py --resume {run}.")
+        step = checkpoints.best_step if which == "best" else last
+        if step is None:
+            raise UsageError(
+                "the best checkpoint is that of a finished epoch", f"{run}, where none is finished: its last checkpoint, of step {last}, is from within one",
+                f"Read it with --checkpoint last, or go on with train.py --resume {run}.",
+            )
         return checkpoints.load(step, like)
 
 
@@ -83,6 +93,8 @@ def open_run(
         # The layers of the head, not "all" or "the last" of whatever this store holds.
         layers, mixed = tuple(saved["model"]["layers"]), saved["model"]["mixed"]
         config = dataclasses.replace(config, store=store, layer=None if mixed else layers[0], mix_layers=layers if mixed else None)
+    else:
+        require_store(config.store, f"glot evaluate {run}")
     prepared = prepare(config, Display(quiet=quiet), {} if residents is None else residents, trained=True)
     layers = [str(layer) for layer in prepared.model_spec.layers]
     recipes = (

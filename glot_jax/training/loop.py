@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -21,8 +21,9 @@ from glot_jax.training.feed import Feed, tokens_per_text
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
-from glot_jax.training.run import Run, open_folder, prepare
+from glot_jax.training.run import Run, open_folder, prepare, require_store
 from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, read_run_config, write_json
+from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
 
@@ -34,6 +35,7 @@ def train(
     *,
     resume: bool = False,
     unused: Mapping[str, Any] | None = None,
+    given: Collection[str] | None = None,
     quiet: bool = False,
     residents: dict[tuple, Any] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
@@ -46,7 +48,9 @@ def train(
         config: everything that decides the numbers.
         resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none). A finished
             run is left as it is.
-        unused: options that were given but are not read by this pooler; recorded in config.json.
+        unused: options that were given but are not read by this pooler; said in a line, and recorded in config.json.
+        given: fields that the user named, where others come from a preset or a file: only of these it is said that the task
+            does not read them. Default: all whose value is not the default.
         quiet: print nothing.
         residents: what runs that follow one another can share: token states already placed, by (content, layers, mixed, split,
             cache), and compiled steps. They pass the same dict.
@@ -63,8 +67,12 @@ def train(
     display = Display(quiet=quiet)
     if resume:
         saved = read_run_config(config.out)
-        require("imported" not in saved, "a run that was begun is continued", f"{config.out}, imported without a task", f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.")
-    run = prepare(config, display, residents if residents is not None else {})
+        require(
+            "imported" not in saved, "a run that was begun is continued", f"{config.out}, imported without a task",
+            f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.",
+        )
+        require_store(config.store, f"train.py --resume {config.out}")
+    run = prepare(config, display, residents if residents is not None else {}, unused=unused or {}, given=given)
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
     try:
@@ -79,43 +87,6 @@ def train(
         display.line(message)
         raise stop.ending(message)
     return summary
-
-
-@dataclasses.dataclass
-class _Session:
-    """What one process needs at hand while it trains."""
-
-    run: Run
-    checkpoints: Checkpoints
-    log: RunLog
-    clock: Clock
-    display: Display
-    stop: StopSignals
-    losses: list[float]
-    """Of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
-    predictions: dict[int, dict[str, Predictions]] = dataclasses.field(default_factory=dict)
-    """Of the best epoch that this process has seen, by its step."""
-    saved_at: float = dataclasses.field(default_factory=time.perf_counter)
-
-    def save(self, state: TrainState, selection: float | None = None) -> None:
-        self.log.sync()
-        self.checkpoints.save(state, selection, {"losses": self.losses, "seconds": self.clock.epoch})
-        self.saved_at = time.perf_counter()
-
-    def save_is_due(self) -> bool:
-        minutes = self.run.config.checkpoint_minutes
-        return minutes > 0 and time.perf_counter() - self.saved_at >= 60 * minutes
-
-    def stop_after(self, step: int) -> None:
-        """End here, with everything on disk."""
-        self.checkpoints.wait()
-        assert self.stop.received is not None
-        message = (
-            f"{self.stop.received.name}: stopped after step {step} of {self.run.total_steps}, which is saved; "
-            f"continue with train.py --resume {self.run.config.out}"
-        )
-        self.display.line(message)
-        raise self.stop.ending(message)
 
 
 def _run(
@@ -133,7 +104,7 @@ def _run(
         first_epoch = done // run.steps_per_epoch
         log = RunLog(config.out, done)
         clock = Clock(log, first_epoch, notes.get("seconds", {}), run.compile_seconds)
-        session = _Session(run, checkpoints, log, clock, display, stop, notes.get("losses", []))
+        session = Session(run, checkpoints, log, clock, display, stop, notes.get("losses", []))
         try:
             _say_if_the_best_is_lost(session)
             display.start(f"{run.task.name} {config.pooler.pooler}", run.total_steps, done)
@@ -172,7 +143,7 @@ def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
     return read_json(path)[run.reported_split]["best"]["epoch"] * run.steps_per_epoch == checkpoints.best_step
 
 
-def _say_if_the_best_is_lost(session: _Session) -> None:
+def _say_if_the_best_is_lost(session: Session) -> None:
     run = session.run
     lines = [line for line in session.log.history if line["split"] == run.selecting_split]
     if not lines:
@@ -219,7 +190,7 @@ def train_seeds(
 # Epochs
 
 
-def _train_epoch(session: _Session, state: TrainState, epoch: int) -> TrainState:
+def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
     run, log = session.run, session.log
     feed, steps, stop = run.feeds["train"], run.steps, session.stop
     begin, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
@@ -247,6 +218,7 @@ def _train_epoch(session: _Session, state: TrainState, epoch: int) -> TrainState
             log.metrics(step=done, epoch=epoch + 1, split="train", loss=loss)
             session.display.advance(done, f"loss {loss:.4f}")
             session.losses = []
+            session.checkpoints.check()
         if save:
             session.clock.lap(readings())
             session.save(state)
@@ -297,7 +269,7 @@ def evaluate_split(run: Run, state: TrainState, split: str) -> tuple[dict[str, f
     return scores, Predictions(predicted[order], labels[order], rows[order])
 
 
-def _best_predictions(session: _Session) -> dict[str, Predictions]:
+def _best_predictions(session: Session) -> dict[str, Predictions]:
     """Of the best checkpoint; computed again where another process saw that epoch."""
     run, best = session.run, session.checkpoints.best_step or session.run.total_steps
     if best in session.predictions:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from flax import nnx
 
-from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig, UsageError, flag, lookup, require
+from glot_jax.config import GraphConfig, PoolerConfig, TrainConfig, UsageError, lookup, require
 from glot_jax.config_json import differences, to_json
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.batches import BatchPlan, choose_bounds, longest_of_batches
+from glot_jax.store.manifest import MANIFEST, read_manifest
 from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
 from glot_jax.training.feed import Feed, describe_feed, longest_text_per_row, place_states
 from glot_jax.training.normalisation import state_statistics
+from glot_jax.training.notices import EMBEDDING, chosen_layer, chosen_split, unread_by_pooler, unread_by_task
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.ranking import query_of_rows, ranking_feeds
 from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
-
-EMBEDDING = ("embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives")
-"""Fields of ObjectiveConfig that only a ranking reads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,22 +77,45 @@ class Run:
 _NOT_COMPILED: dict[str, Any] = {"store": Path(), "out": Path(), "seed": 0, "cache": "auto", "trust_store": False, "log_every": 1, "checkpoint_minutes": 0.0}
 
 
-def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], *, trained: bool = False) -> Run:
-    """Check everything and build it, writing nothing. `trained`: a checkpoint will bring the statistics of its own store."""
+def require_store(store: Path, command: str) -> None:
+    """UsageError with the fix for the store of an earlier run that is no longer where it was; `command` reads it."""
+    if os.path.lexists(store / MANIFEST):
+        return
+    try:
+        read_manifest(store)
+    except UsageError as error:
+        fix = f"If the store was moved, give its new place with --store: {command} --store NEW."
+        raise UsageError(error.rule, error.got, fix) from error
+
+
+def prepare(
+    config: TrainConfig,
+    display: Display,
+    residents: dict[tuple, Any],
+    *,
+    trained: bool = False,
+    unused: Mapping[str, Any] = MappingProxyType({}),
+    given: Collection[str] | None = None,
+) -> Run:
+    """Check everything and build it, writing nothing; then say what was decided, in one block of lines.
+
+    `trained`: a checkpoint will bring the statistics of its own store. `unused` and `given` are `train`'s.
+    """
     store = _open_store(config)
     mixed = config.mix_layers is not None
     spec = ModelSpec(store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task))
     check_names(config.graph, config.pooler)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
-    unread = ["pair_features"] if kind != "pair" else []
-    unread += [name for name in EMBEDDING if name != "embedding_vectors"] if kind != "embedding" else []  # a preset gives that one
-    unread = [flag(name) for name in unread if getattr(config.objective, name) != getattr(ObjectiveConfig(), name)]
-    if unread:
-        display.line(f"not read for a task of kind {kind}: {', '.join(unread)}")
     rows, selected_on = _divide(store, config) if "train" in store or not trained else _all_rows(store)
+    notices: list[str] = []
+    if not trained:
+        notices += unread_by_pooler(unused)
+        notices += unread_by_task(config.objective, kind, given)
+        notices += chosen_layer(store, config)
+        notices += chosen_split(config, selected_on, metric, len(rows.get("validation", rows["train"])[1]))
     if config.trust_store:
-        display.line(f"{store.path}: hashes are not checked (--trust-store)")
+        notices.append(f"{store.path}: hashes are not checked (--trust-store)")
     for split in {stored for stored, _ in rows.values()}:
         # On other threads, while the model is built and the first shards are copied.
         store[split].hash_ahead()
@@ -99,8 +123,8 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], 
         spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
     )
     feeds = (
-        _feeds(store, config, rows, residents, display) if kind != "embedding"
-        else ranking_feeds(store, config, model.roles, rows, residents, display.line)
+        _feeds(store, config, rows, residents, notices.append) if kind != "embedding"
+        else ranking_feeds(store, config, model.roles, rows, residents, notices.append)
     )
     # A trained run is scored on any store, and its schedule changes nothing any more.
     steps_per_epoch = feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
@@ -109,18 +133,20 @@ def prepare(config: TrainConfig, display: Display, residents: dict[tuple, Any], 
     if model.pooler.uses_edges and not trained:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
-        display.line(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
+        notices.append(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
     if config.pooler.standardise and not trained:
         model.stem.set_statistics(*state_statistics(feeds["train"].reader, rows["train"][1]))
     budgets = edge_budgets(model.stem, feeds)
     for (texts, length), budget in budgets.items():
-        display.line(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
+        notices.append(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
     graphdef, params, stats = split_model(model)
     parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
     require(
         sum(parameters.values()) > 0, "training needs something to train", f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
         "Give --embedding-head linear, or a pooler that learns.",
     )
+    for notice in notices:
+        display.line(notice)
     # Runs that differ by nothing that is compiled share their executables: the seeds of a study are traced once.
     program = ("steps", repr((spec, dataclasses.replace(config, **_NOT_COMPILED), steps_per_epoch, sorted(budgets.items()))))
     steps = residents.setdefault(program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs))
@@ -178,7 +204,7 @@ def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], st
 
 
 def _feeds(
-    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, Any], display: Display
+    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, Any], say: Callable[[str], None]
 ) -> dict[str, Feed]:
     lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
     longest = max(int(of.max(initial=1)) for of in lengths.values())
@@ -198,7 +224,7 @@ def _feeds(
         if place not in residents:
             residents[place] = place_states(reader, config.cache)
         feeds[name] = Feed(reader, plan, residents[place])
-    display.line(describe_feed(store, feeds))
+    say(describe_feed(store, feeds))
     return feeds
 
 

@@ -31,7 +31,8 @@ FORMAT = 2
 def write_json(path: Path, values: Any) -> None:
     """Write so that the file is absent or whole."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    # A name of a file that is no UTF-8 holds lone surrogates, which come back as they were from JSON's own escapes.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(values, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()

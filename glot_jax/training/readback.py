@@ -1,0 +1,37 @@
+"""The first checkpoint of a run is read back while the run goes on, so that none finds out at its end that they cannot be read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+
+class Readback:
+    """Runs `read` on a thread, and hands what it raises to whoever looks.
+
+    Args:
+        read: reads and compares; it raises what the run is to end with.
+    """
+
+    def __init__(self, read: Callable[[], None]):
+        self._read, self._error = read, None
+        # A daemon: a process that is told to end twice does not wait for it.
+        self._thread = threading.Thread(target=self._work, name="readback", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        try:
+            self._read()
+        except BaseException as error:
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what was found so far, once; does not wait."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """Until it has been read; raises like `check`."""
+        self._thread.join()
+        self.check()
