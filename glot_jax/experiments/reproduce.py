@@ -91,7 +91,7 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Varia
     prompted = {variant.label: variant for card in cards.values() for variant in card.variants if variant.prompt}
     if not prompted:
         return []
-    from glot_jax.extraction.backbone import load_tokenizer
+    from glot_jax.extraction.tokenizer import load_tokenizer
     from glot_jax.extraction.prompts import MASK, PROMPTS
     from glot_jax.extraction.sources import find_source
 

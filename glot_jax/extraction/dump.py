@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 from rich.console import Console
 
 from glot_jax.config import ExtractConfig, UsageError, require
-from glot_jax.extraction.backbone import Backbone, load_tokenizer, vocabulary
+from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.pinning import pin_revision
 from glot_jax.extraction.progress import check_disk, estimate_tokens, say
 from glot_jax.extraction.sources import find_source
 from glot_jax.extraction.split_dump import SplitDump
+from glot_jax.extraction.tokenizer import load_tokenizer, vocabulary
 from glot_jax.store.assemble import OTHER_TEXTS, refuse_foreign, remove_leftovers, remove_superseded, sync_folders
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import (
@@ -47,24 +50,26 @@ def dump(
     """
     require(config.share is None, "a worker writes its share with dump_share", f"--worker {config.worker}", "Call dump_share, or leave it out.")
     console = console or Console(stderr=True)
-    data, backbone, recipe = _prepare(config, console, spec, backbone)
+    job = _prepare(config, spec, backbone)
+    config, data, backbone, recipe = job.config, job.data, job.backbone, job.recipe
     if config.append:
-        return _append(config, data, backbone, recipe, console)
+        return _append(job, console)
     if (config.out / MANIFEST).exists():
-        return _check_finished(config, data, backbone, recipe, console)
+        return _check_finished(job, console)
     with _locked(config, console) as lock:
         finished = (config.out / MANIFEST).exists()  # by another process, since the look above
         if not finished:
             _require_same(config.out, lock.recipe(), recipe)
             remove_leftovers(config.out)
             dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
-            records = _write(config, data, backbone, dumps, lock, recipe, console)
+            records = _write(job, dumps, lock, recipe, console)
             refuse_foreign(config.out, data.splits)
             sync_folders(config.out, records)
-            write_manifest(config.out, Manifest.build(recipe, data.spec.to_json(), records))
+            probe = backbone.probe.to_json()
+            write_manifest(config.out, Manifest.build(recipe, data.spec.to_json(), records, probe=probe))
         lock.finished()
     if finished:
-        return _check_finished(config, data, backbone, recipe, console)
+        return _check_finished(job, console)
     store = HiddenStore(config.out, trust=True)
     say(console, f"{config.out}: finished, content {store.content[:12]}")
     return store
@@ -78,9 +83,10 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
     """
     require(config.share is not None, "a worker has a number", "none", "Give for example --worker 0/4.")
     console = console or Console(stderr=True)
-    data, backbone, recipe = _prepare(config, console)
+    job = _prepare(config)
+    config, data, recipe = job.config, job.data, job.recipe
     if (config.out / MANIFEST).exists():
-        _check_finished(config, data, backbone, recipe, console)
+        _check_finished(job, console)
         return
     number, workers = config.share or (0, 1)
     with _locked(config, console) as lock:
@@ -89,34 +95,52 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
             lock.finished()
         else:
             _require_same(config.out, lock.recipe(), recipe)
-            dumps = {name: SplitDump(config, data.spec, split, backbone, console) for name, split in data.splits.items()}
-            _write(config, data, backbone, dumps, lock, recipe, console)
+            dumps = {name: SplitDump(config, data.spec, split, job.backbone, console) for name, split in data.splits.items()}
+            _write(job, dumps, lock, recipe, console)
             if number == 0:
                 splits = {name: one.plan for name, one in dumps.items()}
-                lock.plan({"workers": workers, "task": data.spec.to_json(), "splits": splits})
+                probe = job.backbone.probe.to_json()
+                lock.plan({"workers": workers, "task": data.spec.to_json(), "splits": splits, "probe": probe})
     if finished:
-        _check_finished(config, data, backbone, recipe, console)
+        _check_finished(job, console)
         return
     say(console, f"{config.out}: worker {number} of {workers} is done; when all are: glot store finish {config.out}")
 
 
-def _prepare(
-    config: ExtractConfig, console: Console, spec: TaskSpec | None = None, backbone: Backbone | None = None
-) -> tuple[TaskData, Backbone, dict[str, Any]]:
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """An extraction that is ready to start: everything that could be wrong with its input is not."""
+
+    config: ExtractConfig
+    data: TaskData
+    backbone: Backbone
+    recipe: dict[str, Any]
+    notices: tuple[str, ...]
+    """What was read, left out and assumed: printed as one block after the checks and before the work."""
+
+    def announce(self, console: Console) -> None:
+        for notice in self.notices:
+            say(console, notice)
+
+
+def _prepare(config: ExtractConfig, spec: TaskSpec | None = None, backbone: Backbone | None = None) -> _Job:
     """Everything that can be wrong before the store is touched."""
     _refuse_other_folder(config.out)
     if config.append:
         spec = TaskSpec.from_json(read_manifest(config.out).task)
-    data = open_task(
-        config, vocabulary=lambda: whole_words(vocabulary(load_tokenizer(find_source(config.backbone, config.revision)))), spec=spec
-    )
+    config, pinned = pin_revision(config)
+
+    def whole_vocabulary() -> list[str]:
+        source = find_source(config.backbone, config.revision, allow_bin=config.allow_bin)
+        return whole_words(vocabulary(load_tokenizer(source)))
+
+    data = open_task(config, vocabulary=whole_vocabulary, spec=spec)
     for name, split in data.splits.items():
         check_split_name(name)
         require(len(split) > 0, "a split has at least one row", f"{name} with none", "Fill the split or leave it out.")
-    for notice in data.notices:
-        say(console, notice)
     backbone = backbone or Backbone(config, default_max_length=data.spec.max_length)
-    return data, backbone, _recipe(config, data.spec, backbone)
+    notices = (*pinned, *data.notices, *backbone.notices())
+    return _Job(config, data, backbone, _recipe(config, data.spec, backbone), notices)
 
 
 def _locked(config: ExtractConfig, console: Console) -> StoreLock:
@@ -124,17 +148,20 @@ def _locked(config: ExtractConfig, console: Console) -> StoreLock:
 
 
 def _write(
-    config: ExtractConfig, data: TaskData, backbone: Backbone, dumps: Mapping[str, SplitDump], lock: StoreLock, begun: Mapping[str, Any], console: Console
+    job: _Job, dumps: Mapping[str, SplitDump], lock: StoreLock, begun: Mapping[str, Any], console: Console
 ) -> dict[str, Any]:
     """Run the model over every split; the splits' records by name. `begun` is what a rerun will be compared with."""
+    config, data, backbone = job.config, job.data, job.backbone
     tokens = estimate_tokens({name: data.splits[name] for name in dumps}, backbone)
     for name, one in dumps.items():
         tokens[name] = round(tokens[name] * one.new_rows / len(data.splits[name]))
     present = 0 if config.append else sum(path.stat().st_size for path in config.out.rglob("*.npy"))
     # Each worker looks at the disk for its own share of what is left: the others may write elsewhere, or be done.
     workers = (config.share or (0, 1))[1]
-    say(console, check_disk(config.out, sum(tokens.values()), backbone, config, present, workers))
+    room = check_disk(config.out, sum(tokens.values()), backbone, config, present, workers)
     _require_same(config.out, lock.begin(begun), dict(begun))
+    job.announce(console)
+    say(console, room)
     made = not config.out.exists()
     records, number = {}, 0
     try:
@@ -154,8 +181,9 @@ def _write(
     return records
 
 
-def _check_finished(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: dict[str, Any], console: Console) -> HiddenStore:
+def _check_finished(job: _Job, console: Console) -> HiddenStore:
     """Everything about a finished store that can be told without running the model: recipe, texts, labels, file sizes."""
+    config, data, backbone, recipe = job.config, job.data, job.backbone, job.recipe
     manifest = read_manifest(config.out)
     _refuse_unfinished_append(config.out, read_recipe(config.out))
     _require_same(config.out, manifest.recipe, recipe)
@@ -169,12 +197,14 @@ def _check_finished(config: ExtractConfig, data: TaskData, backbone: Backbone, r
         # A run that died between its last two steps left this beside a finished store.
         with StoreLock(config.out) as lock:
             lock.finished()
+    job.announce(console)
     say(console, f"{config.out}: complete already, content {manifest.content[:12]}; nothing to do")
     return HiddenStore(config.out)
 
 
-def _append(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: dict[str, Any], console: Console) -> HiddenStore:
+def _append(job: _Job, console: Console) -> HiddenStore:
     """Add shards and new row arrays beside the old ones, then replace the manifest: until then the store stays what it was."""
+    config, data, backbone, recipe = job.config, job.data, job.backbone, job.recipe
     manifest = read_manifest(config.out)
     sampled = ("max_train_rows", "sample_seed")
     _require_same(config.out, _without(manifest.recipe, sampled), _without(recipe, sampled))
@@ -198,12 +228,13 @@ def _append(config: ExtractConfig, data: TaskData, backbone: Backbone, recipe: d
             require({*(begun or {}).get("append", {}).values()} <= over, _FINISH_FIRST, f"another one of {config.out}", _GIVE_UP.format(lock_folder(config.out)))
             remove_superseded(config.out, manifest)
             lock.finished()
+            job.announce(console)
             say(console, f"{config.out}: holds these rows already, content {manifest.content[:12]}; nothing to do")
             return store
         require(begun in (None, wanted), _FINISH_FIRST, f"other rows, or another {config.out}", _GIVE_UP.format(lock_folder(config.out)))
         remove_leftovers(config.out)
-        records = _write(config, data, backbone, {name: dumps[name] for name in hashes}, lock, wanted, console)
-        grown = Manifest.build(manifest.recipe, manifest.task, {**manifest.splits, **records})
+        records = _write(job, {name: dumps[name] for name in hashes}, lock, wanted, console)
+        grown = Manifest.build(manifest.recipe, manifest.task, {**manifest.splits, **records}, probe=manifest.probe)
         sync_folders(config.out, records)
         write_manifest(config.out, grown)
         remove_superseded(config.out, grown)

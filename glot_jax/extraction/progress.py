@@ -33,7 +33,9 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
     estimates = {}
     for name, split in splits.items():
         rows = list(itertools.islice(split, 0, None, -(-len(split) // SAMPLE_ROWS)))
-        tokens = sum(map(len, backbone.tokenize([text for row in rows for text in row.texts]).ids))
+        # More characters than any text keeps tokens of: of texts of megabytes only the beginning is looked at.
+        longest = 16 * backbone.max_length
+        tokens = sum(map(len, backbone.tokenize([text[:longest] for row in rows for text in row.texts]).ids))
         estimates[name] = round(tokens * len(split) / max(1, len(rows)))
     return estimates
 

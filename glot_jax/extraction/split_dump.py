@@ -13,9 +13,10 @@ import numpy as np
 from rich.console import Console
 
 from glot_jax.config import ExtractConfig, UsageError, require
-from glot_jax.extraction.backbone import Backbone, States
+from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
+from glot_jax.extraction.states import States
 from glot_jax.store.assemble import OTHER_TEXTS
 from glot_jax.store.files import DTYPES, file_sha256, load_array, make_folders, npy_bytes, refuse_link, write_atomically
 from glot_jax.store.manifest import (

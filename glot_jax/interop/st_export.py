@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
-from glot_jax.extraction.backbone import quiet_loading
 from glot_jax.extraction.from_recipe import load_backbone
+from glot_jax.extraction.load_errors import quiet_loading
 from glot_jax.extraction.sources import MINILM
 from glot_jax.interop.encoder import SentenceEncoder
 from glot_jax.interop.torch_head import CLOSE, TrainedHead, margin, random_texts, torch_head
@@ -144,16 +144,15 @@ def _write_folder(folder: Path, source: Any, tokenizer: dict[str, Any], layers: 
 
     from glot_jax.interop import st_module
 
-    where = {"revision": source.revision}
     pooling = st_module.GlotPooling(**{name: value for name, value in head.settings.items() if name != "mixed"}, layers=layers)
     pooling.head = torch_head(head.settings, head.weights)
     with quiet_loading(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # BERT's own pooler, which nobody reads and many checkpoints lack: drawn anew, the same each time
         transformer = Transformer(
-            source.location, model_kwargs={**where, "use_safetensors": True, "dtype": "auto"},
+            source.location, model_kwargs={"use_safetensors": True, "dtype": "auto"},
             # As the states were extracted: padded on the right, without token types, and no chat template around a text.
-            processor_kwargs={**where, **tokenizer, "padding_side": "right", "model_input_names": ["input_ids", "attention_mask"]},
-            config_kwargs={**where, **({"output_hidden_states": True} if max(layers) >= 0 else {})}, unpad_inputs=False,
+            processor_kwargs={**tokenizer, "padding_side": "right", "model_input_names": ["input_ids", "attention_mask"]},
+            config_kwargs={"output_hidden_states": True} if max(layers) >= 0 else {}, unpad_inputs=False,
             modality_config={"text": {"method": "forward", "method_output_name": "last_hidden_state"}}, module_output_name="token_embeddings",
         )
         SentenceTransformer(modules=[transformer, pooling], device="cpu").save_pretrained(str(folder), create_model_card=False)

@@ -13,7 +13,7 @@ from tiny_backbones import CORPUS, ENCODERS, MAX_POSITIONS, MODEL_TYPES, make_ba
 
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.extraction import Backbone
-from glot_jax.extraction.backbone import tokenizer_sha256, vocabulary
+from glot_jax.extraction.tokenizer import tokenizer_sha256, vocabulary
 from glot_jax.extraction.sources import MINILM_SHA256, find_source
 
 TEXTS = ["the cat", *CORPUS, "nobody"]

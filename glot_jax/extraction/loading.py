@@ -1,0 +1,134 @@
+"""The frozen model itself: the part that reads texts, with every weight it needs, and no code but transformers' own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from glot_jax.config import UsageError, require
+from glot_jax.extraction.load_errors import loading_error, quiet_loading
+from glot_jax.extraction.sources import Source
+
+_RULE = "--backbone must name a model that transformers can load"
+
+
+def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
+    """The model of a backbone, frozen; of an encoder-decoder its encoder.
+
+    Args:
+        source: where it lies.
+        dtype: of its weights.
+
+    Raises:
+        UsageError: it cannot be loaded, lacks weights, or has some of other shapes than its config says.
+    """
+    folder = Path(source.location)
+    try:
+        with quiet_loading():
+            model, part, report = _load(source, dtype)
+            _require_weights(source, model, part, report)
+            if source.adapter and source.adapter.alone:
+                model.load_adapter(str(source.adapter.location))
+    except UsageError:
+        raise
+    except Exception as error:  # each architecture, and every library below, has errors of its own
+        raise loading_error(_RULE, source, folder, error) from error
+    return part.eval().requires_grad_(False)
+
+
+def code_notices(source: Source) -> list[str]:
+    """A line for each file that names code of the model's own, which is never run."""
+    lines = []
+    for folder, name in (
+        (source.location, "config.json"),
+        (source.tokenizer_location, "tokenizer_config.json"),
+    ):
+        path = Path(folder) / name
+        values = json.loads(path.read_bytes()) if path.is_file() else {}
+        named = values.get("auto_map") if isinstance(values, dict) else None
+        if named:
+            classes = named.values() if isinstance(named, dict) else [named]
+            code = ", ".join(sorted({str(entry).rpartition("--")[2] for entry in classes}))
+            lines.append(
+                f"{name} names code of the model's own ({code}), which is not run; transformers' own runs instead, "
+                "and its states may be other ones"
+            )
+    return lines
+
+
+def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
+    """The model, the part of it that reads texts, and what the loader reports of its weights."""
+    location = source.location
+    config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
+    if type(config) not in transformers.MODEL_MAPPING:
+        raise UsageError(
+            "--backbone must be a model with a text encoder or decoder in transformers",
+            f"{source.name}, of the type {config.model_type}",
+            "Choose another --backbone.",
+        )
+    loader, encoder_of_two = _loader(config)
+    options = {"add_pooling_layer": False} if _takes_pooler(config) else {}
+    model, report = loader.from_pretrained(
+        location,
+        config=config,
+        dtype=dtype,
+        use_safetensors=not source.bin,
+        weights_only=True,
+        # Refused afterwards, by name: transformers refers to a report that it has printed.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        trust_remote_code=False,
+        **options,
+    )
+    part = model.get_encoder() if encoder_of_two else model
+    return model, part, report
+
+
+def _loader(config: Any) -> tuple[Any, bool]:
+    """The class that loads a text encoder or decoder, and whether the encoder is to be taken out of the model.
+
+    T5 and its kin have an encoder of their own in transformers, which checkpoints without a decoder fit (sentence-t5).
+    """
+    whole = transformers.MODEL_MAPPING[type(config)]
+    encoders = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+    alone = encoders.get(type(config), None)
+    if alone is not None and alone is not whole and str(getattr(alone, "__name__", "")).endswith("EncoderModel"):
+        return transformers.AutoModelForTextEncoding, False
+    return transformers.AutoModel, bool(getattr(config, "is_encoder_decoder", False))
+
+
+def _takes_pooler(config: Any) -> bool:
+    """BERT's pooler is a trained layer that is not used here, and that many checkpoints lack."""
+    model_class = transformers.MODEL_MAPPING[type(config)]
+    return inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+
+
+def _require_weights(source: Source, model: Any, part: Any, report: dict[str, Any]) -> None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    used = {id(parameter) for parameter in part.parameters()}
+    missing = []
+    for name in sorted(report["missing_keys"]):
+        unused = name in parameters and id(parameters[name]) not in used
+        # States do not pass through a pooler either.
+        if not unused and not name.startswith("pooler."):
+            missing.append(name)
+    require(
+        not missing,
+        "the checkpoint must hold every weight of the model",
+        f"{source.name} without {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}",
+        "Use a complete checkpoint.",
+    )
+    other = sorted(report["mismatched_keys"])
+    if other:
+        name, stored, wanted = other[0]
+        raise UsageError(
+            "the checkpoint's weights must have the shapes that its config.json asks for",
+            f"{source.name}: {name} is {tuple(stored)} in the file and {tuple(wanted)} by config.json, "
+            f"{len(other)} such in all",
+            "Use the config.json that the weights were saved with.",
+        )

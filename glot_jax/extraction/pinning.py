@@ -1,0 +1,46 @@
+"""A store that was begun keeps the commit of its backbone: a branch may move before the same command runs again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.extraction import hub
+from glot_jax.store.lock import read_recipe
+from glot_jax.store.manifest import MANIFEST, read_manifest
+
+
+def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
+    """The settings with the commit that the store in `config.out` was begun with, and a notice if the branch has moved.
+
+    Nothing changes for a new store, for a folder as backbone, and where `--revision` is a commit.
+    """
+    if config.revision is not None and hub.COMMIT.fullmatch(config.revision):
+        return config, []
+    begun = _backbone(config)
+    commit = begun.get("revision")
+    if begun.get("name") != config.backbone or not isinstance(commit, str):
+        return config, []
+    pinned = dataclasses.replace(config, revision=commit)
+    branch = config.revision or "main"
+    try:
+        now, _ = hub.resolve(config.backbone, config.revision)
+    except UsageError as error:
+        return pinned, [f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked up: {error.got})"]
+    if now == commit:
+        return pinned, []
+    return pinned, [
+        f"{config.backbone}: {branch} is at commit {now} now; {config.out} was begun with {commit}, which is used on. "
+        "For the new commit choose another --out"
+    ]
+
+
+def _backbone(config: ExtractConfig) -> dict[str, Any]:
+    """What the recipe of a finished or an unfinished store says of its backbone; empty without a store."""
+    if (config.out / MANIFEST).is_file():
+        recipe: dict[str, Any] | None = read_manifest(config.out).recipe
+    else:
+        recipe = read_recipe(config.out)
+    backbone = (recipe or {}).get("backbone")
+    return backbone if isinstance(backbone, dict) else {}
