@@ -248,6 +248,7 @@ def describe(arguments: Sequence[str]) -> int:
 def store(arguments: Sequence[str]) -> int:
     command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
     from glot_jax.store import describe, finish, read_manifest, verify
+    from glot_jax.store.files import require_fetched
 
     if command.action == "finish":
         manifest = finish(command.store, lambda line: print(line, file=sys.stderr))
@@ -263,6 +264,7 @@ def store(arguments: Sequence[str]) -> int:
     print(f"{command.store}: {'every file matches its hash' if not bad else f'{len(bad)} bad'}", file=sys.stderr)
     if bad:
         try:
+            require_fetched(Path(bad[0]))
             read_manifest(command.store)
         except UsageError as error:
             print(f"{error}", file=sys.stderr)

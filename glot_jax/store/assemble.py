@@ -107,15 +107,17 @@ def sync_folders(store: Path, splits: Iterable[str]) -> None:
 
 
 def remove_leftovers(store: Path) -> None:
-    """What an interrupted run was writing when it died."""
-    for leftover in (*store.glob(f"{TEMPORARY}*"), *store.glob(f"*/{TEMPORARY}*")):
-        disk.remove(leftover)
+    """What an interrupted run was writing when it died. Behind a linked folder nothing is touched: no run writes there."""
+    splits = [folder for folder in store.iterdir() if folder.is_dir() and not folder.is_symlink()] if store.is_dir() else []
+    for folder in (store, *splits):
+        for leftover in folder.glob(f"{TEMPORARY}*"):
+            disk.remove(leftover)
 
 
 def remove_superseded(store: Path, manifest: Manifest) -> None:
-    """Row arrays of the time before an append, and what an interrupted run was writing."""
+    """Row arrays of the time before an append, and what an interrupted run was writing. Of a link the link goes, not its target."""
     for name, split in manifest.splits.items():
-        times = len(split.appended or ())
+        times = 0 if (store / name).is_symlink() else len(split.appended or ())
         for earlier in range(times):
             for array in SPLIT_ARRAYS:
                 disk.remove(store / name / array_file(array, earlier))

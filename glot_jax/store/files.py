@@ -45,14 +45,45 @@ _checked: set[tuple[str, int, int, int, str]] = set()
 """Files this process has hashed: (path, inode, bytes, mtime in ns, sha256). A file written since then is hashed again."""
 
 
+class NotFetched(UsageError):
+    """A link to a file that is not on this machine, or a pointer in a file's place."""
+
+
+_POINTERS = {b"version https://git-lfs.github.com/spec/": ("git-lfs", "git lfs pull"), b"/annex/objects/": ("git-annex", "git annex get")}
+"""What a file begins with that stands for another -> whose it is, and the command that fetches what it stands for."""
+
+
+def require_fetched(path: Path) -> None:
+    """Raise NotFetched if there is something else in the place of a store's file; of a file that is just missing nothing is said.
+
+    A link is as good as a file, for content is compared with its hash: DVC and git-annex lay out stores of links into a cache.
+    """
+    for part in (path, *path.parents):
+        if part.is_symlink() and not part.exists():
+            raise NotFetched(
+                "the files of a store are on this machine", f"{part}, a link to {os.readlink(part)}, which is missing",
+                "Fetch them with the tool that made the link (`dvc pull`, `git annex get`), or copy the store with the files themselves.",
+            )
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(64)
+    except OSError:  # missing, a folder, or unreadable: whoever asked knows what to say
+        return
+    for mark, (tool, command) in _POINTERS.items():
+        if begin.startswith(mark):
+            raise NotFetched("the files of a store are on this machine", f"{path}, a pointer of {tool} in the file's place", f"Run `{command}`.")
+
+
 def check_file(path: Path, expected: Mapping[str, Any], *, trust: bool = False) -> None:
-    """Compare a file with its record {"sha256", "bytes"}; UsageError naming the path if it differs.
+    """Compare a file, or the file that a link leads to, with its record {"sha256", "bytes"}; UsageError naming the path if it differs.
 
     The hash is computed once per process and file, and not at all with `trust`.
     """
-    refuse_link(path)
     try:
-        require(path.is_file(), "a store holds every file of its manifest", f"{path}, which is missing", REPAIR)
+        there = path.is_file()
+        if not there or path.stat().st_size != expected["bytes"]:
+            require_fetched(path)
+        require(there, "a store holds every file of its manifest", f"{path}, which is missing", REPAIR)
         status = path.stat()
         require(
             status.st_size == expected["bytes"], "a stored file has the size of its record",
@@ -154,8 +185,11 @@ def _allow_many_files() -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """A store holds plain files and folders; a symbolic link inside it is refused with a UsageError."""
-    require(not path.is_symlink(), "a store holds no symbolic links", path, "Put the file itself there.")
+    """What is written belongs to the store alone: writing to a symbolic link, whose target others may use, is a UsageError."""
+    require(
+        not path.is_symlink(), "a store is not written through symbolic links", path,
+        "Put the file or folder itself there (`dvc unprotect`, `git annex unlock`), or choose another --out.",
+    )
 
 
 def write_atomically(path: Path, data: bytes, *, exclusively: bool = False) -> bool:

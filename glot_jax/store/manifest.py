@@ -12,7 +12,7 @@ from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.config_json import differences, from_json, read_json, to_json
-from glot_jax.store.files import check_file, refuse_link, write_atomically
+from glot_jax.store.files import NotFetched, check_file, require_fetched, write_atomically
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -200,7 +200,7 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
     Raises UsageError for a damaged one. Hashes are not computed: they were, when the shard was written.
     """
     folder = split / shard_name(index)
-    refuse_link(folder)
+    require_fetched(folder / RECORD)
     if not folder.exists():
         return None
     fix = f"Delete {folder} and run the same command again: the other shards are kept."
@@ -213,6 +213,8 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
         require(set(record.files) == set(names), "a shard's record lists its files", folder / RECORD, fix)
         for name in names:
             check_file(folder / name, record.files[name], trust=True)
+    except NotFetched:
+        raise
     except UsageError as error:
         raise UsageError(error.rule, error.got, fix) from error
     except (TypeError, AttributeError, KeyError, ValueError) as error:
@@ -277,7 +279,7 @@ def read_manifest(folder: Path) -> Manifest:
     agree with its own `content`.
     """
     path = Path(folder) / MANIFEST
-    refuse_link(path)
+    require_fetched(path)
     if not path.is_file():
         _refuse_unfinished(Path(folder))
     values = read_json(path)

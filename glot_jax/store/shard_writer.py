@@ -14,7 +14,15 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 
 from glot_jax.store import disk
-from glot_jax.store.files import DTYPES, TEMPORARY, explain_write_error, file_sha256, make_folders, stored_dtype
+from glot_jax.store.files import (
+    DTYPES,
+    TEMPORARY,
+    explain_write_error,
+    file_sha256,
+    make_folders,
+    refuse_link,
+    stored_dtype,
+)
 from glot_jax.store.manifest import RECORD, ShardRecord, record_bytes, scales_name, shard_files, shard_name, states_name
 
 Value = TypeVar("Value")
@@ -56,6 +64,7 @@ class ShardWriter:
     def open(self) -> None:
         """Start the shard's files; what an earlier attempt left is replaced."""
         tokens = len(self._token_ids)
+        refuse_link(self.folder.parent)
         try:
             make_folders(self.folder.parent)
             disk.remove(self._temporary)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from glot_jax.config import lookup, require
-from glot_jax.store.files import DTYPES, REPAIR, check_file, hash_ahead, load_array, refuse_link, stored_dtype
+from glot_jax.store.files import DTYPES, REPAIR, check_file, hash_ahead, load_array, stored_dtype
 from glot_jax.store.manifest import (
     Manifest,
     ShardRecord,
@@ -111,7 +111,6 @@ class SplitReader:
     def __init__(
         self, folder: Path, record: SplitRecord, stored_layers: tuple[int, ...], layers: tuple[int, ...], dim: int, *, stack: bool, trust: bool
     ):
-        refuse_link(folder)
         self._folder, self._record, self._layers, self._stack, self._trust = folder, record, layers, stack, trust
         self._stored_layers, self._dim = stored_layers, dim
         self.dim: int = dim
@@ -235,7 +234,6 @@ class _Shard:
     """One shard's arrays, each checked and mapped when it is first asked for."""
 
     def __init__(self, folder: Path, index: int, record: ShardRecord, trust: bool):
-        refuse_link(folder)
         self._folder, self._index, self._record, self._trust = folder, index, record, trust
         self._states: dict[int, np.ndarray] = {}
         self._scales: dict[int, np.ndarray] = {}

@@ -11,6 +11,7 @@ from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import MANIFEST, Manifest, canonical, lock_folder, shard_files, write_manifest
 
 BACKBONE = {"name": "minilm", "sha256": "a" * 64, "revision": None}
+PROBE = {"last_token_changes_the_first": True, "error": 0.25, "layers": [0, 6], "ü": None}
 
 
 @pytest.fixture
@@ -128,14 +129,16 @@ def test_an_unfinished_store_says_how_to_continue(store, tmp_path):
         HiddenStore(young)
 
 
-def test_a_linked_manifest_is_refused(store, tmp_path):
-    (store / MANIFEST).rename(tmp_path / "elsewhere.json")
-    (store / MANIFEST).symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(UsageError, match="symbolic link"):
-        HiddenStore(store)
-
-
-PROBE = {"last_token_changes_the_first": True, "error": 0.25, "layers": [0, 6], "ü": None}
+def test_a_linked_manifest_is_read_and_replaced_by_a_file_of_its_own(store, tmp_path):
+    cached, manifest = tmp_path / "cached.json", read_manifest(store)
+    (store / MANIFEST).rename(cached)
+    (store / MANIFEST).symlink_to(cached)
+    before = cached.read_bytes()
+    assert read_manifest(store) == manifest
+    write_manifest(store, Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe=PROBE))
+    assert not (store / MANIFEST).is_symlink()
+    assert read_manifest(store).probe == PROBE
+    assert cached.read_bytes() == before
 
 
 def test_a_probe_is_kept_beside_recipe_and_content_and_changes_neither(store):

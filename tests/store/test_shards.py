@@ -182,19 +182,6 @@ def test_verify_names_missing_and_foreign_files_and_records(store):
     assert verify(store) == sorted(str(store / name) for name in expected)
 
 
-def test_links_are_refused(store, tmp_path):
-    (store / STATES).rename(tmp_path / "states.npy")
-    (store / STATES).symlink_to(tmp_path / "states.npy")
-    assert verify(store) == [str(store / STATES)]
-    with pytest.raises(UsageError, match=f"symbolic links; got .*{STATES}"):
-        HiddenStore(store)["train"].read_all()
-    (store / "validation").rename(tmp_path / "moved")
-    (store / "validation").symlink_to(tmp_path / "moved")
-    assert str(store / "validation") in verify(store)
-    with pytest.raises(UsageError, match="symbolic links"):
-        HiddenStore(store)
-
-
 def test_a_file_is_hashed_once_by_a_process_and_not_at_all_when_trusted(store, monkeypatch):
     hashed = []
     monkeypatch.setattr("glot_jax.store.files.file_sha256", lambda path: hashed.append(path) or file_sha256(path))
