@@ -4,31 +4,107 @@
 |----------------------------------------------|-----------------------------------------------------------------------|
 | query, the first                             | a string                                                              |
 | pos, the second                              | a string, or a list of at least one                                   |
-| neg, the third                               | the same, or nothing: missing, null, an empty string, an empty list   |
+| neg, the third and all further ones          | the same, or nothing: missing, null, an empty string, an empty list   |
 
-This is sentence-transformers' msmarco-triplets.jsonl, and two columns of pairs in any format. The same rows train and
-judge: a query's candidates are its own `pos` and `neg`, and where no row of a split has a negative, every `pos` there.
+A text may also be an object with a text and perhaps a title, which are then joined: title + " " + text. Without
+--text-columns, `COLUMN_NAMES` are taken for these columns, and a JSON array for a row: ["query", "pos", "neg", ...].
+
+This is sentence-transformers' msmarco-triplets.jsonl, Tevatron's and DPR's passages, and pairs or triplets of columns in any
+format. The same rows train and judge: a query's candidates are its own `pos` and `neg`, and where no row of a split has a
+negative, every `pos` there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from glot_jax.config import UsageError, require
-from glot_jax.texts.formats import Record, require_columns, require_text
+from glot_jax.texts.records import Record, Source, require_columns, require_text
 from glot_jax.texts.tasks import TASKS, TaskSpec
 from glot_jax.texts.written import plain, shown
+
+COLUMN_NAMES: dict[str, tuple[str, ...]] = {
+    "query": ("query", "anchor", "question"),
+    "pos": ("pos", "positive", "positives", "positive_passages", "positive_ctxs", "pos_passages"),
+    "neg": (
+        "neg", "negative", "negatives", "negative_passages", "hard_negatives", "hard_negative_ctxs", "negative_ctxs", "neg_passages",
+    ),
+}
+"""Our column -> what data sets call it. Of a query the first that is there counts, of texts all of them, and numbered ones."""
+
+_ITEM = re.compile(r"#(\d+)")
+_NUMBERED = re.compile(r"(positive|pos|negative|neg)[_-]?(\d+)")
 
 
 def named_columns(names: Sequence[str], spec: TaskSpec) -> TaskSpec:
     """The spec with the columns of --text-columns, if there are any."""
     require(
-        not names or len(names) in (2, 3), "--text-columns of task embedding are a query, a positive and perhaps a negative", ", ".join(names),
-        "Name two or three columns.",
+        len(names) != 1, "--text-columns of task embedding are a query, a positive and perhaps a negative",
+        ", ".join(names), "Name two columns or more; all after the second are negatives.",
     )
     return replace(spec, text_columns=tuple(names)) if names else spec
+
+
+def grouped(source: Source, spec: TaskSpec) -> Source:
+    """The source with the columns query, pos and neg, from whatever they are called there, or from a row's positions."""
+    remarks = source.remarks
+
+    def read(wanted: Sequence[str]) -> Iterator[Record]:
+        first = next(source.read([]), None)
+        there = [] if first is None else first.columns
+        # A format that reads only what is asked for has the same columns in every row.
+        asked = [name for names in _roles(there).values() for name in names]
+        titles = 0
+        for record in source.read([*wanted, *asked]):
+            row = _in_roles(record)
+            titles += row is not record and _has_titles(row)
+            yield row
+        if titles:
+            remarks["titles"] = f"{source.name}: texts that have a title are read as title + \" \" + text, in {titles} rows"
+
+    return Source(source.name, source.typed, read, remarks)
+
+
+def _roles(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Our column -> those of a row that it is made of."""
+    found: dict[str, list[str]] = {}
+    for role, names in COLUMN_NAMES.items():
+        found[role] = [name for name in names if name in columns]
+    numbered = [(match[1][:3], int(match[2]), match[0]) for match in map(_NUMBERED.fullmatch, columns) if match]
+    for role, _, name in sorted(numbered):
+        found[role].append(name)
+    items = [name for name in columns if _ITEM.fullmatch(name)]
+    if items:
+        found = {"query": items[:1], "pos": items[1:2], "neg": items[2:]}
+    found["query"] = found["query"][:1]
+    return {role: names for role, names in found.items() if names}
+
+
+def _in_roles(record: Record) -> Record:
+    roles = _roles(record.columns)
+    if all(names == [role] for role, names in roles.items()):
+        return record
+    values: dict[str, Any] = {}
+    for role, names in roles.items():
+        one = record.values.get(names[0]) if len(names) == 1 else None
+        values[role] = one if len(names) == 1 else [text for name in names for text in _several(record.values.get(name))]
+    missing = [role for role in ("query", "pos") if role not in values]
+    # Where nothing stands for a column, the message lists what the file has.
+    return Record(record.place, values, record.columns if missing else list(values))
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _has_titles(record: Record) -> bool:
+    texts = [text for role in ("pos", "neg") for text in _several(record.values.get(role))]
+    return any(isinstance(text, dict) and bool(text.get("title")) for text in texts)
 
 
 def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
@@ -38,14 +114,22 @@ def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
     """
     columns = spec.text_columns
     # Without --text-columns `neg` may be missing; a column that somebody named may not.
-    require_columns(columns[:2] if columns == TASKS["embedding"].text_columns else columns, record.columns, record.place)
+    ours = columns == TASKS["embedding"].text_columns
+    require_columns(columns[:2] if ours else columns, record.columns, record.place)
     query, positive, *negative = columns
     require_text(record.values[query], query, record.place)
     relevant = _texts(record, positive)
     got = f"{record.place}: {plain(positive)} = {shown(record.values[positive])}"
-    require(len(relevant) > 0, "a query has at least one relevant text", got, "Add one or drop the row.")
+    fix = "Add one or drop the row; --drop-unlabelled leaves such rows out."
+    require(len(relevant) > 0, "a query has at least one relevant text", got, fix)
     others = [text for column in negative for text in _texts(record, column)]
     return (record.values[query], *relevant, *others), len(relevant)
+
+
+def has_relevant(record: Record, spec: TaskSpec) -> bool:
+    """Whether the row has something in the column of relevant texts, right or wrong, or has no such column."""
+    positive = spec.text_columns[1]
+    return positive not in record.values or bool(_several(record.values[positive]))
 
 
 def _texts(record: Record, column: str) -> list[str]:
@@ -55,9 +139,28 @@ def _texts(record: Record, column: str) -> list[str]:
     if isinstance(value, str):
         require_text(value, column, record.place)
         return [value]
+    if _is_passage(value):
+        value = [value]
     if not isinstance(value, list | tuple):
         got = f"{record.place}: {plain(column)} = {shown(value)}"
         raise UsageError("the texts of a row are a string or a list of strings", got, "Correct or drop the row.")
-    for index, text in enumerate(value):
+    texts = [titled(text) if _is_passage(text) else text for text in value]
+    for index, text in enumerate(texts):
         require_text(text, f"{column}[{index}]", record.place)
-    return list(value)
+    return texts
+
+
+def _is_passage(value: Any) -> bool:
+    return isinstance(value, dict) and "text" in value
+
+
+def titled(passage: Mapping[str, Any]) -> Any:
+    """A passage's text after its title, as BEIR, Tevatron and DPR join them; what is no string stays as it is.
+
+    >>> titled({"title": "Moon", "text": "It is round."}), titled({"title": None, "text": "It is round."})
+    ('Moon It is round.', 'It is round.')
+    """
+    title, text = passage.get("title"), passage["text"]
+    if not isinstance(title, str) or not isinstance(text, str) or not title:
+        return text
+    return f"{title} {text}".strip()

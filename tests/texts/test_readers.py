@@ -225,7 +225,7 @@ def test_reading_text_files_imports_no_framework_and_no_table_library(tmp_path):
     ("train.csv", "sentence,label,label\na,1,1\n", ("names are unique", "train.csv:1: 'label' more than once")),
     ("train.tsv", "x\tx\na\t1\n", ("names are unique", "train.tsv:1: 'x'")),
     ("train.csv", "text,label\na,1\n", ("column 'sentence' is missing", "train.csv:2", "text, label")),
-    ("train.tsv", "gj04\t1\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:2", "gj04, 1, ")),
+    ("train.tsv", "gj04\t2\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:2", "gj04, 2, ")),
     ("train.jsonl", GOOD + '\n{"label": 1}', ("column 'sentence' is missing", "jsonl:2", "there: label")),
     ("train.parquet", b"PAR1 and then nothing", ("can be read by pyarrow", "train.parquet after row 0")),
     ("train.parquet", [{"text": "a", "label": 1}], ("column 'sentence' is missing", "parquet:row 1", "text, label")),
@@ -269,11 +269,11 @@ def test_a_later_split_is_checked_before_the_first_example_is_served(load):
 def test_folders_and_files_that_are_not_there(load, tmp_path):
     with refuses("--data is a folder", "nowhere", "{train,validation,test}.{jsonl,csv,tsv,parquet}"):
         read(tmp_path / "nowhere")
-    with refuses("--data holds {train,validation,test}.{jsonl,csv,tsv,parquet}", "with dev.tsv"):
-        load({"dev.tsv": "x"})
+    with refuses("--data holds {train,validation,test}.{jsonl,csv,tsv,parquet}", "with eval.tsv"):
+        load({"eval.tsv": "x"})
     with refuses("task cola needs a train split", "validation.jsonl", "train.jsonl"):
         load({"validation.jsonl": COLA})
-    with refuses("a split is one file", "train.jsonl and ", "train.csv", "Keep one"):
+    with refuses("a split is one file", "train.csv and ", "train.jsonl", "Keep one"):
         load({"train.jsonl": COLA, "train.csv": COLA})
 
 
@@ -556,8 +556,11 @@ def test_custom_scores(custom):
     assert labels(data.splits["validation"]) == [-4.0, 9.5]
 
 
-def test_ints_in_train_and_floats_elsewhere_are_scores(custom):
-    assert custom({"train.jsonl": [1, 2], "test.jsonl": [1.5]}).spec.label_kind == "regression"
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_score_among_classes_is_an_error_with_its_line(custom, suffix):
+    line = {"jsonl": 2, "csv": 3}[suffix]
+    with refuses("classes are those of the train split: 1, 2", f"test.{suffix}:{line}: 1.5", "--label-kind regression"):
+        custom({"train.jsonl": [1, 2], f"test.{suffix}": [1.0, 1.5]})
 
 
 @pytest.mark.parametrize(("files", "parts"), [

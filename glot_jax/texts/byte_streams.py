@@ -1,0 +1,146 @@
+"""The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, told apart by their first bytes.
+
+| what is not as it should be                      | ends in one UsageError that names the file and          |
+|--------------------------------------------------|---------------------------------------------------------|
+| a link to nothing, a folder                      | where the link points                                   |
+| a Git LFS pointer in place of the data           | `git lfs pull`                                          |
+| an archive that is cut off or damaged            | what its library says                                   |
+| an archive that unpacks to far more than text can | the ratio                                              |
+
+Nothing here keeps more than a few chunks in memory. An archive is refused as soon as `WINDOW` bytes of it unpack to more
+than `FLOOR`: text compresses 3 to 20 times, the most repetitive tables a few hundred times.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from glot_jax.config import UsageError, require
+from glot_jax.texts.records import extract_extra
+from glot_jax.texts.written import because
+
+CHUNK = 1 << 18
+"""Bytes that are read, or unpacked, at a time."""
+WINDOW = 1 << 17
+FLOOR = 1 << 26
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def require_data_file(path: Path) -> None:
+    """UsageError for a link to nothing, for what is no file, and for a Git LFS pointer. OSError as the disk has it."""
+    if path.is_symlink() and not path.exists():
+        got = f"{path}, a link to {os.readlink(path)}, where nothing is"
+        raise UsageError("a data file is there", got, "Fetch the data (dvc pull, git annex get) or mend the link.")
+    require(path.exists(), "a data file is there", f"{path}, which does not exist", "Check the path.")
+    require(path.is_file(), "a data file is a file", f"{path}, which is none", "Name a file in it.")
+    with path.open("rb") as file:
+        _refuse_pointer(path, file.read(len(_LFS)))
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """The file's content, unpacked, in pieces of at most a few megabytes; none is empty.
+
+    UsageError as in the table above; OSError where the disk fails.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_LFS))
+        _refuse_pointer(path, head)
+        file.seek(0)
+        for magic, unpack in _ARCHIVES.items():
+            if head.startswith(magic):
+                yield from unpack(path, file)
+                return
+        suffix = path.suffix.lower()
+        named = suffix in (".gz", ".zst")
+        require(not named or not head, f"a {suffix} file is one", f"{path}, whose first bytes are another kind's", "Fetch it again, or rename it.")
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _refuse_pointer(path: Path, head: bytes) -> None:
+    got = f"{path}, a Git LFS pointer in place of the data"
+    require(not head.startswith(_LFS), "a data file holds data", got, "Run: git lfs pull")
+
+
+class _Ratio:
+    """Counts what goes in and what comes out; UsageError where it cannot be text."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._taken = 0
+        self._given = 0
+
+    def take(self, size: int) -> None:
+        self._taken += size
+        if self._taken > WINDOW:
+            self._taken = size
+            self._given = 0
+
+    def give(self, size: int) -> None:
+        self._given += size
+        if self._given > FLOOR:
+            got = f"{self._path}: {self._taken:,} bytes of it unpack to more than {self._given:,}"
+            raise UsageError("a compressed data file holds text", got, "Look at what it holds, and unpack it by hand.")
+
+
+def _gzip(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    ratio, member = _Ratio(path), zlib.decompressobj(wbits=31)
+    try:
+        while taken := file.read(CHUNK // 4):
+            ratio.take(len(taken))
+            while taken:
+                chunk = member.decompress(taken, CHUNK)
+                taken = member.unconsumed_tail
+                if chunk:
+                    ratio.give(len(chunk))
+                    yield chunk
+                if member.eof:
+                    # A file may hold several members, and be padded with zeros.
+                    taken = member.unused_data.lstrip(b"\0")
+                    if taken:
+                        member = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise _damaged(path, because(error)) from error
+    if not member.eof:
+        raise _damaged(path, "it ends in the middle")
+
+
+def _zstandard(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    zstandard, ratio = extract_extra("zstandard"), _Ratio(path)
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    empty = True
+    try:
+        # A kilobyte unpacks to 32 MiB at most, so that no single call takes the memory.
+        while taken := file.read(1 << 10):
+            ratio.take(len(taken))
+            while taken:
+                chunk = frame.decompress(taken)
+                empty = False
+                taken = b""
+                if chunk:
+                    ratio.give(len(chunk))
+                    yield chunk
+                if frame.eof:
+                    taken = frame.unused_data
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                    empty = True
+    except zstandard.ZstdError as error:
+        raise _damaged(path, because(error)) from error
+    if not empty:
+        raise _damaged(path, "it ends in the middle")
+
+
+def _damaged(path: Path, got: str) -> UsageError:
+    return UsageError("a compressed data file can be unpacked", f"{path}: {got}", "Fetch or write it again.")
+
+
+_ARCHIVES: dict[bytes, Callable[[Path, BinaryIO], Iterator[bytes]]] = {
+    b"\x1f\x8b": _gzip,
+    b"\x28\xb5\x2f\xfd": _zstandard,
+}
+"""First bytes of a compressed file, with which no text in UTF-8 or UTF-16 begins -> how it is unpacked."""

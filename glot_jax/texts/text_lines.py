@@ -1,0 +1,219 @@
+"""From bytes to text: encoding, byte-order mark, line ends. A line is read as a stream, and knows its `file:line`.
+
+| the file                        | its encoding                                     |
+|---------------------------------|--------------------------------------------------|
+| begins with a byte-order mark   | UTF-8, UTF-16 or UTF-32, as the mark says        |
+| else, with `--encoding NAME`    | NAME                                             |
+| else                            | UTF-8                                            |
+
+Lines end at LF, CRLF included: a text may hold any other separator. Where a file has no LF at all, they end at CR, as old
+Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from encodings.aliases import aliases
+from itertools import chain
+from pathlib import Path
+from typing import Any, AnyStr
+
+from glot_jax.config import UsageError, require
+from glot_jax.texts.byte_streams import read_chunks, require_data_file
+from glot_jax.texts.written import because
+
+LONGEST_LINE = 1 << 28
+"""Bytes, or characters where an encoding has no bytes for a line end: 256 MiB."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""UTF-32's mark begins with UTF-16's, so it comes first."""
+_UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+"""What Python calls an encoding with a mark -> the same without one."""
+_CANDIDATES = ("cp1252", "latin-1")
+"""Encodings that a message may propose, if the file is valid in them."""
+_PROBED = 1 << 26
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How a file's bytes are text."""
+
+    encoding: str = "utf-8"
+    mark: int = 0
+    """Bytes of the byte-order mark."""
+    end: str = "\n"
+    """What ends a line: LF, or CR."""
+
+    @property
+    def is_split_as_bytes(self) -> bool:
+        """Whether a line end is the byte that ASCII has for it."""
+        return self.end.encode(self.encoding) == self.end.encode("ascii")
+
+
+def check_encoding(name: str | None) -> None:
+    """UsageError for what is no text encoding of Python's, with the one that may be meant."""
+    if name is None:
+        return
+    try:
+        "a".encode(name)
+    except (LookupError, ValueError, TypeError) as error:
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), {*aliases, *aliases.values()}, 1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        fix = f"{hint}Give for example cp1252, latin-1, utf-16, gb18030 or shift_jis."
+        raise UsageError("--encoding is the name of a text encoding", repr(name), fix) from error
+
+
+def text_form(path: Path, encoding: str | None = None) -> TextForm:
+    """How the file is text: its mark, and the line ends found from the whole of it. UsageError as `read_chunks`."""
+    with _reading(path, lambda: 0):
+        require_data_file(path)
+        stream = read_chunks(path)
+        head = b""
+        while len(head) < 256 and (chunk := next(stream, b"")):
+            head += chunk
+        name, mark = _encoding(path, head, encoding)
+        form = TextForm(name, mark)
+        ends = _line_end(form, chain([head[mark:]], stream))
+        return TextForm(name, mark, ends)
+
+
+def read_lines(path: Path, form: TextForm) -> Iterator[tuple[str, str]]:
+    """Place and text of every line, its end included.
+
+    UsageError with `file:line` for bytes that are no text, for a line without an end in sight, for a disk that fails.
+    """
+    number = 0
+    with _reading(path, lambda: number):
+        if not form.is_split_as_bytes:
+            for number, line in enumerate(_split(path, read_text(path, form), form.end), 1):
+                yield f"{path}:{number}", line
+            return
+        name = form.encoding
+        for number, raw in enumerate(_split(path, _unmarked(path, form), form.end.encode()), 1):
+            try:
+                line = raw.decode(name)
+            except UnicodeDecodeError as error:
+                reason = f"{error.reason} at byte {error.start} of the line"
+                raise _no_text(path, form, number, reason) from error
+            yield f"{path}:{number}", line
+
+
+def read_text(path: Path, form: TextForm) -> Iterator[str]:
+    """The file's text in pieces, as they are decoded; for what has no lines, or none that bytes tell."""
+    decoder = codecs.getincrementaldecoder(form.encoding)()
+    number = 1
+    with _reading(path, lambda: number):
+        try:
+            for chunk in _unmarked(path, form):
+                text = decoder.decode(chunk)
+                yield text
+                number += text.count(form.end)
+            yield decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(form.encoding, "replace")
+            raise _no_text(path, form, number + before.count(form.end), error.reason) from error
+
+
+class _reading:
+    """The disk's errors as a UsageError with the line that was reached."""
+
+    def __init__(self, path: Path, line: Callable[[], int]):
+        self._path = path
+        self._line = line
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            got = f"{self._path}, after line {self._line()}: {because(error)}"
+            fix = "Check the disk and the file's permissions."
+            raise UsageError("the files of --data can be read", got, fix) from error
+
+
+def _encoding(path: Path, head: bytes, given: str | None) -> tuple[str, int]:
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name, len(mark)
+    if given is None:
+        for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+            half = head[first:256:2]
+            wide = len(half) > 3 and not any(half) and all(head[1 - first : 256 : 2])
+            fix = f"Give --encoding {name}."
+            require(not wide, "text files are UTF-8", f"{path}:1: every second byte is 0, as in UTF-16", fix)
+        return "utf-8", 0
+    name = codecs.lookup(given).name
+    return _UNMARKED.get(name, name), 0
+
+
+def _line_end(form: TextForm, stream: Iterable[bytes]) -> str:
+    """CR where there is no LF, but a CR."""
+    decoder = codecs.getincrementaldecoder(form.encoding)(errors="replace")
+    carriage = False
+    for chunk in stream:
+        text: Any = chunk if form.is_split_as_bytes else decoder.decode(chunk)
+        line_feed: Any = b"\n" if form.is_split_as_bytes else "\n"
+        if line_feed in text:
+            return "\n"
+        carriage = carriage or (b"\r" if form.is_split_as_bytes else "\r") in text
+    return "\r" if carriage else "\n"
+
+
+def _unmarked(path: Path, form: TextForm) -> Iterator[bytes]:
+    """The file's bytes after its mark, which an archive may give in pieces."""
+    skip = form.mark
+    for chunk in read_chunks(path):
+        if skip < len(chunk):
+            yield chunk[skip:] if skip else chunk
+        skip = max(0, skip - len(chunk))
+
+
+def _split(path: Path, pieces: Iterator[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
+    """Lines with their ends; the last one has none if the file does not end in one."""
+    begun: list[AnyStr] = []
+    length = number = 0
+    for piece in pieces:
+        first, *lines = piece.split(end)
+        begun.append(first)
+        length += len(first)
+        if length > LONGEST_LINE:
+            got = f"{path}:{number + 1}: more than {LONGEST_LINE:,} bytes without a line end"
+            raise UsageError("a line is at most 256 MiB", got, "Look at what the file holds.")
+        if not lines:
+            continue
+        yield first[:0].join(begun) + end
+        for line in lines[:-1]:
+            yield line + end
+        number += len(lines)
+        begun = [lines[-1]]
+        length = len(lines[-1])
+    if length:
+        yield begun[0][:0].join(begun)
+
+
+def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError:
+    got = f"{path}:{number}: {reason}"
+    rule = "text files are UTF-8" if form.encoding == "utf-8" else f"the text of this file is {form.encoding}"
+    name = next((name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1")
+    return UsageError(rule, got, f"Convert it to UTF-8, or name its encoding: the file can be read with --encoding {name}.")
+
+
+def _decodes(path: Path, name: str) -> bool:
+    """Whether the file, or the beginning of a long one, is valid in that encoding."""
+    decoder = codecs.getincrementaldecoder(name)()
+    seen = 0
+    try:
+        for chunk in read_chunks(path):
+            decoder.decode(chunk)
+            seen += len(chunk)
+            if seen > _PROBED:
+                break
+    except UnicodeDecodeError:
+        return False
+    return True
