@@ -53,6 +53,7 @@ def test_names_and_revisions(
     assert shared.leaks() == []
 
 
+@pytest.mark.slow
 def test_only_the_files_that_are_read(
     shared: HubServer, walker: Walker, tiny: Path, data: Path, tmp_path: Path
 ) -> None:

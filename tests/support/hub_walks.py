@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
-from extraction_case import write_texts
-
 from glot_jax.store.manifest import lock_folder, read_manifest
+from support.hub_datasets import sentences
 from support.hub_server import TOKEN
 from support.walks import Outcome
 
@@ -16,9 +16,16 @@ SHARD_TOKENS = "60"
 """So few that every split has several shards."""
 
 
-def texts(folder: Path, rows: dict[str, int] | None = None) -> Path:
-    """Labelled rows of a custom task."""
-    return write_texts(folder, rows or ROWS)
+def texts(folder: Path, rows: Mapping[str, int] = ROWS) -> Path:
+    """Labelled rows of a custom task, of 1 to 10 words."""
+    folder.mkdir(parents=True)
+    for name, count in rows.items():
+        lines = [
+            {"text": " ".join(sentence.split()[: 1 + row % 10]), "label": row % 2}
+            for row, sentence in enumerate(sentences(count, 10))
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return folder
 
 
 def extraction(backbone: str, data: Path, out: Path, *more: str) -> list[str]:
