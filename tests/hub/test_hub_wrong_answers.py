@@ -1,4 +1,4 @@
-"""A Hub that refuses, stalls, breaks off or talks nonsense: one line, exit 2, nothing half-written."""
+"""A Hub that refuses, stalls, breaks off or talks nonsense: one line, exit 2, nothing begun."""
 
 from __future__ import annotations
 
@@ -70,7 +70,6 @@ STALLED = {
     "api-stalls": Wrong(slow(FOR_LONG), (), {"file": "api/*"}),
     "listing-stalls": Wrong(slow(FOR_LONG), (), {"file": "api/tree"}),
     "weights-stall": Wrong(slow(FOR_LONG), (), {**WEIGHTS, "host": "cdn"}),
-    "head-stalls": Wrong(slow(FOR_LONG), (), {**WEIGHTS, "host": "hub"}),
 }
 
 
