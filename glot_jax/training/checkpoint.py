@@ -82,10 +82,13 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """The step with the highest selection; of equal ones the earliest. Those saved within an epoch have no selection.
 
+        The one that is being written counts: a run keeps what it predicted at its best epoch, and asks right after the save.
+
         Raises:
             DamagedCheckpoint: one whose selection cannot be read, which might be the best.
         """
-        selections = {step: self._record(step)["selection"] for step in self.steps}
+        pending = [] if self._pending is None else [self._pending.step]
+        selections = {step: self._record(step)["selection"] for step in {*self.steps, *pending}}
         ranked = [(selection, -step) for step, selection in selections.items() if selection is not None]
         return -max(ranked)[1] if ranked else None
 
