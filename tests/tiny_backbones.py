@@ -34,7 +34,7 @@ def make_backbone(
     last block's final norm, so that states can be made to exceed float16. Every model has `num_layers` blocks, width
     `dim`, 4 heads and takes texts of `MAX_POSITIONS` tokens.
     """
-    tokenizer = _wordpiece(model_type, pad_token) if model_type in ("bert", "distilbert") else _bpe(model_type, pad_token)
+    tokenizer = _wordpiece(model_type, pad_token) if model_type in ("bert", "distilbert") else byte_level(model_type, pad_token)
     torch.manual_seed(seed)
     model = transformers.AutoModel.from_config(CONFIGS[model_type](tokenizer, dim, num_layers))
     with torch.no_grad():
@@ -112,7 +112,7 @@ def _wordpiece(model_type: str, pad_token: bool) -> transformers.PreTrainedToken
     )
 
 
-def _bpe(model_type: str, pad_token: bool) -> transformers.PreTrainedTokenizerFast:
+def byte_level(model_type: str, pad_token: bool = True) -> transformers.PreTrainedTokenizerFast:
     """Byte-level BPE. RoBERTa adds <s> and </s>, Llama and Mistral add <s>, GPT-2 and Qwen2 add nothing."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

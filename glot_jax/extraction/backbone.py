@@ -367,8 +367,8 @@ def _vocabulary_size(model: Any) -> int | None:
         table = model.get_input_embeddings()
     except NotImplementedError:
         return None
-    size = getattr(table, "num_embeddings", None)
-    return size if isinstance(size, int) else int(table.weight.shape[0])
+    # Perceiver calls its latent vectors so.
+    return int(table.weight.shape[0]) if isinstance(table, torch.nn.Module) else None
 
 
 def _position_limit(model: Any) -> int | None:
@@ -377,5 +377,5 @@ def _position_limit(model: Any) -> int | None:
     for name, module in model.named_modules():
         # RoBERTa's table starts with padding_idx + 1 rows that no token uses.
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            limit = module.num_embeddings - module.padding_idx - 1
+            limit = int(module.weight.shape[0]) - module.padding_idx - 1
     return limit if isinstance(limit, int) and limit > 0 else None

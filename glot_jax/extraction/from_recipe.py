@@ -26,7 +26,10 @@ def config_from(
     return ExtractConfig(**{
         "backbone": where, "revision": known.get("revision") if where == name and not Path(where).is_dir() else None, "task": "custom",
         "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"), "prompt": recipe.get("prompt"),
-        "deterministic": bool(recipe.get("deterministic")), **changes,
+        "deterministic": bool(recipe.get("deterministic")),
+        # Somebody allowed it when the states were made; the file's hash is part of the identity that is compared below.
+        "allow_bin": recipe.get("weights") == "pytorch_model.bin",
+        **changes,
     })
 
 

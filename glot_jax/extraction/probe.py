@@ -95,13 +95,14 @@ class Probe:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest keeps of it, beside recipe and content; numbers rounded to three digits."""
+        """What a manifest keeps of it, beside recipe and content. It does not depend on how the passes were asked for,
+        and rounding (below 1e-6) is 0: the same extraction writes the same bytes.
+        """
+        cases = ["right padding", "left padding", "equal length", "a later token"]
         return {
             "kind": self.kind,
             "passes": self.passes,
-            "padding_side": "left" if self.left else "right",
-            "position_ids": self.positions,
-            "changes": {case: _rounded(change) for case, change in self.changes.items()},
+            "changes": {case: _rounded(self.changes[case]) for case in cases if case in self.changes},
             "inner_layers": "blocks" if self.layers.blocks else "hidden_states",
             "inner_layers_compared": self.layers.verified,
             "massive": {
@@ -170,16 +171,18 @@ def probe_backbone(
             "Use --padding-side right.",
         )
     passes: Passes = "padded"
-    if side != "left" and not right:
+    if not right:
         passes = "one length" if change("equal length", [other]) else "single texts"
-    if passes == "single texts" and not change("a second pass", []):
+    use_left = side == "left"
+    if passes == "single texts" and not use_left and not change("a second pass", []):
         raise UsageError(
             "a frozen model must give a text the same states in every pass",
             f"{name}, whose states change by {changes['a second pass']:.2g} of their norm from pass to pass",
             "Choose another --backbone.",
         )
     massive = _massive(layers, outputs)
-    use_left = side == "left"
+    if use_left:
+        passes = "padded"
     return Probe(layers, passes, use_left, use_left and positions, kind, changes, massive)
 
 
@@ -245,5 +248,5 @@ def _massive(layers: LayerMap, outputs: Any) -> dict[int, dict[int, float]]:
 
 
 def _rounded(value: float) -> float | None:
-    """Three digits; None for what JSON has no number for."""
-    return float(f"{value:.3g}") if np.isfinite(value) else None
+    """Three digits, at most six decimals; None for what JSON has no number for."""
+    return round(float(f"{value:.3g}"), 6) if np.isfinite(value) else None

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import sys
 import tempfile
@@ -287,8 +288,10 @@ def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dic
     for block in model.get_submodule(architecture.blocks).children() if architecture.blocks else ():
         block.register_forward_pre_hook(before, with_kwargs=True)
         block.register_forward_hook(after, with_kwargs=True)
+    options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    mask = torch.ones(1, len(ids), dtype=torch.long)
     with torch.no_grad():
-        found = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long))
+        found = model(input_ids=torch.tensor([ids]), attention_mask=mask, **options)
     states = {}
     if architecture.blocks:
         states = dict(enumerate([inputs[0], *outputs[:-1]]))

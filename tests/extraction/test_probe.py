@@ -1,0 +1,190 @@
+"""What a backbone does is found by running it: leaks of padding, shifted layers, kind, missing special tokens, sinks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from support.architectures import make_architecture
+from tiny_backbones import byte_level, make_backbone
+
+from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.extraction import Backbone
+from glot_jax.extraction.probe import probe_backbone, probe_texts
+
+
+def load(folder, **options):
+    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options))
+
+
+class _Outputs:
+    def __init__(self, states):
+        self.last_hidden_state = states
+        self.hidden_states = (states, states)
+
+
+def probe(states_of, side="auto", takes_positions=False):
+    """Probe a model given as a function from [batch, length] ids and mask to states; and count its passes."""
+    passes = []
+
+    def forward(texts, *, left=False, positions=False):
+        passes.append((left, positions))
+        longest = max(map(len, texts))
+        ids, mask = torch.zeros(len(texts), longest), torch.zeros(len(texts), longest)
+        for row, text in enumerate(texts):
+            place = slice(longest - len(text), longest) if left else slice(0, len(text))
+            ids[row, place] = torch.tensor(text, dtype=torch.float32)
+            mask[row, place] = 1
+        return _Outputs(states_of(ids, mask))
+
+    found = probe_backbone(
+        torch.nn.Identity(), forward, ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
+        side=side, takes_positions=takes_positions, tolerance=2e-4, name="model",
+    )  # fmt: skip
+    assert len(passes) <= 5
+    return found
+
+
+def own(ids, mask):
+    """A token's states are its own."""
+    return torch.stack([ids, ids.square(), torch.ones_like(ids)], dim=-1)
+
+
+def before(ids, mask):
+    """Those before a token count."""
+    return own((ids * mask).cumsum(1), mask)
+
+
+def masked_mean(ids, mask):
+    mean = (ids * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    return own(ids + mean, mask)
+
+
+def plain_mean(ids, mask):
+    """Padding counts."""
+    return own(ids + ids.mean(1, keepdim=True), mask)
+
+
+def company(ids, mask):
+    """Other texts count."""
+    return own(ids + ids.sum(), mask)
+
+
+def chance(ids, mask):
+    return own(ids + torch.rand(1), mask)
+
+
+def test_each_kind_of_leak_is_told_from_the_others():
+    assert (probe(own).passes, probe(own).kind) == ("padded", "decoder")
+    assert (probe(before).passes, probe(before).kind) == ("padded", "decoder")
+    assert (probe(masked_mean).passes, probe(masked_mean).kind) == ("padded", "encoder")
+    assert (probe(plain_mean).passes, probe(plain_mean).kind) == ("one length", "encoder")
+    assert probe(company).passes == "single texts"
+    with pytest.raises(UsageError, match=r"the same states in every pass.*from pass to pass"):
+        probe(chance)
+
+
+def test_left_padding_is_refused_with_the_measured_change():
+    assert probe(masked_mean, side="left").left
+    with pytest.raises(UsageError, match=r"left padding must leave.*change by 0\.\d+ of their norm"):
+        probe(plain_mean, side="left")
+
+
+@pytest.mark.parametrize("name", ["fnet", "convbert"])
+def test_texts_of_a_leaking_model_share_a_pass_by_length(tmp_path, name):
+    backbone = load(make_architecture(name, tmp_path / name))
+    ids = [[5, 9, 7], [8, 6, 5, 30, 31], [9, 9, 4], [7, 7], [30, 31, 32, 33, 34]]
+    together = np.split(backbone.states(ids).layers[3], np.cumsum([len(text) for text in ids])[:-1])
+    for text, mine in zip(ids, together, strict=True):
+        np.testing.assert_allclose(backbone.states([text]).layers[3], mine, atol=1e-6)
+    assert backbone.recipe()["passes"] == "one length"
+    assert any("texts of one length share a pass" in line for line in backbone.notices())
+    int8 = backbone.states(ids, "int8")
+    alone = backbone.states([ids[1]], "int8")
+    np.testing.assert_array_equal(int8.layers[3][3:8], alone.layers[3])
+    np.testing.assert_array_equal(int8.scales[3][3:8], alone.scales[3])
+
+
+@pytest.mark.parametrize("name", ["mamba", "falcon_mamba", "rwkv"])
+def test_layer_zero_is_what_the_first_block_reads(tmp_path, name):
+    folder = make_architecture(name, tmp_path / name)
+    backbone = load(folder, layers=(0, 1, 3))
+    ids = [[5, 9, 7, 30], [8, 6]]
+    table = transformers.AutoModel.from_pretrained(folder).get_input_embeddings().weight.detach().numpy()
+    np.testing.assert_array_equal(backbone.states(ids).layers[0], table[[*ids[0], *ids[1]]])
+    assert backbone.recipe()["states"] == {
+        "0": "input of block 1", "1": "output of block 1", "3": "last_hidden_state, after the final norm",
+    }  # fmt: skip
+
+
+def test_usual_recipes_say_nothing_new(tmp_path):
+    recipe = load(make_backbone("bert", tmp_path / "bert"), layers=(0, 1, 2)).recipe()
+    assert set(recipe) == {
+        "backbone", "tokenizer", "model_type", "kind", "num_layers", "dim", "max_length", "layers", "states",
+        "compute_dtype", "prompt", "special_tokens",
+    }  # fmt: skip
+    assert recipe["states"]["0"] == "hidden_states[0]"
+
+
+def test_the_kind_is_measured_and_not_read_from_a_table(tmp_path):
+    # A multimodal model: no table of causal models lists it, and its language model is causal.
+    text = transformers.Qwen2_5_VLConfig().text_config
+    values = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+              "num_key_value_heads": 2, "vocab_size": 330,
+              "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}  # fmt: skip
+    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={**text.to_dict(), **values, "layer_types": ["full_attention"] * 2}, vision_config=vision,
+        image_token_id=321, video_token_id=322, vision_start_token_id=323, vision_end_token_id=324,
+    )  # fmt: skip
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "vl")
+    byte_level("llama").save_pretrained(tmp_path / "vl")
+    assert load(tmp_path / "vl").kind == "decoder"
+    # A BERT that was made causal, and a user's own word.
+    bert = make_backbone("bert", tmp_path / "bert")
+    assert load(bert).kind == "encoder"
+    values = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps({**values, "is_decoder": True}))
+    assert load(bert).kind == "decoder"
+    said = load(bert, kind="encoder")
+    assert said.kind == "encoder"
+    assert any("encoder (measured: decoder)" in line for line in said.notices())
+
+
+def test_a_promised_token_that_is_not_added_is_said(tmp_path):
+    folder = make_backbone("llama", tmp_path / "llama")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "add_bos_token": True, "add_eos_token": True}))
+    lines = [line for line in load(folder).notices() if "tokenizer_config" in line]
+    assert len(lines) == 1
+    assert "add_eos_token: true, but the tokenizer, as transformers reads it, adds no </s>" in lines[0]
+
+
+def test_a_massive_first_token_is_found_by_layer(tmp_path):
+    folder = make_backbone("llama", tmp_path / "llama", num_layers=3)
+    model = transformers.AutoModel.from_pretrained(folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[0] *= 1000  # <s>
+    model.save_pretrained(folder)
+    backbone = load(folder)
+    assert set(backbone.probe.massive) >= {0, 1, 2}
+    assert all(list(positions) == [0] for positions in backbone.probe.massive.values())
+    assert any("attention sinks" in line for line in backbone.notices())
+    assert not any("sinks" in line for line in load(make_backbone("llama", tmp_path / "plain")).notices())
+    json.dumps(backbone.probe.to_json(), allow_nan=False)
+
+
+def test_texts_of_the_probe_fit_any_tokenizer_and_any_limit():
+    def words(text):
+        return [10 + len(word) for word in text.split()]
+
+    text, longer = probe_texts(words, None, 100)
+    assert 8 <= len(text) < len(longer)
+    text, longer = probe_texts(lambda text: [7], 12, 100)
+    assert len(longer) > len(text) >= 5
+    with pytest.raises(UsageError, match="tokens must be 0 .. 9"):
+        probe_texts(words, None, 10)
