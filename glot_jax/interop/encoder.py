@@ -85,11 +85,11 @@ class SentenceEncoder:
         """
         saved = read_run_config(Path(run))
         require("imported" not in saved, "texts go through the backbone that a run was trained on", f"{run}, imported, which knows none", "Train a run, or use its pooler on states of your own.")
+        # The head first, which takes moments: what is wrong with it is said before torch and a backbone of gigabytes are loaded.
+        model = load_model(Path(run), which)
         from glot_jax.extraction.from_recipe import load_backbone
 
         layers = tuple(saved["model"]["layers"])
-        # The head first, which takes moments: what is wrong with it is said before a backbone of gigabytes is read.
-        model = load_model(Path(run), which)
         frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
         fingerprint = {
             "backbone": saved["recipe"]["backbone"], "compute_dtype": frozen.compute_dtype, "max_length": frozen.max_length, "prompt": saved["recipe"].get("prompt"),
