@@ -15,8 +15,8 @@ def evaluate_file(
     """Metrics of a run's head on labelled rows that its store does not have: {split: {metric: value}}.
 
     Args:
-        data: a file (.jsonl, .csv, .tsv, .parquet) in the columns the run was trained on, reported as "test"; or a folder
-            of such files by split.
+        data: a file of any format that extract.py reads, in the columns the run was trained on, reported as "test"; or a
+            folder of such files by split.
         store: keep the states there, to be read again by the same call; otherwise they are thrown away.
         backbone: where the model lies, if the run knows it only by the name of a folder.
 
@@ -25,6 +25,7 @@ def evaluate_file(
     """
     from glot_jax.extraction import dump
     from glot_jax.extraction.from_recipe import config_from
+    from glot_jax.texts.formats import OPENERS, is_data_name, name_parts
     from glot_jax.texts.tasks import TASKS, TaskSpec
     from glot_jax.training.evaluation import evaluate_run
     from glot_jax.training.run_log import read_run_config
@@ -43,8 +44,12 @@ def evaluate_file(
         if data.is_file():
             folder = Path(scratch) / "data"
             folder.mkdir()
+            _, suffix, compression = name_parts(data.name)
+            suffixes = ".".join(filter(None, [suffix, compression]))
+            formats = ", ".join(OPENERS)
+            require(is_data_name(data.name), "--data is a file of a known format", data, f"Formats: {formats}, also as .gz and .zst.")
             # Under the name of the split that was held back, whatever the file is called.
-            (folder / f"{spec.splits[-1][0]}{data.suffix}").symlink_to(data.resolve())
+            (folder / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
         config = config_from(
             recipe, layers=tuple(saved["model"]["layers"]), backbone=backbone, task=spec.name, data=folder, out=store or Path(scratch) / "store",
             storage_dtype=recipe.get("storage_dtype", "auto"), **custom,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glot_jax.config import UsageError, lookup, require
-from glot_jax.texts.formats import FORMATS
+from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
+from glot_jax.texts.records import Source, did_you_mean
+from glot_jax.texts.written import listed
 
 if TYPE_CHECKING:
     from glot_jax.interop.encoder import SentenceEncoder
@@ -21,33 +24,51 @@ _WINDOW = 8192  # texts encoded, and vectors held, at a time
 def check_files(source: Path, out: Path, column: str | None) -> int:
     """Rows of `source`, after a look at every text; so that nothing is loaded for a file that cannot be encoded.
 
+    What its reader assumed or left out goes to stderr, a line each.
+
     Raises:
         UsageError: a file that is missing or damaged, a row without the column or whose text is no string; an `out` of
             another kind, or in a folder that is not there.
     """
     lookup(_WRITERS, out.suffix[1:], "format of --out, its suffix")
     require(out.parent.is_dir(), "--out lies in a folder that exists", out, f"Create {out.parent} first.")
-    require(source.is_file(), "FILE holds texts", f"{source}, which is no file", "Check the path.")
-    require(column is None or source.suffix != ".txt", "a .txt file has a text in each line", f"--column {column}", "Leave out --column.")
-    return sum(1 for _ in read_texts(source, column))
+    # A link to nothing is told by what opens it.
+    there = source.is_file() or source.is_symlink()
+    require(there, "FILE holds texts", f"{source}, which is no file", "Check the path.")
+    rule = "a .txt file has a text in each line"
+    require(column is None or not _has_lines(source), rule, f"--column {column}", "Leave out --column.")
+    opened = _open(source, column)
+    rows = sum(1 for _ in _texts(opened, column))
+    for line in opened.remarks.values():
+        print(line, file=sys.stderr)
+    return rows
 
 
 def read_texts(source: Path, column: str | None) -> Iterator[str]:
-    """Texts of a .txt file, line by line (an empty line is an empty text), or of a column of .jsonl, .csv, .tsv, .parquet."""
-    if source.suffix == ".txt":
-        with source.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise UsageError("text files are UTF-8", f"{source}:{number}: {error.reason}", "Convert the file to UTF-8.") from error
-        return
-    read = lookup(FORMATS, source.suffix[1:], "format of FILE, its suffix (.txt, or of those with columns)")
+    """Texts of a .txt file, line by line (an empty line is an empty text), or of a column ("text") of any other format of
+    `glot_jax.texts.formats`, compressed or not."""
+    return _texts(_open(source, column), column)
+
+
+def _has_lines(source: Path) -> bool:
+    return name_parts(source.name)[1] == "txt"
+
+
+def _open(source: Path, column: str | None) -> Source:
+    if _has_lines(source):
+        return open_text(source)
+    return open_file(source, Reading(wanted=(column or "text",)))
+
+
+def _texts(opened: Source, column: str | None) -> Iterator[str]:
     wanted = column or "text"
-    for record in read(source, [wanted]):
-        require(wanted in record.columns, "--column is a column of FILE", f"{record.place}: {', '.join(record.columns)}", f"Give one of these, not {wanted}.")
+    for record in opened.read([wanted]):
+        fix = f"{did_you_mean([wanted], record.columns)}Give one of these, not {wanted}."
+        got = f"{record.place}: {listed(record.columns)}"
+        require(wanted in record.columns, "--column is a column of FILE", got, fix)
         text = record.values[wanted]
-        require(isinstance(text, str), "a text is a string", f"{record.place}: {type(text).__name__}", "Correct the row, or write an empty string.")
+        got = f"{record.place}: {type(text).__name__}"
+        require(isinstance(text, str), "a text is a string", got, "Correct the row, or write an empty string.")
         yield text
 
 

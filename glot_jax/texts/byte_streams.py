@@ -40,6 +40,15 @@ def require_data_file(path: Path) -> None:
     require(path.is_file(), "a data file is a file", f"{path}, which is none", "Name a file in it.")
     with path.open("rb") as file:
         _refuse_pointer(path, file.read(len(_LFS)))
+    _probe(path)
+
+
+def _probe(path: Path) -> None:
+    """Unpack the first `WINDOW` bytes of an archive: one that holds nothing but line ends is refused before they are counted."""
+    ratio = _Ratio(path)
+    for _ in _chunks(path, ratio):
+        if ratio.total > WINDOW or not ratio.total:
+            return
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
@@ -47,17 +56,22 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
     UsageError as in the table above; OSError where the disk fails.
     """
+    return _chunks(path, _Ratio(path))
+
+
+def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
     with path.open("rb") as file:
         head = file.read(len(_LFS))
         _refuse_pointer(path, head)
         file.seek(0)
         for magic, unpack in _ARCHIVES.items():
             if head.startswith(magic):
-                yield from unpack(path, file)
+                yield from unpack(path, file, ratio)
                 return
         suffix = path.suffix.lower()
         named = suffix in (".gz", ".zst")
-        require(not named or not head, f"a {suffix} file is one", f"{path}, whose first bytes are another kind's", "Fetch it again, or rename it.")
+        rule = f"a {suffix} file is compressed"
+        require(not named or not head, rule, f"{path}, whose first bytes are another kind's", "Fetch it again, or rename it.")
         while chunk := file.read(CHUNK):
             yield chunk
 
@@ -74,8 +88,11 @@ class _Ratio:
         self._path = path
         self._taken = 0
         self._given = 0
+        self.total = 0
+        """Bytes of the archive that have been taken."""
 
     def take(self, size: int) -> None:
+        self.total += size
         self._taken += size
         if self._taken > WINDOW:
             self._taken = size
@@ -88,8 +105,8 @@ class _Ratio:
             raise UsageError("a compressed data file holds text", got, "Look at what it holds, and unpack it by hand.")
 
 
-def _gzip(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    ratio, member = _Ratio(path), zlib.decompressobj(wbits=31)
+def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=31)
     try:
         while taken := file.read(CHUNK // 4):
             ratio.take(len(taken))
@@ -110,8 +127,8 @@ def _gzip(path: Path, file: BinaryIO) -> Iterator[bytes]:
         raise _damaged(path, "it ends in the middle")
 
 
-def _zstandard(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    zstandard, ratio = extract_extra("zstandard"), _Ratio(path)
+def _zstandard(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
+    zstandard = extract_extra("zstandard")
     frame = zstandard.ZstdDecompressor().decompressobj()
     empty = True
     try:
@@ -139,7 +156,7 @@ def _damaged(path: Path, got: str) -> UsageError:
     return UsageError("a compressed data file can be unpacked", f"{path}: {got}", "Fetch or write it again.")
 
 
-_ARCHIVES: dict[bytes, Callable[[Path, BinaryIO], Iterator[bytes]]] = {
+_ARCHIVES: dict[bytes, Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]] = {
     b"\x1f\x8b": _gzip,
     b"\x28\xb5\x2f\xfd": _zstandard,
 }

@@ -72,7 +72,7 @@ def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
 
     UsageError if there is no such folder, no file for any split, two files for one, or not all shards of one.
     """
-    require(folder.is_dir(), "--data is a folder", folder, f"Give a folder with {expected(spec)}.")
+    require(folder.is_dir(), "--data is a folder or a file", f"{folder}, which does not exist", f"Give a folder with {expected(spec)}, or one file.")
     names = split_names(split for split, _ in spec.splits)
     stems = LAYOUTS.get(spec.name, NO_LAYOUT).stems
     order = [split for split, _ in spec.splits]
@@ -168,7 +168,9 @@ def _notices(place: Path, folder: Path, files: Mapping[str, Sequence[Path]], spe
         told = [f"{split} from {_told(folder, of)}" for split, of in files.items()]
         lines.append(f"read: {', '.join(told)}")
     used = {path for of in files.values() for path in of}
-    others = [path.name for path in sorted(place.iterdir()) if path not in used and path.is_file() and _is_data(path)]
+    around = {place, *(other for other in _places(folder, spec) if other.parent == place)}
+    there = sorted(path for of in around for path in of.iterdir())
+    others = [str(path.relative_to(place)) for path in there if path not in used and path.is_file() and _is_data(path)]
     if others:
         lines.append(f"not read: {listed(others)} (in {place}; the splits of task {spec.name} are {', '.join(name for name, _ in spec.splits)})")
     return tuple(lines)

@@ -40,6 +40,8 @@ class Reading:
     wanted: tuple[str, ...] = ()
     """Columns by which a table's header is recognised."""
     layout: GlueLayout = NO_LAYOUT
+    label: str | None = None
+    """The column of the labels."""
     arrays: bool = False
     """Whether a row of JSON may be an array."""
     lines: bool = False
@@ -90,7 +92,7 @@ def _open_json(path: Path, suffix: str, reading: Reading) -> Source:
 
 def _open_table(path: Path, suffix: str, reading: Reading) -> Source:
     form = text_form(path, reading.encoding)
-    return open_table(path, suffix, form, reading.wanted, reading.layout)
+    return open_table(path, suffix, form, reading.wanted, reading.layout, reading.label)
 
 
 def _open_txt(path: Path, suffix: str, reading: Reading) -> Source:

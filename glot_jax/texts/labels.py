@@ -299,7 +299,7 @@ def _other_floats(surveys: Mapping[str, Survey]) -> list[str]:
     """Lines about splits in which train's classes are written as floats, as pandas does beside a gap."""
     found = [(name, survey.kinds["float"]) for name, survey in surveys.items() if "float" in survey.kinds]
     return [
-        f"{name}: {seen.count} labels written as floats (first in {seen.place}) are read as train's classes; "
+        f"{name}: labels written as floats, {seen.count}, first {seen.place}, are read as train's classes; "
         "if all labels are scores: --label-kind regression"
         for name, seen in found
     ]

@@ -35,6 +35,10 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
 }
 """Our column -> what data sets call it. Of a query the first that is there counts, of texts all of them, and numbered ones."""
 
+_HINT = (
+    f"Name them with --text-columns; known without it: {', '.join(COLUMN_NAMES['query'])}, "
+    f"and {', '.join(COLUMN_NAMES['pos'])}. "
+)
 _ITEM = re.compile(r"#(\d+)")
 _NUMBERED = re.compile(r"(positive|pos|negative|neg)[_-]?(\d+)")
 
@@ -72,10 +76,12 @@ def _roles(columns: Sequence[str]) -> dict[str, list[str]]:
     """Our column -> those of a row that it is made of."""
     found: dict[str, list[str]] = {}
     for role, names in COLUMN_NAMES.items():
-        found[role] = [name for name in names if name in columns]
+        # Our own name stands for itself alone, whatever else there is.
+        found[role] = [role] if role in columns else [name for name in names if name in columns]
     numbered = [(match[1][:3], int(match[2]), match[0]) for match in map(_NUMBERED.fullmatch, columns) if match]
     for role, _, name in sorted(numbered):
-        found[role].append(name)
+        if role not in columns:
+            found[role].append(name)
     items = [name for name in columns if _ITEM.fullmatch(name)]
     if items:
         found = {"query": items[:1], "pos": items[1:2], "neg": items[2:]}
@@ -115,7 +121,7 @@ def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
     columns = spec.text_columns
     # Without --text-columns `neg` may be missing; a column that somebody named may not.
     ours = columns == TASKS["embedding"].text_columns
-    require_columns(columns[:2] if ours else columns, record.columns, record.place)
+    require_columns(columns[:2] if ours else columns, record.columns, record.place, _HINT if ours else "")
     query, positive, *negative = columns
     require_text(record.values[query], query, record.place)
     relevant = _texts(record, positive)

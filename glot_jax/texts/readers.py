@@ -185,7 +185,7 @@ def _label_reader(
     gaps = surveys["train"].kinds.get("missing", Seen()) if custom else surveys["train"].gaps
     require(
         gaps.count < surveys["train"].rows, f"the train split needs labels in column {spec.label_column!r}",
-        _why(spec, train, surveys["train"]), "Name or add the column of the labels.",
+        _why(spec, train, surveys["train"]), f"{_meant(spec, surveys['train'])}Name or add the column of the labels.",
     )
     if not custom:
         return LabelReader(spec), []
@@ -204,12 +204,16 @@ def _require_complete(name: str, survey: Survey, gaps: Seen) -> None:
     )
 
 
+def _meant(spec: TaskSpec, survey: Survey) -> str:
+    column = str(spec.label_column)
+    return did_you_mean([column], survey.columns) if column not in survey.columns else ""
+
+
 def _why(spec: TaskSpec, source: Source, survey: Survey) -> str:
     column = str(spec.label_column)
     if column in survey.columns:
         return f"all are empty, null or -1 in {source.name}"
-    asked = did_you_mean([column], survey.columns)
-    return f"{asked}{source.name} has no column {column!r}; columns there: {listed(survey.columns)}"
+    return f"{source.name} has no column {column!r}; columns there: {listed(survey.columns)}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

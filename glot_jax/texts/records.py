@@ -68,12 +68,12 @@ def chained(sources: Sequence[Source], name: str) -> Source:
     return Source(name, sources[0].typed, read, remarks)
 
 
-def require_columns(wanted: Iterable[str], there: Sequence[str], place: str) -> None:
-    """UsageError that names the missing columns, those that may be meant, and those there are."""
+def require_columns(wanted: Iterable[str], there: Sequence[str], place: str, fix: str = "") -> None:
+    """UsageError that names the missing columns, those that may be meant, what else may help, and those there are."""
     missing = [column for column in wanted if column not in there]
     if missing:
         found = listed(there) or "none"
-        fix = f"{did_you_mean(missing, there)}Columns there: {found}."
+        fix = f"{did_you_mean(missing, there)}{fix}Columns there: {found}."
         raise UsageError(f"column {', '.join(map(repr, missing))} is missing", place, fix)
 
 

@@ -64,7 +64,8 @@ def _opened(config: ExtractConfig, files: dict[str, Sequence[Path]] | dict[str, 
     by_position = ranking and not config.text_columns
     wanted = () if by_position else spec.text_columns
     lines = wanted == ("text",) and spec.label_column is None
-    reading = Reading(config.encoding, wanted, layout, arrays=by_position, lines=lines)
+    label = layout.columns.get(str(spec.label_column), spec.label_column)
+    reading = Reading(config.encoding, wanted, layout, label, arrays=by_position, lines=lines)
     sources = {}
     for split, paths in files.items():
         opened = [renamed(open_file(path, reading), layout, spec.label_column) for path in paths]

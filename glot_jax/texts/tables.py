@@ -1,12 +1,14 @@
 """Tables as text, .csv, .tsv, .tab and .txt: a header, then a row a line or in quotes over several.
 
 What is mended, each with a line for the user that has its count and first place: separators other than the suffix's,
-quoted fields in a .tsv, unnamed columns that are empty in every row, empty fields after a row's last column. In the files
-as GLUE distributes them also rows that are too short, which are left out, and further fields, which are ignored.
+quoted fields in a .tsv, unnamed columns that are empty in every row, empty fields after a row's last column, labels with a
+decimal comma where semicolons separate. In the files as GLUE distributes them also rows that are too short, which are left
+out, and further fields, which are ignored.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from glot_jax.texts.written import listed, shown
 
 _OWN_DELIMITER = {"csv": ","}
 """Suffix -> separator; all others have tabs."""
+
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*")
 
 
 @dataclass(frozen=True)
@@ -35,29 +39,29 @@ class _Plan:
 
 
 def open_table(
-    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, separator: str | None = None
+    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, label: str | None = None
 ) -> Source:
     """A source of the table's rows. `wanted` are the columns by which its header is recognised, as `layout` names them.
 
-    `separator` is known beforehand for the files of some formats. UsageError with `file:line`.
+    `label` is the column that may hold numbers with a decimal comma. UsageError with `file:line`.
     """
     remarks: dict[str, str] = {}
-    plan = _look_through(path, suffix, form, wanted, layout, separator, remarks)
+    plan = _look_through(path, suffix, form, wanted, layout, remarks)
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
-        return _records(path, form, plan, remarks)
+        records = _records(path, form, plan, remarks)
+        if plan.dialect.delimiter != ";" or label not in plan.header:
+            return records
+        return _with_points(path, records, label, remarks)
 
     return Source(str(path), False, read, remarks)
 
 
 def _look_through(
-    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, separator: str | None,
-    remarks: dict[str, str],
+    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, remarks: dict[str, str]
 ) -> _Plan:
     default = _OWN_DELIMITER.get(suffix, "\t")
-    delimiter, skip = separator or default, 0
-    if separator is None:
-        delimiter, skip = find_delimiter(path, form, default, lambda header: layout.fits(header, wanted))
+    delimiter, skip = find_delimiter(path, form, default, lambda header: layout.fits(header, wanted))
     if delimiter != default:
         name = DELIMITERS.get(delimiter, repr(delimiter))
         remarks["delimiter"] = f"{path}: its columns are separated by {name}, as the whole file shows"
@@ -156,6 +160,19 @@ def _records(path: Path, form: TextForm, plan: _Plan, remarks: dict[str, str]) -
     for subject, (seen, what) in lines.items():
         if seen.count:
             remarks[subject] = f"{path}: rows that {what}: {seen.count} of {total}, first {seen.place}"
+
+
+def _with_points(path: Path, records: Iterator[Record], label: str, remarks: dict[str, str]) -> Iterator[Record]:
+    """Labels as 3.5 that are written 3,5, as Excel does in the countries where it separates by semicolons."""
+    seen = Seen()
+    for record in records:
+        text = record.values[label]
+        if _DECIMAL_COMMA.fullmatch(text):
+            seen.add(record.place)
+            record = record._replace(values={**record.values, label: text.replace(",", ".")})
+        yield record
+    if seen.count:
+        remarks["decimals"] = f"{path}: labels with a decimal comma are read as numbers: {seen.count}, first {seen.place}"
 
 
 def _cutter(plan: _Plan) -> Callable[[list[str]], list[str]]:

@@ -64,7 +64,7 @@ def check_encoding(name: str | None) -> None:
         "a".encode(name)
     except (LookupError, ValueError, TypeError) as error:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), {*aliases, *aliases.values()}, 1)
-        hint = f"Did you mean {near[0]}? " if near else ""
+        hint = f"Did you mean {near[0]}? " if near and near[0] != name else ""
         fix = f"{hint}Give for example cp1252, latin-1, utf-16, gb18030 or shift_jis."
         raise UsageError("--encoding is the name of a text encoding", repr(name), fix) from error
 
@@ -201,7 +201,8 @@ def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError
     got = f"{path}:{number}: {reason}"
     rule = "text files are UTF-8" if form.encoding == "utf-8" else f"the text of this file is {form.encoding}"
     name = next((name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1")
-    return UsageError(rule, got, f"Convert it to UTF-8, or name its encoding: the file can be read with --encoding {name}.")
+    fix = f"Convert it to UTF-8: it can be read as {name}. extract.py takes --encoding {name}."
+    return UsageError(rule, got, fix)
 
 
 def _decodes(path: Path, name: str) -> bool:
