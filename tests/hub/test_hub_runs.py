@@ -1,4 +1,4 @@
-"""A run whose backbone is a name on the Hub: trained, scored, asked for vectors, exported, uploaded."""
+"""A run whose backbone is a name on the Hub: trained, scored, given texts, exported, uploaded."""
 
 from __future__ import annotations
 
