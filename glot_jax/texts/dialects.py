@@ -22,7 +22,7 @@ from pathlib import Path
 
 from glot_jax.config import UsageError
 from glot_jax.texts.records import Seen
-from glot_jax.texts.text_lines import TextForm, read_lines
+from glot_jax.texts.text_lines import TextForm, holds, read_lines
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
@@ -137,7 +137,12 @@ class Quotes:
 
 
 def count_quotes(path: Path, form: TextForm, dialect: Dialect) -> Quotes:
-    """One pass over the file. Bounded: a record in quotes of more than a megabyte is taken for a lone mark."""
+    """One pass over the file, a quick one where it holds no quotation mark.
+
+    Bounded: a record in quotes of more than a megabyte is taken for a lone mark.
+    """
+    if not holds(path, form, '"'):
+        return Quotes()
     census = _Census(dialect.delimiter)
     begun: list[tuple[str, str]] = []
     marks = length = 0

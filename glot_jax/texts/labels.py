@@ -102,7 +102,7 @@ class Survey:
             return
         if value == -1:
             self.minus_one.add(place)
-        if kind == "float" and not value.is_integer():
+        if isinstance(value, float) and not value.is_integer():
             self.fraction.add(place)
         if len(self.numbers) <= FEW:
             self.numbers.add(value)

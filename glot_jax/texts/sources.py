@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glot_jax.config import ExtractConfig, require
@@ -58,7 +58,7 @@ def _validation_split(spec: TaskSpec) -> str:
     return next((name for name in names if name.startswith("validation")), "validation")
 
 
-def _opened(config: ExtractConfig, files: dict[str, Sequence[Path]] | dict[str, list[Path]], spec: TaskSpec) -> dict[str, Source]:
+def _opened(config: ExtractConfig, files: Mapping[str, Sequence[Path]], spec: TaskSpec) -> dict[str, Source]:
     layout = LAYOUTS.get(spec.name, NO_LAYOUT)
     ranking = spec.label_kind == "ranking"
     by_position = ranking and not config.text_columns

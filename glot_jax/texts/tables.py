@@ -9,7 +9,7 @@ out, and further fields, which are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def open_table(
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         records = _records(path, form, plan, remarks)
-        if plan.dialect.delimiter != ";" or label not in plan.header:
+        if label is None or plan.dialect.delimiter != ";" or label not in plan.header:
             return records
         return _with_points(path, records, label, remarks)
 
@@ -132,14 +132,14 @@ def _records(path: Path, form: TextForm, plan: _Plan, remarks: dict[str, str]) -
     short, longer, empty = Seen(), Seen(), Seen()
     total = 0
     width = len(plan.header) if plan.keep is None else plan.keep[-1] + 1
-    cut = _cutter(plan)
     for place, fields in rows:
         if fields in blank:
             continue
         total += 1
-        fields = cut(fields)
         if len(fields) > width and not any(fields[width:]):
-            empty.add(place)
+            # The header's own unnamed columns were left out with a line of their own.
+            if plan.keep is None:
+                empty.add(place)
             fields = fields[:width]
         if len(fields) != width:
             if not plan.glue:
@@ -173,14 +173,6 @@ def _with_points(path: Path, records: Iterator[Record], label: str, remarks: dic
         yield record
     if seen.count:
         remarks["decimals"] = f"{path}: labels with a decimal comma are read as numbers: {seen.count}, first {seen.place}"
-
-
-def _cutter(plan: _Plan) -> Callable[[list[str]], list[str]]:
-    """Rows as wide as the header, whose last columns may be unnamed and left out."""
-    if plan.keep is None:
-        return lambda fields: fields
-    width = plan.keep[-1] + 1
-    return lambda fields: fields if any(fields[width:]) else fields[:width]
 
 
 def _uneven(place: str, fields: Sequence[str], header: Sequence[str]) -> UsageError:

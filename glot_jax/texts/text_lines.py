@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from encodings.aliases import aliases
 from itertools import chain
 from pathlib import Path
-from typing import Any, AnyStr
+from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.byte_streams import read_chunks, require_data_file
@@ -120,6 +120,15 @@ def read_text(path: Path, form: TextForm) -> Iterator[str]:
             raise _no_text(path, form, number + before.count(form.end), error.reason) from error
 
 
+def holds(path: Path, form: TextForm, character: str) -> bool:
+    """Whether the file has that ASCII character, found faster than by lines; True where bytes do not tell."""
+    if not form.is_split_as_bytes:
+        return True
+    mark = character.encode(form.encoding)
+    with _reading(path, lambda: 0):
+        return any(mark in chunk for chunk in read_chunks(path))
+
+
 class _reading:
     """The disk's errors as a UsageError with the line that was reached."""
 
@@ -174,9 +183,10 @@ def _unmarked(path: Path, form: TextForm) -> Iterator[bytes]:
         skip = max(0, skip - len(chunk))
 
 
-def _split(path: Path, pieces: Iterator[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
-    """Lines with their ends; the last one has none if the file does not end in one."""
-    begun: list[AnyStr] = []
+def _split(path: Path, pieces: Iterator[Any], end: Any) -> Iterator[Any]:
+    """Lines of str or bytes with their ends; the last one has none if the file does not end in one."""
+    nothing = end[:0]
+    begun: list[Any] = []
     length = number = 0
     for piece in pieces:
         first, *lines = piece.split(end)
@@ -187,14 +197,14 @@ def _split(path: Path, pieces: Iterator[AnyStr], end: AnyStr) -> Iterator[AnyStr
             raise UsageError("a line is at most 256 MiB", got, "Look at what the file holds.")
         if not lines:
             continue
-        yield first[:0].join(begun) + end
+        yield nothing.join(begun) + end
         for line in lines[:-1]:
             yield line + end
         number += len(lines)
         begun = [lines[-1]]
         length = len(lines[-1])
     if length:
-        yield begun[0][:0].join(begun)
+        yield nothing.join(begun)
 
 
 def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError:
