@@ -367,8 +367,9 @@ def _vocabulary_size(model: Any) -> int | None:
         table = model.get_input_embeddings()
     except NotImplementedError:
         return None
-    # Perceiver calls its latent vectors so.
-    return int(table.weight.shape[0]) if isinstance(table, torch.nn.Module) else None
+    # Perceiver returns its latent vectors, a tensor without a weight.
+    weight = getattr(table, "weight", None)
+    return None if weight is None else int(weight.shape[0])
 
 
 def _position_limit(model: Any) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.config import UsageError
+from glot_jax.extraction.model_files import usable_folder
 from glot_jax.texts.written import because
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
@@ -64,8 +65,8 @@ def resolve(name: str, revision: str | None) -> tuple[str, str | None]:
     return commit, f"{name}: {revision or 'main'} is commit {commit} by the cache; the Hub was not asked ({reason})"
 
 
-def fetch(name: str, commit: str, *, allow_bin: bool = False) -> Path:
-    """The folder with a model's files at a commit, in the cache; what it lacks is downloaded.
+def fetch(name: str, commit: str, *, allow_bin: bool = False) -> tuple[Path, list[str]]:
+    """The folder with a model's files at a commit, in the cache, and notices; what it lacks is downloaded.
 
     Args:
         name: of a model on the Hub.
@@ -75,9 +76,9 @@ def fetch(name: str, commit: str, *, allow_bin: bool = False) -> Path:
     Raises:
         UsageError: the files cannot be had.
     """
-    folder = _snapshot(name, commit, SMALL_FILES)
+    folder, _ = usable_folder(_snapshot(name, commit, SMALL_FILES))
     wanted = weight_names(folder, allow_bin=allow_bin)
-    return _snapshot(name, commit, wanted)
+    return usable_folder(_snapshot(name, commit, wanted))
 
 
 def weight_names(folder: Path, *, allow_bin: bool) -> tuple[str, ...]:

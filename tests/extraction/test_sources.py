@@ -48,9 +48,22 @@ def test_a_pointer_of_git_lfs_is_named_with_its_command(copy, name):
         load(copy)
 
 
-def test_a_link_that_became_text_is_named(copy):
-    (copy / "model.safetensors").write_text("../../blobs/06f3f20575afb47c4d80cb5c3e6272cd9c02fd2b")
-    with pytest.raises(UsageError, match=r"model\.safetensors, which holds the path \.\./\.\./blobs/.*cp -a"):
+def test_links_that_became_text_are_followed_or_named(copy):
+    expected, identity = states(copy), find_source(str(copy), None).sha256
+    blobs = copy.parent / "blobs"
+    blobs.mkdir()
+    for path in copy.iterdir():
+        path.rename(blobs / path.name)
+        path.write_text(f"../blobs/{path.name}")
+    np.testing.assert_array_equal(states(copy), expected)
+    assert find_source(str(copy), None).sha256 == identity
+    assert find_source(str(copy), None).name == "hf"
+    assert any("a copy turned into text; they were followed" in line for line in load(copy).notices())
+    (blobs / "tokenizer.json").write_text(LFS)
+    with pytest.raises(UsageError, match=r"blobs/tokenizer\.json, a pointer"):
+        load(copy)
+    shutil.rmtree(blobs)
+    with pytest.raises(UsageError, match=r"config\.json, which holds the path \.\./blobs/.*cp -a"):
         load(copy)
 
 

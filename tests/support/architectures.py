@@ -158,7 +158,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "jamba": _decoder(
         settings={"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
                   "mamba_d_state": 8, "mamba_dt_rank": 4, "use_mamba_kernels": False, "layer_types": None}
-    ),  # fmt: skip
+    ),
     "lfm2": _decoder(settings={"layer_types": ["conv", "full_attention", "conv"]}),
     "mamba": _decoder(left=True),
     "mamba2": _decoder(settings={"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}),
@@ -166,7 +166,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         settings={"layer_types": ["linear_attention", "full_attention", "linear_attention"],
                   "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
                   "linear_value_head_dim": 8, "shared_expert_intermediate_size": 32}
-    ),  # fmt: skip
+    ),
     "recurrent_gemma": _decoder(
         left=False, settings={"lru_width": 32, "attention_window_size": 64, "layer_types": None}
     ),
@@ -180,7 +180,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deepseek_v4": _decoder(None, left=False, inner=False),
     "perceiver": _encoder(None, refused="forward pass takes input_ids"),
     "clip": _encoder(None, refused="reads images"),
-}  # fmt: skip
+}
 CHOSEN = (
     "albert", "bert", "canine", "convbert", "fnet", "gpt2", "llama", "mamba", "qwen3_moe", "t5", "xlnet", "bart",
 )  # fmt: skip
