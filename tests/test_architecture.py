@@ -127,6 +127,67 @@ def test_modules_are_rooms_not_attics(path):
     assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text().strip()
 
 
+PUBLIC = {"_asdict", "_replace", "_fields", "_make"}
+"""Of a named tuple: documented, and private in name alone."""
+
+
+def private(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("_") and not name.startswith("__") and name not in PUBLIC
+
+
+def defined_names(tree: ast.Module) -> set[str]:
+    """Functions, classes, variables and attributes that a module makes."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("self", "cls"):
+            found.add(node.attr)
+    return found
+
+
+def foreign_privates(tree: ast.Module, ours: set[str]) -> list[tuple[int, str]]:
+    """(line, what) of every private attribute that none of our modules defines, or that is reached past our own class."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            past = ast.unparse(node.value).startswith("super(")
+            if past or node.attr not in ours:
+                found.append((node.lineno, ast.unparse(node)))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr", "operator.attrgetter"):
+            names = [argument.value for argument in node.args[-3:] if isinstance(argument, ast.Constant)]
+            found += [(node.lineno, ast.unparse(node)) for name in names if private(name) and name not in ours]
+        elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith("glot_jax"):
+            parts = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            found += [(node.lineno, ast.unparse(node)) for part in parts if private(part)]
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, ast.unparse(node)) for alias in node.names for part in alias.name.split(".") if private(part)]
+    return found
+
+
+def test_no_private_attribute_of_another_package_is_read():
+    """They change without notice: a release of transformers took `_commit_hash` away, and every name on the Hub failed."""
+    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    ours = set().union(*map(defined_names, trees.values()))
+    found = [f"{path.relative_to(ROOT)}:{line} {what}" for path, tree in trees.items() for line, what in foreign_privates(tree, ours)]
+    assert not found, "private attributes of other packages:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("config._commit_hash", 1), ("getattr(config, '_commit_hash', None)", 1), ("self._parameters", 1), ("super()._apply(f)", 1),
+        ("super(A, self)._own()", 1), ("from torch._C import Generator", 1), ("import torch._dynamo", 1), ("from torch import _C", 1),
+        ("row._asdict(), row._fields", 0), ("self._own", 0), ("other._own", 0), ("x.__name__", 0), ("from glot_jax.a import _own", 0),
+        ("hasattr(x, 'public')", 0),
+    ],
+)
+def test_what_counts_as_a_private_attribute_of_another_package(code, found):
+    assert len(foreign_privates(ast.parse(code), {"_own"})) == found
+
+
 def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 

@@ -146,6 +146,7 @@ def _write_folder(folder: Path, source: Any, tokenizer: dict[str, Any], layers: 
 
     pooling = st_module.GlotPooling(**{name: value for name, value in head.settings.items() if name != "mixed"}, layers=layers)
     pooling.head = torch_head(head.settings, head.weights)
+    pooling.exact()  # now: beside a backbone in half precision sentence-transformers rounds every module
     with quiet_loading(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # BERT's own pooler, which nobody reads and many checkpoints lack: drawn anew, the same each time
         transformer = Transformer(

@@ -119,9 +119,7 @@ class Stem(nn.Module):
     Of several layers the states have an axis, [batch, length, mixed, dim]. Without a rule no edge is computed.
     """
 
-    def __init__(
-        self, dim: int, *, mixed: int | None, rule: str | None, tau: float, learn_tau: bool, k: int, window: int, standardise: bool, projection_dim: int | None,
-    ):
+    def __init__(self, dim: int, *, mixed: int | None, rule: str | None, tau: float, learn_tau: bool, k: int, window: int, standardise: bool, projection_dim: int | None):
         super().__init__()
         self.rule = None if rule is None else choose({name: name for name in RULES}, rule, "graph rule")
         self.k, self.window = k, min(window, 2**31 - 1)
@@ -216,17 +214,14 @@ def with_virtual_node(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 class TokenGNN(nn.Module):
     """K layers, `U_k = relu(layer_k(U_{k-1}))`, then jumping knowledge: cat (U_0 .. U_K), max, mean (of U_1 .. U_K) or none (U_K)."""
 
-    def __init__(
-        self, dim: int, hidden: int, num_layers: int, *, gnn: str, jk: str, heads: int, edge_term: bool, residual: bool, virtual_node: bool
-    ):
+    def __init__(self, dim: int, hidden: int, num_layers: int, *, gnn: str, jk: str, heads: int, edge_term: bool, residual: bool, virtual_node: bool):
         super().__init__()
         self.layer, self.jk = choose(GNN_LAYERS, gnn, "GNN layer"), choose({name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge")
         widths = [dim, *[hidden] * num_layers]
         normed: Shapes = {"norm_scale": (hidden,), "norm_bias": (hidden,)}
         node = {f"{name}_{part}": shape for name in ("hear", "speak") for part, shape in (("kernel", (hidden, hidden)), ("bias", (hidden,)))}
         self.layers = nn.ModuleList(make_arrays(layer_shapes(gnn, width, hidden, heads, edge_term)) for width in widths[:-1])
-        adapted: Shapes = {**normed, "kernel": (dim, hidden)}
-        self.residuals = nn.ModuleList(make_arrays(normed if width == hidden else adapted) for width in widths[:-1] if residual)
+        self.residuals = nn.ModuleList(make_arrays(normed if width == hidden else {**normed, "kernel": (dim, hidden)}) for width in widths[:-1] if residual)
         self.virtual_nodes = nn.ModuleList(make_arrays(node) for _ in range(num_layers if virtual_node else 0))
         self.width = sum(widths) if jk == "cat" else widths[-1]
 
@@ -274,8 +269,7 @@ class Static(nn.Module):
         if self.which == "mean":
             return mean_of(nodes, mask)
         if self.which == "max":
-            largest = nodes.masked_fill(~mask[..., None], -torch.inf).amax(1)
-            return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+            return nodes.masked_fill(~mask[..., None], -torch.inf).amax(1).masked_fill(~mask.any(1, keepdim=True), 0)
         rank = mask.long().cumsum(1)
         return weighted_sum(nodes, (mask & (rank == (1 if self.which == "first" else rank[:, -1:]))).float())
 
@@ -292,8 +286,7 @@ class AdaPoolAttention(nn.Module):
         split = (self.heads, self.width // self.heads)
         query = (mean_of(nodes, graph.mask) @ self.query).unflatten(-1, split)
         asked = torch.einsum("bhw,dhw->bhd", query, self.key.unflatten(-1, split)) / self.width**0.5
-        scores = (nodes @ asked.transpose(1, 2)).unbind(-1)
-        weights = torch.stack([masked_softmax(of_head, graph.mask) for of_head in scores], 1)
+        weights = torch.stack([masked_softmax(of_head, graph.mask) for of_head in (nodes @ asked.transpose(1, 2)).unbind(-1)], 1)
         return torch.einsum("bhd,dhw->bhw", weights @ nodes, self.value.unflatten(-1, split)).flatten(1) @ self.out
 
 
@@ -360,6 +353,7 @@ class GlotPooling(Module):
         self.layers = list(layers)
         self.settings = {"dim": dim, "layers": self.layers, **head}
         self.head = GlotHead(dim, mixed=len(self.layers) if len(self.layers) > 1 else None, **head)
+        self.kept: dict[str, Tensor] = {}  # the head's arrays when they were first seen
 
     def get_config_dict(self) -> dict[str, Any]:
         return self.settings
@@ -373,17 +367,23 @@ class GlotPooling(Module):
         if max(self.layers) >= 0 and "all_layer_embeddings" not in features:
             raise ValueError(f"GlotPooling reads the layers {self.layers}; got the last one alone. Load the Transformer with output_hidden_states=True.")
         states = [features["token_embeddings"] if layer < 0 else features["all_layer_embeddings"][layer] for layer in self.layers]
-        # In half precision other tokens would be linked.
         with torch.autocast(states[0].device.type, enabled=False):
-            features["sentence_embedding"] = self.head(states[0] if len(states) == 1 else torch.stack(states, 2), features["attention_mask"])
+            features["sentence_embedding"] = self.exact().head(states[0] if len(states) == 1 else torch.stack(states, 2), features["attention_mask"])
         return features
 
-    def _apply(self, fn: Any, recurse: bool = True) -> GlotPooling:
-        """Moves between devices, not between dtypes: `model.half()` leaves the head in float32."""
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)
+    def exact(self) -> GlotPooling:
+        """Itself, the head in float32: in half precision other tokens would be linked. What `model.half()`
+        did to the weights is undone; those that were trained since they were kept stay rounded."""
+        for name, of in [*self.head.named_parameters(), *self.head.named_buffers()]:
+            if name not in self.kept:
+                self.kept[name] = of.detach().clone()
+            if of.dtype != torch.float32:
+                kept = self.kept[name].to(of.device)
+                of.data = (kept if torch.equal(kept.to(of.dtype), of) else of.detach()).float().clone()
+        return self
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        self.save_config(output_path)
+        self.exact().save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
         if type(self).__module__.startswith("transformers_modules."):
             # Loaded from an exported folder: the one that is saved needs this file too, beside its modules.json.
@@ -397,4 +397,4 @@ class GlotPooling(Module):
         where: dict[str, Any] = dict(subfolder=subfolder, token=token, cache_folder=cache_folder, revision=revision, local_files_only=local_files_only)  # noqa: C408
         pooling = cls(**cls.load_config(model_name_or_path, **where))
         cls.load_torch_weights(model_name_or_path, model=pooling, **where)
-        return pooling.eval()
+        return pooling.exact().eval()

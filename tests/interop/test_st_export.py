@@ -245,6 +245,18 @@ def test_half_precision_leaves_the_head_as_it_is():
     assert {parameter.dtype for parameter in pooling.parameters()} == {torch.float32}
 
 
+def test_half_precision_rounds_what_was_trained_and_reaches_no_saved_file(tmp_path):
+    pooling = GlotPooling(DIM, pooler="adapool", learn_tau=True, standardise=True).exact()
+    pooling.head.pooler.readout["kernel"].data.fill_(1 / 3)  # a training step
+    pooling.head.stem.mean.fill_(0.1)
+    pooling.half().save(str(tmp_path))
+    loaded = GlotPooling.load(str(tmp_path))
+    assert {of.dtype for of in loaded.state_dict().values()} == {torch.float32}
+    assert float(loaded.head.pooler.readout["kernel"][0, 0]) == float(torch.tensor(1 / 3).half())
+    again = GlotPooling.load(str(tmp_path)).half().to(torch.bfloat16).double().exact()
+    assert all(of.dtype == torch.float32 for of in again.state_dict().values())
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Folders
 
