@@ -52,24 +52,26 @@ def named_columns(names: Sequence[str], spec: TaskSpec) -> TaskSpec:
     return replace(spec, text_columns=tuple(names)) if names else spec
 
 
-def grouped(source: Source, spec: TaskSpec) -> Source:
-    """The source with the columns query, pos and neg, from whatever they are called there, or from a row's positions."""
-    remarks = source.remarks
+def grouped(source: Source, spec: TaskSpec, *, named: bool) -> Source:
+    """The source with the columns query, pos and neg, from whatever they are called there, or from a row's positions.
 
+    Where they are `named` (--text-columns) the rows stay as they are. Rows with titles are counted in a line.
+    """
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         first = next(source.read([]), None)
-        there = [] if first is None else first.columns
+        there = [] if first is None or named else first.columns
         # A format that reads only what is asked for has the same columns in every row.
         asked = [name for names in _roles(there).values() for name in names]
         titles = 0
         for record in source.read([*wanted, *asked]):
-            row = _in_roles(record)
-            titles += row is not record and _has_titles(row)
+            row = record if named else _in_roles(record)
+            titles += any(_has_title(row.values.get(column)) for column in spec.text_columns[1:])
             yield row
         if titles:
-            remarks["titles"] = f"{source.name}: texts that have a title are read as title + \" \" + text, in {titles} rows"
+            said = 'texts that have a title are read as title + " " + text'
+            source.remarks["titles"] = f"{source.name}: {said}, in {titles} rows"
 
-    return Source(source.name, source.typed, read, remarks)
+    return Source(source.name, source.typed, read, source.remarks)
 
 
 def _roles(columns: Sequence[str]) -> dict[str, list[str]]:
@@ -108,8 +110,8 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _has_titles(record: Record) -> bool:
-    texts = [text for role in ("pos", "neg") for text in _several(record.values.get(role))]
+def _has_title(value: Any) -> bool:
+    texts = value if isinstance(value, list) else [value]
     return any(isinstance(text, dict) and bool(text.get("title")) for text in texts)
 
 

@@ -70,5 +70,5 @@ def _opened(config: ExtractConfig, files: Mapping[str, Sequence[Path]], spec: Ta
     for split, paths in files.items():
         opened = [renamed(open_file(path, reading), layout, spec.label_column) for path in paths]
         source = chained(opened, f"{paths[0]} ... {paths[-1].name}")
-        sources[split] = grouped(source, spec) if by_position else source
+        sources[split] = grouped(source, spec, named=not by_position) if ranking else source
     return sources

@@ -100,6 +100,59 @@ def test_options_that_do_not_fit(tmp_path):
         open_task(ExtractConfig(backbone="minilm", task="embedding", out=tmp_path / "out"))
 
 
+PASSAGES = {"query_id": "7", "query": "q", "positive_passages": [{"docid": "1", "title": "T", "text": "p"}, {"docid": "2", "text": "p2"}], "negative_passages": [{"docid": "3", "title": "", "text": "n"}]}
+
+
+@pytest.mark.parametrize(("row", "texts", "relevant"), [
+    (PASSAGES, ("q", "T p", "p2", "n"), 2), ({**PASSAGES, "negative_passages": []}, ("q", "T p", "p2"), 2),
+    ({"anchor": "q", "positive": "p", "negative": "n"}, ("q", "p", "n"), 1), ({"anchor": "q", "positive": "p"}, ("q", "p"), 1),
+    ({"anchor": "q", "positive": "p", "negative_10": "n10", "negative_2": "n2", "negative_1": None}, ("q", "p", "n2", "n10"), 1),
+    ({"query": "q", "pos": "p", "neg1": "a", "neg2": ["b", "c"]}, ("q", "p", "a", "b", "c"), 1),
+    ({"question": "q", "answers": ["x"], "positive_ctxs": [{"title": "T", "text": "p"}], "negative_ctxs": [{"title": "N", "text": "n"}], "hard_negative_ctxs": []}, ("q", "T p", "N n"), 1),
+    (["q", "p", "n", "m"], ("q", "p", "n", "m"), 1), (["q", ["p", "p2"], ["n"]], ("q", "p", "p2", "n"), 2), (["q", "p"], ("q", "p"), 1),
+    ({"query": "q", "pos": {"text": "p", "title": "T"}}, ("q", "T p"), 1),
+    # Our own names stand for themselves, whatever else there is.
+    ({"query": "q", "pos": "p", "positive": "x", "question": "y", "neg": "n", "negatives": ["z"]}, ("q", "p", "n"), 1),
+])
+@pytest.mark.parametrize("form", ["lines", "array", "parquet"])
+def test_rows_as_other_tools_write_them(tmp_path, form, row, texts, relevant):
+    if form == "parquet":
+        if isinstance(row, list):
+            row = {"query": row[0], "pos": row[1], "neg": [text for other in row[2:] for text in ([other] if isinstance(other, str) else other)]}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row, row]), tmp_path / "train.parquet")
+        data = read(tmp_path, {})
+    elif form == "array":
+        data = read(tmp_path, {"train.json": json.dumps([row, row])})
+    else:
+        data = read(tmp_path, {"train.jsonl": [row, row]})
+    assert rows_of(data) == [(texts, float(relevant))] * 2
+    assert data.spec.text_columns in (("query", "pos"), ("query", "pos", "neg"))
+    titles = [notice for notice in data.notices if 'title + " " + text' in notice]
+    assert len(titles) == any(text.startswith(("T ", "N ")) for text in texts)
+
+
+def test_negatives_in_columns_that_are_named(tmp_path):
+    data = read(tmp_path, {"train.csv": "a,p,n1,n2\nq,x,y,z\nr,s,,t\n"}, text_columns=("a", "p", "n1", "n2"))
+    assert rows_of(data) == [(("q", "x", "y", "z"), 1.0), (("r", "s", "t"), 1.0)]
+    assert data.spec.text_columns == ("a", "p", "n1", "n2")
+
+
+def test_queries_without_a_relevant_text_are_left_out_on_request(tmp_path):
+    rows = [PASSAGES, {**PASSAGES, "positive_passages": []}, PASSAGES]
+    with pytest.raises(UsageError, match="at least one relevant text.*train.jsonl:2.*--drop-unlabelled"):
+        read(tmp_path, {"train.jsonl": rows})
+    data = read(tmp_path, {}, drop_unlabelled=True)
+    assert len(rows_of(data)) == 2
+    assert sum("rows without a relevant text are left out: 1, first" in notice and "train.jsonl:2" in notice for notice in data.notices) == 1
+
+
+def test_columns_that_nobody_knows_are_listed_with_those_that_are_known(tmp_path):
+    with pytest.raises(UsageError, match="column 'query', 'pos' is missing.*--text-columns.*anchor.*Columns there: left, right"):
+        read(tmp_path, {"train.jsonl": [{"left": "a", "right": "b"}]})
+    with pytest.raises(UsageError, match="a text is a string.*train.jsonl:1.*pos\\[0\\]"):
+        read(tmp_path, {"train.jsonl": [{"query": "a", "positive_passages": [{"title": "no text"}]}]})
+
+
 def test_rows_for_a_store_that_there_is(tmp_path):
     with_negatives = read(tmp_path, {"train.jsonl": [ROW]}).spec
     pairs = TaskSpec.from_json({**with_negatives.to_json(), "text_columns": ["query", "pos"]})

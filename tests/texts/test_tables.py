@@ -26,7 +26,7 @@ def expected(rows: list[list]) -> list[tuple]:
     return [tuple(row) for row in rows[1:]]
 
 
-@pytest.mark.parametrize(("suffix", "delimiter"), itertools.product(["csv", "tsv", "tab", "txt"], ",;\t|"))
+@pytest.mark.parametrize(("suffix", "delimiter"), list(itertools.product(["csv", "tsv", "tab", "txt"], ",;\t|")))
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
 def test_every_dialect_is_read_whatever_the_suffix(tmp_path, suffix, delimiter, quoting):
     write_all(tmp_path, {f"train.{suffix}": table(ROWS, delimiter, quoting=quoting)})
@@ -37,7 +37,7 @@ def test_every_dialect_is_read_whatever_the_suffix(tmp_path, suffix, delimiter, 
     assert says(data, "fields in quotation marks are read as pandas and Excel write them") == (suffix != "csv" and delimiter == "\t")
 
 
-@pytest.mark.parametrize(("encoding", "end", "packed"), itertools.product(["utf-8", "utf-8-sig", "utf-16"], ["\n", "\r\n", "\r"], COMPRESS))
+@pytest.mark.parametrize(("encoding", "end", "packed"), list(itertools.product(["utf-8", "utf-8-sig", "utf-16"], ["\n", "\r\n", "\r"], COMPRESS)))
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_every_encoding_line_end_and_compression_gives_the_same_examples(tmp_path, encoding, end, packed, suffix):
     rows = [row for row in ROWS if "\n" not in row[0]]
