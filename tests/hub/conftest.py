@@ -1,4 +1,7 @@
-"""A Hub for every test of this folder, and a process that walks it."""
+"""A Hub for every test of this folder, and a process that walks it.
+
+Tiny models are made where a test asks for one: the clients' own tests need no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import pytest
 from support.hub_server import HubServer
 from support.hub_walks import texts
 from support.walks import EXTRACTION, Walker
-from tiny_backbones import make_backbone
 
 Folders = pytest.TempPathFactory
 
@@ -38,12 +40,16 @@ def walker(shared: HubServer, tmp_path_factory: Folders) -> Iterator[Walker]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: Folders) -> Path:
     """Folder of a tiny BERT."""
+    from tiny_backbones import make_backbone
+
     return make_backbone("bert", tmp_path_factory.mktemp("tiny") / "bert")
 
 
 @pytest.fixture(scope="session")
 def retrained(tmp_path_factory: Folders) -> Path:
     """The same model with other weights: what a branch moves on to."""
+    from tiny_backbones import make_backbone
+
     return make_backbone("bert", tmp_path_factory.mktemp("retrained") / "bert", seed=1)
 
 

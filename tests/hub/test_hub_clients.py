@@ -73,14 +73,23 @@ print(AutoModel.from_pretrained("acme/tiny").config.model_type)
 """
 
 
+def _files(folder: Path, content: bytes) -> Path:
+    """A folder like a model's: these clients do not look into the files."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "model.safetensors").write_bytes(content * 1000)
+    return folder
+
+
 def told(done: Outcome) -> dict[str, Any]:
     """What a walk printed last."""
     assert done.code == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_huggingface_hub(hub: HubServer, tiny: Path, retrained: Path, tmp_path: Path) -> None:
+def test_huggingface_hub(hub: HubServer, tmp_path: Path) -> None:
     """Downloads by every kind of revision and name, one resumed after it broke off, and uploads."""
+    tiny, retrained = (_files(tmp_path / name, name.encode()) for name in ("tiny", "retrained"))
     old = hub.add_model("acme/tiny", tiny)
     hub.tag("acme/tiny", "v1", old)
     new = hub.add_model("acme/tiny", retrained)

@@ -24,7 +24,7 @@ from support.hub_server import HubServer
 from support.hub_walks import assert_done, assert_no_secret, assert_refused, extraction
 from support.walks import EXTRACTION, Walker
 
-pytestmark = pytest.mark.xdist_group("hub-wrong")
+pytestmark = pytest.mark.xdist_group("hub-walks")
 FOR_LONG = 1000.0
 """Seconds: longer than any patience."""
 
@@ -96,7 +96,7 @@ def _walk(
     assert hub.leaks() == []
 
 
-QUICK = ("gated-401", "login-page", "config-is-no-json", "weights-of-other-bytes", "api-is-down")
+QUICK = ("gated-401", "config-is-no-json", "api-is-down")
 
 
 @pytest.mark.parametrize(
