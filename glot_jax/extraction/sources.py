@@ -207,10 +207,10 @@ def _name_of(given: Path, folder: Path) -> str:
     if cached:
         return cached[1].replace("--", "/")
     settings = folder / "config.json"
-    given = _json(settings).get("_name_or_path") if settings.is_file() else None
+    written = _json(settings).get("_name_or_path") if settings.is_file() else None
     # Versions differ in what they write here: names on the Hub, and paths of the machine that trained it.
-    if isinstance(given, str) and _HUB_NAME.fullmatch(given):
-        return given
+    if isinstance(written, str) and _HUB_NAME.fullmatch(written):
+        return written
     return path.name
 
 
