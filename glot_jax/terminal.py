@@ -37,11 +37,11 @@ def device_error(error: BaseException) -> UsageError | None:
     JAX opens it at the first array, wherever that is, and says of a platform that is not there anything between a
     RuntimeError and a bare AssertionError. So it is asked once more: the same answer is the reason.
     """
-    jax = sys.modules.get("jax")
-    if not hasattr(jax, "devices"):  # not loaded, or not as a whole
+    open_devices = getattr(sys.modules.get("jax"), "devices", None)
+    if open_devices is None:  # JAX is not loaded, or not as a whole
         return None
     try:
-        jax.devices()
+        open_devices()
     except Exception as reason:
         if not any(type(cause) is type(reason) and str(cause) == str(reason) for cause in _chain(error)):
             return None

@@ -143,7 +143,7 @@ def defined_names(tree: ast.Module) -> set[str]:
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("self", "cls"):
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and getattr(node.value, "id", "") in ("self", "cls"):
             found.add(node.attr)
     return found
 
@@ -156,7 +156,7 @@ def foreign_privates(tree: ast.Module, ours: set[str]) -> list[tuple[int, str]]:
             past = ast.unparse(node.value).startswith("super(")
             if past or node.attr not in ours:
                 found.append((node.lineno, ast.unparse(node)))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr", "operator.attrgetter"):
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "hasattr", "setattr", "attrgetter"):
             names = [argument.value for argument in node.args[-3:] if isinstance(argument, ast.Constant)]
             found += [(node.lineno, ast.unparse(node)) for name in names if private(name) and name not in ours]
         elif isinstance(node, ast.ImportFrom) and not str(node.module).startswith("glot_jax"):

@@ -71,7 +71,7 @@ def in_a_process(*commands, **environment: str) -> tuple[subprocess.CompletedPro
 def test_a_device_that_is_not_there_is_one_line_of_every_command(store, run, tmp_path):
     (tmp_path / "texts.txt").write_text("a text\n")
     commands = [
-        ("train", "--store", store, *SMALL, "--out", tmp_path / "new"), ("evaluate", run), ("profile",),
+        ("train", "--store", store, *SMALL, "--out", tmp_path / "new"), ("evaluate", run),
         ("encode", tmp_path / "texts.txt", "--run", run, "--out", tmp_path / "vectors.npy"),
     ]
     _, said = in_a_process(*commands, JAX_PLATFORMS="cuda")
@@ -117,9 +117,9 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
     spec = dataclasses.replace(CLASSES, classes=("nö", "yes 😀"))
     store = make_store(folder / "store", spec)
     out = folder / "run"
+    assert command("train", "--store", store, *SMALL, "--out", out) == 0
     commands = [
-        ("store", "info", store), ("train", "--store", store, *SMALL, "--out", out), ("describe", out, "--json"),
-        ("store", "info", folder / "nothing"), ("--help",),
+        ("store", "info", store), ("train", "--resume", out), ("describe", out, "--json"), ("store", "info", folder / "nothing"), ("--help",),
     ]
     done, said = in_a_process(*commands, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert [lines[-1] for lines in said] == [f"exit {code}" for code in (0, 0, 0, 2, 0)], said
@@ -235,6 +235,9 @@ def test_what_a_run_decides_is_said_in_one_block_before_the_work(store, tmp_path
     ]
     assert lines[3].startswith(f"{store}: 40 training rows; ")
     assert lines[4].startswith("epoch 1: ")
+    capsys.readouterr()
+    assert command("train", "--resume", tmp_path / "run") == 0  # which decides nothing
+    assert capsys.readouterr().err.splitlines()[0].startswith(f"{store}: 40 training rows; ")
 
 
 def test_what_was_asked_for_is_not_said_again(store, tmp_path, capsys, monkeypatch):

@@ -72,7 +72,7 @@ def train(
             f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.",
         )
         require_store(config.store, f"train.py --resume {config.out}")
-    run = prepare(config, display, residents if residents is not None else {}, unused=unused or {}, given=given)
+    run = prepare(config, display, residents if residents is not None else {}, begun=resume, unused=unused or {}, given=given)
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
     try:

@@ -94,12 +94,14 @@ def prepare(
     residents: dict[tuple, Any],
     *,
     trained: bool = False,
+    begun: bool = False,
     unused: Mapping[str, Any] = MappingProxyType({}),
     given: Collection[str] | None = None,
 ) -> Run:
     """Check everything and build it, writing nothing; then say what was decided, in one block of lines.
 
-    `trained`: a checkpoint will bring the statistics of its own store. `unused` and `given` are `train`'s.
+    `trained`: a checkpoint will bring the statistics of its own store. `begun`: the run was decided about by an earlier
+    process, which said so. `unused` and `given` are `train`'s.
     """
     store = _open_store(config)
     mixed = config.mix_layers is not None
@@ -109,7 +111,7 @@ def prepare(
     metric = selection_metric(spec.task, config.objective.metric)
     rows, selected_on = _divide(store, config) if "train" in store or not trained else _all_rows(store)
     notices: list[str] = []
-    if not trained:
+    if not trained and not begun:
         notices += unread_by_pooler(unused)
         notices += unread_by_task(config.objective, kind, given)
         notices += chosen_layer(store, config)
