@@ -1,13 +1,16 @@
-"""A retrieval collection in BEIR's layout, as rows of a query with its relevant and its other texts.
+"""A retrieval collection in BEIR's layout, as rows of a query with its relevant and its other
+texts.
 
-    FOLDER/corpus.jsonl       _id, title, text          FOLDER/qrels/train.tsv   query-id, corpus-id, score
-    FOLDER/queries.jsonl      _id, text                 FOLDER/qrels/dev.tsv, test.tsv
+    FOLDER/corpus.jsonl                     _id, title, text
+    FOLDER/queries.jsonl                    _id, text
+    FOLDER/qrels/train.tsv, dev, test       query-id, corpus-id, score
 
-Every file may have another format of `formats`, and be compressed. A query's relevant texts are those judged above 0, its
-negatives those judged 0 or less. Judgements of texts that are not there are skipped and counted, and so is a query that is
-then left without a relevant text.
+Every file may have another format of `formats`, and be compressed. A query's relevant texts are
+those judged above 0, its negatives those judged 0 or less. Judgements of texts that are not there
+are skipped and counted, and so is a query that is then left without a relevant text.
 
-In memory are judgements and offsets only: the judged texts are copied, once, into a temporary file without a name.
+In memory are judgements and offsets only: the judged texts are copied, once, into a temporary file
+without a name.
 """
 
 from __future__ import annotations
@@ -40,12 +43,16 @@ class Collection:
 
 
 def find_beir(folder: Path) -> Collection | None:
-    """The collection in a folder; None without a corpus, queries and judgements."""
-    if not (folder / "qrels").is_dir():
+    """The collection in a folder; None without a corpus and queries. UsageError without
+    judgements.
+    """
+    if not folder.is_dir():
         return None
     found = files_by_name(folder, {"corpus": "corpus", "queries": "queries"})
     if {*found} != {"corpus", "queries"}:
         return None
+    rule = "a corpus and queries have judgements, qrels/train.tsv and others"
+    require((folder / "qrels").is_dir(), rule, f"{folder} without qrels", "Add them.")
     return Collection(folder, found["corpus"], found["queries"])
 
 
@@ -55,7 +62,9 @@ class _Judged:
 
     name: str
     queries: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
-    """Identifier of a query -> those of texts, and whether each is relevant; in the order of the file."""
+    """Identifier of a query -> those of texts, and whether each is relevant; in the order of the
+    file.
+    """
     places: dict[str, str] = field(default_factory=dict)
     absent: Seen = field(default_factory=Seen)
     left_out: Seen = field(default_factory=Seen)
@@ -87,24 +96,43 @@ class _Spool:
         return os.pread(self._file.fileno(), length, offset).decode()
 
 
-def beir_sources(collection: Collection, spec: TaskSpec, encoding: str | None) -> tuple[dict[str, Source], list[str]]:
-    """The splits that have judgements, in the task's order, and lines for the user: what was joined, skipped and left out.
+def beir_sources(
+    collection: Collection, spec: TaskSpec, encoding: str | None
+) -> tuple[dict[str, Source], list[str]]:
+    """The splits that have judgements, in the task's order, and lines for the user: what was
+    joined, skipped and left out.
 
-    UsageError with `file:line` for a column that is missing, an identifier that stands twice, a score that is no number.
+    UsageError with `file:line` for a column that is missing, an identifier that stands twice, a
+    score that is no number.
     """
     names = split_names(split for split, _ in spec.splits)
     files = files_by_name(collection.folder / "qrels", names)
-    there = listed(sorted(path.name for path in (collection.folder / "qrels").iterdir())) or "nothing"
+    there = (
+        listed(sorted(path.name for path in (collection.folder / "qrels").iterdir())) or "nothing"
+    )
     fix = "Name the files train.tsv, dev.tsv and test.tsv."
-    require(bool(files), "qrels holds the judgements of a split", f"{collection.folder / 'qrels'} with {there}", fix)
-    splits = [_judgements(split, files[split], encoding) for split, _ in spec.splits if split in files]
+    require(
+        bool(files),
+        "qrels holds the judgements of a split",
+        f"{collection.folder / 'qrels'} with {there}",
+        fix,
+    )
+    splits = [
+        _judgements(split, files[split], encoding) for split, _ in spec.splits if split in files
+    ]
     wanted = {name for split in splits for texts in split.queries.values() for name, _ in texts}
     asked = {name for split in splits for name in split.queries}
     texts, titles = _spooled(collection.corpus, wanted, encoding)
     queries, _ = _spooled(collection.queries, asked, encoding)
-    notices = [f"read: a BEIR collection, {collection.folder}; splits {', '.join(split.name for split in splits)}"]
+    notices = [
+        f"read: a BEIR collection, {collection.folder}; "
+        f"splits {', '.join(split.name for split in splits)}"
+    ]
     if titles:
-        notices.append(f"{collection.corpus[0]}: texts that have a title are read as title + \" \" + text: {titles} of the judged ones")
+        notices.append(
+            f"{collection.corpus[0]}: texts that have a title are read as "
+            f'title + " " + text: {titles} of the judged ones'
+        )
     sources = {}
     for split in splits:
         rows = _prune(split, texts, queries)
@@ -125,7 +153,9 @@ def _judgements(split: str, paths: Sequence[Path], encoding: str | None) -> _Jud
         try:
             relevant = float(score) > 0
         except (TypeError, ValueError) as error:
-            raise UsageError("a judgement is a number", f"{record.place}: score = {shown(score)}", "Correct it.") from error
+            raise UsageError(
+                "a judgement is a number", f"{record.place}: score = {shown(score)}", "Correct it."
+            ) from error
         judged.queries.setdefault(str(query), []).append((str(text), relevant))
         judged.places.setdefault(str(query), record.place)
     return judged
@@ -142,7 +172,12 @@ def _spooled(paths: Sequence[Path], wanted: set[str], encoding: str | None) -> t
             name = str(record.values["_id"])
             if name not in wanted:
                 continue
-            require(name not in spool, "an identifier stands once", f"{record.place}: {shown(name)} again", "Drop one of the two.")
+            require(
+                name not in spool,
+                "an identifier stands once",
+                f"{record.place}: {shown(name)} again",
+                "Drop one of the two.",
+            )
             text = titled(record.values)
             require_text(text, "text", record.place)
             titles += bool(record.values.get("title"))
@@ -177,7 +212,9 @@ def _told(split: _Judged) -> Iterator[str]:
             yield f"{split.name}: {what}: {seen.count}, the first of the query in {seen.place}"
 
 
-def _source(name: str, split: _Judged, rows: Sequence[str], texts: _Spool, queries: _Spool) -> Source:
+def _source(
+    name: str, split: _Judged, rows: Sequence[str], texts: _Spool, queries: _Spool
+) -> Source:
     # Where no text of the split is judged irrelevant, its rows have no column of negatives.
     negatives = any(not relevant for query in rows for _, relevant in split.queries[query])
     columns = ["query", "pos", "neg"] if negatives else ["query", "pos"]

@@ -1,4 +1,5 @@
-"""The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, told apart by their first bytes.
+"""The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, told apart by their first
+bytes.
 
 | what is not as it should be                      | ends in one UsageError that names the file and          |
 |--------------------------------------------------|---------------------------------------------------------|
@@ -7,8 +8,9 @@
 | an archive that is cut off or damaged            | what its library says                                   |
 | an archive that unpacks to far more than text can | the ratio                                              |
 
-Nothing here keeps more than a few chunks in memory. An archive is refused as soon as `WINDOW` bytes of it unpack to more
-than `FLOOR`: text compresses 3 to 20 times, the most repetitive tables a few hundred times.
+Nothing here keeps more than a few chunks in memory. An archive is refused as soon as `WINDOW` bytes
+of it unpack to more than `FLOOR`: text compresses 3 to 20 times, the most repetitive tables a few
+hundred times.
 """
 
 from __future__ import annotations
@@ -32,11 +34,19 @@ _LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def require_data_file(path: Path) -> None:
-    """UsageError for a link to nothing, for what is no file, and for a Git LFS pointer. OSError as the disk has it."""
+    """UsageError for a link to nothing, for what is no file, and for a Git LFS pointer. OSError as
+    the disk has it.
+    """
     if path.is_symlink() and not path.exists():
         got = f"{path}, a link to {os.readlink(path)}, where nothing is"
-        raise UsageError("a data file is there", got, "Fetch the data (dvc pull, git annex get) or mend the link.")
-    require(path.exists(), "a data file is there", f"{path}, which does not exist", "Check the path.")
+        raise UsageError(
+            "a data file is there",
+            got,
+            "Fetch the data (dvc pull, git annex get) or mend the link.",
+        )
+    require(
+        path.exists(), "a data file is there", f"{path}, which does not exist", "Check the path."
+    )
     require(path.is_file(), "a data file is a file", f"{path}, which is none", "Name a file in it.")
     with path.open("rb") as file:
         _refuse_pointer(path, file.read(len(_LFS)))
@@ -44,7 +54,9 @@ def require_data_file(path: Path) -> None:
 
 
 def _probe(path: Path) -> None:
-    """Unpack the first `WINDOW` bytes of an archive: one that holds nothing but line ends is refused before they are counted."""
+    """Unpack the first `WINDOW` bytes of an archive: one that holds nothing but line ends is
+    refused before they are counted.
+    """
     ratio = _Ratio(path)
     for _ in _chunks(path, ratio):
         if ratio.total > WINDOW or not ratio.total:
@@ -71,7 +83,12 @@ def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
         suffix = path.suffix.lower()
         named = suffix in (".gz", ".zst")
         rule = f"a {suffix} file is compressed"
-        require(not named or not head, rule, f"{path}, whose first bytes are another kind's", "Fetch it again, or rename it.")
+        require(
+            not named or not head,
+            rule,
+            f"{path}, whose first bytes are another kind's",
+            "Fetch it again, or rename it.",
+        )
         while chunk := file.read(CHUNK):
             yield chunk
 
@@ -102,7 +119,11 @@ class _Ratio:
         self._given += size
         if self._given > FLOOR:
             got = f"{self._path}: {self._taken:,} bytes of it unpack to more than {self._given:,}"
-            raise UsageError("a compressed data file holds text", got, "Look at what it holds, and unpack it by hand.")
+            raise UsageError(
+                "a compressed data file holds text",
+                got,
+                "Look at what it holds, and unpack it by hand.",
+            )
 
 
 def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
@@ -153,11 +174,15 @@ def _zstandard(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
 
 
 def _damaged(path: Path, got: str) -> UsageError:
-    return UsageError("a compressed data file can be unpacked", f"{path}: {got}", "Fetch or write it again.")
+    return UsageError(
+        "a compressed data file can be unpacked", f"{path}: {got}", "Fetch or write it again."
+    )
 
 
 _ARCHIVES: dict[bytes, Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]] = {
     b"\x1f\x8b": _gzip,
     b"\x28\xb5\x2f\xfd": _zstandard,
 }
-"""First bytes of a compressed file, with which no text in UTF-8 or UTF-16 begins -> how it is unpacked."""
+"""First bytes of a compressed file, with which no text in UTF-8 or UTF-16 begins -> how it is
+unpacked.
+"""

@@ -1,4 +1,5 @@
-r"""The dialect of a table, found from the whole file: what separates its columns, and whether its fields are quoted.
+r"""The dialect of a table, found from the whole file: what separates its columns, and whether its
+fields are quoted.
 
 | question          | answer                                                                                     |
 |-------------------|--------------------------------------------------------------------------------------------|
@@ -7,8 +8,9 @@ r"""The dialect of a table, found from the whole file: what separates its column
 | quotes, by commas | RFC 4180's                                                                                 |
 | quotes, by tabs   | RFC 4180's if all quotation marks of the file follow it and some need it, else none         |
 
-GLUE's own .tsv files hold lone quotation marks, pandas and Excel quote a field of a .tsv that holds one: the same bytes
-have two meanings. A field needs quoting that holds a doubled quotation mark, a tab or a line break.
+GLUE's own .tsv files hold lone quotation marks, pandas and Excel quote a field of a .tsv that holds
+one: the same bytes have two meanings. A field needs quoting that holds a doubled quotation mark, a
+tab or a line break.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*')
 """What Excel takes as an instruction in the first line."""
 _LONGEST_RECORD = 1 << 20
-"""Characters of a record in quotes: a lone quotation mark would join all lines up to the next one."""
+"""Characters of a record in quotes: a lone quotation mark would join all lines up to the next
+one.
+"""
 
 Row = tuple[str, list[str]]
 
@@ -46,7 +50,9 @@ class Dialect:
 
 
 def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
-    """Place and fields of every row, the header first; a blank line is [] where fields are quoted, else [""]."""
+    """Place and fields of every row, the header first; a blank line is [] where fields are quoted,
+    else [""].
+    """
     lines = islice(read_lines(path, form), dialect.skip, None)
     if not dialect.quoted:
         for place, line in lines:
@@ -71,7 +77,9 @@ def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
 def find_delimiter(
     path: Path, form: TextForm, default: str, fits: Callable[[Sequence[str]], bool]
 ) -> tuple[str, int]:
-    """The separator, and the lines before the header. `fits` tells whether a header has the wanted columns."""
+    """The separator, and the lines before the header. `fits` tells whether a header has the wanted
+    columns.
+    """
     first = next(read_lines(path, form), ("", ""))[1]
     said = _SEPARATOR_LINE.fullmatch(first)
     if said:
@@ -111,7 +119,9 @@ def _is_regular(path: Path, form: TextForm, delimiter: str) -> bool:
 
 @dataclass
 class Quotes:
-    """What a pass over a table found about its quotation marks; the counts are of rows, but for the header's."""
+    """What a pass over a table found about its quotation marks; the counts are of rows, but for the
+    header's.
+    """
 
     rows: int = 0
     quoted: Seen = field(default_factory=Seen)
@@ -128,7 +138,9 @@ class Quotes:
     """Every name in the header is quoted."""
 
     def is_quoted(self, form: TextForm) -> bool:
-        """Whether the file was written with quotes. UTF-16 by tabs is Excel's: a comma in quotes is enough there."""
+        """Whether the file was written with quotes. UTF-16 by tabs is Excel's: a comma in quotes is
+        enough there.
+        """
         if self.lone.count:
             return False
         excel = form.encoding.startswith("utf-16") and form.mark > 0
@@ -189,7 +201,9 @@ class _Census:
         self.found.rows += 1
 
     def _fields(self, text: str) -> list[str | None] | None:
-        """What stands in quotes, None for a field without them; None for the row if a mark is out of place."""
+        """What stands in quotes, None for a field without them; None for the row if a mark is out
+        of place.
+        """
         inside: list[str | None] = []
         start = 0
         while True:
@@ -206,7 +220,11 @@ class _Census:
         if not quoted:
             return
         self.found.quoted.add(place)
-        needed = [text for text in quoted if '"' in text or self._delimiter in text or "\n" in text or "\r" in text]
+        needed = [
+            text
+            for text in quoted
+            if '"' in text or self._delimiter in text or "\n" in text or "\r" in text
+        ]
         bare = [text for text in quoted if text and text not in needed and "," not in text]
         if needed:
             self.found.needed.add(place)

@@ -8,8 +8,8 @@
 | anything, in a folder with such a name                                  | train/0000.parquet                       |
 | what GLUE calls it, where no other file is the split's                  | msr_paraphrase_train.txt                 |
 
-They lie in FOLDER, in FOLDER/data, or in the folder of the task's name on the Hub, and are read from the first of these
-that has any. Every other data file there is named in a notice.
+They lie in FOLDER, in FOLDER/data, or in the folder of the task's name on the Hub, and are read
+from the first of these that has any. Every other data file there is named in a notice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,26 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Our split -> what people call it."""
 
-OTHER_DATA = ("xlsx", "xls", "ods", "arrow", "feather", "pkl", "pickle", "zip", "tar", "tgz", "gz", "zst", "bz2", "xz", "7z", "npy", "npz", "xml")
+OTHER_DATA = (
+    "xlsx",
+    "xls",
+    "ods",
+    "arrow",
+    "feather",
+    "pkl",
+    "pickle",
+    "zip",
+    "tar",
+    "tgz",
+    "gz",
+    "zst",
+    "bz2",
+    "xz",
+    "7z",
+    "npy",
+    "npz",
+    "xml",
+)
 """Suffixes of files that hold data and cannot be read here: they are named too."""
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]{6,})?")
@@ -40,7 +59,9 @@ _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]{6,
 
 @dataclass(frozen=True)
 class FolderSplits:
-    """The files of every split that a folder has, in the task's order, and what to say about the folder."""
+    """The files of every split that a folder has, in the task's order, and what to say about the
+    folder.
+    """
 
     files: Mapping[str, Sequence[Path]]
     notices: tuple[str, ...] = ()
@@ -70,9 +91,15 @@ def split_names(splits: Iterable[str]) -> dict[str, str]:
 def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
     """The task's splits in a folder.
 
-    UsageError if there is no such folder, no file for any split, two files for one, or not all shards of one.
+    UsageError if there is no such folder, no file for any split, two files for one, or not all
+    shards of one.
     """
-    require(folder.is_dir(), "--data is a folder or a file", f"{folder}, which does not exist", f"Give a folder with {expected(spec)}, or one file.")
+    require(
+        folder.is_dir(),
+        "--data is a folder or a file",
+        f"{folder}, which does not exist",
+        f"Give a folder with {expected(spec)}, or one file.",
+    )
     names = split_names(split for split, _ in spec.splits)
     stems = LAYOUTS.get(spec.name, NO_LAYOUT).stems
     order = [split for split, _ in spec.splits]
@@ -85,7 +112,8 @@ def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
             return FolderSplits(files, _notices(place, folder, files, spec))
     there = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
     fix = (
-        "Rename the files (dev, valid and val are validation), give another folder, or name one file: --data FILE. "
+        "Rename the files (dev, valid and val are validation), give another folder, "
+        "or name one file: --data FILE. "
         f"Formats: {', '.join(OPENERS)}, all but parquet also as .gz and .zst."
     )
     raise UsageError(f"--data holds {expected(spec)}", f"{folder} with {there}", fix)
@@ -101,7 +129,9 @@ def _places(folder: Path, spec: TaskSpec) -> list[Path]:
 
 
 def files_by_name(place: Path, names: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Files whose name is one of `names`, by what that stands for, shards in their order. UsageError as find_splits."""
+    """Files whose name is one of `names`, by what that stands for, shards in their order.
+    UsageError as find_splits.
+    """
     single: dict[str, list[Path]] = {}
     shards: dict[str, dict[str, list[tuple[int, int, Path]]]] = {}
     for path in sorted(place.iterdir()):
@@ -124,22 +154,37 @@ def files_by_name(place: Path, names: Mapping[str, str]) -> dict[str, list[Path]
             shards.setdefault(names[shard["stem"].lower()], {}).setdefault(group, []).append(one)
     found = {}
     for split in {**single, **shards}:
-        groups = [str(path) for path in single.get(split, [])] + [str(place / name) for name in shards.get(split, {})]
+        groups = [str(path) for path in single.get(split, [])] + [
+            str(place / name) for name in shards.get(split, {})
+        ]
         fix = "Keep one of them."
-        require(len(groups) < 2, "a split is one file, or all shards of one", " and ".join(groups), fix)
+        require(
+            len(groups) < 2, "a split is one file, or all shards of one", " and ".join(groups), fix
+        )
         found[split] = single.get(split) or _complete(next(iter(shards[split].values())))
     return found
 
 
 def _inside(folder: Path) -> list[tuple[int, int, Path]]:
-    """The data files of a split's own folder, numbered as their names say, else in the order of their names."""
-    files = [path for path in sorted(folder.iterdir()) if is_data_name(path.name) and not path.is_dir()]
+    """The data files of a split's own folder, numbered as their names say, else in the order of
+    their names.
+    """
+    files = [
+        path for path in sorted(folder.iterdir()) if is_data_name(path.name) and not path.is_dir()
+    ]
     numbered = [(_SHARD.fullmatch(name_parts(path.name)[0]), path) for path in files]
     if files and all(match for match, _ in numbered):
-        return [(int(match["index"]), int(match["count"]), path) for match, path in numbered if match]
+        return [
+            (int(match["index"]), int(match["count"]), path) for match, path in numbered if match
+        ]
     kinds = {name_parts(path.name)[1:] for path in files}
     got = f"{folder} with {listed([path.name for path in files])}"
-    require(len(kinds) < 2, "a split's folder holds files of one format", got, "Keep those of one format.")
+    require(
+        len(kinds) < 2,
+        "a split's folder holds files of one format",
+        got,
+        "Keep those of one format.",
+    )
     return [(index, len(files), path) for index, path in enumerate(files)]
 
 
@@ -152,7 +197,9 @@ def _complete(shards: Sequence[tuple[int, int, Path]]) -> list[Path]:
     if missing:
         shard = re.compile(r"-\d+-of-(\d+)(-[0-9a-f]{6,})?")
         name = shard.sub(lambda match: f"-{missing[0]:0{len(match[1])}d}-of-{match[1]}", first.name)
-        got = f"{first.parent} without {name}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        got = f"{first.parent} without {name}" + (
+            f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        )
         raise UsageError("a split has all of its shards", got, f"Add it: {count} are announced.")
     twice = len(by_index) < len(shards)
     got = f"{first.parent} with {listed([path.name for _, _, path in shards])}"
@@ -160,7 +207,9 @@ def _complete(shards: Sequence[tuple[int, int, Path]]) -> list[Path]:
     return [path for _, _, path in shards]
 
 
-def _notices(place: Path, folder: Path, files: Mapping[str, Sequence[Path]], spec: TaskSpec) -> tuple[str, ...]:
+def _notices(
+    place: Path, folder: Path, files: Mapping[str, Sequence[Path]], spec: TaskSpec
+) -> tuple[str, ...]:
     """What is read, where that is not plain to see, and what is not."""
     lines = []
     plain = all(len(of) == 1 and name_parts(of[0].name)[0] == split for split, of in files.items())
@@ -170,9 +219,16 @@ def _notices(place: Path, folder: Path, files: Mapping[str, Sequence[Path]], spe
     used = {path for of in files.values() for path in of}
     around = {place, *(other for other in _places(folder, spec) if other.parent == place)}
     there = sorted(path for of in around for path in of.iterdir())
-    others = [str(path.relative_to(place)) for path in there if path not in used and path.is_file() and _is_data(path)]
+    others = [
+        str(path.relative_to(place))
+        for path in there
+        if path not in used and path.is_file() and _is_data(path)
+    ]
     if others:
-        lines.append(f"not read: {listed(others)} (in {place}; the splits of task {spec.name} are {', '.join(name for name, _ in spec.splits)})")
+        lines.append(
+            f"not read: {listed(others)} (in {place}; "
+            f"the splits of task {spec.name} are {', '.join(name for name, _ in spec.splits)})"
+        )
     return tuple(lines)
 
 
@@ -183,4 +239,6 @@ def _told(folder: Path, files: Sequence[Path]) -> str:
 
 def _is_data(path: Path) -> bool:
     suffix = path.suffix[1:].lower()
-    return not path.name.startswith(".") and (suffix in OPENERS or suffix in OTHER_DATA or suffix in COMPRESSED)
+    return not path.name.startswith(".") and (
+        suffix in OPENERS or suffix in OTHER_DATA or suffix in COMPRESSED
+    )

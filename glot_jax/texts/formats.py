@@ -1,4 +1,5 @@
-"""The file formats of `--data` and of every other option that takes a file of texts, behind one function: `open_file`.
+"""The file formats of `--data` and of every other option that takes a file of texts, behind one
+function: `open_file`.
 
 | suffix                | text                                                           | a label has      | place      |
 |-----------------------|----------------------------------------------------------------|------------------|------------|
@@ -8,8 +9,9 @@
 | .txt without a header | a text a line, where one column "text" is asked for            | there is none    | file:line  |
 | .parquet              | Arrow's                                                        | its Arrow type   | file:row 1 |
 
-All but the last may be compressed: .gz, .zst (`byte_streams`). `text_lines` says what is text. Nothing here keeps more
-than one batch of rows in memory, and a source can be read any number of times.
+All but the last may be compressed: .gz, .zst (`byte_streams`). `text_lines` says what is text.
+Nothing here keeps more than one batch of rows in memory, and a source can be read any number of
+times.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ class Reading:
 def name_parts(name: str) -> tuple[str, str, str]:
     """What a file is called, its format and its compression, both without a dot and in lower case.
 
-    >>> name_parts("dev.TSV"), name_parts("train.jsonl.gz"), name_parts("a.b.xlsx"), name_parts("README")
-    (('dev', 'tsv', ''), ('train', 'jsonl', 'gz'), ('a.b', 'xlsx', ''), ('README', '', ''))
+    >>> name_parts("dev.TSV"), name_parts("train.jsonl.gz"), name_parts("README")
+    (('dev', 'tsv', ''), ('train', 'jsonl', 'gz'), ('README', '', ''))
     """
     stem, suffix = _cut(name)
     compression = ""
@@ -76,7 +78,8 @@ def is_data_name(name: str) -> bool:
 def open_file(path: Path, reading: Reading) -> Source:
     """A file of rows that has been looked through: its encoding, its dialect.
 
-    UsageError, with `file:line` where there is one, for a format that is none of these and for a file that is not there.
+    UsageError, with `file:line` where there is one, for a format that is none of these and for a
+    file that is not there.
     """
     _, suffix, compression = name_parts(path.name)
     opener = lookup(OPENERS, suffix, "format of a data file, its suffix")
@@ -87,7 +90,9 @@ def open_file(path: Path, reading: Reading) -> Source:
 
 def _open_json(path: Path, suffix: str, reading: Reading) -> Source:
     form = text_form(path, reading.encoding)
-    return Source(str(path), True, lambda wanted: json_records(path, suffix, form, arrays=reading.arrays))
+    return Source(
+        str(path), True, lambda wanted: json_records(path, suffix, form, arrays=reading.arrays)
+    )
 
 
 def _open_table(path: Path, suffix: str, reading: Reading) -> Source:
@@ -124,14 +129,23 @@ def _open_parquet(path: Path, suffix: str, reading: Reading) -> Source:
     try:
         require_data_file(path)
     except OSError as error:
-        got, fix = f"{path}, after row 0: {because(error)}", "Check the disk and the file's permissions."
+        got, fix = (
+            f"{path}, after row 0: {because(error)}",
+            "Check the disk and the file's permissions.",
+        )
         raise UsageError("the files of --data can be read", got, fix) from error
     return Source(str(path), True, lambda wanted: parquet_records(path, wanted))
 
 
 OPENERS: dict[str, Callable[[Path, str, Reading], Source]] = {
-    "jsonl": _open_json, "csv": _open_table, "tsv": _open_table, "parquet": _open_parquet,
-    "ndjson": _open_json, "json": _open_json, "tab": _open_table, "txt": _open_txt,
+    "jsonl": _open_json,
+    "csv": _open_table,
+    "tsv": _open_table,
+    "parquet": _open_parquet,
+    "ndjson": _open_json,
+    "json": _open_json,
+    "tab": _open_table,
+    "txt": _open_txt,
 }
 """Suffix -> what looks through the file and gives its source."""
 
@@ -141,5 +155,9 @@ def _records(path: Path, wanted: Sequence[str]) -> Iterator[Record]:
 
 
 _SEARCHED = ("jsonl", "csv", "tsv", "parquet")
-FORMATS: dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]] = dict.fromkeys(_SEARCHED, _records)
-"""The formats that a folder is searched for by their suffix alone -> records of the wanted columns."""
+FORMATS: dict[str, Callable[[Path, Sequence[str]], Iterator[Record]]] = dict.fromkeys(
+    _SEARCHED, _records
+)
+"""The formats that a folder is searched for by their suffix alone -> records of the wanted
+columns.
+"""

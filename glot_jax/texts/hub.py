@@ -1,4 +1,6 @@
-"""A task's splits on the Hub, read by the package datasets, as a stream of the same records as files."""
+"""A task's splits on the Hub, read by the package datasets, as a stream of the same records as
+files.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,13 @@ from glot_jax.texts.tasks import TaskSpec
 
 
 def hub_sources(spec: TaskSpec) -> dict[str, Source]:
-    """The task's splits on the Hub. Whatever keeps them from being loaded is a UsageError that names `--data`."""
+    """The task's splits on the Hub. Whatever keeps them from being loaded is a UsageError that
+    names `--data`.
+    """
     columns = ", ".join([*spec.text_columns, *filter(None, [spec.label_column])])
-    local = f"Pass --data DIR with {expected(spec)}" + (f", columns: {columns}." if columns else ".")
+    local = f"Pass --data DIR with {expected(spec)}" + (
+        f", columns: {columns}." if columns else "."
+    )
     if spec.hub is None:
         raise UsageError(f"task {spec.name} reads local files", "no --data", local)
     datasets = extract_extra("datasets")
@@ -23,9 +29,12 @@ def hub_sources(spec: TaskSpec) -> dict[str, Source]:
     for split, hub_name in spec.splits:
         try:
             rows = datasets.load_dataset(repository, subset, split=hub_name)
-        except Exception as error:  # its failures share no base class: connection, offline mode, missing, gated, disk
+        # Its failures share no base class: connection, offline mode, missing, gated, disk.
+        except Exception as error:
             got = f"{type(error).__name__}: {error}"
-            raise UsageError(f"without --data, {repository} is loaded from the Hub", got, local) from error
+            raise UsageError(
+                f"without --data, {repository} is loaded from the Hub", got, local
+            ) from error
         sources[split] = _hub_source(rows, "/".join(filter(None, [repository, subset, hub_name])))
     return sources
 

@@ -6,8 +6,8 @@
 | `[[`, in a .json      | one array of arrays                                                    |
 | anything else         | one object a line; in a .json also objects that span lines             |
 
-A row may be an array where the task takes its columns by position: they are called `ARRAY_COLUMNS`, "#0", "#1" and so on.
-A name stands for one column only: a second one of the same name is an error.
+A row may be an array where the task takes its columns by position: they are called `ARRAY_COLUMNS`,
+"#0", "#1" and so on. A name stands for one column only: a second one of the same name is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from glot_jax.texts.written import because
 _RULE = "a .jsonl file holds one JSON object a line"
 _FIX = "Correct the line."
 _MARGIN = 16
-"""An error so near to what has been read may come from what has not: half a number, half an escape."""
+"""An error so near to what has been read may come from what has not: half a number, half an
+escape.
+"""
 
 
 class _Repeated(dict[str, Any]):
@@ -59,7 +61,9 @@ def json_records(path: Path, suffix: str, form: TextForm, *, arrays: bool) -> It
 
 
 def _beginning(path: Path, form: TextForm) -> str:
-    """The first two characters that are not blank; nothing where they are no text, which reading will say."""
+    """The first two characters that are not blank; nothing where they are no text, which reading
+    will say.
+    """
     found = ""
     try:
         for text in read_text(path, form):
@@ -91,7 +95,10 @@ def _by_line(path: Path, form: TextForm, *, arrays: bool) -> Iterator[Record]:
         except json.JSONDecodeError as error:  # its own line number is always 1 or 2
             got = f"{place}: {error.msg} at character {error.pos + 1} of the line"
             raise UsageError(_RULE, got, _FIX) from error
-        except (ValueError, RecursionError) as error:  # an integer of thousands of digits; brackets in thousands
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # an integer of thousands of digits; brackets in thousands
             raise UsageError(_RULE, f"{place}: {because(error)}", _FIX) from error
         yield _record(values, place, arrays)
 
@@ -139,7 +146,12 @@ class _Buffer:
         self.text = "".join(pieces)
         self.at = 0
         rule = "a row of a .json file is at most 256 MiB"
-        require(len(kept) <= LONGEST_LINE, rule, f"{self.place}: more than {len(kept):,} characters", "Look at what the file holds.")
+        require(
+            len(kept) <= LONGEST_LINE,
+            rule,
+            f"{self.place}: more than {len(kept):,} characters",
+            "Look at what the file holds.",
+        )
 
     def skip(self, characters: str) -> str:
         """Pass over blanks and these characters, and give the next one; "" at the file's end."""
@@ -165,12 +177,22 @@ def _values(path: Path, form: TextForm, *, arrays: bool, inside_array: bool) -> 
         found = buffer.skip("," if inside_array else "")
         if not found:
             rule = "a .json file is complete"
-            require(not inside_array, rule, f"{buffer.place}: the array has no end", "Fetch or write it again.")
+            require(
+                not inside_array,
+                rule,
+                f"{buffer.place}: the array has no end",
+                "Fetch or write it again.",
+            )
             return
         if inside_array and found == "]":
             buffer.move(buffer.at + 1)
             after = buffer.skip("")
-            require(not after, "a .json file holds one array", f"{buffer.place}: more after its end", "Remove it.")
+            require(
+                not after,
+                "a .json file holds one array",
+                f"{buffer.place}: more after its end",
+                "Remove it.",
+            )
             return
         place = buffer.place
         yield _record(_next_value(buffer), place, arrays)
@@ -190,7 +212,9 @@ def _next_value(buffer: _Buffer) -> Any:
             buffer.move(max(buffer.at, min(error.pos, len(buffer.text))))
             raise UsageError(rule, f"{buffer.place}: {error.msg}", "Correct the file.") from error
         except (ValueError, RecursionError) as error:
-            raise UsageError(rule, f"{buffer.place}: {because(error)}", "Correct the file.") from error
+            raise UsageError(
+                rule, f"{buffer.place}: {because(error)}", "Correct the file."
+            ) from error
         if end < len(buffer.text) or buffer.is_complete or isinstance(value, dict | list):
             buffer.move(end)
             return value

@@ -1,8 +1,9 @@
 """From what a file says in its label column to the label of an `Example`.
 
-A task fixes what its labels mean; for `custom` the train split's column decides, or `--label-kind`. In a typed source (JSON
-Lines, Parquet, the Hub) a value has the type it is written with, in a textual one (csv, tsv) it is an integer, a number, a
-truth value or a name by its spelling, and a single name makes names of the whole column.
+A task fixes what its labels mean; for `custom` the train split's column decides, or `--label-kind`.
+In a typed source (JSON Lines, Parquet, the Hub) a value has the type it is written with, in a
+textual one (csv, tsv) it is an integer, a number, a truth value or a name by its spelling, and a
+single name makes names of the whole column.
 
 | train's column holds            | label of the example                           | metrics                        |
 |---------------------------------|------------------------------------------------|--------------------------------|
@@ -14,9 +15,10 @@ truth value or a name by its spelling, and a single name makes names of the whol
 | fixed task with classes         | the int itself (1.0 counts), or a class's name | the task's                     |
 | fixed task, regression          | the number, inside the task's range            | the task's                     |
 
-Other splits are read as train's column says: 1.0 is the class 1, and 0.5 is an error where train has ints. "No label" is a
-missing field, null, a blank string, and -1 (GLUE's test sets). For `custom`, -1 is a label like any other, unless a split
-other than train holds nothing else and train does not know it.
+Other splits are read as train's column says: 1.0 is the class 1, and 0.5 is an error where train
+has ints. "No label" is a missing field, null, a blank string, and -1 (GLUE's test sets). For
+`custom`, -1 is a label like any other, unless a split other than train holds nothing else and train
+does not know it.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ FEW = 20
 _LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
 
 Kind = Literal["missing", "bool", "truth", "int", "float", "number", "str", "other"]
-"""Of one label as it is written, "truth" being true or false as a string; of a column as it is read, "number" being classes
-that are called by numbers."""
+"""Of one label as it is written, "truth" being true or false as a string; of a column as it is
+read, "number" being classes that are called by numbers."""
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 # After `[0-9]+` no second run of digits may follow without a point: a million of them would be split in every way.
@@ -54,7 +56,9 @@ _TRUTH = ("false", "true")
 
 
 def spelled(text: Any) -> Any:
-    """The int or float that a field of a csv or tsv file spells, None if it is empty, else the field itself."""
+    """The int or float that a field of a csv or tsv file spells, None if it is empty, else the
+    field itself.
+    """
     if not isinstance(text, str):
         return text
     if _INTEGER.fullmatch(text) and len(text) < 1000:  # Python refuses to convert longer ones
@@ -109,7 +113,9 @@ class Survey:
 
     @property
     def gaps(self) -> Seen:
-        """Rows whose label is missing or -1. Of the two the place of a -1 is named: it could be taken for a label."""
+        """Rows whose label is missing or -1. Of the two the place of a -1 is named: it could be
+        taken for a label.
+        """
         missing = self.kinds.get("missing", Seen())
         return Seen(missing.count + self.minus_one.count, self.minus_one.place or missing.place)
 
@@ -121,7 +127,9 @@ class Survey:
 
 @dataclass(frozen=True)
 class LabelReader:
-    """Turns raw labels into labels of `spec`; `column` is the type of a custom task's column, None for a fixed task."""
+    """Turns raw labels into labels of `spec`; `column` is the type of a custom task's column, None
+    for a fixed task.
+    """
 
     spec: TaskSpec
     column: Kind | None = None
@@ -139,7 +147,9 @@ class LabelReader:
         return index
 
     def gaps(self, survey: Survey) -> Seen:
-        """Rows without a label: for `custom`, -1 means that only if it is all there is and train has no such label."""
+        """Rows without a label: for `custom`, -1 means that only if it is all there is and train
+        has no such label.
+        """
         if self.column is None or not (survey.may_be_labelled or self._knows_minus_one):
             return survey.gaps
         return survey.kinds.get("missing", Seen())
@@ -202,9 +212,10 @@ def custom_labels(
 ) -> tuple[LabelReader, list[str]]:
     """Kind, classes or range of a custom task's labels, and lines about what was assumed.
 
-    `surveys` are the labelled splits, in order; `train` yields raw label and place of every row of the train split;
-    `asked` is --label-kind. UsageError for two types in one column, for one single class, for scores that are all equal,
-    for half a character, for names where scores are asked for.
+    `surveys` are the labelled splits, in order; `train` yields raw label and place of every row of
+    the train split; `asked` is --label-kind. UsageError for two types in one column, for one single
+    class, for scores that are all equal, for half a character, for names where scores are asked
+    for.
     """
     kind, notices = column_kind(surveys, asked)
     if kind == "float":
@@ -273,7 +284,8 @@ def _is_canonical(name: str) -> bool:
 def column_kind(surveys: Mapping[str, Survey], asked: str = "auto") -> tuple[Kind, list[str]]:
     """How a label column is read in all splits, and lines about what was assumed. Train decides.
 
-    UsageError, with `file:line`, where two types meet in the column, and for names where scores are asked for.
+    UsageError, with `file:line`, where two types meet in the column, and for names where scores are
+    asked for.
     """
     train = surveys["train"]
     names = "str" in train.kinds
@@ -296,7 +308,9 @@ def column_kind(surveys: Mapping[str, Survey], asked: str = "auto") -> tuple[Kin
 
 
 def _other_floats(surveys: Mapping[str, Survey]) -> list[str]:
-    """Lines about splits in which train's classes are written as floats, as pandas does beside a gap."""
+    """Lines about splits in which train's classes are written as floats, as pandas does beside a
+    gap.
+    """
     found = [(name, survey.kinds["float"]) for name, survey in surveys.items() if "float" in survey.kinds]
     return [
         f"{name}: labels written as floats, {seen.count}, first {seen.place}, are read as train's classes; "

@@ -1,4 +1,5 @@
-"""Rows of the task `embedding`: a query, the texts that are relevant to it, and others that are not.
+"""Rows of the task `embedding`: a query, the texts that are relevant to it, and others that are
+not.
 
 | column (or the name given to --text-columns) | holds                                                                 |
 |----------------------------------------------|-----------------------------------------------------------------------|
@@ -6,12 +7,13 @@
 | pos, the second                              | a string, or a list of at least one                                   |
 | neg, the third and all further ones          | the same, or nothing: missing, null, an empty string, an empty list   |
 
-A text may also be an object with a text and perhaps a title, which are then joined: title + " " + text. Without
---text-columns, `COLUMN_NAMES` are taken for these columns, and a JSON array for a row: ["query", "pos", "neg", ...].
+A text may also be an object with a text and perhaps a title, which are then joined: title + " " +
+text. Without --text-columns, `COLUMN_NAMES` are taken for these columns, and a JSON array for a
+row: ["query", "pos", "neg", ...].
 
-This is sentence-transformers' msmarco-triplets.jsonl, Tevatron's and DPR's passages, and pairs or triplets of columns in any
-format. The same rows train and judge: a query's candidates are its own `pos` and `neg`, and where no row of a split has a
-negative, every `pos` there.
+This is sentence-transformers' msmarco-triplets.jsonl, Tevatron's and DPR's passages, and pairs or
+triplets of columns in any format. The same rows train and judge: a query's candidates are its own
+`pos` and `neg`, and where no row of a split has a negative, every `pos` there.
 """
 
 from __future__ import annotations
@@ -30,10 +32,19 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "query": ("query", "anchor", "question"),
     "pos": ("pos", "positive", "positives", "positive_passages", "positive_ctxs", "pos_passages"),
     "neg": (
-        "neg", "negative", "negatives", "negative_passages", "hard_negatives", "hard_negative_ctxs", "negative_ctxs", "neg_passages",
+        "neg",
+        "negative",
+        "negatives",
+        "negative_passages",
+        "hard_negatives",
+        "hard_negative_ctxs",
+        "negative_ctxs",
+        "neg_passages",
     ),
 }
-"""Our column -> what data sets call it. Of a query the first that is there counts, of texts all of them, and numbered ones."""
+"""Our column -> what data sets call it. Of a query the first that is there counts, of texts all of
+them, and numbered ones.
+"""
 
 _HINT = (
     f"Name them with --text-columns; known without it: {', '.join(COLUMN_NAMES['query'])}, "
@@ -46,17 +57,22 @@ _NUMBERED = re.compile(r"(positive|pos|negative|neg)[_-]?(\d+)")
 def named_columns(names: Sequence[str], spec: TaskSpec) -> TaskSpec:
     """The spec with the columns of --text-columns, if there are any."""
     require(
-        len(names) != 1, "--text-columns of task embedding are a query, a positive and perhaps a negative",
-        ", ".join(names), "Name two columns or more; all after the second are negatives.",
+        len(names) != 1,
+        "--text-columns of task embedding are a query, a positive and perhaps a negative",
+        ", ".join(names),
+        "Name two columns or more; all after the second are negatives.",
     )
     return replace(spec, text_columns=tuple(names)) if names else spec
 
 
 def grouped(source: Source, spec: TaskSpec, *, named: bool) -> Source:
-    """The source with the columns query, pos and neg, from whatever they are called there, or from a row's positions.
+    """The source with the columns query, pos and neg, from whatever they are called there, or from
+    a row's positions.
 
-    Where they are `named` (--text-columns) the rows stay as they are. Rows with titles are counted in a line.
+    Where they are `named` (--text-columns) the rows stay as they are. Rows with titles are counted
+    in a line.
     """
+
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         first = next(source.read([]), None)
         there = [] if first is None or named else first.columns
@@ -80,7 +96,11 @@ def _roles(columns: Sequence[str]) -> dict[str, list[str]]:
     for role, names in COLUMN_NAMES.items():
         # Our own name stands for itself alone, whatever else there is.
         found[role] = [role] if role in columns else [name for name in names if name in columns]
-    numbered = [(match[1][:3], int(match[2]), match[0]) for match in map(_NUMBERED.fullmatch, columns) if match]
+    numbered = [
+        (match[1][:3], int(match[2]), match[0])
+        for match in map(_NUMBERED.fullmatch, columns)
+        if match
+    ]
     for role, _, name in sorted(numbered):
         if role not in columns:
             found[role].append(name)
@@ -98,7 +118,11 @@ def _in_roles(record: Record) -> Record:
     values: dict[str, Any] = {}
     for role, names in roles.items():
         one = record.values.get(names[0]) if len(names) == 1 else None
-        values[role] = one if len(names) == 1 else [text for name in names for text in _several(record.values.get(name))]
+        values[role] = (
+            one
+            if len(names) == 1
+            else [text for name in names for text in _several(record.values.get(name))]
+        )
     missing = [role for role in ("query", "pos") if role not in values]
     # Where nothing stands for a column, the message lists what the file has.
     return Record(record.place, values, record.columns if missing else list(values))
@@ -116,14 +140,18 @@ def _has_title(value: Any) -> bool:
 
 
 def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
-    """A row's texts, the query first, then the relevant ones, then the others; and how many are relevant.
+    """A row's texts, the query first, then the relevant ones, then the others; and how many are
+    relevant.
 
-    UsageError with the record's place for a column or a text that is not there, and for what is no string.
+    UsageError with the record's place for a column or a text that is not there, and for what is no
+    string.
     """
     columns = spec.text_columns
     # Without --text-columns `neg` may be missing; a column that somebody named may not.
     ours = columns == TASKS["embedding"].text_columns
-    require_columns(columns[:2] if ours else columns, record.columns, record.place, _HINT if ours else "")
+    require_columns(
+        columns[:2] if ours else columns, record.columns, record.place, _HINT if ours else ""
+    )
     query, positive, *negative = columns
     require_text(record.values[query], query, record.place)
     relevant = _texts(record, positive)
@@ -135,7 +163,9 @@ def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
 
 
 def has_relevant(record: Record, spec: TaskSpec) -> bool:
-    """Whether the row has something in the column of relevant texts, right or wrong, or has no such column."""
+    """Whether the row has something in the column of relevant texts, right or wrong, or has no such
+    column.
+    """
     positive = spec.text_columns[1]
     return positive not in record.values or bool(_several(record.values[positive]))
 
@@ -151,7 +181,9 @@ def _texts(record: Record, column: str) -> list[str]:
         value = [value]
     if not isinstance(value, list | tuple):
         got = f"{record.place}: {plain(column)} = {shown(value)}"
-        raise UsageError("the texts of a row are a string or a list of strings", got, "Correct or drop the row.")
+        raise UsageError(
+            "the texts of a row are a string or a list of strings", got, "Correct or drop the row."
+        )
     texts = [titled(text) if _is_passage(text) else text for text in value]
     for index, text in enumerate(texts):
         require_text(text, f"{column}[{index}]", record.place)
@@ -163,10 +195,11 @@ def _is_passage(value: Any) -> bool:
 
 
 def titled(passage: Mapping[str, Any]) -> Any:
-    """A passage's text after its title, as BEIR, Tevatron and DPR join them; what is no string stays as it is.
+    """A passage's text after its title, as BEIR, Tevatron and DPR join them; what is no string
+    stays as it is.
 
-    >>> titled({"title": "Moon", "text": "It is round."}), titled({"title": None, "text": "It is round."})
-    ('Moon It is round.', 'It is round.')
+    >>> titled({"title": "Moon", "text": "Round."}), titled({"title": None, "text": "Round."})
+    ('Moon Round.', 'Round.')
     """
     title, text = passage.get("title"), passage["text"]
     if not isinstance(title, str) or not isinstance(text, str) or not title:

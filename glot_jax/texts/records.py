@@ -1,4 +1,6 @@
-"""What every format gives: a stream of records that know where they stand, and the checks that all of them share."""
+"""What every format gives: a stream of records that know where they stand, and the checks that all
+of them share.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Source:
     typed: bool
     read: Callable[[Sequence[str]], Iterator[Record]]
     remarks: dict[str, str] = field(default_factory=dict, compare=False)
-    """Subject -> a line for the user: what was assumed or left out. Every pass writes the same ones anew."""
+    """Subject -> a line for the user: what was assumed or left out. Every pass writes the same ones
+    anew.
+    """
 
 
 @dataclass
@@ -61,15 +65,21 @@ def chained(sources: Sequence[Source], name: str) -> Source:
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         for source in sources:
             yield from source.read(wanted)
-            remarks.update({f"{source.name} {subject}": line for subject, line in source.remarks.items()})
+            remarks.update(
+                {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
+            )
 
     for source in sources:
-        remarks.update({f"{source.name} {subject}": line for subject, line in source.remarks.items()})
+        remarks.update(
+            {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
+        )
     return Source(name, sources[0].typed, read, remarks)
 
 
 def require_columns(wanted: Iterable[str], there: Sequence[str], place: str, fix: str = "") -> None:
-    """UsageError that names the missing columns, those that may be meant, what else may help, and those there are."""
+    """UsageError that names the missing columns, those that may be meant, what else may help, and
+    those there are.
+    """
     missing = [column for column in wanted if column not in there]
     if missing:
         found = listed(there) or "none"

@@ -1,4 +1,6 @@
-"""From `--data`, `--validation-file` and `--encoding` to the source of every split: the Hub, a folder, or one file."""
+"""From `--data`, `--validation-file` and `--encoding` to the source of every split: the Hub, a
+folder, or one file.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,27 @@ from glot_jax.texts.text_lines import check_encoding
 def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Source], list[str]]:
     """The task's splits in its order, and lines for the user about which files they are.
 
-    UsageError for a path that is not there, for options that do not fit it, for whatever is wrong with the files' form.
+    UsageError for a path that is not there, for options that do not fit it, for whatever is wrong
+    with the files' form.
     """
     check_encoding(config.encoding)
     data, validation = config.data, config.validation_file
     given = f"--validation-file {validation}"
     rule = "--validation-file stands beside --data FILE"
-    require(validation is None or data is not None, rule, f"{given} without --data", "Give --data FILE too.")
+    require(
+        validation is None or data is not None,
+        rule,
+        f"{given} without --data",
+        "Give --data FILE too.",
+    )
     if data is None:
         return hub_sources(spec), []
     # A link to nothing is a file that somebody named.
     if data.is_dir() or not (data.exists() or data.is_symlink()):
         fix = "Put the file into the folder as validation, or name the training file: --data FILE."
-        require(validation is None or not data.is_dir(), rule, f"{given} and the folder {data}", fix)
+        require(
+            validation is None or not data.is_dir(), rule, f"{given} and the folder {data}", fix
+        )
         return _from_folder(config, data, spec)
     files = {spec.splits[0][0]: [data]}
     if validation is not None:
@@ -40,12 +50,19 @@ def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Sourc
     notices = []
     trains = spec.label_column is not None or spec.label_kind == "ranking"
     if validation is None and trains:
-        notices.append(f"{data} is the train split; there is no validation split, so training sets a holdout of it aside")
+        notices.append(
+            f"{data} is the train split; there is no validation split, "
+            "so training sets a holdout of it aside"
+        )
     return _opened(config, files, spec), notices
 
 
-def _from_folder(config: ExtractConfig, folder: Path, spec: TaskSpec) -> tuple[dict[str, Source], list[str]]:
-    collection = find_beir(folder) if spec.label_kind == "ranking" and not config.text_columns else None
+def _from_folder(
+    config: ExtractConfig, folder: Path, spec: TaskSpec
+) -> tuple[dict[str, Source], list[str]]:
+    collection = (
+        find_beir(folder) if spec.label_kind == "ranking" and not config.text_columns else None
+    )
     if collection is not None:
         return beir_sources(collection, spec, config.encoding)
     found = find_splits(folder, spec)
@@ -54,11 +71,18 @@ def _from_folder(config: ExtractConfig, folder: Path, spec: TaskSpec) -> tuple[d
 
 def _validation_split(spec: TaskSpec) -> str:
     names = [split for split, _ in spec.splits]
-    require("train" in names, "--validation-file is for tasks that are trained", f"task {spec.name}", "Leave it out.")
+    require(
+        "train" in names,
+        "--validation-file is for tasks that are trained",
+        f"task {spec.name}",
+        "Leave it out.",
+    )
     return next((name for name in names if name.startswith("validation")), "validation")
 
 
-def _opened(config: ExtractConfig, files: Mapping[str, Sequence[Path]], spec: TaskSpec) -> dict[str, Source]:
+def _opened(
+    config: ExtractConfig, files: Mapping[str, Sequence[Path]], spec: TaskSpec
+) -> dict[str, Source]:
     layout = LAYOUTS.get(spec.name, NO_LAYOUT)
     ranking = spec.label_kind == "ranking"
     by_position = ranking and not config.text_columns

@@ -1,4 +1,6 @@
-"""The splits of a task: examples that are read anew at every iteration, and the passes over a source that make them."""
+"""The splits of a task: examples that are read anew at every iteration, and the passes over a
+source that make them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from glot_jax.texts.tasks import Example, TaskSpec
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one split: `len(split)` of them, and the same ones in the same order at every iteration."""
+    """The examples of one split: `len(split)` of them, and the same ones in the same order at every
+    iteration.
+    """
 
     name: str
     rows: int
@@ -35,8 +39,9 @@ class Split:
 class TaskData:
     """A task with its data.
 
-    `spec` is the task's own, for `custom` with columns, classes or range as found; `splits` are in the task's order:
-    train, validation, test. `notices` are lines for the user: splits left out, rows sampled.
+    `spec` is the task's own, for `custom` with columns, classes or range as found; `splits` are in
+    the task's order: train, validation, test. `notices` are lines for the user: splits left out,
+    rows sampled.
     """
 
     spec: TaskSpec
@@ -60,7 +65,10 @@ def raw_label(record: Record, spec: TaskSpec) -> Any:
 
 
 def filtered(source: Source, keep: Callable[[Record], bool], what: str) -> Source:
-    """The source without the records that `keep` refuses, which are counted: "train.csv: `what`: 3, first train.csv:7"."""
+    """The source without the records that `keep` refuses, which are counted: "train.csv: `what`: 3,
+    first train.csv:7".
+    """
+
     def read(wanted: Sequence[str]) -> Iterator[Record]:
         gone = Seen()
         for record in source.read(wanted):
@@ -75,13 +83,20 @@ def filtered(source: Source, keep: Callable[[Record], bool], what: str) -> Sourc
 
 
 def survey_split(source: Source, spec: TaskSpec) -> Survey:
-    """Read a split once: every text is checked, every label counted by type. UsageError if it has no rows."""
+    """Read a split once: every text is checked, every label counted by type. UsageError if it has
+    no rows.
+    """
     survey, columns = Survey(source.name, source.typed), {}
     for record in source.read(wanted_columns(spec)):
         texts_of(record, spec)
         columns.update(dict.fromkeys(record.columns))
         survey.add(raw_label(record, spec), record.place)
-    require(survey.rows > 0, "a split has at least one row", f"{source.name} with none", "Fill the file or remove it.")
+    require(
+        survey.rows > 0,
+        "a split has at least one row",
+        f"{source.name} with none",
+        "Fill the file or remove it.",
+    )
     survey.columns = tuple(columns)
     return survey
 
@@ -98,11 +113,22 @@ def texts_of(record: Record, spec: TaskSpec) -> tuple[str, ...]:
 
 
 def task_data(
-    config: ExtractConfig, labels: LabelReader, sources: Mapping[str, Source], rows: Mapping[str, int],
-    notices: Iterable[str], *, whole: bool = False,
+    config: ExtractConfig,
+    labels: LabelReader,
+    sources: Mapping[str, Source],
+    rows: Mapping[str, int],
+    notices: Iterable[str],
+    *,
+    whole: bool = False,
 ) -> TaskData:
-    """Splits that read their source again at every iteration; train is sampled if the task or the user says so, unless `whole`."""
-    limit, notices, splits = None if whole else config.max_train_rows or labels.spec.max_train_rows, list(notices), {}
+    """Splits that read their source again at every iteration; train is sampled if the task or the
+    user says so, unless `whole`.
+    """
+    limit, notices, splits = (
+        None if whole else config.max_train_rows or labels.spec.max_train_rows,
+        list(notices),
+        {},
+    )
     for name, source in sources.items():
         keep = None
         if name == "train" and limit is not None and limit < rows[name]:
@@ -117,7 +143,9 @@ def _sample(rows: int, limit: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
 
 
-def _split(name: str, source: Source, labels: LabelReader, rows: int, keep: np.ndarray | None) -> Split:
+def _split(
+    name: str, source: Source, labels: LabelReader, rows: int, keep: np.ndarray | None
+) -> Split:
     def read() -> Iterator[Example]:
         records = source.read(wanted_columns(spec))
         if keep is not None:

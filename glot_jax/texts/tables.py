@@ -1,9 +1,10 @@
 """Tables as text, .csv, .tsv, .tab and .txt: a header, then a row a line or in quotes over several.
 
-What is mended, each with a line for the user that has its count and first place: separators other than the suffix's,
-quoted fields in a .tsv, unnamed columns that are empty in every row, empty fields after a row's last column, labels with a
-decimal comma where semicolons separate. In the files as GLUE distributes them also rows that are too short, which are left
-out, and further fields, which are ignored.
+What is mended, each with a line for the user that has its count and first place: separators other
+than the suffix's, quoted fields in a .tsv, unnamed columns that are empty in every row, empty
+fields after a row's last column, labels with a decimal comma where semicolons separate. In the
+files as GLUE distributes them also rows that are too short, which are left out, and further fields,
+which are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glot_jax.config import UsageError
-from glot_jax.texts.dialects import DELIMITERS, Dialect, Row, count_quotes, find_delimiter, read_rows
+from glot_jax.texts.dialects import (
+    DELIMITERS,
+    Dialect,
+    Row,
+    count_quotes,
+    find_delimiter,
+    read_rows,
+)
 from glot_jax.texts.glue_files import GlueLayout
 from glot_jax.texts.records import Record, Seen, Source, require_unique
 from glot_jax.texts.text_lines import TextForm
@@ -39,9 +47,15 @@ class _Plan:
 
 
 def open_table(
-    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, label: str | None = None
+    path: Path,
+    suffix: str,
+    form: TextForm,
+    wanted: Sequence[str],
+    layout: GlueLayout,
+    label: str | None = None,
 ) -> Source:
-    """A source of the table's rows. `wanted` are the columns by which its header is recognised, as `layout` names them.
+    """A source of the table's rows. `wanted` are the columns by which its header is recognised, as
+    `layout` names them.
 
     `label` is the column that may hold numbers with a decimal comma. UsageError with `file:line`.
     """
@@ -58,13 +72,22 @@ def open_table(
 
 
 def _look_through(
-    path: Path, suffix: str, form: TextForm, wanted: Sequence[str], layout: GlueLayout, remarks: dict[str, str]
+    path: Path,
+    suffix: str,
+    form: TextForm,
+    wanted: Sequence[str],
+    layout: GlueLayout,
+    remarks: dict[str, str],
 ) -> _Plan:
     default = _OWN_DELIMITER.get(suffix, "\t")
-    delimiter, skip = find_delimiter(path, form, default, lambda header: layout.fits(header, wanted))
+    delimiter, skip = find_delimiter(
+        path, form, default, lambda header: layout.fits(header, wanted)
+    )
     if delimiter != default:
         name = DELIMITERS.get(delimiter, repr(delimiter))
-        remarks["delimiter"] = f"{path}: its columns are separated by {name}, as the whole file shows"
+        remarks["delimiter"] = (
+            f"{path}: its columns are separated by {name}, as the whole file shows"
+        )
     dialect = Dialect(delimiter, skip=skip)
     plain = Dialect(delimiter, quoted=False, skip=skip)
     _, first = next(read_rows(path, form, plain), ("", []))
@@ -74,7 +97,9 @@ def _look_through(
     place, header = next(read_rows(path, form, dialect), (str(path), []))
     headerless = layout.is_headerless(header)
     if headerless:
-        remarks["header"] = f"{path}: has no header; its columns are {', '.join(layout.headerless)}, as GLUE's"
+        remarks["header"] = (
+            f"{path}: has no header; its columns are {', '.join(layout.headerless)}, as GLUE's"
+        )
         return _Plan(dialect, layout.headerless, None, True, glue)
     keep = _named(path, form, dialect, header, place, remarks)
     names = header if keep is None else [header[index] for index in keep]
@@ -89,22 +114,40 @@ def _quoting(
     found = count_quotes(path, form, quoted)
     if found.is_quoted(form) and not glue:
         seen = found.quoted
-        where = f"{seen.count} of {found.rows} rows, first {seen.place}" if seen.count else "the header alone"
-        remarks["quotes"] = f"{path}: fields in quotation marks are read as pandas and Excel write them: {where}"
+        where = (
+            f"{seen.count} of {found.rows} rows, first {seen.place}"
+            if seen.count
+            else "the header alone"
+        )
+        remarks["quotes"] = (
+            f"{path}: fields in quotation marks are read as pandas and Excel write them: {where}"
+        )
         return quoted
     if found.needed.count:
-        why = "the file is GLUE's own" if glue else f"{found.lone.place or found.bare.place} follows no rule of quoting"
+        why = (
+            "the file is GLUE's own"
+            if glue
+            else f"{found.lone.place or found.bare.place} follows no rule of quoting"
+        )
         remarks["quotes"] = (
             f"{path}: quotation marks are kept as they are written, since {why}; "
-            f"rows that look quoted: {found.needed.count} of {found.rows}, first {found.needed.place}"
+            f"rows that look quoted: {found.needed.count} of {found.rows}, "
+            f"first {found.needed.place}"
         )
     return plain
 
 
 def _named(
-    path: Path, form: TextForm, dialect: Dialect, header: Sequence[str], place: str, remarks: dict[str, str]
+    path: Path,
+    form: TextForm,
+    dialect: Dialect,
+    header: Sequence[str],
+    place: str,
+    remarks: dict[str, str],
 ) -> list[int] | None:
-    """Columns without the unnamed ones, if there are several of those and no row has anything in them."""
+    """Columns without the unnamed ones, if there are several of those and no row has anything in
+    them.
+    """
     unnamed = [index for index, name in enumerate(header) if not name.strip()]
     named = [index for index, name in enumerate(header) if name.strip()]
     if len(unnamed) < 2 or not named:
@@ -112,9 +155,15 @@ def _named(
     for at, fields in _after_header(read_rows(path, form, dialect)):
         for index in unnamed:
             if index < len(fields) and fields[index]:
-                got = f"{place}: '' more than once, and {at} has {shown(fields[index])} in column {index + 1}"
-                raise UsageError("column names are unique", got, "Name the columns, or clear what has no name.")
-    remarks["unnamed"] = f"{path}: columns without a name are left out, {len(unnamed)} of {len(header)}; they are empty in every row"
+                cell = f"{at} has {shown(fields[index])} in column {index + 1}"
+                got = f"{place}: '' more than once, and {cell}"
+                raise UsageError(
+                    "column names are unique", got, "Name the columns, or clear what has no name."
+                )
+    remarks["unnamed"] = (
+        f"{path}: columns without a name are left out, {len(unnamed)} of {len(header)}; "
+        "they are empty in every row"
+    )
     return named
 
 
@@ -159,11 +208,17 @@ def _records(path: Path, form: TextForm, plan: _Plan, remarks: dict[str, str]) -
     }
     for subject, (seen, what) in lines.items():
         if seen.count:
-            remarks[subject] = f"{path}: rows that {what}: {seen.count} of {total}, first {seen.place}"
+            remarks[subject] = (
+                f"{path}: rows that {what}: {seen.count} of {total}, first {seen.place}"
+            )
 
 
-def _with_points(path: Path, records: Iterator[Record], label: str, remarks: dict[str, str]) -> Iterator[Record]:
-    """Labels as 3.5 that are written 3,5, as Excel does in the countries where it separates by semicolons."""
+def _with_points(
+    path: Path, records: Iterator[Record], label: str, remarks: dict[str, str]
+) -> Iterator[Record]:
+    """Labels as 3.5 that are written 3,5, as Excel does in the countries where it separates by
+    semicolons.
+    """
     seen = Seen()
     for record in records:
         text = record.values[label]
@@ -172,9 +227,16 @@ def _with_points(path: Path, records: Iterator[Record], label: str, remarks: dic
             record = record._replace(values={**record.values, label: text.replace(",", ".")})
         yield record
     if seen.count:
-        remarks["decimals"] = f"{path}: labels with a decimal comma are read as numbers: {seen.count}, first {seen.place}"
+        remarks["decimals"] = (
+            f"{path}: labels with a decimal comma are read as numbers: {seen.count}, "
+            f"first {seen.place}"
+        )
 
 
 def _uneven(place: str, fields: Sequence[str], header: Sequence[str]) -> UsageError:
     got = f"{place}: {len(fields)} fields, the header has {len(header)} ({listed(header)})"
-    return UsageError("a row has one field for each column", got, "Correct the row; look for stray separators and quotes.")
+    return UsageError(
+        "a row has one field for each column",
+        got,
+        "Correct the row; look for stray separators and quotes.",
+    )

@@ -1,4 +1,5 @@
-"""From bytes to text: encoding, byte-order mark, line ends. A line is read as a stream, and knows its `file:line`.
+"""From bytes to text: encoding, byte-order mark, line ends. A line is read as a stream, and knows
+its `file:line`.
 
 | the file                        | its encoding                                     |
 |---------------------------------|--------------------------------------------------|
@@ -6,8 +7,8 @@
 | else, with `--encoding NAME`    | NAME                                             |
 | else                            | UTF-8                                            |
 
-Lines end at LF, CRLF included: a text may hold any other separator. Where a file has no LF at all, they end at CR, as old
-Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
+Lines end at LF, CRLF included: a text may hold any other separator. Where a file has no LF at all,
+they end at CR, as old Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ LONGEST_LINE = 1 << 28
 """Bytes, or characters where an encoding has no bytes for a line end: 256 MiB."""
 
 _MARKS = (
-    (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """UTF-32's mark begins with UTF-16's, so it comes first."""
 _UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
@@ -63,14 +67,18 @@ def check_encoding(name: str | None) -> None:
     try:
         "a".encode(name)
     except (LookupError, ValueError, TypeError) as error:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), {*aliases, *aliases.values()}, 1)
+        near = difflib.get_close_matches(
+            name.lower().replace("-", "_"), {*aliases, *aliases.values()}, 1
+        )
         hint = f"Did you mean {near[0]}? " if near and near[0] != name else ""
         fix = f"{hint}Give for example cp1252, latin-1, utf-16, gb18030 or shift_jis."
         raise UsageError("--encoding is the name of a text encoding", repr(name), fix) from error
 
 
 def text_form(path: Path, encoding: str | None = None) -> TextForm:
-    """How the file is text: its mark, and the line ends found from the whole of it. UsageError as `read_chunks`."""
+    """How the file is text: its mark, and the line ends found from the whole of it. UsageError as
+    `read_chunks`.
+    """
     with _reading(path, lambda: 0):
         require_data_file(path)
         stream = read_chunks(path)
@@ -86,7 +94,8 @@ def text_form(path: Path, encoding: str | None = None) -> TextForm:
 def read_lines(path: Path, form: TextForm) -> Iterator[tuple[str, str]]:
     """Place and text of every line, its end included.
 
-    UsageError with `file:line` for bytes that are no text, for a line without an end in sight, for a disk that fails.
+    UsageError with `file:line` for bytes that are no text, for a line without an end in sight, for
+    a disk that fails.
     """
     number = 0
     with _reading(path, lambda: number):
@@ -105,7 +114,9 @@ def read_lines(path: Path, form: TextForm) -> Iterator[tuple[str, str]]:
 
 
 def read_text(path: Path, form: TextForm) -> Iterator[str]:
-    """The file's text in pieces, as they are decoded; for what has no lines, or none that bytes tell."""
+    """The file's text in pieces, as they are decoded; for what has no lines, or none that bytes
+    tell.
+    """
     decoder = codecs.getincrementaldecoder(form.encoding)()
     number = 1
     with _reading(path, lambda: number):
@@ -121,7 +132,9 @@ def read_text(path: Path, form: TextForm) -> Iterator[str]:
 
 
 def holds(path: Path, form: TextForm, character: str) -> bool:
-    """Whether the file has that ASCII character, found faster than by lines; True where bytes do not tell."""
+    """Whether the file has that ASCII character, found faster than by lines; True where bytes do
+    not tell.
+    """
     if not form.is_split_as_bytes:
         return True
     mark = character.encode(form.encoding)
@@ -155,7 +168,12 @@ def _encoding(path: Path, head: bytes, given: str | None) -> tuple[str, int]:
             half = head[first:256:2]
             wide = len(half) > 3 and not any(half) and all(head[1 - first : 256 : 2])
             fix = f"Give --encoding {name}."
-            require(not wide, "text files are UTF-8", f"{path}:1: every second byte is 0, as in UTF-16", fix)
+            require(
+                not wide,
+                "text files are UTF-8",
+                f"{path}:1: every second byte is 0, as in UTF-16",
+                fix,
+            )
         return "utf-8", 0
     name = codecs.lookup(given).name
     return _UNMARKED.get(name, name), 0
@@ -184,7 +202,9 @@ def _unmarked(path: Path, form: TextForm) -> Iterator[bytes]:
 
 
 def _split(path: Path, pieces: Iterator[Any], end: Any) -> Iterator[Any]:
-    """Lines of str or bytes with their ends; the last one has none if the file does not end in one."""
+    """Lines of str or bytes with their ends; the last one has none if the file does not end in
+    one.
+    """
     nothing = end[:0]
     begun: list[Any] = []
     length = number = 0
@@ -209,8 +229,14 @@ def _split(path: Path, pieces: Iterator[Any], end: Any) -> Iterator[Any]:
 
 def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError:
     got = f"{path}:{number}: {reason}"
-    rule = "text files are UTF-8" if form.encoding == "utf-8" else f"the text of this file is {form.encoding}"
-    name = next((name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1")
+    rule = (
+        "text files are UTF-8"
+        if form.encoding == "utf-8"
+        else f"the text of this file is {form.encoding}"
+    )
+    name = next(
+        (name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1"
+    )
     fix = f"Convert it to UTF-8: it can be read as {name}. extract.py takes --encoding {name}."
     return UsageError(rule, got, fix)
 
