@@ -1,5 +1,4 @@
-"""A retrieval collection in BEIR's layout, as rows of a query with its relevant and its other
-texts.
+"""A retrieval collection in BEIR's layout, as rows of a query with its texts.
 
     FOLDER/corpus.jsonl                     _id, title, text
     FOLDER/queries.jsonl                    _id, text

@@ -1,12 +1,11 @@
-"""The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, told apart by their first
-bytes.
+"""The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, by their first bytes.
 
-| what is not as it should be                      | ends in one UsageError that names the file and          |
-|--------------------------------------------------|---------------------------------------------------------|
-| a link to nothing, a folder                      | where the link points                                   |
-| a Git LFS pointer in place of the data           | `git lfs pull`                                          |
-| an archive that is cut off or damaged            | what its library says                                   |
-| an archive that unpacks to far more than text can | the ratio                                              |
+| what is not as it should be                       | ends in one UsageError with the file and |
+|---------------------------------------------------|------------------------------------------|
+| a link to nothing, a folder                       | where the link points                    |
+| a Git LFS pointer in place of the data            | `git lfs pull`                           |
+| an archive that is cut off or damaged             | what its library says                    |
+| an archive that unpacks to far more than text can | the ratio                                |
 
 Nothing here keeps more than a few chunks in memory. An archive is refused as soon as `WINDOW` bytes
 of it unpack to more than `FLOOR`: text compresses 3 to 20 times, the most repetitive tables a few

@@ -1,12 +1,12 @@
-r"""The dialect of a table, found from the whole file: what separates its columns, and whether its
-fields are quoted.
+"""The dialect of a table, found from the whole file: its separator, and whether it has quotes.
 
-| question          | answer                                                                                     |
-|-------------------|--------------------------------------------------------------------------------------------|
-| the separator     | the suffix's own (.csv a comma, else a tab) where the header so read has the wanted columns; |
-|                   | else a comma, semicolon, tab or bar by which every row has as many fields as the header     |
-| quotes, by commas | RFC 4180's                                                                                 |
-| quotes, by tabs   | RFC 4180's if all quotation marks of the file follow it and some need it, else none         |
+| question          | answer                                                                       |
+|-------------------|------------------------------------------------------------------------------|
+| the separator     | the suffix's own (.csv a comma, else a tab) where the header so read has the |
+|                   | wanted columns; else a comma, semicolon, tab or bar by which all rows have   |
+|                   | as many fields as the header                                                 |
+| quotes, by tabs   | RFC 4180's if all quotation marks follow it and some need it, else none      |
+| ... by the others | RFC 4180's                                                                   |
 
 GLUE's own .tsv files hold lone quotation marks, pandas and Excel quote a field of a .tsv that holds
 one: the same bytes have two meanings. A field needs quoting that holds a doubled quotation mark, a

@@ -1,12 +1,12 @@
 """Which file of a folder is which split: `--data FOLDER` as people have it, and `--data FILE`.
 
-| a file is a split's if its name, in any case and without suffixes, is | example                                  |
-|------------------------------------------------------------------------|------------------------------------------|
-| the split's, or one of `NAMES`                                          | train.csv, dev.tsv, Valid.jsonl.gz       |
-| that of a part of MNLI                                                  | dev_matched.tsv, val-mismatched.jsonl    |
-| one of these with a shard's number; all shards have to be there         | train-00000-of-00002.parquet             |
-| anything, in a folder with such a name                                  | train/0000.parquet                       |
-| what GLUE calls it, where no other file is the split's                  | msr_paraphrase_train.txt                 |
+| a file is a split's if its name, in any case, without suffix, is | example                       |
+|-----------------------------------------------------------------|-------------------------------|
+| the split's, or one of `NAMES`                                  | train.csv, Valid.jsonl.gz     |
+| that of a part of MNLI                                          | dev_matched.tsv               |
+| one of these with a shard's number; all have to be there        | train-00000-of-00002.parquet  |
+| anything, in a folder with such a name                          | train/0000.parquet            |
+| what GLUE calls it, where no other file is the split's          | msr_paraphrase_train.txt      |
 
 They lie in FOLDER, in FOLDER/data, or in the folder of the task's name on the Hub, and are read
 from the first of these that has any. Every other data file there is named in a notice.
@@ -32,25 +32,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Our split -> what people call it."""
 
-OTHER_DATA = (
-    "xlsx",
-    "xls",
-    "ods",
-    "arrow",
-    "feather",
-    "pkl",
-    "pickle",
-    "zip",
-    "tar",
-    "tgz",
-    "gz",
-    "zst",
-    "bz2",
-    "xz",
-    "7z",
-    "npy",
-    "npz",
-    "xml",
+OTHER_DATA = tuple(
+    "xlsx xls ods arrow feather pkl pickle zip tar tgz gz zst bz2 xz 7z npy npz xml".split()
 )
 """Suffixes of files that hold data and cannot be read here: they are named too."""
 
@@ -111,8 +94,10 @@ def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
             files = {split: found[split] for split in order if split in found}
             return FolderSplits(files, _notices(place, folder, files, spec))
     there = listed(sorted(path.name for path in folder.iterdir())) or "nothing"
+    # What DVC leaves in place of a file that has not been fetched.
+    fetch = "Run: dvc pull. " if "dvc" in {path.suffix[1:] for path in folder.iterdir()} else ""
     fix = (
-        "Rename the files (dev, valid and val are validation), give another folder, "
+        f"{fetch}Rename the files (dev, valid and val are validation), give another folder, "
         "or name one file: --data FILE. "
         f"Formats: {', '.join(OPENERS)}, all but parquet also as .gz and .zst."
     )

@@ -1,16 +1,15 @@
-"""The file formats of `--data` and of every other option that takes a file of texts, behind one
-function: `open_file`.
+"""The file formats of every option that takes a file of texts, behind one function: `open_file`.
 
-| suffix                | text                                                           | a label has      | place      |
-|-----------------------|----------------------------------------------------------------|------------------|------------|
-| .jsonl .ndjson .json  | `json_rows`: an object a line, or one array; blank lines skipped | its JSON type  | file:line  |
-| .csv                  | `tables`: a header, RFC 4180 quotes, blank lines skipped       | no type: a field | file:line  |
-| .tsv .tab .txt        | `tables`: a header, tabs, quotes as the whole file shows       | no type: a field | file:line  |
-| .txt without a header | a text a line, where one column "text" is asked for            | there is none    | file:line  |
-| .parquet              | Arrow's                                                        | its Arrow type   | file:row 1 |
+| suffix                | text                                       | typed | place      |
+|-----------------------|--------------------------------------------|-------|------------|
+| .jsonl .ndjson .json  | `json_rows`: an object a line, or an array | yes   | file:line  |
+| .csv                  | `tables`: a header, RFC 4180's quotes      | no    | file:line  |
+| .tsv .tab .txt        | `tables`: a header, tabs, quotes if it has | no    | file:line  |
+| .txt without a header | a text a line, for one column "text"       | none  | file:line  |
+| .parquet              | Arrow's                                    | yes   | file:row 1 |
 
-All but the last may be compressed: .gz, .zst (`byte_streams`). `text_lines` says what is text.
-Nothing here keeps more than one batch of rows in memory, and a source can be read any number of
+All but the last may be compressed: .gz, .zst (`byte_streams`). `text_lines` says what is text;
+`labels` what a type does for a label. Nothing here keeps more than one batch of rows in memory, and a source can be read any number of
 times.
 """
 
@@ -105,7 +104,10 @@ def _open_txt(path: Path, suffix: str, reading: Reading) -> Source:
     if reading.lines:
         header = _first_line(path, reading).split("\t")
         if not reading.layout.fits(header, reading.wanted):
-            return open_text(path, reading.encoding, reading.wanted[0])
+            source = open_text(path, reading.encoding, reading.wanted[0])
+            said = "its first line names no columns, so every line is a text"
+            source.remarks["lines"] = f"{path}: {said}"
+            return source
     return _open_table(path, suffix, reading)
 
 

@@ -1,5 +1,4 @@
-"""From bytes to text: encoding, byte-order mark, line ends. A line is read as a stream, and knows
-its `file:line`.
+"""From bytes to text, as a stream: encoding, byte-order mark, line ends, and every line's place.
 
 | the file                        | its encoding                                     |
 |---------------------------------|--------------------------------------------------|
@@ -39,7 +38,7 @@ _MARKS = (
 """UTF-32's mark begins with UTF-16's, so it comes first."""
 _UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 """What Python calls an encoding with a mark -> the same without one."""
-_CANDIDATES = ("cp1252", "latin-1")
+_CANDIDATES = ("utf-8", "cp1252", "latin-1")
 """Encodings that a message may propose, if the file is valid in them."""
 _PROBED = 1 << 26
 
@@ -238,6 +237,8 @@ def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError
         (name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1"
     )
     fix = f"Convert it to UTF-8: it can be read as {name}. extract.py takes --encoding {name}."
+    if name == "utf-8":
+        fix = "It can be read as UTF-8: leave out --encoding."
     return UsageError(rule, got, fix)
 
 

@@ -115,6 +115,12 @@ def test_one_file_is_the_train_split(tmp_path):
     assert task(tmp_path / "Reviews 2024.csv", text_columns=("text",), label_column=None).notices == ()
 
 
+def test_data_that_have_not_been_fetched_say_how(tmp_path):
+    write_all(tmp_path, {"train.csv.dvc": "outs:\n- path: train.csv\n"})
+    with refuses("--data holds {train,validation,test}", "with train.csv.dvc", "dvc pull"):
+        task(tmp_path)
+
+
 def test_where_one_file_does_not_go(tmp_path):
     write_all(tmp_path, {"train.csv": CSV, "x.docx": "x", "e.jsonl": [{"premise": "a", "hypothesis": "b", "label": 0}]})
     with refuses("--validation-file stands beside --data FILE", "and the folder"):
@@ -137,6 +143,7 @@ def test_a_text_a_line(tmp_path):
     write_all(tmp_path, {"train.txt": "one\ttwo\n\nthree"})
     data = task(tmp_path, text_columns=("text",), label_column=None)
     assert [example.texts for example in data.splits["train"]] == [("one\ttwo",), ("",), ("three",)]
+    assert says(data, "train.txt: its first line names no columns, so every line is a text")
     write_all(tmp_path, {"train.txt": "id\ttext\n1\tone\n"})
     data = task(tmp_path, text_columns=("text",), label_column=None)
     assert [example.texts for example in data.splits["train"]] == [("one",)]

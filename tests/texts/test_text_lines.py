@@ -108,3 +108,9 @@ def test_the_limit_of_a_line_counts_one_line_only(tmp_path, monkeypatch):
     path.write_text("y\n" + "y" * 6000)
     with refuses("a line is at most", "x.txt:2: more than 5,000 bytes"):
         list(read_lines(path, TextForm()))
+
+
+def test_utf_8_is_proposed_where_another_encoding_was_named(tmp_path):
+    write_all(tmp_path, {"train.csv": "text,label\nŠ,0\nx,1\n"})
+    with refuses("the text of this file is ascii", "train.csv:2", "It can be read as UTF-8: leave out --encoding"):
+        task(tmp_path, encoding="ascii")
