@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 
 from glot_jax.config import UsageError
+from glot_jax.texts import text_lines
 from glot_jax.texts.records import Seen
 from glot_jax.texts.text_lines import TextForm, holds, read_lines
 
@@ -58,7 +59,9 @@ def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
         for place, line in lines:
             yield place, line.removesuffix("\n").removesuffix("\r").split(dialect.delimiter)
         return
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is shorter than some texts
+    # The default of 128 KiB is shorter than some texts; without any, a lone quotation mark at the
+    # beginning would take the whole file for one field.
+    csv.field_size_limit(text_lines.LONGEST_LINE)
     rows = csv.reader((line for _, line in lines), delimiter=dialect.delimiter, strict=True)
     while True:
         # Where the row begins: a quoted field may span lines.

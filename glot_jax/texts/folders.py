@@ -32,8 +32,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Our split -> what people call it."""
 
-OTHER_DATA = tuple(
-    "xlsx xls ods arrow feather pkl pickle zip tar tgz gz zst bz2 xz 7z npy npz xml".split()
+OTHER_DATA = (
+    *("xlsx", "xls", "ods", "arrow", "feather", "pkl", "pickle", "npy", "npz", "xml"),
+    *("zip", "tar", "tgz", "gz", "zst", "bz2", "xz", "7z"),
 )
 """Suffixes of files that hold data and cannot be read here: they are named too."""
 

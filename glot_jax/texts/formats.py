@@ -9,8 +9,8 @@
 | .parquet              | Arrow's                                    | yes   | file:row 1 |
 
 All but the last may be compressed: .gz, .zst (`byte_streams`). `text_lines` says what is text;
-`labels` what a type does for a label. Nothing here keeps more than one batch of rows in memory, and a source can be read any number of
-times.
+`labels` what a type does for a label. Nothing here keeps more than one batch of rows in memory, and
+a source can be read any number of times.
 """
 
 from __future__ import annotations

@@ -166,3 +166,20 @@ def test_a_place_counts_the_lines_of_the_file(tmp_path):
     write_all(tmp_path, {"train.csv": file.getvalue()})
     with refuses("a row has one field for each column", "train.csv:6: 1 fields"):
         task(tmp_path)
+
+
+def test_a_quotation_mark_that_is_never_closed_does_not_take_the_whole_file(tmp_path, monkeypatch):
+    import tracemalloc
+
+    from glot_jax.texts import text_lines
+
+    monkeypatch.setattr(text_lines, "LONGEST_LINE", 100_000)
+    write_all(tmp_path, {"train.csv": 'text,label\na,0\n"b,1\n' + "c c c c c c c c c,1\n" * 200_000})
+    tracemalloc.start()
+    try:
+        with refuses("a .csv file follows RFC 4180", "train.csv:3: field larger than field limit"):
+            task(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000  # of 4 MB
+    finally:
+        tracemalloc.stop()
+        csv.field_size_limit(text_lines.LONGEST_LINE)
