@@ -102,6 +102,7 @@ def export_sentence_transformers(
     require((run / "summary.json").is_file(), "a run has a summary when it is finished", f"{run}, which has none", f"Finish it: train.py --resume {run}.")
     head, recipe, layers = TrainedHead.load(run, which), saved["recipe"], tuple(saved["model"]["layers"])
     frozen = load_backbone(recipe, layers=layers, backbone=backbone, device="cpu")
+    _require_plain(frozen)
     texts = _decided(frozen, head.model, layers)
     with jax.default_matmul_precision("highest"):
         wanted = SentenceEncoder(head.model, frozen, layers).encode(texts, batch_size=1)
@@ -120,6 +121,24 @@ def export_sentence_transformers(
         (folder / "README.md").write_text(_card(saved, read_json(run / "summary.json"), facts, dtype), encoding="utf-8")
         seen = _compare(folder, texts, wanted, probes, ids)
     return {"folder": str(out), **facts, "difference": seen}
+
+
+def _require_plain(frozen: Backbone) -> None:
+    """UsageError for a backbone whose states sentence-transformers does not compute as they were stored."""
+    inner = [layer for layer in frozen.layers if layer != frozen.num_layers]
+    reason = None
+    if frozen.probe.passes != "padded":
+        reason = "whose states change by padding, and sentence-transformers pads"
+    elif inner and frozen.probe.layers.blocks is not None:
+        reason = f"whose layers {inner} are read at its blocks, and sentence-transformers reads hidden_states"
+    elif frozen.source.adapter is not None and frozen.source.adapter.alone:
+        reason = "an adapter without the model that it is put on; merged into it, it can be exported"
+    require(
+        reason is None,
+        "an export computes the vectors of its run",
+        f"the backbone {frozen.source.name}, {reason}",
+        "Export the head alone: --to onnx FILE. Or encode with `glot encode`.",
+    )
 
 
 def _decided(frozen: Backbone, model: SentenceModel, layers: Sequence[int]) -> list[str]:

@@ -22,6 +22,7 @@ import torch
 import transformers
 from extraction_case import make_case, run
 from flax import nnx
+from support.architectures import make_architecture
 from tiny_backbones import make_backbone
 
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
@@ -442,6 +443,15 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "sentence_transformers" else find(name, *of))
     refused(r"needs sentence_transformers; got no sentence_transformers. Install the extra: pip install 'glot-jax\[export\]'", place / "run-bert")
+
+
+@pytest.mark.parametrize(("name", "layers", "message"), [("fnet", (-1,), "states change by padding"), ("mamba", (1,), "read at its blocks")])
+def test_backbones_that_sentence_transformers_reads_otherwise_are_refused(name, layers, message, tmp_path):
+    backbone = make_architecture(name, tmp_path / name)
+    run = make_run(tmp_path / "run", backbone, PLAIN, TAU, layers)
+    with pytest.raises(UsageError, match=message):
+        export_sentence_transformers(run, tmp_path / "out", backbone=str(backbone))
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
