@@ -143,7 +143,8 @@ class LabelReader:
         if index is None:
             number = self.column in ("int", "number") and kind_of(value) == "float"
             scores = " If labels are scores, give --label-kind regression." if number else ""
-            raise UsageError(self._rule(), f"{place}: {shown(value)}", f"Correct the label or drop the row.{scores}")
+            fix = f"Correct the label or drop the row.{scores}"
+            raise UsageError(self._rule(), f"{place}: {shown(value)}", fix)
         return index
 
     def gaps(self, survey: Survey) -> Seen:
@@ -158,7 +159,8 @@ class LabelReader:
         """Whether a row of a split that has labels has none."""
         value = raw if typed else spelled(raw)
         kind = kind_of(value)
-        return kind == "missing" or (self.column is None and kind in ("int", "float") and value == -1)
+        minus_one = kind in ("int", "float") and value == -1
+        return kind == "missing" or (self.column is None and minus_one)
 
     def class_name(self, raw: Any, typed: bool) -> str:
         """Name of a custom task's class: 7 and 7.0 as "7", truth values in lower case."""
@@ -175,7 +177,9 @@ class LabelReader:
     @cached_property
     def _index(self) -> Mapping[str, int]:
         names = self.spec.classes
-        return {name.lower() if self.column == "bool" else name: index for index, name in enumerate(names)}
+        if self.column == "bool":
+            names = tuple(name.lower() for name in names)
+        return {name: index for index, name in enumerate(names)}
 
     @property
     def _knows_minus_one(self) -> bool:
@@ -208,7 +212,10 @@ class LabelReader:
 
 
 def custom_labels(
-    spec: TaskSpec, surveys: Mapping[str, Survey], train: Callable[[], Iterable[tuple[Any, str]]], asked: str = "auto",
+    spec: TaskSpec,
+    surveys: Mapping[str, Survey],
+    train: Callable[[], Iterable[tuple[Any, str]]],
+    asked: str = "auto",
 ) -> tuple[LabelReader, list[str]]:
     """Kind, classes or range of a custom task's labels, and lines about what was assumed.
 
@@ -224,14 +231,17 @@ def custom_labels(
 
 
 def _scores(spec: TaskSpec, survey: Survey, train: Iterable[tuple[Any, str]]) -> LabelReader:
-    reader = LabelReader(replace(spec, label_kind="regression", metrics=("spearman", "pearson")), "float")
+    metrics = ("spearman", "pearson")
+    reader = LabelReader(replace(spec, label_kind="regression", metrics=metrics), "float")
     low, high = _range(reader.read(raw, place, survey.typed) for raw, place in train)
     got = f"{low:g} in every row of train ({survey.source})"
     require(low < high, "regression needs labels that differ", got, "Check --label-column.")
     return replace(reader, spec=replace(reader.spec, label_range=(low, high)))
 
 
-def _classes(spec: TaskSpec, kind: Kind, survey: Survey, train: Iterable[tuple[Any, str]]) -> LabelReader:
+def _classes(
+    spec: TaskSpec, kind: Kind, survey: Survey, train: Iterable[tuple[Any, str]]
+) -> LabelReader:
     reader = LabelReader(spec, kind)
     names = set()
     spellings = set()
@@ -244,7 +254,8 @@ def _classes(spec: TaskSpec, kind: Kind, survey: Survey, train: Iterable[tuple[A
         if kind == "bool":
             spellings.add(raw)
         if kind == "number" and not math.isfinite(float(name)):
-            raise UsageError("a class that is a number is finite", f"{place}: {name}", "Correct the label or drop the row.")
+            fix = "Correct the label or drop the row."
+            raise UsageError("a class that is a number is finite", f"{place}: {name}", fix)
     got = f"only {listed(list(names))} in train ({survey.source})"
     fix = "Without --label-column, states are stored without labels."
     require(len(names) > 1, "a classification needs two classes or more", got, fix)
@@ -256,7 +267,8 @@ def _classes(spec: TaskSpec, kind: Kind, survey: Survey, train: Iterable[tuple[A
         style = {(name.islower(), name.isupper(), name.istitle()) for name in spellings}
         classes = tuple(same[name] for name in classes) if len(style) == 1 else classes
     metrics = ("accuracy", "f1") if len(classes) == 2 else ("accuracy",)
-    return replace(reader, spec=replace(spec, label_kind="classes", classes=classes, metrics=metrics))
+    spec = replace(spec, label_kind="classes", classes=classes, metrics=metrics)
+    return replace(reader, spec=spec)
 
 
 def known_labels(spec: TaskSpec) -> LabelReader:
@@ -293,17 +305,21 @@ def column_kind(surveys: Mapping[str, Survey], asked: str = "auto") -> tuple[Kin
     for survey in surveys.values():
         for kind, seen in survey.kinds.items():
             if kind != "missing":
-                kinds.setdefault(_as_read(kind, names and (not survey.typed or kind == "truth")), seen.place)
+                name = names and (not survey.typed or kind == "truth")
+                kinds.setdefault(_as_read(kind, name), seen.place)
     found = " and ".join(f"{kind} (first in {place})" for kind, place in kinds.items())
     fix = "Write all labels as ints, all as strings, or all as floats."
     require("other" not in kinds, "a label is a number, a string, true or false", kinds.get("other"), fix)
     require(len({_GROUP[kind] for kind in kinds}) == 1, "two label types in one column", found, fix)
     if "int" in kinds or "float" in kinds:
         kind, notices = _number_kind(train, asked)
-        return kind, notices + (_other_floats(surveys) if kind == "int" and "float" not in train.kinds else [])
+        if kind == "int" and "float" not in train.kinds:
+            notices += _other_floats(surveys)
+        return kind, notices
     kind = next(iter(kinds))
     rule = "--label-kind regression needs numbers"
-    require(asked != "regression", rule, f"{_GROUP[kind]}s, first in {kinds[kind]}", "Leave it out, or check --label-column.")
+    got = f"{_GROUP[kind]}s, first in {kinds[kind]}"
+    require(asked != "regression", rule, got, "Leave it out, or check --label-column.")
     return kind, []
 
 
@@ -311,12 +327,15 @@ def _other_floats(surveys: Mapping[str, Survey]) -> list[str]:
     """Lines about splits in which train's classes are written as floats, as pandas does beside a
     gap.
     """
-    found = [(name, survey.kinds["float"]) for name, survey in surveys.items() if "float" in survey.kinds]
-    return [
-        f"{name}: labels written as floats, {seen.count}, first {seen.place}, are read as train's classes; "
-        "if all labels are scores: --label-kind regression"
-        for name, seen in found
-    ]
+    lines = []
+    for name, survey in surveys.items():
+        seen = survey.kinds.get("float")
+        if seen is not None:
+            lines.append(
+                f"{name}: labels written as floats, {seen.count}, first {seen.place}, are read as "
+                "train's classes; if all labels are scores: --label-kind regression"
+            )
+    return lines
 
 
 def _as_read(kind: Kind, name: bool) -> Kind:
@@ -331,8 +350,8 @@ def _number_kind(train: Survey, asked: str) -> tuple[Kind, list[str]]:
     few = len(train.numbers) <= FEW
     classes = floats is None or (not fraction.count and few)
     if asked == "regression":
-        said = [f"labels are read as scores, since --label-kind regression says so ({train.source})"]
-        return "float", said if classes else []
+        said = f"labels are read as scores, since --label-kind regression says so ({train.source})"
+        return "float", [said] if classes else []
     if asked == "classes":
         said = [f"labels are read as classes, since --label-kind classes says so ({train.source})"]
         return "number" if fraction.count else "int", [] if classes and floats is None else said
@@ -341,13 +360,13 @@ def _number_kind(train: Survey, asked: str) -> tuple[Kind, list[str]]:
     if classes:
         values = listed([str(int(value)) for value in sorted(train.numbers)])
         return "int", [
-            f"labels {values} are written as floats (first in {floats.place}) and are whole and few, so they are read as "
-            "classes; if they are scores: --label-kind regression"
+            f"labels {values} are written as floats (first in {floats.place}) and are whole and few, "
+            "so they are read as classes; if they are scores: --label-kind regression"
         ]
     if not fraction.count:
         return "float", [
-            f"labels are whole numbers written as floats (first in {floats.place}), more than {FEW} of them, so they are "
-            "read as scores; if they are classes: --label-kind classes"
+            f"labels are whole numbers written as floats (first in {floats.place}), more than {FEW} "
+            "of them, so they are read as scores; if they are classes: --label-kind classes"
         ]
     return "float", []
 
