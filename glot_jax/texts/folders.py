@@ -8,8 +8,8 @@
 | anything, in a folder with such a name                          | train/0000.parquet            |
 | what GLUE calls it, where no other file is the split's          | msr_paraphrase_train.txt      |
 
-They lie in FOLDER, in FOLDER/data, or in the folder of the task's name on the Hub, and are read
-from the first of these that has any. Every other data file there is named in a notice.
+They lie in FOLDER, FOLDER/data, FOLDER/default or the folder of the task's name on the Hub, and are
+read from the first of these that has any. Every other data file there is named in a notice.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
 
 def _places(folder: Path, spec: TaskSpec) -> list[Path]:
     """Where splits may lie."""
-    below = ["data"]
+    # The Hub's conversions to Parquet call a single configuration default.
+    below = ["data", "default"]
     if spec.hub is not None:
         # Of the Hub's data sets without configurations, plain_text is the only one's name.
         below.append(spec.hub[1] or "plain_text")

@@ -36,7 +36,7 @@ def test_the_names_of_mnli():
     assert (names["test-mismatched"], names["train"], "dev" in names) == ("test_mismatched", "train", False)
 
 
-@pytest.mark.parametrize("place", ["", "data", "cola", "train-folders"])
+@pytest.mark.parametrize("place", ["", "data", "default", "cola", "train-folders"])
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl", "jsonl.gz"])
 def test_shards_are_one_split_in_their_order(tmp_path, place, suffix):
     for index in range(3):
