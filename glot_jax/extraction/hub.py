@@ -6,14 +6,20 @@ fetched: the small files at the top of the repository, and one set of weights.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fnmatch
 import json
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from glot_jax.config import UsageError
 from glot_jax.extraction.model_files import usable_folder
+from glot_jax.store.files import write_atomically
 from glot_jax.texts.written import because
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
@@ -31,8 +37,20 @@ _FIXES = {
 """Name of huggingface_hub's error -> what to do about it."""
 
 
-def resolve(name: str, revision: str | None) -> tuple[str, str | None]:
-    """The commit that a branch or tag stands for, and a notice where the Hub could not be asked.
+@dataclasses.dataclass(frozen=True)
+class Commit:
+    """A commit of a model's repository."""
+
+    sha: str
+    """40 hex digits."""
+    files: tuple[str, ...] | None = None
+    """Files at the top of the repository; None: the Hub was not asked."""
+    notice: str | None = None
+    """Said to the user where the Hub could not be asked."""
+
+
+def resolve(name: str, revision: str | None) -> Commit:
+    """The commit that a branch or tag stands for; of a Hub that cannot be reached, the one that the cache knows.
 
     Args:
         name: of a model on the Hub.
@@ -42,43 +60,137 @@ def resolve(name: str, revision: str | None) -> tuple[str, str | None]:
         UsageError: no such model or revision, or one that may not be read; neither Hub nor cache knows the commit.
     """
     if revision is not None and COMMIT.fullmatch(revision):
-        return revision, None
-    import huggingface_hub
-
+        return Commit(revision)
     try:
-        found = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=30)
-        if not isinstance(found.sha, str):
-            raise ValueError("the Hub's answer names no commit")
-        return found.sha, None
+        return _asked(name, revision)
     except Exception as error:  # its errors have no common base: HTTP, offline mode, connection, bad names
         if type(error).__name__ in ("RevisionNotFoundError", "HFValidationError"):
             raise _explained(name, revision, error) from error
-        asked = error
-    try:
-        folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        folder = _cached(name, revision)
+        if folder is None:
+            raise _explained(name, revision, error) from error
+        reason = "offline" if type(error).__name__ == "OfflineModeIsEnabled" else _short(error)
+        at = revision or "main"
+        return Commit(
+            folder.name,
+            notice=f"{name}: {at} is commit {folder.name} by the cache; the Hub was not asked ({reason})",
         )
-    except Exception:
-        raise _explained(name, revision, asked) from asked
-    commit = Path(folder).name
-    reason = "offline" if type(asked).__name__ == "OfflineModeIsEnabled" else _short(asked)
-    return commit, f"{name}: {revision or 'main'} is commit {commit} by the cache; the Hub was not asked ({reason})"
 
 
-def fetch(name: str, commit: str, *, allow_bin: bool = False) -> tuple[Path, list[str]]:
+def fetch(
+    name: str, commit: Commit, *, revision: str | None = None, allow_bin: bool = False
+) -> tuple[Path, list[str]]:
     """The folder with a model's files at a commit, in the cache, and notices; what it lacks is downloaded.
 
     Args:
         name: of a model on the Hub.
-        commit: 40 hex digits.
+        commit: of `resolve`.
+        revision: the branch or tag that was resolved: the cache remembers it for the day without a network.
         allow_bin: pytorch_model.bin will do where there are no .safetensors.
 
     Raises:
         UsageError: the files cannot be had.
     """
-    folder, _ = usable_folder(_snapshot(name, commit, SMALL_FILES))
-    wanted = weight_names(folder, allow_bin=allow_bin)
-    return usable_folder(_snapshot(name, commit, wanted))
+    cached = _cached(name, commit.sha)
+    if cached is not None and _is_complete(cached, allow_bin):
+        return usable_folder(cached)
+    files = commit.files
+    if files is None:
+        try:
+            files = _asked(name, commit.sha).files
+        except Exception as error:
+            if cached is None:
+                raise _explained(name, commit.sha, error) from error
+            # What is missing is named where it is needed.
+            return usable_folder(cached)
+    small = [file for file in files or () if any(fnmatch.fnmatch(file, kind) for kind in SMALL_FILES)]
+    folder, _ = usable_folder(_downloaded(name, commit.sha, small))
+    weights = [file for file in weight_names(folder, allow_bin=allow_bin) if file in (files or ())]
+    whole = _downloaded(name, commit.sha, [*small[:1], *weights])
+    _remember(whole, revision or "main", commit.sha)
+    return usable_folder(whole)
+
+
+def _asked(name: str, revision: str | None) -> Commit:
+    """What the Hub says; raises what its client raises."""
+    import huggingface_hub
+
+    # With a time limit, which the client's own listing of a repository has not.
+    found = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=30)
+    if not isinstance(found.sha, str) or not COMMIT.fullmatch(found.sha):
+        raise ValueError(f"the Hub's answer names no commit: {found.sha!r}")
+    names = [file.rfilename for file in found.siblings or ()]
+    # Files in folders are of other formats: onnx/, openvino/, 1_Pooling/.
+    return Commit(found.sha, tuple(file for file in names if "/" not in file))
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The folder of a revision in the cache, whole or not."""
+    import huggingface_hub
+
+    try:
+        found = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=["config.json"], local_files_only=True
+        )
+    except Exception:
+        return None
+    return Path(found)
+
+
+def _is_complete(folder: Path, allow_bin: bool) -> bool:
+    usable, _ = usable_folder(folder)
+    if not (usable / "tokenizer_config.json").is_file() and not (usable / "tokenizer.json").is_file():
+        return False
+    names = weight_names(usable, allow_bin=allow_bin)
+    return len(names) > 0 and all((usable / file).is_file() for file in names)
+
+
+def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
+    """The folder of the commit, with these files in it."""
+    import huggingface_hub
+
+    if not files:
+        raise UsageError(
+            "a backbone's repository must hold a model",
+            f"{name} at revision {commit}, without config.json at its top",
+            "Choose another --backbone.",
+        )
+
+    def download(file: str) -> Path:
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=commit)).parent
+
+    with _quiet_bars():
+        try:
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                folders = list(pool.map(download, files))
+        except Exception as error:
+            raise _explained(name, commit, error) from error
+    return folders[0]
+
+
+def _remember(snapshot: Path, revision: str, commit: str) -> None:
+    """Note in the cache which commit a branch is, as the client does: offline the name alone then finds its files."""
+    if COMMIT.fullmatch(revision) or snapshot.parent.name != "snapshots":
+        return
+    path = snapshot.parent.parent / "refs" / revision
+    with contextlib.suppress(OSError, UsageError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, commit.encode())
+
+
+@contextlib.contextmanager
+def _quiet_bars() -> Iterator[None]:
+    """No progress bars in a log."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if quiet:
+            enable_progress_bars()
 
 
 def weight_names(folder: Path, *, allow_bin: bool) -> tuple[str, ...]:
@@ -115,26 +227,6 @@ def _indexed(index: Path) -> tuple[str, ...]:
             "Download the model again from a source that you trust.",
         )
     return tuple(plain)
-
-
-def _snapshot(name: str, commit: str, patterns: tuple[str, ...]) -> Path:
-    import huggingface_hub
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if quiet:
-        disable_progress_bars()
-    try:
-        # Files in folders are of other formats: onnx/, openvino/, 1_Pooling/.
-        found = huggingface_hub.snapshot_download(
-            name, revision=commit, allow_patterns=list(patterns), ignore_patterns=["*/*"]
-        )
-    except Exception as error:
-        raise _explained(name, commit, error) from error
-    finally:
-        if quiet:
-            enable_progress_bars()
-    return Path(found)
 
 
 def _explained(name: str, revision: str | None, error: BaseException) -> UsageError:

@@ -25,7 +25,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"
     try:
-        now, _ = hub.resolve(config.backbone, config.revision)
+        now = hub.resolve(config.backbone, config.revision).sha
     except UsageError as error:
         return pinned, [f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked up: {error.got})"]
     if now == commit:

@@ -118,10 +118,11 @@ def _local(given: Path, allow_bin: bool) -> Source:
 
 
 def _from_hub(name: str, revision: str | None, allow_bin: bool) -> Source:
-    commit, notice = hub.resolve(name, revision)
-    folder, notices = hub.fetch(name, commit, allow_bin=allow_bin)
-    if notice is not None:
-        notices = [notice, *notices]
+    found = hub.resolve(name, revision)
+    folder, notices = hub.fetch(name, found, revision=revision, allow_bin=allow_bin)
+    commit = found.sha
+    if found.notice is not None:
+        notices = [found.notice, *notices]
     adapter = _adapter(folder, allow_bin)
     if adapter is None or not adapter.alone:
         is_bin = _weight_files(folder, allow_bin)[1]
@@ -152,8 +153,7 @@ def _minilm(revision: str | None) -> Source:
 
 def _download_minilm(revision: str | None) -> Path:
     try:
-        commit, _ = hub.resolve(MINILM, revision)
-        return hub.fetch(MINILM, commit)[0]
+        return hub.fetch(MINILM, hub.resolve(MINILM, revision), revision=revision)[0]
     except UsageError as error:
         raise UsageError(
             f"minilm is the installed package {MINILM_PACKAGE}, or {MINILM} from the Hub",

@@ -181,7 +181,6 @@ def test_offline_from_a_cache(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="files fetched by commit leave no refs/main, by which a name is found")
 def test_the_hub_went_away(hub: HubServer, tiny: Path, data: Path, tmp_path: Path) -> None:
     """What was fetched online serves when the Hub is gone, with a notice."""
     first = hub.add_model("acme/tiny", tiny)

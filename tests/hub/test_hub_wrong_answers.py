@@ -123,13 +123,8 @@ def test_refused_after_the_clients_own_retries(
     _walk(shared, walker, name, AFTER_RETRIES[case], tiny, data, tmp_path / "store")
 
 
-HANGS = pytest.mark.xfail(reason="snapshot_download lists files without any timeout")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "case", [pytest.param(one, marks=HANGS if one == "listing-stalls" else ()) for one in STALLED]
-)
+@pytest.mark.parametrize("case", STALLED)
 def test_refused_after_a_while(
     hub: HubServer, tiny: Path, data: Path, tmp_path: Path, case: str
 ) -> None:
