@@ -91,9 +91,9 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Varia
     prompted = {variant.label: variant for card in cards.values() for variant in card.variants if variant.prompt}
     if not prompted:
         return []
-    from glot_jax.extraction.tokenizer import load_tokenizer
     from glot_jax.extraction.prompts import MASK, PROMPTS
     from glot_jax.extraction.sources import find_source
+    from glot_jax.extraction.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(find_source(config.backbone, None))
     return [variant for variant in prompted.values() if MASK in PROMPTS[variant.prompt or ""] and tokenizer.mask_token is None]

@@ -157,8 +157,8 @@ def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[
 
 def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     """Test accuracies of the probes that see no relation between words; and for each test row the number of its twins."""
-    from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.extraction.sources import find_source
+    from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.store import HiddenStore
     from glot_jax.texts import open_task
     from glot_jax.texts.diagnostic import StressRow, controls, whole_words

@@ -10,8 +10,8 @@ from tiny_backbones import make_backbone
 from glot_jax import HiddenStore
 from glot_jax.config import UsageError
 from glot_jax.experiments.stress import GRAPH_CONTROLS, Setting, run_stress, settings_of
-from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
 from glot_jax.extraction.sources import find_source
+from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
 from glot_jax.stress_config import StressConfig
 from glot_jax.texts.diagnostic import controls, generate
 
