@@ -60,7 +60,8 @@ class Backbone:
         if config.compute_dtype == "auto":
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         self.tokenizer = load_tokenizer(self.source)
-        self._model: Any = load_model(self.source, getattr(torch, self.compute_dtype)).to(self.device)
+        model = load_model(self.source, getattr(torch, self.compute_dtype))
+        self._model: Any = _on_device(model, self.device, self.source.name)
         self.model_type: str = self._model.config.model_type
         self._prompt = None if config.prompt is None else Prompt(config.prompt, self.tokenizer)
         require(
@@ -359,6 +360,18 @@ def _device(name: str) -> torch.device:
         got = f"{name} ({_first_line(error)})"
         raise UsageError("--device names a torch device of this machine", got, "Use auto, cpu or cuda.") from error
     return device
+
+
+def _on_device(model: torch.nn.Module, device: torch.device, name: str) -> torch.nn.Module:
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        size = sum(parameter.nbytes for parameter in model.parameters())
+        raise UsageError(
+            f"the memory of {device} must hold the backbone",
+            f"{name}, {size / 1e9:.1f} GB of weights",
+            "Use --compute-dtype bfloat16, another --device, or a smaller --backbone.",
+        ) from error
 
 
 def _vocabulary_size(model: Any) -> int | None:

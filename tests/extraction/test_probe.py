@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from support.architectures import make_architecture
-from tiny_backbones import byte_level, make_backbone
+from tiny_backbones import make_backbone
 
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.extraction import Backbone
@@ -137,18 +137,7 @@ def test_usual_recipes_say_nothing_new(tmp_path):
 
 def test_the_kind_is_measured_and_not_read_from_a_table(tmp_path):
     # A multimodal model: no table of causal models lists it, and its language model is causal.
-    text = transformers.Qwen2_5_VLConfig().text_config
-    values = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-              "num_key_value_heads": 2, "vocab_size": 330,
-              "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}  # fmt: skip
-    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
-    config = transformers.Qwen2_5_VLConfig(
-        text_config={**text.to_dict(), **values, "layer_types": ["full_attention"] * 2}, vision_config=vision,
-        image_token_id=321, video_token_id=322, vision_start_token_id=323, vision_end_token_id=324,
-    )  # fmt: skip
-    transformers.AutoModel.from_config(config).save_pretrained(tmp_path / "vl")
-    byte_level("llama").save_pretrained(tmp_path / "vl")
-    assert load(tmp_path / "vl").kind == "decoder"
+    assert load(make_architecture("qwen2_5_vl", tmp_path / "vl")).kind == "decoder"
     # A BERT that was made causal, and a user's own word.
     bert = make_backbone("bert", tmp_path / "bert")
     assert load(bert).kind == "encoder"

@@ -46,6 +46,17 @@ _LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_
            "qk_nope_head_dim": 8, "v_head_dim": 8, "topk_group": 1}  # fmt: skip
 
 
+_QWEN_TEXT = {
+    "vocab_size": 330, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "layer_types": ["full_attention"] * 3, "max_position_embeddings": 128,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+}  # fmt: skip
+_QWEN_VISION = {
+    "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32},
+    "image_token_id": 321, "video_token_id": 322, "vision_start_token_id": 323, "vision_end_token_id": 324,
+}  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """One row: where its blocks are, what the probe must find, and settings beside TINY."""
@@ -142,6 +153,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "opt": _decoder("decoder.layers"),
     "phi3": _decoder(),
     "qwen2": _decoder(),
+    "qwen2_5_vl": _decoder("language_model.layers", settings={"text_config": _QWEN_TEXT, **_QWEN_VISION}),
     "qwen3": _decoder(),
     "qwen3_moe": _decoder(),
     "smollm3": _decoder(),
@@ -212,6 +224,9 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
     default = kind()
     known = {*default.to_dict(), *kind.attribute_map} - set(kind.sub_configs)
     values = {key: value for key, value in TINY.items() if key in known}
+    if kind.sub_configs:
+        # Of a model of several parts the sizes are those of its parts.
+        return kind(**settings)
     given = getattr(default, "layer_types", None)
     has_setter = getattr(getattr(kind, "layer_types", None), "fset", True) is not None
     if given and has_setter and "layer_types" not in settings:
