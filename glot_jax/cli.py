@@ -48,13 +48,15 @@ class EncodeCommand:
     """Vectors of the texts in a file, by a trained run and the backbone it was trained on."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """.txt with a text in each line, or .jsonl, .csv, .tsv, .parquet."""
+    """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst behind it."""
     run: Path
     """Run folder."""
     out: Path
     """.npy: float32 [rows, dim]; .parquet: columns row and vector."""
     column: str | None = None
     """Of the texts. Default: text."""
+    encoding: str | None = None
+    """Of FILE, as Python names it: cp1252, latin-1 ... Default: UTF-8, or by the byte-order mark."""
     batch_size: int = 32
     normalize: bool = False
     """To unit length."""
@@ -219,7 +221,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     if command.data is not None:
         from glot_jax.experiments.evaluate_file import evaluate_file
 
-        print(json.dumps(evaluate_file(command.run, command.data, store=command.store, backbone=command.backbone, which=command.checkpoint), indent=2))
+        print(json.dumps(evaluate_file(command.run, command.data, store=command.store, backbone=command.backbone, which=command.checkpoint, encoding=command.encoding), indent=2))
         return 0
     from glot_jax.training.evaluation import evaluate_run
 
@@ -292,12 +294,12 @@ def encode(arguments: Sequence[str]) -> int:
     require(command.batch_size >= 1, "--batch-size is at least 1", command.batch_size, "Give for example 32.")
     from glot_jax.interop.encode_file import check_files, encode_file
 
-    rows = check_files(command.file, command.out, command.column)
+    rows = check_files(command.file, command.out, command.column, command.encoding)
     from glot_jax.interop.encoder import SentenceEncoder
 
     encoder = SentenceEncoder.load(command.run, backbone=command.backbone, device=command.device, which=command.checkpoint)
     encode_file(
-        encoder, command.file, command.out, rows, column=command.column, batch_size=command.batch_size, normalize=command.normalize,
+        encoder, command.file, command.out, rows, column=command.column, encoding=command.encoding, batch_size=command.batch_size, normalize=command.normalize,
         progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),
     )
     print(f"wrote {command.out}: {rows:,} rows of {encoder.dim}", file=sys.stderr)

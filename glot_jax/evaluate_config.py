@@ -19,6 +19,8 @@ class EvaluateConfig:
     """Another store of the same task and backbone. Default: the run's own. With --data: where to keep the file's states."""
     data: Path | None = None
     """Labelled rows to score instead: a file in the columns the run was trained on, or a folder of such files by split."""
+    encoding: str | None = None
+    """With --data: of its text files, as Python names it: cp1252, latin-1 ... Default: UTF-8, or by the byte-order mark."""
     backbone: str | None = None
     """With --data and --mteb: where the backbone lies, if the run knows it only by the name of a folder."""
     checkpoint: Literal["best", "last"] = "best"
@@ -44,6 +46,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         require_at_least(self, 1, "batch_size")
         require(self.data is None or not self.linear_probe, "a probe is fitted to a train split", "--linear-probe with --data", "Leave one out.")
+        require(self.data is not None or self.encoding is None, "--encoding is for the files of --data", f"--encoding {self.encoding}", "Leave it out.")
         require(self.data is not None or bool(self.mteb) or self.backbone is None, "--backbone is for the texts of --data or --mteb", f"--backbone {self.backbone}", "Leave it out.")
         if not self.mteb:
             given = [flag(name) for name in ("mteb_data", "mteb_states", "beside", "query_prefix", "passage_prefix", "out") if getattr(self, name)]

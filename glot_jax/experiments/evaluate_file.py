@@ -10,7 +10,8 @@ from glot_jax.config import UsageError, require
 
 
 def evaluate_file(
-    run: Path, data: Path, *, store: Path | None = None, backbone: str | None = None, which: Literal["best", "last"] = "best"
+    run: Path, data: Path, *, store: Path | None = None, backbone: str | None = None, which: Literal["best", "last"] = "best",
+    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of a run's head on labelled rows that its store does not have: {split: {metric: value}}.
 
@@ -19,6 +20,7 @@ def evaluate_file(
             folder of such files by split.
         store: keep the states there, to be read again by the same call; otherwise they are thrown away.
         backbone: where the model lies, if the run knows it only by the name of a folder.
+        encoding: of text files without a byte-order mark; None: UTF-8.
 
     Raises:
         UsageError: no such file, columns or classes that the run does not know, or a backbone that is not the run's.
@@ -52,7 +54,7 @@ def evaluate_file(
             (folder / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
         config = config_from(
             recipe, layers=tuple(saved["model"]["layers"]), backbone=backbone, task=spec.name, data=folder, out=store or Path(scratch) / "store",
-            storage_dtype=recipe.get("storage_dtype", "auto"), **custom,
+            storage_dtype=recipe.get("storage_dtype", "auto"), encoding=encoding, **custom,
         )
         try:
             dump(config, spec=spec)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _WINDOW = 8192  # texts encoded, and vectors held, at a time
 
 
-def check_files(source: Path, out: Path, column: str | None) -> int:
+def check_files(source: Path, out: Path, column: str | None, encoding: str | None = None) -> int:
     """Rows of `source`, after a look at every text; so that nothing is loaded for a file that cannot be encoded.
 
     What its reader assumed or left out goes to stderr, a line each.
@@ -37,27 +37,27 @@ def check_files(source: Path, out: Path, column: str | None) -> int:
     require(there, "FILE holds texts", f"{source}, which is no file", "Check the path.")
     rule = "a .txt file has a text in each line"
     require(column is None or not _has_lines(source), rule, f"--column {column}", "Leave out --column.")
-    opened = _open(source, column)
+    opened = _open(source, column, encoding)
     rows = sum(1 for _ in _texts(opened, column))
     for line in opened.remarks.values():
         print(line, file=sys.stderr)
     return rows
 
 
-def read_texts(source: Path, column: str | None) -> Iterator[str]:
+def read_texts(source: Path, column: str | None, encoding: str | None = None) -> Iterator[str]:
     """Texts of a .txt file, line by line (an empty line is an empty text), or of a column ("text") of any other format of
     `glot_jax.texts.formats`, compressed or not."""
-    return _texts(_open(source, column), column)
+    return _texts(_open(source, column, encoding), column)
 
 
 def _has_lines(source: Path) -> bool:
     return name_parts(source.name)[1] == "txt"
 
 
-def _open(source: Path, column: str | None) -> Source:
+def _open(source: Path, column: str | None, encoding: str | None) -> Source:
     if _has_lines(source):
-        return open_text(source)
-    return open_file(source, Reading(wanted=(column or "text",)))
+        return open_text(source, encoding)
+    return open_file(source, Reading(encoding=encoding, wanted=(column or "text",)))
 
 
 def _texts(opened: Source, column: str | None) -> Iterator[str]:
@@ -73,8 +73,8 @@ def _texts(opened: Source, column: str | None) -> Iterator[str]:
 
 
 def encode_file(
-    encoder: SentenceEncoder, source: Path, out: Path, rows: int, *, column: str | None = None, batch_size: int = 32, normalize: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    encoder: SentenceEncoder, source: Path, out: Path, rows: int, *, column: str | None = None, encoding: str | None = None, batch_size: int = 32,
+    normalize: bool = False, progress: Callable[[int], None] = lambda rows: None,
 ) -> None:
     """Write the vectors of `source`, of which `check_files` counted `rows`, to OUT.npy (float32 [rows, dim]) or OUT.parquet
     (columns row: int64, vector: fixed-size list of float32). OUT is absent or whole.
@@ -82,7 +82,7 @@ def encode_file(
     Raises:
         UsageError: as check_files; texts that changed since; an OUT that cannot be written.
     """
-    texts = read_texts(source, column)
+    texts = read_texts(source, column, encoding)
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         with _WRITERS[out.suffix[1:]](temporary, rows, encoder.dim) as writer:

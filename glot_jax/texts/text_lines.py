@@ -236,7 +236,7 @@ def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError
     name = next(
         (name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1"
     )
-    fix = f"Convert it to UTF-8: it can be read as {name}. extract.py takes --encoding {name}."
+    fix = f"Convert it to UTF-8: it can be read as {name}. Or give --encoding {name}."
     if name == "utf-8":
         fix = "It can be read as UTF-8: leave out --encoding."
     return UsageError(rule, got, fix)

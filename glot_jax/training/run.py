@@ -191,8 +191,10 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
         # Rows of one query stand on one side: another row of a query that was trained on is nothing unseen.
         unit = np.unique(query_of_rows(store["train"]), return_inverse=True)[1] if ranked else np.arange(len(store["train"]))
         chosen = np.random.default_rng((config.seed, 0x601D)).permutation(int(unit.max(initial=-1)) + 1)
-        held = max(1, len(chosen) // 10)
-        require(len(chosen) > held, f"a holdout needs at least two training {'queries' if ranked else 'rows'}", len(chosen), "Add rows.")
+        # One query alone has no other's texts to be told from.
+        least = 2 if ranked else 1
+        held = max(least, len(chosen) // 10)
+        require(len(chosen) > held, f"a holdout needs at least {least + 1} training {'queries' if ranked else 'rows'}", len(chosen), "Add rows.")
         name = "holdout" if validations else "validation"
         held_out = np.isin(unit, chosen[:held])
         rows["train"] = ("train", np.flatnonzero(~held_out))
