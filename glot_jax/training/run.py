@@ -191,8 +191,8 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
         # Rows of one query stand on one side: another row of a query that was trained on is nothing unseen.
         unit = np.unique(query_of_rows(store["train"]), return_inverse=True)[1] if ranked else np.arange(len(store["train"]))
         chosen = np.random.default_rng((config.seed, 0x601D)).permutation(int(unit.max(initial=-1)) + 1)
-        # One query alone has no other's texts to be told from.
-        least = 2 if ranked else 1
+        # A query without texts of its own that are not relevant is ranked among those of another one.
+        least = 2 if ranked and not _all_have_negatives(store["train"]) else 1
         held = max(least, len(chosen) // 10)
         require(len(chosen) > held, f"a holdout needs at least {least + 1} training {'queries' if ranked else 'rows'}", len(chosen), "Add rows.")
         name = "holdout" if validations else "validation"
@@ -200,6 +200,12 @@ def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[st
         rows["train"] = ("train", np.flatnonzero(~held_out))
         rows = {"train": rows["train"], name: ("train", np.flatnonzero(held_out)), **rows}
     return rows, validations[0] if asked == "validation" else asked
+
+
+def _all_have_negatives(split: SplitReader) -> bool:
+    candidates = np.diff(split.row_offsets) - 1
+    relevant = np.zeros(len(candidates)) if split.labels is None else np.asarray(split.labels)
+    return bool((candidates > relevant).all())
 
 
 def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], str]:

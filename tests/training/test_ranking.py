@@ -323,3 +323,12 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
     assert len(HiddenStore(store)["train"]) == 21
     assert exit_code(*append, "--append") == 0  # held already
     assert len(HiddenStore(store)["train"]) == 21
+
+
+def test_a_holdout_without_negatives_has_two_queries_to_rank_among(tmp_path):
+    pairs = [(query, positives, []) for query, positives, _ in topic_groups(8, 5)]
+    store = make_ranking_store(tmp_path / "store", {"train": pairs})
+    run = prepare(config(store, tmp_path / "run", objective=LINEAR), Display(quiet=True), {})
+    held = run.feeds["validation"]
+    assert isinstance(held, TextFeed)
+    assert len(held.groups.rows) == 2
