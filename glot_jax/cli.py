@@ -25,7 +25,7 @@ from glot_jax.profile_config import ProfileConfig
 from glot_jax.reproduce_config import ReportConfig, ReproduceConfig
 from glot_jax.stress_config import StressConfig
 from glot_jax.sweep_config import SweepConfig
-from glot_jax.terminal import device_error, print_anything, refuse
+from glot_jax.terminal import explain, print_anything, refuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,7 +386,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"usage: glot {{{','.join(COMMANDS)}}} ...\n\n{__doc__}")
         sys.exit(0 if arguments else 2)
     try:
-        sys.exit(lookup(COMMANDS, arguments[0], "command")(arguments[1:]))
+        code = lookup(COMMANDS, arguments[0], "command")(arguments[1:])
+        sys.stdout.flush()  # here, where a reader that has gone can be answered
+        sys.exit(code)
     except UsageError as error:
         refuse(error)
     except KeyboardInterrupt as stop:
@@ -394,7 +396,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        reason = device_error(error)
-        if reason is None:
-            raise
-        refuse(reason)
+        explain(error)
+        raise

@@ -96,7 +96,7 @@ class ExtractConfig:
     text_columns: tuple[str, ...] = ()
     """Columns holding the texts (needed for --task custom). embedding: query, positive and perhaps negative, if not query, pos, neg."""
     label_column: str | None = None
-    """Column of the label: int or string = classes, float = regression. Without one, states only (custom)."""
+    """Column of the label: whole numbers or names = classes, other numbers = regression. Without one, states only (custom)."""
     label_kind: Literal["auto", "classes", "regression"] = "auto"
     """custom: what the labels are. auto: the train split's labels decide."""
     drop_unlabelled: bool = False
@@ -118,11 +118,11 @@ class ExtractConfig:
     revision: str | None = None
     """Commit, tag or branch of a Hub backbone."""
     backbone_name: str | None = None
-    """What stores and reports call the backbone. Default: its Hub name, else the one that its files give, else its folder's."""
+    """What stores and reports call the backbone. Default: its Hub name, else its folder's, or where that says nothing its config's."""
     allow_bin: bool = False
     """Read weights from pytorch_model.bin where there are no .safetensors. No code in the file is run (torch's weights_only)."""
     kind: Literal["auto", "encoder", "decoder"] = "auto"
-    """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: from the model's config."""
+    """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: measured, by whether a state depends on later tokens."""
     padding_side: Literal["auto", "left", "right"] = "auto"
     """Side padded in a forward pass; no padding is ever stored. auto: right."""
     prompt: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -29,6 +30,34 @@ def refuse(error: UsageError) -> NoReturn:
     """One line on stderr, and exit code 2: bad input."""
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
+
+
+def explain(error: Exception) -> None:
+    """End the process with one line, or quietly, if the streams or the device are to blame for an error."""
+    code = output_error(error) if isinstance(error, OSError) else None
+    if code is not None:
+        sys.exit(code)
+    reason = device_error(error)
+    if reason is not None:
+        refuse(reason)
+
+
+def output_error(error: OSError) -> int | None:
+    """The exit code if a standard stream could not be written to; None if the error is of something else.
+
+    A reader that has seen enough (`| head`) ends the command quietly, as it ends others; of a full disk a line is said.
+    """
+    if isinstance(error, BrokenPipeError):
+        # Python would try to flush once more at its end, and say so.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    if error.errno == errno.ENOSPC and error.filename is None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print(f"error: stdout must be writable; got {error}. Free some space.", file=sys.stderr)
+        return 2
+    return None
 
 
 def device_error(error: BaseException) -> UsageError | None:

@@ -249,3 +249,23 @@ def test_what_was_asked_for_is_not_said_again(store, tmp_path, capsys, monkeypat
     single = make_store(tmp_path / "single", rows={"train": 40})
     lines = notices(capsys, "--store", single, *SMALL, "--out", tmp_path / "three")
     assert lines[0] == "the best epoch is chosen by accuracy on 4 training rows set aside, for want of a validation split (--select-on, --metric)"
+
+
+def _store_info(store: Path, stdout: object) -> subprocess.Popen[str]:
+    code = f"from glot_jax.cli import main; main(['store', 'info', {str(store)!r}])"
+    return subprocess.Popen([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path):
+    """`glot ... | head` ends quietly, with the code of a broken pipe."""
+    process = _store_info(make_store(tmp_path / "store"), subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 141)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_stdout_is_one_line(tmp_path):
+    with open("/dev/full", "w") as full:
+        process = _store_info(make_store(tmp_path / "store"), full)
+    assert process.stderr.read().startswith("error: stdout must be writable")
+    assert process.wait() == 2

@@ -19,8 +19,9 @@ import torch
 
 from glot_jax.config import ExtractConfig, UsageError, require
 from glot_jax.extraction.blocks import BlockStates
+from glot_jax.extraction.device import find_device, on_device
 from glot_jax.extraction.loading import code_notices, load_model
-from glot_jax.extraction.probe import TOLERANCES, Probe, probe_backbone, probe_texts
+from glot_jax.extraction.probe import LEAKS, TOLERANCES, Probe, probe_backbone, probe_texts
 from glot_jax.extraction.prompts import Prompt
 from glot_jax.extraction.sources import Source, find_source
 from glot_jax.extraction.states import States, join_states, to_states
@@ -55,13 +56,13 @@ class Backbone:
         self.source: Source = find_source(
             config.backbone, config.revision, name=config.backbone_name, allow_bin=config.allow_bin
         )
-        self.device = _device(config.device)
+        self.device = find_device(config.device)
         self.compute_dtype: str = config.compute_dtype
         if config.compute_dtype == "auto":
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         self.tokenizer = load_tokenizer(self.source)
         model = load_model(self.source, getattr(torch, self.compute_dtype))
-        self._model: Any = _on_device(model, self.device, self.source.name)
+        self._model: Any = on_device(model, self.device, self.source.name)
         self.model_type: str = self._model.config.model_type
         self._prompt = None if config.prompt is None else Prompt(config.prompt, self.tokenizer)
         require(
@@ -204,10 +205,15 @@ class Backbone:
 
     @torch.inference_mode()
     def _run_probe(self, config: ExtractConfig, parameters: Any) -> Probe:
-        def forward(texts: Sequence[Sequence[int]], *, left: bool = False, positions: bool = False) -> Any:
+        def forward(
+            texts: Sequence[Sequence[int]], *, left: bool = False, positions: bool = False, fills: Sequence[int | None] = ()
+        ) -> Any:
             flat = np.concatenate([np.asarray(ids, np.int64) for ids in texts])
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
             ids, mask = self._pad(flat, lengths, left=left)
+            for row, fill in enumerate(fills):
+                if fill is not None:
+                    ids[row, mask[row] == 0] = fill
             return self._run(ids, mask, positions=positions, hidden=True)
 
         texts = probe_texts(
@@ -223,6 +229,7 @@ class Backbone:
                 side=config.padding_side,
                 takes_positions="position_ids" in parameters,
                 tolerance=TOLERANCES[self.compute_dtype],
+                leak=LEAKS[self.compute_dtype],
                 name=f"{self.source.name} ({self.model_type})",
             )
         except UsageError:
@@ -231,7 +238,7 @@ class Backbone:
             raise UsageError(
                 "a backbone is a text encoder or decoder whose forward pass takes input_ids and attention_mask",
                 f"{self.source.name}, {self._what_it_reads(error)}",
-                "Choose another --backbone.",
+                "Choose another --backbone." if self.compute_dtype == "float32" else "Try --compute-dtype float32.",
             ) from error
 
     def _what_it_reads(self, error: Exception) -> str:
@@ -348,30 +355,6 @@ def _deterministic_algorithms(wanted: bool) -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        got = f"{name} ({_first_line(error)})"
-        raise UsageError("--device names a torch device of this machine", got, "Use auto, cpu or cuda.") from error
-    return device
-
-
-def _on_device(model: torch.nn.Module, device: torch.device, name: str) -> torch.nn.Module:
-    try:
-        return model.to(device)
-    except torch.OutOfMemoryError as error:
-        size = sum(parameter.nbytes for parameter in model.parameters())
-        raise UsageError(
-            f"the memory of {device} must hold the backbone",
-            f"{name}, {size / 1e9:.1f} GB of weights",
-            "Use --compute-dtype bfloat16, another --device, or a smaller --backbone.",
-        ) from error
 
 
 def _vocabulary_size(model: Any) -> int | None:

@@ -24,10 +24,10 @@ def config_from(
     if not where:
         raise UsageError("texts need the backbone of the run", "a run that does not know its own", _FIX)
     return ExtractConfig(**{
-        "backbone": where, "revision": known.get("revision") if where == name and not Path(where).is_dir() else None, "task": "custom",
+        "backbone": where, "revision": known.get("revision") if where != "minilm" and not Path(where).is_dir() else None, "task": "custom",
         "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"), "prompt": recipe.get("prompt"),
         "deterministic": bool(recipe.get("deterministic")),
-        # Somebody allowed it when the states were made; the file's hash is part of the identity that is compared below.
+        # Reading it runs nothing (weights_only), and its hash is part of the identity that is compared below.
         "allow_bin": recipe.get("weights") == "pytorch_model.bin",
         **changes,
     })
@@ -50,6 +50,9 @@ def load_backbone(recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbon
     except UsageError as error:
         raise UsageError("texts need the backbone of the run", f"{config.backbone}: {error}", _FIX) from error
     here = {field: value for field, value in found.recipe().items() if field not in ("layers", "compute_dtype")}
+    if found.compute_dtype != recipe.get("compute_dtype"):
+        # What may share a pass was measured in another dtype: it is how states are computed, not what they are.
+        here.pop("passes", None)
     stored = {field: recipe.get(field) for field in here}
     # A store may hold more layers than are wanted now.
     stored["states"] = {layer: of for layer, of in (recipe.get("states") or {}).items() if layer in here["states"]}

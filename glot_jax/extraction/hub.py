@@ -92,8 +92,9 @@ def fetch(
         UsageError: the files cannot be had.
     """
     cached = _cached(name, commit.sha)
-    if cached is not None and _is_complete(cached, allow_bin):
-        return usable_folder(cached)
+    if cached is not None and _is_complete(cached, commit.files, allow_bin):
+        _remember(cached, revision, commit)
+        return usable_folder(cached, allow_bin=allow_bin)
     files = commit.files
     if files is None:
         try:
@@ -102,13 +103,17 @@ def fetch(
             if cached is None:
                 raise _explained(name, commit.sha, error) from error
             # What is missing is named where it is needed.
-            return usable_folder(cached)
-    small = [file for file in files or () if any(fnmatch.fnmatch(file, kind) for kind in SMALL_FILES)]
+            return usable_folder(cached, allow_bin=allow_bin)
+    small = [file for file in files or () if _is_small(file)]
     folder, _ = usable_folder(_downloaded(name, commit.sha, small))
-    weights = [file for file in weight_names(folder, allow_bin=allow_bin) if file in (files or ())]
+    weights = weight_names(folder, files or (), allow_bin=allow_bin)
     whole = _downloaded(name, commit.sha, [*small[:1], *weights])
-    _remember(whole, revision or "main", commit.sha)
-    return usable_folder(whole)
+    _remember(whole, revision, commit)
+    return usable_folder(whole, allow_bin=allow_bin)
+
+
+def _is_small(file: str) -> bool:
+    return any(fnmatch.fnmatch(file, kind) for kind in SMALL_FILES)
 
 
 def _asked(name: str, revision: str | None) -> Commit:
@@ -137,12 +142,18 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return Path(found)
 
 
-def _is_complete(folder: Path, allow_bin: bool) -> bool:
-    usable, _ = usable_folder(folder)
-    if not (usable / "tokenizer_config.json").is_file() and not (usable / "tokenizer.json").is_file():
+def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> bool:
+    """Whether a folder of the cache has all that is needed; `files` is the Hub's list, None where it was not asked."""
+    try:
+        usable, _ = usable_folder(folder)
+        there = [path.name for path in usable.iterdir()]
+        weights = weight_names(usable, files or there, allow_bin=allow_bin)
+    except UsageError:
+        # A damaged copy is fetched again; where that cannot be, the damage is named.
         return False
-    names = weight_names(usable, allow_bin=allow_bin)
-    return len(names) > 0 and all((usable / file).is_file() for file in names)
+    needed = [*weights, *(file for file in files or () if _is_small(file))]
+    known = any(file.startswith(("tokenizer", "vocab", "spiece")) for file in there)
+    return known and len(weights) > 0 and all((usable / file).is_file() for file in needed)
 
 
 def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
@@ -168,14 +179,19 @@ def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
     return folders[0]
 
 
-def _remember(snapshot: Path, revision: str, commit: str) -> None:
+def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
     """Note in the cache which commit a branch is, as the client does: offline the name alone then finds its files."""
-    if COMMIT.fullmatch(revision) or snapshot.parent.name != "snapshots":
+    branch = revision or "main"
+    if commit.files is None or COMMIT.fullmatch(branch) or snapshot.parent.name != "snapshots":
         return
-    path = snapshot.parent.parent / "refs" / revision
+    refs = snapshot.parent.parent / "refs"
+    path = refs / branch
+    # A revision may come from the settings of a stranger's adapter.
+    if not path.resolve().is_relative_to(refs.resolve()):
+        return
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, commit.encode())
+        write_atomically(path, commit.sha.encode())
 
 
 @contextlib.contextmanager
@@ -193,24 +209,32 @@ def _quiet_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def weight_names(folder: Path, *, allow_bin: bool) -> tuple[str, ...]:
-    """Names of the weight files that a folder's small files ask for, best format first."""
+def weight_names(folder: Path, files: Sequence[str], *, allow_bin: bool) -> tuple[str, ...]:
+    """Names of the weight files that a model needs, .safetensors before .bin, of one format only.
+
+    Args:
+        folder: with the small files: an index lists its shards.
+        files: those there are, in the folder or on the Hub.
+        allow_bin: whether a .bin will do.
+    """
+    kinds = ["model.safetensors", "pytorch_model.bin"] if allow_bin else ["model.safetensors"]
+    adapters = ["adapter_model.safetensors", "adapter_model.bin"] if allow_bin else ["adapter_model.safetensors"]
     names: list[str] = []
-    if (folder / "adapter_config.json").is_file():
-        names.append("adapter_model.safetensors")
-    if not (folder / "config.json").is_file():
+    if "adapter_config.json" in files:
+        names += [file for file in adapters if file in files][:1]
+    if "config.json" not in files:
         return tuple(names)
-    formats = ["model.safetensors"]
-    if allow_bin:
-        formats.append("pytorch_model.bin")
-    for whole in formats:
-        index = folder / f"{whole}.index.json"
-        if index.is_file():
-            return (*names, *_indexed(index))
-    return (*names, *formats)
+    for whole in kinds:
+        index = f"{whole}.index.json"
+        if index in files:
+            return (*names, *indexed(folder / index))
+        if whole in files:
+            return (*names, whole)
+    return tuple(names)
 
 
-def _indexed(index: Path) -> tuple[str, ...]:
+def indexed(index: Path) -> tuple[str, ...]:
+    """The files that an index of weights names, all of its own folder."""
     try:
         files = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

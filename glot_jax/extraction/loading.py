@@ -10,9 +10,10 @@ from typing import Any
 import torch
 import transformers
 
-from glot_jax.config import UsageError, require
+from glot_jax.config import UsageError
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
 from glot_jax.extraction.sources import Source
+from glot_jax.extraction.weights import quantisation_notices, require_adapter, require_weights
 
 _RULE = "--backbone must name a model that transformers can load"
 
@@ -31,14 +32,22 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
     try:
         with quiet_loading():
             model, part, report = _load(source, dtype)
-            _require_weights(source, model, part, report)
+            require_weights(source, model, part, report)
             if source.adapter and source.adapter.alone:
-                model.load_adapter(str(source.adapter.location))
+                bin_only = not (source.adapter.location / "adapter_model.safetensors").is_file()
+                model.load_adapter(str(source.adapter.location), use_safetensors=not bin_only)
     except UsageError:
         raise
     except Exception as error:  # each architecture, and every library below, has errors of its own
         raise loading_error(_RULE, source, folder, error) from error
+    if source.adapter:
+        require_adapter(source, source.adapter, model)
     return part.eval().requires_grad_(False)
+
+
+def is_taken_out(source: Source) -> bool:
+    """Whether the backbone is the encoder of a model that has a decoder too, as transformers loads it."""
+    return _loader(transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False))[1]
 
 
 def code_notices(source: Source) -> list[str]:
@@ -58,7 +67,7 @@ def code_notices(source: Source) -> list[str]:
                 f"{name} names code of the model's own ({code}), which is not run; transformers' own runs instead, "
                 "and its states may be other ones"
             )
-    return lines
+    return [*lines, *quantisation_notices(source)]
 
 
 def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
@@ -106,29 +115,3 @@ def _takes_pooler(config: Any) -> bool:
     """BERT's pooler is a trained layer that is not used here, and that many checkpoints lack."""
     model_class = transformers.MODEL_MAPPING[type(config)]
     return inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-
-
-def _require_weights(source: Source, model: Any, part: Any, report: dict[str, Any]) -> None:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    used = {id(parameter) for parameter in part.parameters()}
-    missing = []
-    for name in sorted(report["missing_keys"]):
-        unused = name in parameters and id(parameters[name]) not in used
-        # States do not pass through a pooler either.
-        if not unused and not name.startswith("pooler."):
-            missing.append(name)
-    require(
-        not missing,
-        "the checkpoint must hold every weight of the model",
-        f"{source.name} without {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}",
-        "Use a complete checkpoint.",
-    )
-    other = sorted(report["mismatched_keys"])
-    if other:
-        name, stored, wanted = other[0]
-        raise UsageError(
-            "the checkpoint's weights must have the shapes that its config.json asks for",
-            f"{source.name}: {name} is {tuple(stored)} in the file and {tuple(wanted)} by config.json, "
-            f"{len(other)} such in all",
-            "Use the config.json that the weights were saved with.",
-        )

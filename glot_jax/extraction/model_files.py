@@ -14,11 +14,15 @@ from glot_jax.texts.written import because
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _TEXT_LINK = re.compile(rb"\.{1,2}/[^\n\0]{1,400}")
-_SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+_READ = re.compile(
+    r"(config|adapter_config|generation_config|special_tokens_map|added_tokens|tokenizer\w*|vocab|.*\.index)\.json"
+    r"|vocab\w*\.txt|merges\.txt|.*\.(safetensors|model|tiktoken|jinja)"
+)
+"""Names of the files that are read. Others in the folder may be anything: logs, predictions, weights of other formats."""
 
 
-def usable_folder(folder: Path) -> tuple[Path, list[str]]:
-    """The folder to read a model's files from, and notices.
+def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[str]]:
+    """The folder to read a model's files from, and notices. `allow_bin`: pytorch_model.bin may be one of them.
 
     It is the folder itself, unless a copy turned its links into text (git without symbolic links, some archives): then
     a temporary one with the links, as long as this process runs.
@@ -27,8 +31,9 @@ def usable_folder(folder: Path) -> tuple[Path, list[str]]:
         UsageError: a pointer of git-lfs, a link to nothing, or a .json that is none stands in a file's place.
     """
     links: dict[str, Path] = {}
+    bins = allow_bin and not any(folder.glob("model*.safetensors"))
     for path in sorted(folder.iterdir()):
-        if path.suffix not in _SUFFIXES:
+        if not _READ.fullmatch(path.name) and not (bins and path.suffix == ".bin"):
             continue
         target = _checked(path)
         if target is not None:
@@ -72,7 +77,11 @@ def _checked(path: Path) -> Path | None:
 
 def _target(path: Path, text: str) -> Path:
     target = path.parent / text
-    if not target.is_file():
+    try:
+        there = target.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
         raise UsageError(
             "a backbone's files must be the files themselves",
             f"{path}, which holds the path {text}: a symbolic link that a copy turned into text, and its target is not there",

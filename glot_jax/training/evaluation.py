@@ -22,7 +22,7 @@ from glot_jax.training.steps import TrainState, init_state
 
 Which = Literal["best", "last"]
 
-STATES = ("backbone", "tokenizer", "num_layers", "special_tokens", "prompt")
+STATES = ("backbone", "tokenizer", "num_layers", "special_tokens", "prompt", "adapter", "weights", "passes")
 """Fields of a store's recipe that decide what a state means; a head fits no states of another model."""
 
 

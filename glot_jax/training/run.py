@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -252,7 +253,9 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
         return
     require(
         not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
-        "--out is a new folder", f"{config.out}, which exists", f"Continue it with --resume {config.out}, or choose another --out.",
+        "--out is a new folder", f"{config.out}, which exists",
+        f"Continue it with --resume {shlex.quote(str(config.out))}, or choose another --out."
+        if (config.out / "config.json").is_file() else "It is no run: choose another --out.",
     )
     try:
         config.out.mkdir(parents=True, exist_ok=True)

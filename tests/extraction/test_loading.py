@@ -141,3 +141,43 @@ def test_of_an_encoder_decoder_only_the_encoders_weights_must_be_there(tmp_path)
     save_file(kept, path, metadata={"format": "pt"})
     with pytest.raises(UsageError, match=r"every weight.*encoder\.layers\.1\.fc1\.weight"):
         load(tmp_path / "bart")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Weights that are not what the config says
+
+
+def test_a_config_with_fewer_blocks_than_the_file_is_refused(copy):
+    change(copy / "config.json", num_hidden_layers=1)
+    with pytest.raises(UsageError, match=r"every block.*encoder\.layer\.1\..*1 blocks in encoder\.layer by config\.json"):
+        load(copy)
+
+
+def test_quantised_weights_that_nobody_unpacks_are_refused(copy):
+    weights = load_file(copy / "model.safetensors")
+    name = "encoder.layer.0.attention.self.query.weight"
+    whole = weights[name].clone()
+    scale = whole.abs().max() / 127
+    weights[name] = (whole / scale).round().to(torch.int8)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"quantised weights must come with a quantization_config.*arrays of I8"):
+        load(copy)
+    weights[name] = whole
+    weights[f"{name}_scale"] = scale.reshape(1)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"scales such as .*query\.weight_scale"):
+        load(copy)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "qwen2", "llama"])
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path, model_type):
+    folder = make_backbone(model_type, tmp_path / model_type)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    change(folder / "tokenizer_config.json", tokenizer_class=f"{model_type.capitalize()}Tokenizer")
+    with pytest.raises(UsageError, match="must come with its tokenizer"):
+        load(folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UsageError, match="must come with its tokenizer"):
+        load(folder)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_backbones import make_backbone
 
 from glot_jax.config import ExtractConfig, UsageError
@@ -213,3 +213,48 @@ def test_an_adapter_whose_base_is_gone_is_refused(adapted, tmp_path):
     (alone / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "/nowhere/at/all"}))
     with pytest.raises(UsageError, match=r"base model of an adapter must be there.*nowhere"):
         load(alone)
+
+
+def test_an_adapter_on_an_adapter_is_refused_and_a_cycle_ends(adapted, tmp_path):
+    alone, both, _ = adapted
+    second = Path(shutil.copytree(alone, tmp_path / "second"))
+    settings = json.loads((second / "adapter_config.json").read_text())
+    for base in (alone, both, second):
+        text = json.dumps({**settings, "base_model_name_or_path": str(base)})
+        (second / "adapter_config.json").write_text(text)
+        with pytest.raises(UsageError, match="put on a model, not on another adapter"):
+            load(second)
+
+
+def test_an_adapter_with_a_weight_missing_is_refused(adapted, tmp_path):
+    for folder in adapted[:2]:
+        copied = Path(shutil.copytree(folder, tmp_path / folder.name))
+        weights = load_file(copied / "adapter_model.safetensors")
+        del weights[sorted(weights)[0]]
+        save_file(weights, copied / "adapter_model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(UsageError, match="must hold every weight of the (adapter|model)"):
+            load(copied)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What else lies in a folder
+
+
+def test_files_that_are_not_read_may_be_anything(copy):
+    expected = states(copy)
+    (copy / "pytorch_model.bin").write_text(LFS)
+    (copy / "flax_model.msgpack").symlink_to(copy / "nowhere")
+    (copy / "eval_predictions.json").write_text('{"a": 1}\n{"a": 2}\n')
+    (copy / "trainer_log.json").write_text("")
+    (copy / "requirements.txt").write_text("./mypackage")
+    (copy / "notes.txt").write_text("./" + "x" * 300)
+    np.testing.assert_array_equal(states(copy), expected)
+    np.testing.assert_array_equal(states(copy, allow_bin=True), expected)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/tmp/outside.safetensors", 3])
+def test_an_index_names_files_of_its_own_folder(copy, name):
+    index = {"metadata": {}, "weight_map": {"norm.weight": name}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="must name files of its own folder|must map names of arrays to files"):
+        load(copy)

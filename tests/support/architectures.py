@@ -224,7 +224,7 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
     default = kind()
     known = {*default.to_dict(), *kind.attribute_map} - set(kind.sub_configs)
     values = {key: value for key, value in TINY.items() if key in known}
-    if kind.sub_configs:
+    if set(settings) & set(kind.sub_configs):
         # Of a model of several parts the sizes are those of its parts.
         return kind(**settings)
     given = getattr(default, "layer_types", None)

@@ -32,7 +32,7 @@ def probe(states_of, side="auto", takes_positions=False):
     """Probe a model given as a function from [batch, length] ids and mask to states; and count its passes."""
     passes = []
 
-    def forward(texts, *, left=False, positions=False):
+    def forward(texts, *, left=False, positions=False, fills=()):
         passes.append((left, positions))
         longest = max(map(len, texts))
         ids, mask = torch.zeros(len(texts), longest), torch.zeros(len(texts), longest)
@@ -40,11 +40,13 @@ def probe(states_of, side="auto", takes_positions=False):
             place = slice(longest - len(text), longest) if left else slice(0, len(text))
             ids[row, place] = torch.tensor(text, dtype=torch.float32)
             mask[row, place] = 1
+        for row, fill in enumerate(fills):
+            ids[row, mask[row] == 0] = 0 if fill is None else fill
         return _Outputs(states_of(ids, mask))
 
     found = probe_backbone(
         torch.nn.Identity(), forward, ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
-        side=side, takes_positions=takes_positions, tolerance=2e-4, name="model",
+        side=side, takes_positions=takes_positions, tolerance=2e-4, leak=2e-4, name="model",
     )  # fmt: skip
     assert len(passes) <= 5
     return found
@@ -97,6 +99,13 @@ def test_left_padding_is_refused_with_the_measured_change():
     assert probe(masked_mean, side="left").left
     with pytest.raises(UsageError, match=r"left padding must leave.*change by 0\.\d+ of their norm"):
         probe(plain_mean, side="left")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_leak_is_told_from_rounding_in_every_dtype(tmp_path, dtype):
+    for name, passes in (("convbert", "one length"), ("bert", "padded"), ("qwen3_moe", "padded")):
+        folder = make_architecture(name, tmp_path / name)
+        assert load(folder, compute_dtype=dtype).probe.passes == passes
 
 
 @pytest.mark.parametrize("name", ["fnet", "convbert"])
