@@ -220,3 +220,43 @@ def test_tasks_from_the_hub(
         for name in splits.keys() - labelled.keys():
             assert f"{name}: skipped" in done.stderr
     assert shared.leaks() == []
+
+
+@pytest.mark.slow
+def test_a_cache_that_somebody_else_filled_in_part(hub: HubServer, tiny: Path, data: Path, tmp_path: Path) -> None:
+    """What is missing is fetched: a tokenizer without its vocabulary would make every text [UNK]."""
+    commit = hub.add_model("acme/tiny", tiny)
+    whole = run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "whole")[1:], env=hub.env(tmp_path / "hf-1"))
+    assert_done(whole)
+    env = hub.env(tmp_path / "hf-2")
+    names = ("config.json", "tokenizer_config.json", "model.safetensors")
+    code = f"import huggingface_hub as h; [h.hf_hub_download('acme/tiny', name) for name in {names}]"
+    assert run_fresh("-c", code, env=env).code == 0
+    done = run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "part")[1:], env=env)
+    assert_done(done)
+    assert tree(tmp_path / "part") == tree(tmp_path / "whole")
+    # By commit first, then by name offline: the cache was told which commit main is as soon as the Hub was asked.
+    env = hub.env(tmp_path / "hf-3")
+    by_commit = extraction("acme/tiny", data, tmp_path / "commit", "--revision", commit)
+    assert_done(run_fresh("extract.py", *by_commit[1:], env=env))
+    assert_done(run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "name")[1:], env=env))
+    hub.stop()
+    offline = {**env, "HF_HUB_OFFLINE": "1"}
+    assert_done(run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "off")[1:], env=offline))
+    assert tree(tmp_path / "off") == tree(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_allow_bin_takes_safetensors_where_there_are_some(
+    hub: HubServer, tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    index = b'{"metadata": {}, "weight_map": {"x": "pytorch_model-00001-of-00001.bin"}}'
+    others = {"pytorch_model.bin.index.json": index, "pytorch_model-00001-of-00001.bin": b"never read"}
+    hub.add("model", "acme/both", {**files, **others})
+    done = run_fresh(
+        "extract.py", *extraction("acme/both", data, tmp_path / "store", "--allow-bin")[1:], env=hub.env(tmp_path / "hf")
+    )
+    assert_done(done)
+    assert "weights" not in read_manifest(tmp_path / "store").recipe
+    assert not any(one.path.endswith(".bin") for one in hub.requests())
