@@ -1,6 +1,6 @@
 """Tiny random models of many architectures, and what a backbone makes of them against the model itself.
 
-    python -m support.architectures [NAME ...]         # from tests/: the table, a line an architecture
+    python -m support.architectures [NAME ...] [--out FILE]     # from tests/: the table, a line an architecture
 
 `measure` compares the states of texts in company with those of each text alone, taken by hooks on the blocks that
 `ARCHITECTURES` names: nothing of `glot_jax` is asked where the blocks are.
@@ -320,19 +320,25 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
     return float((np.linalg.norm(before.astype(np.float64) - after, axis=-1) / np.maximum(norm, 1e-12)).max())
 
 
-def _main(names: list[str]) -> None:
+def _main(arguments: list[str]) -> None:
+    """Print a line an architecture; with `--out FILE` keep them all, with the versions that they were measured with."""
+    out = Path(arguments.pop()) if arguments[-2:-1] == ["--out"] else None
+    names = [name for name in arguments if name != "--out"]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    rows = []
     for name in names or ARCHITECTURES:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                make_architecture(name, Path(folder))
-                row: dict[str, Any] = measure(name, Path(folder))
+                make_architecture(name, Path(folder) / name)
+                row: dict[str, Any] = measure(name, Path(folder) / name)
             except UsageError as error:
                 row = {"refused": f"{error.rule}; {error.got}"}
-            except Exception as error:
-                row = {"FAILED": f"{type(error).__name__}: {error}"[:300]}
-            print(json.dumps({"architecture": name, **row}), flush=True)
+        rows.append({"architecture": name, **row})
+        print(json.dumps(rows[-1]), flush=True)
+    if out is not None:
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        out.write_text(json.dumps({"versions": versions, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
