@@ -16,6 +16,7 @@
 | `hub`          | the task's data set on the Hub                                                |
 | `sources`      | options -> the source of every split                                          |
 | `ranking`      | rows of a query with relevant and other texts                                 |
+| `survey`       | types of the labels of a column, and what is no label                         |
 | `labels`       | what a label column means: classes, scores, or no label                       |
 | `splits`       | `TaskData`, `Split`: examples that can be read any number of times            |
 | `readers`      | `open_task`: configuration -> `TaskData`, everything checked                  |

@@ -15,7 +15,7 @@ from typing import Any
 
 from glot_jax.config import ExtractConfig, UsageError, lookup, require
 from glot_jax.texts.diagnostic import StressRow, generate, words_in
-from glot_jax.texts.labels import LabelReader, Survey, custom_labels, known_labels
+from glot_jax.texts.labels import LabelReader, custom_labels, known_labels
 from glot_jax.texts.ranking import has_relevant, named_columns
 from glot_jax.texts.records import Record, Seen, Source, did_you_mean
 from glot_jax.texts.sources import open_sources
@@ -28,6 +28,7 @@ from glot_jax.texts.splits import (
     survey_split,
     task_data,
 )
+from glot_jax.texts.survey import GAPS, Survey, gap_kinds
 from glot_jax.texts.tasks import TASKS, Example, TaskSpec, roles_of
 from glot_jax.texts.written import listed
 
@@ -243,23 +244,25 @@ def _label_reader(
     have labels.
     """
     custom = spec.name == "custom"
-    gaps = surveys["train"].kinds.get("missing", Seen()) if custom else surveys["train"].gaps
+    survey, asked = surveys["train"], config.label_kind
+    kinds = gap_kinds(survey, asked, drop=config.drop_unlabelled) if custom else GAPS
+    gaps = survey.gaps(kinds, minus_one=not custom)
     require(
-        gaps.count < surveys["train"].rows,
+        gaps.count < survey.rows,
         f"the train split needs labels in column {spec.label_column!r}",
-        _why(spec, train, surveys["train"]),
-        f"{_meant(spec, surveys['train'])}Name or add the column of the labels.",
+        _why(spec, train, survey),
+        f"{_meant(spec, survey)}Name or add the column of the labels.",
     )
     if not custom:
         return LabelReader(spec), []
     # Of a column of any type, a gap is what is missing.
-    train = _complete(config, "train", train, surveys["train"], LabelReader(spec, "str"))
+    train = _complete(config, "train", train, survey, LabelReader(spec, "str", kinds))
     labelled = {
-        name: survey
-        for name, survey in surveys.items()
-        if name == "train" or survey.may_be_labelled
+        name: other
+        for name, other in surveys.items()
+        if name == "train" or other.may_be_labelled
     }
-    return custom_labels(spec, labelled, lambda: raw_labels(train, spec), config.label_kind)
+    return custom_labels(spec, labelled, lambda: raw_labels(train, spec), asked, kinds)
 
 
 def _require_complete(name: str, survey: Survey, gaps: Seen) -> None:
@@ -267,7 +270,7 @@ def _require_complete(name: str, survey: Survey, gaps: Seen) -> None:
     require(
         gaps.count == 0,
         "a split is labelled throughout or not at all",
-        f"{gaps.place}: no label (empty, null or -1); {counts}",
+        f"{gaps.place}: no label (empty, null, NA or -1); {counts}",
         "Label these rows or drop them; --drop-unlabelled leaves them out.",
     )
 

@@ -54,7 +54,7 @@ def test_a_third_name_makes_names_of_truth_values(labelled):
     with refuses("two label types", "bool (first", "str (first"):
         labelled({"train.csv": ["True", "False"], "dev.csv": ["maybe"]})
     with refuses("two label types", "bool (first", "int (first"):
-        labelled({"train.csv": ["True", "False"], "dev.csv": ["1"]})
+        labelled({"train.csv": ["True", "False"], "dev.csv": ["2"]})
 
 
 @pytest.mark.parametrize("train", [{"train.csv": [0, 1, 2]}, {"train.jsonl": [0, 1, 2]}, {"train.csv": ["0.0", "1.0", "2.0"]}, {"train.jsonl": [0.0, 1, 2.0]}])
@@ -106,8 +106,8 @@ def test_the_kind_that_is_asked_for(labelled):
     assert labelled({"train.csv": ["a", "b"]}, label_kind="classes").notices == ()
     with refuses("--label-kind regression needs numbers", "names, first in", "train.csv:2"):
         labelled({"train.csv": ["a", "b"]}, label_kind="regression")
-    with refuses("finite", "train.jsonl:2: nan"):
-        labelled({"train.jsonl": [0.5, float("nan")]}, label_kind="classes")
+    with refuses("finite", "train.jsonl:2: inf"):
+        labelled({"train.jsonl": [0.5, float("inf")]}, label_kind="classes")
 
 
 def test_where_the_kind_is_fixed(tmp_path):

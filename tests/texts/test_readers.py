@@ -427,14 +427,14 @@ def test_spellings_of_a_class_in_a_csv(load, written, label):
     assert labels(load({"train.csv": [{"sentence": "a", "label": written}]}).splits["train"]) == [label]
 
 
-@pytest.mark.parametrize("wrong", [2, -2, 0.5, "1", "yes", True, [1], {"a": 1}, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("wrong", [2, -2, 0.5, "1", "yes", True, [1], {"a": 1}, float("inf"), 10**400])
 def test_what_is_no_class_is_refused(load, wrong):
     with refuses("class from 0 to 1 or its name (0 = unacceptable, 1 = acceptable)", "train.jsonl:3: "):
         load({"train.jsonl": [*COLA[:2], {"sentence": "a", "label": wrong}]})
 
 
 @pytest.mark.parametrize(("wrong", "shown"), [
-    ("2", "2"), ("0.5", "0.5"), ("yes", "'yes'"), ("nan", "nan"), ("1_0", "'1_0'"), ("١", "'١'"), ("9" * 5000, "inf"),
+    ("2", "2"), ("0.5", "0.5"), ("yes", "'yes'"), ("inf", "inf"), ("1_0", "'1_0'"), ("١", "'١'"), ("9" * 5000, "inf"),
 ])
 def test_what_is_no_class_in_a_csv_is_refused(load, wrong, shown):
     with refuses("class from 0 to 1", f"train.csv:2: {shown}"):
@@ -455,7 +455,7 @@ def test_scores_are_floats_within_their_range(load, suffix):
         load({f"train.{suffix}": [pair(5.0), pair(5.5)]}, "stsb")
 
 
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "3", True, 10**400])
+@pytest.mark.parametrize("wrong", [float("inf"), "3", True, 10**400])
 def test_what_is_no_score_is_refused(load, wrong):
     with refuses("label of stsb is a finite number", "train.jsonl:2: "):
         load({"train.jsonl": [pair(4), pair(wrong)]}, "stsb")
@@ -566,7 +566,7 @@ def test_a_score_among_classes_is_an_error_with_its_line(custom, suffix):
 @pytest.mark.parametrize(("files", "parts"), [
     ({"train.jsonl": [1, 2, "a"]}, ("two label types in one column", "int (", "jsonl:1) and str (first", "jsonl:3)")),
     ({"train.jsonl": [0.5, "a"]}, ("two label types in one column", "float (first", "jsonl:2)")),
-    ({"train.jsonl": [True, 1]}, ("two label types in one column", "bool (first", "int (first in", "jsonl:2)")),
+    ({"train.jsonl": [True, 2]}, ("two label types in one column", "bool (first", "int (first in", "jsonl:2)")),
     ({"train.jsonl": ["a", "b"], "test.jsonl": ["a", 1]}, ("two label types", "str (", "int (first", "test.jsonl:2)")),
     ({"train.csv": ["a", "1"], "test.jsonl": [1]}, ("two label types", "str (first in", "train.csv:", "test.jsonl:1)")),
     ({"train.jsonl": ["a", [1]]}, ("a label is a number, a string, true or false", "train.jsonl:2")),
@@ -577,7 +577,7 @@ def test_a_score_among_classes_is_an_error_with_its_line(custom, suffix):
     ({"train.jsonl": ["a", "", "b"]}, ("labelled throughout", "train.jsonl:2: no label")),
     ({"train.csv": ["a", "", "b"]}, ("labelled throughout", "train.csv:3: no label")),
     ({"train.jsonl": [1, 2], "test.jsonl": [1, None]}, ("labelled throughout", "test.jsonl:2: no label")),
-    ({"train.jsonl": [0.5, float("nan")]}, ("a finite number", "train.jsonl:2: nan")),
+    ({"train.jsonl": [0.5, float("nan")]}, ("labelled throughout", "train.jsonl:2: no label")),
     ({"train.csv": ["0.5", "inf"]}, ("a finite number", "train.csv:3: inf")),
     ({"train.jsonl": [0.5, 1.5], "test.jsonl": [0.5, float("-inf")]}, ("a finite number", "test.jsonl:2: -inf")),
     ({"train.jsonl": [0.5, 0.5]}, ("regression needs labels that differ", "0.5 in every row")),
