@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 from written_files import LABELLED, examples, refuses, says, task, write_all
 
-from glot_jax.texts.folders import NAMES, split_names
-from glot_jax.texts.tasks import MNLI_SPLITS
+from glot_jax.texts.folders import NAMES, find_splits, split_names
+from glot_jax.texts.tasks import MNLI_SPLITS, TASKS
 
 CSV = "text,label\na,0\nb,1\n"
 ROWS = [{"sentence": f"row {row}", "label": row % 2} for row in range(6)]
@@ -77,7 +77,7 @@ def test_a_bad_row_of_a_shard_is_reported_with_the_shard(tmp_path):
 
 
 @pytest.mark.parametrize("files", [
-    ("dev.csv", "validation.csv"), ("dev.csv", "DEV.jsonl"), ("dev.csv", "dev.csv.gz"), ("dev.csv", "dev-00000-of-00001.csv"),
+    ("validation.jsonl", "validation.csv"), ("dev.csv", "DEV.jsonl"), ("dev.csv", "dev.csv.gz"), ("dev.csv", "dev-00000-of-00001.csv"),
     ("valid-0-of-1.csv", "val-0-of-1.csv"), ("dev.csv", "validation/part.csv"),
 ])
 def test_two_files_for_one_split_are_an_error_that_names_both(tmp_path, files):
@@ -149,3 +149,14 @@ def test_a_text_a_line(tmp_path):
     assert [example.texts for example in data.splits["train"]] == [("one",)]
     with refuses("needs labels in column 'label'", "columns there: id, text"):
         task(tmp_path, **LABELLED)
+
+
+@pytest.mark.parametrize("other", ["train.txt", "train.json", "training.csv", "train/extra.csv"])
+def test_a_splits_own_name_comes_before_what_else_may_mean_it(tmp_path, other):
+    write_all(tmp_path, {"train.jsonl": [{"text": "a", "label": 0}, {"text": "b", "label": 1}]})
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text("text,label\nc,0\nd,1\n")
+    found = find_splits(tmp_path, TASKS["custom"])
+    assert found.files == {"train": [tmp_path / "train.jsonl"]}
+    if "/" not in other:
+        assert any(f"not read: {other}" in line for line in found.notices)

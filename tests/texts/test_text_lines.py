@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from written_files import examples, refuses, table, task, write_all
 
@@ -29,6 +29,8 @@ any_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 def test_lines_are_what_was_written(lines, encoding, end, last, chunk):
     """Whatever the encoding, the line ends, and the pieces in which the file is read."""
     text = end.join(lines) + (end if last or not lines[-1] else "")
+    # UTF-16's mark and a NUL are UTF-32's mark.
+    assume(encoding != "utf-16" or not text.startswith("\0"))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("glot_jax.texts.byte_streams.CHUNK", chunk)
         path = Path(folder) / "file.txt"
