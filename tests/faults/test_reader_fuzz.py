@@ -595,7 +595,8 @@ def test_what_was_written_is_read(tmp_path, soak, record_property, suffix, quick
         assert [example.texts for example in examples] == [tuple(row[name] for name in setup.texts) for row in rows]
         assert [example.label for example in examples] == expected_labels(setup, rows)
         assert [example.row for example in examples] == list(range(len(rows)))
-        assert data.notices == ()
+        # Names that are nearly alike are said to be so; nothing else is to be said of what was written as it should be.
+        assert [line for line in data.notices if not line.startswith("classes that differ in case or blanks")] == []
         read_rows.append(len(rows))
 
     cases = long if soak else quick
