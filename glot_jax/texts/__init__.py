@@ -8,6 +8,7 @@
 | `glue_files`   | beside it: what GLUE's own files call these columns                           |
 | `byte_streams` | a file's bytes: plain, gzip or Zstandard, checked                             |
 | `text_lines`   | its text: encoding, byte-order mark, line ends                                |
+| `encoding_guess` | what a file that is no UTF-8 may be                                         |
 | `dialects`     | a table's separator and quotes, found from the whole file                     |
 | `tables` `json_rows` `parquet_rows` | its rows, as streams of records with file and line       |
 | `formats`      | `open_file`: all of these behind one function                                 |

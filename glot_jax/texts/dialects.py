@@ -57,7 +57,7 @@ def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
     lines = islice(read_lines(path, form), dialect.skip, None)
     if not dialect.quoted:
         for place, line in lines:
-            yield place, line.removesuffix("\n").removesuffix("\r").split(dialect.delimiter)
+            yield place, line.removesuffix("\n").rstrip("\r").split(dialect.delimiter)
         return
     # The default of 128 KiB is shorter than some texts; without any, a lone quotation mark at the
     # beginning would take the whole file for one field.
@@ -190,7 +190,7 @@ class _Census:
     def add(self, lines: list[tuple[str, str]]) -> None:
         """One record of one line or more; lines on their own where that cannot be."""
         place = lines[0][0]
-        text = "".join(line for _, line in lines).removesuffix("\n").removesuffix("\r")
+        text = "".join(line for _, line in lines).removesuffix("\n").rstrip("\r")
         inside = self._fields(text)
         if inside is None:
             self.found.lone.add(place)
@@ -239,7 +239,7 @@ class _Census:
     def _add_line(self, place: str, line: str) -> None:
         """A row of a file that is not quoted: does a field look as if it were?"""
         self.found.rows += 1
-        fields = line.removesuffix("\n").removesuffix("\r").split(self._delimiter)
+        fields = line.removesuffix("\n").rstrip("\r").split(self._delimiter)
         inside = [text[1:-1] for text in fields if len(text) > 4 and text[0] == text[-1] == '"']
         if any('""' in text and '"' not in text.replace('""', "") for text in inside):
             self.found.needed.add(place)

@@ -6,14 +6,15 @@
 | else, with `--encoding NAME`    | NAME                                             |
 | else                            | UTF-8                                            |
 
-Lines end at LF, CRLF included: a text may hold any other separator. Where a file has no LF at all,
-they end at CR, as old Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
+Lines end at LF, CRLF and CRCRLF included: a text may hold any other separator. Where the first one
+ends at CR, and the others mostly do, all of them do, as old Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
 """
 
 from __future__ import annotations
 
 import codecs
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from encodings.aliases import aliases
@@ -23,6 +24,7 @@ from typing import Any
 
 from glot_jax.config import UsageError, require
 from glot_jax.texts.byte_streams import read_chunks, require_data_file
+from glot_jax.texts.encoding_guess import proposed_encoding, wide_encoding
 from glot_jax.texts.written import because
 
 LONGEST_LINE = 1 << 28
@@ -38,9 +40,10 @@ _MARKS = (
 """UTF-32's mark begins with UTF-16's, so it comes first."""
 _UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 """What Python calls an encoding with a mark -> the same without one."""
-_CANDIDATES = ("utf-8", "cp1252", "latin-1")
-"""Encodings that a message may propose, if the file is valid in them."""
-_PROBED = 1 << 26
+_NO_FILES = ("punycode", "idna", "undefined")
+"""Codecs of Python for text that no file has."""
+_ENDS = re.compile(r'"|\r+\n|\r|\n')
+_ENDS_OF_BYTES = re.compile(_ENDS.pattern.encode())
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def check_encoding(name: str | None) -> None:
     if name is None:
         return
     try:
+        known = codecs.lookup(name).name
+        if known in _NO_FILES:
+            raise LookupError(known)
         "a".encode(name)
     except (LookupError, ValueError, TypeError) as error:
         near = difflib.get_close_matches(
@@ -82,7 +88,7 @@ def text_form(path: Path, encoding: str | None = None) -> TextForm:
         require_data_file(path)
         stream = read_chunks(path)
         head = b""
-        while len(head) < 256 and (chunk := next(stream, b"")):
+        while len(head) < 4096 and (chunk := next(stream, b"")):
             head += chunk
         name, mark = _encoding(path, head, encoding)
         form = TextForm(name, mark)
@@ -106,8 +112,8 @@ def read_lines(path: Path, form: TextForm) -> Iterator[tuple[str, str]]:
         for number, raw in enumerate(_split(path, _unmarked(path, form), form.end.encode()), 1):
             try:
                 line = raw.decode(name)
-            except UnicodeDecodeError as error:
-                reason = f"{error.reason} at byte {error.start} of the line"
+            except UnicodeError as error:
+                reason = f"{_why(error)}{_where(error)}"
                 raise _no_text(path, form, number, reason) from error
             yield f"{path}:{number}", line
 
@@ -125,9 +131,11 @@ def read_text(path: Path, form: TextForm) -> Iterator[str]:
                 yield text
                 number += text.count(form.end)
             yield decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(form.encoding, "replace")
-            raise _no_text(path, form, number + before.count(form.end), error.reason) from error
+        except UnicodeError as error:
+            before = ""
+            if isinstance(error, UnicodeDecodeError):
+                before = error.object[: error.start].decode(form.encoding, "replace")
+            raise _no_text(path, form, number + before.count(form.end), _why(error)) from error
 
 
 def holds(path: Path, form: TextForm, character: str) -> bool:
@@ -161,34 +169,67 @@ class _reading:
 def _encoding(path: Path, head: bytes, given: str | None) -> tuple[str, int]:
     for mark, name in _MARKS:
         if head.startswith(mark):
-            return name, len(mark)
+            # A file that was marked again has two.
+            twice = head.startswith(mark * 2)
+            return name, len(mark) * (1 + twice)
     if given is None:
-        for first, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-            half = head[first:256:2]
-            wide = len(half) > 3 and not any(half) and all(head[1 - first : 256 : 2])
-            fix = f"Give --encoding {name}."
-            require(
-                not wide,
-                "text files are UTF-8",
-                f"{path}:1: every second byte is 0, as in UTF-16",
-                fix,
-            )
+        wide = wide_encoding(head)
+        every = "three of four bytes are" if "32" in (wide or "") else "every second byte is"
+        got = f"{path}:1: {every} 0, as in {(wide or '')[:6].upper()}"
+        require(wide is None, "text files are UTF-8", got, f"Give --encoding {wide}.")
         return "utf-8", 0
     name = codecs.lookup(given).name
     return _UNMARKED.get(name, name), 0
 
 
-def _line_end(form: TextForm, stream: Iterable[bytes]) -> str:
-    """CR where there is no LF, but a CR."""
-    decoder = codecs.getincrementaldecoder(form.encoding)(errors="replace")
-    carriage = False
-    for chunk in stream:
-        text: Any = chunk if form.is_split_as_bytes else decoder.decode(chunk)
-        line_feed: Any = b"\n" if form.is_split_as_bytes else "\n"
-        if line_feed in text:
+def _line_end(form: TextForm, pieces: Iterable[bytes]) -> str:
+    """CR where the first line ends in it and twice as many others do as in LF, quotes aside."""
+    in_quotes = _Ends(form)
+    first = ""
+    for kind in in_quotes.read(pieces):
+        first = first or kind
+        if first == "\n":
             return "\n"
-        carriage = carriage or (b"\r" if form.is_split_as_bytes else "\r") in text
-    return "\r" if carriage else "\n"
+    if first:
+        return "\r" if in_quotes.outside["\r"] >= 2 * in_quotes.outside["\n"] else "\n"
+    # No quotation mark closes before an end: they are characters.
+    inside = in_quotes.inside
+    return "\r" if inside["\r"] and not inside["\n"] else "\n"
+
+
+class _Ends:
+    """The ends of lines as they come, outside of quotation marks; and how many of each there are."""
+
+    def __init__(self, form: TextForm):
+        self._form = form
+        self.outside = {"\r": 0, "\n": 0}
+        self.inside = {"\r": 0, "\n": 0}
+
+    def read(self, pieces: Iterable[bytes]) -> Iterator[str]:
+        """CR or LF for every end."""
+        quoted = False
+        for token in self._tokens(pieces):
+            if token in ('"', b'"'):
+                quoted = not quoted
+                continue
+            kind = "\n" if token[-1:] in ("\n", b"\n") else "\r"
+            (self.inside if quoted else self.outside)[kind] += 1
+            if not quoted:
+                yield kind
+
+    def _tokens(self, pieces: Iterable[bytes]) -> Iterator[Any]:
+        bytewise = self._form.is_split_as_bytes
+        decoder = codecs.getincrementaldecoder(self._form.encoding)(errors="replace")
+        pattern: Any = _ENDS_OF_BYTES if bytewise else _ENDS
+        carriage: Any = b"\r" if bytewise else "\r"
+        kept: Any = carriage[:0]
+        for piece in pieces:
+            text: Any = kept + (piece if bytewise else decoder.decode(piece))
+            # The LF that belongs to it may follow in the next piece.
+            whole = text.rstrip(carriage)
+            kept = text[len(whole) :]
+            yield from pattern.findall(whole)
+        yield from pattern.findall(kept)
 
 
 def _unmarked(path: Path, form: TextForm) -> Iterator[bytes]:
@@ -222,8 +263,20 @@ def _split(path: Path, pieces: Iterator[Any], end: Any) -> Iterator[Any]:
         number += len(lines)
         begun = [lines[-1]]
         length = len(lines[-1])
-    if length:
-        yield nothing.join(begun)
+    last = nothing.join(begun)
+    # What ends in CRLF, though its lines end in CR, has no further line.
+    if length and not (end in ("\r", b"\r") and last in ("\n", b"\n")):
+        yield last
+
+
+def _why(error: UnicodeError) -> str:
+    # Some codecs raise the bare class.
+    return error.reason if isinstance(error, UnicodeDecodeError) else because(error)
+
+
+def _where(error: UnicodeError) -> str:
+    known = isinstance(error, UnicodeDecodeError)
+    return f" at byte {error.start} of the line" if known else ""
 
 
 def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError:
@@ -233,25 +286,8 @@ def _no_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError
         if form.encoding == "utf-8"
         else f"the text of this file is {form.encoding}"
     )
-    name = next(
-        (name for name in _CANDIDATES if name != form.encoding and _decodes(path, name)), "latin-1"
-    )
-    fix = f"Convert it to UTF-8: it can be read as {name}. Or give --encoding {name}."
+    name = proposed_encoding(lambda: read_chunks(path), form.encoding)
+    fix = f"It decodes as {name}: check the text. Convert it to UTF-8, or give --encoding {name}."
     if name == "utf-8":
         fix = "It can be read as UTF-8: leave out --encoding."
     return UsageError(rule, got, fix)
-
-
-def _decodes(path: Path, name: str) -> bool:
-    """Whether the file, or the beginning of a long one, is valid in that encoding."""
-    decoder = codecs.getincrementaldecoder(name)()
-    seen = 0
-    try:
-        for chunk in read_chunks(path):
-            decoder.decode(chunk)
-            seen += len(chunk)
-            if seen > _PROBED:
-                break
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -116,3 +116,52 @@ def test_utf_8_is_proposed_where_another_encoding_was_named(tmp_path):
     write_all(tmp_path, {"train.csv": "text,label\nŠ,0\nx,1\n"})
     with refuses("the text of this file is ascii", "train.csv:2", "It can be read as UTF-8: leave out --encoding"):
         task(tmp_path, encoding="ascii")
+
+
+JAPANESE = "今日はとても良い天気ですね"
+ENCODED = [
+    ("shift_jis", JAPANESE), ("euc_jp", JAPANESE), ("gb18030", "这部电影非常好看我们都很喜欢"), ("big5", "這部電影非常好看我們都很喜歡"),
+    ("euc_kr", "이 영화는 정말 재미있었다"), ("cp1251", "Этот фильм мне очень понравился"), ("koi8-r", "Этот фильм мне очень понравился"),
+    ("utf-16-le", JAPANESE), ("utf-16-be", JAPANESE), ("utf-16-le", "plain"), ("utf-32-le", "plain"), ("utf-32-be", "plain"),
+    ("utf-16-le", "это фильм"), ("cp1252", "it\x92s a caf\xe9 \x93quoted\x94".encode("latin-1").decode("cp1252")), ("cp1252", "déjà vu à la carte"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "words"), ENCODED)
+def test_the_proposed_encoding_reads_the_text(tmp_path, encoding, words):
+    write_all(tmp_path, {"train.csv": f"text,label\n{words},0\n{words} b,1\n".encode(encoding)})
+    with refuses("text files are UTF-8", f"--encoding {encoding}"):
+        task(tmp_path)
+    assert examples(task(tmp_path, encoding=encoding)) == [(words, 0), (f"{words} b", 1)]
+
+
+@pytest.mark.parametrize("name", ["punycode", "idna", "undefined"])
+def test_codecs_that_no_file_has_are_refused(tmp_path, name):
+    with refuses("--encoding is the name of a text encoding", repr(name)):
+        task(tmp_path / "nowhere", encoding=name)
+
+
+@pytest.mark.parametrize(("text", "texts"), [
+    ('text,label\r"a\nb",0\rc,1\r', ["a\nb", "c"]), ("text,label\ra,0\rb,1\n", ["a", "b"]), ("text,label\ra,0\rb,1\r\n", ["a", "b"]),
+    ("text,label\r\r\na,0\r\r\nb,1\r\r\n", ["a", "b"]), ("text,label\ra,0\rb,1", ["a", "b"]),
+])
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_line_ends_are_those_of_most_lines(tmp_path, text, texts, suffix, encoding):
+    text = text.replace(",", "\t") if suffix == "tsv" else text
+    write_all(tmp_path, {f"train.{suffix}": text.encode(encoding)})
+    assert examples(task(tmp_path)) == list(zip(texts, [0, 1], strict=True))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1 << 18])
+def test_lines_of_an_old_mac_with_a_last_line_feed_are_texts(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr("glot_jax.texts.byte_streams.CHUNK", chunk)
+    for end in ("\n", "\r\n", "\r", ""):
+        write_all(tmp_path, {"x.txt": f"a\rb b\rc{end}"})
+        form = text_form(tmp_path / "x.txt")
+        assert [line.rstrip("\r\n") for _, line in read_lines(tmp_path / "x.txt", form)] == ["a", "b b", "c"]
+
+
+def test_two_marks_at_the_beginning_are_marks(tmp_path):
+    write_all(tmp_path, {"train.csv": codecs.BOM_UTF8 * 2 + b"text,label\na,0\nb,1\n"})
+    assert examples(task(tmp_path)) == [("a", 0), ("b", 1)]
