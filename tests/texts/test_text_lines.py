@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_files import examples, refuses, table, task, write_all
 
@@ -18,7 +18,8 @@ from glot_jax.texts.text_lines import TextForm, check_encoding, read_lines, read
 MARKED = {
     "utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le",
 }
-any_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"), max_size=20)
+# Without NUL: where every second byte of a file is one, it is taken for UTF-16 without a mark, and refused.
+any_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff\0"), max_size=20)
 
 
 @settings(max_examples=60, deadline=None)
@@ -29,8 +30,6 @@ any_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 def test_lines_are_what_was_written(lines, encoding, end, last, chunk):
     """Whatever the encoding, the line ends, and the pieces in which the file is read."""
     text = end.join(lines) + (end if last or not lines[-1] else "")
-    # UTF-16's mark and a NUL are UTF-32's mark.
-    assume(encoding != "utf-16" or not text.startswith("\0"))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("glot_jax.texts.byte_streams.CHUNK", chunk)
         path = Path(folder) / "file.txt"
