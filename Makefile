@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | lint | soak | bench: each makes .venv by itself when it is missing.
+# make install | demo | test | test-all | lint | format | soak | bench: each makes .venv by itself when it is missing.
 # DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install demo test test-all lint soak bench
+.PHONY: install demo test test-all lint format soak bench
 
 install: $(STAMP)
 
@@ -41,5 +41,10 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/head_chart.py
 
 lint: $(STAMP)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

@@ -1,10 +1,12 @@
-"""Extraction against a bare forward loop over the same texts, and against padding every text to 128 tokens.
+"""Extraction against a bare forward loop over the same texts, and against padding every text to 128
+tokens.
 
     python benchmarks/extraction.py --data DIR/cola --work build/extraction
 
-All three run the same model in one process, in turn, after a warm-up; the ratios are medians over the repeats. The
-bare loop tokenises, sorts by length and runs batches of the same token budget, and writes nothing. Loading the model
-is left out of all three. Writes benchmarks/results/extraction.json.
+All three run the same model in one process, in turn, after a warm-up; the ratios are medians over
+the repeats. The bare loop tokenises, sorts by length and runs batches of the same token budget, and
+writes nothing. Loading the model is left out of all three. Writes
+benchmarks/results/extraction.json.
 """
 
 from __future__ import annotations
@@ -53,14 +55,22 @@ def bare_loop(backbone: Backbone, texts: list[str], tokens_per_batch: int) -> No
     backbone.states(batch, "float16")
 
 
-def padded_loop(backbone: Backbone, texts: list[str], length: int = 128, batch_size: int = 32) -> None:
+def padded_loop(
+    backbone: Backbone, texts: list[str], length: int = 128, batch_size: int = 32
+) -> None:
     """What fixed padding costs: every text is `length` tokens long."""
     for first in range(0, len(texts), batch_size):
         encoded = backbone.tokenizer(
-            texts[first : first + batch_size], padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            texts[first : first + batch_size],
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
         )
         with torch.inference_mode():
-            backbone._model(input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"])
+            backbone._model(
+                input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]
+            )
 
 
 def seconds(action: Callable[[], object]) -> dict[str, float]:
@@ -70,16 +80,29 @@ def seconds(action: Callable[[], object]) -> dict[str, float]:
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def ratio(times: dict[str, list[dict[str, float]]], other: str, clock: str, loading: dict[str, float]) -> float:
-    """How many times as fast as `other` the extraction is, its model loading apart: median over the repeats."""
+def ratio(
+    times: dict[str, list[dict[str, float]]], other: str, clock: str, loading: dict[str, float]
+) -> float:
+    """How many times as fast as `other` the extraction is, its model loading apart: median over the
+    repeats.
+    """
     pairs = zip(times[other], times["extract"], strict=True)
-    return statistics.median(plain[clock] / (extract[clock] - loading[clock]) for plain, extract in pairs)
+    return statistics.median(
+        plain[clock] / (extract[clock] - loading[clock]) for plain, extract in pairs
+    )
 
 
 def main(bench: Benchmark) -> None:
-    config = ExtractConfig(backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store")
+    config = ExtractConfig(
+        backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
+    )
     backbone = Backbone(config)
-    texts = [text for split in open_task(config).splits.values() for example in split for text in example.texts]
+    texts = [
+        text
+        for split in open_task(config).splits.values()
+        for example in split
+        for text in example.texts
+    ]
     sample = texts[:: bench.padded_share]
     loads = [seconds(lambda: Backbone(config)) for _ in range(3)]
     loading = {clock: statistics.median(load[clock] for load in loads) for clock in ("wall", "cpu")}
@@ -91,20 +114,33 @@ def main(bench: Benchmark) -> None:
 
     bare_loop(backbone, texts[:500], config.tokens_per_batch)
     times: dict[str, list[dict[str, float]]] = {"bare": [], "extract": [], "padded": []}
-    actions = {"bare": lambda: bare_loop(backbone, texts, config.tokens_per_batch), "extract": extract}
+    actions = {
+        "bare": lambda: bare_loop(backbone, texts, config.tokens_per_batch),
+        "extract": extract,
+    }
     for repeat in range(bench.repeats):
         # In turn first and second: a machine that slows down must not always slow the same one.
         for name in sorted(actions, reverse=bool(repeat % 2)):
             times[name].append(seconds(actions[name]))
         taken = seconds(lambda: padded_loop(backbone, sample))
-        times["padded"].append({clock: value * len(texts) / len(sample) for clock, value in taken.items()})
+        times["padded"].append(
+            {clock: value * len(texts) / len(sample) for clock, value in taken.items()}
+        )
     store = HiddenStore(config.out)
     tokens = sum(store[split].tokens for split in store)
     size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
     result = {
-        "texts": len(texts), "tokens": tokens, "seconds": times, "model_loading_seconds": loading,
-        **{f"{clock}_speed_over_{other}": ratio(times, other, clock, loading) for other in ("bare", "padded") for clock in ("wall", "cpu")},
-        "store_bytes": size, "store_bytes_over_states": size / (tokens * store.dim * 2),
+        "texts": len(texts),
+        "tokens": tokens,
+        "seconds": times,
+        "model_loading_seconds": loading,
+        **{
+            f"{clock}_speed_over_{other}": ratio(times, other, clock, loading)
+            for other in ("bare", "padded")
+            for clock in ("wall", "cpu")
+        },
+        "store_bytes": size,
+        "store_bytes_over_states": size / (tokens * store.dim * 2),
     }
     for name, value in result.items():
         if isinstance(value, (int, float)):

@@ -17,7 +17,18 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, versions and the date."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    packages = ("glot-jax", "jax", "jaxlib", "flax", "optax", "torch", "torch-geometric", "transformers", "peft", "numpy")
+    packages = (
+        "glot-jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "torch",
+        "torch-geometric",
+        "transformers",
+        "peft",
+        "numpy",
+    )
     return {
         "processor": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),

@@ -1,4 +1,5 @@
-"""The contenders of `head.py` in PyTorch: Algorithm 1 sentence by sentence with PyTorch Geometric, and a dense batched head.
+"""The contenders of `head.py` in PyTorch: Algorithm 1 sentence by sentence with PyTorch Geometric,
+and a dense batched head.
 
 Both have the parameter names of the paper's released module, so that one state_dict fits all.
 """
@@ -20,7 +21,9 @@ class Head(nn.Module):
         super().__init__()
         widths = [dim, *[hidden] * layers]
         self.convs = nn.ModuleList(GATConv(width, hidden) for width in widths[:-1])
-        self.score_layer = nn.Sequential(nn.Linear(sum(widths), scorer), nn.Tanh(), nn.Linear(scorer, 1))
+        self.score_layer = nn.Sequential(
+            nn.Linear(sum(widths), scorer), nn.Tanh(), nn.Linear(scorer, 1)
+        )
         self.classifier = nn.Linear(sum(widths), 2)
         self.widths, self.tau = widths, tau
 
@@ -28,7 +31,8 @@ class Head(nn.Module):
 class PygHead(Head):
     """Algorithm 1 of the paper: a graph per sentence, batched, GATConv on its edges.
 
-    cosine: "broadcast" compares every pair of tokens as [length, length, dim], as the release does; "matmul" normalises
+    cosine: "broadcast" compares every pair of tokens as [length, length, dim], as the release does;
+        "matmul" normalises
     the tokens and multiplies.
     """
 
@@ -56,7 +60,9 @@ class PygHead(Head):
 
 
 class DenseHead(Head):
-    """The same numbers from batched matmuls and a masked softmax; no gradient towards the states is computed."""
+    """The same numbers from batched matmuls and a masked softmax; no gradient towards the states is
+    computed.
+    """
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
         with torch.no_grad():
@@ -68,13 +74,18 @@ class DenseHead(Head):
         for conv in self.convs:
             values = F.linear(parts[-1], conv.lin.weight)
             source, target = (values @ vector[0, 0] for vector in (conv.att_src, conv.att_dst))
-            logits = F.leaky_relu(target[:, :, None] + source[:, None], 0.2).masked_fill(~edges, float("-inf"))
+            logits = F.leaky_relu(target[:, :, None] + source[:, None], 0.2).masked_fill(
+                ~edges, float("-inf")
+            )
             parts.append(torch.relu(torch.bmm(torch.softmax(logits, dim=-1), values) + conv.bias))
-        # The scorer's rows of each part by themselves: a concatenation would be differentiated towards the states too.
+        # The scorer's rows of each part by themselves: a concatenation would be differentiated
+        # towards the states too.
         first, _, last = self.score_layer
         scores = first.bias
         for part, rows in zip(parts, first.weight.split(self.widths, dim=1), strict=True):
             scores = scores + F.linear(part, rows)
         scores = last(torch.tanh(scores))[..., 0].masked_fill(~mask, float("-inf"))
         weights = torch.softmax(scores, dim=1)[:, None]
-        return self.classifier(torch.cat([torch.bmm(weights, part)[:, 0] for part in parts], dim=-1))
+        return self.classifier(
+            torch.cat([torch.bmm(weights, part)[:, 0] for part in parts], dim=-1)
+        )

@@ -2,11 +2,14 @@
 
     python benchmarks/writer.py --data DIR/cola --work build/writer
 
-1. Bytes per second of writing shards (temporary folder, sha256, fsync, rename, record) against np.save + os.fsync of the
-   same arrays; beside them the writer with its hash left out, and sha256 alone, which is what bounds it on this machine.
-2. Extraction with the real writer, on its thread, against one that discards everything: ratio of the times.
+1. Bytes per second of writing shards (temporary folder, sha256, fsync, rename, record) against
+   np.save + os.fsync of the same arrays; beside them the writer with its hash left out, and sha256
+   alone, which is what bounds it on this machine.
+2. Extraction with the real writer, on its thread, against one that discards everything: ratio of
+    the times.
 
-Both sides of a ratio run in turn in one process; medians over the repeats. Writes benchmarks/results/writer.json.
+Both sides of a ratio run in turn in one process; medians over the repeats. Writes
+benchmarks/results/writer.json.
 """
 
 from __future__ import annotations
@@ -77,11 +80,16 @@ def write_shards(folder: Path, states: np.ndarray, shards: int) -> None:
     sealed = []
     with WriterThread() as thread:
         for index in range(shards):
-            shard = ShardWriter(folder, index, lengths, ids, dim=states.shape[1], dtypes={0: "float16"})
+            shard = ShardWriter(
+                folder, index, lengths, ids, dim=states.shape[1], dtypes={0: "float16"}
+            )
             thread.begin(shard)
             for start in range(0, len(states), 8192):
                 piece = states[start : start + 8192]
-                thread.put(lambda shard=shard, start=start, piece=piece: shard.put(0, start, piece), piece.nbytes)
+                thread.put(
+                    lambda shard=shard, start=start, piece=piece: shard.put(0, start, piece),
+                    piece.nbytes,
+                )
             sealed.append(thread.finish(shard, truncated=0, empty=0, max_abs=1.0))
         for one in sealed:
             thread.result(one)
@@ -91,58 +99,97 @@ def throughput(bench: Benchmark) -> dict[str, Any]:
     """Megabytes per second, and ratios to np.save + fsync."""
     states = np.random.default_rng(0).normal(size=(bench.tokens, bench.dim)).astype(np.float16)
     total = states.nbytes * bench.shards
-    times: dict[str, list[float]] = {"np.save + fsync": [], "writer": [], "writer without sha256": [], "sha256 alone": []}
-    no_hash = mock.patch.object(importlib.import_module("glot_jax.store.shard_writer"), "file_sha256", return_value="0" * 64)
+    times: dict[str, list[float]] = {
+        "np.save + fsync": [],
+        "writer": [],
+        "writer without sha256": [],
+        "sha256 alone": [],
+    }
+    no_hash = mock.patch.object(
+        importlib.import_module("glot_jax.store.shard_writer"), "file_sha256", return_value="0" * 64
+    )
 
     def unhashed(folder: Path) -> None:
         with no_hash:
             write_shards(folder, states, bench.shards)
 
     actions = {
-        "np.save + fsync": lambda folder: write_plainly(folder, states, bench.shards), "writer": lambda folder: write_shards(folder, states, bench.shards),
-        "writer without sha256": unhashed, "sha256 alone": lambda folder: [hashlib.sha256(states.data).digest() for _ in range(bench.shards)],
+        "np.save + fsync": lambda folder: write_plainly(folder, states, bench.shards),
+        "writer": lambda folder: write_shards(folder, states, bench.shards),
+        "writer without sha256": unhashed,
+        "sha256 alone": lambda folder: [
+            hashlib.sha256(states.data).digest() for _ in range(bench.shards)
+        ],
     }
     for repeat in range(bench.repeats):
         for name in sorted(actions, reverse=bool(repeat % 2)):
             folder = bench.work / "shards"
             shutil.rmtree(folder, ignore_errors=True)
             os.sync()
-            times[name].append(seconds(lambda name=name, folder=folder: actions[name](folder))["wall"])
+            times[name].append(
+                seconds(lambda name=name, folder=folder: actions[name](folder))["wall"]
+            )
     speeds = {name: total / statistics.median(found) / 1e6 for name, found in times.items()}
     plain = times["np.save + fsync"]
-    ratios = {name: statistics.median(a / b for a, b in zip(plain, found, strict=True)) for name, found in times.items()}
-    return {"bytes": total, "seconds": times, "megabytes_per_second": speeds, "speed_over_np_save": ratios}
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(plain, found, strict=True))
+        for name, found in times.items()
+    }
+    return {
+        "bytes": total,
+        "seconds": times,
+        "megabytes_per_second": speeds,
+        "speed_over_np_save": ratios,
+    }
 
 
 class Discard:
     """Takes everything a ShardWriter takes and keeps nothing."""
 
-    def __init__(self, split: Path, index: int, lengths: np.ndarray, token_ids: np.ndarray, *, dim: int, dtypes: dict[int, str]):
+    def __init__(
+        self,
+        split: Path,
+        index: int,
+        lengths: np.ndarray,
+        token_ids: np.ndarray,
+        *,
+        dim: int,
+        dtypes: dict[int, str],
+    ):
         self._texts, self._tokens, self._dim = len(lengths), len(token_ids), dim
 
     def open(self) -> None:
         return
 
-    def put(self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None) -> None:
+    def put(
+        self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None
+    ) -> None:
         return
 
     def abandon(self) -> None:
         return
 
     def finish(self, **counts: Any) -> ShardRecord:
-        return ShardRecord(texts=self._texts, tokens=self._tokens, dim=self._dim, dtypes={}, files={}, **counts)
+        return ShardRecord(
+            texts=self._texts, tokens=self._tokens, dim=self._dim, dtypes={}, files={}, **counts
+        )
 
 
 def extraction(bench: Benchmark) -> dict[str, Any]:
     """Times of the model's part of an extraction, with the real writer and with none."""
-    config = ExtractConfig(backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store")
+    config = ExtractConfig(
+        backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
+    )
     backbone, data = Backbone(config), open_task(config)
     module = importlib.import_module("glot_jax.extraction.split_dump")
 
     def run(writer: type) -> None:
         shutil.rmtree(config.out, ignore_errors=True)
         with mock.patch.object(module, "ShardWriter", writer), WriterThread() as thread:
-            dumps = [SplitDump(config, data.spec, split, backbone, Console(file=io.StringIO())) for split in data.splits.values()]
+            dumps = [
+                SplitDump(config, data.spec, split, backbone, Console(file=io.StringIO()))
+                for split in data.splits.values()
+            ]
             for one in dumps:
                 one.run(1, thread)
             for one in dumps:
@@ -154,19 +201,38 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
     for repeat in range(bench.repeats):
         for name in sorted(writers, reverse=bool(repeat % 2)):
             times[name].append(seconds(lambda name=name: run(writers[name])))
-    ratios = {clock: statistics.median(a[clock] / b[clock] for a, b in zip(times["writer"], times["discarded"], strict=True)) for clock in ("wall", "cpu")}
+    ratios = {
+        clock: statistics.median(
+            a[clock] / b[clock] for a, b in zip(times["writer"], times["discarded"], strict=True)
+        )
+        for clock in ("wall", "cpu")
+    }
     of_medians = {
-        clock: statistics.median(one[clock] for one in times["writer"]) / statistics.median(one[clock] for one in times["discarded"]) for clock in ("wall", "cpu")
+        clock: (
+            statistics.median(one[clock] for one in times["writer"])
+            / statistics.median(one[clock] for one in times["discarded"])
+        )
+        for clock in ("wall", "cpu")
     }
     return {"seconds": times, "time_over_discarding": ratios, "ratio_of_medians": of_medians}
 
 
 def main(bench: Benchmark) -> None:
-    result = {"throughput": throughput(bench), "extraction": extraction(bench), "settings": {name: str(value) for name, value in dataclasses.asdict(bench).items()}}
+    result = {
+        "throughput": throughput(bench),
+        "extraction": extraction(bench),
+        "settings": {name: str(value) for name, value in dataclasses.asdict(bench).items()},
+    }
     for name, value in result["throughput"]["megabytes_per_second"].items():
-        print(f"{name}: {value:,.0f} MB/s, {result['throughput']['speed_over_np_save'][name]:.2f} of np.save + fsync")
+        print(
+            f"{name}: {value:,.0f} MB/s, {result['throughput']['speed_over_np_save'][name]:.2f} of"
+            " np.save + fsync"
+        )
     for clock, value in result["extraction"]["time_over_discarding"].items():
-        print(f"extraction over one that discards, {clock}: {value:.3f} (ratio of medians {result['extraction']['ratio_of_medians'][clock]:.3f})")
+        print(
+            f"extraction over one that discards, {clock}: {value:.3f} (ratio of medians"
+            f" {result['extraction']['ratio_of_medians'][clock]:.3f})"
+        )
     shutil.rmtree(bench.work, ignore_errors=True)
     print(f"wrote {write_result('writer', result)}")
 

@@ -1,14 +1,15 @@
 """GLOT-JAX: turn the token states of a frozen language model into one sentence vector.
 
-texts -> tokens -> hidden states -> sharded store -> batches -> token graph -> GNN -> readout -> head -> checkpoint
-└texts/┘└──── extraction/ ─────┘└──── store/ ──────────────┘└─ graphs/ ─┘└── pooling/ ───┘└ objectives/ ┘└ training/ ┘
+texts -> tokens -> hidden states -> sharded store -> batches -> token graph -> GNN -> readout ->
+head -> checkpoint └texts/┘└──── extraction/ ─────┘└──── store/ ──────────────┘└─ graphs/ ─┘└──
+pooling/ ───┘└ objectives/ ┘└ training/ ┘
 
 `extract.py` runs the frozen model once (PyTorch), `train.py` does the rest (JAX). From Python:
 
     from glot_jax import token_graph, Glot, HiddenStore, SentenceEncoder
-    graph = token_graph(hidden, mask, tau=0.6)              # hidden [batch, length, dim], mask [batch, length]
-    pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph)
-    vectors = SentenceEncoder.load("runs/cola-glot").encode(["a sentence"])
+    graph = token_graph(hidden, mask, tau=0.6)              # hidden [batch, length, dim], mask
+    [batch, length] pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph) vectors =
+    SentenceEncoder.load("runs/cola-glot").encode(["a sentence"])
 """
 
 from __future__ import annotations
@@ -36,8 +37,20 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "AdaPool", "Cls", "ExtractConfig", "Glot", "HiddenStore", "Max", "Mean", "SentenceEncoder", "TokenBatch", "TokenGraph",
-    "TrainConfig", "UsageError", "__version__", "token_graph",
+    "AdaPool",
+    "Cls",
+    "ExtractConfig",
+    "Glot",
+    "HiddenStore",
+    "Max",
+    "Mean",
+    "SentenceEncoder",
+    "TokenBatch",
+    "TokenGraph",
+    "TrainConfig",
+    "UsageError",
+    "__version__",
+    "token_graph",
 ]
 
 

@@ -1,8 +1,9 @@
-"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe | profile | sweep | report |
-reproduce | encode | export`; extract.py and train.py call it too.
+"""The command line: `glot extract | train | evaluate | stress | store | import-torch | describe |
+profile | sweep | report | reproduce | encode | export`; extract.py and train.py call it too.
 
-Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the commands, so that a
-typing mistake costs milliseconds and training never loads torch. Bad input is one line on stderr and exit code 2.
+Flags come from the dataclasses of glot_jax.config by tyro. Frameworks are imported inside the
+commands, so that a typing mistake costs milliseconds and training never loads torch. Bad input is
+one line on stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glot_jax.config import ExtractConfig, TrainConfig, UsageError, flag, lookup, require, unread_options
+from glot_jax.config import (
+    ExtractConfig,
+    TrainConfig,
+    UsageError,
+    flag,
+    lookup,
+    require,
+    unread_options,
+)
 from glot_jax.config_json import from_json, read_json
 from glot_jax.evaluate_config import EvaluateConfig
 from glot_jax.export_config import ExportConfig
@@ -40,7 +49,9 @@ class TrainCommand:
     config: Path | None = None
     """Take every setting that is not given from this config.json of an earlier run."""
     preset: str | None = None
-    """Take every setting that is not given from a preset of glot_jax.presets: paper, release, tuned, msmarco."""
+    """Take every setting that is not given from a preset of glot_jax.presets: paper, release,
+    tuned, msmarco.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +59,9 @@ class EncodeCommand:
     """Vectors of the texts in a file, by a trained run and the backbone it was trained on."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst behind it."""
+    """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst
+    behind it.
+    """
     run: Path
     """Run folder."""
     out: Path
@@ -56,7 +69,10 @@ class EncodeCommand:
     column: str | None = None
     """Of the texts. Default: text."""
     encoding: str | None = None
-    """Of FILE, as Python names it: cp1252, latin-1 ... Default: UTF-8, or by the byte-order mark."""
+    """Of FILE, as Python names it: cp1252, latin-1 ...
+
+    Default: UTF-8, or by the byte-order mark.
+    """
     batch_size: int = 32
     normalize: bool = False
     """To unit length."""
@@ -69,12 +85,17 @@ class EncodeCommand:
 
 @dataclasses.dataclass(frozen=True)
 class DescribeCommand:
-    """The model card of a trained run: parameters by part, what its stem learned, its token graph, density by layer."""
+    """The model card of a trained run: parameters by part, what its stem learned, its token graph,
+    density by layer.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
     store: Path | None = None
-    """Another store of the same backbone, whose token graphs are looked at. Default: the run's own."""
+    """Another store of the same backbone, whose token graphs are looked at.
+
+    Default: the run's own.
+    """
     texts: int = 512
     """Texts of the store that are looked at, at most."""
     checkpoint: Literal["best", "last"] = "best"
@@ -84,19 +105,25 @@ class DescribeCommand:
 
 @dataclasses.dataclass(frozen=True)
 class StoreCommand:
-    """Look at a store, check every byte of it against its hashes, or put it together from the shards of workers."""
+    """Look at a store, check every byte of it against its hashes, or put it together from the
+    shards of workers.
+    """
 
     action: Annotated[Literal["info", "verify", "finish"], tyro.conf.Positional]
-    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1 if any; finish: after extract.py --worker."""
+    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1
+    if any; finish: after extract.py --worker.
+    """
     store: Annotated[Path, tyro.conf.Positional]
     """Folder of the store."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImportTorchCommand:
-    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a head.
+    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a
+    head.
 
-    Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no defaults.
+    Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no
+    defaults.
     """
 
     file: Annotated[Path, tyro.conf.Positional]
@@ -104,7 +131,10 @@ class ImportTorchCommand:
     gnn: str
     """Layer type it was trained with: gat, gcn, gin, gine, sage."""
     jk: str
-    """Its jumping knowledge: cat, max, mean, none. The last three have the same shapes: a wrong one cannot be noticed."""
+    """Its jumping knowledge: cat, max, mean, none.
+
+    The last three have the same shapes: a wrong one cannot be noticed.
+    """
     tau: float
     """Threshold of the graphs it was trained on."""
     out: Path
@@ -123,51 +153,88 @@ def train(arguments: Sequence[str]) -> int:
     command = _parse_train(arguments)
     config = command.run
     given = _given(arguments)
-    unused = {name: value for name, value in unread_options(config.graph, config.pooler).items() if name in given}
+    unused = {
+        name: value
+        for name, value in unread_options(config.graph, config.pooler).items()
+        if name in given
+    }
     from glot_jax import training
 
     if command.seeds:
-        require(command.resume is None, "one run is resumed at a time", "--seeds with --resume", "Resume OUT/seed-<s>.")
+        require(
+            command.resume is None,
+            "one run is resumed at a time",
+            "--seeds with --resume",
+            "Resume OUT/seed-<s>.",
+        )
         summary = training.train_seeds(config, list(command.seeds), unused=unused, given=given)
     else:
-        summary = training.train(config, resume=command.resume is not None, unused=unused, given=given)
+        summary = training.train(
+            config, resume=command.resume is not None, unused=unused, given=given
+        )
     print(json.dumps(summary, indent=2))
     return 0
 
 
 def _parse_train(arguments: Sequence[str]) -> TrainCommand:
-    """Settings of --resume's or --config's config.json, or of a preset, become the defaults that other flags change."""
+    """Settings of --resume's or --config's config.json, or of a preset, become the defaults that
+    other flags change.
+    """
     files = {name: _value_of(arguments, name) for name in ("--resume", "--config", "--preset")}
     base = TrainConfig(store=tyro.MISSING, out=tyro.MISSING)
     if files["--resume"] is not None:
-        others = [name for name in ("--out", "--config", "--preset") if _value_of(arguments, name) is not None]
-        require(not others, "--resume names the run and its settings", f"--resume with {' and '.join(others)}", "Leave the others out.")
+        others = [
+            name
+            for name in ("--out", "--config", "--preset")
+            if _value_of(arguments, name) is not None
+        ]
+        require(
+            not others,
+            "--resume names the run and its settings",
+            f"--resume with {' and '.join(others)}",
+            "Leave the others out.",
+        )
         run = Path(files["--resume"])
         saved = _saved_config(run / "config.json")
         # Whatever else is given is compared with what was saved, field by field, by the run itself.
         base = dataclasses.replace(saved, out=run)
     elif files["--config"] is not None:
-        require(files["--preset"] is None, "settings come from one place", "--config with --preset", "Leave one out.")
+        require(
+            files["--preset"] is None,
+            "settings come from one place",
+            "--config with --preset",
+            "Leave one out.",
+        )
         base = dataclasses.replace(_saved_config(Path(files["--config"])), out=tyro.MISSING)
     elif files["--preset"] is not None:
         preset = lookup(PRESETS, files["--preset"], "preset (--preset)")
         base = preset(base, _is_similarity(_value_of(arguments, "--store")))
     warmup = [name for name in _WARMUP if _value_of(arguments, flag(name)) is not None]
     if warmup and files["--resume"] is None:
-        # A warm-up given here takes the place of the one that a preset or file gives in another unit.
-        base = dataclasses.replace(base, optimizer=dataclasses.replace(base.optimizer, **dict.fromkeys(_WARMUP)))
+        # A warm-up given here takes the place of the one that a preset or file gives in another
+        # unit.
+        base = dataclasses.replace(
+            base, optimizer=dataclasses.replace(base.optimizer, **dict.fromkeys(_WARMUP))
+        )
     return tyro.cli(
-        tyro.conf.OmitArgPrefixes[TrainCommand], args=arguments, default=TrainCommand(base), prog="train.py"
+        tyro.conf.OmitArgPrefixes[TrainCommand],
+        args=arguments,
+        default=TrainCommand(base),
+        prog="train.py",
     )
 
 
 def _is_similarity(store: str | None) -> bool:
-    """Whether a store's task scores two texts; a store that is none is refused later, with everything else about it."""
+    """Whether a store's task scores two texts; a store that is none is refused later, with
+    everything else about it.
+    """
     from glot_jax.store import read_manifest
     from glot_jax.texts.tasks import TaskSpec
 
     try:
-        return store is not None and TaskSpec.from_json(read_manifest(Path(store)).task).is_similarity
+        return (
+            store is not None and TaskSpec.from_json(read_manifest(Path(store)).task).is_similarity
+        )
     except UsageError:
         return False
 
@@ -176,9 +243,16 @@ _WARMUP = ("warmup_steps", "warmup_epochs", "warmup_fraction")
 
 
 def _saved_config(path: Path) -> TrainConfig:
-    require(path.is_file(), "expected the config.json of an earlier run", path, "Give a folder written by train.py.")
+    require(
+        path.is_file(),
+        "expected the config.json of an earlier run",
+        path,
+        "Give a folder written by train.py.",
+    )
     values = read_json(path)
-    return from_json(TrainConfig, values["config"] if isinstance(values, dict) and "config" in values else values)
+    return from_json(
+        TrainConfig, values["config"] if isinstance(values, dict) and "config" in values else values
+    )
 
 
 def _value_of(arguments: Sequence[str], name: str) -> str | None:
@@ -187,13 +261,25 @@ def _value_of(arguments: Sequence[str], name: str) -> str | None:
     for index, argument in enumerate(arguments):
         spelled, _, value = argument.partition("=")
         if argument.startswith("--") and spelled.replace("_", "-") == name:
-            found = value if "=" in argument else arguments[index + 1] if index + 1 < len(arguments) else None
+            found = (
+                value
+                if "=" in argument
+                else arguments[index + 1]
+                if index + 1 < len(arguments)
+                else None
+            )
     return found
 
 
 def _given(arguments: Sequence[str]) -> set[str]:
-    """Fields whose flag was typed (`--tau=0.3`, `--no-residual`): those that a preset or a file sets are not among them."""
-    typed = {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    """Fields whose flag was typed (`--tau=0.3`, `--no-residual`): those that a preset or a file
+    sets are not among them.
+    """
+    typed = {
+        argument.partition("=")[0].replace("_", "-")
+        for argument in arguments
+        if argument.startswith("--")
+    }
     return {name.removeprefix("--").removeprefix("no-").replace("-", "_") for name in typed}
 
 
@@ -201,27 +287,58 @@ def evaluate(arguments: Sequence[str]) -> int:
     named = _value_of(arguments, "--run")
     if named is not None:
         # Behind a list of tasks the run would read as one of them: it may be named.
-        place = next(index for index, argument in enumerate(arguments) if argument.partition("=")[0] == "--run")
+        place = next(
+            index
+            for index, argument in enumerate(arguments)
+            if argument.partition("=")[0] == "--run"
+        )
         rest = list(arguments)
         del rest[place : place + (1 if "=" in rest[place] else 2)]
         arguments = [named, *rest]
-    command = tyro.cli(tyro.conf.PositionalRequiredArgs[EvaluateConfig], args=arguments, prog="glot evaluate")
+    command = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[EvaluateConfig], args=arguments, prog="glot evaluate"
+    )
     if command.mteb:
         try:
             from glot_jax.interop.mteb_eval import run_mteb
         except ImportError as error:
-            raise UsageError("tasks of MTEB need the package mteb", str(error), "Install the extra: pip install 'glot-jax[mteb]'.") from error
+            raise UsageError(
+                "tasks of MTEB need the package mteb",
+                str(error),
+                "Install the extra: pip install 'glot-jax[mteb]'.",
+            ) from error
 
         scores: object = run_mteb(
-            command.run, command.mteb, data=command.mteb_data, states=command.mteb_states, beside=command.beside, out=command.out, backbone=command.backbone,
-            which=command.checkpoint, batch_size=command.batch_size, query_prefix=command.query_prefix, passage_prefix=command.passage_prefix,
+            command.run,
+            command.mteb,
+            data=command.mteb_data,
+            states=command.mteb_states,
+            beside=command.beside,
+            out=command.out,
+            backbone=command.backbone,
+            which=command.checkpoint,
+            batch_size=command.batch_size,
+            query_prefix=command.query_prefix,
+            passage_prefix=command.passage_prefix,
         )
         print(json.dumps(scores, indent=2))
         return 0
     if command.data is not None:
         from glot_jax.experiments.evaluate_file import evaluate_file
 
-        print(json.dumps(evaluate_file(command.run, command.data, store=command.store, backbone=command.backbone, which=command.checkpoint, encoding=command.encoding), indent=2))
+        print(
+            json.dumps(
+                evaluate_file(
+                    command.run,
+                    command.data,
+                    store=command.store,
+                    backbone=command.backbone,
+                    which=command.checkpoint,
+                    encoding=command.encoding,
+                ),
+                indent=2,
+            )
+        )
         return 0
     from glot_jax.training.evaluation import evaluate_run
 
@@ -229,8 +346,12 @@ def evaluate(arguments: Sequence[str]) -> int:
     if command.linear_probe:
         from glot_jax.analysis.probe import linear_probe
 
-        probed = linear_probe(command.run, store=command.store, which=command.checkpoint, quiet=True)
-        found = {split: {**values, "linear_probe": probed[split]} for split, values in found.items()}
+        probed = linear_probe(
+            command.run, store=command.store, which=command.checkpoint, quiet=True
+        )
+        found = {
+            split: {**values, "linear_probe": probed[split]} for split, values in found.items()
+        }
     print(json.dumps(found, indent=2))
     return 0
 
@@ -239,7 +360,9 @@ def describe(arguments: Sequence[str]) -> int:
     command = tyro.cli(DescribeCommand, args=arguments, prog="glot describe")
     from glot_jax.analysis.describe import describe_run, print_description
 
-    card = describe_run(command.run, store=command.store, texts=command.texts, which=command.checkpoint)
+    card = describe_run(
+        command.run, store=command.store, texts=command.texts, which=command.checkpoint
+    )
     if command.json:
         print(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -263,7 +386,10 @@ def store(arguments: Sequence[str]) -> int:
     bad = verify(command.store)
     for path in bad:
         print(path)
-    print(f"{command.store}: {'every file matches its hash' if not bad else f'{len(bad)} bad'}", file=sys.stderr)
+    print(
+        f"{command.store}: {'every file matches its hash' if not bad else f'{len(bad)} bad'}",
+        file=sys.stderr,
+    )
     if bad:
         try:
             require_fetched(Path(bad[0]))
@@ -291,15 +417,29 @@ def sweep(arguments: Sequence[str]) -> int:
 
 def encode(arguments: Sequence[str]) -> int:
     command = tyro.cli(EncodeCommand, args=arguments, prog="glot encode")
-    require(command.batch_size >= 1, "--batch-size is at least 1", command.batch_size, "Give for example 32.")
+    require(
+        command.batch_size >= 1,
+        "--batch-size is at least 1",
+        command.batch_size,
+        "Give for example 32.",
+    )
     from glot_jax.interop.encode_file import check_files, encode_file
 
     rows = check_files(command.file, command.out, command.column, command.encoding)
     from glot_jax.interop.encoder import SentenceEncoder
 
-    encoder = SentenceEncoder.load(command.run, backbone=command.backbone, device=command.device, which=command.checkpoint)
+    encoder = SentenceEncoder.load(
+        command.run, backbone=command.backbone, device=command.device, which=command.checkpoint
+    )
     encode_file(
-        encoder, command.file, command.out, rows, column=command.column, encoding=command.encoding, batch_size=command.batch_size, normalize=command.normalize,
+        encoder,
+        command.file,
+        command.out,
+        rows,
+        column=command.column,
+        encoding=command.encoding,
+        batch_size=command.batch_size,
+        normalize=command.normalize,
         progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),
     )
     print(f"wrote {command.out}: {rows:,} rows of {encoder.dim}", file=sys.stderr)
@@ -307,43 +447,72 @@ def encode(arguments: Sequence[str]) -> int:
 
 
 def export(arguments: Sequence[str]) -> int:
-    command = tyro.cli(tyro.conf.PositionalRequiredArgs[ExportConfig], args=arguments, prog="glot export")
+    command = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[ExportConfig], args=arguments, prog="glot export"
+    )
     from glot_jax.interop.st_export import export_hub, export_onnx, export_sentence_transformers
 
     if command.to == "onnx":
         done = export_onnx(command.run, command.out, command.checkpoint)
     elif command.to == "hub":
-        done = export_hub(command.run, command.out, private=not command.public, backbone=command.backbone, which=command.checkpoint)
+        done = export_hub(
+            command.run,
+            command.out,
+            private=not command.public,
+            backbone=command.backbone,
+            which=command.checkpoint,
+        )
     else:
-        done = export_sentence_transformers(command.run, command.out, backbone=command.backbone, which=command.checkpoint)
+        done = export_sentence_transformers(
+            command.run, command.out, backbone=command.backbone, which=command.checkpoint
+        )
     print(json.dumps(done, indent=2))
     return 0
 
 
 def report(arguments: Sequence[str]) -> int:
-    config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report")
+    config = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report"
+    )
     from glot_jax.analysis.runs import find_runs
 
     try:
         from glot_jax.analysis.report import write_report
         from glot_jax.analysis.report_tables import PaperTables
     except ImportError as error:
-        raise UsageError("a report has figures, which need matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
+        raise UsageError(
+            "a report has figures, which need matplotlib",
+            str(error),
+            "Install the extra: pip install 'glot-jax[viz]'.",
+        ) from error
     from glot_jax.analysis.paper import PARAMETERS
     from glot_jax.experiments.sentences import sentences_of
 
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
-    sentences = sentences_of(find_runs(config.folders)[0][0].path, config.sentences, backbone=config.backbone) if config.sentences else []
+    sentences = (
+        sentences_of(
+            find_runs(config.folders)[0][0].path, config.sentences, backbone=config.backbone
+        )
+        if config.sentences
+        else []
+    )
     write_report(
-        config.folders, config.out, title=config.title, sentences=sentences, beside=PaperTables(("table1",), config.beside),
-        reference=config.reference, resamples=config.resamples,
+        config.folders,
+        config.out,
+        title=config.title,
+        sentences=sentences,
+        beside=PaperTables(("table1",), config.beside),
+        reference=config.reference,
+        resamples=config.resamples,
     )
     print(f"wrote {config.out}/report.html, report.md and scores.json", file=sys.stderr)
     return 0
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    config = tyro.cli(tyro.conf.PositionalRequiredArgs[ReproduceConfig], args=arguments, prog="glot reproduce")
+    config = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[ReproduceConfig], args=arguments, prog="glot reproduce"
+    )
     from glot_jax.experiments.reproduce import run_cards
 
     run_cards(config)
@@ -366,20 +535,34 @@ def import_torch(arguments: Sequence[str]) -> int:
     command = tyro.cli(ImportTorchCommand, args=arguments, prog="glot import-torch")
     from glot_jax.interop.import_run import import_run
 
-    summary = import_run(command.file, gnn=command.gnn, jk=command.jk, tau=command.tau, out=command.out)
+    summary = import_run(
+        command.file, gnn=command.gnn, jk=command.jk, tau=command.tau, out=command.out
+    )
     print(json.dumps(summary, indent=2))
     return 0
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "extract": extract, "train": train, "evaluate": evaluate, "describe": describe, "stress": stress, "store": store,
-    "import-torch": import_torch, "profile": profile, "sweep": sweep,
-    "report": report, "reproduce": reproduce, "encode": encode, "export": export,
+    "extract": extract,
+    "train": train,
+    "evaluate": evaluate,
+    "describe": describe,
+    "stress": stress,
+    "store": store,
+    "import-torch": import_torch,
+    "profile": profile,
+    "sweep": sweep,
+    "report": report,
+    "reproduce": reproduce,
+    "encode": encode,
+    "export": export,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM."""
+    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted by
+    Ctrl-C, 143 by SIGTERM.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     print_anything(sys.stdout, sys.stderr)
     if not arguments or arguments[0] in ("-h", "--help"):

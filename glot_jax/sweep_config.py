@@ -14,12 +14,18 @@ SPACE = ("lr", "weight_decay", "num_layers", "hidden_dim", "jk", "projection_dim
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """Search GLOT's settings on one store. The space is the paper's Table 6 unless values are given."""
+    """Search GLOT's settings on one store.
+
+    The space is the paper's Table 6 unless values are given.
+    """
 
     store: Path
     """Store of token states; all trials read it, none extracts."""
     out: Path
-    """Folder of study.db, trials/, sweep.json and importance.png. The same command goes on where it was stopped."""
+    """Folder of study.db, trials/, sweep.json and importance.png.
+
+    The same command goes on where it was stopped.
+    """
     sampler: Literal["tpe", "grid", "random"] = "tpe"
     """tpe: Optuna's tree-structured Parzen estimator; grid: every combination once; random."""
     trials: int | None = None
@@ -34,7 +40,9 @@ class SweepConfig:
     seed: int = 42
     """Of the sampler and of every trial."""
     select_on: Literal["validation", "holdout"] = "holdout"
-    """What trials are compared on: a tenth of train, which leaves the validation split for the report, or that split itself."""
+    """What trials are compared on: a tenth of train, which leaves the validation split for the
+    report, or that split itself.
+    """
     metric: str | None = None
     """Of the selection. Default: the task's first."""
     lr: tuple[float, ...] = (1e-3, 2e-4, 2e-5)
@@ -49,8 +57,18 @@ class SweepConfig:
     def __post_init__(self) -> None:
         for name in SPACE:
             values = getattr(self, name)
-            require(len(values) > 0, f"{flag(name)} needs at least one value", "none", "Give one or more.")
-            require(len(set(values)) == len(values), f"{flag(name)} are different from one another", values, "Drop the repeats.")
+            require(
+                len(values) > 0,
+                f"{flag(name)} needs at least one value",
+                "none",
+                "Give one or more.",
+            )
+            require(
+                len(set(values)) == len(values),
+                f"{flag(name)} are different from one another",
+                values,
+                "Drop the repeats.",
+            )
         require_at_least(self, 1, "trials", "workers", "epochs", "batch_size")
         require_at_least(self, 0, "seed")
 

@@ -17,8 +17,9 @@ _LENIENT = ("backslashreplace", "replace", "ignore", "namereplace", "xmlcharrefr
 
 
 def print_anything(*streams: TextIO | None) -> None:
-    """From now on, characters that a stream cannot encode are printed as escapes: `\\xfc`. Names of files, classes and models
-    may hold any, and a finished run is not to end in an error about its own summary."""
+    """From now on, characters that a stream cannot encode are printed as escapes: `\\xfc`. Names of
+    files, classes and models may hold any, and a finished run is not to end in an error about its
+    own summary."""
     for stream in streams:
         if not isinstance(stream, io.TextIOWrapper) or stream.errors in _LENIENT:
             continue  # somebody else's stream, or somebody's choice
@@ -33,7 +34,9 @@ def refuse(error: UsageError) -> NoReturn:
 
 
 def explain(error: Exception) -> None:
-    """End the process with one line, or quietly, if the streams or the device are to blame for an error."""
+    """End the process with one line, or quietly, if the streams or the device are to blame for an
+    error.
+    """
     code = output_error(error) if isinstance(error, OSError) else None
     if code is not None:
         sys.exit(code)
@@ -43,9 +46,11 @@ def explain(error: Exception) -> None:
 
 
 def output_error(error: OSError) -> int | None:
-    """The exit code if a standard stream could not be written to; None if the error is of something else.
+    """The exit code if a standard stream could not be written to; None if the error is of something
+    else.
 
-    A reader that has seen enough (`| head`) ends the command quietly, as it ends others; of a full disk a line is said.
+    A reader that has seen enough (`| head`) ends the command quietly, as it ends others; of a full
+    disk a line is said.
     """
     if isinstance(error, BrokenPipeError):
         # Python would try to flush once more at its end, and say so.
@@ -61,10 +66,12 @@ def output_error(error: OSError) -> int | None:
 
 
 def device_error(error: BaseException) -> UsageError | None:
-    """What to say if `error` comes from JAX, which cannot open the device it is told to use; None if it comes from elsewhere.
+    """What to say if `error` comes from JAX, which cannot open the device it is told to use; None
+    if it comes from elsewhere.
 
-    JAX opens it at the first array, wherever that is, and says of a platform that is not there anything between a
-    RuntimeError and a bare AssertionError. So it is asked once more: the same answer is the reason.
+    JAX opens it at the first array, wherever that is, and says of a platform that is not there
+    anything between a RuntimeError and a bare AssertionError. So it is asked once more: the same
+    answer is the reason.
     """
     open_devices = getattr(sys.modules.get("jax"), "devices", None)
     if open_devices is None:  # JAX is not loaded, or not as a whole
@@ -72,14 +79,19 @@ def device_error(error: BaseException) -> UsageError | None:
     try:
         open_devices()
     except Exception as reason:
-        if not any(type(cause) is type(reason) and str(cause) == str(reason) for cause in _chain(error)):
+        if not any(
+            type(cause) is type(reason) and str(cause) == str(reason) for cause in _chain(error)
+        ):
             return None
         told = os.environ.get("JAX_PLATFORMS")
         said = str(reason).strip().splitlines()
-        got = f"{type(reason).__name__}{f': {said[0]}' if said else ', which means that it is not installed or not there'}"
+        what = f": {said[0]}" if said else ", which means that it is not installed or not there"
+        got = f"{type(reason).__name__}{what}"
         return UsageError(
-            "JAX can open the device that it is told to use", f"{f'JAX_PLATFORMS={told}: ' if told else ''}{got}",
-            "Unset JAX_PLATFORMS (JAX takes the best device there is) or set it to cpu; for a GPU install JAX's package for it.",
+            "JAX can open the device that it is told to use",
+            f"{f'JAX_PLATFORMS={told}: ' if told else ''}{got}",
+            "Unset JAX_PLATFORMS (JAX takes the best device there is) or set it to cpu; for a GPU"
+            " install JAX's package for it.",
         )
     return None
 

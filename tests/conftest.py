@@ -11,28 +11,41 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The tests run in several processes: threads of torch that wait for one another on cores the others hold only burn time.
+# The tests run in several processes: threads of torch that wait for one another on cores the others
+# hold only burn time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Thousands of tiny programs are compiled once and run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# The same steps are compiled by many tests, in several processes: each is compiled once and read back.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"glot-jax-tests-{os.getuid()}"))
+# The same steps are compiled by many tests, in several processes: each is compiled once and read
+# back.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"glot-jax-tests-{os.getuid()}")
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # In the background of a script Ctrl-C is ignored, here and in every process that is started from here.
+    # In the background of a script Ctrl-C is ignored, here and in every process that is started
+    # from here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from jaxtyping import install_import_hook
 
 # Only the pure middle has shapes to check; the rest is checked by pyright.
-install_import_hook(["glot_jax.graphs", "glot_jax.pooling", "glot_jax.objectives"], "beartype.beartype")
+install_import_hook(
+    ["glot_jax.graphs", "glot_jax.pooling", "glot_jax.objectives"], "beartype.beartype"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--soak", action="store_true", help="inject every fault as often as `make soak` promises")
-    parser.addoption("--ledger", type=Path, help="write the faults that were injected, and what was lost, to this JSON file")
+    parser.addoption(
+        "--soak", action="store_true", help="inject every fault as often as `make soak` promises"
+    )
+    parser.addoption(
+        "--ledger",
+        type=Path,
+        help="write the faults that were injected, and what was lost, to this JSON file",
+    )
 
 
 @pytest.fixture
@@ -41,13 +54,25 @@ def soak(request: pytest.FixtureRequest) -> bool:
     return request.config.getoption("--soak")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table of faults: what tests noted with record_property("fault", {fault, injected, lost, seen})."""
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
-    faults = [value for report in reports for name, value in report.user_properties if name == "fault"]
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The table of faults: what tests noted with record_property("fault", {fault, injected, lost,
+    seen}).
+    """
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
+    ]
+    faults = [
+        value for report in reports for name, value in report.user_properties if name == "fault"
+    ]
     if not faults or not config.getoption("--soak"):
         return
     for fault in faults:
-        terminalreporter.write_line(f"{fault['fault']}: injected {fault['injected']}, lost {fault['lost']}; {fault['seen']}")
+        terminalreporter.write_line(
+            f"{fault['fault']}: injected {fault['injected']}, lost {fault['lost']}; {fault['seen']}"
+        )
     if config.getoption("--ledger"):
-        config.getoption("--ledger").write_text(json.dumps(faults, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        config.getoption("--ledger").write_text(
+            json.dumps(faults, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

@@ -22,7 +22,10 @@ def write_texts(folder: Path, rows: dict[str, int], seed: int = 0, longest: int 
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in rows.items():
-        lines = [{"text": " ".join(rng.choice(WORDS, rng.integers(1, longest + 1))), "label": row % 2} for row in range(count)]
+        lines = [
+            {"text": " ".join(rng.choice(WORDS, rng.integers(1, longest + 1))), "label": row % 2}
+            for row in range(count)
+        ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     return folder
 
@@ -30,8 +33,15 @@ def write_texts(folder: Path, rows: dict[str, int], seed: int = 0, longest: int 
 def make_case(folder: Path, rows: dict[str, int], **options: object) -> ExtractConfig:
     """Configuration of an extraction into folder/store: a tiny BERT on random texts."""
     defaults = {
-        "backbone": str(make_backbone("bert", folder / "bert")), "task": "custom", "data": write_texts(folder / "data", rows), "text_columns": ("text",),
-        "label_column": "label", "shard_tokens": 30, "tokens_per_batch": 40, "device": "cpu", "out": folder / "store",
+        "backbone": str(make_backbone("bert", folder / "bert")),
+        "task": "custom",
+        "data": write_texts(folder / "data", rows),
+        "text_columns": ("text",),
+        "label_column": "label",
+        "shard_tokens": 30,
+        "tokens_per_batch": 40,
+        "device": "cpu",
+        "out": folder / "store",
     }
     return ExtractConfig(**{**defaults, **options})
 
@@ -50,7 +60,11 @@ def run_in_child(config: ExtractConfig) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def finished_shards(store: Path) -> list[Path]:
@@ -59,4 +73,8 @@ def finished_shards(store: Path) -> list[Path]:
 
 def identity(store: Path) -> dict[Path, tuple[int, int]]:
     """Inode and time of the last change of every file of the finished shards."""
-    return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for shard in finished_shards(store) for file in shard.iterdir()}
+    return {
+        file: (file.stat().st_ino, file.stat().st_mtime_ns)
+        for shard in finished_shards(store)
+        for file in shard.iterdir()
+    }

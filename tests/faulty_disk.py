@@ -1,13 +1,14 @@
-"""A disk that fails on demand: it takes the place of `glot_jax.store.disk` and dies at a chosen call.
+"""A disk that fails on demand: it takes the place of `glot_jax.store.disk` and dies at a chosen
+call.
 
     with FaultyDisk(monkeypatch, at=17, how="torn") as faulty: dump(config)
 
-| how    | what is left of the call, and of what came before                                                        |
-|--------|----------------------------------------------------------------------------------------------------------|
-| kill   | the call does not happen; everything before it stays (the process is killed, the system lives)            |
-| torn   | a write leaves half of its bytes; otherwise as kill                                                       |
-| power  | as kill, and what was not made durable goes: bytes without fsync, names in folders without fsync          |
-| error  | the call fails with EIO and the process lives: it may clean up                                            |
+| how | what is left of the call, and of what came before |
+| --- | --- |
+| kill | the call does not happen; what came before stays (the process dies, the system lives) |
+| torn | a write leaves half of its bytes; otherwise as kill |
+| power | as kill, and bytes and names without fsync are lost |
+| error | the call fails with EIO and the process lives: it may clean up |
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ import pytest
 
 from glot_jax.store import disk
 
-CALLS = ("make_folder", "create", "write", "sync", "close", "rename", "link", "sync_folder", "remove")
+CALLS = (
+    "make_folder",
+    "create",
+    "write",
+    "sync",
+    "close",
+    "rename",
+    "link",
+    "sync_folder",
+    "remove",
+)
 
 
 class Killed(BaseException):
@@ -30,7 +41,9 @@ class Killed(BaseException):
 
 
 class FaultyDisk:
-    """Counts calls; the one numbered `at` (from 0) fails, and after it, but for `error`, no call does anything."""
+    """Counts calls; the one numbered `at` (from 0) fails, and after it, but for `error`, no call
+    does anything.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int | None = None, how: str = "kill"):
         self.calls: list[str] = []
@@ -39,7 +52,8 @@ class FaultyDisk:
         self._unsynced: set[Path] = set()
         """Files with bytes that no fsync has reached."""
         self._names: dict[Path, Path | None] = {}
-        """Name that its folder may forget -> what it was called before a rename; None if it is new."""
+        """Name that its folder may forget -> what it was called before a rename; None if it is new.
+        """
 
     @property
     def fired(self) -> bool:
@@ -89,7 +103,11 @@ class FaultyDisk:
         raise Killed
 
     def _remember(self, name, arguments, result) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{arguments[0]}")) if name in ("write", "sync") else arguments[0]
+        path = (
+            Path(os.readlink(f"/proc/self/fd/{arguments[0]}"))
+            if name in ("write", "sync")
+            else arguments[0]
+        )
         if name == "write":
             self._unsynced.add(path)
         elif name == "sync":
@@ -100,7 +118,11 @@ class FaultyDisk:
             self._names.setdefault(arguments[1], None)
         elif name == "rename":
             source, target = arguments
-            self._names = {_moved(one, source, target): was for one, was in self._names.items() if one != source}
+            self._names = {
+                _moved(one, source, target): was
+                for one, was in self._names.items()
+                if one != source
+            }
             self._unsynced = {_moved(one, source, target) for one in self._unsynced}
             self._names[target] = source
         elif name == "sync_folder":

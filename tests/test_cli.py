@@ -1,4 +1,6 @@
-"""The command line from outside: what it says of devices, streams, moved stores, stopped runs and of what it decides itself."""
+"""The command line from outside: what it says of devices, streams, moved stores, stopped runs and
+of what it decides itself.
+"""
 
 from __future__ import annotations
 
@@ -55,34 +57,54 @@ def command(*arguments) -> int:
     return int(ended.value.code or 0)
 
 
-def in_a_process(*commands, **environment: str) -> tuple[subprocess.CompletedProcess[bytes], list[list[str]]]:
-    """Several commands, each as `main` gets it, in one process of its own; and the lines of stderr of each."""
+def in_a_process(
+    *commands, **environment: str
+) -> tuple[subprocess.CompletedProcess[bytes], list[list[str]]]:
+    """Several commands, each as `main` gets it, in one process of its own; and the lines of stderr
+    of each.
+    """
     arguments = json.dumps([list(map(str, one)) for one in commands])
     done = subprocess.run(
-        [sys.executable, "-c", SEVERAL, arguments], capture_output=True, check=True, cwd=ROOT, env={**os.environ, **environment}
+        [sys.executable, "-c", SEVERAL, arguments],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
     )
-    return done, [part.splitlines() for part in done.stderr.decode("ascii", "replace").split("==\n")[1:]]
+    return done, [
+        part.splitlines() for part in done.stderr.decode("ascii", "replace").split("==\n")[1:]
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A device that is not there
 
 
 def test_a_device_that_is_not_there_is_one_line_of_every_command(store, run, tmp_path):
     (tmp_path / "texts.txt").write_text("a text\n")
     commands = [
-        ("train", "--store", store, *SMALL, "--out", tmp_path / "new"), ("evaluate", run),
+        ("train", "--store", store, *SMALL, "--out", tmp_path / "new"),
+        ("evaluate", run),
         ("encode", tmp_path / "texts.txt", "--run", run, "--out", tmp_path / "vectors.npy"),
     ]
     _, said = in_a_process(*commands, JAX_PLATFORMS="cuda")
     for arguments, lines in zip(commands, said, strict=True):
         assert len(lines) == 2, (arguments, lines)
-        assert lines[0].startswith("error: JAX can open the device that it is told to use; got JAX_PLATFORMS=cuda: ")
+        assert lines[0].startswith(
+            "error: JAX can open the device that it is told to use; got JAX_PLATFORMS=cuda: "
+        )
         assert lines[1] == "exit 2"
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("reason", [RuntimeError("Unable to initialize backend 'foo': not known\nmore"), AssertionError(), ValueError("no")])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        RuntimeError("Unable to initialize backend 'foo': not known\nmore"),
+        AssertionError(),
+        ValueError("no"),
+    ],
+)
 def test_whatever_opening_the_device_raises_is_the_reason(monkeypatch, reason):
     def devices():
         raise type(reason)(*reason.args)
@@ -108,7 +130,7 @@ def test_an_error_from_elsewhere_keeps_its_traceback(monkeypatch):
         cli.main(["train"])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A stream that cannot print everything
 
 
@@ -119,7 +141,11 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
     out = folder / "run"
     assert command("train", "--store", store, *SMALL, "--out", out) == 0
     commands = [
-        ("store", "info", store), ("train", "--resume", out), ("describe", out, "--json"), ("store", "info", folder / "nothing"), ("--help",),
+        ("store", "info", store),
+        ("train", "--resume", out),
+        ("describe", out, "--json"),
+        ("store", "info", folder / "nothing"),
+        ("--help",),
     ]
     done, said = in_a_process(*commands, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert [lines[-1] for lines in said] == [f"exit {code}" for code in (0, 0, 0, 2, 0)], said
@@ -128,12 +154,14 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
 
 
 def test_a_stream_of_somebody_elses_choice_is_left_alone():
-    strict, lenient = (io.TextIOWrapper(io.BytesIO(), "ascii", errors=errors) for errors in ("strict", "replace"))
+    strict, lenient = (
+        io.TextIOWrapper(io.BytesIO(), "ascii", errors=errors) for errors in ("strict", "replace")
+    )
     print_anything(strict, lenient, io.StringIO(), None)
     assert (strict.errors, lenient.errors) == ("backslashreplace", "replace")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Stores that moved, runs that stopped early
 
 
@@ -153,10 +181,14 @@ def test_a_store_that_moved_is_asked_for_and_taken(store, tmp_path, capsys):
     assert command("evaluate", tmp_path / "run") == 0
     other = make_store(tmp_path / "other", layers=(0, 3, 6), seed=1)
     assert command("train", "--resume", tmp_path / "run", "--store", other) == 2
-    assert "resumed with its own settings; got recipe.seed: 0 -> 1; store: " in capsys.readouterr().err
+    assert (
+        "resumed with its own settings; got recipe.seed: 0 -> 1; store: " in capsys.readouterr().err
+    )
 
 
-def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(store, tmp_path, capsys, monkeypatch):
+def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(
+    store, tmp_path, capsys, monkeypatch
+):
     from glot_jax.interop.encoder import SentenceEncoder
     from glot_jax.training.evaluation import load_model
     from glot_jax.training.steps import Steps
@@ -169,8 +201,14 @@ def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(
         return one(self, state, batch)
 
     monkeypatch.setattr(Steps, "train", dying)
-    assert command("train", "--store", store, *SMALL, "--checkpoint-minutes", "1e-9", "--out", out) == 130
-    said = f"none is finished: its last checkpoint, of step 3, .*--checkpoint last, or go on with train.py --resume {out}"
+    assert (
+        command("train", "--store", store, *SMALL, "--checkpoint-minutes", "1e-9", "--out", out)
+        == 130
+    )
+    said = (
+        "none is finished: its last checkpoint, of step 3, .*--checkpoint last, or go on with"
+        f" train.py --resume {out}"
+    )
     for load in (load_model, SentenceEncoder.load):  # what describe, export and encode go through
         with pytest.raises(UsageError, match=said):
             load(out)
@@ -181,7 +219,7 @@ def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(
     assert load_model(out, "last") is not None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is not read, and what is decided
 
 
@@ -205,23 +243,41 @@ def prepare_only(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("typed", "complaint"),
     [
-        ((), []), (("--tau=0.3",), ["--tau"]), (("--no-residual",), ["--residual"]), (("--hidden_dim", "8"), ["--hidden-dim"]),
-        (("--jk", "max", "--pair-features", "concat"), ["--jk", "--pair-features"]), (("--seeds", "1", "2"), []), (("--seed", "1"), []),
+        ((), []),
+        (("--tau=0.3",), ["--tau"]),
+        (("--no-residual",), ["--residual"]),
+        (("--hidden_dim", "8"), ["--hidden-dim"]),
+        (("--jk", "max", "--pair-features", "concat"), ["--jk", "--pair-features"]),
+        (("--seeds", "1", "2"), []),
+        (("--seed", "1"), []),
     ],
 )
-def test_only_what_was_typed_is_said_not_to_be_read(store, tmp_path, capsys, monkeypatch, typed, complaint):
-    """tuned sets GLOT's options and pair features, which mean and a task of single texts do not read."""
+def test_only_what_was_typed_is_said_not_to_be_read(
+    store, tmp_path, capsys, monkeypatch, typed, complaint
+):
+    """tuned sets GLOT's options and pair features, which mean and a task of single texts do not
+    read.
+    """
     prepare_only(monkeypatch)
-    lines = notices(capsys, "--store", store, "--preset", "tuned", *SMALL, *typed, "--out", tmp_path / "run")
-    assert [flag for line in lines if "not read" in line for flag in line.split(": ")[1].split(", ")] == complaint
+    lines = notices(
+        capsys, "--store", store, "--preset", "tuned", *SMALL, *typed, "--out", tmp_path / "run"
+    )
+    assert [
+        flag for line in lines if "not read" in line for flag in line.split(": ")[1].split(", ")
+    ] == complaint
 
 
 def test_settings_of_a_file_are_not_complained_about(store, tmp_path, capsys, monkeypatch):
-    path, base = tmp_path / "config.json", TrainConfig(store=store, out=tmp_path, pooler=PoolerConfig(pooler="mean"))
+    path, base = (
+        tmp_path / "config.json",
+        TrainConfig(store=store, out=tmp_path, pooler=PoolerConfig(pooler="mean")),
+    )
     path.write_text(json.dumps(to_json(tuned(base))))
     prepare_only(monkeypatch)
     for settings in (("--config", path), ("--config", path, "--seeds", "1", "2")):
-        lines = notices(capsys, "--store", store, *settings, "--pooler", "mean", "--out", tmp_path / "second")
+        lines = notices(
+            capsys, "--store", store, *settings, "--pooler", "mean", "--out", tmp_path / "second"
+        )
         assert lines
         assert not [line for line in lines if "not read" in line]
 
@@ -242,18 +298,37 @@ def test_what_a_run_decides_is_said_in_one_block_before_the_work(store, tmp_path
 
 def test_what_was_asked_for_is_not_said_again(store, tmp_path, capsys, monkeypatch):
     prepare_only(monkeypatch)
-    first = notices(capsys, "--store", store, *SMALL, "--layer", "6", "--select-on", "validation", "--out", tmp_path / "one")[0]
+    first = notices(
+        capsys,
+        "--store",
+        store,
+        *SMALL,
+        "--layer",
+        "6",
+        "--select-on",
+        "validation",
+        "--out",
+        tmp_path / "one",
+    )[0]
     assert first.startswith(f"{store}: 40 training rows; ")
-    lines = notices(capsys, "--store", store, *SMALL, "--mix-layers", "0", "6", "--out", tmp_path / "two")
+    lines = notices(
+        capsys, "--store", store, *SMALL, "--mix-layers", "0", "6", "--out", tmp_path / "two"
+    )
     assert not [line for line in lines if line.startswith("layer ")]
     single = make_store(tmp_path / "single", rows={"train": 40})
     lines = notices(capsys, "--store", single, *SMALL, "--out", tmp_path / "three")
-    assert lines[0] == "the best epoch is chosen by accuracy on 4 training rows set aside, for want of a validation split (--select-on, --metric)"
+    assert (
+        lines[0]
+        == "the best epoch is chosen by accuracy on 4 training rows set aside, for want of a"
+        " validation split (--select-on, --metric)"
+    )
 
 
 def _store_info(store: Path, stdout: object) -> subprocess.Popen[str]:
     code = f"from glot_jax.cli import main; main(['store', 'info', {str(store)!r}])"
-    return subprocess.Popen([sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path):

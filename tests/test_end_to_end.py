@@ -30,15 +30,25 @@ def write_rows(folder: Path, *, pairs: bool) -> Path:
         for row in range(count):
             words = [str(rng.choice(ANIMALS if (row >> bit) & 1 else PLACES)) for bit in (0, 1)]
             if pairs:
-                lines.append({"sentence1": f"the {words[0]}", "sentence2": f"the {words[1]}", "label": 5.0 * ((row & 1) == (row >> 1 & 1))})
+                lines.append(
+                    {
+                        "sentence1": f"the {words[0]}",
+                        "sentence2": f"the {words[1]}",
+                        "label": 5.0 * ((row & 1) == (row >> 1 & 1)),
+                    }
+                )
             else:
-                lines.append({"sentence": f"the {words[0]} in the night" if row else "", "label": row & 1})
+                lines.append(
+                    {"sentence": f"the {words[0]} in the night" if row else "", "label": row & 1}
+                )
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
 
 def speak_up(folder: Path) -> Path:
-    """Make a random backbone's words as loud as its positions, so that its states tell them apart."""
+    """Make a random backbone's words as loud as its positions, so that its states tell them
+    apart.
+    """
     model = AutoModel.from_pretrained(folder)
     with torch.no_grad():
         model.get_input_embeddings().weight.mul_(50)
@@ -52,23 +62,48 @@ def exit_code(*arguments: object) -> int:
     return raised.value.code  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(("model_type", "task"), [("bert", "cola"), ("gpt2", "cola"), ("bert", "stsb")])
+@pytest.mark.parametrize(
+    ("model_type", "task"), [("bert", "cola"), ("gpt2", "cola"), ("bert", "stsb")]
+)
 def test_extract_then_train_overfits_and_reloads(tmp_path, capsys, model_type, task):
     backbone = speak_up(make_backbone(model_type, tmp_path / "backbone"))
     data = write_rows(tmp_path / "data", pairs=task == "stsb")
     store, out = tmp_path / "store", tmp_path / "run"
-    assert exit_code("extract", "--backbone", backbone, "--task", task, "--data", data, "--out", store) == 0
+    assert (
+        exit_code("extract", "--backbone", backbone, "--task", task, "--data", data, "--out", store)
+        == 0
+    )
     assert ("1 texts are empty" in capsys.readouterr().err) == (task == "cola")
     assert sorted(path.name for path in store.iterdir()) == ["manifest.json", "train", "validation"]
-    assert exit_code(
-        "train", "--store", store, "--out", out, "--epochs", 20, "--batch-size", 8, "--lr", 5e-3, "--hidden-dim", 16,
-        "--scorer-dim", 16, "--tau", 0.3,
-    ) == 0
+    assert (
+        exit_code(
+            "train",
+            "--store",
+            store,
+            "--out",
+            out,
+            "--epochs",
+            20,
+            "--batch-size",
+            8,
+            "--lr",
+            5e-3,
+            "--hidden-dim",
+            16,
+            "--scorer-dim",
+            16,
+            "--tau",
+            0.3,
+        )
+        == 0
+    )
     summary = json.loads(capsys.readouterr().out)
     metric = {"cola": "mcc", "stsb": "spearman"}[task]
     assert summary["validation"]["best"][metric] > 0.8
     again = evaluate_run(out, quiet=True)
-    assert again["validation"][metric] == pytest.approx(summary["validation"]["best"][metric], abs=1e-6)
+    assert again["validation"][metric] == pytest.approx(
+        summary["validation"]["best"][metric], abs=1e-6
+    )
     # The first row is the empty text: it is there, with special tokens or with none.
     row = HiddenStore(store)["train"][0]
     assert len(row.texts) == (2 if task == "stsb" else 1)
@@ -78,12 +113,19 @@ def test_extract_then_train_overfits_and_reloads(tmp_path, capsys, model_type, t
 
 def test_the_two_scripts_do_not_load_each_others_framework(tmp_path):
     """What `python extract.py` and `python train.py` really import while they work."""
-    backbone, data = make_backbone("bert", tmp_path / "backbone"), write_rows(tmp_path / "data", pairs=False)
+    backbone, data = (
+        make_backbone("bert", tmp_path / "backbone"),
+        write_rows(tmp_path / "data", pairs=False),
+    )
     store = tmp_path / "store"
-    loaded = modules_of("extract.py", "--backbone", backbone, "--task", "cola", "--data", data, "--out", store)
+    loaded = modules_of(
+        "extract.py", "--backbone", backbone, "--task", "cola", "--data", data, "--out", store
+    )
     assert "torch" in loaded
     assert not loaded & {"jax", "flax", "optax", "jraph", "orbax"}
-    loaded = modules_of("train.py", "--store", store, "--out", tmp_path / "run", "--epochs", 1, "--pooler", "mean")
+    loaded = modules_of(
+        "train.py", "--store", store, "--out", tmp_path / "run", "--epochs", 1, "--pooler", "mean"
+    )
     assert {"jax", "flax", "optax", "orbax.checkpoint"} <= loaded
     assert not loaded & {"torch", "transformers", "datasets"}
 
@@ -146,12 +188,19 @@ def test_a_store_that_is_none_exits_2(tmp_path, capsys):
 def test_resume_config_and_unused_options(store, tmp_path, capsys):
     out = tmp_path / "run"
     common = ["--epochs", "2", "--batch-size", "8"]
-    assert exit_code("train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common) == 0
+    assert (
+        exit_code(
+            "train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common
+        )
+        == 0
+    )
     captured = capsys.readouterr()
     assert "not read with these settings: --tau" in captured.err
     assert json.loads((out / "config.json").read_text())["unused"] == {"tau": 0.3}
     assert exit_code("train", "--resume", out) == 0
-    assert json.loads(capsys.readouterr().out)["validation"] == json.loads(captured.out)["validation"]
+    assert (
+        json.loads(capsys.readouterr().out)["validation"] == json.loads(captured.out)["validation"]
+    )
     assert exit_code("train", "--resume", out, "--out", tmp_path / "b") == 2
     assert "Leave the others out" in capsys.readouterr().err
     assert exit_code("train", "--resume", out, "--lr", "0.5") == 2
@@ -159,7 +208,9 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     assert exit_code("train", "--store", store, "--out", out, *common) == 2
     assert "--out is a new folder" in capsys.readouterr().err
     assert exit_code("train", "--config", out / "config.json", "--out", tmp_path / "again") == 0
-    assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == (
+        out / "metrics.jsonl"
+    ).read_bytes()
     capsys.readouterr()
     assert exit_code("evaluate", out) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"validation"}
@@ -168,7 +219,9 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "a TrainConfig is a JSON object"), ("{", "expected a readable JSON file"), ("{}", "has a field store"),
+        ("[]", "a TrainConfig is a JSON object"),
+        ("{", "expected a readable JSON file"),
+        ("{}", "has a field store"),
         ('{"config": {"store": "s", "out": "o", "graph": 3}}', "a GraphConfig is a JSON object"),
         ('{"store": "s", "out": "o", "epochs": 1.5}', "epochs is of type int; got 1.5"),
         ('{"store": "s", "out": "o", "pooler": {"pooler": ["a"]}}', "pooler is of type str"),
@@ -185,14 +238,22 @@ def test_a_malformed_config_file_is_explained(tmp_path, capsys, content, message
     ("flags", "unread"),
     [
         (["--pooler", "mean", "--heads", "3", "--scorer_dim", "8"], ["heads", "scorer_dim"]),
-        (["--graph", "self", "--tau", "0.2", "--backend", "dense", "--edge-budget", "64"], ["tau", "edge_budget"]),
+        (
+            ["--graph", "self", "--tau", "0.2", "--backend", "dense", "--edge-budget", "64"],
+            ["tau", "edge_budget"],
+        ),
         (["--pooler", "adapool", "--scorer-dim", "8", "--no-edge-term"], ["edge_term"]),
         (["--tau", "0.2", "--heads", "2"], []),
     ],
 )
 def test_options_that_are_not_read_are_recorded(store, tmp_path, flags, unread):
-    assert exit_code("train", "--store", store, "--out", tmp_path / "run", "--epochs", "1", *flags) == 0
-    assert sorted(json.loads((tmp_path / "run" / "config.json").read_text())["unused"]) == sorted(unread)
+    assert (
+        exit_code("train", "--store", store, "--out", tmp_path / "run", "--epochs", "1", *flags)
+        == 0
+    )
+    assert sorted(json.loads((tmp_path / "run" / "config.json").read_text())["unused"]) == sorted(
+        unread
+    )
 
 
 def test_store_info_and_verify(tmp_path, capsys):

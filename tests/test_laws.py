@@ -24,18 +24,37 @@ GLOTS = {
         jk=jk, num_layers=layers, heads=heads, edge_term=edge, hidden_dim=8
     )
     for jk, layers, heads, edge in [
-        ("cat", 2, 1, False), ("max", 3, 2, True), ("mean", 2, 4, False), ("none", 1, 1, True), ("cat", 0, 1, False),
+        ("cat", 2, 1, False),
+        ("max", 3, 2, True),
+        ("mean", 2, 4, False),
+        ("none", 1, 1, True),
+        ("cat", 0, 1, False),
     ]
-} | {f"glot-{gnn}": PoolerConfig(gnn=gnn, jk="cat" if gnn != "gine" else "mean", hidden_dim=8) for gnn in GNN_LAYERS if gnn != "gat"}
+} | {
+    f"glot-{gnn}": PoolerConfig(gnn=gnn, jk="cat" if gnn != "gine" else "mean", hidden_dim=8)
+    for gnn in GNN_LAYERS
+    if gnn != "gat"
+}
 GLOTS["glot-beyond"] = PoolerConfig(residual=True, virtual_node=True, hidden_dim=8)
-CONFIGS = {name: PoolerConfig(pooler=name, hidden_dim=8, heads=2) for name in POOLERS if name != "glot"} | GLOTS
-EDGELESS = [name for name in CONFIGS if name not in GLOTS]  # they never look at an edge, so at no rule
-ALL = [(name, rule, backend) for name, rule, backend in itertools.product(CONFIGS, RULES, BACKENDS) if name in GLOTS or rule == "threshold"]
-# A cover: every pooler meets every backend; of the glots, every GNN every rule, and every rule every backend.
+CONFIGS = {
+    name: PoolerConfig(pooler=name, hidden_dim=8, heads=2) for name in POOLERS if name != "glot"
+} | GLOTS
+EDGELESS = [
+    name for name in CONFIGS if name not in GLOTS
+]  # they never look at an edge, so at no rule
+ALL = [
+    (name, rule, backend)
+    for name, rule, backend in itertools.product(CONFIGS, RULES, BACKENDS)
+    if name in GLOTS or rule == "threshold"
+]
+# A cover: every pooler meets every backend; of the glots, every GNN every rule, and every rule
+# every backend.
 WITH_EVERY_RULE = {"glot-cat-k2-h1"} | {f"glot-{gnn}" for gnn in GNN_LAYERS}
 COVER = [(name, "threshold", backend) for name in EDGELESS for backend in BACKENDS] + [
     (name, rule, list(BACKENDS)[(i + j) % len(BACKENDS)])
-    for i, name in enumerate(GLOTS) for j, rule in enumerate(RULES) if name in WITH_EVERY_RULE or (i + j) % 3 == 0
+    for i, name in enumerate(GLOTS)
+    for j, rule in enumerate(RULES)
+    if name in WITH_EVERY_RULE or (i + j) % 3 == 0
 ]
 
 
@@ -43,21 +62,30 @@ def cases(law):
     # One worker for all laws of a case: it traces and compiles once.
     parameters = [
         pytest.param(
-            *case, id="-".join(case), marks=[pytest.mark.xdist_group("-".join(case)), *([] if case in COVER else [pytest.mark.slow])]
-        ) for case in ALL
+            *case,
+            id="-".join(case),
+            marks=[
+                pytest.mark.xdist_group("-".join(case)),
+                *([] if case in COVER else [pytest.mark.slow]),
+            ],
+        )
+        for case in ALL
     ]
     return pytest.mark.parametrize(("name", "rule", "backend"), parameters)(law)
 
 
 @functools.cache
 def build(name: str, rule: str, backend: str, projection: int | None = None):
-    """(params, apply, run): `apply(params, hidden, mask)` pools eagerly; `run` is compiled and adds the gradient.
+    """(params, apply, run): `apply(params, hidden, mask)` pools eagerly; `run` is compiled and adds
+    the gradient.
 
     `run(params, hidden, mask, cotangent)` gives (pooled, gradient of sum(pooled * cotangent)).
     """
     config, graph = CONFIGS[name], GraphConfig(graph=rule, tau=TAU, k=3, window=1, backend=backend)
     stem = Stem(DIM, config=graph, projection_dim=projection, rngs=nnx.Rngs(1))
-    pooler = POOLERS[config.pooler].from_config(stem.node_dim, config, kind="encoder", rngs=nnx.Rngs(2))
+    pooler = POOLERS[config.pooler].from_config(
+        stem.node_dim, config, kind="encoder", rngs=nnx.Rngs(2)
+    )
     graphdef, params, rest = nnx.split((stem, pooler), nnx.Param, ...)
     # Every parameter away from its start: zero biases would hide a forgotten one.
     rng = np.random.default_rng(4)
@@ -79,7 +107,9 @@ def build(name: str, rule: str, backend: str, projection: int | None = None):
 
 
 def case(name: str, rule: str, backend: str):
-    """A function from padded states [4, 11, dim] to (pooled, gradient), compiled once for all laws."""
+    """A function from padded states [4, 11, dim] to (pooled, gradient), compiled once for all
+    laws.
+    """
     params, _, run, _, width = build(name, rule, backend)
     cotangent = np.random.default_rng(0).normal(size=(len(LENGTHS), width)).astype(np.float32)
     return lambda hidden, mask, rows=slice(None): run(params, hidden, mask, cotangent[rows])
@@ -87,9 +117,13 @@ def case(name: str, rule: str, backend: str):
 
 def assert_close(actual, expected, tolerance=2e-5):
     """Leaf by leaf, relative to the largest entry of all leaves."""
-    largest = max([float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)] + [1e-3])
+    largest = max(
+        [float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(expected)] + [1e-3]
+    )
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(np.asarray(a) / largest, np.asarray(b) / largest, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(
+            np.asarray(a) / largest, np.asarray(b) / largest, rtol=0, atol=tolerance
+        )
 
 
 @cases
@@ -128,10 +162,15 @@ def test_token_order_changes_nothing(name, rule, backend):
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"), [
-        pytest.param(name, rule, marks=[] if name in EDGELESS or (i + j) % 3 == 0 else [pytest.mark.slow])
-        for i, name in enumerate(CONFIGS) for j, rule in enumerate(RULES) if name in GLOTS or rule == "threshold"
-    ]
+    ("name", "rule"),
+    [
+        pytest.param(
+            name, rule, marks=[] if name in EDGELESS or (i + j) % 3 == 0 else [pytest.mark.slow]
+        )
+        for i, name in enumerate(CONFIGS)
+        for j, rule in enumerate(RULES)
+        if name in GLOTS or rule == "threshold"
+    ],
 )
 def test_backends_agree(name, rule):
     hidden, mask = pad(sentences(LENGTHS, DIM), LONGEST)
@@ -142,19 +181,27 @@ def test_backends_agree(name, rule):
 
 TRAINED = {
     "gat-dropout": PoolerConfig(heads=2, attention_dropout=0.4, dropout=0.3, hidden_dim=8),
-    "gin": PoolerConfig(gnn="gin", hidden_dim=8), "gine": PoolerConfig(gnn="gine", jk="mean", hidden_dim=8),
+    "gin": PoolerConfig(gnn="gin", hidden_dim=8),
+    "gine": PoolerConfig(gnn="gine", jk="mean", hidden_dim=8),
     "beyond": PoolerConfig(gnn="sage", residual=True, virtual_node=True, dropout=0.3, hidden_dim=8),
 }
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_backends_agree_in_training(name):
-    """Vectors, gradients and running statistics, with the same tokens and the same attention dropped."""
+    """Vectors, gradients and running statistics, with the same tokens and the same attention
+    dropped.
+    """
     config, lengths = TRAINED[name], [5, 1, 7, 0, 3]
     hidden, mask = (jnp.asarray(v) for v in pad(sentences(lengths, DIM), LONGEST, "left"))
     results = []
     for backend in BACKENDS:
-        stem = Stem(DIM, config=GraphConfig(tau=TAU, backend=backend), dropout=config.dropout, rngs=nnx.Rngs(1))
+        stem = Stem(
+            DIM,
+            config=GraphConfig(tau=TAU, backend=backend),
+            dropout=config.dropout,
+            rngs=nnx.Rngs(1),
+        )
         pooler = POOLERS["glot"].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(2))
         graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)
         rest = nnx.to_pure_dict(rest)
@@ -162,7 +209,10 @@ def test_backends_agree_in_training(name):
         @jax.jit
         def run(params, stem=stem, graphdef=graphdef, rest=rest):
             def loss(params):
-                pooler, rngs = nnx.merge(graphdef, params, rest), nnx.Rngs(dropout=jax.random.key(3))
+                pooler, rngs = (
+                    nnx.merge(graphdef, params, rest),
+                    nnx.Rngs(dropout=jax.random.key(3)),
+                )
                 pooled = pooler(stem(hidden, mask, train=True, rngs=rngs), train=True, rngs=rngs)
                 return jnp.sum(jnp.sin(pooled)), (pooled, nnx.state(pooler, nnx.BatchStat))
 
@@ -177,7 +227,10 @@ def test_backends_agree_in_training(name):
             assert_close(part, expected)
 
 
-@pytest.mark.parametrize(("name", "backend"), [("adapool", "dense"), *(("glot-max-k3-h2-edge", backend) for backend in BACKENDS)])
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [("adapool", "dense"), *(("glot-max-k3-h2-edge", backend) for backend in BACKENDS)],
+)
 def test_jit_changes_nothing(name, backend):
     hidden, mask = (jnp.asarray(v) for v in pad(sentences(LENGTHS, DIM), LONGEST))
     params, apply, _, run, width = build(name, "threshold", backend, 6)
@@ -213,7 +266,9 @@ def test_odd_sentences_are_finite(name, rule, backend):
 def test_edges_of_huge_states_are_those_of_small_ones():
     hidden, mask = pad(sentences([6, 6], DIM))
     stem = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(0))
-    small, huge = (stem(jnp.asarray(hidden * scale), jnp.asarray(mask)).adjacency for scale in (1, 1e20))
+    small, huge = (
+        stem(jnp.asarray(hidden * scale), jnp.asarray(mask)).adjacency for scale in (1, 1e20)
+    )
     assert 0 < small.mean() < 1
     assert np.array_equal(small, huge)
 
@@ -233,7 +288,9 @@ def test_no_layers_and_a_scorer_that_sees_only_the_first_token_give_cls(backend)
         of[:, 0] = -1  # a flag the scorer reads: first tokens carry +1
         of[0, 0] = 1
     stem = Stem(DIM, config=GraphConfig(backend=backend), rngs=nnx.Rngs(1))
-    pooler = POOLERS["glot"].from_config(DIM, CONFIGS["glot-cat-k0-h1"], kind="encoder", rngs=nnx.Rngs(0))
+    pooler = POOLERS["glot"].from_config(
+        DIM, CONFIGS["glot-cat-k0-h1"], kind="encoder", rngs=nnx.Rngs(0)
+    )
     readout = pooler.readout
     readout.kernel[...] = jnp.zeros_like(readout.kernel[...]).at[0, 0].set(50.0)
     readout.bias[...] = jnp.zeros_like(readout.bias[...])
@@ -247,18 +304,24 @@ def test_token_weights_say_what_was_pooled(name):
     """Weights of linear poolers rebuild the vector; all weights of a sentence add up to 1."""
     hidden, mask = pad(sentences(LENGTHS, DIM), 9, "left")
     config = CONFIGS[name]
-    graph = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(1))(jnp.asarray(hidden), jnp.asarray(mask))
+    graph = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(1))(
+        jnp.asarray(hidden), jnp.asarray(mask)
+    )
     pooler = POOLERS[config.pooler].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(2))
     weights = np.asarray(pooler.token_weights(graph))
     np.testing.assert_allclose(weights.sum(1), 1, atol=1e-5)
     assert np.all(weights[~mask] == 0)
-    if name not in ("max", "adapool-attention") and (config.pooler not in ("glot", "mlp") or config.jk == "cat"):
+    if name not in ("max", "adapool-attention") and (
+        config.pooler not in ("glot", "mlp") or config.jk == "cat"
+    ):
         assert_close(pooler(graph)[:, :DIM], np.einsum("bl,bld->bd", weights, hidden))
 
 
 def test_last_token_of_a_decoder_is_the_last_real_one():
     states = sentences(LENGTHS, DIM)
-    pooler = POOLERS["cls"].from_config(DIM, PoolerConfig(pooler="cls"), kind="decoder", rngs=nnx.Rngs(0))
+    pooler = POOLERS["cls"].from_config(
+        DIM, PoolerConfig(pooler="cls"), kind="decoder", rngs=nnx.Rngs(0)
+    )
     for side, backend in itertools.product(("left", "right"), BACKENDS):
         hidden, mask = (jnp.asarray(v) for v in pad(states, 9, side))
         graph = Stem(DIM, config=GraphConfig(backend=backend), rngs=nnx.Rngs(1))(hidden, mask)

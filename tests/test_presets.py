@@ -18,7 +18,10 @@ from glot_jax.training import train
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("stores")
-    return {name: make_store(folder / name, spec) for name, spec in {"classes": CLASSES, "pairs": PAIRS, "scores": SCORES}.items()}
+    return {
+        name: make_store(folder / name, spec)
+        for name, spec in {"classes": CLASSES, "pairs": PAIRS, "scores": SCORES}.items()
+    }
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -32,15 +35,22 @@ TASKS = ("classes", "pairs", "scores")
 
 
 @pytest.mark.parametrize(
-    ("name", "task"), [
+    ("name", "task"),
+    [
         pytest.param(name, task, marks=[] if (i - j) % len(TASKS) == 0 else [pytest.mark.slow])
-        for i, name in enumerate(PRESETS) for j, task in enumerate(TASKS)
-    ]
+        for i, name in enumerate(PRESETS)
+        for j, task in enumerate(TASKS)
+    ],
 )
 def test_every_preset_trains_every_kind_of_task(stores, tmp_path, name, task):
     config = PRESETS[name](TrainConfig(store=stores[task], out=tmp_path / "run"), task == "scores")
     # Small sizes; everything else is the preset's own.
-    config = dataclasses.replace(config, epochs=1, batch_size=8, pooler=dataclasses.replace(config.pooler, hidden_dim=8, scorer_dim=8))
+    config = dataclasses.replace(
+        config,
+        epochs=1,
+        batch_size=8,
+        pooler=dataclasses.replace(config.pooler, hidden_dim=8, scorer_dim=8),
+    )
     summary = train(config, quiet=True)
     assert summary["steps"] >= 4
     assert summary["selected_on"] == config.objective.select_on
@@ -62,10 +72,28 @@ def test_presets_are_what_their_names_say():
 def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
     for task, rate in (("pairs", 1e-3), ("scores", 2e-4)):
         out = tmp_path / task
-        assert cli.train(["--store", str(stores[task]), "--out", str(out), "--preset", "tuned", "--hidden-dim", "8", "--epochs", "1"]) == 0
+        assert (
+            cli.train(
+                [
+                    "--store",
+                    str(stores[task]),
+                    "--out",
+                    str(out),
+                    "--preset",
+                    "tuned",
+                    "--hidden-dim",
+                    "8",
+                    "--epochs",
+                    "1",
+                ]
+            )
+            == 0
+        )
         assert saved(out)["optimizer"]["lr"] == rate
     with pytest.raises(UsageError, match="a store is a folder written by extract.py"):
-        cli.train(["--store", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--preset", "tuned"])
+        cli.train(
+            ["--store", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--preset", "tuned"]
+        )
 
 
 def saved(run: Path) -> dict:
@@ -73,7 +101,20 @@ def saved(run: Path) -> dict:
 
 
 def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
-    arguments = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run"), "--preset", "tuned", "--hidden-dim", "8", "--epochs", "1", "--lr", "0.001"]
+    arguments = [
+        "--store",
+        str(stores["pairs"]),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset",
+        "tuned",
+        "--hidden-dim",
+        "8",
+        "--epochs",
+        "1",
+        "--lr",
+        "0.001",
+    ]
     assert cli.train(arguments) == 0
     config = saved(tmp_path / "run")
     assert config["pooler"]["hidden_dim"] == 8
@@ -85,14 +126,38 @@ def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
 
 
 def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_path):
-    where = ["--store", str(stores["pairs"]), "--hidden-dim", "8", "--epochs", "1", "--batch-size", "8"]
+    where = [
+        "--store",
+        str(stores["pairs"]),
+        "--hidden-dim",
+        "8",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+    ]
     begun = [*where, "--out", str(tmp_path / "run"), "--preset", "tuned"]
     optimizer = cli._parse_train([*begun, "--warmup_epochs=0.5"]).run.optimizer
-    assert (optimizer.warmup_steps, optimizer.warmup_epochs, optimizer.warmup_fraction) == (None, 0.5, None)
+    assert (optimizer.warmup_steps, optimizer.warmup_epochs, optimizer.warmup_fraction) == (
+        None,
+        0.5,
+        None,
+    )
     assert cli.train([*begun, "--warmup-steps", "2"]) == 0
     optimizer = saved(tmp_path / "run")["optimizer"]
-    assert (optimizer["warmup_steps"], optimizer["warmup_epochs"], optimizer["warmup_fraction"]) == (2, None, None)
-    again = ["--config", str(tmp_path / "run" / "config.json"), "--warmup-fraction", "0.2", "--out", str(tmp_path / "again")]
+    assert (
+        optimizer["warmup_steps"],
+        optimizer["warmup_epochs"],
+        optimizer["warmup_fraction"],
+    ) == (2, None, None)
+    again = [
+        "--config",
+        str(tmp_path / "run" / "config.json"),
+        "--warmup-fraction",
+        "0.2",
+        "--out",
+        str(tmp_path / "again"),
+    ]
     optimizer = cli._parse_train(again).run.optimizer
     assert (optimizer.warmup_steps, optimizer.warmup_fraction) == (None, 0.2)
 
@@ -100,23 +165,39 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mix_layers": 3}, "mix_layers is a list; got 3"), ({"mix_layers": ["a"]}, "mix_layers is of type int; got 'a'"),
-        ({"graph": {"temperature": [0.1]}}, r"temperature is a list of 2; got \[0.1\]"), ({"graph": {"k": 2.5}}, "k is of type int; got 2.5"),
+        ({"mix_layers": 3}, "mix_layers is a list; got 3"),
+        ({"mix_layers": ["a"]}, "mix_layers is of type int; got 'a'"),
+        ({"graph": {"temperature": [0.1]}}, r"temperature is a list of 2; got \[0.1\]"),
+        ({"graph": {"k": 2.5}}, "k is of type int; got 2.5"),
     ],
 )
 def test_a_config_file_edited_by_hand_is_checked(stores, tmp_path, changes, message):
     (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o", **changes}))
     with pytest.raises(UsageError, match=message):
-        cli.train(["--config", str(tmp_path / "config.json"), "--store", str(stores["pairs"]), "--out", str(tmp_path / "run")])
+        cli.train(
+            [
+                "--config",
+                str(tmp_path / "config.json"),
+                "--store",
+                str(stores["pairs"]),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
 
 
 def test_impossible_presets_are_refused(stores, tmp_path):
     where = ["--store", str(stores["pairs"]), "--out", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match=r"unknown preset \(--preset\); got 'best'. Known: msmarco, paper, release, tuned"):
+    with pytest.raises(
+        UsageError,
+        match=r"unknown preset \(--preset\); got 'best'. Known: msmarco, paper, release, tuned",
+    ):
         cli.train([*where, "--preset", "best"])
     (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o"}))
     with pytest.raises(UsageError, match="settings come from one place"):
         cli.train([*where, "--preset", "paper", "--config", str(tmp_path / "config.json")])
-    with pytest.raises(UsageError, match="--resume names the run and its settings; got --resume with --preset"):
+    with pytest.raises(
+        UsageError, match="--resume names the run and its settings; got --resume with --preset"
+    ):
         cli.train(["--resume", str(tmp_path), "--preset", "paper"])
     assert not (tmp_path / "run").exists()

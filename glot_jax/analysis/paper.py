@@ -1,7 +1,9 @@
-"""The paper's numbers, to stand beside ours: never aims, never tuned to. Scores are times 100, as printed there.
+"""The paper's numbers, to stand beside ours: never aims, never tuned to. Scores are times 100, as
+printed there.
 
-`TABLES[name][backbone][row][column]`; columns are those of the printed tables, tasks by their names here (an empty field
-is a number that the paper does not give). Source: arXiv 2603.03389v1, the table of that number.
+`TABLES[name][backbone][row][column]`; columns are those of the printed tables, tasks by their names
+here (an empty field is a number that the paper does not give). Source: arXiv 2603.03389v1, the
+table of that number.
 """
 
 from __future__ import annotations
@@ -188,7 +190,9 @@ def _parse(text: str, columns: str) -> dict[str, Rows]:
     tables: dict[str, Rows] = {}
     for line in text.strip().splitlines():
         backbone, row, numbers = (part.strip() for part in line.split("|"))
-        tables.setdefault(backbone, {})[row] = dict(zip(columns.split(), map(float, numbers.split()), strict=True))
+        tables.setdefault(backbone, {})[row] = dict(
+            zip(columns.split(), map(float, numbers.split()), strict=True)
+        )
     return tables
 
 
@@ -208,19 +212,27 @@ TABLES: dict[str, dict[str, Rows]] = {
     "table17": _parse(_TABLE17, "cola stsb rte"),
 }
 
-PARAMETERS = {"BERT": 110e6, "RoBERTa": 125e6, "SmolLM2": 1.7e9, "TinyLlama": 1.1e9, "LLaMA-3B": 3.2e9, "Mistral-7B": 7.1e9}
+PARAMETERS = {
+    "BERT": 110e6,
+    "RoBERTa": 125e6,
+    "SmolLM2": 1.7e9,
+    "TinyLlama": 1.1e9,
+    "LLaMA-3B": 3.2e9,
+    "Mistral-7B": 7.1e9,
+}
 """Of the backbones, rounded, for the order of Figure 4's axis."""
 
 CATEGORIES = {
-    "single sentences": ("cola", "sst2"), "similarity and paraphrase": ("stsb", "mrpc", "qqp"),
+    "single sentences": ("cola", "sst2"),
+    "similarity and paraphrase": ("stsb", "mrpc", "qqp"),
     "inference": ("mnli_m", "mnli_mm", "qnli", "rte", "wnli"),
 }
 """GLUE's tasks as Figure 4 groups them."""
 
 
 def z_scores(rows: Rows) -> Rows:
-    """Each number minus the mean of its column over the rows, by their deviation (ddof 0), as under Figure 4; columns whose
-    rows are equal, or fewer than two, are left out."""
+    """Each number minus the mean of its column over the rows, by their deviation (ddof 0), as under
+    Figure 4; columns whose rows are equal, or fewer than two, are left out."""
     found: Rows = {name: {} for name in rows}
     columns = dict.fromkeys(column for of in rows.values() for column in of)
     for column in columns:

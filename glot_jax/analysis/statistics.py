@@ -1,8 +1,10 @@
-"""What a score on so many rows says: intervals over rows, and tests of two poolers on the same rows.
+"""What a score on so many rows says: intervals over rows, and tests of two poolers on the same
+rows.
 
-Seeds of one pooler are averaged inside every resample: an interval, and the p over rows, take the trained heads as they
-are and ask about other rows of the split. Whether training again, from other seeds, gives the same order is another question: the
-deviation over seeds and the p over seeds stand beside it. Everything is scipy's; this module only says what is resampled.
+Seeds of one pooler are averaged inside every resample: an interval, and the p over rows, take the
+trained heads as they are and ask about other rows of the split. Whether training again, from other
+seeds, gives the same order is another question: the deviation over seeds and the p over seeds stand
+beside it. Everything is scipy's; this module only says what is resampled.
 """
 
 from __future__ import annotations
@@ -39,13 +41,19 @@ class Difference(NamedTuple):
     """First minus second."""
     interval: Interval | None
     p: float | None
-    """Two-sided, by permutation: how often so large a difference comes from swapping the two at random, row by row."""
+    """Two-sided, by permutation: how often so large a difference comes from swapping the two at
+    random, row by row.
+    """
     p_seeds: float | None = None
-    """Two-sided, Welch's t-test of the scores of the seeds; None for a pooler with one seed, or if no seed changes anything."""
+    """Two-sided, Welch's t-test of the scores of the seeds; None for a pooler with one seed, or if
+    no seed changes anything.
+    """
 
     @property
     def p_both(self) -> float | None:
-        """The larger of the two: below a level where the difference outlasts both other rows and other seeds."""
+        """The larger of the two: below a level where the difference outlasts both other rows and
+        other seeds.
+        """
         return None if self.p is None else max(self.p, self.p_seeds or 0.0)
 
 
@@ -55,31 +63,52 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def p_text(rows: float | None, seeds: float | None) -> str:
-    """" (p over rows; p over seeds)"."""
-    return "" if rows is None else f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
+    """ " (p over rows; p over seeds)"."""
+    return (
+        "" if rows is None else f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
+    )
 
 
 def score_interval(
-    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, *, groups: np.ndarray | None = None, resamples: int = 2000, seed: int = 0
+    score: Score,
+    predictions: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval | None:
     """Of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows (or groups of rows).
 
     Args:
         predictions: of each seed, [rows].
         labels: [rows].
-        groups: [rows], equal for rows that are no separate evidence (the stress test's twins): they are drawn together.
+        groups: [rows], equal for rows that are no separate evidence (the stress test's twins): they
+            are drawn together.
     """
     labels, units = np.asarray(labels), _Units(groups, len(labels))
     if units.count < FEWEST_ROWS:
         return None
-    return _interval(lambda drawn: _mean_score(score, predictions, labels, units.rows(drawn)), units.count, resamples, seed)
+    return _interval(
+        lambda drawn: _mean_score(score, predictions, labels, units.rows(drawn)),
+        units.count,
+        resamples,
+        seed,
+    )
 
 
 def paired_difference(
-    score: Score, first: Sequence[np.ndarray], second: Sequence[np.ndarray], labels: np.ndarray, *, groups: np.ndarray | None = None,
-    resamples: int = 2000, seed: int = 0,
+    score: Score,
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    labels: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Difference:
-    """Two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows (or groups of rows).
+    """Two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows (or
+    groups of rows).
 
     Args:
         first, second: predictions of each seed, [rows]; the two need not have equally many seeds.
@@ -98,20 +127,33 @@ def paired_difference(
         return _mean_score(score, first, labels, rows) - _mean_score(score, second, labels, rows)
 
     interval = _interval(difference, units.count, resamples, seed)
-    # A pair is a row's place in the first and in the second pooler's predictions, and the two may change sides.
+    # A pair is a row's place in the first and in the second pooler's predictions, and the two may
+    # change sides.
     both = [np.concatenate([a, b]) for a, b in _in_pairs(first, second)]
     doubled = np.concatenate([labels, labels])
 
     def statistic(left: np.ndarray, right: np.ndarray) -> float:
-        return _mean_score(score, both, doubled, sides(left)) - _mean_score(score, both, doubled, sides(right))
+        return _mean_score(score, both, doubled, sides(left)) - _mean_score(
+            score, both, doubled, sides(right)
+        )
 
     def sides(drawn: np.ndarray) -> np.ndarray:
         """Rows of units, those of the second pooler counted on from the last row."""
-        return np.concatenate([units.rows(drawn[drawn < units.count]), units.rows(drawn[drawn >= units.count] - units.count) + len(labels)])
+        return np.concatenate(
+            [
+                units.rows(drawn[drawn < units.count]),
+                units.rows(drawn[drawn >= units.count] - units.count) + len(labels),
+            ]
+        )
 
     units_of_both = np.arange(units.count), np.arange(units.count) + units.count
     test = stats.permutation_test(
-        units_of_both, statistic, permutation_type="samples", n_resamples=resamples, vectorized=False, rng=np.random.default_rng(seed)
+        units_of_both,
+        statistic,
+        permutation_type="samples",
+        n_resamples=resamples,
+        vectorized=False,
+        rng=np.random.default_rng(seed),
     )
     return Difference(value, interval, float(test.pvalue), p_seeds)
 
@@ -134,7 +176,9 @@ class _Units:
         self.count = rows
         if groups is not None:
             _, group = np.unique(groups, return_inverse=True)
-            self._members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+            self._members = np.split(
+                np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]
+            )
             self.count = len(self._members)
 
     def rows(self, drawn: np.ndarray) -> np.ndarray:
@@ -143,25 +187,38 @@ class _Units:
         return np.concatenate([self._members[unit] for unit in drawn])
 
 
-def _in_pairs(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _in_pairs(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each seed of one beside a seed of the other, so often that all count alike."""
     count = math.lcm(len(first), len(second))
     return [(first[i % len(first)], second[i % len(second)]) for i in range(count)]
 
 
-def _mean_score(score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, rows: np.ndarray) -> float:
+def _mean_score(
+    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, rows: np.ndarray
+) -> float:
     return float(np.mean([score(of[rows], labels[rows]) for of in predictions]))
 
 
-def _interval(statistic: Callable[[np.ndarray], float], units: int, resamples: int, seed: int) -> Interval:
+def _interval(
+    statistic: Callable[[np.ndarray], float], units: int, resamples: int, seed: int
+) -> Interval:
     result = stats.bootstrap(
-        (np.arange(units),), statistic, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(seed)
+        (np.arange(units),),
+        statistic,
+        n_resamples=resamples,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(float(result.low), float(result.high))
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> int:
-    """How many of these tests reject together at `level`, by Holm's step-down procedure (Scandinavian J. Statistics 6, 1979)."""
+    """How many of these tests reject together at `level`, by Holm's step-down procedure
+    (Scandinavian J. Statistics 6, 1979).
+    """
     rejected = 0
     for p in sorted(p_values):
         if p > level / (len(p_values) - rejected):

@@ -1,4 +1,6 @@
-"""An experiment card for each table and figure of the paper: what is run, beside which numbers, and what it would need more."""
+"""An experiment card for each table and figure of the paper: what is run, beside which numbers, and
+what it would need more.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Variant:
     graph: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of GraphConfig."""
     prompt: str | None = None
-    """Of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts in this template."""
+    """Of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts in
+    this template.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +46,23 @@ _GLOT = Variant("glot")
 _STATIC = tuple(Variant(name, {"pooler": name}) for name in ("cls", "mean", "max"))
 _PROMPTED = tuple(
     Variant(label, {"pooler": "cls"}, prompt=name)
-    for label, name in (("PromptBERT", "promptbert"), ("PromptEOL", "prompteol"), ("pretended chain of thought", "pretended-cot"), ("knowledge enhancement", "knowledge"))
+    for label, name in (
+        ("PromptBERT", "promptbert"),
+        ("PromptEOL", "prompteol"),
+        ("pretended chain of thought", "pretended-cot"),
+        ("knowledge enhancement", "knowledge"),
+    )
 )
 _ADAPOOL = Variant("adapool", {"pooler": "adapool"})
 _MLP = Variant("mlp", {"pooler": "mlp"})
 _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
-_TAUS = tuple(Variant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8))
-_FINE_TUNING = "rows of LoRA and full fine-tuning are quoted: benchmarks/finetune.py (extra bench) measures their step and memory on this backbone"
+_TAUS = tuple(
+    Variant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)
+)
+_FINE_TUNING = (
+    "rows of LoRA and full fine-tuning are quoted: benchmarks/finetune.py (extra bench) measures"
+    " their step and memory on this backbone"
+)
 _MTEB = "needs heads trained on MS MARCO and the MTEB data sets"
 
 CARDS: dict[str, Card] = {
@@ -56,25 +70,112 @@ CARDS: dict[str, Card] = {
     "table2": Card("Poolers on IMDB", "runs", ("imdb",), _FIVE),
     "table3": Card("Zero-shot MTEB, seven tasks", "quoted", lacks=(_MTEB,)),
     "table4": Card("Sparsity of the graph", "runs", _GLUE, _TAUS),
-    "table5": Card("Cost and score of training methods, CoLA", "runs", ("cola",), (_GLOT,), lacks=(_FINE_TUNING,)),
-    "table6": Card("Search space", "search", ("stsb",), note="24 trials of the 1,944 by default; the paper's grid search tried all"),
-    "table7": Card("Stress test, all ratios", "stress", note="controls beside it, and every pooler's learning rate tuned on a validation split"),
-    "table8": Card("Sparsity and linear separability", "runs", _THREE, _TAUS, probe=True, note="the paper does not say on which task its probe is"),
-    "table9": Card("Cost and score of training methods", "runs", _THREE, (_GLOT,), lacks=(_FINE_TUNING,)),
+    "table5": Card(
+        "Cost and score of training methods, CoLA",
+        "runs",
+        ("cola",),
+        (_GLOT,),
+        lacks=(_FINE_TUNING,),
+    ),
+    "table6": Card(
+        "Search space",
+        "search",
+        ("stsb",),
+        note="24 trials of the 1,944 by default; the paper's grid search tried all",
+    ),
+    "table7": Card(
+        "Stress test, all ratios",
+        "stress",
+        note="controls beside it, and every pooler's learning rate tuned on a validation split",
+    ),
+    "table8": Card(
+        "Sparsity and linear separability",
+        "runs",
+        _THREE,
+        _TAUS,
+        probe=True,
+        note="the paper does not say on which task its probe is",
+    ),
+    "table9": Card(
+        "Cost and score of training methods", "runs", _THREE, (_GLOT,), lacks=(_FINE_TUNING,)
+    ),
     "table10": Card("Cost of making the graph", "graph-cost"),
-    "table11": Card("Layers of the Token-GNN", "runs", _THREE, (
-        _ADAPOOL, *(Variant(f"glot, {gnn}", {"gnn": gnn}) for gnn in ("gcn", "gat", "gin", "gine", "sage")),
-    ), note="gine and sage are not in the paper's table"),
+    "table11": Card(
+        "Layers of the Token-GNN",
+        "runs",
+        _THREE,
+        (
+            _ADAPOOL,
+            *(
+                Variant(f"glot, {gnn}", {"gnn": gnn})
+                for gnn in ("gcn", "gat", "gin", "gine", "sage")
+            ),
+        ),
+        note="gine and sage are not in the paper's table",
+    ),
     "table12": Card("Zero-shot MTEB, all tasks", "quoted", lacks=(_MTEB,)),
-    "table13": Card("Prompts, STS-B", "runs", ("stsb",), (_GLOT, *_PROMPTED), note="prompted vectors get the linear layer that STS-B trains for every pooler; the paper does not say whether its rows have one"),
-    "table14": Card("Contrastively trained sentence encoders", "runs", _THREE, (_GLOT,), lacks=("SBERT and SimCSE are other checkpoints: extract with --backbone NAME and train --pooler mean",)),
-    "table15": Card("The graph against an MLP of as many parameters", "runs", _THREE, (
-        _MLP, _GLOT, Variant("glot, self-loops only", graph={"graph": "self"}), Variant("glot, random edges", graph={"graph": "random"}),
-    ), note="GLOT on wrong graphs is not in the paper's table"),
+    "table13": Card(
+        "Prompts, STS-B",
+        "runs",
+        ("stsb",),
+        (_GLOT, *_PROMPTED),
+        note=(
+            "prompted vectors get the linear layer that STS-B trains for every pooler; the paper"
+            " does not say whether its rows have one"
+        ),
+    ),
+    "table14": Card(
+        "Contrastively trained sentence encoders",
+        "runs",
+        _THREE,
+        (_GLOT,),
+        lacks=(
+            (
+                "SBERT and SimCSE are other checkpoints: extract with --backbone NAME and train"
+                " --pooler mean"
+            ),
+        ),
+    ),
+    "table15": Card(
+        "The graph against an MLP of as many parameters",
+        "runs",
+        _THREE,
+        (
+            _MLP,
+            _GLOT,
+            Variant("glot, self-loops only", graph={"graph": "self"}),
+            Variant("glot, random edges", graph={"graph": "random"}),
+        ),
+        note="GLOT on wrong graphs is not in the paper's table",
+    ),
     "table16": Card("Cost of inference by pooler", "inference-cost"),
-    "table17": Card("Cost and score, all methods", "runs", _THREE, (Variant("mean", {"pooler": "mean"}), Variant("max", {"pooler": "max"}), _ADAPOOL, _MLP, _GLOT), lacks=(_FINE_TUNING,)),
-    "figure3": Card("Stress test by distractor ratio", "stress", note="controls beside it, and every pooler's learning rate tuned on a validation split"),
+    "table17": Card(
+        "Cost and score, all methods",
+        "runs",
+        _THREE,
+        (
+            Variant("mean", {"pooler": "mean"}),
+            Variant("max", {"pooler": "max"}),
+            _ADAPOOL,
+            _MLP,
+            _GLOT,
+        ),
+        lacks=(_FINE_TUNING,),
+    ),
+    "figure3": Card(
+        "Stress test by distractor ratio",
+        "stress",
+        note="controls beside it, and every pooler's learning rate tuned on a validation split",
+    ),
     "figure4": Card("z-scores on GLUE", "runs", _GLUE, _FIVE),
-    "figure5": Card("Token contributions", "runs", ("qqp",), (Variant("mean", {"pooler": "mean"}), _ADAPOOL, _GLOT)),
+    "figure5": Card(
+        "Token contributions",
+        "runs",
+        ("qqp",),
+        (Variant("mean", {"pooler": "mean"}), _ADAPOOL, _GLOT),
+    ),
 }
-"""Name on the command line -> card. Sources: arXiv 2603.03389, the table or figure of that number."""
+"""Name on the command line -> card.
+
+Sources: arXiv 2603.03389, the table or figure of that number.
+"""

@@ -1,4 +1,6 @@
-"""A trained run judged on any labelled file: its texts go through the run's backbone into a store, which is then scored."""
+"""A trained run judged on any labelled file: its texts go through the run's backbone into a store,
+which is then scored.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +12,28 @@ from glot_jax.config import UsageError, require
 
 
 def evaluate_file(
-    run: Path, data: Path, *, store: Path | None = None, backbone: str | None = None, which: Literal["best", "last"] = "best",
+    run: Path,
+    data: Path,
+    *,
+    store: Path | None = None,
+    backbone: str | None = None,
+    which: Literal["best", "last"] = "best",
     encoding: str | None = None,
 ) -> dict[str, Any]:
-    """Metrics of a run's head on labelled rows that its store does not have: {split: {metric: value}}.
+    """Metrics of a run's head on labelled rows that its store does not have: {split: {metric:
+    value}}.
 
     Args:
-        data: a file of any format that extract.py reads, in the columns the run was trained on, reported as "test"; or a
-            folder of such files by split.
-        store: keep the states there, to be read again by the same call; otherwise they are thrown away.
+        data: a file of any format that extract.py reads, in the columns the run was trained on,
+            reported as "test"; or a folder of such files by split.
+        store: keep the states there, to be read again by the same call; otherwise they are thrown
+            away.
         backbone: where the model lies, if the run knows it only by the name of a folder.
         encoding: of text files without a byte-order mark; None: UTF-8.
 
     Raises:
-        UsageError: no such file, columns or classes that the run does not know, or a backbone that is not the run's.
+        UsageError: no such file, columns or classes that the run does not know, or a backbone that
+            is not the run's.
     """
     from glot_jax.extraction import dump
     from glot_jax.extraction.from_recipe import config_from
@@ -33,12 +43,31 @@ def evaluate_file(
     from glot_jax.training.run_log import read_run_config
 
     saved = read_run_config(run)
-    require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", "Train one first.")
+    require(
+        "imported" not in saved,
+        "scores come from a task's head",
+        f"{run}, imported without one",
+        "Train one first.",
+    )
     spec = TaskSpec.from_json(saved["model"]["task"])
-    require(spec.name != "diagnostic", "texts of the stress test are generated", f"--data {data}", "Extract another store and give it as --store.")
-    require(data.exists(), "--data is a file or a folder of labelled rows", f"{data}, which does not exist", "Check the path.")
+    require(
+        spec.name != "diagnostic",
+        "texts of the stress test are generated",
+        f"--data {data}",
+        "Extract another store and give it as --store.",
+    )
+    require(
+        data.exists(),
+        "--data is a file or a folder of labelled rows",
+        f"{data}, which does not exist",
+        "Check the path.",
+    )
     recipe = saved["recipe"]
-    custom = {"text_columns": spec.text_columns, "label_column": spec.label_column} if spec.name == "custom" else {}
+    custom = (
+        {"text_columns": spec.text_columns, "label_column": spec.label_column}
+        if spec.name == "custom"
+        else {}
+    )
     if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
         custom = {"text_columns": spec.text_columns}
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,15 +78,29 @@ def evaluate_file(
             _, suffix, compression = name_parts(data.name)
             suffixes = ".".join(filter(None, [suffix, compression]))
             formats = ", ".join(OPENERS)
-            require(is_data_name(data.name), "--data is a file of a known format", data, f"Formats: {formats}, also as .gz and .zst.")
+            require(
+                is_data_name(data.name),
+                "--data is a file of a known format",
+                data,
+                f"Formats: {formats}, also as .gz and .zst.",
+            )
             # Under the name of the split that was held back, whatever the file is called.
             (folder / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
         config = config_from(
-            recipe, layers=tuple(saved["model"]["layers"]), backbone=backbone, task=spec.name, data=folder, out=store or Path(scratch) / "store",
-            storage_dtype=recipe.get("storage_dtype", "auto"), encoding=encoding, **custom,
+            recipe,
+            layers=tuple(saved["model"]["layers"]),
+            backbone=backbone,
+            task=spec.name,
+            data=folder,
+            out=store or Path(scratch) / "store",
+            storage_dtype=recipe.get("storage_dtype", "auto"),
+            encoding=encoding,
+            **custom,
         )
         try:
             dump(config, spec=spec)
         except UsageError as error:
-            raise UsageError(error.rule, f"{error.got} (reading {data} for {run})", error.fix) from error
+            raise UsageError(
+                error.rule, f"{error.got} (reading {data} for {run})", error.fix
+            ) from error
         return evaluate_run(run, store=config.out, which=which)

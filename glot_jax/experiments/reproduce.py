@@ -1,4 +1,6 @@
-"""Tables and figures of the paper again: one store per task, one run per variant and seed, one report of all of it."""
+"""Tables and figures of the paper again: one store per task, one run per variant and seed, one
+report of all of it.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
     Returns: {card: {title, missing, note, runs or records}}, which lies in OUT/cards.json too.
 
     Raises:
-        UsageError: an unknown card, task or backbone of the paper; parts missing without `allow_missing`.
+        UsageError: an unknown card, task or backbone of the paper; parts missing without
+            `allow_missing`.
     """
     from glot_jax.analysis.paper import PARAMETERS
     from glot_jax.texts import TASKS
@@ -40,23 +43,52 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     for task in config.tasks:
         spec = lookup(TASKS, task, "task (--tasks)")
-        require(bool(spec.metrics) and task != "diagnostic", "--tasks have labels and files of their own", task, "glot stress runs the stress test.")
+        require(
+            bool(spec.metrics) and task != "diagnostic",
+            "--tasks have labels and files of their own",
+            task,
+            "glot stress runs the stress test.",
+        )
     # Tasks that are asked for are run even where the paper's table has others.
-    wanted = {name: list(config.tasks or card.tasks) if card.tasks else [] for name, card in cards.items()}
+    wanted = {
+        name: list(config.tasks or card.tasks) if card.tasks else [] for name, card in cards.items()
+    }
     absent = _without_data(config, {task for tasks in wanted.values() for task in tasks})
     unmasked = _without_mask(config, cards)
-    cards = {name: dataclasses.replace(card, variants=tuple(variant for variant in card.variants if variant not in unmasked)) for name, card in cards.items()}
+    cards = {
+        name: dataclasses.replace(
+            card, variants=tuple(variant for variant in card.variants if variant not in unmasked)
+        )
+        for name, card in cards.items()
+    }
     missing = {
         name: [
-            *card.lacks, *(f"{variant.label}: the tokenizer of {config.backbone} has no mask token" for variant in unmasked if variant in CARDS[name].variants),
-            *(f"{task}: there is no folder {absent[task]}" for task in wanted[name] if task in absent),
+            *card.lacks,
+            *(
+                f"{variant.label}: the tokenizer of {config.backbone} has no mask token"
+                for variant in unmasked
+                if variant in CARDS[name].variants
+            ),
+            *(
+                f"{task}: there is no folder {absent[task]}"
+                for task in wanted[name]
+                if task in absent
+            ),
         ]
         for name, card in cards.items()
     }
-    untold = [f"{name}: {task}: there is no folder {absent[task]}" for name in cards for task in wanted[name] if task in absent]
+    untold = [
+        f"{name}: {task}: there is no folder {absent[task]}"
+        for name in cards
+        for task in wanted[name]
+        if task in absent
+    ]
     require(
-        config.allow_missing or not untold, "every task of a card has data", "; ".join(untold),
-        "Give --allow-missing to run the rest, or --tasks to choose; the report lists what is missing.",
+        config.allow_missing or not untold,
+        "every task of a card has data",
+        "; ".join(untold),
+        "Give --allow-missing to run the rest, or --tasks to choose; the report lists what is"
+        " missing.",
     )
     told = [f"{name}: {line}" for name, lines in missing.items() for line in lines]
     _extra("matplotlib", "viz", "the report")
@@ -71,7 +103,12 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
         there = [task for task in wanted[name] if task not in absent]
         for task in there:
             stores[task] = stores.get(task) or _extract(config, task)
-        done[name] = {"title": card.title, "missing": missing[name], "note": card.note, "tasks": there}
+        done[name] = {
+            "title": card.title,
+            "missing": missing[name],
+            "note": card.note,
+            "tasks": there,
+        }
         done[name] |= _run(config, card, {task: stores[task] for task in there}, labels, residents)
         # After every card: what is done is not lost with what follows.
         (config.out / "cards.json").write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
@@ -80,7 +117,10 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
 
 
 def _without_data(config: ReproduceConfig, tasks: Iterable[str]) -> dict[str, Path]:
-    """Tasks without a folder, and where it should be. What the Hub has is only known when it is asked."""
+    """Tasks without a folder, and where it should be.
+
+    What the Hub has is only known when it is asked.
+    """
     if config.data is None:
         return {}
     return {task: config.data / task for task in tasks if not (config.data / task).is_dir()}
@@ -88,7 +128,12 @@ def _without_data(config: ReproduceConfig, tasks: Iterable[str]) -> dict[str, Pa
 
 def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Variant]:
     """Variants whose prompt asks for the state of a mask token that the backbone does not have."""
-    prompted = {variant.label: variant for card in cards.values() for variant in card.variants if variant.prompt}
+    prompted = {
+        variant.label: variant
+        for card in cards.values()
+        for variant in card.variants
+        if variant.prompt
+    }
     if not prompted:
         return []
     from glot_jax.extraction.prompts import MASK, PROMPTS
@@ -96,38 +141,88 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Varia
     from glot_jax.extraction.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(find_source(config.backbone, None))
-    return [variant for variant in prompted.values() if MASK in PROMPTS[variant.prompt or ""] and tokenizer.mask_token is None]
+    return [
+        variant
+        for variant in prompted.values()
+        if MASK in PROMPTS[variant.prompt or ""] and tokenizer.mask_token is None
+    ]
 
 
 def _extra(module: str, extra: str, noun: str) -> None:
     import importlib.util
 
-    require(importlib.util.find_spec(module) is not None, f"{noun} needs {module}", "an installation without it", f"Install the extra: pip install 'glot-jax[{extra}]'.")
+    require(
+        importlib.util.find_spec(module) is not None,
+        f"{noun} needs {module}",
+        "an installation without it",
+        f"Install the extra: pip install 'glot-jax[{extra}]'.",
+    )
 
 
 def _extract(config: ReproduceConfig, task: str, prompt: str | None = None) -> Path:
     from glot_jax.extraction import dump
 
-    store = config.out / "stores" / "-".join([Path(config.backbone).name, task, *([prompt] if prompt else [])])
-    dump(ExtractConfig(backbone=config.backbone, task=task, data=None if config.data is None else config.data / task, out=store, prompt=prompt))
+    store = (
+        config.out
+        / "stores"
+        / "-".join([Path(config.backbone).name, task, *([prompt] if prompt else [])])
+    )
+    dump(
+        ExtractConfig(
+            backbone=config.backbone,
+            task=task,
+            data=None if config.data is None else config.data / task,
+            out=store,
+            prompt=prompt,
+        )
+    )
     return store
 
 
-def _run(config: ReproduceConfig, card: Card, stores: dict[str, Path], labels: dict[Path, str], residents: dict[tuple, Any]) -> dict[str, Any]:
+def _run(
+    config: ReproduceConfig,
+    card: Card,
+    stores: dict[str, Path],
+    labels: dict[Path, str],
+    residents: dict[tuple, Any],
+) -> dict[str, Any]:
     if card.kind == "runs":
-        return {"runs": [run for task, store in stores.items() for run in _train_all(config, card, task, store, labels, residents)]}
+        return {
+            "runs": [
+                run
+                for task, store in stores.items()
+                for run in _train_all(config, card, task, store, labels, residents)
+            ]
+        }
     if card.kind == "stress":
         from glot_jax.experiments.stress import run_stress
 
-        stress = StressConfig(backbone=config.backbone, out=config.out / "stress", protocol=("paper", "released", "controlled"), ratios=PAPER_RATIOS, seeds=config.seeds, rows=config.rows)
+        stress = StressConfig(
+            backbone=config.backbone,
+            out=config.out / "stress",
+            protocol=("paper", "released", "controlled"),
+            ratios=PAPER_RATIOS,
+            seeds=config.seeds,
+            rows=config.rows,
+        )
         return {"records": run_stress(stress)}
     if card.kind == "search":
         from glot_jax.experiments.sweep import run_sweep
 
-        return {"records": [
-            {"task": task, **trial} for task, store in stores.items()
-            for trial in run_sweep(SweepConfig(store=store, out=config.out / "sweeps" / task, trials=config.trials, seed=config.seeds[0]))
-        ]}
+        return {
+            "records": [
+                {"task": task, **trial}
+                for task, store in stores.items()
+                for trial in run_sweep(
+                    SweepConfig(
+                        store=store,
+                        out=config.out / "sweeps" / task,
+                        trials=config.trials,
+                        seed=config.seeds[0],
+                    )
+                )
+            ]
+        }
     if card.kind == "graph-cost":
         from glot_jax.experiments.inference import run_graph_cost
 
@@ -140,9 +235,17 @@ def _run(config: ReproduceConfig, card: Card, stores: dict[str, Path], labels: d
 
 
 def _train_all(
-    config: ReproduceConfig, card: Card, task: str, store: Path, labels: dict[Path, str], residents: dict[tuple, Any]
+    config: ReproduceConfig,
+    card: Card,
+    task: str,
+    store: Path,
+    labels: dict[Path, str],
+    residents: dict[tuple, Any],
 ) -> list[dict[str, Any]]:
-    """Every variant and seed of a card on one task. A run is found again by what it is, so cards share theirs."""
+    """Every variant and seed of a card on one task.
+
+    A run is found again by what it is, so cards share theirs.
+    """
     from glot_jax.store import HiddenStore
     from glot_jax.texts.tasks import TaskSpec
 
@@ -150,31 +253,71 @@ def _train_all(
     metric, found = spec.metrics[0], []
     for variant in card.variants:
         states = _extract(config, task, variant.prompt) if variant.prompt else store
-        tuned = tuned_runs(lambda lr, seed, variant=variant, states=states: train_config(config, task, states, variant, lr, seed), config.lrs, config.seeds, metric, residents)
+        tuned = tuned_runs(
+            lambda lr, seed, variant=variant, states=states: train_config(
+                config, task, states, variant, lr, seed
+            ),
+            config.lrs,
+            config.seeds,
+            metric,
+            residents,
+        )
         for seed, folder, summary in zip(config.seeds, tuned.folders, tuned.summaries, strict=True):
             # Table 4's tau 0.6 and Table 11's gat are the same runs as everybody's glot.
-            labels.setdefault(folder, "glot" if folder == train_config(config, task, store, Variant("glot"), tuned.lr, seed).out else variant.label)
-            scores = {name: value["best"] for name, value in summary.items() if isinstance(value, dict) and "best" in value}
+            labels.setdefault(
+                folder,
+                (
+                    "glot"
+                    if folder
+                    == train_config(config, task, store, Variant("glot"), tuned.lr, seed).out
+                    else variant.label
+                ),
+            )
+            scores = {
+                name: value["best"]
+                for name, value in summary.items()
+                if isinstance(value, dict) and "best" in value
+            }
             if card.probe and spec.label_kind == "classes":
                 scores["linear_probe"] = _probe(folder, residents)
-            found.append({
-                "task": task, "variant": variant.label, "seed": seed, "lr": tuned.lr, "scores": scores, "run": str(folder),
-                "parameters": sum(summary["parameters"].values()), "seconds": summary["seconds"]["train"],
-            })
-            brief = ", ".join(f"{name} {of[metric]:.4f}" for name, of in scores.items() if metric in of)
+            found.append(
+                {
+                    "task": task,
+                    "variant": variant.label,
+                    "seed": seed,
+                    "lr": tuned.lr,
+                    "scores": scores,
+                    "run": str(folder),
+                    "parameters": sum(summary["parameters"].values()),
+                    "seconds": summary["seconds"]["train"],
+                }
+            )
+            brief = ", ".join(
+                f"{name} {of[metric]:.4f}" for name, of in scores.items() if metric in of
+            )
             print(f"{task}, {variant.label}, seed {seed}: {brief}", file=sys.stderr, flush=True)
     # The states of this task make room for the next one's.
     residents.clear()
     return found
 
 
-def train_config(config: ReproduceConfig, task: str, store: Path, variant: Variant, lr: float, seed: int) -> TrainConfig:
-    """GLOT as the paper describes it (preset `paper`), with what the variant changes; its folder tells variant, rate and seed."""
+def train_config(
+    config: ReproduceConfig, task: str, store: Path, variant: Variant, lr: float, seed: int
+) -> TrainConfig:
+    """GLOT as the paper describes it (preset `paper`), with what the variant changes; its folder
+    tells variant, rate and seed.
+    """
     base = paper(TrainConfig(store=store, out=Path()))
     run = dataclasses.replace(
-        base, epochs=config.epochs, seed=seed, graph=dataclasses.replace(base.graph, **variant.graph),
-        pooler=dataclasses.replace(base.pooler, **{"hidden_dim": config.hidden_dim, **variant.pooler}),
-        objective=dataclasses.replace(base.objective, select_on=config.select_on), optimizer=dataclasses.replace(base.optimizer, lr=lr),
+        base,
+        epochs=config.epochs,
+        seed=seed,
+        graph=dataclasses.replace(base.graph, **variant.graph),
+        pooler=dataclasses.replace(
+            base.pooler, **{"hidden_dim": config.hidden_dim, **variant.pooler}
+        ),
+        objective=dataclasses.replace(base.objective, select_on=config.select_on),
+        optimizer=dataclasses.replace(base.optimizer, lr=lr),
     )
     name = [run.pooler.pooler, *([variant.prompt] if variant.prompt else [])]
     if run.pooler.pooler in ("glot", "mlp"):
@@ -192,12 +335,15 @@ def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
     path = folder / "probe.json"
     if not path.exists():
-        path.write_text(json.dumps(linear_probe(folder, quiet=True, residents=residents), indent=1) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(linear_probe(folder, quiet=True, residents=residents), indent=1) + "\n",
+            encoding="utf-8",
+        )
     found = json.loads(path.read_text(encoding="utf-8"))
     return found["test" if "test" in found else next(name for name in found if name != "holdout")]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The report
 
 
@@ -213,10 +359,19 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
         note = f" ({of['note']})" if of["note"] else ""
         remarks.append(f"{name}, {of['title']}" + (f": rows {rows}" if rows else "") + note)
     if any(label == "glot" for label in labels.values()):
-        remarks.append("`glot` is GAT, tau 0.6: the rows that tables call tau 0.6 or gat are these runs")
+        remarks.append(
+            "`glot` is GAT, tau 0.6: the rows that tables call tau 0.6 or gat are these runs"
+        )
     if config.tasks:
         remarks.append(f"Only these tasks were asked for: {', '.join(config.tasks)}")
-    more = [block for name, of in done.items() if name in _COSTS for block in cost_table(of["title"], of["records"], _COSTS[name], _printed(name, config.beside))]
+    more = [
+        block
+        for name, of in done.items()
+        if name in _COSTS
+        for block in cost_table(
+            of["title"], of["records"], _COSTS[name], _printed(name, config.beside)
+        )
+    ]
     if not folders and not more:
         print("no run to report", file=sys.stderr)
         return
@@ -224,8 +379,15 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
     sentences = [] if run is None else sentences_of(run, config.sentences, backbone=config.backbone)
     tables = tuple(dict.fromkeys(_BESIDE[name] for name in done if name in _BESIDE)) or ("table1",)
     write_report(
-        folders, config.out, title=f"{_nouns(done)} of the GLOT paper with {Path(config.backbone).name}", sentences=sentences,
-        beside=PaperTables(tables, config.beside), labels=labels, remarks=remarks, reference="glot", resamples=config.resamples,
+        folders,
+        config.out,
+        title=f"{_nouns(done)} of the GLOT paper with {Path(config.backbone).name}",
+        sentences=sentences,
+        beside=PaperTables(tables, config.beside),
+        labels=labels,
+        remarks=remarks,
+        reference="glot",
+        resamples=config.resamples,
         more=more,
     )
     print(f"wrote {config.out}/report.html, report.md, scores.json and cards.json", file=sys.stderr)
@@ -233,23 +395,44 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
 
 _COSTS = {
     "table10": {
-        "length": "tokens", "graph_ms": "graph, ms", "forward_ms": "backbone, ms", "head_ms": "head, ms", "total_ms": "total, ms", "overhead_percent": "graph, % of total",
+        "length": "tokens",
+        "graph_ms": "graph, ms",
+        "forward_ms": "backbone, ms",
+        "head_ms": "head, ms",
+        "total_ms": "total, ms",
+        "overhead_percent": "graph, % of total",
     },
     "table16": {
-        "pooler": "pooler", "forward_ms": "backbone, ms", "head_ms": "head, ms", "total_ms": "total, ms", "head_percent": "head, % of total",
-        "parameters": "parameters of the pooler", "peak_bytes": "head's memory, bytes",
+        "pooler": "pooler",
+        "forward_ms": "backbone, ms",
+        "head_ms": "head, ms",
+        "total_ms": "total, ms",
+        "head_percent": "head, % of total",
+        "parameters": "parameters of the pooler",
+        "peak_bytes": "head's memory, bytes",
     },
 }
 """Cards of measured times, and the fields of their records that are shown."""
 
 
 def _printed(name: str, backbone: str) -> dict[str, dict[str, float]]:
-    """The paper's rows of a table of times; Table 10 has one for each backbone, Table 16 is of Mistral-7B alone."""
+    """The paper's rows of a table of times; Table 10 has one for each backbone, Table 16 is of
+    Mistral-7B alone.
+    """
     from glot_jax.analysis.paper import TABLES
 
     if name == "table10":
-        return {f"{of}, {row}": values for of, rows in TABLES[name].items() for row, values in rows.items()}
-    return {f"{of}, {row}": values for of, rows in TABLES[name].items() for row, values in rows.items() if of in (backbone, "Mistral-7B")}
+        return {
+            f"{of}, {row}": values
+            for of, rows in TABLES[name].items()
+            for row, values in rows.items()
+        }
+    return {
+        f"{of}, {row}": values
+        for of, rows in TABLES[name].items()
+        for row, values in rows.items()
+        if of in (backbone, "Mistral-7B")
+    }
 
 
 def _nouns(names: Iterable[str]) -> str:
@@ -257,10 +440,28 @@ def _nouns(names: Iterable[str]) -> str:
     told = []
     for kind in ("table", "figure"):
         numbers = [name.removeprefix(kind) for name in names if name.startswith(kind)]
-        told += [f"{kind.capitalize()}{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"] if numbers else []
+        told += (
+            [f"{kind.capitalize()}{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"]
+            if numbers
+            else []
+        )
     return ", ".join(told)
 
 
-_BESIDE = {name: name for name in ("table1", "table2", "table4", "table8", "table9", "table11", "table13", "table14", "table15", "table17")}
+_BESIDE = {
+    name: name
+    for name in (
+        "table1",
+        "table2",
+        "table4",
+        "table8",
+        "table9",
+        "table11",
+        "table13",
+        "table14",
+        "table15",
+        "table17",
+    )
+}
 _BESIDE |= {"table5": "table9", "figure4": "table1"}
 """Cards whose rows have numbers in the paper, and the table that has them."""

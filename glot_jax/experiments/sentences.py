@@ -33,6 +33,10 @@ def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None
     for text, ids, empty in zip(texts, tokenized.ids, tokenized.empty, strict=True):
         require(not empty, "a sentence has a token", repr(text), "Give another --sentences.")
         states = model.states([ids]).layers
-        stacked = np.stack([states[layer] for layer in layers], axis=1) if saved["model"]["mixed"] else states[layers[0]]
+        stacked = (
+            np.stack([states[layer] for layer in layers], axis=1)
+            if saved["model"]["mixed"]
+            else states[layers[0]]
+        )
         found.append(Sentence(text, tuple(model.tokenizer.convert_ids_to_tokens(ids)), stacked))
     return found

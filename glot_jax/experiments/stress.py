@@ -1,4 +1,6 @@
-"""The stress test: extract once, tune and train every pooler, and print each score beside what a control reaches."""
+"""The stress test: extract once, tune and train every pooler, and print each score beside what a
+control reaches.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ from glot_jax.stress_config import StressConfig
 from glot_jax.training.predictions import read_predictions
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
-"""GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many edges as the threshold
-links but anywhere. What is left of its score on these is not owed to the graph."""
+"""GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many
+edges as the threshold links but anywhere. What is left of its score on these is not owed to the
+graph."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,31 +49,42 @@ class Setting:
     def name(self) -> str:
         """Of its store, without the backbone's part."""
         far = f"-distance{self.distance}" if self.distance else ""
-        return f"{self.protocol}-{self.ratio:g}{far}" + (f"-position{self.position:g}" if self.position is not None else "")
+        return f"{self.protocol}-{self.ratio:g}{far}" + (
+            f"-position{self.position:g}" if self.position is not None else ""
+        )
 
     @property
     def fields(self) -> dict[str, Any]:
         """Of its records: distance and position where they are set."""
         given = {"distance": self.distance or None, "position": self.position}
-        return {"protocol": self.protocol, "ratio": self.ratio, **{name: value for name, value in given.items() if value is not None}}
+        return {
+            "protocol": self.protocol,
+            "ratio": self.ratio,
+            **{name: value for name, value in given.items() if value is not None},
+        }
 
 
 def settings_of(config: StressConfig) -> list[Setting]:
     """Every combination that is one: only `controlled` has related words to move apart."""
     return [
         Setting(protocol, ratio, distance, position)
-        for protocol in config.protocol for ratio in config.ratios for position in config.positions or (None,)
+        for protocol in config.protocol
+        for ratio in config.ratios
+        for position in config.positions or (None,)
         for distance in (config.distances if protocol == "controlled" else (0,))
     ]
 
 
 def run_stress(config: StressConfig) -> list[dict[str, Any]]:
-    """Run it and write OUT/stress.json, OUT/comparison.json and OUT/stress.png; the first's records are returned too.
+    """Run it and write OUT/stress.json, OUT/comparison.json and OUT/stress.png; the first's records
+    are returned too.
 
-    A record has protocol, ratio (distance, position where set), pooler or control, seed, accuracy (test split, at the
-    epoch and learning rate best on the validation split). Records of poolers add lr, validation, parameters and seconds;
-    those of controls have no training seed of their own and carry the seed of the data. comparison.json has for every
-    pooler the interval of its accuracy over test rows, and its difference to glot, with a permutation p over the same rows and Welch's p over seeds.
+    A record has protocol, ratio (distance, position where set), pooler or control, seed, accuracy
+    (test split, at the epoch and learning rate best on the validation split). Records of poolers
+    add lr, validation, parameters and seconds; those of controls have no training seed of their own
+    and carry the seed of the data. comparison.json has for every pooler the interval of its
+    accuracy over test rows, and its difference to glot, with a permutation p over the same rows and
+    Welch's p over seeds.
     """
     from glot_jax.pooling import POOLERS
     from glot_jax.texts.diagnostic import PROTOCOLS
@@ -95,7 +109,9 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
         _print_table(setting, found, compared, config)
         # After every setting: what is done is not lost with what follows.
         for name, values in (("stress", records), ("comparison", comparisons)):
-            (config.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            (config.out / f"{name}.json").write_text(
+                json.dumps(values, indent=1) + "\n", encoding="utf-8"
+            )
     plot_stress(records, config.out / "stress.png")
     print(f"wrote {config.out}/stress.json, comparison.json and stress.png", file=sys.stderr)
     return records
@@ -105,40 +121,61 @@ def _plotter() -> Callable[..., None]:
     try:
         from glot_jax.analysis.figures import plot_stress
     except ImportError as error:
-        raise UsageError("the figure needs matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
+        raise UsageError(
+            "the figure needs matplotlib",
+            str(error),
+            "Install the extra: pip install 'glot-jax[viz]'.",
+        ) from error
     return plot_stress
 
 
 def _extract_config(config: StressConfig, setting: Setting) -> ExtractConfig:
     train_rows, test_rows = config.rows
     return ExtractConfig(
-        backbone=config.backbone, task="diagnostic", out=config.out / "stores" / f"{Path(config.backbone).name}-{setting.name}",
-        protocol=setting.protocol, ratio=setting.ratio, distance=setting.distance, position=setting.position,  # type: ignore[arg-type]
-        diagnostic_rows=(train_rows, test_rows, test_rows), sample_seed=config.seeds[0],
+        backbone=config.backbone,
+        task="diagnostic",
+        out=config.out / "stores" / f"{Path(config.backbone).name}-{setting.name}",
+        protocol=setting.protocol,
+        ratio=setting.ratio,
+        distance=setting.distance,
+        position=setting.position,  # type: ignore[arg-type]
+        diagnostic_rows=(train_rows, test_rows, test_rows),
+        sample_seed=config.seeds[0],
     )
 
 
-def _run_setting(config: StressConfig, setting: Setting, extract: ExtractConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _run_setting(
+    config: StressConfig, setting: Setting, extract: ExtractConfig
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(records, comparisons) of one test."""
     from glot_jax.extraction import dump
 
     dump(extract)
     scores, twins = _test_of(extract)
-    records = [{**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy} for name, accuracy in scores.items()]
+    records = [
+        {**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
+        for name, accuracy in scores.items()
+    ]
     residents: dict[tuple, Any] = {}
     predictions: dict[str, list[Any]] = {}
     for variant in [*config.poolers, *(GRAPH_CONTROLS if "glot" in config.poolers else ())]:
         runs, predictions[variant] = _runs(config, extract.out, variant, residents)
         for run in runs:
             records.append({**setting.fields, "pooler": variant, **run})
-            print(f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr {run['lr']:g}", file=sys.stderr)
+            print(
+                f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr"
+                f" {run['lr']:g}",
+                file=sys.stderr,
+            )
     return records, [{**setting.fields, **row} for row in _compare(predictions, twins)]
 
 
 def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[str, Any]]:
-    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's on the same rows.
+    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's
+    on the same rows.
 
-    Twins are drawn together: a pooler that cannot tell them apart is right for exactly one of each two.
+    Twins are drawn together: a pooler that cannot tell them apart is right for exactly one of each
+        two.
     """
     from glot_jax.analysis.statistics import mean_deviation, paired_difference, score_interval
     from glot_jax.objectives.metrics import METRICS
@@ -147,16 +184,36 @@ def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[
     for name, of in predictions.items():
         labels, guesses = of[0].labels, [one.predictions for one in of]
         mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
-        row = {"pooler": name, "rows": len(labels), "independent": len(np.unique(twins)), "accuracy": mean, "deviation": deviation, "interval": score_interval(accuracy, guesses, labels, groups=twins)}
+        row = {
+            "pooler": name,
+            "rows": len(labels),
+            "independent": len(np.unique(twins)),
+            "accuracy": mean,
+            "deviation": deviation,
+            "interval": score_interval(accuracy, guesses, labels, groups=twins),
+        }
         if name != "glot" and "glot" in predictions:
-            difference = paired_difference(accuracy, [one.predictions for one in predictions["glot"]], guesses, labels, groups=twins)
-            row |= {"glot_minus_this": difference.value, "difference_interval": difference.interval, "p": difference.p, "p_seeds": difference.p_seeds}
+            difference = paired_difference(
+                accuracy,
+                [one.predictions for one in predictions["glot"]],
+                guesses,
+                labels,
+                groups=twins,
+            )
+            row |= {
+                "glot_minus_this": difference.value,
+                "difference_interval": difference.interval,
+                "p": difference.p,
+                "p_seeds": difference.p_seeds,
+            }
         rows.append(row)
     return rows
 
 
 def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
-    """Test accuracies of the probes that see no relation between words; and for each test row the number of its twins."""
+    """Test accuracies of the probes that see no relation between words; and for each test row the
+    number of its twins.
+    """
     from glot_jax.extraction.sources import find_source
     from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.store import HiddenStore
@@ -166,21 +223,40 @@ def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
     task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))
     splits = {
-        name: [StressRow(example.texts[0], int(example.label or 0)) for example in split] for name, split in task.splits.items()
+        name: [StressRow(example.texts[0], int(example.label or 0)) for example in split]
+        for name, split in task.splits.items()
     }
-    kept = kept_texts(tokenizer, [row.text for row in splits["test"]], HiddenStore(extract.out, trust=True).recipe["max_length"])
+    kept = kept_texts(
+        tokenizer,
+        [row.text for row in splits["test"]],
+        HiddenStore(extract.out, trust=True).recipe["max_length"],
+    )
     # Twins have the same words; texts of the other protocols have their own.
     words = [" ".join(sorted(row.text.split())) for row in splits["test"]]
-    return controls(extract.protocol, splits, extract.sample_seed, kept), np.unique(words, return_inverse=True)[1]
+    return (
+        controls(extract.protocol, splits, extract.sample_seed, kept),
+        np.unique(words, return_inverse=True)[1],
+    )
 
 
-def _runs(config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+def _runs(
+    config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]
+) -> tuple[list[dict[str, Any]], list[Any]]:
     """One result per seed, and what these runs predict for the test rows."""
-    tuned = tuned_runs(lambda lr, seed: _train_config(config, store, variant, lr, seed), config.lrs, config.seeds, "accuracy", residents)
+    tuned = tuned_runs(
+        lambda lr, seed: _train_config(config, store, variant, lr, seed),
+        config.lrs,
+        config.seeds,
+        "accuracy",
+        residents,
+    )
     runs = [
         {
-            "seed": seed, "accuracy": summary["test"]["best"]["accuracy"], "lr": tuned.lr,
-            "validation": summary["validation"]["best"]["accuracy"], "parameters": sum(summary["parameters"].values()),
+            "seed": seed,
+            "accuracy": summary["test"]["best"]["accuracy"],
+            "lr": tuned.lr,
+            "validation": summary["validation"]["best"]["accuracy"],
+            "parameters": sum(summary["parameters"].values()),
             "seconds": summary["seconds"]["train"],
         }
         for seed, summary in zip(config.seeds, tuned.summaries, strict=True)
@@ -188,21 +264,53 @@ def _runs(config: StressConfig, store: Path, variant: str, residents: dict[tuple
     return runs, [read_predictions(folder)["test"] for folder in tuned.folders]
 
 
-def _train_config(config: StressConfig, store: Path, variant: str, lr: float, seed: int) -> TrainConfig:
+def _train_config(
+    config: StressConfig, store: Path, variant: str, lr: float, seed: int
+) -> TrainConfig:
     pooler = "glot" if variant in GRAPH_CONTROLS else variant
     return TrainConfig(
-        store=store, out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}", epochs=config.epochs, seed=seed,
-        batch_size=config.batch_size, buckets=1, graph=GraphConfig(graph=GRAPH_CONTROLS.get(variant, "threshold"), tau=config.tau),
-        pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim), optimizer=OptimizerConfig(lr=lr), objective=ObjectiveConfig(select_on="validation"),
+        store=store,
+        out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}",
+        epochs=config.epochs,
+        seed=seed,
+        batch_size=config.batch_size,
+        buckets=1,
+        graph=GraphConfig(graph=GRAPH_CONTROLS.get(variant, "threshold"), tau=config.tau),
+        pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
+        optimizer=OptimizerConfig(lr=lr),
+        objective=ObjectiveConfig(select_on="validation"),
     )
 
 
-def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: list[dict[str, Any]], config: StressConfig) -> None:
+def _print_table(
+    setting: Setting,
+    records: list[dict[str, Any]],
+    comparisons: list[dict[str, Any]],
+    config: StressConfig,
+) -> None:
     from glot_jax.analysis.statistics import p_text
 
-    where = "".join(f", {name} {value:g}" for name, value in setting.fields.items() if name in ("distance", "position"))
-    table = Table(title=f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{where}, {config.rows[0]} training rows, chance 0.5")
-    for column in ("pooler or control", "test accuracy", "95 % of rows", "glot - this (p rows; seeds)", "validation", "lr", "parameters", "train s"):
+    where = "".join(
+        f", {name} {value:g}"
+        for name, value in setting.fields.items()
+        if name in ("distance", "position")
+    )
+    table = Table(
+        title=(
+            f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{where},"
+            f" {config.rows[0]} training rows, chance 0.5"
+        )
+    )
+    for column in (
+        "pooler or control",
+        "test accuracy",
+        "95 % of rows",
+        "glot - this (p rows; seeds)",
+        "validation",
+        "lr",
+        "parameters",
+        "train s",
+    ):
         table.add_column(column, justify="left" if column.startswith("pooler") else "right")
     compared = {row["pooler"]: row for row in comparisons}
     for name in dict.fromkeys(record.get("pooler", record.get("control")) for record in records):
@@ -214,10 +322,20 @@ def _print_table(setting: Setting, records: list[dict[str, Any]], comparisons: l
         of = compared[str(name)]
         noun = "rows" if of["independent"] == of["rows"] else "pairs of twins"
         interval = str(of["interval"]) if of["interval"] else f"{of['independent']} {noun}: too few"
-        against = f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of['p_seeds'])}" if "glot_minus_this" in of else ""
+        against = (
+            f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of['p_seeds'])}"
+            if "glot_minus_this" in of
+            else ""
+        )
         table.add_row(
-            str(name), accuracy, interval, against, _mean_deviation([record["validation"] for record in rows]), f"{rows[0]['lr']:g}",
-            f"{rows[0]['parameters']:,}", f"{statistics.mean(record['seconds'] for record in rows):.1f}",
+            str(name),
+            accuracy,
+            interval,
+            against,
+            _mean_deviation([record["validation"] for record in rows]),
+            f"{rows[0]['lr']:g}",
+            f"{rows[0]['parameters']:,}",
+            f"{statistics.mean(record['seconds'] for record in rows):.1f}",
         )
     # A pipe has no width of its own, and half a name helps nobody.
     console = Console()

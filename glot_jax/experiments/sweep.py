@@ -1,4 +1,6 @@
-"""Hyperparameter search on one store with Optuna: a resumable study in SQLite, workers in processes, pruning, a table."""
+"""Hyperparameter search on one store with Optuna: a resumable study in SQLite, workers in
+processes, pruning, a table.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,13 @@ _STUDY = "glot"
 
 
 def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
-    """Search until `config.wanted` trials are finished (pruned ones count) and write OUT/sweep.json and OUT/importance.png.
+    """Search until `config.wanted` trials are finished (pruned ones count) and write OUT/sweep.json
+    and OUT/importance.png.
 
-    Called again it goes on: finished trials stay, one that was stopped in the middle is taken up from its checkpoint.
-    Returns the trials, best first: number, state, score (of the selecting split), reported {split: metrics}, parameters,
+    Called again it goes on: finished trials stay, one that was stopped in the middle is taken up
+        from its checkpoint.
+    Returns the trials, best first: number, state, score (of the selecting split), reported {split:
+        metrics}, parameters,
     seconds, run (its folder), and the values tried.
 
     Raises:
@@ -49,7 +54,11 @@ def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
     # Every value is tried on a config now: a misspelt one ends here, not in the seventeenth trial.
     for name, values in config.space.items():
         for value in values:
-            _train_config(config, {**{other: of[0] for other, of in config.space.items()}, name: value}, config.out)
+            _train_config(
+                config,
+                {**{other: of[0] for other, of in config.space.items()}, name: value},
+                config.out,
+            )
     from glot_jax.objectives.objective import selection_metric
     from glot_jax.texts.tasks import TaskSpec
 
@@ -66,11 +75,20 @@ def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
             _work(config)
     study = _study(config)
     trials = [_describe(config, trial) for trial in study.trials if trial.state.is_finished()]
-    trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["score"] if trial["score"] is not None else float("-inf"))))
+    trials.sort(
+        key=lambda trial: (
+            trial["state"] != "complete",
+            -(trial["score"] if trial["score"] is not None else float("-inf")),
+        )
+    )
     (config.out / "sweep.json").write_text(json.dumps(trials, indent=1) + "\n", encoding="utf-8")
     importance = _importance(optuna, study)
     if importance:
-        _plotter()(importance, config.out / "importance.png", f"{metric} on {config.select_on}, {len(trials)} trials")
+        _plotter()(
+            importance,
+            config.out / "importance.png",
+            f"{metric} on {config.select_on}, {len(trials)} trials",
+        )
     _print_table(config, trials, importance, metric)
     return trials
 
@@ -79,8 +97,22 @@ def command_of(config: SweepConfig, values: dict[str, Any], out: str) -> str:
     """The command that trains one trial again, to the same numbers."""
     run = _train_config(config, values, Path(out))
     parts = [
-        "python", "train.py", "--store", str(config.store), "--out", out, "--pooler", "glot", "--epochs", str(config.epochs),
-        "--batch-size", str(config.batch_size), "--seed", str(config.seed), "--select-on", config.select_on,
+        "python",
+        "train.py",
+        "--store",
+        str(config.store),
+        "--out",
+        out,
+        "--pooler",
+        "glot",
+        "--epochs",
+        str(config.epochs),
+        "--batch-size",
+        str(config.batch_size),
+        "--seed",
+        str(config.seed),
+        "--select-on",
+        config.select_on,
     ]
     if config.metric is not None:
         parts += ["--metric", config.metric]
@@ -92,9 +124,18 @@ def command_of(config: SweepConfig, values: dict[str, Any], out: str) -> str:
 
 def _train_config(config: SweepConfig, values: dict[str, Any], out: Path) -> TrainConfig:
     return TrainConfig(
-        store=config.store, out=out, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed,
+        store=config.store,
+        out=out,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
         graph=GraphConfig(tau=values["tau"]),
-        pooler=PoolerConfig(hidden_dim=values["hidden_dim"], num_layers=values["num_layers"], jk=values["jk"], projection_dim=values["projection_dim"] or None),
+        pooler=PoolerConfig(
+            hidden_dim=values["hidden_dim"],
+            num_layers=values["num_layers"],
+            jk=values["jk"],
+            projection_dim=values["projection_dim"] or None,
+        ),
         optimizer=OptimizerConfig(lr=values["lr"], weight_decay=values["weight_decay"]),
         objective=ObjectiveConfig(select_on=config.select_on, metric=config.metric),
     )
@@ -104,7 +145,9 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        raise UsageError("sweeps need optuna", str(error), "Install the extra: pip install 'glot-jax[sweep]'.") from error
+        raise UsageError(
+            "sweeps need optuna", str(error), "Install the extra: pip install 'glot-jax[sweep]'."
+        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -113,11 +156,15 @@ def _plotter() -> Any:
     try:
         from glot_jax.analysis.figures import plot_importance
     except ImportError as error:
-        raise UsageError("the figure needs matplotlib", str(error), "Install the extra: pip install 'glot-jax[viz]'.") from error
+        raise UsageError(
+            "the figure needs matplotlib",
+            str(error),
+            "Install the extra: pip install 'glot-jax[viz]'.",
+        ) from error
     return plot_importance
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The study
 
 
@@ -126,27 +173,57 @@ def _study(config: SweepConfig, sampler_seed: int | None = None) -> Any:
     seed = config.seed if sampler_seed is None else sampler_seed
     sampler = lookup(
         {
-            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True), "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-            "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # which combination is next is `_untried`'s to say
+            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, constant_liar=True),
+            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+            "grid": lambda: optuna.samplers.RandomSampler(
+                seed=seed
+            ),  # which combination is next is `_untried`'s to say
         },
-        config.sampler, "sampler (--sampler)",
+        config.sampler,
+        "sampler (--sampler)",
     )()
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=5) if config.prune else optuna.pruners.NopPruner()
-    storage = optuna.storages.RDBStorage(f"sqlite:///{config.out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
-    return optuna.create_study(study_name=_STUDY, storage=storage, sampler=sampler, pruner=pruner, direction="maximize", load_if_exists=True)
+    pruner = (
+        optuna.pruners.MedianPruner(n_startup_trials=5)
+        if config.prune
+        else optuna.pruners.NopPruner()
+    )
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{config.out / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+    return optuna.create_study(
+        study_name=_STUDY,
+        storage=storage,
+        sampler=sampler,
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
+    )
 
 
 def _require_same(config: SweepConfig, content: str) -> None:
     """OUT belongs to one search: what decides a trial's numbers, and the values tried."""
     decides = ("batch_size", "epochs", "seed", "select_on", "metric", "sampler", "prune")
-    wanted = {"store": content, "space": config.space, **{name: getattr(config, name) for name in decides}}
+    wanted = {
+        "store": content,
+        "space": config.space,
+        **{name: getattr(config, name) for name in decides},
+    }
     path = config.out / "settings.json"
     if not path.exists():
         path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
         return
     found = json.loads(path.read_text(encoding="utf-8"))
-    changed = [f"{name}: {found.get(name)} -> {value}" for name, value in json.loads(json.dumps(wanted)).items() if found.get(name) != value]
-    require(not changed, "a sweep goes on with its own settings", "; ".join(changed), f"Give those of {path}, or another --out.")
+    changed = [
+        f"{name}: {found.get(name)} -> {value}"
+        for name, value in json.loads(json.dumps(wanted)).items()
+        if found.get(name) != value
+    ]
+    require(
+        not changed,
+        "a sweep goes on with its own settings",
+        "; ".join(changed),
+        f"Give those of {path}, or another --out.",
+    )
 
 
 def _finished(optuna: Any, study: Any) -> int:
@@ -155,7 +232,9 @@ def _finished(optuna: Any, study: Any) -> int:
 
 
 def _take_up_again(optuna: Any, study: Any) -> None:
-    """Trials that were running when an earlier call ended are begun again, and find their checkpoints."""
+    """Trials that were running when an earlier call ended are begun again, and find their
+    checkpoints.
+    """
     states = optuna.trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study.tell(trial.number, state=states.FAIL)
@@ -168,7 +247,9 @@ def _work(config: SweepConfig) -> None:
         _worker(config, 0)
         return
     context = multiprocessing.get_context("spawn")  # JAX has threads: a fork could hang
-    workers = [context.Process(target=_worker, args=(config, number)) for number in range(config.workers)]
+    workers = [
+        context.Process(target=_worker, args=(config, number)) for number in range(config.workers)
+    ]
     for worker in workers:
         worker.start()
     try:
@@ -181,14 +262,22 @@ def _work(config: SweepConfig) -> None:
             worker.join()
         raise
     failed = [worker.exitcode for worker in workers if worker.exitcode]
-    require(not failed, "every worker of a sweep ends well", f"exit codes {failed}", "See its message above; the same command goes on.")
+    require(
+        not failed,
+        "every worker of a sweep ends well",
+        f"exit codes {failed}",
+        "See its message above; the same command goes on.",
+    )
 
 
 _REPEATS = 8  # in a row, before a sampler that has made up its mind is helped
 
 
 def _worker(config: SweepConfig, number: int) -> None:
-    """Train trials until there are enough. No combination is tried twice: a sampler's repeat gives way to an untried one."""
+    """Train trials until there are enough.
+
+    No combination is tried twice: a sampler's repeat gives way to an untried one.
+    """
     from glot_jax.training.run_log import exclusive
 
     optuna = _optuna()
@@ -197,15 +286,20 @@ def _worker(config: SweepConfig, number: int) -> None:
     residents: dict[tuple, Any] = {}
     repeats = 0
     while True:
-        # One worker at a time chooses: another's trial is in the study before its values are, and the same ones could be chosen meanwhile.
+        # One worker at a time chooses: another's trial is in the study before its values are, and
+        # the same ones could be chosen meanwhile.
         with exclusive(config.out / "choosing.lock", wait=True):
             live = _live(optuna, study)
             if len(live) >= config.wanted:
                 return
-            if not study.get_trials(deepcopy=False, states=(states.WAITING,)) and (config.sampler == "grid" or repeats >= _REPEATS):
+            if not study.get_trials(deepcopy=False, states=(states.WAITING,)) and (
+                config.sampler == "grid" or repeats >= _REPEATS
+            ):
                 study.enqueue_trial(_untried(live, config))
             trial = study.ask()
-            values = {name: trial.suggest_categorical(name, of) for name, of in config.space.items()}
+            values = {
+                name: trial.suggest_categorical(name, of) for name, of in config.space.items()
+            }
             if any(other.params == values for other in live):
                 study.tell(trial, state=states.FAIL)
                 repeats += 1
@@ -225,12 +319,21 @@ def _live(optuna: Any, study: Any) -> list[Any]:
 
 def _untried(live: list[Any], config: SweepConfig) -> dict[str, Any]:
     """A combination that no live trial has, in an order that the seed decides."""
-    grid = [dict(zip(SPACE, values, strict=True)) for values in itertools.product(*config.space.values())]
+    grid = [
+        dict(zip(SPACE, values, strict=True))
+        for values in itertools.product(*config.space.values())
+    ]
     tried = [trial.params for trial in live]
-    return next(grid[i] for i in np.random.default_rng(config.seed).permutation(len(grid)) if grid[i] not in tried)
+    return next(
+        grid[i]
+        for i in np.random.default_rng(config.seed).permutation(len(grid))
+        if grid[i] not in tried
+    )
 
 
-def _run_trial(config: SweepConfig, trial: Any, values: dict[str, Any], residents: dict[tuple, Any]) -> float:
+def _run_trial(
+    config: SweepConfig, trial: Any, values: dict[str, Any], residents: dict[tuple, Any]
+) -> float:
     from glot_jax.training import train
 
     run = _train_config(config, values, _folder(config, values))
@@ -245,34 +348,62 @@ def _run_trial(config: SweepConfig, trial: Any, values: dict[str, Any], resident
         if epoch < config.epochs and trial.should_prune():
             raise optuna.TrialPruned
 
-    summary = train(run, resume=(run.out / "config.json").exists(), quiet=True, residents=residents, after_epoch=report)
-    splits = [split for split, value in summary.items() if isinstance(value, dict) and "best" in value]
+    summary = train(
+        run,
+        resume=(run.out / "config.json").exists(),
+        quiet=True,
+        residents=residents,
+        after_epoch=report,
+    )
+    splits = [
+        split for split, value in summary.items() if isinstance(value, dict) and "best" in value
+    ]
     trial.set_user_attr("reported", {split: summary[split]["best"] for split in splits})
     trial.set_user_attr("parameters", sum(summary["parameters"].values()))
     best = float(selecting_scores(summary)[trial.study.user_attrs["metric"]])
-    print(f"trial {trial.number}: {best:.4f} in {time.perf_counter() - begin:.0f} s, {values}", file=sys.stderr, flush=True)
+    print(
+        f"trial {trial.number}: {best:.4f} in {time.perf_counter() - begin:.0f} s, {values}",
+        file=sys.stderr,
+        flush=True,
+    )
     return best
 
 
 def _folder(config: SweepConfig, values: dict[str, Any]) -> Path:
     """Named by its values: the same trial finds the same folder again."""
-    return config.out / "trials" / hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    return (
+        config.out
+        / "trials"
+        / hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What came of it
 
 
 def _describe(config: SweepConfig, trial: Any) -> dict[str, Any]:
-    seconds = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_start and trial.datetime_complete else None
+    seconds = (
+        (trial.datetime_complete - trial.datetime_start).total_seconds()
+        if trial.datetime_start and trial.datetime_complete
+        else None
+    )
     return {
-        "number": trial.number, "state": trial.state.name.lower(), "score": trial.value, "reported": trial.user_attrs.get("reported"),
-        "parameters": trial.user_attrs.get("parameters"), "seconds": seconds, "run": trial.user_attrs.get("run"), **trial.params,
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "score": trial.value,
+        "reported": trial.user_attrs.get("reported"),
+        "parameters": trial.user_attrs.get("parameters"),
+        "seconds": seconds,
+        "run": trial.user_attrs.get("run"),
+        **trial.params,
     }
 
 
 def _importance(optuna: Any, study: Any) -> dict[str, float]:
-    """Share of the scores' variance that each setting explains (functional ANOVA); empty where too little varies."""
+    """Share of the scores' variance that each setting explains (functional ANOVA); empty where too
+    little varies.
+    """
     complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     varied = [name for name in SPACE if len({trial.params[name] for trial in complete}) > 1]
     if len(complete) < 4 or not varied or len({trial.value for trial in complete}) == 1:
@@ -281,24 +412,43 @@ def _importance(optuna: Any, study: Any) -> dict[str, float]:
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied))
 
 
-def _print_table(config: SweepConfig, trials: list[dict[str, Any]], importance: dict[str, float], metric: str) -> None:
+def _print_table(
+    config: SweepConfig, trials: list[dict[str, Any]], importance: dict[str, float], metric: str
+) -> None:
     varied = [name for name in SPACE if len(config.space[name]) > 1]
-    table = Table(title=f"{metric} on {config.select_on}; {len(trials)} trials, {sum(of['state'] == 'pruned' for of in trials)} pruned")
+    table = Table(
+        title=(
+            f"{metric} on {config.select_on}; {len(trials)} trials,"
+            f" {sum(of['state'] == 'pruned' for of in trials)} pruned"
+        )
+    )
     for column in (*varied, metric, "reported", "parameters", "s"):
         table.add_column(column, justify="right")
     for trial in trials[:10]:
-        others = {split: of for split, of in (trial["reported"] or {}).items() if split != config.select_on}
+        others = {
+            split: of
+            for split, of in (trial["reported"] or {}).items()
+            if split != config.select_on
+        }
         reported = ", ".join(f"{split} {of[metric]:.4f}" for split, of in others.items())
         table.add_row(
-            *(str(trial.get(name)) for name in varied), trial["state"] if trial["state"] != "complete" else f"{trial['score']:.4f}", reported,
-            f"{trial['parameters']:,}" if trial["parameters"] else "", f"{trial['seconds']:.0f}" if trial["seconds"] else "",
+            *(str(trial.get(name)) for name in varied),
+            trial["state"] if trial["state"] != "complete" else f"{trial['score']:.4f}",
+            reported,
+            f"{trial['parameters']:,}" if trial["parameters"] else "",
+            f"{trial['seconds']:.0f}" if trial["seconds"] else "",
         )
     console = Console()
     console = console if console.is_terminal else Console(width=150)
     console.print(table)
     if importance:
-        console.print("importance: " + ", ".join(f"{name} {share:.2f}" for name, share in importance.items()))
+        console.print(
+            "importance: " + ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
+        )
     best = next((trial for trial in trials if trial["state"] == "complete"), None)
     if best is not None:
-        console.print("the best again:", command_of(config, {name: best[name] for name in SPACE}, "runs/best"), soft_wrap=True)
-
+        console.print(
+            "the best again:",
+            command_of(config, {name: best[name] for name in SPACE}, "runs/best"),
+            soft_wrap=True,
+        )

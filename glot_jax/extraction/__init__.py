@@ -1,4 +1,5 @@
-"""Frozen language model -> token states on disk. The only stage that uses PyTorch; it never imports jax.
+"""Frozen language model -> token states on disk. The only stage that uses PyTorch; it never imports
+jax.
 
 `backbone` runs the model, `dump` writes what it says about a task's texts into a store.
 """

@@ -1,8 +1,9 @@
 """The frozen language model: texts to token ids, token ids to hidden states on the host.
 
-Only the public `AutoModel` forward is used and no remote code is run. States come back ragged: padding exists inside
-one forward pass and nowhere else, and neither its side nor its amount changes a state beyond rounding. Where it would,
-only texts of one length share a pass, or none do: see `probe`.
+Only the public `AutoModel` forward is used and no remote code is run. States come back ragged:
+padding exists inside one forward pass and nowhere else, and neither its side nor its amount changes
+a state beyond rounding. Where it would, only texts of one length share a pass, or none do: see
+`probe`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,15 @@ from glot_jax.extraction.tokenizer import (
     truncated_ids,
 )
 
-_FORWARD_ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NotImplementedError)
+_FORWARD_ERRORS = (
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+)
 
 
 class Backbone:
@@ -44,12 +53,14 @@ class Backbone:
 
         backbone = Backbone(config)
         texts = backbone.tokenize(["a sentence", "another one"])
-        states = backbone.states(texts.ids)             # states.layers[backbone.layers[0]] is [tokens, dim]
+        states = backbone.states(texts.ids)             # states.layers[backbone.layers[0]] is
+        [tokens, dim]
 
-    Attributes: `source`, `tokenizer`, `model_type`, `kind` (encoder | decoder), `num_layers` (blocks L), `dim`,
-    `layers` (those wanted, resolved and ascending, in 0 .. L), `max_length` (tokens), `compute_dtype`, `device`,
-    `probe` (what was found out by running it).
-    Raises UsageError for a model that cannot be found, trusted or run, and for layers or lengths it does not have.
+    Attributes: `source`, `tokenizer`, `model_type`, `kind` (encoder | decoder), `num_layers`
+        (blocks L), `dim`,
+    `layers` (those wanted, resolved and ascending, in 0 .. L), `max_length` (tokens),
+    `compute_dtype`, `device`, `probe` (what was found out by running it). Raises UsageError for a
+    model that cannot be found, trusted or run, and for layers or lengths it does not have.
     """
 
     def __init__(self, config: ExtractConfig, *, default_max_length: int = 128):
@@ -89,12 +100,12 @@ class Backbone:
         if self._prompt:
             self.kind = "decoder"
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Texts -> token ids
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
-        """Token ids with special tokens, cut to `max_length`. With a prompt: those up to the token that it names, none
-        of them cut but the text's own."""
+        """Token ids with special tokens, cut to `max_length`. With a prompt: those up to the token
+        that it names, none of them cut but the text's own."""
         if self._prompt is not None:
             ids, cut = self._prompt.ids(texts, self.max_length)
             return TokenizedTexts(ids, cut, np.array([not text for text in texts], bool))
@@ -102,26 +113,31 @@ class Backbone:
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         return TokenizedTexts(ids, truncated, lengths <= len(self._special))
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Token ids -> states
 
     @torch.inference_mode()
-    def states(self, token_ids: Sequence[Sequence[int] | np.ndarray], dtype: str = "float32") -> States:
+    def states(
+        self, token_ids: Sequence[Sequence[int] | np.ndarray], dtype: str = "float32"
+    ) -> States:
         """Hidden states of `layers` for texts of at least one token each, in one forward pass.
 
-        With `--deterministic`, or where the probe found that company changes states, each text has a pass of its own;
-        where padding does, each length. `dtype` is the storage dtype. A magnitude above what it can hold shows in
-        `peak`, and the arrays are then of no use.
+        With `--deterministic`, or where the probe found that company changes states, each text has
+        a pass of its own; where padding does, each length. `dtype` is the storage dtype. A
+        magnitude above what it can hold shows in `peak`, and the arrays are then of no use.
 
         Raises:
-            UsageError: a token is not in the model's table, the model cannot run a text, or the device is out of memory.
+            UsageError: a token is not in the model's table, the model cannot run a text, or the
+                device is out of memory.
         """
         groups = self._passes(token_ids)
         if len(groups) > 1:
             parts = [self.states([token_ids[text] for text in group], dtype) for group in groups]
             return join_states(parts, groups, [len(ids) for ids in token_ids])
         tail = [] if self._prompt is None else self._prompt.tail
-        flat = np.concatenate([np.asarray([*ids, *tail] if tail else ids, np.int64) for ids in token_ids])
+        flat = np.concatenate(
+            [np.asarray([*ids, *tail] if tail else ids, np.int64) for ids in token_ids]
+        )
         lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids)) + len(tail)
         self._check_ids(flat, lengths, len(tail))
         ids, mask = self._pad(flat, lengths, left=self.probe.left)
@@ -160,7 +176,9 @@ class Backbone:
             "Use the tokenizer that belongs to the model.",
         )
 
-    def _real_tokens(self, mask: torch.Tensor, lengths: np.ndarray, tail: int) -> torch.Tensor | None:
+    def _real_tokens(
+        self, mask: torch.Tensor, lengths: np.ndarray, tail: int
+    ) -> torch.Tensor | None:
         """Places of the states that are kept, bool [batch, longest]; None for all of them."""
         if not tail and bool((lengths == lengths.max()).all()):
             return None
@@ -170,14 +188,18 @@ class Backbone:
             real = real & (real.flip(1).cumsum(1).flip(1) > tail)
         return real
 
-    def _pad(self, flat: np.ndarray, lengths: np.ndarray, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pad(
+        self, flat: np.ndarray, lengths: np.ndarray, *, left: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask [batch, longest] of texts given one after the other."""
         longest = int(lengths.max())
         places = np.arange(longest)
         mask = places >= (longest - lengths)[:, None] if left else places < lengths[:, None]
         ids = np.full(mask.shape, self._pad_id, np.int64)
         ids[mask] = flat
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask.astype(np.int64)).to(self.device)
+        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask.astype(np.int64)).to(
+            self.device
+        )
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> dict[int, torch.Tensor]:
         """Padded states [batch, longest, dim] of each wanted layer."""
@@ -198,15 +220,21 @@ class Backbone:
         options = dict(self._options)
         if positions:
             options["position_ids"] = (mask.cumsum(-1) - 1).clip(0)
-        return self._model(input_ids=ids, attention_mask=mask, output_hidden_states=hidden, **options)
+        return self._model(
+            input_ids=ids, attention_mask=mask, output_hidden_states=hidden, **options
+        )
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Settling what the model can do
 
     @torch.inference_mode()
     def _run_probe(self, config: ExtractConfig, parameters: Any) -> Probe:
         def forward(
-            texts: Sequence[Sequence[int]], *, left: bool = False, positions: bool = False, fills: Sequence[int | None] = ()
+            texts: Sequence[Sequence[int]],
+            *,
+            left: bool = False,
+            positions: bool = False,
+            fills: Sequence[int | None] = (),
         ) -> Any:
             flat = np.concatenate([np.asarray(ids, np.int64) for ids in texts])
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
@@ -236,9 +264,14 @@ class Backbone:
             raise
         except _FORWARD_ERRORS as error:
             raise UsageError(
-                "a backbone is a text encoder or decoder whose forward pass takes input_ids and attention_mask",
+                "a backbone is a text encoder or decoder whose forward pass takes input_ids and"
+                " attention_mask",
                 f"{self.source.name}, {self._what_it_reads(error)}",
-                "Choose another --backbone." if self.compute_dtype == "float32" else "Try --compute-dtype float32.",
+                (
+                    "Choose another --backbone."
+                    if self.compute_dtype == "float32"
+                    else "Try --compute-dtype float32."
+                ),
             ) from error
 
     def _what_it_reads(self, error: Exception) -> str:
@@ -291,7 +324,7 @@ class Backbone:
             require_room(length, self._prompt.overhead, "tokens of the prompt")
         return length
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Identity
 
     def recipe(self) -> dict[str, Any]:
@@ -315,7 +348,8 @@ class Backbone:
                 "truncation_side": self.tokenizer.truncation_side,
             },
         }
-        # Named where they depart from what is usual: other stores keep the recipe that earlier versions wrote.
+        # Named where they depart from what is usual: other stores keep the recipe that earlier
+        # versions wrote.
         if self.probe.passes != "padded":
             recipe["passes"] = self.probe.passes
         if self.source.bin:
@@ -329,7 +363,10 @@ class Backbone:
         lines = [self.probe.summary(self.kind), *code_notices(self.source)]
         lines += promised_tokens(self.tokenizer, Path(self.source.tokenizer_location))
         if self.source.adapter:
-            lines.append(f"the {self.source.adapter.record['type']} adapter in {self.source.adapter.location} is applied")
+            lines.append(
+                f"the {self.source.adapter.record['type']} adapter in"
+                f" {self.source.adapter.location} is applied"
+            )
         return [*self.source.notices, *(f"{self.source.name}: {line}" for line in lines)]
 
 
@@ -344,7 +381,9 @@ _OTHER_INPUTS = {
 
 @contextlib.contextmanager
 def _deterministic_algorithms(wanted: bool) -> Iterator[None]:
-    """Have torch choose operations that give the same bits at every run, and refuse those for which there are none."""
+    """Have torch choose operations that give the same bits at every run, and refuse those for which
+    there are none.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(wanted or before)
     try:
@@ -373,6 +412,9 @@ def _position_limit(model: Any) -> int | None:
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
         # RoBERTa's table starts with padding_idx + 1 rows that no token uses.
-        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
             limit = int(module.weight.shape[0]) - module.padding_idx - 1
     return limit if isinstance(limit, int) and limit > 0 else None

@@ -1,8 +1,9 @@
-"""A model's blocks, found by watching it run: what `hidden_states` should hold, and a way to it where it does not.
+"""A model's blocks, found by watching it run: what `hidden_states` should hold, and a way to it
+where it does not.
 
-Layer 0 is what the first block reads, layer k what block k writes, the last layer what the model returns, after its
-final norm. Most models' `hidden_states` are just that. Some lists are shifted by a block, hold other tensors, or are
-not there at all; the blocks themselves are then listened to.
+Layer 0 is what the first block reads, layer k what block k writes, the last layer what the model
+returns, after its final norm. Most models' `hidden_states` are just that. Some lists are shifted by
+a block, hold other tensors, or are not there at all; the blocks themselves are then listened to.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class LayerMap:
     Attributes:
         sources: of layer k its source in words, as recipes name it.
         widths: last dimension of each layer; None where a layer's states are not one per token.
-        blocks: the modules to listen to; None where `hidden_states` is right, or no blocks were found.
+        blocks: the modules to listen to; None where `hidden_states` is right, or no blocks were
+            found.
         verified: whether `hidden_states` was compared with the blocks.
     """
 
@@ -55,8 +57,8 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap
 
     Args:
         model: any transformer.
-        run: one pass over a single unpadded text; returns the model's outputs with `last_hidden_state` [1, length, dim]
-            and, if the model has them, `hidden_states`.
+        run: one pass over a single unpadded text; returns the model's outputs with
+            `last_hidden_state` [1, length, dim] and, if the model has them, `hidden_states`.
 
     Returns:
         The map, and what `run` returned.
@@ -72,8 +74,15 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap
         return _as_listed(listed, last, None, verified=False), outputs
     if _agree(listed, record):
         return _as_listed(listed, last, None, verified=True), outputs
-    inputs = ["input of block 1", *(f"output of block {number}" for number in range(1, blocks.calls))]
-    widths = [record[0][0].shape[-1], *(output.shape[-1] for _, output in record[:-1]), last.shape[-1]]
+    inputs = [
+        "input of block 1",
+        *(f"output of block {number}" for number in range(1, blocks.calls)),
+    ]
+    widths = [
+        record[0][0].shape[-1],
+        *(output.shape[-1] for _, output in record[:-1]),
+        last.shape[-1],
+    ]
     return LayerMap((*inputs, LAST), tuple(widths), blocks, verified=True), outputs
 
 
@@ -121,7 +130,9 @@ class BlockStates:
 
 @contextmanager
 def _recorded(model: torch.nn.Module) -> Iterator[dict[str, list[tuple[Any, Any, Any]]]]:
-    """Of every ModuleList the calls of its entries: (module, what it read, what it wrote), in order."""
+    """Of every ModuleList the calls of its entries: (module, what it read, what it wrote), in
+    order.
+    """
     calls: dict[str, list[tuple[Any, Any, Any]]] = {}
     with ExitStack() as hooks:
         for path, modules in model.named_modules():
@@ -141,14 +152,20 @@ def _recorder(calls: list[tuple[Any, Any, Any]]) -> Callable[..., None]:
         wrote = _first_states([output])
         # Cloned: some models add to their states in place.
         calls.append(
-            (module, None if read is None else read.clone(), None if wrote is None else wrote.clone())
+            (
+                module,
+                None if read is None else read.clone(),
+                None if wrote is None else wrote.clone(),
+            )
         )
 
     return record
 
 
 def _first_states(values: Sequence[Any]) -> torch.Tensor | None:
-    """The first tensor of floats [batch, length, width] among some values, or the first entry of a tuple or dict."""
+    """The first tensor of floats [batch, length, width] among some values, or the first entry of a
+    tuple or dict.
+    """
     for value in values:
         if isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point():
             return value
@@ -194,8 +211,12 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first, second)
 
 
-def _agree(listed: Sequence[torch.Tensor], record: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    """Whether `hidden_states` holds the first block's input and every block's output but the last's."""
+def _agree(
+    listed: Sequence[torch.Tensor], record: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> bool:
+    """Whether `hidden_states` holds the first block's input and every block's output but the
+    last's.
+    """
     if len(listed) != len(record) + 1:
         return False
     expected = [record[0][0], *(wrote for _, wrote in record[:-1])]
@@ -206,8 +227,9 @@ def _as_listed(
     listed: Sequence[torch.Tensor], last: torch.Tensor, blocks: BlockList | None, *, verified: bool
 ) -> LayerMap:
     inner: list[int | None] = [states.shape[-1] for states in listed[:-1]]
-    # Some models keep several streams of states between their blocks, [batch, length, streams, dim], others shorten
-    # the text on the way: what they list is then no state a token, and its numbers are not those of blocks.
+    # Some models keep several streams of states between their blocks, [batch, length, streams,
+    # dim], others shorten the text on the way: what they list is then no state a token, and its
+    # numbers are not those of blocks.
     if any(states.ndim != 3 or states.shape[:2] != last.shape[:2] for states in listed[:-1]):
         inner = [None] * len(inner)
     sources = [f"hidden_states[{layer}]" for layer in range(len(inner))]

@@ -16,7 +16,9 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         got = f"{name} ({str(error).splitlines()[0]})"
-        raise UsageError("--device names a torch device of this machine", got, "Use auto, cpu or cuda.") from error
+        raise UsageError(
+            "--device names a torch device of this machine", got, "Use auto, cpu or cuda."
+        ) from error
     return device
 
 

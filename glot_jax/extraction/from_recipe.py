@@ -15,26 +15,52 @@ _FIX = "Name the folder or Hub model the states came from: --backbone."
 
 
 def config_from(
-    recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbone: str | None = None, **changes: Any
+    recipe: Mapping[str, Any],
+    *,
+    layers: tuple[int, ...],
+    backbone: str | None = None,
+    **changes: Any,
 ) -> ExtractConfig:
-    """Settings of an extraction that makes the same states from other texts; arguments as for load_backbone."""
+    """Settings of an extraction that makes the same states from other texts; arguments as for
+    load_backbone.
+    """
     known = recipe.get("backbone") or {}
     name = str(known.get("name") or "")
     where = backbone or ("minilm" if name == MINILM else name)
     if not where:
-        raise UsageError("texts need the backbone of the run", "a run that does not know its own", _FIX)
-    return ExtractConfig(**{
-        "backbone": where, "revision": known.get("revision") if where != "minilm" and not Path(where).is_dir() else None, "task": "custom",
-        "out": Path("unused"), "layers": layers, "max_length": recipe.get("max_length"), "kind": recipe.get("kind", "auto"), "prompt": recipe.get("prompt"),
-        "deterministic": bool(recipe.get("deterministic")),
-        # Reading it runs nothing (weights_only), and its hash is part of the identity that is compared below.
-        "allow_bin": recipe.get("weights") == "pytorch_model.bin",
-        **changes,
-    })
+        raise UsageError(
+            "texts need the backbone of the run", "a run that does not know its own", _FIX
+        )
+    return ExtractConfig(
+        **{
+            "backbone": where,
+            "revision": (
+                known.get("revision") if where != "minilm" and not Path(where).is_dir() else None
+            ),
+            "task": "custom",
+            "out": Path("unused"),
+            "layers": layers,
+            "max_length": recipe.get("max_length"),
+            "kind": recipe.get("kind", "auto"),
+            "prompt": recipe.get("prompt"),
+            "deterministic": bool(recipe.get("deterministic")),
+            # Reading it runs nothing (weights_only), and its hash is part of the identity that is
+            # compared below.
+            "allow_bin": recipe.get("weights") == "pytorch_model.bin",
+            **changes,
+        }
+    )
 
 
-def load_backbone(recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbone: str | None = None, device: str = "auto") -> Backbone:
-    """The backbone of a recipe, with its tokenizer, its longest text and its special tokens, ready for new texts.
+def load_backbone(
+    recipe: Mapping[str, Any],
+    *,
+    layers: tuple[int, ...],
+    backbone: str | None = None,
+    device: str = "auto",
+) -> Backbone:
+    """The backbone of a recipe, with its tokenizer, its longest text and its special tokens, ready
+    for new texts.
 
     Args:
         recipe: of a store, or of a run's config.json.
@@ -48,15 +74,26 @@ def load_backbone(recipe: Mapping[str, Any], *, layers: tuple[int, ...], backbon
     try:
         found = Backbone(config)
     except UsageError as error:
-        raise UsageError("texts need the backbone of the run", f"{config.backbone}: {error}", _FIX) from error
-    here = {field: value for field, value in found.recipe().items() if field not in ("layers", "compute_dtype")}
+        raise UsageError(
+            "texts need the backbone of the run", f"{config.backbone}: {error}", _FIX
+        ) from error
+    here = {
+        field: value
+        for field, value in found.recipe().items()
+        if field not in ("layers", "compute_dtype")
+    }
     if found.compute_dtype != recipe.get("compute_dtype"):
-        # What may share a pass was measured in another dtype: it is how states are computed, not what they are.
+        # What may share a pass was measured in another dtype: it is how states are computed, not
+        # what they are.
         here.pop("passes", None)
     stored = {field: recipe.get(field) for field in here}
     # A store may hold more layers than are wanted now.
-    stored["states"] = {layer: of for layer, of in (recipe.get("states") or {}).items() if layer in here["states"]}
+    stored["states"] = {
+        layer: of for layer, of in (recipe.get("states") or {}).items() if layer in here["states"]
+    }
     changed = explain_mismatch(stored, here)
     if changed:
-        raise UsageError("texts go through the backbone that the run was trained on", "; ".join(changed), _FIX)
+        raise UsageError(
+            "texts go through the backbone that the run was trained on", "; ".join(changed), _FIX
+        )
     return found

@@ -1,6 +1,8 @@
-"""The files of a backbone on the Hub, in huggingface_hub's own cache. The only module that talks to the Hub for models.
+"""The files of a backbone on the Hub, in huggingface_hub's own cache. The only module that talks to
+the Hub for models.
 
-A branch or tag is resolved to its commit once, and every file is of that commit. Only what a text encoder needs is
+A branch or tag is resolved to its commit once, and every file is of that commit. Only what a text
+encoder needs is
 fetched: the small files at the top of the repository, and one set of weights.
 """
 
@@ -25,11 +27,17 @@ from glot_jax.texts.written import because
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
 """Configuration, tokenizer, index of the weights, and the names of code that is not run."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_PASS_A_FOLDER = "Where there is no network, download the model elsewhere and pass its folder: --backbone FOLDER."
+_PASS_A_FOLDER = (
+    "Where there is no network, download the model elsewhere and pass its folder: --backbone"
+    " FOLDER."
+)
 _FIXES = {
-    "GatedRepoError": "Accept its terms on the Hub, and log in (`hf auth login`, or HF_TOKEN in the environment).",
+    "GatedRepoError": (
+        "Accept its terms on the Hub, and log in (`hf auth login`, or HF_TOKEN in the environment)."
+    ),
     "RepositoryNotFoundError": (
-        "Check the name; a private model needs a login (`hf auth login`, or HF_TOKEN in the environment)."
+        "Check the name; a private model needs a login (`hf auth login`, or HF_TOKEN in the"
+        " environment)."
     ),
     "RevisionNotFoundError": "Give a branch, tag or commit that it has: --revision.",
     "HFValidationError": "Give a folder, or a name like organisation/model.",
@@ -50,20 +58,24 @@ class Commit:
 
 
 def resolve(name: str, revision: str | None) -> Commit:
-    """The commit that a branch or tag stands for; of a Hub that cannot be reached, the one that the cache knows.
+    """The commit that a branch or tag stands for; of a Hub that cannot be reached, the one that the
+    cache knows.
 
     Args:
         name: of a model on the Hub.
         revision: branch, tag or commit; None: the main branch.
 
     Raises:
-        UsageError: no such model or revision, or one that may not be read; neither Hub nor cache knows the commit.
+        UsageError: no such model or revision, or one that may not be read; neither Hub nor cache
+            knows the commit.
     """
     if revision is not None and COMMIT.fullmatch(revision):
         return Commit(revision)
     try:
         return _asked(name, revision)
-    except Exception as error:  # its errors have no common base: HTTP, offline mode, connection, bad names
+    except (
+        Exception
+    ) as error:  # its errors have no common base: HTTP, offline mode, connection, bad names
         if type(error).__name__ in ("RevisionNotFoundError", "HFValidationError"):
             raise _explained(name, revision, error) from error
         folder = _cached(name, revision)
@@ -73,19 +85,24 @@ def resolve(name: str, revision: str | None) -> Commit:
         at = revision or "main"
         return Commit(
             folder.name,
-            notice=f"{name}: {at} is commit {folder.name} by the cache; the Hub was not asked ({reason})",
+            notice=(
+                f"{name}: {at} is commit {folder.name} by the cache; the Hub was not asked"
+                f" ({reason})"
+            ),
         )
 
 
 def fetch(
     name: str, commit: Commit, *, revision: str | None = None, allow_bin: bool = False
 ) -> tuple[Path, list[str]]:
-    """The folder with a model's files at a commit, in the cache, and notices; what it lacks is downloaded.
+    """The folder with a model's files at a commit, in the cache, and notices; what it lacks is
+    downloaded.
 
     Args:
         name: of a model on the Hub.
         commit: of `resolve`.
-        revision: the branch or tag that was resolved: the cache remembers it for the day without a network.
+        revision: the branch or tag that was resolved: the cache remembers it for the day without a
+            network.
         allow_bin: pytorch_model.bin will do where there are no .safetensors.
 
     Raises:
@@ -143,7 +160,9 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 
 def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> bool:
-    """Whether a folder of the cache has all that is needed; `files` is the Hub's list, None where it was not asked."""
+    """Whether a folder of the cache has all that is needed; `files` is the Hub's list, None where
+    it was not asked.
+    """
     try:
         usable, _ = usable_folder(folder)
         there = [path.name for path in usable.iterdir()]
@@ -180,7 +199,9 @@ def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
 
 
 def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
-    """Note in the cache which commit a branch is, as the client does: offline the name alone then finds its files."""
+    """Note in the cache which commit a branch is, as the client does: offline the name alone then
+    finds its files.
+    """
     branch = revision or "main"
     if commit.files is None or COMMIT.fullmatch(branch) or snapshot.parent.name != "snapshots":
         return
@@ -197,7 +218,11 @@ def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
 @contextlib.contextmanager
 def _quiet_bars() -> Iterator[None]:
     """No progress bars in a log."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     quiet = not sys.stderr.isatty() and not are_progress_bars_disabled()
     if quiet:
@@ -218,7 +243,11 @@ def weight_names(folder: Path, files: Sequence[str], *, allow_bin: bool) -> tupl
         allow_bin: whether a .bin will do.
     """
     kinds = ["model.safetensors", "pytorch_model.bin"] if allow_bin else ["model.safetensors"]
-    adapters = ["adapter_model.safetensors", "adapter_model.bin"] if allow_bin else ["adapter_model.safetensors"]
+    adapters = (
+        ["adapter_model.safetensors", "adapter_model.bin"]
+        if allow_bin
+        else ["adapter_model.safetensors"]
+    )
     names: list[str] = []
     if "adapter_config.json" in files:
         names += [file for file in adapters if file in files][:1]
@@ -255,7 +284,10 @@ def indexed(index: Path) -> tuple[str, ...]:
 
 def _explained(name: str, revision: str | None, error: BaseException) -> UsageError:
     at = f" at revision {revision}" if revision else ""
-    fix = next((_FIXES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _FIXES), _PASS_A_FOLDER)
+    fix = next(
+        (_FIXES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _FIXES),
+        _PASS_A_FOLDER,
+    )
     return UsageError(
         "--backbone must be a folder with a model, or a name on the Hub whose files can be had",
         f"{name}{at}: {_short(error)}",

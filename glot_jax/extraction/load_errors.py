@@ -1,4 +1,6 @@
-"""What other libraries raise when a backbone is loaded, as one message: the file, the reason, the fix."""
+"""What other libraries raise when a backbone is loaded, as one message: the file, the reason, the
+fix.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from glot_jax.config import UsageError
 from glot_jax.extraction.sources import Source
 from glot_jax.texts.written import because
 
-_STRICT = re.compile(r"Field '(?P<field>\w+)' expected (?P<wanted>\w+), got (?P<got>\w+) \(value: (?P<value>[^)]*)\)")
+_STRICT = re.compile(
+    r"Field '(?P<field>\w+)' expected (?P<wanted>\w+), got (?P<got>\w+) \(value: (?P<value>[^)]*)\)"
+)
 _NO_TYPE = re.compile(r"model type `(?P<type>[^`]+)`")
 
 
@@ -31,7 +35,8 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
     if type(error).__name__.startswith("StrictDataclass") and strict:
         return UsageError(
             "config.json must hold values of the types that transformers asks for",
-            f"{folder / 'config.json'}: {strict['field']} = {strict['value']}, {strict['got']} instead of {strict['wanted']}",
+            f"{folder / 'config.json'}: {strict['field']} = {strict['value']}, {strict['got']}"
+            f" instead of {strict['wanted']}",
             _typed(strict),
         )
     if type(error).__name__.startswith("StrictDataclass"):
@@ -45,12 +50,17 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
         return UsageError(
             rule,
             f"{source.name}, of the type {unknown['type']}, which this transformers does not know",
-            "Upgrade transformers, or choose another --backbone; code from a model's own folder is never run.",
+            "Upgrade transformers, or choose another --backbone; code from a model's own folder is"
+            " never run.",
         )
     broken = _broken_file(folder, error)
     if broken is not None:
         return UsageError(rule, f"{source.name}: {broken}: {reason}", _fix_of(broken))
-    return UsageError(rule, f"{source.name} ({folder}): {reason}", "Check the folder's files, or download them again.")
+    return UsageError(
+        rule,
+        f"{source.name} ({folder}): {reason}",
+        "Check the folder's files, or download them again.",
+    )
 
 
 def _typed(strict: re.Match[str]) -> str:
@@ -82,15 +92,17 @@ def _broken_file(folder: Path, error: Exception) -> Path | None:
 def _fix_of(path: Path) -> str:
     if path.name == "tokenizer.json":
         return (
-            "A newer version of tokenizers may have written it: upgrade tokenizers and transformers, "
-            "or save the tokenizer again with the version installed here."
+            "A newer version of tokenizers may have written it: upgrade tokenizers and"
+            " transformers, or save the tokenizer again with the version installed here."
         )
     return "Download the file again."
 
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Loading reports go to nobody: what they warn about (weights that are missing) is checked and refused."""
+    """Loading reports go to nobody: what they warn about (weights that are missing) is checked and
+    refused.
+    """
     logging = transformers.utils.logging
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()

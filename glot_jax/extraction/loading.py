@@ -1,4 +1,6 @@
-"""The frozen model itself: the part that reads texts, with every weight it needs, and no code but transformers' own."""
+"""The frozen model itself: the part that reads texts, with every weight it needs, and no code but
+transformers' own.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
         dtype: of its weights.
 
     Raises:
-        UsageError: it cannot be loaded, lacks weights, or has some of other shapes than its config says.
+        UsageError: it cannot be loaded, lacks weights, or has some of other shapes than its config
+            says.
     """
     folder = Path(source.location)
     try:
@@ -46,8 +49,12 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def is_taken_out(source: Source) -> bool:
-    """Whether the backbone is the encoder of a model that has a decoder too, as transformers loads it."""
-    return _loader(transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False))[1]
+    """Whether the backbone is the encoder of a model that has a decoder too, as transformers loads
+    it.
+    """
+    return _loader(
+        transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
+    )[1]
 
 
 def code_notices(source: Source) -> list[str]:
@@ -64,8 +71,8 @@ def code_notices(source: Source) -> list[str]:
             classes = named.values() if isinstance(named, dict) else [named]
             code = ", ".join(sorted({str(entry).rpartition("--")[2] for entry in classes}))
             lines.append(
-                f"{name} names code of the model's own ({code}), which is not run; transformers' own runs instead, "
-                "and its states may be other ones"
+                f"{name} names code of the model's own ({code}), which is not run; transformers'"
+                " own runs instead, and its states may be other ones"
             )
     return [*lines, *quantisation_notices(source)]
 
@@ -99,14 +106,20 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
 
 
 def _loader(config: Any) -> tuple[Any, bool]:
-    """The class that loads a text encoder or decoder, and whether the encoder is to be taken out of the model.
+    """The class that loads a text encoder or decoder, and whether the encoder is to be taken out of
+    the model.
 
-    T5 and its kin have an encoder of their own in transformers, which checkpoints without a decoder fit (sentence-t5).
+    T5 and its kin have an encoder of their own in transformers, which checkpoints without a decoder
+    fit (sentence-t5).
     """
     whole = transformers.MODEL_MAPPING[type(config)]
     encoders = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
     alone = encoders.get(type(config), None)
-    if alone is not None and alone is not whole and str(getattr(alone, "__name__", "")).endswith("EncoderModel"):
+    if (
+        alone is not None
+        and alone is not whole
+        and str(getattr(alone, "__name__", "")).endswith("EncoderModel")
+    ):
         return transformers.AutoModelForTextEncoding, False
     return transformers.AutoModel, bool(getattr(config, "is_encoder_decoder", False))
 
@@ -114,4 +127,7 @@ def _loader(config: Any) -> tuple[Any, bool]:
 def _takes_pooler(config: Any) -> bool:
     """BERT's pooler is a trained layer that is not used here, and that many checkpoints lack."""
     model_class = transformers.MODEL_MAPPING[type(config)]
-    return inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return (
+        inspect.isclass(model_class)
+        and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    )

@@ -18,17 +18,22 @@ _READ = re.compile(
     r"(config|adapter_config|generation_config|special_tokens_map|added_tokens|tokenizer\w*|vocab|.*\.index)\.json"
     r"|vocab\w*\.txt|merges\.txt|.*\.(safetensors|model|tiktoken|jinja)"
 )
-"""Names of the files that are read. Others in the folder may be anything: logs, predictions, weights of other formats."""
+"""Names of the files that are read.
+
+Others in the folder may be anything: logs, predictions, weights of other formats.
+"""
 
 
 def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[str]]:
-    """The folder to read a model's files from, and notices. `allow_bin`: pytorch_model.bin may be one of them.
+    """The folder to read a model's files from, and notices. `allow_bin`: pytorch_model.bin may be
+    one of them.
 
-    It is the folder itself, unless a copy turned its links into text (git without symbolic links, some archives): then
-    a temporary one with the links, as long as this process runs.
+    It is the folder itself, unless a copy turned its links into text (git without symbolic links,
+    some archives): then a temporary one with the links, as long as this process runs.
 
     Raises:
-        UsageError: a pointer of git-lfs, a link to nothing, or a .json that is none stands in a file's place.
+        UsageError: a pointer of git-lfs, a link to nothing, or a .json that is none stands in a
+            file's place.
     """
     links: dict[str, Path] = {}
     bins = allow_bin and not any(folder.glob("model*.safetensors"))
@@ -47,7 +52,10 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     for target in links.values():
         _checked(target)
     first = next(iter(links))
-    return repaired, [f"{folder}: {len(links)} files ({first} ...) are links that a copy turned into text; they were followed"]
+    return repaired, [
+        f"{folder}: {len(links)} files ({first} ...) are links that a copy turned into text; they"
+        " were followed"
+    ]
 
 
 def _checked(path: Path) -> Path | None:
@@ -56,7 +64,8 @@ def _checked(path: Path) -> Path | None:
         raise UsageError(
             "a backbone's files must be there",
             f"{path}, a link to {path.readlink()}, which is not",
-            "Fetch what it points to (`dvc pull`, `git annex get`, `hf download`), or copy the folder with its targets.",
+            "Fetch what it points to (`dvc pull`, `git annex get`, `hf download`), or copy the"
+            " folder with its targets.",
         )
     if not path.is_file():
         return None
@@ -84,8 +93,10 @@ def _target(path: Path, text: str) -> Path:
     if not there:
         raise UsageError(
             "a backbone's files must be the files themselves",
-            f"{path}, which holds the path {text}: a symbolic link that a copy turned into text, and its target is not there",
-            "Copy the folder again with its links and their targets (cp -a, rsync -l), or download it again.",
+            f"{path}, which holds the path {text}: a symbolic link that a copy turned into text,"
+            " and its target is not there",
+            "Copy the folder again with its links and their targets (cp -a, rsync -l), or download"
+            " it again.",
         )
     return target.resolve()
 

@@ -1,4 +1,6 @@
-"""A store that was begun keeps the commit of its backbone: a branch may move before the same command runs again."""
+"""A store that was begun keeps the commit of its backbone: a branch may move before the same
+command runs again.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from glot_jax.store.manifest import MANIFEST, read_manifest
 
 
 def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
-    """The settings with the commit that the store in `config.out` was begun with, and a notice if the branch has moved.
+    """The settings with the commit that the store in `config.out` was begun with, and a notice if
+    the branch has moved.
 
     Nothing changes for a new store, for a folder as backbone, and where `--revision` is a commit.
     """
@@ -20,24 +23,31 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
         return config, []
     begun = _backbone(config)
     commit = begun.get("revision")
-    if begun.get("name") != (config.backbone_name or config.backbone) or not isinstance(commit, str):
+    if begun.get("name") != (config.backbone_name or config.backbone) or not isinstance(
+        commit, str
+    ):
         return config, []
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"
     try:
         now = hub.resolve(config.backbone, config.revision).sha
     except UsageError as error:
-        return pinned, [f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked up: {error.got})"]
+        return pinned, [
+            f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked"
+            f" up: {error.got})"
+        ]
     if now == commit:
         return pinned, []
     return pinned, [
-        f"{config.backbone}: {branch} is at commit {now} now; {config.out} was begun with {commit}, which is used on. "
-        "For the new commit choose another --out"
+        f"{config.backbone}: {branch} is at commit {now} now; {config.out} was begun with {commit},"
+        " which is used on. For the new commit choose another --out"
     ]
 
 
 def _backbone(config: ExtractConfig) -> dict[str, Any]:
-    """What the recipe of a finished or an unfinished store says of its backbone; empty without a store."""
+    """What the recipe of a finished or an unfinished store says of its backbone; empty without a
+    store.
+    """
     if (config.out / MANIFEST).is_file():
         recipe: dict[str, Any] | None = read_manifest(config.out).recipe
     else:

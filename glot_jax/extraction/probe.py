@@ -1,15 +1,16 @@
 """What a backbone does, found out by running it when it is loaded, in at most five short passes.
 
 | question | how it is asked |
-|---|---|
+| --- | --- |
 | where are its layers? | its blocks are watched: `blocks.map_layers` |
 | does padding change a text's states, on either side? | a text alone, and beside a longer one |
-| does it matter what padding holds? | the same text twice beside a longer one, filled up with two tokens |
+| does it matter what padding holds? | a text beside a longer one, padded with two tokens in turn |
 | does company alone change them? | a text beside another one of its length |
 | does an earlier token see a later one? | the last token is exchanged |
-| which tokens' states are far longer than the others'? | norms of the text's states, layer by layer |
+| which tokens' states are much longer? | norms of the text's states, layer by layer |
 
-What it says is kept in a store's manifest and printed; only what changes stored bytes is part of the recipe.
+What it says is kept in a store's manifest and printed; only what changes stored bytes is part of
+the recipe.
 """
 
 from __future__ import annotations
@@ -24,24 +25,35 @@ import torch
 from glot_jax.config import UsageError
 from glot_jax.extraction.blocks import LayerMap, map_layers
 
-SENTENCE = "The old lighthouse keeper wrote a letter to his daughter, and nobody has answered it since."
-LONGER = f"{SENTENCE} It lies on the table by the window, under a stone that he found as a child on the beach."
-"""Two texts whose tokens are passed through a backbone: ordinary words, the second begins with the first."""
+SENTENCE = (
+    "The old lighthouse keeper wrote a letter to his daughter, and nobody has answered it since."
+)
+LONGER = (
+    f"{SENTENCE} It lies on the table by the window, under a stone that he found as a child on the"
+    " beach."
+)
+"""Two texts whose tokens are passed through a backbone: ordinary words, the second begins with the
+first.
+"""
 SHORTEST, LONGEST = 8, 24
 """Tokens of the first text, at least and at most."""
 TOLERANCES = {"float32": 2e-4, "bfloat16": 1e-1, "float16": 2e-2}
 """Compute dtype -> largest change of a token's state, as a share of its norm, that is rounding."""
 LEAKS = {"float32": 2e-4, "bfloat16": 3e-2, "float16": 4e-3}
-"""The same where it is known that what padding holds reaches the text: then a change is rounding only below this."""
+"""The same where it is known that what padding holds reaches the text: then a change is rounding
+only below this.
+"""
 MASSIVE = 10.0
-"""A state is massive if its norm exceeds this many times the median of its layer (attention sinks)."""
+"""A state is massive if its norm exceeds this many times the median of its layer (attention sinks).
+"""
 
 Passes = Literal["padded", "one length", "single texts"]
 """What may share a forward pass without changing a state: any texts, texts of one length, none."""
 
 
 class Forward(Protocol):
-    """One pass of a model over texts, padded to the longest on one side, row by row with the token of `fills`.
+    """One pass of a model over texts, padded to the longest on one side, row by row with the token
+    of `fills`.
 
     Returns the model's outputs, with `last_hidden_state` [batch, length, dim].
     """
@@ -67,7 +79,8 @@ class Probe:
         positions: whether position_ids have to be given with it.
         kind: decoder if no state depends on a later token, else encoder.
         changes: test -> largest change of a token's state, as a share of its norm.
-        massive: layer -> position -> norm over the layer's median, for the massive states of the first text.
+        massive: layer -> position -> norm over the layer's median, for the massive states of the
+            first text.
     """
 
     layers: LayerMap
@@ -79,47 +92,74 @@ class Probe:
     massive: dict[int, dict[int, float]]
 
     def summary(self, kind: str) -> str:
-        """The findings in a line; `kind` is what the store will say, which may be the user's word."""
+        """The findings in a line; `kind` is what the store will say, which may be the user's
+        word.
+        """
         said = "" if kind == self.kind else f" (measured: {self.kind})"
         states = set(self.layers.widths[:-1]) != {None}
         parts = [f"{kind}{said}"]
         if states:
             parts[0] += f", {len(self.layers.sources) - 1} blocks"
         if self.passes == "padded":
-            parts.append(f"padding on the {'left' if self.left else 'right'} leaves its states as they are")
+            parts.append(
+                f"padding on the {'left' if self.left else 'right'} leaves its states as they are"
+            )
         else:
             gap = self.changes["right padding"]
-            share = {"one length": "texts of one length share a pass", "single texts": "each text has a pass of its own"}
-            parts.append(f"padding changes its states by {gap:.2g} of their norm, so {share[self.passes]}")
+            share = {
+                "one length": "texts of one length share a pass",
+                "single texts": "each text has a pass of its own",
+            }
+            parts.append(
+                f"padding changes its states by {gap:.2g} of their norm, so {share[self.passes]}"
+            )
         if not states:
             parts.append("its inner layers have no state a token, so only the last can be stored")
         elif self.layers.blocks is not None:
-            parts.append("its hidden_states are not its blocks' outputs in order, so inner layers are read at the blocks")
+            parts.append(
+                "its hidden_states are not its blocks' outputs in order, so inner layers are read"
+                " at the blocks"
+            )
         elif not self.layers.verified:
-            parts.append("inner layers are its hidden_states, which could not be compared with its blocks")
+            parts.append(
+                "inner layers are its hidden_states, which could not be compared with its blocks"
+            )
         if self.massive:
             layers = sorted(self.massive)
             largest = max(max(positions.values()) for positions in self.massive.values())
-            places = sorted({position for positions in self.massive.values() for position in positions})
+            places = sorted(
+                {position for positions in self.massive.values() for position in positions}
+            )
             parts.append(
-                f"token {', '.join(map(str, places))} of a text has states of up to {largest:.0f} times the median norm "
-                f"in layers {layers[0]} .. {layers[-1]} (attention sinks)"
+                f"token {', '.join(map(str, places))} of a text has states of up to {largest:.0f}"
+                f" times the median norm in layers {layers[0]} .. {layers[-1]} (attention sinks)"
             )
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """What a manifest keeps of it, beside recipe and content. It does not depend on how the passes were asked for,
-        and rounding (below 1e-6) is 0: the same extraction writes the same bytes.
+        """What a manifest keeps of it, beside recipe and content. It does not depend on how the
+        passes were asked for, and rounding (below 1e-6) is 0: the same extraction writes the same
+        bytes.
         """
-        cases = ["right padding", "what padding holds", "left padding", "equal length", "a later token"]
+        cases = [
+            "right padding",
+            "what padding holds",
+            "left padding",
+            "equal length",
+            "a later token",
+        ]
         return {
             "kind": self.kind,
             "passes": self.passes,
-            "changes": {case: _rounded(self.changes[case]) for case in cases if case in self.changes},
+            "changes": {
+                case: _rounded(self.changes[case]) for case in cases if case in self.changes
+            },
             "inner_layers": "blocks" if self.layers.blocks else "hidden_states",
             "inner_layers_compared": self.layers.verified,
             "massive": {
-                str(layer): {str(position): _rounded(ratio) for position, ratio in positions.items()}
+                str(layer): {
+                    str(position): _rounded(ratio) for position, ratio in positions.items()
+                }
                 for layer, positions in self.massive.items()
             },
         }
@@ -149,7 +189,8 @@ def probe_backbone(
         name: of the backbone, for messages.
 
     Raises:
-        UsageError: padding on the left was asked for and changes states, or a text's states differ from pass to pass.
+        UsageError: padding on the left was asked for and changes states, or a text's states differ
+            from pass to pass.
     """
     text, longer = texts
     other = [*text[:-1], _another(text)]
@@ -169,13 +210,16 @@ def probe_backbone(
     together = forward([text, other, text, longer], fills=(None, None, text[1], None))
     states = together.last_hidden_state[:, : len(text)]
     changes["right padding"] = _change(alone, states[0])
-    # In one pass the same operations make both rows: what differs is no rounding, whatever the dtype.
+    # In one pass the same operations make both rows: what differs is no rounding, whatever the
+    # dtype.
     changes["what padding holds"] = _change(states[0], states[2])
     changes["a later token"] = _change(states[0, :-1], states[1, :-1])
-    # MobileBERT reads its neighbours' embeddings, and that of its own pad token is zero: it differs and does not leak.
+    # MobileBERT reads its neighbours' embeddings, and that of its own pad token is zero: it differs
+    # and does not leak.
     reaches = changes["what padding holds"] > tolerance / 50
     right = changes["right padding"] <= (leak if reaches else tolerance)
-    # Rounding does not cross from one token to another: what is causal changes by nothing, or next to it.
+    # Rounding does not cross from one token to another: what is causal changes by nothing, or next
+    # to it.
     kind: Literal["encoder", "decoder"] = "encoder"
     if changes["a later token"] <= tolerance / 100:
         kind = "decoder"
@@ -198,7 +242,8 @@ def probe_backbone(
     if passes == "single texts" and not use_left and not change("a second pass", []):
         raise UsageError(
             "a frozen model must give a text the same states in every pass",
-            f"{name}, whose states change by {changes['a second pass']:.2g} of their norm from pass to pass",
+            f"{name}, whose states change by {changes['a second pass']:.2g} of their norm from pass"
+            " to pass",
             "Choose another --backbone.",
         )
     massive = _massive(layers, outputs)
@@ -245,14 +290,18 @@ def _another(text: Sequence[int]) -> int:
 
 
 def _change(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Largest difference of a token's states [tokens, dim], as a share of its norm; inf where one is not finite."""
+    """Largest difference of a token's states [tokens, dim], as a share of its norm; inf where one
+    is not finite.
+    """
     difference = (before.float() - after.float()).norm(dim=-1)
     share = float((difference / before.float().norm(dim=-1).clamp_min(1e-12)).max())
     return share if np.isfinite(share) else float("inf")
 
 
 def _massive(layers: LayerMap, outputs: Any) -> dict[int, dict[int, float]]:
-    """Layer -> position -> norm over the median, where it exceeds MASSIVE; of the layers that are listed."""
+    """Layer -> position -> norm over the median, where it exceeds MASSIVE; of the layers that are
+    listed.
+    """
     top = len(layers.sources) - 1
     listed = getattr(outputs, "hidden_states", None) or ()
     states = {top: outputs.last_hidden_state[0]}
@@ -262,7 +311,9 @@ def _massive(layers: LayerMap, outputs: Any) -> dict[int, dict[int, float]]:
     for layer in sorted(states):
         norms = states[layer].float().norm(dim=-1)
         ratios = norms / norms.median().clamp_min(1e-12)
-        far = {int(position): float(ratios[position]) for position in torch.nonzero(ratios > MASSIVE)}
+        far = {
+            int(position): float(ratios[position]) for position in torch.nonzero(ratios > MASSIVE)
+        }
         if far:
             found[layer] = far
     return found

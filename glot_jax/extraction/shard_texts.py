@@ -1,4 +1,6 @@
-"""Examples cut into shards: a pure function of the texts, the tokenizer and `shard_tokens`, however they are read."""
+"""Examples cut into shards: a pure function of the texts, the tokenizer and `shard_tokens`, however
+they are read.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from glot_jax.texts import Example, TaskSpec
 
 CHUNK_ROWS = 2048
 CHUNK_CHARACTERS = 4_000_000
-"""Texts are tokenised in chunks of at most this much, so that memory does not grow with the split."""
+"""Texts are tokenised in chunks of at most this much, so that memory does not grow with the split.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,8 @@ class ShardTexts:
         return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
 
     def batches(self, tokens_per_batch: int) -> Iterator[np.ndarray]:
-        """Texts of one forward pass each, int64: similar lengths, longest first, at most `tokens_per_batch` padded tokens.
+        """Texts of one forward pass each, int64: similar lengths, longest first, at most
+        `tokens_per_batch` padded tokens.
 
         A text longer than the budget goes alone; texts without a token need no pass.
         """
@@ -61,10 +65,13 @@ class RowTable:
         digest: compute `sha256` over the rows that are added.
         keys: keep the `row_key` of every row until `take_keys`.
 
-    Attributes: `texts` (stored so far, earlier ones included), `duplicates` (texts that were there already), `rows` (added here).
+    Attributes: `texts` (stored so far, earlier ones included), `duplicates` (texts that were there
+        already), `rows` (added here).
     """
 
-    def __init__(self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False, keys: bool = False):
+    def __init__(
+        self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False, keys: bool = False
+    ):
         self._spec = spec
         self._counts, self._numbers = array("q"), array("q")
         self._labels = array("q" if spec.label_kind == "classes" else "d")
@@ -76,7 +83,11 @@ class RowTable:
 
     def continue_from(self, reader: SplitReader) -> None:
         """Rows to come follow those of this split."""
-        self._before = {"row_offsets.npy": reader.row_offsets, "row_texts.npy": reader.row_texts, "roles.npy": reader.roles}
+        self._before = {
+            "row_offsets.npy": reader.row_offsets,
+            "row_texts.npy": reader.row_texts,
+            "roles.npy": reader.roles,
+        }
         if reader.labels is not None:
             self._before["labels.npy"] = reader.labels
         self.texts = len(reader.text_lengths)
@@ -90,7 +101,9 @@ class RowTable:
         return "" if self._digest is None else self._digest.hexdigest()
 
     def add(self, ids: Sequence[list[int]], label: int | float | None) -> list[int]:
-        """One more row with these texts; which of them are to be stored, by their place in the row."""
+        """One more row with these texts; which of them are to be stored, by their place in
+        the row.
+        """
         stored = []
         self.rows += 1
         self._counts.append(len(ids))
@@ -121,25 +134,37 @@ class RowTable:
         return taken
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`row_offsets`, `row_texts`, `roles` and, for labelled tasks, `labels`, by file name; earlier rows come first."""
+        """`row_offsets`, `row_texts`, `roles` and, for labelled tasks, `labels`, by file name;
+        earlier rows come first.
+        """
         counts = np.array(self._counts, np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         slots = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
         arrays = {
-            "row_offsets.npy": offsets, "row_texts.npy": np.array(self._numbers, np.int64),
+            "row_offsets.npy": offsets,
+            "row_texts.npy": np.array(self._numbers, np.int64),
             "roles.npy": np.minimum(slots, len(self._spec.roles) - 1).astype(np.int8),
         }
         if self._spec.label_kind != "none":
-            arrays["labels.npy"] = np.array(self._labels, np.int64 if self._spec.label_kind == "classes" else np.float32)
+            arrays["labels.npy"] = np.array(
+                self._labels, np.int64 if self._spec.label_kind == "classes" else np.float32
+            )
         if self._before:
             arrays["row_offsets.npy"] = offsets[1:] + self._before["row_offsets.npy"][-1]
-            arrays = {name: np.concatenate([self._before[name], added]) for name, added in arrays.items()}
+            arrays = {
+                name: np.concatenate([self._before[name], added]) for name, added in arrays.items()
+            }
         return arrays
 
 
 def row_key(ids: Sequence[Sequence[int] | np.ndarray], label: int | float | None) -> bytes:
-    """What tells rows apart: label and token ids. Scores are stored as float32, and compared as such."""
-    head = repr((len(ids), float(np.float32(label)) if isinstance(label, float) else label)).encode()
+    """What tells rows apart: label and token ids.
+
+    Scores are stored as float32, and compared as such.
+    """
+    head = repr(
+        (len(ids), float(np.float32(label)) if isinstance(label, float) else label)
+    ).encode()
     return head + b"".join(_key(np.asarray(text, np.int32)) for text in ids)
 
 
@@ -148,8 +173,12 @@ def _key(ids: np.ndarray) -> bytes:
     return hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
 
 
-def cut_shards(examples: Iterable[Example], backbone: Backbone, shard_tokens: int, table: RowTable) -> Iterator[ShardTexts]:
-    """Tokenise examples and yield a shard whenever its stored tokens reach `shard_tokens`; rows are never divided."""
+def cut_shards(
+    examples: Iterable[Example], backbone: Backbone, shard_tokens: int, table: RowTable
+) -> Iterator[ShardTexts]:
+    """Tokenise examples and yield a shard whenever its stored tokens reach `shard_tokens`; rows are
+    never divided.
+    """
     ids: list[list[int]] = []
     rows: list[int] = []
     tokens, truncated, empty = 0, 0, 0

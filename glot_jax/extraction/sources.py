@@ -1,4 +1,6 @@
-"""Where a backbone comes from: the Hub, a local folder or the packaged MiniLM; what identifies it, and what it is called."""
+"""Where a backbone comes from: the Hub, a local folder or the packaged MiniLM; what identifies it,
+and what it is called.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ _UNNAMED = re.compile(
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-_VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Source:
     revision: str | None
     """Commit on the Hub; None for a folder."""
     sha256: str | None
-    """Hash over config.json and weight files of a folder; None for the Hub, where the commit identifies them."""
+    """Hash over config.json and weight files of a folder; None for the Hub, where the commit
+    identifies them.
+    """
     bin: bool = False
     """The weights are pytorch_model.bin."""
     adapter: Adapter | None = None
@@ -81,11 +92,13 @@ def find_source(
     Args:
         backbone: a folder, a name on the Hub, or minilm.
         revision: branch, tag or commit of a Hub model; None: its main branch.
-        name: what to call it. None: its name on the Hub, the one that its files give, or its folder's.
+        name: what to call it. None: its name on the Hub, the one that its files give, or its
+            folder's.
         allow_bin: read pytorch_model.bin where there are no .safetensors.
 
     Raises:
-        UsageError: there is no such model, its files are not what they should be, or its weights are not trusted.
+        UsageError: there is no such model, its files are not what they should be, or its weights
+            are not trusted.
     """
     source = _find(backbone, revision, allow_bin)
     return source if name is None else dataclasses.replace(source, name=name)
@@ -103,7 +116,9 @@ def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
             "Leave it out.",
         )
         return _local(folder, allow_bin)
-    looks_local = folder.is_absolute() or backbone.startswith(("./", "../", "~")) or backbone.count("/") > 1
+    looks_local = (
+        folder.is_absolute() or backbone.startswith(("./", "../", "~")) or backbone.count("/") > 1
+    )
     require(
         not looks_local,
         "--backbone is a folder with a model, or a name on the Hub",
@@ -122,7 +137,13 @@ def _local(given: Path, allow_bin: bool) -> Source:
         return Source(str(folder), name, None, sha256, is_bin, adapter, tuple(notices))
     base, adapter = _with_base(adapter, allow_bin)
     return Source(
-        base.location, name, None, adapter.record["sha256"], base.bin, adapter, (*notices, *base.notices)
+        base.location,
+        name,
+        None,
+        adapter.record["sha256"],
+        base.bin,
+        adapter,
+        (*notices, *base.notices),
     )
 
 
@@ -141,14 +162,21 @@ def _from_hub(name: str, revision: str | None, allow_bin: bool) -> Source:
 
 
 def _minilm(revision: str | None) -> Source:
-    """all-MiniLM-L6-v2 from the installed package, else from the Hub; either way only with the known weights."""
+    """all-MiniLM-L6-v2 from the installed package, else from the Hub; either way only with the
+    known weights.
+    """
     spec = importlib.util.find_spec(MINILM_PACKAGE) if revision is None else None
     if spec and spec.origin:
         folder = Path(spec.origin).parent / "model"
     else:
         folder = _download_minilm(revision)
     weights = folder / "model.safetensors"
-    require(weights.is_file(), "minilm needs model.safetensors", f"{folder}, which has none", "Install the extra `demo` again.")
+    require(
+        weights.is_file(),
+        "minilm needs model.safetensors",
+        f"{folder}, which has none",
+        "Install the extra `demo` again.",
+    )
     found = file_sha256(weights)
     require(
         found == MINILM_SHA256,
@@ -156,7 +184,9 @@ def _minilm(revision: str | None) -> Source:
         f"{weights} with {found}",
         "Install the extra `demo` again, or name the model you mean by its folder.",
     )
-    sha256 = canonical_sha256({"config.json": file_sha256(folder / "config.json"), "model.safetensors": found})
+    sha256 = canonical_sha256(
+        {"config.json": file_sha256(folder / "config.json"), "model.safetensors": found}
+    )
     return Source(str(folder), MINILM, None, sha256)
 
 
@@ -171,12 +201,15 @@ def _download_minilm(revision: str | None) -> Path:
         ) from error
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A folder's files
 
 
 def _weight_files(folder: Path, allow_bin: bool) -> tuple[list[Path], bool]:
-    """The weight files of a folder and their index, and whether they are .bin. UsageError where none may be read."""
+    """The weight files of a folder and their index, and whether they are .bin.
+
+    UsageError where none may be read.
+    """
     for index in folder.glob("*.index.json"):
         # Nothing outside the folder: what is hashed is what is read.
         hub.indexed(index)
@@ -188,10 +221,11 @@ def _weight_files(folder: Path, allow_bin: bool) -> tuple[list[Path], bool]:
     if bins and allow_bin:
         return [*sorted(folder.glob("pytorch_model*.bin.index.json")), *bins, *adapters], True
     raise UsageError(
-        "a backbone's weights must lie in its folder as .safetensors (other formats can run code when they are read)",
+        "a backbone's weights must lie in its folder as .safetensors (other formats can run code"
+        " when they are read)",
         f"{folder}, which has {bins[0].name}" if bins else f"{folder}, which has none",
-        "Save the model again with save_pretrained. For a pytorch_model.bin give --allow-bin: torch then reads its "
-        "arrays and refuses everything else in it.",
+        "Save the model again with save_pretrained. For a pytorch_model.bin give --allow-bin: torch"
+        " then reads its arrays and refuses everything else in it.",
     )
 
 
@@ -215,13 +249,16 @@ def _name_of(given: Path, folder: Path) -> str:
     `given` is the user's folder, `folder` the one that its files are read from.
     """
     path = given.resolve()
-    cached = _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    cached = (
+        _SNAPSHOT.fullmatch(path.parent.parent.name) if path.parent.name == "snapshots" else None
+    )
     if cached:
         return cached[1].replace("--", "/")
     settings = folder / "config.json"
     written = _json(settings).get("_name_or_path") if settings.is_file() else None
-    # Versions differ in what they write here: names on the Hub, and paths of the machine that trained it. A model that
-    # was trained on has its base's name there, so a folder that has a name of its own keeps it.
+    # Versions differ in what they write here: names on the Hub, and paths of the machine that
+    # trained it. A model that was trained on has its base's name there, so a folder that has a name
+    # of its own keeps it.
     if _UNNAMED.fullmatch(path.name) and isinstance(written, str) and _HUB_NAME.fullmatch(written):
         return written
     return path.name
@@ -229,11 +266,16 @@ def _name_of(given: Path, folder: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     values = json.loads(path.read_bytes())
-    require(isinstance(values, dict), "a backbone's settings must be a JSON object", path, "Download the file again.")
+    require(
+        isinstance(values, dict),
+        "a backbone's settings must be a JSON object",
+        path,
+        "Download the file again.",
+    )
     return values
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Adapters
 
 
@@ -245,7 +287,8 @@ def _adapter(folder: Path, allow_bin: bool) -> Adapter | None:
         importlib.util.find_spec("peft") is not None,
         "an adapter needs the package peft",
         f"{folder}, which holds adapter_config.json",
-        "Run: pip install peft. Or merge the adapter into the weights, or take its files out to run the model without it.",
+        "Run: pip install peft. Or merge the adapter into the weights, or take its files out to run"
+        " the model without it.",
     )
     names = ["adapter_model.safetensors"]
     if allow_bin:
@@ -260,7 +303,11 @@ def _adapter(folder: Path, allow_bin: bool) -> Adapter | None:
     values = _json(settings)
     sha256 = canonical_sha256({path.name: file_sha256(path) for path in (settings, weights)})
     alone = not (folder / "config.json").is_file()
-    record = {"type": values.get("peft_type"), "sha256": sha256, "base": values.get("base_model_name_or_path")}
+    record = {
+        "type": values.get("peft_type"),
+        "sha256": sha256,
+        "base": values.get("base_model_name_or_path"),
+    }
     return Adapter(folder, alone, record)
 
 
@@ -283,7 +330,9 @@ def _with_base(adapter: Adapter, allow_bin: bool) -> tuple[Source, Adapter]:
         found = _find(str(base), revision, allow_bin)
     except UsageError as error:
         raise UsageError(
-            "the base model of an adapter must be there", f"{settings} with {base}: {error.got}", error.fix
+            "the base model of an adapter must be there",
+            f"{settings} with {base}: {error.got}",
+            error.fix,
         ) from error
     if found.adapter is not None:
         raise _on_another(settings, base)

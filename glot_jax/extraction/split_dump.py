@@ -18,7 +18,15 @@ from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
 from glot_jax.extraction.states import States
 from glot_jax.store.assemble import OTHER_TEXTS
-from glot_jax.store.files import DTYPES, file_sha256, load_array, make_folders, npy_bytes, refuse_link, write_atomically
+from glot_jax.store.files import (
+    DTYPES,
+    file_sha256,
+    load_array,
+    make_folders,
+    npy_bytes,
+    refuse_link,
+    write_atomically,
+)
 from glot_jax.store.manifest import (
     DAMAGED,
     TEXT_FILES,
@@ -38,14 +46,26 @@ from glot_jax.texts import Split, TaskSpec
 class SplitDump:
     """Extract, or check, the shards and row arrays of one split.
 
-    `base` is the split of a finished store that the rows are appended to, with its record; None where the split is new.
+    `base` is the split of a finished store that the rows are appended to, with its record; None
+    where the split is new.
     """
 
     def __init__(
-        self, config: ExtractConfig, spec: TaskSpec, split: Split, backbone: Backbone, console: Console,
+        self,
+        config: ExtractConfig,
+        spec: TaskSpec,
+        split: Split,
+        backbone: Backbone,
+        console: Console,
         base: tuple[SplitRecord, SplitReader] | None = None,
     ):
-        self._config, self._spec, self._split, self._backbone, self._console = config, spec, split, backbone, console
+        self._config, self._spec, self._split, self._backbone, self._console = (
+            config,
+            spec,
+            split,
+            backbone,
+            console,
+        )
         self._folder, self._base = config.out / split.name, base
         self._skip = 0
         self._records: list[ShardRecord | Future[ShardRecord]] = []
@@ -57,9 +77,11 @@ class SplitDump:
         """What `glot store finish` needs to know of the split; filled by worker 0."""
 
     def find_new_rows(self) -> tuple[int, str]:
-        """(how many, sha256) of the rows that an append adds: all, or those after the ones the store holds already.
+        """(how many, sha256) of the rows that an append adds: all, or those after the ones the
+        store holds already.
 
-        Files that begin with every row of the split are taken for the split's own, grown at the end.
+        Files that begin with every row of the split are taken for the split's own, grown at the
+        end.
         """
         if self._base and len(self._split) >= self._base[0].rows:
             self._skip = self._count_stored(*self._base)
@@ -71,7 +93,10 @@ class SplitDump:
         return len(self._split) - self._skip
 
     def _count_stored(self, record: SplitRecord, reader: SplitReader) -> int:
-        """How many rows the files begin with that are the split's own: all or none. UsageError for nearly all."""
+        """How many rows the files begin with that are the split's own: all or none.
+
+        UsageError for nearly all.
+        """
         differ: list[int] = []
         begun = zip(_stored_rows(reader), self._row_keys(record.rows), strict=True)
         for row, (stored, given) in enumerate(begun):
@@ -80,31 +105,51 @@ class SplitDump:
                 if 2 * len(differ) > record.rows:
                     return 0
         require(
-            not differ, "files that an append reads hold new rows alone, or begin with the rows of the store as they are",
-            f"{self._split.name} with {len(differ):,} of the {record.rows:,} stored rows changed, the first of them row {differ[0] if differ else 0}",
+            not differ,
+            "files that an append reads hold new rows alone, or begin with the rows of the store as"
+            " they are",
+            f"{self._split.name} with {len(differ):,} of the {record.rows:,} stored rows changed,"
+            f" the first of them row {differ[0] if differ else 0}",
             "Leave the stored rows out of the file, or extract into another --out.",
         )
         return record.rows
 
     def _row_keys(self, rows: int) -> Iterator[bytes]:
         table = RowTable(self._spec, keys=True)
-        for _ in cut_shards(itertools.islice(self._split, rows), self._backbone, self._config.shard_tokens, table):
+        for _ in cut_shards(
+            itertools.islice(self._split, rows), self._backbone, self._config.shard_tokens, table
+        ):
             yield from table.take_keys()
         yield from table.take_keys()
 
     def _sha256(self, first: int, last: int) -> str:
         table = RowTable(self._spec, digest=True)
-        for _ in cut_shards(itertools.islice(self._split, first, last), self._backbone, self._config.shard_tokens, table):
+        for _ in cut_shards(
+            itertools.islice(self._split, first, last),
+            self._backbone,
+            self._config.shard_tokens,
+            table,
+        ):
             pass
         return table.sha256
 
     def check(self) -> SplitRecord:
-        """The record of a finished split; UsageError if anything is missing or of other texts. Nothing is written."""
+        """The record of a finished split; UsageError if anything is missing or of other texts.
+
+        Nothing is written.
+        """
         table = self._table()
         records: list[Any] = []
-        for index, shard in enumerate(cut_shards(self._split, self._backbone, self._config.shard_tokens, table)):
+        for index, shard in enumerate(
+            cut_shards(self._split, self._backbone, self._config.shard_tokens, table)
+        ):
             record = self._finished_shard(index, shard)
-            require(record is not None, "a finished store holds every shard", f"{self._folder / shard_name(index)}, which is missing", DAMAGED)
+            require(
+                record is not None,
+                "a finished store holds every shard",
+                f"{self._folder / shard_name(index)}, which is missing",
+                DAMAGED,
+            )
             records.append(record)
         return self._sum_up(table, records, finished=True)
 
@@ -122,10 +167,18 @@ class SplitDump:
         number, workers = self._config.share or (0, 1)
         rows = itertools.islice(self._split, self._skip, None)
         with SplitProgress(self._console, self._split.name, tokens) as progress:
-            for index, shard in enumerate(cut_shards(rows, self._backbone, self._config.shard_tokens, self._rows), len(self._records)):
+            for index, shard in enumerate(
+                cut_shards(rows, self._backbone, self._config.shard_tokens, self._rows),
+                len(self._records),
+            ):
                 self.shards += 1
                 if self._config.share is not None and number == 0:
-                    self._texts.append([hashlib.sha256(npy_bytes(of)).hexdigest() for of in (shard.lengths, shard.token_ids)])
+                    self._texts.append(
+                        [
+                            hashlib.sha256(npy_bytes(of)).hexdigest()
+                            for of in (shard.lengths, shard.token_ids)
+                        ]
+                    )
                 if (first_number + index) % workers != number:
                     continue
                 record = self._finished_shard(index, shard)
@@ -135,8 +188,13 @@ class SplitDump:
         self._progress = progress
 
     def result(self) -> SplitRecord | None:
-        """The split's record, once its shards are on the disk; None for a worker, who sees its own shards only."""
-        records = [self._thread.result(record) if isinstance(record, Future) else record for record in self._records]
+        """The split's record, once its shards are on the disk; None for a worker, who sees its own
+        shards only.
+        """
+        records = [
+            self._thread.result(record) if isinstance(record, Future) else record
+            for record in self._records
+        ]
         if self._config.share is not None:
             self._finish_share(self._rows, self._config.share[0])
             return None
@@ -144,54 +202,96 @@ class SplitDump:
         self._progress.summarise(record, self._backbone.max_length)
         return record
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Rows
 
     def _table(self) -> RowTable:
-        table = RowTable(self._spec, deduplicate=self._config.deduplicate, digest=self._config.append)
+        table = RowTable(
+            self._spec, deduplicate=self._config.deduplicate, digest=self._config.append
+        )
         if self._base:
             table.continue_from(self._base[1])
         return table
 
-    def _sum_up(self, table: RowTable, records: list[ShardRecord], *, finished: bool) -> SplitRecord:
+    def _sum_up(
+        self, table: RowTable, records: list[ShardRecord], *, finished: bool
+    ) -> SplitRecord:
         extra = self._folder / shard_name(len(records))
-        require(not extra.exists(), "the texts are those that the store was begun with", f"{extra}, a shard beyond the last text", OTHER_TEXTS)
+        require(
+            not extra.exists(),
+            "the texts are those that the store was begun with",
+            f"{extra}, a shard beyond the last text",
+            OTHER_TEXTS,
+        )
         before = self._base[0] if self._base else None
         appended = before.appended or () if before else ()
         if self._config.append:
             texts = table.texts - (before.texts if before else 0)
             appended = (*appended, Appended(table.rows, texts, table.sha256))
-        files = {name: self._row_array(name, len(appended), array, finished) for name, array in table.arrays().items()}
-        duplicates = table.duplicates + ((before.duplicates or 0) if before else 0) if self._config.deduplicate else None
+        files = {
+            name: self._row_array(name, len(appended), array, finished)
+            for name, array in table.arrays().items()
+        }
+        duplicates = (
+            table.duplicates + ((before.duplicates or 0) if before else 0)
+            if self._config.deduplicate
+            else None
+        )
         return sum_up(
-            table.rows + (before.rows if before else 0), records, files, duplicates=duplicates, appended=appended or None,
+            table.rows + (before.rows if before else 0),
+            records,
+            files,
+            duplicates=duplicates,
+            appended=appended or None,
         )
 
     def _finish_share(self, table: RowTable, number: int) -> None:
         """Every worker cuts the same rows; the first one writes them."""
         if number == 0:
-            arrays = {name: self._row_array(name, 0, array, finished=False) for name, array in table.arrays().items()}
+            arrays = {
+                name: self._row_array(name, 0, array, finished=False)
+                for name, array in table.arrays().items()
+            }
             duplicates = table.duplicates if self._config.deduplicate else None
-            self.plan = {"rows": table.rows, "texts": self._texts, "arrays": arrays, "duplicates": duplicates}
+            self.plan = {
+                "rows": table.rows,
+                "texts": self._texts,
+                "arrays": arrays,
+                "duplicates": duplicates,
+            }
 
-    def _row_array(self, name: str, appended: int, array: np.ndarray, finished: bool) -> dict[str, Any]:
+    def _row_array(
+        self, name: str, appended: int, array: np.ndarray, finished: bool
+    ) -> dict[str, Any]:
         """Write a row array, or check the one that is there; its {"sha256", "bytes"}."""
         path, content = self._folder / array_file(name, appended), npy_bytes(array)
         record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
         refuse_link(path)
         if path.exists():
-            require(path.read_bytes() == content, "the rows are those that the store was begun with", f"other rows or labels than those of {path}", OTHER_TEXTS)
+            require(
+                path.read_bytes() == content,
+                "the rows are those that the store was begun with",
+                f"other rows or labels than those of {path}",
+                OTHER_TEXTS,
+            )
         else:
-            require(not finished, "a finished store holds its row arrays", f"{path}, which is missing", DAMAGED)
+            require(
+                not finished,
+                "a finished store holds its row arrays",
+                f"{path}, which is missing",
+                DAMAGED,
+            )
             make_folders(self._folder)
             write_atomically(path, content)
         return record
 
-    # -----------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Shards
 
     def _finished_shard(self, index: int, shard: ShardTexts) -> ShardRecord | None:
-        """The record of a shard that is there, after a check that it holds these very texts; None if it is not there."""
+        """The record of a shard that is there, after a check that it holds these very texts; None
+        if it is not there.
+        """
         record = read_record(self._folder, index, self._backbone.layers)
         if record is None:
             return None
@@ -203,31 +303,62 @@ class SplitDump:
             # Rot, or other texts? Only now is it worth a look at the hash.
             found = file_sha256(folder / name)
             require(
-                found == record.files[name]["sha256"], "a stored file has the sha256 of its record", f"{folder / name}, whose content differs",
+                found == record.files[name]["sha256"],
+                "a stored file has the sha256 of its record",
+                f"{folder / name}, whose content differs",
                 f"Delete {folder} and run the same command again: the other shards are kept.",
             )
-        require(same, "the texts are those that the store was begun with", f"other token ids than those of {folder}", OTHER_TEXTS)
+        require(
+            same,
+            "the texts are those that the store was begun with",
+            f"other token ids than those of {folder}",
+            OTHER_TEXTS,
+        )
         return record
 
-    def _write_shard(self, index: int, shard: ShardTexts, progress: SplitProgress, thread: WriterThread) -> Future[ShardRecord]:
+    def _write_shard(
+        self, index: int, shard: ShardTexts, progress: SplitProgress, thread: WriterThread
+    ) -> Future[ShardRecord]:
         asked, done = self._config.storage_dtype, progress.done
         try:
-            return self._write_shard_as("float16" if asked == "auto" else asked, index, shard, progress, thread)
+            return self._write_shard_as(
+                "float16" if asked == "auto" else asked, index, shard, progress, thread
+            )
         except _TooLarge as error:
             row, limit = int(shard.rows[error.text]), float(np.finfo(np.float16).max)
             if asked != "auto":
                 wider = "bfloat16" if asked == "float16" else "float32"
                 raise UsageError(
-                    f"{asked} states do not exceed what it can hold", f"{error.peak:.6g} in split {self._split.name}, row {row}", f"Use --storage-dtype {wider}."
+                    f"{asked} states do not exceed what it can hold",
+                    f"{error.peak:.6g} in split {self._split.name}, row {row}",
+                    f"Use --storage-dtype {wider}.",
                 ) from error
-            say(self._console, f"{self._split.name}: states up to {error.peak:.6g} exceed float16's {limit:.0f}; {shard_name(index)} is stored as bfloat16")
+            say(
+                self._console,
+                f"{self._split.name}: states up to {error.peak:.6g} exceed float16's {limit:.0f};"
+                f" {shard_name(index)} is stored as bfloat16",
+            )
             progress.rewind(done)
             return self._write_shard_as("bfloat16", index, shard, progress, thread)
 
-    def _write_shard_as(self, dtype: str, index: int, shard: ShardTexts, progress: SplitProgress, thread: WriterThread) -> Future[ShardRecord]:
+    def _write_shard_as(
+        self,
+        dtype: str,
+        index: int,
+        shard: ShardTexts,
+        progress: SplitProgress,
+        thread: WriterThread,
+    ) -> Future[ShardRecord]:
         dtypes, offsets, peak = dict.fromkeys(self._backbone.layers, dtype), shard.offsets, 0.0
         errors: list[np.ndarray] = []
-        writer = ShardWriter(self._folder, index, shard.lengths, shard.token_ids, dim=self._backbone.dim, dtypes=dtypes)
+        writer = ShardWriter(
+            self._folder,
+            index,
+            shard.lengths,
+            shard.token_ids,
+            dim=self._backbone.dim,
+            dtypes=dtypes,
+        )
         thread.begin(writer)
         for batch in shard.batches(self._config.tokens_per_batch):
             ids = [shard.token_ids[offsets[text] : offsets[text + 1]] for text in batch]
@@ -242,21 +373,41 @@ class SplitDump:
             peak = max(peak, states.peak)
             errors.append(states.cosine_errors)
             progress.advance(sum(map(len, ids)), size)
-        return thread.finish(writer, truncated=shard.truncated, empty=shard.empty, max_abs=peak, cosine_error=_error_of(errors) if dtype == "int8" else None)
+        return thread.finish(
+            writer,
+            truncated=shard.truncated,
+            empty=shard.empty,
+            max_abs=peak,
+            cosine_error=_error_of(errors) if dtype == "int8" else None,
+        )
 
-    def _check_values(self, states: States, batch: np.ndarray, ids: list[np.ndarray], shard: ShardTexts, dtype: str) -> None:
-        """UsageError for states that are not finite, _TooLarge for those that `dtype` cannot hold."""
+    def _check_values(
+        self,
+        states: States,
+        batch: np.ndarray,
+        ids: list[np.ndarray],
+        shard: ShardTexts,
+        dtype: str,
+    ) -> None:
+        """UsageError for states that are not finite, _TooLarge for those that `dtype` cannot
+        hold.
+        """
         if states.peak <= _limit(dtype):
             return
         exact = self._backbone.states(ids, "float32").layers.values()
         ends = np.cumsum([len(text) for text in ids])
-        peaks = np.max([[np.abs(part).max() for part in np.split(array, ends[:-1])] for array in exact], axis=0)
+        peaks = np.max(
+            [[np.abs(part).max() for part in np.split(array, ends[:-1])] for array in exact], axis=0
+        )
         if np.isfinite(states.peak):
             raise _TooLarge(int(batch[int(np.argmax(peaks))]), states.peak)
         text = batch[int(np.argmax(~np.isfinite(peaks)))]
         raise UsageError(
-            "hidden states are finite", f"nan or inf in split {self._split.name}, row {shard.rows[text]}",
-            f"Use --compute-dtype {'bfloat16 or float32' if self._backbone.compute_dtype == 'float16' else 'float32'}, or check the model's weights.",
+            "hidden states are finite",
+            f"nan or inf in split {self._split.name}, row {shard.rows[text]}",
+            "Use --compute-dtype"
+            f" {'bfloat16 or float32' if self._backbone.compute_dtype == 'float16' else 'float32'},"
+            " or check the model's weights.",
         )
 
 
@@ -272,14 +423,21 @@ def _limit(dtype: str) -> float:
     if dtype == "int8":
         return 127 * float(np.finfo(np.float16).max)  # 127 of the largest scale
     # bfloat16's largest number through float32's layout: NumPy has no finfo for it.
-    return float(np.array(0x7F7F, np.uint16).view(DTYPES["bfloat16"])) if dtype == "bfloat16" else float(np.finfo(DTYPES[dtype]).max)
+    return (
+        float(np.array(0x7F7F, np.uint16).view(DTYPES["bfloat16"]))
+        if dtype == "bfloat16"
+        else float(np.finfo(DTYPES[dtype]).max)
+    )
 
 
 def _stored_rows(reader: SplitReader) -> Iterator[bytes]:
     """`row_key` of every row of a stored split."""
     for row in range(len(reader)):
         texts = reader.row_texts[reader.row_offsets[row] : reader.row_offsets[row + 1]]
-        yield row_key([reader.token_ids(text) for text in texts.tolist()], None if reader.labels is None else reader.labels[row].item())
+        yield row_key(
+            [reader.token_ids(text) for text in texts.tolist()],
+            None if reader.labels is None else reader.labels[row].item(),
+        )
 
 
 def _error_of(errors: list[np.ndarray]) -> dict[str, float]:
@@ -293,5 +451,10 @@ def _put(writer: ShardWriter, states: States, batch: np.ndarray, offsets: np.nda
         scales, start = states.scales.get(layer), 0
         for text in batch.tolist():
             stop = start + int(offsets[text + 1] - offsets[text])
-            writer.put(layer, int(offsets[text]), array[start:stop], None if scales is None else scales[start:stop])
+            writer.put(
+                layer,
+                int(offsets[text]),
+                array[start:stop],
+                None if scales is None else scales[start:stop],
+            )
             start = stop

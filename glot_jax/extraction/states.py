@@ -16,13 +16,22 @@ class States:
     """Hidden states of some texts, one after the other."""
 
     layers: dict[int, np.ndarray]
-    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, or int8."""
+    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, or
+    int8.
+    """
     peak: float
-    """Largest magnitude before rounding to the storage dtype; nan or inf if a state is not finite."""
+    """Largest magnitude before rounding to the storage dtype; nan or inf if a state is not finite.
+    """
     scales: dict[int, np.ndarray]
-    """int8: layer -> float16 [sum of lengths]; a state is its int8 values times its token's scale. Otherwise empty."""
+    """int8: layer -> float16 [sum of lengths]; a state is its int8 values times its token's scale.
+
+    Otherwise empty.
+    """
     cosine_errors: np.ndarray
-    """int8: float32 [layers x sum of lengths], 1 - cos between a state and what is stored of it. Otherwise empty."""
+    """int8: float32 [layers x sum of lengths], 1 - cos between a state and what is stored of it.
+
+    Otherwise empty.
+    """
 
 
 def to_states(hidden: dict[int, torch.Tensor], real: torch.Tensor | None, dtype: str) -> States:
@@ -33,7 +42,10 @@ def to_states(hidden: dict[int, torch.Tensor], real: torch.Tensor | None, dtype:
         real: bool [batch, longest], the tokens that are kept; None for all of them.
         dtype: to store them in.
     """
-    picked = {layer: states.flatten(0, 1) if real is None else states[real] for layer, states in hidden.items()}
+    picked = {
+        layer: states.flatten(0, 1) if real is None else states[real]
+        for layer, states in hidden.items()
+    }
     peak = peak_of(picked.values())
     if dtype != "int8":
         arrays = {layer: to_host(states, dtype) for layer, states in picked.items()}
@@ -47,7 +59,9 @@ def to_states(hidden: dict[int, torch.Tensor], real: torch.Tensor | None, dtype:
     )
 
 
-def join_states(parts: Sequence[States], groups: Sequence[Sequence[int]], lengths: Sequence[int]) -> States:
+def join_states(
+    parts: Sequence[States], groups: Sequence[Sequence[int]], lengths: Sequence[int]
+) -> States:
     """The states of several passes, in the order of their texts.
 
     Args:
@@ -57,7 +71,9 @@ def join_states(parts: Sequence[States], groups: Sequence[Sequence[int]], length
     """
     # Tokens of the passes one after the other -> their places among all.
     starts = np.cumsum([0, *lengths])
-    places = np.concatenate([np.arange(starts[text], starts[text + 1]) for group in groups for text in group])
+    places = np.concatenate(
+        [np.arange(starts[text], starts[text + 1]) for group in groups for text in group]
+    )
 
     def ordered(arrays: Sequence[np.ndarray]) -> np.ndarray:
         joint = np.concatenate(arrays)
@@ -72,5 +88,3 @@ def join_states(parts: Sequence[States], groups: Sequence[Sequence[int]], length
         {layer: ordered([part.scales[layer] for part in parts]) for layer in parts[0].scales},
         np.concatenate([part.cosine_errors for part in parts]),
     )
-
-

@@ -39,9 +39,14 @@ def load_tokenizer(source: Source) -> Any:
     try:
         with quiet_loading():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises bare Exceptions, and every loader has errors of its own
-        raise loading_error("a backbone must come with its tokenizer", source, Path(folder), error) from error
-    # Without its files transformers builds one that knows special tokens alone, and every text is [UNK] or nothing.
+    except (
+        Exception
+    ) as error:  # tokenizers raises bare Exceptions, and every loader has errors of its own
+        raise loading_error(
+            "a backbone must come with its tokenizer", source, Path(folder), error
+        ) from error
+    # Without its files transformers builds one that knows special tokens alone, and every text is
+    # [UNK] or nothing.
     words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
     require(
         len(words) > 1,
@@ -65,8 +70,11 @@ def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
     )
 
 
-def truncated_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
-    """Ids of each text, cut to `max_length` with its special tokens, and which were cut (bool [texts]).
+def truncated_ids(
+    tokenizer: Any, texts: Sequence[str], max_length: int
+) -> tuple[list[list[int]], np.ndarray]:
+    """Ids of each text, cut to `max_length` with its special tokens, and which were cut (bool
+    [texts]).
 
     A text is tokenised once: of a long one that is minutes.
     """
@@ -74,7 +82,9 @@ def truncated_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> tupl
         return [], np.zeros(0, bool)
     if not tokenizer.is_fast:
         return _truncated_slowly(tokenizer, texts, max_length)
-    found = encode(tokenizer, texts, truncation=True, max_length=max_length, return_overflowing_tokens=True)
+    found = encode(
+        tokenizer, texts, truncation=True, max_length=max_length, return_overflowing_tokens=True
+    )
     ids: list[list[int]] = []
     truncated = np.zeros(len(texts), bool)
     # What was cut off follows its text, as further rows of the same sample.
@@ -100,7 +110,9 @@ def _truncated_slowly(
 
 def kept_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
     """What is left of each text when it is cut to `max_length` tokens, special tokens included."""
-    spans = tokenizer(list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True)["offset_mapping"]
+    spans = tokenizer(
+        list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True
+    )["offset_mapping"]
     ends = [[end for start, end in span if end > start] for span in spans]
     return [text[: max(end, default=0)] for text, end in zip(texts, ends, strict=True)]
 
@@ -112,11 +124,15 @@ def vocabulary(tokenizer: Any) -> list[str]:
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """Hash of everything that decides a text's ids; padding and truncation are set anew for each call and left out."""
+    """Hash of everything that decides a text's ids; padding and truncation are set anew for each
+    call and left out.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         values = json.loads(backend.to_str())
-        return canonical_sha256({key: value for key, value in values.items() if key not in ("truncation", "padding")})
+        return canonical_sha256(
+            {key: value for key, value in values.items() if key not in ("truncation", "padding")}
+        )
     state = {
         "class": type(tokenizer).__name__,
         "vocabulary": vocabulary(tokenizer),
@@ -130,26 +146,33 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 
 
 def promised_tokens(tokenizer: Any, folder: Path) -> list[str]:
-    """Special tokens that tokenizer_config.json promises and the tokenizer does not add, a line each."""
+    """Special tokens that tokenizer_config.json promises and the tokenizer does not add, a line
+    each.
+    """
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
     except (OSError, ValueError):
         return []
     ids = encode(tokenizer, ["a"])["input_ids"][0]
     lines = []
-    for flag, token, place in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", -1)):
+    for flag, token, place in (
+        ("add_bos_token", "bos_token", 0),
+        ("add_eos_token", "eos_token", -1),
+    ):
         wanted = getattr(tokenizer, f"{token}_id")
         if settings.get(flag) is True and wanted is not None and (not ids or ids[place] != wanted):
             name = getattr(tokenizer, token)
             lines.append(
-                f"tokenizer_config.json says {flag}: true, but the tokenizer, as transformers reads it, adds no {name}; "
-                "states are those of texts without it"
+                f"tokenizer_config.json says {flag}: true, but the tokenizer, as transformers reads"
+                f" it, adds no {name}; states are those of texts without it"
             )
     return lines
 
 
 def pad_id(tokenizer: Any, config: Any, vocabulary_size: int | None) -> int:
-    """Any id will do where the mask is zero, but RoBERTa counts positions by its own pad id, so that comes first."""
+    """Any id will do where the mask is zero, but RoBERTa counts positions by its own pad id, so
+    that comes first.
+    """
     candidates = (
         tokenizer.pad_token_id,
         getattr(config, "pad_token_id", None),
@@ -164,5 +187,7 @@ def require_room(max_length: int, taken: int, noun: str) -> None:
     """UsageError unless a text of `max_length` tokens has some beside the `taken` ones."""
     if max_length <= taken:
         raise UsageError(
-            f"--max-length leaves room beside the {taken} {noun}", max_length, f"Give {taken + 1} or more."
+            f"--max-length leaves room beside the {taken} {noun}",
+            max_length,
+            f"Give {taken + 1} or more.",
         )

@@ -1,4 +1,6 @@
-"""Are a model's weights the ones that its config describes, all of them, and read as they were written?"""
+"""Are a model's weights the ones that its config describes, all of them, and read as they were
+written?
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,14 @@ from glot_jax.extraction.sources import Adapter, Source
 
 _PACKED = {"I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "F8_E8M0"}
 """safetensors' names of dtypes that weights have only where they are quantised."""
-_SCALES = re.compile(r".*\b(\w*_scale(_inv)?|scales|qweight|qzeros|absmax|quant_map|quant_state\S*|SCB)")
+_SCALES = re.compile(
+    r".*\b(\w*_scale(_inv)?|scales|qweight|qzeros|absmax|quant_map|quant_state\S*|SCB)"
+)
 
 
 def require_weights(source: Source, model: Any, part: Any, report: dict[str, Any]) -> None:
-    """UsageError unless the file holds the weights that config.json asks for, and no others of the same blocks.
+    """UsageError unless the file holds the weights that config.json asks for, and no others of the
+    same blocks.
 
     Args:
         source: of the model.
@@ -34,7 +39,9 @@ def require_weights(source: Source, model: Any, part: Any, report: dict[str, Any
 
 
 def require_adapter(source: Source, adapter: Adapter, model: Any) -> None:
-    """UsageError unless every array of an adapter's file became part of the model, and every part came from there."""
+    """UsageError unless every array of an adapter's file became part of the model, and every part
+    came from there.
+    """
     from safetensors import safe_open
 
     path = adapter.location / "adapter_model.safetensors"
@@ -42,7 +49,11 @@ def require_adapter(source: Source, adapter: Adapter, model: Any) -> None:
         return
     with safe_open(path, framework="pt") as file:
         stored = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118
-    applied = {name.replace(".default.", ".") for name, _ in model.named_parameters() if ".default." in name}
+    applied = {
+        name.replace(".default.", ".")
+        for name, _ in model.named_parameters()
+        if ".default." in name
+    }
     # The file's names may have the prefix of a model with a head.
     missing = [name for name in sorted(applied) if not any(_ends_with(key, name) for key in stored)]
     require(
@@ -61,7 +72,10 @@ def quantisation_notices(source: Source) -> list[str]:
     if not asked or any(dtype in _PACKED for dtype in _stored_dtypes(source)):
         return []
     method = asked.get("quant_method", "unknown") if isinstance(asked, dict) else "unknown"
-    return [f"config.json names a quantisation ({method}), and the weights are not quantised; they are used as they are"]
+    return [
+        f"config.json names a quantisation ({method}), and the weights are not quantised; they are"
+        " used as they are"
+    ]
 
 
 def _require_all(source: Source, model: Any, part: Any, names: Iterable[str]) -> None:
@@ -76,7 +90,8 @@ def _require_all(source: Source, model: Any, part: Any, names: Iterable[str]) ->
     require(
         not missing,
         "the checkpoint must hold every weight of the model",
-        f"{source.name} without {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}",
+        f"{source.name} without"
+        f" {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}",
         "Use a complete checkpoint.",
     )
 
@@ -88,14 +103,19 @@ def _require_shapes(source: Source, mismatched: Iterable[Any]) -> None:
     name, stored, wanted = others[0]
     raise UsageError(
         "the checkpoint's weights must have the shapes that its config.json asks for",
-        f"{source.name}: {name} is {tuple(stored)} in the file and {tuple(wanted)} by config.json, {len(others)} such in all",
+        f"{source.name}: {name} is {tuple(stored)} in the file and {tuple(wanted)} by config.json,"
+        f" {len(others)} such in all",
         "Use the config.json that the weights were saved with.",
     )
 
 
 def _require_no_more_blocks(source: Source, model: Any, unexpected: Iterable[str]) -> None:
     """A config.json with fewer blocks than the file would make another layer the last one."""
-    lists = {path: len(blocks) for path, blocks in model.named_modules() if isinstance(blocks, torch.nn.ModuleList)}
+    lists = {
+        path: len(blocks)
+        for path, blocks in model.named_modules()
+        if isinstance(blocks, torch.nn.ModuleList)
+    }
     for key in sorted(unexpected):
         for path, count in lists.items():
             match = re.search(rf"(?:^|\.){re.escape(path)}\.(\d+)\.", key)

@@ -1,6 +1,7 @@
 """Batches -> token graphs: the cosine, the rules that read it, and one interface over two backends.
 
-Pure functions and modules of JAX: nothing here reads a file, keeps state or draws a random number of its own.
+Pure functions and modules of JAX: nothing here reads a file, keeps state or draws a random number
+    of its own.
 """
 
 from glot_jax.graphs.similarity import RULES

@@ -1,4 +1,6 @@
-"""What every backend with nodes `[batch, length, .]` shares: all of a TokenGraph that looks at no edge."""
+"""What every backend with nodes `[batch, length, .]` shares: all of a TokenGraph that looks at no
+edge.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class PaddedGraph(TokenGraph):
 
     def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
         weights = self.node_mask if weights is None else jnp.where(self.node_mask, weights, 0)
-        return jnp.einsum("bl,blc->bc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "bl,blc->bc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+        )
 
     def sentence_max(self, values: Array) -> Array:
         largest = jnp.max(jnp.where(self.node_mask[..., None], values, -jnp.inf), axis=1)
@@ -41,7 +45,12 @@ class PaddedGraph(TokenGraph):
         return weights / jnp.where(total > 0, total, 1)
 
     def dot(self, values: Array, sentence: Array) -> Array:
-        return jnp.einsum("blc,bhc->blh", values, sentence.astype(values.dtype), preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "blc,bhc->blh",
+            values,
+            sentence.astype(values.dtype),
+            preferred_element_type=jnp.float32,
+        )
 
     def token(self, which: Literal["first", "last"]) -> Array:
         length = self.node_mask.shape[1]
@@ -59,11 +68,22 @@ class PaddedGraph(TokenGraph):
         return jnp.where(self.node_mask[..., None], values, 0)
 
 
-def kept_pairs(dropout: float, head: ArrayLike, seed: ArrayLike, rank: Array, rank_of_row: Array) -> Array | float:
-    """What one head's attention weights `[batch, rows, length]` are multiplied with: `keep` of each pair, 1 without dropout.
+def kept_pairs(
+    dropout: float, head: ArrayLike, seed: ArrayLike, rank: Array, rank_of_row: Array
+) -> Array | float:
+    """What one head's attention weights `[batch, rows, length]` are multiplied with: `keep` of each
+    pair, 1 without dropout.
 
-    rank, rank_of_row: int32 `[batch, length]` and `[batch, rows]`, of sending and of receiving tokens.
+    rank, rank_of_row: int32 `[batch, length]` and `[batch, rows]`, of sending and of receiving
+        tokens.
     """
     if not dropout:
         return 1.0
-    return keep(dropout, jnp.asarray(seed), jnp.arange(len(rank))[:, None, None], rank_of_row[..., None], rank[:, None], jnp.asarray(head))
+    return keep(
+        dropout,
+        jnp.asarray(seed),
+        jnp.arange(len(rank))[:, None, None],
+        rank_of_row[..., None],
+        rank[:, None],
+        jnp.asarray(head),
+    )

@@ -1,4 +1,6 @@
-"""Which tokens are linked: the cosine of raw states and the rules that read it (paper section 3.2, step 1)."""
+"""Which tokens are linked: the cosine of raw states and the rules that read it (paper section 3.2,
+step 1).
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ class Sentences(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What a rule may look at, for `rows` receiving tokens i against all `length` sending tokens j of a sentence.
+    """What a rule may look at, for `rows` receiving tokens i against all `length` sending tokens j
+    of a sentence.
 
     A rule that ignores a field costs nothing: the compiler drops what computes it.
     """
@@ -60,15 +63,23 @@ class Pairs(NamedTuple):
 
 
 def threshold(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
-    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to nothing.
+    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to
+    nothing.
 
     At tau = 1 there is no edge: a rounded cosine of 1.0000001 must not pass.
     """
-    return ((pairs.similarity > options.tau) | pairs.diagonal) & pairs.nonzero & jnp.asarray(options.tau < 1)
+    return (
+        ((pairs.similarity > options.tau) | pairs.diagonal)
+        & pairs.nonzero
+        & jnp.asarray(options.tau < 1)
+    )
 
 
 def nearest(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
-    """The k most similar tokens, itself always among them, ties to the lower rank; not symmetric. Zero vectors: none."""
+    """The k most similar tokens, itself always among them, ties to the lower rank; not symmetric.
+
+    Zero vectors: none.
+    """
     possible = pairs.real & pairs.nonzero
     scores = jnp.where(possible, jnp.where(pairs.diagonal, 2.0, pairs.similarity), -jnp.inf)
     least = jax.lax.top_k(scores, min(options.k, scores.shape[-1]))[0][..., -1:]
@@ -93,24 +104,38 @@ def complete(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"
 
 
 def random_edges(pairs: Pairs, options: Options) -> Bool[Array, "*batch rows length"]:
-    """Control: as many edges as the threshold rule's on average, at places that a seeded hash picks; symmetric.
+    """Control: as many edges as the threshold rule's on average, at places that a seeded hash
+    picks; symmetric.
 
-    The same text has the same edges in every batch, bucket and epoch: they hang on its states, not on its place.
+    The same text has the same edges in every batch, bucket and epoch: they hang on its states, not
+    on its place.
     """
-    low, high = jnp.minimum(pairs.row_rank, pairs.column_rank), jnp.maximum(pairs.row_rank, pairs.column_rank)
+    low, high = (
+        jnp.minimum(pairs.row_rank, pairs.column_rank),
+        jnp.maximum(pairs.row_rank, pairs.column_rank),
+    )
     text = pairs.sentences.fingerprint[..., None, None]
-    chosen = with_probability(pairs.sentences.density[..., None, None], hash_words(text, low, high, options.seed))
+    chosen = with_probability(
+        pairs.sentences.density[..., None, None], hash_words(text, low, high, options.seed)
+    )
     return chosen | pairs.diagonal
 
 
 Rule = Callable[[Pairs, Options], Array]
 RULES: dict[str, Rule] = {
-    "threshold": threshold, "knn": nearest, "window": window, "self": self_only, "complete": complete, "random": random_edges,
+    "threshold": threshold,
+    "knn": nearest,
+    "window": window,
+    "self": self_only,
+    "complete": complete,
+    "random": random_edges,
 }
 
 
 def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
-    """The power of two just above a token's largest entry (1 for a zero vector): dividing by it is exact."""
+    """The power of two just above a token's largest entry (1 for a zero vector): dividing by it is
+    exact.
+    """
     largest = jnp.max(jnp.abs(hidden.astype(jnp.float32)), axis=-1, keepdims=True)
     _, exponent = jnp.frexp(largest)
     # Two factors, because 2^127 and beyond are no float32 although their quotients are.
@@ -119,11 +144,15 @@ def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
 
 _T = TypeVar("_T")
 _ORDINARY = 2.0**-50, 2.0**50
-"""Squares of norms between which a product of two states, and every entry of it that counts, is a normal float32."""
+"""Squares of norms between which a product of two states, and every entry of it that counts, is a
+normal float32.
+"""
 
 
 class Tokens(NamedTuple):
-    """Real and padding tokens of whole sentences, or of a block of their rows, ready to be linked."""
+    """Real and padding tokens of whole sentences, or of a block of their rows, ready to be
+    linked.
+    """
 
     states: Shaped[Array, "*batch length dim"]
     """Scaled by powers of two so that neither norm nor dot product overflows; float16 as stored."""
@@ -136,21 +165,32 @@ class Tokens(NamedTuple):
     """Not the zero vector."""
 
 
-def tokens_of(hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"]) -> Tokens:
+def tokens_of(
+    hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"]
+) -> Tokens:
     """Ready to be linked. No gradient flows: the graph is a constant of the head."""
     hidden = jax.lax.stop_gradient(hidden)
     if hidden.dtype != jnp.float16:
         scaled = hidden.astype(jnp.float32) / scale_of(hidden)
         hidden = scaled.astype(hidden.dtype)
-    # Scaled, the largest entry's square is .25 or more (float16's least: 3.6e-15), so only a zero vector has norm 0.
+    # Scaled, the largest entry's square is .25 or more (float16's least: 3.6e-15), so only a zero
+    # vector has norm 0.
     return _tokens(hidden, mask, _square_of_norm(hidden))
 
 
-def with_tokens(build: Callable[[Tokens], _T], hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"], rule: Rule) -> _T:
-    """`build(tokens_of(hidden, mask))`, on a CPU without a scaled copy of the states wherever no token needs one.
+def with_tokens(
+    build: Callable[[Tokens], _T],
+    hidden: Shaped[Array, "*batch length dim"],
+    mask: Bool[Array, "*batch length"],
+    rule: Rule,
+) -> _T:
+    """`build(tokens_of(hidden, mask))`, on a CPU without a scaled copy of the states wherever no
+    token needs one.
 
-    A power of two changes no digit: while neither squares nor products leave the range of float32, scaled and plain
-    states have the same cosines. On a GPU they are scaled always: a branch there waits for the host.
+    A power of two changes no digit: while neither squares nor products leave the range of float32,
+        scaled and plain
+    states have the same cosines. On a GPU they are scaled always: a branch there waits for the
+    host.
     """
 
     def scaled(hidden: Array, mask: Array) -> _T:
@@ -159,7 +199,9 @@ def with_tokens(build: Callable[[Tokens], _T], hidden: Shaped[Array, "*batch len
     def chosen(hidden: Array, mask: Array) -> _T:
         square = _square_of_norm(hidden)
         ordinary = jnp.all(~mask | ((square > _ORDINARY[0]) & (square < _ORDINARY[1])))
-        return jax.lax.cond(ordinary, lambda: build(_tokens(hidden, mask, square)), lambda: scaled(hidden, mask))
+        return jax.lax.cond(
+            ordinary, lambda: build(_tokens(hidden, mask, square)), lambda: scaled(hidden, mask)
+        )
 
     hidden = jax.lax.stop_gradient(hidden)
     if hidden.dtype == jnp.float16 or rule in (window, self_only, complete):
@@ -178,10 +220,15 @@ def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
 
 
 def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:
-    """cos(x_i, x_j) in float32 from states as stored: products of 16-bit entries are exact in a float32 accumulator."""
+    """cos(x_i, x_j) in float32 from states as stored: products of 16-bit entries are exact in a
+    float32 accumulator.
+    """
     products = jnp.einsum(
-        "...id,...jd->...ij", rows.states, columns.states,
-        precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32,
+        "...id,...jd->...ij",
+        rows.states,
+        columns.states,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
     )
     return products * rows.inverse_norm[..., :, None] * columns.inverse_norm[..., None, :]
 
@@ -195,25 +242,38 @@ def pairs_of(rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Arr
         diagonal=jnp.broadcast_to(position[:, None] == jnp.arange(shape[-1]), shape),
         nonzero=rows.nonzero[..., :, None] & columns.nonzero[..., None, :],
         real=rows.mask[..., :, None] & columns.mask[..., None, :],
-        row_rank=rows.rank[..., :, None], column_rank=columns.rank[..., None, :], sentences=sentences,
+        row_rank=rows.rank[..., :, None],
+        column_rank=columns.rank[..., None, :],
+        sentences=sentences,
     )
 
 
 def link(
-    rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Array | int, rule: Rule, options: Options
+    rows: Tokens,
+    columns: Tokens,
+    sentences: Sentences,
+    first_row: Array | int,
+    rule: Rule,
+    options: Options,
 ) -> Bool[Array, "*batch rows length"]:
     """Edges j -> i of a block of receiving tokens `first_row + i`, between real tokens only."""
     pairs = pairs_of(rows, columns, sentences, first_row)
     return rule(pairs, options) & pairs.real
 
 
-def sentences_of(stored: Shaped[Array, "batch length all"], tokens: Tokens, rule: Rule, options: Options) -> Sentences:
-    """What `rule` must know of whole sentences before it sees any block of one; `stored` states tell texts apart."""
+def sentences_of(
+    stored: Shaped[Array, "batch length all"], tokens: Tokens, rule: Rule, options: Options
+) -> Sentences:
+    """What `rule` must know of whole sentences before it sees any block of one; `stored` states
+    tell texts apart.
+    """
     batch = tokens.mask.shape[:-1]
     unknown = Sentences(jnp.zeros(batch, jnp.uint32), jnp.zeros(batch))
     if rule is not random_edges:
         return unknown
-    linked = count_edges(tokens, unknown, threshold, options) - count_edges(tokens, unknown, _own_loops, options)
+    linked = count_edges(tokens, unknown, threshold, options) - count_edges(
+        tokens, unknown, _own_loops, options
+    )
     length = jnp.sum(tokens.mask, axis=-1, dtype=jnp.float32)
     density = linked / jnp.maximum(length * (length - 1), 1)
     return Sentences(fingerprint(jax.lax.stop_gradient(stored), tokens.mask, tokens.rank), density)
@@ -224,18 +284,26 @@ def _own_loops(pairs: Pairs, options: Options) -> Array:
     return threshold(pairs, options) & pairs.diagonal
 
 
-def count_edges(tokens: Tokens, sentences: Sentences, rule: Rule, options: Options) -> Int32[Array, " batch"]:
-    """Edges of each sentence, block of rows by block of rows: never a whole [length, length] array of a long text."""
+def count_edges(
+    tokens: Tokens, sentences: Sentences, rule: Rule, options: Options
+) -> Int32[Array, " batch"]:
+    """Edges of each sentence, block of rows by block of rows: never a whole [length, length] array
+    of a long text.
+    """
     batch, length = tokens.mask.shape
     rows = min(length, max(1, BLOCK_PAIRS // max(1, batch * length)))
     padded = pad_rows(tokens, -length % rows)
 
     def step(total: Array, index: Array) -> tuple[Array, None]:
-        block = jax.tree.map(lambda v: jax.lax.dynamic_slice_in_dim(v, index * rows, rows, axis=1), padded)
+        block = jax.tree.map(
+            lambda v: jax.lax.dynamic_slice_in_dim(v, index * rows, rows, axis=1), padded
+        )
         linked = link(block, padded, sentences, index * rows, rule, options)
         return total + jnp.sum(linked, axis=(1, 2), dtype=jnp.int32), None
 
-    total, _ = jax.lax.scan(step, jnp.zeros(batch, jnp.int32), jnp.arange(padded.mask.shape[1] // rows))
+    total, _ = jax.lax.scan(
+        step, jnp.zeros(batch, jnp.int32), jnp.arange(padded.mask.shape[1] // rows)
+    )
     return total
 
 

@@ -23,10 +23,11 @@ Loops = Literal["as_is", "exactly_one"]
 class TokenBatch:
     """Rows of a store, padded to one of a few fixed shapes.
 
-    The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs has texts
-    `a0 a1 a2 b0 b1 b2`, one shape for all of them.
+    The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs
+    has texts `a0 a1 a2 b0 b1 b2`, one shape for all of them.
 
-    hidden    [texts, length, dim], or [texts, length, layers, dim] of several layers; any float dtype, as stored; zeros
+    hidden    [texts, length, dim], or [texts, length, layers, dim] of several layers; any float
+    dtype, as stored; zeros
               where padded
     mask      [texts, length] bool, True = real token, on whichever side the padding stands
     labels    [batch] int32 classes or float32 scores (zeros where a task has none)
@@ -40,21 +41,25 @@ class TokenBatch:
 
 
 class TokenGraph(abc.ABC):
-    """Tokens of a batch of sentences and who may listen to whom. A pytree; layers touch the last axis only.
+    """Tokens of a batch of sentences and who may listen to whom. A pytree; layers touch the last
+    axis only.
 
-    Leading axes belong to the backend, written `*nodes` below: `[batch, length, .]` in the dense backend, flat
-    `[nodes, .]` in the sparse one. Padding nodes may hold any finite value; no sentence reduction reads them.
+    Leading axes belong to the backend, written `*nodes` below: `[batch, length, .]` in the dense
+    backend, flat `[nodes, .]` in the sparse one. Padding nodes may hold any finite value; no
+    sentence reduction reads them.
 
     nodes          [*nodes, dim]  features U_0: the states, or their projection
     node_mask      [*nodes]       True = a real token
-    dropped_edges  []             int32, edges a static budget had no room for: a result with any is wrong
-    weight         None           edges all weigh 1; or, dense backend only, soft edges in (0, 1]: `sum` and `degree`
+    dropped_edges  []             int32, edges a static budget had no room for: a result with any is
+    wrong weight         None           edges all weigh 1; or, dense backend only, soft edges in (0,
+    1]: `sum` and `degree`
                                   multiply by them, `attend` adds their logarithm
 
-    An edge j -> i lets i listen to j: `sum(values)[i] = sum over j in N(i) of values[j]`. Example, dense: sentence 0
-    has the tokens "a cat sat"; if "cat" and "sat" are alike, then N(1) = {1, 2} and `sum(values)[0, 1]` is
-    `values[0, 1] + values[0, 2]`. With `loops="exactly_one"` every node is in its own neighbourhood exactly once,
-    linked to itself or not; with "as_is" only where the rule says so.
+    An edge j -> i lets i listen to j: `sum(values)[i] = sum over j in N(i) of values[j]`. Example,
+    dense: sentence 0 has the tokens "a cat sat"; if "cat" and "sat" are alike, then N(1) = {1, 2}
+    and `sum(values)[0, 1]` is `values[0, 1] + values[0, 2]`. With `loops="exactly_one"` every node
+    is in its own neighbourhood exactly once, linked to itself or not; with "as_is" only where the
+    rule says so.
     """
 
     nodes: Any
@@ -67,11 +72,15 @@ class TokenGraph(abc.ABC):
         """In-degree |N(i)|."""
 
     @abc.abstractmethod
-    def sum(self, values: Float[Array, "*nodes width"], loops: Loops = "as_is") -> Float[Array, "*nodes width"]:
+    def sum(
+        self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
+    ) -> Float[Array, "*nodes width"]:
         """Sum of the neighbours' values."""
 
     @abc.abstractmethod
-    def mean(self, values: Float[Array, "*nodes width"], loops: Loops = "as_is") -> Float[Array, "*nodes width"]:
+    def mean(
+        self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
+    ) -> Float[Array, "*nodes width"]:
         """Mean of the neighbours' values; 0 for a node without neighbours."""
 
     @abc.abstractmethod
@@ -85,17 +94,21 @@ class TokenGraph(abc.ABC):
         dropout: float = 0.0,
         key: Any = None,
     ) -> Float[Array, "*nodes heads width"]:
-        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j + target_i + bias, 0.2).
+        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j +
+        target_i + bias, 0.2).
 
-        `dropout` sets that share of the attention weights to 0 after the softmax and scales the rest up; which ones
-        depends on `key` and on (sentence, i, j, head) alone, so it is the same on every backend.
+        `dropout` sets that share of the attention weights to 0 after the softmax and scales the
+        rest up; which ones depends on `key` and on (sentence, i, j, head) alone, so it is the same
+        on every backend.
         """
 
     @abc.abstractmethod
     def sentence_sum(
         self, values: Float[Array, "*nodes width"], weights: Float[Array, "*nodes"] | None = None
     ) -> Float[Array, "batch width"]:
-        """Sum over a sentence's real tokens, each times its weight; 0 for a sentence of padding only."""
+        """Sum over a sentence's real tokens, each times its weight; 0 for a sentence of padding
+        only.
+        """
 
     @abc.abstractmethod
     def sentence_max(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch width"]:
@@ -103,10 +116,14 @@ class TokenGraph(abc.ABC):
 
     @abc.abstractmethod
     def softmax(self, scores: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-        """Softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of padding only."""
+        """Softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of padding
+        only.
+        """
 
     @abc.abstractmethod
-    def dot(self, values: Float[Array, "*nodes width"], sentence: Float[Array, "batch heads width"]) -> Float[Array, "*nodes heads"]:
+    def dot(
+        self, values: Float[Array, "*nodes width"], sentence: Float[Array, "batch heads width"]
+    ) -> Float[Array, "*nodes heads"]:
         """Each token's product with vectors of its own sentence, float32."""
 
     @abc.abstractmethod
@@ -126,7 +143,9 @@ class TokenGraph(abc.ABC):
         return self.sentence_sum(self.node_mask[..., None].astype("float32"))
 
     def to_jraph(self) -> jraph.GraphsTuple:
-        """The graph as `jraph.GraphsTuple`; the sparse backend's own, padded one, or a dense graph's edges listed."""
+        """The graph as `jraph.GraphsTuple`; the sparse backend's own, padded one, or a dense
+        graph's edges listed.
+        """
         from glot_jax.graphs.sparse import to_jraph
 
         return to_jraph(self)
@@ -135,13 +154,19 @@ class TokenGraph(abc.ABC):
 def dropout_seed(key: Array | None) -> Array:
     """Of one layer's dropped edges."""
     if key is None:
-        raise UsageError("dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True.")
+        raise UsageError(
+            "dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True."
+        )
     return jax.random.bits(key, (), jax.numpy.uint32)
 
 
 def keep(dropout: float, seed: Array, *words: Array) -> Array:
-    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the seed and these integers."""
-    return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(1 / (1 - dropout))
+    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the seed and these
+    integers.
+    """
+    return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(
+        1 / (1 - dropout)
+    )
 
 
 def leaky_relu(values: Array) -> Array:

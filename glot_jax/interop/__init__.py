@@ -1,1 +1,3 @@
-"""Where JAX meets other frameworks' files: the only stage in which a head and PyTorch may stand side by side."""
+"""Where JAX meets other frameworks' files: the only stage in which a head and PyTorch may stand
+side by side.
+"""

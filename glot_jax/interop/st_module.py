@@ -1,11 +1,14 @@
-"""GLOT's pooling head for sentence-transformers: token states -> token graph, GNN, readout -> one vector per text.
+"""GLOT's pooling head for sentence-transformers: token states -> token graph, GNN, readout -> one
+vector per text.
 
-This file stands alone: it imports torch and sentence-transformers and nothing else, and is copied into every exported
-folder as glot_pooling.py. `GlotHead` is the arithmetic as a plain torch.nn.Module; `GlotPooling` is what
-sentence-transformers loads. Both compute in float32 what the training code computes in evaluation: arXiv 2603.03389,
-section 3.2, with the layers of PyTorch Geometric.
+This file stands alone: it imports torch and sentence-transformers and nothing else, and is copied
+    into every exported
+folder as glot_pooling.py. `GlotHead` is the arithmetic as a plain torch.nn.Module; `GlotPooling` is
+what sentence-transformers loads. Both compute in float32 what the training code computes in
+evaluation: arXiv 2603.03389, section 3.2, with the layers of PyTorch Geometric.
 
-Axes: batch, length (tokens of the longest text), dim, hidden. A mask is True at real tokens; padding may stand on either
+Axes: batch, length (tokens of the longest text), dim, hidden. A mask is True at real tokens;
+    padding may stand on either
 side. Kernels are [in, out].
 """
 
@@ -28,7 +31,12 @@ Shapes = dict[str, tuple[int, ...]]
 def make_arrays(shapes: Shapes) -> Arrays:
     """For a file to fill. Running statistics and GIN's epsilon have no gradient."""
     fixed = ("epsilon", "norm_mean", "norm_var")
-    return nn.ParameterDict({name: nn.Parameter(torch.zeros(shape), name not in fixed) for name, shape in shapes.items()})
+    return nn.ParameterDict(
+        {
+            name: nn.Parameter(torch.zeros(shape), name not in fixed)
+            for name, shape in shapes.items()
+        }
+    )
 
 
 def choose(table: Mapping[str, Any], name: str, noun: str) -> Any:
@@ -43,7 +51,10 @@ class Graph(NamedTuple):
     mask: Tensor
     """[batch, length] bool."""
     edges: Any
-    """[batch, length, length] bool: [b, i, j] is the edge j -> i, between real tokens only. None where nothing reads it."""
+    """[batch, length, length] bool: [b, i, j] is the edge j -> i, between real tokens only.
+
+    None where nothing reads it.
+    """
 
     def looped(self) -> Tensor:
         """The edges, and exactly one loop at every token, padding included: no row is empty."""
@@ -57,7 +68,9 @@ def diagonal(like: Tensor) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Over the real tokens of each text, [batch, length]; zeros at padding, and everywhere in a text without tokens."""
+    """Over the real tokens of each text, [batch, length]; zeros at padding, and everywhere in a
+    text without tokens.
+    """
     scores = scores.masked_fill(~mask, -torch.inf)
     largest = scores.amax(1, keepdim=True)
     weights = (scores - largest.masked_fill(largest == -torch.inf, 0)).exp()
@@ -75,14 +88,19 @@ def mean_of(nodes: Tensor, mask: Tensor) -> Tensor:
 
 
 RULES = ("threshold", "knn", "window", "self", "complete")
-"""Graph rules. A sixth one of the training code, `random`, hangs on a hash of its stored states and is not here."""
+"""Graph rules.
+
+A sixth one of the training code, `random`, hangs on a hash of its stored states and is not here.
+"""
 
 
 def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: int) -> Tensor:
-    """Edges [batch, length, length] of states [batch, length, dim]; see RULES, tau, k and window are numbers of the rules.
+    """Edges [batch, length, length] of states [batch, length, dim]; see RULES, tau, k and window
+    are numbers of the rules.
 
     threshold: cos > tau, strictly; a non-zero token is linked to itself, and at tau = 1 nothing is.
-    knn: the k most similar tokens, itself always among them, ties to the earlier one; not symmetric.
+    knn: the k most similar tokens, itself always among them, ties to the earlier one; not
+        symmetric.
     window: tokens at most `window` real tokens away.
     """
     real = mask[:, :, None] & mask[:, None]
@@ -104,41 +122,70 @@ def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: i
 
 
 def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
-    """cos(x_i, x_j) [batch, length, length], 0 where either is the zero vector; and where neither is."""
+    """cos(x_i, x_j) [batch, length, length], 0 where either is the zero vector; and where neither
+    is.
+    """
     largest = states.abs().amax(-1, keepdim=True).clamp(2.0**-126, 2.0**126)
     # A power of two: dividing by it rounds nothing, and afterwards no product overflows.
     scaled = states / torch.exp2(largest.log2().floor() + 1)
     norm = scaled.square().sum(-1).sqrt()
     inverse, nonzero = 1 / norm.clamp_min(1e-8), norm > 0
-    return (scaled @ scaled.transpose(1, 2)) * inverse[:, :, None] * inverse[:, None], nonzero[:, :, None] & nonzero[:, None]
+    return (scaled @ scaled.transpose(1, 2)) * inverse[:, :, None] * inverse[:, None], nonzero[
+        :, :, None
+    ] & nonzero[:, None]
 
 
 class Stem(nn.Module):
     """Mix layers, link the mixed states, then standardise and project what the layers will see.
 
-    Of several layers the states have an axis, [batch, length, mixed, dim]. Without a rule no edge is computed.
+    Of several layers the states have an axis, [batch, length, mixed, dim]. Without a rule no edge
+    is computed.
     """
 
-    def __init__(self, dim: int, *, mixed: int | None, rule: str | None, tau: float, learn_tau: bool, k: int, window: int, standardise: bool, projection_dim: int | None):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        mixed: int | None,
+        rule: str | None,
+        tau: float,
+        learn_tau: bool,
+        k: int,
+        window: int,
+        standardise: bool,
+        projection_dim: int | None,
+    ):
         super().__init__()
-        self.rule = None if rule is None else choose({name: name for name in RULES}, rule, "graph rule")
+        self.rule = (
+            None if rule is None else choose({name: name for name in RULES}, rule, "graph rule")
+        )
         self.k, self.window = k, min(window, 2**31 - 1)
         shape = (dim,) if mixed is None else (mixed, dim)
         self.layer_scores = None if mixed is None else nn.Parameter(torch.zeros(mixed))
         self.register_buffer("tau", torch.tensor(tau, dtype=torch.float32), persistent=learn_tau)
         self.register_buffer("mean", torch.zeros(shape) if standardise else None)
         self.register_buffer("deviation", torch.ones(shape) if standardise else None)
-        self.projection_kernel = None if projection_dim is None else nn.Parameter(torch.zeros(dim, projection_dim))
+        self.projection_kernel = (
+            None if projection_dim is None else nn.Parameter(torch.zeros(dim, projection_dim))
+        )
 
     def mix(self, states: Tensor) -> Tensor:
-        return states if self.layer_scores is None else (states * self.layer_scores.softmax(0)[:, None]).sum(-2)
+        return (
+            states
+            if self.layer_scores is None
+            else (states * self.layer_scores.softmax(0)[:, None]).sum(-2)
+        )
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Graph, Tensor]:
         # What stands at padding, be it nan, reaches nothing.
         states = states.float().masked_fill(~mask.view(*mask.shape, *[1] * (states.ndim - 2)), 0)
         nodes = self.mix(states if self.mean is None else (states - self.mean) / self.deviation)  # type: ignore[operator]
         nodes = nodes if self.projection_kernel is None else nodes @ self.projection_kernel
-        edges = None if self.rule is None else link(self.mix(states), mask, self.rule, self.tau, self.k, self.window)  # type: ignore[arg-type]
+        edges = (
+            None
+            if self.rule is None
+            else link(self.mix(states), mask, self.rule, self.tau, self.k, self.window)
+        )  # type: ignore[arg-type]
         return Graph(mask, edges), nodes
 
 
@@ -146,8 +193,13 @@ class Stem(nn.Module):
 
 
 def gat(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
-    """`softmax_j(leaky_relu(a_src . W u_j + a_dst . W u_i + c, 0.2))` over j in N(i) and i itself once; c an edge term."""
-    values = (nodes @ of["kernel"]).unflatten(-1, of["source"].shape).transpose(1, 2)  # [batch, heads, length, width]
+    """`softmax_j(leaky_relu(a_src .
+
+    W u_j + a_dst . W u_i + c, 0.2))` over j in N(i) and i itself once; c an edge term.
+    """
+    values = (
+        (nodes @ of["kernel"]).unflatten(-1, of["source"].shape).transpose(1, 2)
+    )  # [batch, heads, length, width]
     source, target = ((values * of[name][:, None]).sum(-1) for name in ("source", "target"))
     if "edge" in of:
         target = target + (of["edge"] * of["edge_kernel"]).sum(-1)[:, None]
@@ -163,10 +215,14 @@ def gcn(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 
 
 def gin(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
-    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`, MLP = Linear, BatchNorm, relu, Linear; gine sends `relu(u_j + e)`."""
+    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`, MLP = Linear, BatchNorm, relu, Linear; gine sends
+    `relu(u_j + e)`.
+    """
     sent = F.relu(nodes + of["edge_kernel"] + of["edge_bias"]) if "edge_kernel" in of else nodes
     values = ((1 + of["epsilon"]) * nodes + graph.edges.float() @ sent) @ of["kernel"] + of["bias"]
-    normal = (values - of["norm_mean"]) * (of["norm_var"] + 1e-5).rsqrt() * of["norm_scale"] + of["norm_bias"]
+    normal = (values - of["norm_mean"]) * (of["norm_var"] + 1e-5).rsqrt() * of["norm_scale"] + of[
+        "norm_bias"
+    ]
     return F.relu(normal) @ of["out_kernel"] + of["out_bias"]
 
 
@@ -182,7 +238,14 @@ def linear(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     return nodes @ of["kernel"] + of["bias"]
 
 
-GNN_LAYERS: dict[str, Callable[[Arrays, Graph, Tensor], Tensor]] = {"gat": gat, "gcn": gcn, "gin": gin, "gine": gin, "sage": sage, "linear": linear}
+GNN_LAYERS: dict[str, Callable[[Arrays, Graph, Tensor], Tensor]] = {
+    "gat": gat,
+    "gcn": gcn,
+    "gin": gin,
+    "gine": gin,
+    "sage": sage,
+    "linear": linear,
+}
 
 
 def layer_shapes(gnn: str, dim: int, hidden: int, heads: int, edge_term: bool) -> Shapes:
@@ -190,10 +253,24 @@ def layer_shapes(gnn: str, dim: int, hidden: int, heads: int, edge_term: bool) -
     plain: Shapes = {"kernel": (dim, hidden), "bias": (hidden,)}
     head = (heads, hidden // heads)
     normed = dict.fromkeys(("norm_scale", "norm_bias", "norm_mean", "norm_var"), (hidden,))
-    mlp: Shapes = {"epsilon": (1,), **plain, **normed, "out_kernel": (hidden, hidden), "out_bias": (hidden,)}
+    mlp: Shapes = {
+        "epsilon": (1,),
+        **plain,
+        **normed,
+        "out_kernel": (hidden, hidden),
+        "out_bias": (hidden,),
+    }
     shapes: dict[str, Shapes] = {
-        "gat": {**plain, **dict.fromkeys(("source", "target", *(("edge", "edge_kernel") if edge_term else ())), head)},
-        "gcn": plain, "linear": plain, "gin": mlp, "gine": {**mlp, "edge_kernel": (dim,), "edge_bias": (dim,)},
+        "gat": {
+            **plain,
+            **dict.fromkeys(
+                ("source", "target", *(("edge", "edge_kernel") if edge_term else ())), head
+            ),
+        },
+        "gcn": plain,
+        "linear": plain,
+        "gin": mlp,
+        "gine": {**mlp, "edge_kernel": (dim,), "edge_bias": (dim,)},
         "sage": {"root_kernel": (dim, hidden), "mean_kernel": (dim, hidden), "bias": (hidden,)},
     }
     return choose(shapes, gnn, "GNN layer")
@@ -212,17 +289,49 @@ def with_virtual_node(of: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 
 
 class TokenGNN(nn.Module):
-    """K layers, `U_k = relu(layer_k(U_{k-1}))`, then jumping knowledge: cat (U_0 .. U_K), max, mean (of U_1 .. U_K) or none (U_K)."""
+    """K layers, `U_k = relu(layer_k(U_{k-1}))`, then jumping knowledge: cat (U_0 ..
 
-    def __init__(self, dim: int, hidden: int, num_layers: int, *, gnn: str, jk: str, heads: int, edge_term: bool, residual: bool, virtual_node: bool):
+    U_K), max, mean (of U_1 .. U_K) or none (U_K).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int,
+        num_layers: int,
+        *,
+        gnn: str,
+        jk: str,
+        heads: int,
+        edge_term: bool,
+        residual: bool,
+        virtual_node: bool,
+    ):
         super().__init__()
-        self.layer, self.jk = choose(GNN_LAYERS, gnn, "GNN layer"), choose({name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge")
+        self.layer, self.jk = (
+            choose(GNN_LAYERS, gnn, "GNN layer"),
+            choose(
+                {name: name for name in ("cat", "max", "mean", "none")}, jk, "jumping knowledge"
+            ),
+        )
         widths = [dim, *[hidden] * num_layers]
         normed: Shapes = {"norm_scale": (hidden,), "norm_bias": (hidden,)}
-        node = {f"{name}_{part}": shape for name in ("hear", "speak") for part, shape in (("kernel", (hidden, hidden)), ("bias", (hidden,)))}
-        self.layers = nn.ModuleList(make_arrays(layer_shapes(gnn, width, hidden, heads, edge_term)) for width in widths[:-1])
-        self.residuals = nn.ModuleList(make_arrays(normed if width == hidden else {**normed, "kernel": (dim, hidden)}) for width in widths[:-1] if residual)
-        self.virtual_nodes = nn.ModuleList(make_arrays(node) for _ in range(num_layers if virtual_node else 0))
+        node = {
+            f"{name}_{part}": shape
+            for name in ("hear", "speak")
+            for part, shape in (("kernel", (hidden, hidden)), ("bias", (hidden,)))
+        }
+        self.layers = nn.ModuleList(
+            make_arrays(layer_shapes(gnn, width, hidden, heads, edge_term)) for width in widths[:-1]
+        )
+        self.residuals = nn.ModuleList(
+            make_arrays(normed if width == hidden else {**normed, "kernel": (dim, hidden)})
+            for width in widths[:-1]
+            if residual
+        )
+        self.virtual_nodes = nn.ModuleList(
+            make_arrays(node) for _ in range(num_layers if virtual_node else 0)
+        )
         self.width = sum(widths) if jk == "cat" else widths[-1]
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
@@ -244,12 +353,21 @@ class TokenGNN(nn.Module):
 
 
 class Glot(nn.Module):
-    """Token-GNN, then the attention readout `pi = softmax(v . tanh(W u_i + b) + b_v)`, `z = sum_i pi_i u_i`."""
+    """Token-GNN, then the attention readout `pi = softmax(v . tanh(W u_i + b) + b_v)`, `z = sum_i
+    pi_i u_i`.
+    """
 
     def __init__(self, gnn: TokenGNN, scorer_dim: int):
         super().__init__()
         self.width, self.gnn = gnn.width, gnn
-        self.readout: Arrays = make_arrays({"kernel": (gnn.width, scorer_dim), "bias": (scorer_dim,), "vector": (scorer_dim,), "vector_bias": ()})
+        self.readout: Arrays = make_arrays(
+            {
+                "kernel": (gnn.width, scorer_dim),
+                "bias": (scorer_dim,),
+                "vector": (scorer_dim,),
+                "vector_bias": (),
+            }
+        )
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
         nodes, of = self.gnn(graph, nodes), self.readout
@@ -258,7 +376,9 @@ class Glot(nn.Module):
 
 
 class Static(nn.Module):
-    """mean, max, first or last: the mean or the largest entries of the real tokens, or one of them."""
+    """mean, max, first or last: the mean or the largest entries of the real tokens, or one of
+    them.
+    """
 
     def __init__(self, dim: int, which: str):
         super().__init__()
@@ -269,47 +389,92 @@ class Static(nn.Module):
         if self.which == "mean":
             return mean_of(nodes, mask)
         if self.which == "max":
-            return nodes.masked_fill(~mask[..., None], -torch.inf).amax(1).masked_fill(~mask.any(1, keepdim=True), 0)
+            return (
+                nodes.masked_fill(~mask[..., None], -torch.inf)
+                .amax(1)
+                .masked_fill(~mask.any(1, keepdim=True), 0)
+            )
         rank = mask.long().cumsum(1)
-        return weighted_sum(nodes, (mask & (rank == (1 if self.which == "first" else rank[:, -1:]))).float())
+        return weighted_sum(
+            nodes, (mask & (rank == (1 if self.which == "first" else rank[:, -1:]))).float()
+        )
 
 
 class AdaPoolAttention(nn.Module):
-    """The text's mean asks, every token answers: `softmax_i(q^h . W_k^h x_i / sqrt(dim))`, `z = W_o [sum_i pi_i^h W_v^h x_i]_h`."""
+    """The text's mean asks, every token answers:
+
+    `softmax_i(q^h . W_k^h x_i / sqrt(dim))`, `z = W_o [sum_i pi_i^h W_v^h x_i]_h`.
+    """
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.width, self.heads = dim, heads
-        self.query, self.key, self.value, self.out = (nn.Parameter(torch.zeros(dim, dim)) for _ in range(4))
+        self.query, self.key, self.value, self.out = (
+            nn.Parameter(torch.zeros(dim, dim)) for _ in range(4)
+        )
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
         split = (self.heads, self.width // self.heads)
         query = (mean_of(nodes, graph.mask) @ self.query).unflatten(-1, split)
         asked = torch.einsum("bhw,dhw->bhd", query, self.key.unflatten(-1, split)) / self.width**0.5
-        weights = torch.stack([masked_softmax(of_head, graph.mask) for of_head in (nodes @ asked.transpose(1, 2)).unbind(-1)], 1)
-        return torch.einsum("bhd,dhw->bhw", weights @ nodes, self.value.unflatten(-1, split)).flatten(1) @ self.out
+        weights = torch.stack(
+            [
+                masked_softmax(of_head, graph.mask)
+                for of_head in (nodes @ asked.transpose(1, 2)).unbind(-1)
+            ],
+            1,
+        )
+        return (
+            torch.einsum("bhd,dhw->bhw", weights @ nodes, self.value.unflatten(-1, split)).flatten(
+                1
+            )
+            @ self.out
+        )
 
 
 class GlotHead(nn.Module):
-    """Stem and pooler: token states -> one float32 vector per text, zeros for a text without tokens.
+    """Stem and pooler: token states -> one float32 vector per text, zeros for a text without
+    tokens.
 
     Args:
         dim: width of the states.
         mixed: how many layers are mixed, if any.
         pooler: mean, max, first, last, adapool, adapool-attention, mlp or glot.
-        gnn, hidden_dim, num_layers, jk, heads, edge_term, residual, virtual_node: of glot and mlp, whose layers are gat,
+        gnn, hidden_dim, num_layers, jk, heads, edge_term, residual, virtual_node: of glot and mlp,
+        whose layers are gat,
             gcn, gin, gine, sage (mlp: linear); `heads` also of adapool-attention.
         scorer_dim: width of the readout's scorer.
-        graph: rule of the edges, see `link`, with its numbers tau, k, window; learn_tau: tau lies with the weights.
+        graph: rule of the edges, see `link`, with its numbers tau, k, window; learn_tau: tau lies
+            with the weights.
         standardise, projection_dim: what is done to the states after they are linked.
-        linear, unit: what an embedding does to the pooled vector: a linear map, then scaling to length 1.
+        linear, unit: what an embedding does to the pooled vector: a linear map, then scaling to
+            length 1.
     """
 
     def __init__(
-        self, dim: int, *, mixed: int | None = None, pooler: str = "glot", gnn: str = "gat", hidden_dim: int = 128, num_layers: int = 2, jk: str = "cat",
-        heads: int = 1, edge_term: bool = False, residual: bool = False, virtual_node: bool = False, scorer_dim: int = 128,
-        graph: str = "threshold", tau: float = 0.6, learn_tau: bool = False, k: int = 8, window: int = 4, standardise: bool = False,
-        projection_dim: int | None = None, linear: bool = False, unit: bool = False,
+        self,
+        dim: int,
+        *,
+        mixed: int | None = None,
+        pooler: str = "glot",
+        gnn: str = "gat",
+        hidden_dim: int = 128,
+        num_layers: int = 2,
+        jk: str = "cat",
+        heads: int = 1,
+        edge_term: bool = False,
+        residual: bool = False,
+        virtual_node: bool = False,
+        scorer_dim: int = 128,
+        graph: str = "threshold",
+        tau: float = 0.6,
+        learn_tau: bool = False,
+        k: int = 8,
+        window: int = 4,
+        standardise: bool = False,
+        projection_dim: int | None = None,
+        linear: bool = False,
+        unit: bool = False,
     ):
         super().__init__()
         width = projection_dim or dim
@@ -317,26 +482,56 @@ class GlotHead(nn.Module):
 
         def stacked(num_layers: int = num_layers) -> Glot:
             layers = TokenGNN(
-                width, hidden_dim, num_layers, gnn=gnn if pooler == "glot" else "linear", jk=jk if num_layers else "none", heads=heads,
-                edge_term=edge_term, residual=residual, virtual_node=virtual_node,
+                width,
+                hidden_dim,
+                num_layers,
+                gnn=gnn if pooler == "glot" else "linear",
+                jk=jk if num_layers else "none",
+                heads=heads,
+                edge_term=edge_term,
+                residual=residual,
+                virtual_node=virtual_node,
             )
             return Glot(layers, scorer_dim)
 
-        learned = {"glot": stacked, "mlp": stacked, "adapool": lambda: stacked(0), "adapool-attention": lambda: AdaPoolAttention(width, heads)}
+        learned = {
+            "glot": stacked,
+            "mlp": stacked,
+            "adapool": lambda: stacked(0),
+            "adapool-attention": lambda: AdaPoolAttention(width, heads),
+        }
         static = {name: lambda: Static(width, pooler) for name in ("mean", "max", "first", "last")}
         self.pooler: Any = choose(learned | static, pooler, "pooler")()
         self.width: int = self.pooler.width
-        self.out, self.unit = make_arrays({"kernel": (self.width, self.width), "bias": (self.width,)} if linear else {}), unit
+        self.out, self.unit = (
+            make_arrays(
+                {"kernel": (self.width, self.width), "bias": (self.width,)} if linear else {}
+            ),
+            unit,
+        )
         self.stem = Stem(
-            dim, mixed=mixed, rule=graph if reads_edges else None, tau=tau, learn_tau=learn_tau, k=k, window=window,
-            standardise=standardise, projection_dim=projection_dim,
+            dim,
+            mixed=mixed,
+            rule=graph if reads_edges else None,
+            tau=tau,
+            learn_tau=learn_tau,
+            k=k,
+            window=window,
+            standardise=standardise,
+            projection_dim=projection_dim,
         )
 
     def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
-        """States [batch, length, dim] ([batch, length, mixed, dim] of several layers), mask [batch, length] -> [batch, width]."""
+        """States [batch, length, dim] ([batch, length, mixed, dim] of several layers), mask [batch,
+        length] -> [batch, width].
+        """
         pooled = self.pooler(*self.stem(token_embeddings, attention_mask.bool()))
         pooled = pooled @ self.out["kernel"] + self.out["bias"] if len(self.out) else pooled
-        return pooled / pooled.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-8) if self.unit else pooled
+        return (
+            pooled / pooled.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-8)
+            if self.unit
+            else pooled
+        )
 
 
 class GlotPooling(Module):
@@ -344,8 +539,9 @@ class GlotPooling(Module):
 
     Args:
         dim, head: those of GlotHead.
-        layers: whose states are read: -1 the last one's, after the final norm (`token_embeddings`); else an index of
-            `all_layer_embeddings` (0 = embeddings, 1 .. = blocks). Several are mixed, in this order.
+        layers: whose states are read: -1 the last one's, after the final norm (`token_embeddings`);
+            else an index of `all_layer_embeddings` (0 = embeddings, 1 .. = blocks). Several are
+            mixed, in this order.
     """
 
     def __init__(self, dim: int, *, layers: Sequence[int] = (-1,), **head: Any):
@@ -363,38 +559,69 @@ class GlotPooling(Module):
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         if "attention_mask" not in features:
-            raise ValueError("GlotPooling reads padded texts with their attention_mask; got flattened ones. Load the Transformer with unpad_inputs=False.")
+            raise ValueError(
+                "GlotPooling reads padded texts with their attention_mask; got flattened ones. Load"
+                " the Transformer with unpad_inputs=False."
+            )
         if max(self.layers) >= 0 and "all_layer_embeddings" not in features:
-            raise ValueError(f"GlotPooling reads the layers {self.layers}; got the last one alone. Load the Transformer with output_hidden_states=True.")
-        states = [features["token_embeddings"] if layer < 0 else features["all_layer_embeddings"][layer] for layer in self.layers]
+            raise ValueError(
+                f"GlotPooling reads the layers {self.layers}; got the last one alone. Load the"
+                " Transformer with output_hidden_states=True."
+            )
+        states = [
+            features["token_embeddings"] if layer < 0 else features["all_layer_embeddings"][layer]
+            for layer in self.layers
+        ]
         with torch.autocast(states[0].device.type, enabled=False):
-            features["sentence_embedding"] = self.exact().head(states[0] if len(states) == 1 else torch.stack(states, 2), features["attention_mask"])
+            features["sentence_embedding"] = self.exact().head(
+                states[0] if len(states) == 1 else torch.stack(states, 2),
+                features["attention_mask"],
+            )
         return features
 
     def exact(self) -> GlotPooling:
-        """Itself, the head in float32: in half precision other tokens would be linked. What `model.half()`
-        did to the weights is undone; those that were trained since they were kept stay rounded."""
+        """Itself, the head in float32: in half precision other tokens would be linked. What
+        `model.half()` did to the weights is undone; those that were trained since they were kept
+        stay rounded."""
         for name, of in [*self.head.named_parameters(), *self.head.named_buffers()]:
             if name not in self.kept:
                 self.kept[name] = of.detach().clone()
             if of.dtype != torch.float32:
                 kept = self.kept[name].to(of.device)
-                of.data = (kept if torch.equal(kept.to(of.dtype), of) else of.detach()).float().clone()
+                of.data = (
+                    (kept if torch.equal(kept.to(of.dtype), of) else of.detach()).float().clone()
+                )
         return self
 
-    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+    def save(
+        self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
         self.exact().save_config(output_path)
         self.save_torch_weights(output_path, safe_serialization=safe_serialization)
         if type(self).__module__.startswith("transformers_modules."):
-            # Loaded from an exported folder: the one that is saved needs this file too, beside its modules.json.
+            # Loaded from an exported folder: the one that is saved needs this file too, beside its
+            # modules.json.
             shutil.copy(__file__, Path(output_path).resolve().parent)
 
     @classmethod
     def load(
-        cls, model_name_or_path: str, subfolder: str = "", token: Any = None, cache_folder: str | None = None, revision: str | None = None,
-        local_files_only: bool = False, init_defaults: Any = None, **kwargs: Any,
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: Any = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: Any = None,
+        **kwargs: Any,
     ) -> GlotPooling:
-        where: dict[str, Any] = dict(subfolder=subfolder, token=token, cache_folder=cache_folder, revision=revision, local_files_only=local_files_only)  # noqa: C408
+        where: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "cache_folder": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
         pooling = cls(**cls.load_config(model_name_or_path, **where))
         cls.load_torch_weights(model_name_or_path, model=pooling, **where)
         return pooling.exact().eval()

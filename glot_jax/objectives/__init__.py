@@ -15,6 +15,15 @@ from glot_jax.objectives.objective import (
 from glot_jax.texts.tasks import TaskSpec
 
 __all__ = [
-    "METRICS", "OBJECTIVES", "ModelSpec", "SentenceModel", "TaskSpec", "evaluate", "length_baseline", "majority", "objective_kind",
-    "row_loss", "selection_metric",
+    "METRICS",
+    "OBJECTIVES",
+    "ModelSpec",
+    "SentenceModel",
+    "TaskSpec",
+    "evaluate",
+    "length_baseline",
+    "majority",
+    "objective_kind",
+    "row_loss",
+    "selection_metric",
 ]

@@ -1,13 +1,15 @@
 """Losses per row, float32.
 
-============== ============================== ==================== ===========================================
-loss           outputs                        labels               relation
-============== ============================== ==================== ===========================================
-cross_entropy  logits [batch, classes]        class index [batch]  -
-squared_error  prediction [batch, 1]          score [batch]        labels are mapped to [0, 1] by `label_range`
-info_nce       similarities by temperature    text of each slot    cross_entropy over the batch's own texts, both
+============== ============================== ====================
+=========================================== loss           outputs                        labels
+relation ============== ============================== ====================
+=========================================== cross_entropy  logits [batch, classes]        class
+index [batch]  - squared_error  prediction [batch, 1]          score [batch]        labels are
+mapped to [0, 1] by `label_range` info_nce       similarities by temperature    text of each slot
+cross_entropy over the batch's own texts, both
                [batch, batch * (slots - 1)]   [batch, slots]       ways, less what is no negative
-============== ============================== ==================== ===========================================
+============== ============================== ====================
+===========================================
 """
 
 from __future__ import annotations
@@ -17,51 +19,79 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 
-def cross_entropy(outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]) -> Float[Array, " batch"]:
-    """Softmax cross-entropy. One-hot labels: optax's integer-label loss puts a scatter into the gradient."""
+def cross_entropy(
+    outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """Softmax cross-entropy.
+
+    One-hot labels: optax's integer-label loss puts a scatter into the gradient.
+    """
     targets = jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
     return -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
 
 
 def squared_error(
-    outputs: Float[Array, "batch 1"], labels: Shaped[Array, " batch"], label_range: tuple[float, float]
+    outputs: Float[Array, "batch 1"],
+    labels: Shaped[Array, " batch"],
+    label_range: tuple[float, float],
 ) -> Float[Array, " batch"]:
-    """(prediction - scaled label)², the label scaled from its range to [0, 1]: STS-B's label / 5."""
+    """(prediction - scaled label)², the label scaled from its range to [0, 1]:
+
+    STS-B's label / 5.
+    """
     low, high = label_range
     return jnp.square(outputs[:, 0] - (labels - low) / (high - low))
 
 
-def info_nce(outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]) -> Float[Array, " batch"]:
-    """Symmetric InfoNCE: each query against the batch's positives and hard negatives, each positive against its queries; the mean of both.
+def info_nce(
+    outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
+) -> Float[Array, " batch"]:
+    """Symmetric InfoNCE: each query against the batch's positives and hard negatives, each positive
+    against its queries; the mean of both.
 
-    A text is known by a number, its slots are query, positive and hard negatives, -1 is none. Among the negatives of a
-    query every text counts once, however often it stands in the batch; the query itself does not, nor does what is
-    the positive of an equal query. For the positives the same holds with query and positive exchanged.
+    A text is known by a number, its slots are query, positive and hard negatives, -1 is none. Among
+    the negatives of a query every text counts once, however often it stands in the batch; the query
+    itself does not, nor does what is the positive of an equal query. For the positives the same
+    holds with query and positive exchanged.
 
     Args:
-        outputs: similarity / temperature of each query with all positives, then all first hard negatives, and so on.
+        outputs: similarity / temperature of each query with all positives, then all first hard
+            negatives, and so on.
         labels: texts of the slots.
     """
     batch = len(outputs)
     query, positive, candidates = labels[:, 0], labels[:, 1], labels[:, 1:].T.reshape(-1)
     square = outputs[:, :batch]
-    own = jnp.sum(jnp.where(jnp.eye(batch, dtype=bool), square, 0), axis=1)  # not jnp.diagonal: its gradient is a scatter
+    own = jnp.sum(
+        jnp.where(jnp.eye(batch, dtype=bool), square, 0), axis=1
+    )  # not jnp.diagonal: its gradient is a scatter
     forward = _against(own, outputs, _negatives(query, positive, candidates))
     backward = _against(own, square.T, _negatives(positive, query, query))
     return (forward + backward) / 2
 
 
-def _against(own: Float[Array, " batch"], others: Float[Array, "batch candidates"], mask: Bool[Array, "batch candidates"]) -> Float[Array, " batch"]:
+def _against(
+    own: Float[Array, " batch"],
+    others: Float[Array, "batch candidates"],
+    mask: Bool[Array, "batch candidates"],
+) -> Float[Array, " batch"]:
     # `own` is finite, so a row without any negative is 0 and not NaN.
     logits = jnp.concatenate([own[:, None], jnp.where(mask, others, -jnp.inf)], axis=1)
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
-def _negatives(anchors: Int[Array, " batch"], partners: Int[Array, " batch"], candidates: Int[Array, " candidates"]) -> Bool[Array, "batch candidates"]:
+def _negatives(
+    anchors: Int[Array, " batch"],
+    partners: Int[Array, " batch"],
+    candidates: Int[Array, " candidates"],
+) -> Bool[Array, "batch candidates"]:
     """Which candidates are negatives of which anchor; `partners` are the anchors' positives."""
     same = candidates[:, None] == candidates[None, :]
     repeats = jnp.any(same & jnp.tri(len(candidates), k=-1, dtype=bool), axis=1)
     # Positive of any anchor of the same text: a boolean matrix product.
-    equal_anchor, is_partner = anchors[:, None] == anchors[None, :], partners[:, None] == candidates[None, :]
+    equal_anchor, is_partner = (
+        anchors[:, None] == anchors[None, :],
+        partners[:, None] == candidates[None, :],
+    )
     wanted = jnp.matmul(equal_anchor.astype(jnp.float32), is_partner.astype(jnp.float32)) > 0
     return (candidates >= 0) & ~repeats & ~wanted & (anchors[:, None] != candidates[None, :])

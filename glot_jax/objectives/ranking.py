@@ -1,7 +1,8 @@
-"""How well one query ranks its candidates: host-side scores of a single query, and what chance scores.
+"""How well one query ranks its candidates: host-side scores of a single query, and what chance
+scores.
 
-An equal score counts against the relevant candidate: a model whose vectors are all the same gains nothing by the order
-in which candidates happen to stand.
+An equal score counts against the relevant candidate: a model whose vectors are all the same gains
+nothing by the order in which candidates happen to stand.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def query_scores(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """
     wanted, others = np.sort(scores[relevant])[::-1], np.sort(scores[~relevant])
     hits = np.arange(1, len(wanted) + 1)
-    # Rank of each relevant candidate: those before it that are relevant, it, and all others that score as much or more.
+    # Rank of each relevant candidate: those before it that are relevant, it, and all others that
+    # score as much or more.
     ranks = hits + len(others) - np.searchsorted(others, wanted, side="left")
     gain = (_discount(ranks) * (ranks <= _CUT)).sum() / _discount(hits[:_CUT]).sum()
     return np.array([gain, (hits / ranks).mean(), 1 / ranks[0]])
@@ -31,11 +33,18 @@ def query_scores(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 def chance(candidates: int, relevant: int) -> np.ndarray:
     """[3] float64: what `query_scores` are on average over all orders of that many candidates."""
     places = np.arange(1, candidates + 1)
-    gain = relevant / candidates * _discount(places[:_CUT]).sum() / _discount(places[: min(relevant, _CUT)]).sum()
-    # At place k, if it is a relevant one: itself, and (k - 1) others of which a share of (r - 1) / (n - 1) is relevant.
+    gain = (
+        relevant
+        / candidates
+        * _discount(places[:_CUT]).sum()
+        / _discount(places[: min(relevant, _CUT)]).sum()
+    )
+    # At place k, if it is a relevant one: itself, and (k - 1) others of which a share of (r - 1) /
+    # (n - 1) is relevant.
     share = (relevant - 1) / max(1, candidates - 1)
     precision = ((1 + (places - 1) * share) / places).mean()
-    # No relevant one before place k: the product over the places before it of how likely each is to hold another.
+    # No relevant one before place k: the product over the places before it of how likely each is to
+    # hold another.
     left = candidates - places + 1
     none_before = np.concatenate([[1.0], np.cumprod(np.maximum(left - relevant, 0) / left)[:-1]])
     return np.array([gain, precision, (none_before * relevant / left) @ (1 / places)])

@@ -18,6 +18,19 @@ from glot_jax.pooling.poolers import (
 from glot_jax.pooling.readout import AttentionReadout
 
 __all__ = [
-    "GNN_LAYERS", "POOLERS", "AdaPool", "AdaPoolAttention", "AttentionReadout", "Cls", "First", "Glot", "Last", "Max", "Mean", "Mlp",
-    "Pooler", "TokenGNN", "count_parameters",
+    "GNN_LAYERS",
+    "POOLERS",
+    "AdaPool",
+    "AdaPoolAttention",
+    "AttentionReadout",
+    "Cls",
+    "First",
+    "Glot",
+    "Last",
+    "Max",
+    "Mean",
+    "Mlp",
+    "Pooler",
+    "TokenGNN",
+    "count_parameters",
 ]

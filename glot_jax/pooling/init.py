@@ -15,7 +15,9 @@ def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
 
 
 def glorot(key: Array, shape: tuple[int, ...]) -> Array:
-    """Glorot uniform over the last two axes; for an attention vector [heads, width] those are its fans."""
+    """Glorot uniform over the last two axes; for an attention vector [heads, width] those are its
+    fans.
+    """
     return uniform(key, shape, math.sqrt(6 / (shape[-2] + shape[-1])))
 
 

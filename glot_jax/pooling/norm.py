@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool, Float
 class BatchNorm(nnx.Module):
     """torch.nn.BatchNorm1d over a padded batch: padding neither counts nor is counted.
 
-    In training the batch's own mean and biased variance normalise; the running mean and *unbiased* variance move by
-    `momentum` towards them (nnx.BatchNorm keeps the biased one). In evaluation the running ones normalise. They are
-    variables of the type nnx.BatchStat, so they travel in a checkpoint's `stats`.
+    In training the batch's own mean and biased variance normalise; the running mean and *unbiased*
+    variance move by `momentum` towards them (nnx.BatchNorm keeps the biased one). In evaluation the
+    running ones normalise. They are variables of the type nnx.BatchStat, so they travel in a
+    checkpoint's `stats`.
     """
 
     def __init__(self, width: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
@@ -23,7 +24,11 @@ class BatchNorm(nnx.Module):
         self.batches = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
     def __call__(
-        self, values: Float[Array, "*nodes width"], mask: Bool[Array, "*nodes"], *, train: bool = False
+        self,
+        values: Float[Array, "*nodes width"],
+        mask: Bool[Array, "*nodes"],
+        *,
+        train: bool = False,
     ) -> Float[Array, "*nodes width"]:
         mean, var = self.mean[...], self.var[...]
         if train:
@@ -38,6 +43,8 @@ class BatchNorm(nnx.Module):
         var = jnp.sum(jnp.where(mask[..., None], jnp.square(values - mean), 0), axis=axes) / count
         unbiased = var * (count / jnp.maximum(count - 1, 1))
         for running, now in ((self.mean, mean), (self.var, unbiased)):
-            running[...] = (1 - self.momentum) * running[...] + self.momentum * jax.lax.stop_gradient(now)
+            running[...] = (1 - self.momentum) * running[
+                ...
+            ] + self.momentum * jax.lax.stop_gradient(now)
         self.batches[...] = self.batches[...] + 1
         return mean, var

@@ -10,9 +10,11 @@ from jax.typing import ArrayLike
 
 
 def project(nodes: Array, kernel: Any, dtype: Any, preferred: Any = None) -> Array:
-    """`nodes [.., dim] @ kernel [dim, width]`, the kernel in `dtype`, the result in `preferred` or as numpy has it.
+    """`nodes [.., dim] @ kernel [dim, width]`, the kernel in `dtype`, the result in `preferred` or
+    as numpy has it.
 
-    All tokens are rows of one matrix: the gradient towards the kernel is then one plain product. Left with two axes of
+    All tokens are rows of one matrix: the gradient towards the kernel is then one plain product.
+        Left with two axes of
     tokens, XLA transposes what flows back first; on a CPU that gradient took 1.3 times as long.
     """
     weights: ArrayLike = kernel[...].astype(dtype)

@@ -1,4 +1,6 @@
-"""The attention readout: a small scorer weighs the tokens, their weighted sum is the sentence (paper section 3.2, step 3)."""
+"""The attention readout: a small scorer weighs the tokens, their weighted sum is the sentence
+(paper section 3.2, step 3).
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,17 @@ from glot_jax.pooling.project import project
 
 
 class AttentionReadout(nnx.Module):
-    """`m_i = v . tanh(W u_i + b) + b_v`, `pi = softmax(m)` over real tokens, `z = sum_i pi_i u_i` (paper eq. 3).
+    """`m_i = v . tanh(W u_i + b) + b_v`, `pi = softmax(m)` over real tokens, `z = sum_i pi_i u_i`
+    (paper eq. 3).
 
-    A token u_i comes as parts of the given widths. Their products with W are added up, never concatenated: the first
-    part is usually the frozen states, and the backward pass of a concatenation would compute a gradient towards them.
+    A token u_i comes as parts of the given widths. Their products with W are added up, never
+    concatenated: the first part is usually the frozen states, and the backward pass of a
+    concatenation would compute a gradient towards them.
     """
 
-    def __init__(self, widths: Sequence[int], scorer_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs):
+    def __init__(
+        self, widths: Sequence[int], scorer_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs
+    ):
         width = sum(widths)
         self.widths, self.dtype = tuple(widths), jnp.dtype(dtype)
         self.kernel = nnx.Param(torch_linear(rngs.params(), (width, scorer_dim), width))
@@ -32,12 +38,15 @@ class AttentionReadout(nnx.Module):
     def weights(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "*nodes"]:
         """pi, float32: a distribution over each sentence's real tokens."""
         scores = self.bias[...].astype(jnp.float32)
-        # Split, not sliced: the gradient is then put together once, and not added up from padded pieces.
+        # Split, not sliced: the gradient is then put together once, and not added up from padded
+        # pieces.
         kernels = jax.lax.split(self.kernel[...], self.widths, axis=0)
         for part, kernel in zip(parts, kernels, strict=True):
             scores = scores + project(part, kernel, self.dtype, jnp.float32)
         activations = jnp.tanh(scores).astype(self.dtype)
-        scores = jnp.matmul(activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32)
+        scores = jnp.matmul(
+            activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32
+        )
         return graph.softmax(scores + self.vector_bias[...])
 
     def __call__(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "batch pooled"]:

@@ -1,10 +1,17 @@
-"""Token states on disk: what a store was made from (`manifest`) and its shards of ragged arrays (`shards`).
+"""Token states on disk: what a store was made from (`manifest`) and its shards of ragged arrays
+(`shards`).
 
 NumPy only: neither torch nor jax is imported here, so a store can be read anywhere.
 """
 
 from glot_jax.store.assemble import finish
-from glot_jax.store.manifest import Manifest, ShardRecord, SplitRecord, explain_mismatch, read_manifest
+from glot_jax.store.manifest import (
+    Manifest,
+    ShardRecord,
+    SplitRecord,
+    explain_mismatch,
+    read_manifest,
+)
 from glot_jax.store.shards import HiddenStore, Row, SplitReader
 from glot_jax.store.verify import describe, verify
 

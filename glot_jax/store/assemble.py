@@ -1,4 +1,6 @@
-"""Stores put together from what is already on the disk: the shards of workers, and the row arrays of an append."""
+"""Stores put together from what is already on the disk: the shards of workers, and the row arrays
+of an append.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,13 @@ OTHER_TEXTS = "The data changed since: choose another --out, or restore the data
 
 
 def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Manifest:
-    """Make a store of the shards that workers wrote (`extract.py --worker I/N`), and return its manifest.
+    """Make a store of the shards that workers wrote (`extract.py --worker I/N`), and return its
+    manifest.
 
-    Raises UsageError while a worker is still writing, for shards that are missing (naming the worker that writes them)
-    and for damaged ones. A finished store is left as it is. Files are compared with their recorded sizes; their hashes
-    were computed when they were written, and `verify` computes them again.
+    Raises UsageError while a worker is still writing, for shards that are missing (naming the
+    worker that writes them) and for damaged ones. A finished store is left as it is. Files are
+    compared with their recorded sizes; their hashes were computed when they were written, and
+    `verify` computes them again.
     """
     store = Path(path)
     if (store / MANIFEST).exists():
@@ -42,19 +46,35 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
     with StoreLock(store, notice) as lock:
         recipe, plan = lock.recipe(), read_plan(store)
         if recipe is None:
-            raise UsageError("a store is finished when workers have written its shards", store, "Run extract.py --worker I/N for every I first.")
+            raise UsageError(
+                "a store is finished when workers have written its shards",
+                store,
+                "Run extract.py --worker I/N for every I first.",
+            )
         if plan is None:
-            raise UsageError("every worker comes to its end before a store is finished", f"{store}, where worker 0 has not", "Run it again.")
+            raise UsageError(
+                "every worker comes to its end before a store is finished",
+                f"{store}, where worker 0 has not",
+                "Run it again.",
+            )
         layers, number = tuple(recipe["layers"]), 0
         splits: dict[str, SplitRecord] = {}
         missing: list[tuple[int, str]] = []
         for name, split in plan["splits"].items():
             check_split_name(name)
-            records = [read_record(store / name, index, layers) for index in range(len(split["texts"]))]
-            missing += [(number + index, f"{name}/{shard_name(index)}") for index, record in enumerate(records) if record is None]
+            records = [
+                read_record(store / name, index, layers) for index in range(len(split["texts"]))
+            ]
+            missing += [
+                (number + index, f"{name}/{shard_name(index)}")
+                for index, record in enumerate(records)
+                if record is None
+            ]
             _refuse_other_texts(store / name, split["texts"], records, number, plan["workers"])
             number += len(records)
-            splits[name] = _split(store / name, split, [record for record in records if record is not None])
+            splits[name] = _split(
+                store / name, split, [record for record in records if record is not None]
+            )
         _refuse_missing(store, missing, plan["workers"])
         refuse_foreign(store, splits)
         manifest = Manifest.build(recipe, plan["task"], splits, probe=plan.get("probe"))
@@ -71,30 +91,56 @@ def _split(folder: Path, plan: dict[str, Any], records: list[ShardRecord]) -> Sp
     return sum_up(plan["rows"], records, plan["arrays"], duplicates=plan["duplicates"])
 
 
-def _refuse_other_texts(folder: Path, texts: list[list[str]], records: list[ShardRecord | None], first: int, workers: int) -> None:
+def _refuse_other_texts(
+    folder: Path,
+    texts: list[list[str]],
+    records: list[ShardRecord | None],
+    first: int,
+    workers: int,
+) -> None:
     """Worker 0 cut every shard: those of the others are compared with the texts that it saw."""
     for index, (expected, record) in enumerate(zip(texts, records, strict=True)):
         if record is not None and [record.files[name]["sha256"] for name in TEXT_FILES] != expected:
             raise UsageError(
-                "workers write the shards of the same texts", f"{folder / shard_name(index)} of other texts than worker 0 saw",
-                f"Restore the data, delete that folder, and run extract.py again with --worker {(first + index) % workers}/{workers}.",
+                "workers write the shards of the same texts",
+                f"{folder / shard_name(index)} of other texts than worker 0 saw",
+                "Restore the data, delete that folder, and run extract.py again with --worker"
+                f" {(first + index) % workers}/{workers}.",
             )
     extra = folder / shard_name(len(texts))
-    require(not extra.exists(), "workers write the shards of the same texts", f"{extra}, beyond the last text that worker 0 saw", "Restore the data and run worker 0 again, or delete that folder.")
+    require(
+        not extra.exists(),
+        "workers write the shards of the same texts",
+        f"{extra}, beyond the last text that worker 0 saw",
+        "Restore the data and run worker 0 again, or delete that folder.",
+    )
 
 
 def _refuse_missing(store: Path, missing: list[tuple[int, str]], workers: int) -> None:
     if missing:
         owners = sorted({number % workers for number, _ in missing})
-        names = ", ".join(name for _, name in missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        names = ", ".join(name for _, name in missing[:5]) + (
+            f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        )
         again = ", ".join(f"--worker {owner}/{workers}" for owner in owners)
-        raise UsageError("a store is finished when every shard is there", f"{store} without {names}", f"Run extract.py again with {again}.")
+        raise UsageError(
+            "a store is finished when every shard is there",
+            f"{store} without {names}",
+            f"Run extract.py again with {again}.",
+        )
 
 
 def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
     """UsageError if a store in the making holds anything but its splits."""
-    foreign = sorted({path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)} - {*splits})
-    require(not foreign, "a store in the making holds the splits of its task", f"{', '.join(foreign)} in {store}", OTHER_TEXTS)
+    foreign = sorted(
+        {path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)} - {*splits}
+    )
+    require(
+        not foreign,
+        "a store in the making holds the splits of its task",
+        f"{', '.join(foreign)} in {store}",
+        OTHER_TEXTS,
+    )
 
 
 def sync_folders(store: Path, splits: Iterable[str]) -> None:
@@ -107,15 +153,25 @@ def sync_folders(store: Path, splits: Iterable[str]) -> None:
 
 
 def remove_leftovers(store: Path) -> None:
-    """What an interrupted run was writing when it died. Behind a linked folder nothing is touched: no run writes there."""
-    splits = [folder for folder in store.iterdir() if folder.is_dir() and not folder.is_symlink()] if store.is_dir() else []
+    """What an interrupted run was writing when it died.
+
+    Behind a linked folder nothing is touched: no run writes there.
+    """
+    splits = (
+        [folder for folder in store.iterdir() if folder.is_dir() and not folder.is_symlink()]
+        if store.is_dir()
+        else []
+    )
     for folder in (store, *splits):
         for leftover in folder.glob(f"{TEMPORARY}*"):
             disk.remove(leftover)
 
 
 def remove_superseded(store: Path, manifest: Manifest) -> None:
-    """Row arrays of the time before an append, and what an interrupted run was writing. Of a link the link goes, not its target."""
+    """Row arrays of the time before an append, and what an interrupted run was writing.
+
+    Of a link the link goes, not its target.
+    """
     for name, split in manifest.splits.items():
         times = 0 if (store / name).is_symlink() else len(split.appended or ())
         for earlier in range(times):

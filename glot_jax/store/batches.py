@@ -1,6 +1,8 @@
-"""Which rows form which batch: a pure function of (lengths, seed, step), so resuming needs one integer.
+"""Which rows form which batch: a pure function of (lengths, seed, step), so resuming needs one
+integer.
 
-Padded lengths come from a few buckets chosen from the length histogram: every bucket is one compiled shape.
+Padded lengths come from a few buckets chosen from the length histogram: every bucket is one
+compiled shape.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ import numpy as np
 _ALIGNMENT = 4  # bounds are multiples of this many tokens
 
 
-def choose_bounds(lengths: np.ndarray, buckets: int, *, longest: int | None = None) -> tuple[int, ...]:
+def choose_bounds(
+    lengths: np.ndarray, buckets: int, *, longest: int | None = None
+) -> tuple[int, ...]:
     """At most `buckets` padded lengths that minimise the padded tokens of rows with these lengths.
 
     Args:
         lengths: [rows] int, tokens of each row's longest text.
         buckets: shapes allowed.
-        longest: length the last bound must hold even if no row here is as long (an evaluation split's longest text).
+        longest: length the last bound must hold even if no row here is as long (an evaluation
+            split's longest text).
 
     Returns:
         Increasing bounds, multiples of 4, the last one at least the longest row.
@@ -29,7 +34,8 @@ def choose_bounds(lengths: np.ndarray, buckets: int, *, longest: int | None = No
         aligned = np.append(aligned, max(1, -(-longest // _ALIGNMENT)) * _ALIGNMENT)
     values, counts = np.unique(aligned, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
-    # cost[j]: fewest padded tokens for the rows up to values[j - 1], using the buckets allowed so far.
+    # cost[j]: fewest padded tokens for the rows up to values[j - 1], using the buckets allowed so
+    # far.
     cost = np.concatenate([[0.0], np.full(len(values), np.inf)])
     choices = []
     for _ in range(min(buckets, len(values))):
@@ -59,9 +65,10 @@ class Batch:
 class BatchPlan:
     """Every batch of a run, by step.
 
-    By length, rows of a bucket are batched together; what is left over in a bucket moves up to the next longer one.
-    Otherwise rows meet whatever their length, and a batch is padded to the bucket of its longest. Either way an epoch
-    has ceil(rows / batch_size) batches and at most one of them is partial.
+    By length, rows of a bucket are batched together; what is left over in a bucket moves up to the
+    next longer one. Otherwise rows meet whatever their length, and a batch is padded to the bucket
+    of its longest. Either way an epoch has ceil(rows / batch_size) batches and at most one of them
+    is partial.
 
     Args:
         rows: [n] int64, the rows of the split that take part.
@@ -73,10 +80,20 @@ class BatchPlan:
     """
 
     def __init__(
-        self, rows: np.ndarray, lengths: np.ndarray, bounds: tuple[int, ...], batch_size: int, seed: int | None, *, by_length: bool = True
+        self,
+        rows: np.ndarray,
+        lengths: np.ndarray,
+        bounds: tuple[int, ...],
+        batch_size: int,
+        seed: int | None,
+        *,
+        by_length: bool = True,
     ):
         if len(rows) == 0 or lengths.max(initial=0) > bounds[-1]:
-            raise ValueError(f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds {bounds}")
+            raise ValueError(
+                f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds"
+                f" {bounds}"
+            )
         self.rows, self.lengths, self.bounds = np.asarray(rows, np.int64), lengths, bounds
         self.batch_size, self.seed, self.by_length = batch_size, seed, by_length
         self.steps_per_epoch = -(-len(rows) // batch_size)
@@ -98,13 +115,19 @@ class BatchPlan:
             generator = np.random.default_rng((self.seed, epoch))
             order = generator.permutation(order)
         if not self.by_length:
-            return [self._batch(order[first : first + self.batch_size]) for first in range(0, len(order), self.batch_size)]
+            return [
+                self._batch(order[first : first + self.batch_size])
+                for first in range(0, len(order), self.batch_size)
+            ]
         bucket = np.searchsorted(self.bounds, self.lengths[order])
         batches, waiting = [], order[:0]
         for index, bound in enumerate(self.bounds):
             waiting = np.concatenate([waiting, order[bucket == index]])
             full = len(waiting) // self.batch_size * self.batch_size
-            batches += [Batch(self.rows[chunk], bound) for chunk in waiting[:full].reshape(-1, self.batch_size)]
+            batches += [
+                Batch(self.rows[chunk], bound)
+                for chunk in waiting[:full].reshape(-1, self.batch_size)
+            ]
             waiting = waiting[full:]
         if len(waiting):
             batches.append(self._batch(waiting))
@@ -113,14 +136,19 @@ class BatchPlan:
         return batches
 
     def _batch(self, chosen: np.ndarray) -> Batch:
-        """These rows, by their place in the plan, padded to the bucket of the longest; a short batch is filled with -1."""
+        """These rows, by their place in the plan, padded to the bucket of the longest; a short
+        batch is filled with -1.
+        """
         rows = np.full(self.batch_size, -1, np.int64)
         rows[: len(chosen)] = self.rows[chosen]
-        return Batch(rows, self.bounds[int(np.searchsorted(self.bounds, self.lengths[chosen].max()))])
+        return Batch(
+            rows, self.bounds[int(np.searchsorted(self.bounds, self.lengths[chosen].max()))]
+        )
 
 
 def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Longest row of each batch when rows meet by chance: what buckets are chosen from if batches ignore length.
+    """Longest row of each batch when rows meet by chance: what buckets are chosen from if batches
+    ignore length.
 
     A fixed shuffle stands for all of them, so that seeds of a run share their shapes.
     """

@@ -1,6 +1,7 @@
 """Every change that writing a store makes to the disk, one function each.
 
-Called as `disk.write(...)`, through the module: tests replace them to make each call fail, tear or come last.
+Called as `disk.write(...)`, through the module: tests replace them to make each call fail, tear or
+come last.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def write(file: int, data: Any, at: int) -> None:
     view = memoryview(data)
     view = view.cast("B") if view.nbytes else view
     while view.nbytes:
-        # The system may take less than it is given: more than 2 GiB at once, or what is left of the disk.
+        # The system may take less than it is given: more than 2 GiB at once, or what is left of the
+        # disk.
         written = os.pwrite(file, view, at)
         view, at = view[written:], at + written
 

@@ -1,4 +1,7 @@
-"""One writer at a time: `OUT.lock/` beside a store in the making holds its recipe and who is writing it."""
+"""One writer at a time:
+
+`OUT.lock/` beside a store in the making holds its recipe and who is writing it.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +31,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 class StoreLock:
-    """Hold the right to write a store, or a worker's share of its shards, for the length of a `with` block.
+    """Hold the right to write a store, or a worker's share of its shards, for the length of a
+    `with` block.
 
-    The right is a `flock` on a file, so the system takes it back from a process that died, however it died; host and
-    process id are in the file for people. UsageError names them if another process holds it: any other writer of the
-    store, except workers of the same number beside a worker. The lock of a process of this host that no longer runs is
-    taken over with a `notice`; one of another host is not, because not every shared file system carries `flock` between
-    hosts. On leaving, the lock goes; the recipe stays for the next run to continue with, unless `finished` was called or
-    nothing of the store was written.
+    The right is a `flock` on a file, so the system takes it back from a process that died, however
+    it died; host and process id are in the file for people. UsageError names them if another
+    process holds it: any other writer of the store, except workers of the same number beside a
+    worker. The lock of a process of this host that no longer runs is taken over with a `notice`;
+    one of another host is not, because not every shared file system carries `flock` between hosts.
+    On leaving, the lock goes; the recipe stays for the next run to continue with, unless `finished`
+    was called or nothing of the store was written.
 
     Args:
         store: folder of the store.
@@ -43,10 +48,18 @@ class StoreLock:
         share: (number, workers) of a worker; None for the only writer.
     """
 
-    def __init__(self, store: Path, notice: Callable[[str], None] = lambda text: None, *, share: tuple[int, int] | None = None):
+    def __init__(
+        self,
+        store: Path,
+        notice: Callable[[str], None] = lambda text: None,
+        *,
+        share: tuple[int, int] | None = None,
+    ):
         self._store, self._notice, self._share = Path(store), notice, share
         self._folder = lock_folder(store)
-        self._file = self._folder / ("lock" if share is None else f"worker-{share[0]}-of-{share[1]}")
+        self._file = self._folder / (
+            "lock" if share is None else f"worker-{share[0]}-of-{share[1]}"
+        )
         self._held: int | None = None
         self._finished = False
 
@@ -55,12 +68,19 @@ class StoreLock:
             make_folders(self._folder)
             file = self._held = self._take(self._file)
             os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
+            os.pwrite(
+                file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0
+            )
         except OSError as error:
             self._release()
-            raise UsageError("--out lies in a folder that can be written", f"{self._store} ({error})", "Choose another --out.") from error
+            raise UsageError(
+                "--out lies in a folder that can be written",
+                f"{self._store} ({error})",
+                "Choose another --out.",
+            ) from error
         try:
-            # Taken first, looked around second: of two writers that start together at least one sees the other.
+            # Taken first, looked around second: of two writers that start together at least one
+            # sees the other.
             for other in self._rivals():
                 file = self._take(other, create=False)
                 if file is not None:
@@ -71,13 +91,23 @@ class StoreLock:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         others = any(path != self._file for path in self._folder.glob("worker-*"))
         written = self._store.is_dir() and any(self._store.iterdir())
         empty = self._finished or not (written or others)
-        # Another worker may be leaving too: what it has removed is gone, and the last one removes the folder.
+        # Another worker may be leaving too: what it has removed is gone, and the last one removes
+        # the folder.
         with contextlib.suppress(OSError):
-            for path in (self._folder / RECIPE, self._folder / PLAN, *self._folder.glob(f"{TEMPORARY}*")) if empty else ():
+            for path in (
+                (self._folder / RECIPE, self._folder / PLAN, *self._folder.glob(f"{TEMPORARY}*"))
+                if empty
+                else ()
+            ):
                 path.unlink(missing_ok=True)
         self._release()
         if empty:
@@ -93,19 +123,29 @@ class StoreLock:
         return read_recipe(self._store)
 
     def begin(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the recipe for runs that continue this store; called before its first file is written.
+        """Keep the recipe for runs that continue this store; called before its first file is
+        written.
 
-        Returns the recipe that is kept: of workers that start together the first one's, which the others compare theirs with.
+        Returns the recipe that is kept: of workers that start together the first one's, which the
+            others compare theirs with.
         """
-        write_atomically(self._folder / RECIPE, json.dumps(recipe, indent=1).encode(), exclusively=True)
+        write_atomically(
+            self._folder / RECIPE, json.dumps(recipe, indent=1).encode(), exclusively=True
+        )
         return self.recipe() or {}
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
-        write_atomically(self._folder / PLAN, json.dumps({**plan, "sha256": canonical_sha256(plan)}, indent=1).encode())
+        write_atomically(
+            self._folder / PLAN,
+            json.dumps({**plan, "sha256": canonical_sha256(plan)}, indent=1).encode(),
+        )
 
     def _take(self, path: Path, *, create: bool = True) -> Any:
-        """A descriptor that holds the lock; None for one that is gone and not to be created. UsageError where another holds it."""
+        """A descriptor that holds the lock; None for one that is gone and not to be created.
+
+        UsageError where another holds it.
+        """
         while True:
             try:
                 file, old = os.open(path, os.O_RDWR), True
@@ -119,7 +159,8 @@ class StoreLock:
             try:
                 host, pid = _holder(file) if old else ("", 0)
                 if not _flock(file) and old:
-                    # Without locks of the system, who created the file holds it; whether it still runs, nobody can tell safely.
+                    # Without locks of the system, who created the file holds it; whether it still
+                    # runs, nobody can tell safely.
                     self._refuse(path, host, pid)
                 if not _is_at(file, path):
                     os.close(file)  # its holder left, and took the file along
@@ -134,7 +175,10 @@ class StoreLock:
                 os.close(file)
                 raise
             if old:
-                self._notice(f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it, no longer runs.")
+                self._notice(
+                    f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it,"
+                    " no longer runs."
+                )
             return file
 
     def _release(self) -> None:
@@ -147,14 +191,19 @@ class StoreLock:
 
     def _rivals(self) -> list[Path]:
         """Locks that may not be held beside this one."""
-        others = [path for path in (self._folder / "lock", *sorted(self._folder.glob("worker-*"))) if path != self._file and path.exists()]
+        others = [
+            path
+            for path in (self._folder / "lock", *sorted(self._folder.glob("worker-*")))
+            if path != self._file and path.exists()
+        ]
         if self._share is None:
             return others
         return [path for path in others if not path.name.endswith(f"-of-{self._share[1]}")]
 
     def _refuse(self, file: Path, host: str, pid: int) -> NoReturn:
         raise UsageError(
-            "one process at a time writes a store, or workers of one number", f"{self._store}, which process {pid} on host {host} is writing",
+            "one process at a time writes a store, or workers of one number",
+            f"{self._store}, which process {pid} on host {host} is writing",
             f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
         )
 
@@ -187,7 +236,9 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def _holder(file: int) -> tuple[str, int]:
-    """Host and process id in a lock file; ("", 0) for one that is just being written, or that a power cut emptied."""
+    """Host and process id in a lock file; ("", 0) for one that is just being written, or that a
+    power cut emptied.
+    """
     try:
         values = json.loads(os.pread(file, 4096, 0))
         return str(values["host"]), int(values["pid"])
@@ -196,13 +247,20 @@ def _holder(file: int) -> tuple[str, int]:
 
 
 def read_plan(store: Path) -> dict[str, Any] | None:
-    """What worker 0 of an unfinished store left: {workers, task, splits}; None if it has not come to its end. UsageError if it is damaged."""
+    """What worker 0 of an unfinished store left: {workers, task, splits}; None if it has not come
+    to its end. UsageError if it is damaged.
+    """
     path = lock_folder(store) / PLAN
     if not path.is_file():
         return None
     plan = read_json(path)
     sha256 = plan.pop("sha256", None) if isinstance(plan, dict) else None
-    require(sha256 is not None and canonical_sha256(plan) == sha256, "the plan of a store has the sha256 it was written with", path, "Run worker 0 again.")
+    require(
+        sha256 is not None and canonical_sha256(plan) == sha256,
+        "the plan of a store has the sha256 it was written with",
+        path,
+        "Run worker 0 again.",
+    )
     return plan
 
 
@@ -212,5 +270,10 @@ def read_recipe(store: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     recipe = read_json(path)
-    require(isinstance(recipe, dict), "the recipe of an unfinished store is a JSON object", path, f"Delete {store} and {path.parent}, and start again.")
+    require(
+        isinstance(recipe, dict),
+        "the recipe of an unfinished store is a JSON object",
+        path,
+        f"Delete {store} and {path.parent}, and start again.",
+    )
     return recipe

@@ -1,4 +1,6 @@
-"""What a store holds and what it was made from: the manifest, its two identities and its files' hashes."""
+"""What a store holds and what it was made from: the manifest, its two identities and its files'
+hashes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True)
 class ShardRecord:
-    """One shard: counts, logical dtypes, and size and hash of every file. Its bytes are the shard's `record.json`."""
+    """One shard: counts, logical dtypes, and size and hash of every file.
+
+    Its bytes are the shard's `record.json`.
+    """
 
     texts: int
     tokens: int
@@ -37,13 +42,18 @@ class ShardRecord:
     """Texts without a token of their own (special tokens alone, or nothing at all)."""
     dim: int
     dtypes: dict[str, str]
-    """Layer index as a string -> logical dtype: float16, bfloat16 (on disk as uint16), float32, or int8 with its scales."""
+    """Layer index as a string -> logical dtype: float16, bfloat16 (on disk as uint16), float32, or
+    int8 with its scales.
+    """
     max_abs: float
-    """Largest magnitude of a state in any stored layer, before it was rounded to the logical dtype."""
+    """Largest magnitude of a state in any stored layer, before it was rounded to the logical dtype.
+    """
     files: dict[str, dict[str, Any]]
     """File name -> {"sha256", "bytes"}; the record's own file is not listed."""
     cosine_error: dict[str, float] | None = None
-    """int8 only: {"mean", "max"} over tokens and layers of 1 - cos between a state as stored and as it was. Absent for other dtypes."""
+    """int8 only: {"mean", "max"} over tokens and layers of 1 - cos between a state as stored and as
+    it was. Absent for other dtypes.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +64,9 @@ class Appended:
     texts: int
     """Texts it stored: those equal to earlier ones are not among them with `--deduplicate`."""
     sha256: str
-    """Of the rows' token ids and labels: rows of an earlier append are not appended again, as long as they come by themselves."""
+    """Of the rows' token ids and labels: rows of an earlier append are not appended again, as long
+    as they come by themselves.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +81,18 @@ class SplitRecord:
     max_abs: float
     shards: tuple[ShardRecord, ...]
     arrays: dict[str, dict[str, Any]]
-    """`row_offsets.npy`, `row_texts.npy`, `roles.npy` and, where the task has labels, `labels.npy` -> {"sha256", "bytes"}."""
+    """`row_offsets.npy`, `row_texts.npy`, `roles.npy` and, where the task has labels, `labels.npy`
+    -> {"sha256", "bytes"}.
+    """
     cosine_error: dict[str, float] | None = None
     """The shards' cosine errors together; absent where no shard has one."""
     duplicates: int | None = None
     """Texts that were stored once with an equal one; absent without `--deduplicate`."""
     appended: tuple[Appended, ...] | None = None
-    """What `--append` added, in order; absent if nothing. The row arrays' files then carry how often: `labels-2.npy`."""
+    """What `--append` added, in order; absent if nothing.
+
+    The row arrays' files then carry how often: `labels-2.npy`.
+    """
 
     @property
     def array_files(self) -> dict[str, str]:
@@ -86,37 +103,43 @@ class SplitRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """The whole description of a finished store, written last; a folder without one is no finished store.
+    """The whole description of a finished store, written last; a folder without one is no finished
+    store.
 
-    On disk `manifest.json` holds these fields and nothing about when, where or by whom the store was made, so two
-    extractions of the same texts with the same recipe on the same machine are equal byte for byte, and a copy of the
-    folder is as good as the original.
+    On disk `manifest.json` holds these fields and nothing about when, where or by whom the store
+    was made, so two extractions of the same texts with the same recipe on the same machine are
+    equal byte for byte, and a copy of the folder is as good as the original.
 
     Fields
     ------
     recipe
         Everything that decides the stored bytes and is known before the first shard:
-        `backbone` {name, sha256, revision} (the name is a label: the hash or the revision is the identity),
-        `tokenizer` (sha256), `model_type`, `kind` (encoder | decoder, decides which token `cls` pooling takes),
-        `num_layers` (L blocks; layers count 0 .. L), `dim`, `max_length` in tokens, `layers` (resolved, ascending),
-        `states` (layer -> which tensor of the model it is), `storage_dtype` (as asked, may be "auto"), `compute_dtype`,
-        `special_tokens` {add_special_tokens, added, truncation_side}, `prompt` (null), `shard_tokens`, `task`,
-        `text_columns`, `label_column`, `max_train_rows`, `sample_seed`, and for the stress test `protocol`, `ratio`,
-        `diagnostic_rows`, `distance` and `position` where they are set. The token budget and the padding side of a forward pass are not part of it: they change no
-        state beyond rounding.
+        `backbone` {name, sha256, revision} (the name is a label: the hash or the revision is the
+        identity), `tokenizer` (sha256), `model_type`, `kind` (encoder | decoder, decides which
+        token `cls` pooling takes), `num_layers` (L blocks; layers count 0 .. L), `dim`,
+        `max_length` in tokens, `layers` (resolved, ascending), `states` (layer -> which tensor of
+        the model it is), `storage_dtype` (as asked, may be "auto"), `compute_dtype`,
+        `special_tokens` {add_special_tokens, added, truncation_side}, `prompt` (null),
+        `shard_tokens`, `task`, `text_columns`, `label_column`, `max_train_rows`, `sample_seed`, and
+        for the stress test `protocol`, `ratio`, `diagnostic_rows`, `distance` and `position` where
+        they are set. The token budget and the padding side of a forward pass are not part of it:
+        they change no state beyond rounding.
     task
         The TaskSpec as JSON (`glot_jax.texts.TaskSpec.from_json` reads it back).
     splits
         Split name -> `SplitRecord`, in the order they were extracted.
     content
-        sha256 (hex) over recipe, task, the shards' records in order and the hashes of the row arrays. Runs record it:
-        equal content means equal training data. Worked out: flipping one bit of one state changes the sha256 of its
-        `hidden-L<layer>-<shard>.npy`, thereby its shard's record and `content`.
+        sha256 (hex) over recipe, task, the shards' records in order and the hashes of the row
+        arrays. Runs record it: equal content means equal training data. Worked out: flipping one
+        bit of one state changes the sha256 of its `hidden-L<layer>-<shard>.npy`, thereby its
+        shard's record and `content`.
     schema_version
         1. A store of another version is refused, never guessed at.
     probe
-        What was found out about the backbone when the store was made, a JSON object; None where nothing was. For people
-        and for later extractions: it decides no stored byte, so it is part of neither `recipe` nor `content`.
+        What was found out about the backbone when the store was made, a JSON object; None where
+        nothing was. For people
+        and for later extractions: it decides no stored byte, so it is part of neither `recipe` nor
+            `content`.
     """
 
     recipe: dict[str, Any]
@@ -135,10 +158,15 @@ class Manifest:
         *,
         probe: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """The manifest of these parts, its `content` computed. Raises ValueError if `probe` has values that JSON has not."""
+        """The manifest of these parts, its `content` computed.
+
+        Raises ValueError if `probe` has values that JSON has not.
+        """
         # Through JSON: what is written is what is read back, whatever order its keys were found in.
         plain = None if probe is None else json.loads(canonical(probe))
-        return cls(dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits), probe=plain)
+        return cls(
+            dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits), probe=plain
+        )
 
 
 def shard_name(index: int) -> str:
@@ -162,9 +190,16 @@ def array_file(name: str, appended: int) -> str:
 
 
 def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
-    """The arrays a shard folder holds beside its `record.json`, for these logical dtypes by layer."""
+    """The arrays a shard folder holds beside its `record.json`, for these logical dtypes by
+    layer.
+    """
     scales = (scales_name(layer, index) for layer, logical in dtypes.items() if logical == "int8")
-    return ("lengths.npy", "token_ids.npy", *(states_name(layer, index) for layer in dtypes), *scales)
+    return (
+        "lengths.npy",
+        "token_ids.npy",
+        *(states_name(layer, index) for layer in dtypes),
+        *scales,
+    )
 
 
 def dtypes_of(record: ShardRecord) -> dict[int, str]:
@@ -174,7 +209,9 @@ def dtypes_of(record: ShardRecord) -> dict[int, str]:
 
 def canonical(value: Any) -> bytes:
     """JSON bytes that depend on the value alone: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
 
 
 def canonical_sha256(value: Any) -> str:
@@ -182,7 +219,9 @@ def canonical_sha256(value: Any) -> str:
 
 
 def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
-    """A record as JSON values; what is absent is left out, so that what a store does not use does not change its bytes."""
+    """A record as JSON values; what is absent is left out, so that what a store does not use does
+    not change its bytes.
+    """
     values = {name: value for name, value in to_json(record).items() if value is not None}
     if isinstance(record, SplitRecord):
         values["shards"] = [plain_record(shard) for shard in record.shards]
@@ -195,9 +234,11 @@ def record_bytes(record: ShardRecord) -> bytes:
 
 
 def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord | None:
-    """The record of a finished shard, whose files are there with their sizes; None if the shard is not there.
+    """The record of a finished shard, whose files are there with their sizes; None if the shard is
+    not there.
 
-    Raises UsageError for a damaged one. Hashes are not computed: they were, when the shard was written.
+    Raises UsageError for a damaged one. Hashes are not computed: they were, when the shard was
+    written.
     """
     folder = split / shard_name(index)
     require_fetched(folder / RECORD)
@@ -208,9 +249,19 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
         fix = DAMAGED
     try:
         record = from_json(ShardRecord, read_json(folder / RECORD))
-        require(tuple(dtypes_of(record)) == layers, "a shard's record lists the recipe's layers", folder / RECORD, fix)
+        require(
+            tuple(dtypes_of(record)) == layers,
+            "a shard's record lists the recipe's layers",
+            folder / RECORD,
+            fix,
+        )
         names = shard_files(dtypes_of(record), index)
-        require(set(record.files) == set(names), "a shard's record lists its files", folder / RECORD, fix)
+        require(
+            set(record.files) == set(names),
+            "a shard's record lists its files",
+            folder / RECORD,
+            fix,
+        )
         for name in names:
             check_file(folder / name, record.files[name], trust=True)
     except NotFetched:
@@ -218,83 +269,130 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
     except UsageError as error:
         raise UsageError(error.rule, error.got, fix) from error
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        raise UsageError("a shard's record is complete", f"{folder / RECORD} ({error})", fix) from error
+        raise UsageError(
+            "a shard's record is complete", f"{folder / RECORD} ({error})", fix
+        ) from error
     return record
 
 
-def sum_up(rows: int, shards: Sequence[ShardRecord], arrays: dict[str, dict[str, Any]], **more: Any) -> SplitRecord:
+def sum_up(
+    rows: int, shards: Sequence[ShardRecord], arrays: dict[str, dict[str, Any]], **more: Any
+) -> SplitRecord:
     """The record of a split with these shards; `more` are its `duplicates` and `appended`."""
     return SplitRecord(
-        rows=rows, texts=sum(shard.texts for shard in shards), tokens=sum(shard.tokens for shard in shards),
-        truncated=sum(shard.truncated for shard in shards), empty=sum(shard.empty for shard in shards),
-        max_abs=max((shard.max_abs for shard in shards), default=0.0), shards=tuple(shards), arrays=arrays,
-        cosine_error=_joint_error([shard for shard in shards if shard.cosine_error is not None]), **more,
+        rows=rows,
+        texts=sum(shard.texts for shard in shards),
+        tokens=sum(shard.tokens for shard in shards),
+        truncated=sum(shard.truncated for shard in shards),
+        empty=sum(shard.empty for shard in shards),
+        max_abs=max((shard.max_abs for shard in shards), default=0.0),
+        shards=tuple(shards),
+        arrays=arrays,
+        cosine_error=_joint_error([shard for shard in shards if shard.cosine_error is not None]),
+        **more,
     )
 
 
 def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
-    errors = [(shard.tokens, shard.cosine_error) for shard in shards if shard.cosine_error is not None]
+    errors = [
+        (shard.tokens, shard.cosine_error) for shard in shards if shard.cosine_error is not None
+    ]
     if not errors:
         return None
     tokens = max(1, sum(count for count, _ in errors))
-    return {"mean": sum(count * error["mean"] for count, error in errors) / tokens, "max": max(error["max"] for _, error in errors)}
+    return {
+        "mean": sum(count * error["mean"] for count, error in errors) / tokens,
+        "max": max(error["max"] for _, error in errors),
+    }
 
 
-def content_hash(recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> str:
+def content_hash(
+    recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]
+) -> str:
     """The store's `content`: see `Manifest`."""
     parts: dict[str, dict[str, Any]] = {
-        name: {"rows": split.rows, "shards": [canonical_sha256(plain_record(shard)) for shard in split.shards], "arrays": split.arrays}
+        name: {
+            "rows": split.rows,
+            "shards": [canonical_sha256(plain_record(shard)) for shard in split.shards],
+            "arrays": split.arrays,
+        }
         for name, split in splits.items()
     }
     for name, split in splits.items():
         if split.appended:
             parts[name]["appended"] = [to_json(one) for one in split.appended]
-    return canonical_sha256({"recipe": recipe, "task": task, "splits": parts, "order": list(splits)})
+    return canonical_sha256(
+        {"recipe": recipe, "task": task, "splits": parts, "order": list(splits)}
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Writing
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Finish a store: write `manifest.json`, the last of its files."""
     values = {
-        "schema_version": manifest.schema_version, "recipe": manifest.recipe, "task": manifest.task,
+        "schema_version": manifest.schema_version,
+        "recipe": manifest.recipe,
+        "task": manifest.task,
         # Sorted keys: records read back from shards and fresh ones must give the same bytes.
-        "splits": {name: json.loads(canonical(plain_record(split))) for name, split in manifest.splits.items()}, "content": manifest.content,
+        "splits": {
+            name: json.loads(canonical(plain_record(split)))
+            for name, split in manifest.splits.items()
+        },
+        "content": manifest.content,
     }
-    if manifest.probe is not None:  # left out: a store without one keeps the bytes that earlier versions wrote
+    if (
+        manifest.probe is not None
+    ):  # left out: a store without one keeps the bytes that earlier versions wrote
         values["probe"] = manifest.probe
-    write_atomically(folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(
+        folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Reading
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read a finished store's manifest.
 
-    Raises UsageError if `folder` is no store, an unfinished one, of another schema version, or if the manifest does not
-    agree with its own `content`.
+    Raises UsageError if `folder` is no store, an unfinished one, of another schema version, or if
+    the manifest does not agree with its own `content`.
     """
     path = Path(folder) / MANIFEST
     require_fetched(path)
     if not path.is_file():
         _refuse_unfinished(Path(folder))
     values = read_json(path)
-    require(isinstance(values, dict) and "schema_version" in values, "a store's manifest is a JSON object with a schema_version", path, _REPAIR)
+    require(
+        isinstance(values, dict) and "schema_version" in values,
+        "a store's manifest is a JSON object with a schema_version",
+        path,
+        _REPAIR,
+    )
     version = values["schema_version"]
     require(
-        version == SCHEMA_VERSION, f"this version of glot-jax reads stores of schema version {SCHEMA_VERSION}", f"version {version!r} in {path}",
+        version == SCHEMA_VERSION,
+        f"this version of glot-jax reads stores of schema version {SCHEMA_VERSION}",
+        f"version {version!r} in {path}",
         "Extract the store again, or read it with the version that wrote it.",
     )
     try:
         manifest = _parse(values)
         content = content_hash(manifest.recipe, manifest.task, manifest.splits)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError("the manifest of a store is complete and well-formed", f"{path} ({error})", _REPAIR) from error
-    require(content == manifest.content, "a manifest agrees with its own content hash", f"{path}, which was changed after it was written", _REPAIR)
+        raise UsageError(
+            "the manifest of a store is complete and well-formed", f"{path} ({error})", _REPAIR
+        ) from error
+    require(
+        content == manifest.content,
+        "a manifest agrees with its own content hash",
+        f"{path}, which was changed after it was written",
+        _REPAIR,
+    )
     return manifest
 
 
@@ -303,13 +401,24 @@ DAMAGED = "`glot store verify` lists what is damaged; extract the store again in
 
 
 def _refuse_unfinished(folder: Path) -> None:
-    require(folder.is_dir(), "a store is a folder written by extract.py", f"{folder}, which is not a folder", "Check the path, or run extract.py first.")
+    require(
+        folder.is_dir(),
+        "a store is a folder written by extract.py",
+        f"{folder}, which is not a folder",
+        "Check the path, or run extract.py first.",
+    )
     started = lock_folder(folder).is_dir() or any(folder.glob("*/shard-*"))
     require(
-        not started, "a store can be read once its extraction has finished", f"{folder}, which has no {MANIFEST} yet",
+        not started,
+        "a store can be read once its extraction has finished",
+        f"{folder}, which has no {MANIFEST} yet",
         "Run the extract command again to continue.",
     )
-    raise UsageError(f"a store holds a {MANIFEST}", f"{folder}, which has none", "Check the path, or run extract.py first.")
+    raise UsageError(
+        f"a store holds a {MANIFEST}",
+        f"{folder}, which has none",
+        "Check the path, or run extract.py first.",
+    )
 
 
 def lock_folder(store: Path) -> Path:
@@ -326,41 +435,72 @@ def _parse(values: dict[str, Any]) -> Manifest:
         splits[name] = from_json(SplitRecord, split)
         _check_records(splits[name], values["recipe"])
     known = {"schema_version", "recipe", "task", "splits", "content", "probe"}
-    require(set(values) <= known, "unknown field of the manifest", ", ".join(sorted({*values} - known)), f"Known: {', '.join(sorted(known))}.")
-    # No hash covers it, and nothing is computed from it: that it is an object is all that is asked of it.
+    require(
+        set(values) <= known,
+        "unknown field of the manifest",
+        ", ".join(sorted({*values} - known)),
+        f"Known: {', '.join(sorted(known))}.",
+    )
+    # No hash covers it, and nothing is computed from it: that it is an object is all that is asked
+    # of it.
     if "probe" in values and not isinstance(values["probe"], dict):
         raise ValueError(f"probe {values['probe']!r}, which is no JSON object")
-    return Manifest(values["recipe"], values["task"], splits, values["content"], probe=values.get("probe"))
+    return Manifest(
+        values["recipe"], values["task"], splits, values["content"], probe=values.get("probe")
+    )
 
 
 def check_split_name(name: str) -> None:
-    """Split names become folders: letters, digits, `_`, `-` and inner dots only. Raises UsageError."""
-    require(bool(_SPLIT_NAME.fullmatch(name)), "a split's name consists of letters, digits, _ - and .", repr(name), "Rename the split.")
+    """Split names become folders: letters, digits, `_`, `-` and inner dots only.
+
+    Raises UsageError.
+    """
+    require(
+        bool(_SPLIT_NAME.fullmatch(name)),
+        "a split's name consists of letters, digits, _ - and .",
+        repr(name),
+        "Rename the split.",
+    )
 
 
 def _check_records(split: SplitRecord, recipe: Mapping[str, Any]) -> None:
-    """File names are built from indexes, never taken from the manifest, so those it lists must be exactly these."""
+    """File names are built from indexes, never taken from the manifest, so those it lists must be
+    exactly these.
+    """
     layers = tuple(recipe["layers"])
     if not set(split.arrays) <= set(SPLIT_ARRAYS) or not set(SPLIT_ARRAYS[:3]) <= set(split.arrays):
         raise ValueError(f"row arrays {sorted(split.arrays)}")
     for index, shard in enumerate(split.shards):
-        if tuple(dtypes_of(shard)) != layers or set(shard.files) != set(shard_files(dtypes_of(shard), index)):
+        if tuple(dtypes_of(shard)) != layers or set(shard.files) != set(
+            shard_files(dtypes_of(shard), index)
+        ):
             raise ValueError(f"files of shard {index}: {sorted(shard.files)}")
-    for file in (*split.arrays.values(), *(file for shard in split.shards for file in shard.files.values())):
-        if set(file) != {"sha256", "bytes"} or not _SHA256.fullmatch(file["sha256"]) or not isinstance(file["bytes"], int):
+    for file in (
+        *split.arrays.values(),
+        *(file for shard in split.shards for file in shard.files.values()),
+    ):
+        if (
+            set(file) != {"sha256", "bytes"}
+            or not _SHA256.fullmatch(file["sha256"])
+            or not isinstance(file["bytes"], int)
+        ):
             raise ValueError(f"file record {file}")
 
 
 def explain_mismatch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The fields in which two recipes differ, one `field: stored -> wanted` a line; empty if they make the same store.
+    """The fields in which two recipes differ, one `field: stored -> wanted` a line; empty if they
+    make the same store.
 
-    The backbone's name is a label: a renamed or moved folder with the same hash or revision is the same backbone.
+    The backbone's name is a label: a renamed or moved folder with the same hash or revision is the
+    same backbone.
     """
     return differences(_without_label(stored), _without_label(wanted))
 
 
 def _without_label(recipe: Mapping[str, Any]) -> dict[str, Any]:
     backbone = recipe.get("backbone")
-    if not isinstance(backbone, Mapping) or not (backbone.get("sha256") or backbone.get("revision")):
+    if not isinstance(backbone, Mapping) or not (
+        backbone.get("sha256") or backbone.get("revision")
+    ):
         return dict(recipe)
     return {**recipe, "backbone": {key: value for key, value in backbone.items() if key != "name"}}

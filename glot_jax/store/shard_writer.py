@@ -1,4 +1,7 @@
-"""Shards written whole or not at all: `ShardWriter`, and `WriterThread`, which does it while the next states are computed."""
+"""Shards written whole or not at all:
+
+`ShardWriter`, and `WriterThread`, which does it while the next states are computed.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,43 @@ from glot_jax.store.files import (
     refuse_link,
     stored_dtype,
 )
-from glot_jax.store.manifest import RECORD, ShardRecord, record_bytes, scales_name, shard_files, shard_name, states_name
+from glot_jax.store.manifest import (
+    RECORD,
+    ShardRecord,
+    record_bytes,
+    scales_name,
+    shard_files,
+    shard_name,
+    states_name,
+)
 
 Value = TypeVar("Value")
 
 
 class ShardWriter:
-    """Write one shard as a folder that appears under its name only when it is complete. For extraction only.
+    """Write one shard as a folder that appears under its name only when it is complete. For
+    extraction only.
 
-        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes={6: "float16"}) as shard:
-            shard.put(6, start, states)                 # start: first token of `states` within the shard
-            record = shard.finish(truncated=0, empty=0, max_abs=3.2)
+        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes={6: "float16"}) as
+        shard:
+            shard.put(6, start, states)                 # start: first token of `states` within the
+            shard record = shard.finish(truncated=0, empty=0, max_abs=3.2)
 
-    `lengths` int32 [texts] and `token_ids` int32 [tokens] are in text order; `put` may fill the states in any order.
-    Leaving the block without `finish` removes what was written. A full disk is a UsageError naming shard and shortfall.
+    `lengths` int32 [texts] and `token_ids` int32 [tokens] are in text order; `put` may fill the
+    states in any order. Leaving the block without `finish` removes what was written. A full disk is
+    a UsageError naming shard and shortfall.
     """
 
-    def __init__(self, split: Path, index: int, lengths: np.ndarray, token_ids: np.ndarray, *, dim: int, dtypes: Mapping[int, str]):
+    def __init__(
+        self,
+        split: Path,
+        index: int,
+        lengths: np.ndarray,
+        token_ids: np.ndarray,
+        *,
+        dim: int,
+        dtypes: Mapping[int, str],
+    ):
         self.folder = split / shard_name(index)
         self._temporary = split / (TEMPORARY + shard_name(index))
         self._index, self._lengths, self._token_ids, self._dim = index, lengths, token_ids, dim
@@ -51,13 +74,21 @@ class ShardWriter:
     @property
     def bytes(self) -> int:
         """Bytes of the shard's states."""
-        return sum(len(self._token_ids) * self._dim * DTYPES[logical].itemsize for logical in self._dtypes.values())
+        return sum(
+            len(self._token_ids) * self._dim * DTYPES[logical].itemsize
+            for logical in self._dtypes.values()
+        )
 
     def __enter__(self) -> ShardWriter:
         self.open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.abandon()
         explain_write_error(error, self.folder, self.bytes)
 
@@ -73,7 +104,9 @@ class ShardWriter:
                 file, data = self._start(name, np.dtype(np.int32), array.shape)
                 disk.write(file, np.ascontiguousarray(array, np.int32).data, data)
             for layer, logical in self._dtypes.items():
-                self._start(states_name(layer, self._index), stored_dtype(logical), (tokens, self._dim))
+                self._start(
+                    states_name(layer, self._index), stored_dtype(logical), (tokens, self._dim)
+                )
                 if logical == "int8":
                     self._start(scales_name(layer, self._index), np.dtype(np.float16), (tokens,))
         except BaseException as error:
@@ -82,13 +115,20 @@ class ShardWriter:
     def _start(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[int, int]:
         """Create an .npy file with its header; descriptor and first byte of the data."""
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            header,
+            {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
+        )
         self._files[name] = (disk.create(self._temporary / name), header.tell())
         disk.write(self._files[name][0], header.getvalue(), 0)
         return self._files[name]
 
-    def put(self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None) -> None:
-        """Store `states` [tokens, dim] (dtype as on disk, contiguous) as the shard's tokens from `start` on; int8 with `scales` [tokens]."""
+    def put(
+        self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None
+    ) -> None:
+        """Store `states` [tokens, dim] (dtype as on disk, contiguous) as the shard's tokens from
+        `start` on; int8 with `scales` [tokens].
+        """
         if not states.size:
             return
         file, data = self._files[states_name(layer, self._index)]
@@ -100,7 +140,14 @@ class ShardWriter:
         except BaseException as error:
             self._fail(error)
 
-    def finish(self, *, truncated: int, empty: int, max_abs: float, cosine_error: dict[str, float] | None = None) -> ShardRecord:
+    def finish(
+        self,
+        *,
+        truncated: int,
+        empty: int,
+        max_abs: float,
+        cosine_error: dict[str, float] | None = None,
+    ) -> ShardRecord:
         """Write the record, make everything durable, and give the folder its name."""
         names = shard_files(self._dtypes, self._index)
         try:
@@ -108,8 +155,15 @@ class ShardWriter:
             with ThreadPoolExecutor(min(4, len(names))) as pool:
                 files = dict(zip(names, pool.map(self._seal, names), strict=True))
             record = ShardRecord(
-                texts=len(self._lengths), tokens=len(self._token_ids), truncated=truncated, empty=empty, dim=self._dim,
-                dtypes={str(layer): logical for layer, logical in self._dtypes.items()}, max_abs=max_abs, files=files, cosine_error=cosine_error,
+                texts=len(self._lengths),
+                tokens=len(self._token_ids),
+                truncated=truncated,
+                empty=empty,
+                dim=self._dim,
+                dtypes={str(layer): logical for layer, logical in self._dtypes.items()},
+                max_abs=max_abs,
+                files=files,
+                cosine_error=cosine_error,
             )
             content = record_bytes(record)
             self._files[RECORD] = (disk.create(self._temporary / RECORD), 0)
@@ -154,7 +208,8 @@ class ShardWriter:
 
 
 class WriterThread:
-    """Writes shards on threads of its own while the caller computes the next states: one puts, two seal what is complete.
+    """Writes shards on threads of its own while the caller computes the next states: one puts, two
+    seal what is complete.
 
         with WriterThread() as thread:
             thread.begin(shard)
@@ -162,9 +217,10 @@ class WriterThread:
             record = thread.finish(shard, truncated=0, empty=0, max_abs=3.2)
             record = thread.result(record)              # waits until the shard is on the disk
 
-    An error of a thread is raised at the caller's next call, and nothing is written after it. `capacity` is the bytes of
-    states that may wait; no more than `unsealed` shards are open at once, each with all its files. Leaving the block waits
-    for what was handed over; shards that were begun and not finished go.
+    An error of a thread is raised at the caller's next call, and nothing is written after it.
+    `capacity` is the bytes of states that may wait; no more than `unsealed` shards are open at
+    once, each with all its files. Leaving the block waits for what was handed over; shards that
+    were begun and not finished go.
     """
 
     def __init__(self, capacity: int = 256 * 1024**2, unsealed: int = 4):
@@ -179,7 +235,12 @@ class WriterThread:
     def __enter__(self) -> WriterThread:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._pool.shutdown()
         self._sealers.shutdown()
         for shard in self._open:
@@ -188,17 +249,29 @@ class WriterThread:
             self._raise()
 
     def begin(self, shard: ShardWriter) -> None:
-        """Open `shard`; its calls to `put` and `finish` follow. Waits while too many are being sealed."""
+        """Open `shard`; its calls to `put` and `finish` follow.
+
+        Waits while too many are being sealed.
+        """
         while not self._slots.acquire(timeout=0.05):
             self._raise()
         self._open.append(shard)
         self._submit(shard.open)
 
     def put(self, action: Callable[[], None], size: int) -> None:
-        """Run `action`, which puts `size` bytes of states into the shard that was begun last. Waits while too much waits."""
+        """Run `action`, which puts `size` bytes of states into the shard that was begun last.
+
+        Waits while too much waits.
+        """
         with self._room:
             # One piece larger than the capacity passes alone.
-            self._room.wait_for(lambda: self._error is not None or self._waiting == 0 or self._waiting + size <= self._capacity)
+            self._room.wait_for(
+                lambda: (
+                    self._error is not None
+                    or self._waiting == 0
+                    or self._waiting + size <= self._capacity
+                )
+            )
             self._waiting += size
         self._submit(action, size)
 
@@ -223,7 +296,9 @@ class WriterThread:
             concurrent.futures.wait([sealed], timeout=0.05)
         return sealed.result()
 
-    def _seal(self, shard: ShardWriter, counts: dict[str, Any], sealed: Future[ShardRecord]) -> None:
+    def _seal(
+        self, shard: ShardWriter, counts: dict[str, Any], sealed: Future[ShardRecord]
+    ) -> None:
         try:
             record = shard.finish(**counts)
             self._open.remove(shard)

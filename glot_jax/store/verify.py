@@ -27,10 +27,11 @@ from glot_jax.store.manifest import (
 
 
 def verify(path: str | os.PathLike[str]) -> list[str]:
-    """The files of a finished store that are damaged, missing or foreign, as sorted paths; empty if all is well.
+    """The files of a finished store that are damaged, missing or foreign, as sorted paths; empty if
+    all is well.
 
-    Reads every byte. A damaged manifest is the only path, for without it nothing else can be judged.
-    Raises UsageError if the folder is no finished store.
+    Reads every byte. A damaged manifest is the only path, for without it nothing else can be
+    judged. Raises UsageError if the folder is no finished store.
     """
     store = Path(path)
     try:
@@ -43,7 +44,9 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     for file, good in _check_files(store, manifest):
         expected[file] = good
     folders = {parent for file in expected for parent in file.parents}
-    foreign = [found for found in store.rglob("*") if found not in expected and found not in folders]
+    foreign = [
+        found for found in store.rglob("*") if found not in expected and found not in folders
+    ]
     bad = {file for file, good in expected.items() if not good}
     return sorted(map(str, {*bad, *foreign}))
 
@@ -55,7 +58,10 @@ def _check_files(store: Path, manifest: Manifest) -> Iterator[tuple[Path, bool]]
         for index, record in enumerate(split.shards):
             folder = store / name / shard_name(index)
             for file, expected in record.files.items():
-                yield folder / file, _intact(folder / file, expected) and _right_shape(folder / file, split, index)
+                yield (
+                    folder / file,
+                    _intact(folder / file, expected) and _right_shape(folder / file, split, index),
+                )
             yield folder / RECORD, _is_record(folder / RECORD, record_bytes(record))
 
 
@@ -71,7 +77,8 @@ def _right_shape(path: Path, split: SplitRecord, index: int) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
     record = split.shards[index]
     wanted: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-        "lengths.npy": (np.dtype(np.int32), (record.texts,)), "token_ids.npy": (np.dtype(np.int32), (record.tokens,)),
+        "lengths.npy": (np.dtype(np.int32), (record.texts,)),
+        "token_ids.npy": (np.dtype(np.int32), (record.tokens,)),
     }
     for layer, logical in dtypes_of(record).items():
         wanted[states_name(layer, index)] = (stored_dtype(logical), (record.tokens, record.dim))
@@ -91,26 +98,43 @@ def _is_record(path: Path, expected: bytes) -> bool:
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a finished store holds, as plain JSON values: content, recipe, task, counts and bytes per split and in all.
+    """What a finished store holds, as plain JSON values: content, recipe, task, counts and bytes
+    per split and in all.
 
     Reads the manifest only. Raises UsageError if the folder is no finished store.
     """
     manifest = read_manifest(Path(path))
     splits = {name: _describe_split(split) for name, split in manifest.splits.items()}
-    totals = {key: sum(split[key] for split in splits.values()) for key in ("rows", "texts", "tokens", "truncated", "empty", "bytes")}
+    totals = {
+        key: sum(split[key] for split in splits.values())
+        for key in ("rows", "texts", "tokens", "truncated", "empty", "bytes")
+    }
     return {
-        "path": str(path), "schema_version": manifest.schema_version, "content": manifest.content,
-        "task": manifest.task, "recipe": manifest.recipe,
+        "path": str(path),
+        "schema_version": manifest.schema_version,
+        "content": manifest.content,
+        "task": manifest.task,
+        "recipe": manifest.recipe,
         **({"probe": manifest.probe} if manifest.probe is not None else {}),
-        "splits": splits, **totals,
+        "splits": splits,
+        **totals,
     }
 
 
 def _describe_split(split: SplitRecord) -> dict[str, Any]:
-    files = [*split.arrays.values(), *(file for shard in split.shards for file in shard.files.values())]
+    files = [
+        *split.arrays.values(),
+        *(file for shard in split.shards for file in shard.files.values()),
+    ]
     return {
-        "rows": split.rows, "texts": split.texts, "tokens": split.tokens, "truncated": split.truncated, "empty": split.empty,
-        "max_abs": split.max_abs, "shards": len(split.shards), "labels": "labels.npy" in split.arrays,
+        "rows": split.rows,
+        "texts": split.texts,
+        "tokens": split.tokens,
+        "truncated": split.truncated,
+        "empty": split.empty,
+        "max_abs": split.max_abs,
+        "shards": len(split.shards),
+        "labels": "labels.npy" in split.arrays,
         "dtypes": sorted({logical for shard in split.shards for logical in shard.dtypes.values()}),
         "bytes": sum(file["bytes"] for file in files),
         **({"cosine_error": split.cosine_error} if split.cosine_error else {}),

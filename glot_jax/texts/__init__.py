@@ -1,4 +1,5 @@
-"""Texts: the first stretch of the flow. Tasks, files and generators become examples; nothing is tokenised here.
+"""Texts: the first stretch of the flow. Tasks, files and generators become examples; nothing is
+tokenised here.
 
     texts ─► tokens ─► hidden states ─► ...
 

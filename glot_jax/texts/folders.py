@@ -141,9 +141,12 @@ def files_by_name(place: Path, names: Mapping[str, str]) -> dict[str, list[Path]
             shards.setdefault(names[shard["stem"].lower()], {}).setdefault(group, []).append(one)
     found = {}
     for split in {**single, **shards}:
-        own = [path for path in single.get(split, []) if path.name.removeprefix(f"{split}.") in FORMATS]
+        own = [
+            path for path in single.get(split, []) if path.name.removeprefix(f"{split}.") in FORMATS
+        ]
         if len(own) == 1:
-            # The name that a split has here is its own, whatever lies beside it; that is named as not read.
+            # The name that a split has here is its own, whatever lies beside it; that is named as
+            # not read.
             found[split] = own
             continue
         groups = [str(path) for path in single.get(split, [])] + [

@@ -1,14 +1,14 @@
 """GLUE's files as its authors distribute them, nine archives of .tsv, beside `TASKS`.
 
-| task                  | files                                      | not as the Hub's columns         |
-|-----------------------|--------------------------------------------|----------------------------------|
-| cola                  | train, dev, test                           | no header (test has one)         |
-| mrpc                  | train, dev, test; msr_paraphrase_*.txt     | Quality, #1 String, #2 String    |
-| qqp                   | train, dev, test                           | is_duplicate                     |
-| stsb                  | train, dev, test                           | score                            |
-| mnli                  | train, dev_matched, dev_mismatched, test_* | sentence1, sentence2, gold_label |
-| ax                    | diagnostic                                 | sentence1, sentence2             |
-| sst2, qnli, rte, wnli | train, dev, test                           |                                  |
+| task | files | not as the Hub's columns |
+| --- | --- | --- |
+| cola | train, dev, test | no header (test has one) |
+| mrpc | train, dev, test; msr_paraphrase_*.txt | Quality, #1 String, #2 String |
+| qqp | train, dev, test | is_duplicate |
+| stsb | train, dev, test | score |
+| mnli | train, dev_matched, dev_mismatched, test_* | sentence1, sentence2, gold_label |
+| ax | diagnostic | sentence1, sentence2 |
+| sst2, qnli, rte, wnli | train, dev, test |  |
 
 The files of `test` have no labels. Quotation marks there are characters of the text. A column that
 has the Hub's name is taken for it in any format; the other name is looked for where that is

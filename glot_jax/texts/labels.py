@@ -5,15 +5,15 @@ In a typed source (JSON Lines, Parquet, the Hub) a value has the type it is writ
 textual one (csv, tsv) it is an integer, a number, a truth value or a name by its spelling, and a
 few names beside as many numbers make names of the whole column (`survey`).
 
-| train's column holds            | label of the example                           | metrics                        |
-|---------------------------------|------------------------------------------------|--------------------------------|
-| ints (custom)                   | position among train's sorted ints             | accuracy, and f1 for 2 classes |
-| strings (custom)                | position among train's sorted names            | the same                       |
-| true, false in any case (custom) | 0 = false, 1 = true                           | the same                       |
-| whole floats, `FEW` at most     | as ints: pandas writes 0.0 for 0 beside a gap  | the same                       |
-| other floats (custom)           | the number; `label_range` = train's range      | spearman, pearson              |
-| fixed task with classes         | the int itself (1.0 counts), or a class's name | the task's                     |
-| fixed task, regression          | the number, inside the task's range            | the task's                     |
+| train's column holds | label of the example | metrics |
+| --- | --- | --- |
+| ints (custom) | position among train's sorted ints | accuracy, and f1 for 2 classes |
+| strings (custom) | position among train's sorted names | the same |
+| true, false in any case (custom) | 0 = false, 1 = true | the same |
+| whole floats, `FEW` at most | as ints: pandas writes 0.0 for 0 beside a gap | the same |
+| other floats (custom) | the number; `label_range` = train's range | spearman, pearson |
+| fixed task with classes | the int itself (1.0 counts), or a class's name | the task's |
+| fixed task, regression | the number, inside the task's range | the task's |
 
 Other splits are read as train's column says: 1.0 is the class 1, and 0.5 is an error where train
 has ints. "No label" is a missing field, null, NaN, a blank string, in a textual source
@@ -149,7 +149,10 @@ class LabelReader:
         if self.column:
             return f"the classes are those of the train split: {listed(classes)}"
         names = listed([f"{index} = {name}" for index, name in enumerate(classes)])
-        return f"a label of {self.spec.name} is a class from 0 to {len(classes) - 1} or its name ({names})"
+        return (
+            f"a label of {self.spec.name} is a class from 0 to {len(classes) - 1} or its name"
+            f" ({names})"
+        )
 
 
 def custom_labels(
@@ -162,9 +165,9 @@ def custom_labels(
     """Kind, classes or range of a custom task's labels, and lines about what was assumed.
 
     `surveys` are the labelled splits, in order; `train` yields raw label and place of every row of
-    the train split; `asked` is --label-kind; `gaps` are the kinds that are no label. UsageError for two types in one column, for one single
-    class, for scores that are all equal, for half a character, for names where scores are asked
-    for.
+    the train split; `asked` is --label-kind; `gaps` are the kinds that are no label. UsageError for
+    two types in one column, for one single class, for scores that are all equal, for half a
+    character, for names where scores are asked for.
     """
     kind, notices = column_kind(surveys, asked, gaps)
     if kind == "float":

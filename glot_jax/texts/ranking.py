@@ -1,11 +1,11 @@
 """Rows of the task `embedding`: a query, the texts that are relevant to it, and others that are
 not.
 
-| column (or the name given to --text-columns) | holds                                                                 |
-|----------------------------------------------|-----------------------------------------------------------------------|
-| query, the first                             | a string                                                              |
-| pos, the second                              | a string, or a list of at least one                                   |
-| neg, the third and all further ones          | the same, or nothing: missing, null, an empty string, an empty list   |
+| column (or the name given to --text-columns) | holds |
+| --- | --- |
+| query, the first | a string |
+| pos, the second | a string, or a list of at least one |
+| neg, the third and all further ones | the same, or nothing: null, an empty string or list |
 
 A text may also be an object with a text and perhaps a title, which are then joined: title + " " +
 text. Without --text-columns, `COLUMN_NAMES` are taken for these columns, and a JSON array for a

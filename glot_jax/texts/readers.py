@@ -153,7 +153,7 @@ def _groups(
     return task_data(config, LabelReader(found), sources, rows, lines, whole=known is not None)
 
 
-# -------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Labels over all splits
 
 
@@ -258,9 +258,7 @@ def _label_reader(
     # Of a column of any type, a gap is what is missing.
     train = _complete(config, "train", train, survey, LabelReader(spec, "str", kinds))
     labelled = {
-        name: other
-        for name, other in surveys.items()
-        if name == "train" or other.may_be_labelled
+        name: other for name, other in surveys.items() if name == "train" or other.may_be_labelled
     }
     return custom_labels(spec, labelled, lambda: raw_labels(train, spec), asked, kinds)
 
@@ -287,7 +285,7 @@ def _why(spec: TaskSpec, source: Source, survey: Survey) -> str:
     return f"{source.name} has no column {column!r}; columns there: {listed(survey.columns)}"
 
 
-# -------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The stress test
 
 

@@ -41,7 +41,8 @@ _FEW_NAMES = 0.1
 """Names beside numbers are a slip if they are at most this share of the numbers, or one alone."""
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
-# After `[0-9]+` no second run of digits may follow without a point: a million of them would be split in every way.
+# After `[0-9]+` no second run of digits may follow without a point: a million of them would be
+# split in every way.
 _NUMBER = re.compile(
     r"\s*[+-]?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|nan|inf|infinity)\s*",
     re.ASCII | re.IGNORECASE,
@@ -275,12 +276,12 @@ def _number_kind(train: Survey, asked: str) -> tuple[Kind, list[str]]:
     if classes:
         values = listed([str(int(value)) for value in sorted(train.numbers)])
         return "int", [
-            f"labels {values} are written as floats (first in {floats.place}) and are whole and few, "
-            "so they are read as classes; if they are scores: --label-kind regression"
+            f"labels {values} are written as floats (first in {floats.place}) and are whole and"
+            " few, so they are read as classes; if they are scores: --label-kind regression"
         ]
     if not fraction.count:
         return "float", [
-            f"labels are whole numbers written as floats (first in {floats.place}), more than {FEW} "
-            "of them, so they are read as scores; if they are classes: --label-kind classes"
+            f"labels are whole numbers written as floats (first in {floats.place}), more than {FEW}"
+            " of them, so they are read as scores; if they are classes: --label-kind classes"
         ]
     return "float", []

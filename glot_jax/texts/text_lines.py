@@ -7,7 +7,8 @@
 | else                            | UTF-8                                            |
 
 Lines end at LF, CRLF and CRCRLF included: a text may hold any other separator. Where the first one
-ends at CR, and the others mostly do, all of them do, as old Macs wrote them. A line of more than `LONGEST_LINE` bytes is an error.
+ends at CR, and the others mostly do, all of them do, as old Macs wrote them. A line of more than
+`LONGEST_LINE` bytes is an error.
 """
 
 from __future__ import annotations
@@ -198,7 +199,9 @@ def _line_end(form: TextForm, pieces: Iterable[bytes]) -> str:
 
 
 class _Ends:
-    """The ends of lines as they come, outside of quotation marks; and how many of each there are."""
+    """The ends of lines as they come, outside of quotation marks; and how many of each there
+    are.
+    """
 
     def __init__(self, form: TextForm):
         self._form = form

@@ -1,4 +1,6 @@
-"""Checkpoints by orbax: the whole training state (head, optimizer, step, key), and a record by which damage is found."""
+"""Checkpoints by orbax: the whole training state (head, optimizer, step, key), and a record by
+which damage is found.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,19 @@ class DamagedCheckpoint(UsageError):
 
 
 class Checkpoints:
-    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best. `writing` for the run itself.
+    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best. `writing`
+    for the run itself.
 
-    A checkpoint is whole or absent: orbax writes under a temporary name and renames. Each holds, in orbax's custom
-    metadata, a record {arrays: {path: [dtype, shape, sha256]}, selection, notes} and the record's own sha256. Those of
-    earlier versions have none, and are read without the check.
+    A checkpoint is whole or absent: orbax writes under a temporary name and renames. Each holds, in
+        orbax's custom
+    metadata, a record {arrays: {path: [dtype, shape, sha256]}, selection, notes} and the record's
+    own sha256. Those of earlier versions have none, and are read without the check.
 
-    Which are kept is decided here and not by orbax's policies: orbax deletes file by file, and a kill in between would
-    leave half a checkpoint under its final name.
+    Which are kept is decided here and not by orbax's policies: orbax deletes file by file, and a
+    kill in between would leave half a checkpoint under its final name.
 
-    The first one that is saved is read back and compared on a thread, once it is on disk: see `check`.
+    The first one that is saved is read back and compared on a thread, once it is on disk: see
+    `check`.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
@@ -56,7 +61,8 @@ class Checkpoints:
         self._records: dict[int, dict[str, Any]] = {}
         self._pending: _Pending | None = None
         self._readback: Readback | None = None
-        # Only who writes may clear away what a kill left: a reader would take a save in flight for it.
+        # Only who writes may clear away what a kill left: a reader would take a save in flight for
+        # it.
         if writing:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():
@@ -66,13 +72,22 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.wait()
 
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints there are, ascending."""
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal()) if self.folder.is_dir() else []
+        return (
+            sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+            if self.folder.is_dir()
+            else []
+        )
 
     @property
     def latest_step(self) -> int | None:
@@ -80,28 +95,39 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step with the highest selection; of equal ones the earliest. Those saved within an epoch have no selection.
+        """The step with the highest selection; of equal ones the earliest. Those saved within an
+        epoch have no selection.
 
-        The one that is being written counts: a run keeps what it predicted at its best epoch, and asks right after the save.
+        The one that is being written counts: a run keeps what it predicted at its best epoch, and
+            asks right after the save.
 
         Raises:
             DamagedCheckpoint: one whose selection cannot be read, which might be the best.
         """
         pending = [] if self._pending is None else [self._pending.step]
         selections = {step: self._record(step)["selection"] for step in {*self.steps, *pending}}
-        ranked = [(selection, -step) for step, selection in selections.items() if selection is not None]
+        ranked = [
+            (selection, -step) for step, selection in selections.items() if selection is not None
+        ]
         return -max(ranked)[1] if ranked else None
 
     def notes(self, step: int) -> dict[str, Any]:
         """What was saved beside the state."""
         return self._record(step)["notes"]
 
-    def save(self, state: dict[str, Any], selection: float | None = None, notes: Mapping[str, Any] | None = None) -> None:
-        """Save the state. The write goes on in the background, from a copy; the checkpoint before it is on disk by then.
+    def save(
+        self,
+        state: dict[str, Any],
+        selection: float | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save the state. The write goes on in the background, from a copy; the checkpoint before
+        it is on disk by then.
 
         Args:
             state: a tree of arrays; `state["step"]` names the checkpoint.
-            selection: the number that the best one is chosen by; None at a step that takes no part in it.
+            selection: the number that the best one is chosen by; None at a step that takes no part
+                in it.
             notes: JSON values saved beside the state; floats come back exactly.
 
         Raises:
@@ -112,21 +138,30 @@ class Checkpoints:
         hashes = _hashes(state)
         record = {
             "arrays": {name: [*kind, hashes[name]] for name, kind in _kinds(state).items()},
-            "selection": None if selection is None else float(selection), "notes": notes or {},
+            "selection": None if selection is None else float(selection),
+            "notes": notes or {},
         }
-        record = json.loads(json.dumps(record, allow_nan=False))  # a copy: the caller's lists grow on while this one is written
+        record = json.loads(
+            json.dumps(record, allow_nan=False)
+        )  # a copy: the caller's lists grow on while this one is written
         metadata = {"record": record, "sha256": _digest(record)}
         self._records[step] = record
         with contextlib.ExitStack() as link:
             folder = link.enter_context(plain_path(self.folder))
-            response = ocp.save_checkpointables_async(str(folder / str(step)), {"state": state}, custom_metadata=metadata)
+            response = ocp.save_checkpointables_async(
+                str(folder / str(step)), {"state": state}, custom_metadata=metadata
+            )
             self._pending = _Pending(step, response, folder, link.pop_all())
         if self._readback is None:
             # Shapes are taken now: the arrays are given to the next step, which overwrites them.
             target = _on_the_host(state)
-            self._readback = Readback(lambda: self._read_back(step, response, target, record["arrays"]))
+            self._readback = Readback(
+                lambda: self._read_back(step, response, target, record["arrays"])
+            )
 
-    def _read_back(self, step: int, response: Any, target: dict[str, Any], arrays: Mapping[str, Any]) -> None:
+    def _read_back(
+        self, step: int, response: Any, target: dict[str, Any], arrays: Mapping[str, Any]
+    ) -> None:
         try:
             response.result()
         except Exception:  # what could not be written is `wait`'s to say
@@ -135,8 +170,10 @@ class Checkpoints:
         reason = reason or _difference(state, arrays)
         if reason is not None:
             raise UsageError(
-                "the first checkpoint of a run can be read back", f"{self.folder / str(step)}: {reason}",
-                "The run has stopped: no later one could be read either. Choose another --out, on another disk perhaps.",
+                "the first checkpoint of a run can be read back",
+                f"{self.folder / str(step)}: {reason}",
+                "The run has stopped: no later one could be read either. Choose another --out, on"
+                " another disk perhaps.",
             )
 
     def check(self) -> None:
@@ -149,7 +186,8 @@ class Checkpoints:
             self._readback.check()
 
     def wait(self) -> None:
-        """Until the last save is on disk, and the first one read back; then those that are neither among the last two nor the best are removed.
+        """Until the last save is on disk, and the first one read back; then those that are neither
+        among the last two nor the best are removed.
 
         Raises:
             OSError: it could not be written.
@@ -176,7 +214,8 @@ class Checkpoints:
             shutil.rmtree(removed)
 
     def load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """The state of `step`, in the structure, shapes and placement of `like`, compared with what was saved.
+        """The state of `step`, in the structure, shapes and placement of `like`, compared with what
+        was saved.
 
         Raises:
             UsageError: the arrays that were saved have other names or shapes.
@@ -186,7 +225,9 @@ class Checkpoints:
         if arrays is not None:
             changed = differences({name: entry[:2] for name, entry in arrays.items()}, _kinds(like))
             if changed:
-                raise self._unfit(step, "; ".join([*changed[:3], *(["..."] if len(changed) > 3 else [])]))
+                raise self._unfit(
+                    step, "; ".join([*changed[:3], *(["..."] if len(changed) > 3 else [])])
+                )
         state, error = _read(self.folder, step, _on_the_device(like))
         if error is not None and arrays is None and error.startswith("ValueError"):
             raise self._unfit(step, error)
@@ -200,7 +241,8 @@ class Checkpoints:
     def restore(self, like: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
         """The state of the latest whole checkpoint; None where there is none.
 
-        Every checkpoint is read and compared. The damaged ones are moved to `RUN/damaged-checkpoints/`, a line each.
+        Every checkpoint is read and compared. The damaged ones are moved to
+        `RUN/damaged-checkpoints/`, a line each.
 
         Raises:
             UsageError: a checkpoint does not fit `like`, or may not be read.
@@ -220,7 +262,10 @@ class Checkpoints:
     def _set_aside(self, step: int) -> Path:
         aside = self.run / "damaged-checkpoints"
         aside.mkdir(exist_ok=True)
-        names = [str(step), *(f"{step}-{again}" for again in range(2, 2 + len(list(aside.iterdir()))))]
+        names = [
+            str(step),
+            *(f"{step}-{again}" for again in range(2, 2 + len(list(aside.iterdir())))),
+        ]
         target = next(aside / name for name in names if not (aside / name).exists())
         (self.folder / str(step)).rename(target)
         self._records.pop(step, None)
@@ -232,18 +277,32 @@ class Checkpoints:
         return self._records[step]
 
     def _read_record(self, step: int) -> dict[str, Any]:
-        """Read by hand: where its file is broken, orbax loads the arrays all the same and loses the record."""
+        """Read by hand: where its file is broken, orbax loads the arrays all the same and loses the
+        record.
+        """
         path = self.folder / str(step)
         try:
             custom = json.loads((path / _METADATA).read_bytes())["custom_metadata"]
-            if custom == {}:  # saved by an earlier version; no single broken byte makes this of a record
-                return {"arrays": None, "selection": json.loads((path / "metrics" / "metrics").read_bytes())["selection"], "notes": {}}
+            if (
+                custom == {}
+            ):  # saved by an earlier version; no single broken byte makes this of a record
+                return {
+                    "arrays": None,
+                    "selection": json.loads((path / "metrics" / "metrics").read_bytes())[
+                        "selection"
+                    ],
+                    "notes": {},
+                }
             if custom["sha256"] == _digest(custom["record"]):
                 return custom["record"]
         except OSError as error:
             if not _is_damage(error):
-                raise UsageError("a checkpoint can be read", f"{path}: {error}", "Grant access.") from error
-            raise self._damaged(step, f"{Path(error.filename or path).name} cannot be read, {error.strerror}") from error
+                raise UsageError(
+                    "a checkpoint can be read", f"{path}: {error}", "Grant access."
+                ) from error
+            raise self._damaged(
+                step, f"{Path(error.filename or path).name} cannot be read, {error.strerror}"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(step, f"{_METADATA} or metrics is not what was saved") from error
         raise self._damaged(step, f"{_METADATA} is not what was saved")
@@ -252,11 +311,17 @@ class Checkpoints:
         fix = f"Repair the run with train.py --resume {self.run}"
         if step != self.latest_step:
             fix += ", or read the latest with --checkpoint last"
-        return DamagedCheckpoint("a checkpoint holds what was saved", f"{self.folder / str(step)}: {reason}", f"{fix}.")
+        return DamagedCheckpoint(
+            "a checkpoint holds what was saved", f"{self.folder / str(step)}: {reason}", f"{fix}."
+        )
 
     @staticmethod
     def _unfit(step: int, difference: str) -> UsageError:
-        return UsageError("a checkpoint fits the model of its config.json", f"step {step}: {difference}", "Was config.json edited?")
+        return UsageError(
+            "a checkpoint fits the model of its config.json",
+            f"step {step}: {difference}",
+            "Was config.json edited?",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,16 +338,21 @@ class _Pending:
 
 def _on_the_device(like: dict[str, Any]) -> dict[str, Any]:
     """What orbax is asked for: the arrays where those of `like` are."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
+    )
 
 
 def _on_the_host(like: dict[str, Any]) -> dict[str, Any]:
-    """The same in the host's memory, all but keys, which exist on a device only: a device has no room for two states perhaps."""
+    """The same in the host's memory, all but keys, which exist on a device only: a device has no
+    room for two states perhaps.
+    """
 
     def target(leaf: Any) -> Any:
         if _is_key(leaf):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        # Orbax wants an array of NumPy's, of which it reads shape and dtype: one that takes no memory.
+        # Orbax wants an array of NumPy's, of which it reads shape and dtype: one that takes no
+        # memory.
         return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
     return jax.tree.map(target, like)
@@ -292,23 +362,34 @@ def _read(folder: Path, step: int, target: dict[str, Any]) -> tuple[dict[str, An
     """(state, None), or ({}, why it cannot be read)."""
     with plain_path(folder) as plain, _quiet_failures():
         try:
-            return ocp.load_checkpointables(str(plain / str(step)), {"state": target})["state"], None
+            return (
+                ocp.load_checkpointables(str(plain / str(step)), {"state": target})["state"],
+                None,
+            )
         except Exception as error:  # orbax documents no list of what a broken file makes it raise
             causes = _causes(error)
             reason = _reason(causes[-1]).replace(str(plain), str(folder))
             if not all(map(_is_damage, causes)):
-                raise UsageError("a checkpoint can be read", f"{folder / str(step)}: {reason}", "Free memory or grant access.") from error
+                raise UsageError(
+                    "a checkpoint can be read",
+                    f"{folder / str(step)}: {reason}",
+                    "Free memory or grant access.",
+                ) from error
         gc.collect()  # what failed is logged when it is collected
         return {}, reason
 
 
 @contextlib.contextmanager
 def _quiet_failures() -> Iterator[None]:
-    """Orbax reads many arrays at once and looks at the first failure; the others would be reported too, a page each."""
+    """Orbax reads many arrays at once and looks at the first failure; the others would be reported
+    too, a page each.
+    """
     log, hook = logging.getLogger("asyncio"), sys.unraisablehook
     level = log.level
     log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda args: None if "Event loop is closed" in str(args.exc_value) else hook(args)
+    sys.unraisablehook = lambda args: (
+        None if "Event loop is closed" in str(args.exc_value) else hook(args)
+    )
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -327,8 +408,13 @@ def _causes(error: BaseException) -> list[BaseException]:
 def _is_damage(error: BaseException) -> bool:
     """Whether the file is to blame: not the memory that ran out, nor the right to read it."""
     if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) or error.errno == errno.EIO
-    return not isinstance(error, MemoryError) and not any(word in str(error) for word in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
+        return (
+            isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
+            or error.errno == errno.EIO
+        )
+    return not isinstance(error, MemoryError) and not any(
+        word in str(error) for word in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED")
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -338,7 +424,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _named(state: Any) -> dict[str, Any]:
-    """path -> leaf. The names of keys only: an index in a list and in a named tuple's field are spelled as jax spells them."""
+    """path -> leaf.
+
+    The names of keys only: an index in a list and in a named tuple's field are spelled as jax
+    spells them.
+    """
+
     def name(key: Any) -> str:
         return str(next(getattr(key, of) for of in ("key", "name", "idx") if hasattr(key, of)))
 
@@ -356,13 +447,23 @@ def _is_key(leaf: Any) -> bool:
 def _difference(state: Any, arrays: Mapping[str, Any]) -> str | None:
     """How a state that was read differs from its record; None if it does not."""
     broken = [name for name, found in _hashes(state).items() if found != arrays[name][2]]
-    return f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}" if broken else None
+    return (
+        f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}"
+        if broken
+        else None
+    )
 
 
 def _hashes(state: Any) -> dict[str, str]:
     """sha256 of each array's bytes, as they lie on the host; of a PRNG key, of its data."""
-    plain = {name: jax.random.key_data(leaf) if _is_key(leaf) else leaf for name, leaf in _named(state).items()}
-    return {name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest() for name, array in jax.device_get(plain).items()}
+    plain = {
+        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+        for name, leaf in _named(state).items()
+    }
+    return {
+        name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
+        for name, array in jax.device_get(plain).items()
+    }
 
 
 def _digest(record: Any) -> str:

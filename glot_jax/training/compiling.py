@@ -9,10 +9,12 @@ import jax
 
 from glot_jax.graphs.stem import DENSE_PAIRS
 
-# jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at most of a head's shapes 1.03 to 1.4 times slower than Eigen,
-# which it used before. Reductions stay with YNNPACK, where it is the faster one. So do batches of short texts (on an EPYC Eigen's
-# steps take 1.05 to 1.1 times as long up to 32 x 24 tokens, about as long at 32 x 48, and less at 32 x 128 from dim 768 on) and the blocks of long texts: a
-# product of 256 rows with all 32,768 takes Eigen 2.7 times as long, and a whole forward pass 2.5 times.
+# jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at most of a head's shapes 1.03 to
+# 1.4 times slower than Eigen, which it used before. Reductions stay with YNNPACK, where it is the
+# faster one. So do batches of short texts (on an EPYC Eigen's steps take 1.05 to 1.1 times as long
+# up to 32 x 24 tokens, about as long at 32 x 48, and less at 32 x 128 from dim 768 on) and the
+# blocks of long texts: a product of 256 rows with all 32,768 takes Eigen 2.7 times as long, and a
+# whole forward pass 2.5 times.
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
@@ -20,15 +22,22 @@ _FEW_TOKENS = 1 << 10
 
 
 def compiled(lowered: Any, texts: tuple[int, int] | None = None) -> Any:
-    """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul; `XLA_FLAGS` of the same name win.
+    """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul; `XLA_FLAGS` of
+    the same name win.
 
     Args:
         lowered: what is to be compiled.
         texts: (texts, length) of the batch it takes; left out: matrices that are no batch.
     """
     count, length = texts or (0, 0)
-    better = texts is not None and (count * length <= _FEW_TOKENS or count * length**2 > DENSE_PAIRS)
-    if better or jax.default_backend() != "cpu" or any(name in os.environ.get("XLA_FLAGS", "") for name in _ON_CPU):
+    better = texts is not None and (
+        count * length <= _FEW_TOKENS or count * length**2 > DENSE_PAIRS
+    )
+    if (
+        better
+        or jax.default_backend() != "cpu"
+        or any(name in os.environ.get("XLA_FLAGS", "") for name in _ON_CPU)
+    ):
         return lowered.compile()
     try:
         return lowered.compile(_ON_CPU)

@@ -22,8 +22,19 @@ from glot_jax.training.steps import TrainState, init_state
 
 Which = Literal["best", "last"]
 
-STATES = ("backbone", "tokenizer", "num_layers", "special_tokens", "prompt", "adapter", "weights", "passes")
-"""Fields of a store's recipe that decide what a state means; a head fits no states of another model."""
+STATES = (
+    "backbone",
+    "tokenizer",
+    "num_layers",
+    "special_tokens",
+    "prompt",
+    "adapter",
+    "weights",
+    "passes",
+)
+"""Fields of a store's recipe that decide what a state means; a head fits no states of another
+model.
+"""
 
 
 def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState:
@@ -35,11 +46,17 @@ def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState
     with Checkpoints(run) as checkpoints:
         last = checkpoints.latest_step
         if last is None:
-            raise UsageError("the run has a checkpoint", f"{run}, which has none", f"Train it: train.py --resume {run}.")
+            raise UsageError(
+                "the run has a checkpoint",
+                f"{run}, which has none",
+                f"Train it: train.py --resume {run}.",
+            )
         step = checkpoints.best_step if which == "best" else last
         if step is None:
             raise UsageError(
-                "the best checkpoint is that of a finished epoch", f"{run}, where none is finished: its last checkpoint, of step {last}, is from within one",
+                "the best checkpoint is that of a finished epoch",
+                f"{run}, where none is finished: its last checkpoint, of step {last}, is from"
+                " within one",
                 f"Read it with --checkpoint last, or go on with train.py --resume {run}.",
             )
         return checkpoints.load(step, like)
@@ -50,7 +67,10 @@ def load_model(run: Path, which: Which = "best") -> SentenceModel:
     saved = read_run_config(Path(run))
     config = from_json(TrainConfig, saved["config"])
     model = SentenceModel(
-        ModelSpec.from_json(saved["model"]), graph=config.graph, pooler=config.pooler, objective=config.objective,
+        ModelSpec.from_json(saved["model"]),
+        graph=config.graph,
+        pooler=config.pooler,
+        objective=config.objective,
         rngs=nnx.Rngs(config.seed),
     )
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
@@ -64,45 +84,94 @@ def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> Tr
     return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
 
 
-def evaluate_run(run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False) -> dict[str, Any]:
-    """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the same task.
+def evaluate_run(
+    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False
+) -> dict[str, Any]:
+    """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the
+    same task.
 
     Raises:
-        UsageError: no run folder, no checkpoint, or a store whose states or task the head does not fit.
+        UsageError: no run folder, no checkpoint, or a store whose states or task the head does not
+            fit.
     """
     prepared, state = open_run(run, store=store, which=which, quiet=quiet)
-    return {split: evaluate_split(prepared, state, split)[0] for split in prepared.feeds if split != "train"}
+    return {
+        split: evaluate_split(prepared, state, split)[0]
+        for split in prepared.feeds
+        if split != "train"
+    }
 
 
 def predict_run(
-    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, Any] | None = None
+    run: Path,
+    *,
+    store: Path | None = None,
+    which: Which = "best",
+    quiet: bool = False,
+    residents: dict[tuple, Any] | None = None,
 ) -> dict[str, Predictions]:
-    """What a run's head predicts for every row of every evaluation split; arguments and errors are evaluate_run's."""
+    """What a run's head predicts for every row of every evaluation split; arguments and errors are
+    evaluate_run's.
+    """
     prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
-    return {split: evaluate_split(prepared, state, split)[1] for split in prepared.feeds if split != "train"}
+    return {
+        split: evaluate_split(prepared, state, split)[1]
+        for split in prepared.feeds
+        if split != "train"
+    }
 
 
 def open_run(
-    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False, residents: dict[tuple, Any] | None = None
+    run: Path,
+    *,
+    store: Path | None = None,
+    which: Which = "best",
+    quiet: bool = False,
+    residents: dict[tuple, Any] | None = None,
 ) -> tuple[Run, TrainState]:
     """A trained run made ready on its own store or another one, and its best or last state."""
     saved = read_run_config(Path(run))
-    require("imported" not in saved, "scores come from a task's head", f"{run}, imported without one", f"Train one: train.py --config {run}/config.json --store STORE --out NEW.")
+    require(
+        "imported" not in saved,
+        "scores come from a task's head",
+        f"{run}, imported without one",
+        f"Train one: train.py --config {run}/config.json --store STORE --out NEW.",
+    )
     config = from_json(TrainConfig, saved["config"])
     if store is not None:
         # The layers of the head, not "all" or "the last" of whatever this store holds.
         layers, mixed = tuple(saved["model"]["layers"]), saved["model"]["mixed"]
-        config = dataclasses.replace(config, store=store, layer=None if mixed else layers[0], mix_layers=layers if mixed else None)
+        config = dataclasses.replace(
+            config,
+            store=store,
+            layer=None if mixed else layers[0],
+            mix_layers=layers if mixed else None,
+        )
     else:
         require_store(config.store, f"glot evaluate {run}")
-    prepared = prepare(config, Display(quiet=quiet), {} if residents is None else residents, trained=True)
+    prepared = prepare(
+        config, Display(quiet=quiet), {} if residents is None else residents, trained=True
+    )
     layers = [str(layer) for layer in prepared.model_spec.layers]
     recipes = (
-        {**{name: recipe.get(name) for name in STATES}, "states": [(recipe.get("states") or {}).get(layer) for layer in layers]}
+        {
+            **{name: recipe.get(name) for name in STATES},
+            "states": [(recipe.get("states") or {}).get(layer) for layer in layers],
+        }
         for recipe in (saved["recipe"], prepared.recipe)
     )
-    changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(*recipes)
+    changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(
+        *recipes
+    )
     if store is None and saved["store"] != prepared.content:
-        changed.append(f"store: {saved['store']!r} -> {prepared.content!r}, made anew since; give it as --store to use it all the same")
-    require(not changed, "the store fits the trained head", "; ".join(changed), "Use the store the head was trained on, or one like it.")
+        changed.append(
+            f"store: {saved['store']!r} -> {prepared.content!r}, made anew since; give it as"
+            " --store to use it all the same"
+        )
+    require(
+        not changed,
+        "the store fits the trained head",
+        "; ".join(changed),
+        "Use the store the head was trained on, or one like it.",
+    )
     return prepared, load_state(Path(run), prepared.state, which)

@@ -1,4 +1,6 @@
-"""From a store to TokenBatches on the device: resident token states gathered there, or read ahead on the host."""
+"""From a store to TokenBatches on the device: resident token states gathered there, or read ahead
+on the host.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,12 @@ class States(Protocol):
     """Bytes that `--cache auto` would have put there, as of before they came; 0 on disk."""
     compile_seconds: float
 
-    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array | np.ndarray, Array | np.ndarray]:
-        """hidden [texts, length, (layers,) dim] and mask [texts, length] of texts at token `starts`, `lengths` tokens long."""
+    def gather(
+        self, starts: np.ndarray, lengths: np.ndarray, length: int
+    ) -> tuple[Array | np.ndarray, Array | np.ndarray]:
+        """hidden [texts, length, (layers,) dim] and mask [texts, length] of texts at token
+        `starts`, `lengths` tokens long.
+        """
         ...
 
 
@@ -47,14 +53,18 @@ def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[
 
 
 class DeviceStates:
-    """The split's ragged tokens [tokens, (layers,) dim] on the device; a batch is one gather there."""
+    """The split's ragged tokens [tokens, (layers,) dim] on the device; a batch is one gather
+    there.
+    """
 
     place = "device"
 
     def __init__(self, reader: SplitReader):
         self.size, self.budget = states_bytes(reader), device_budget()
         # A split of empty texts alone has no token, and nothing can be gathered from nothing.
-        self.tokens = jnp.asarray(reader.read_all() if reader.tokens else np.zeros((1, *reader.token_shape), reader.dtype))
+        self.tokens = jnp.asarray(
+            reader.read_all() if reader.tokens else np.zeros((1, *reader.token_shape), reader.dtype)
+        )
         self.compile_seconds = 0.0
         self._executables: dict[tuple[int, int], Callable] = {}
 
@@ -69,7 +79,9 @@ class DeviceStates:
 
 
 class HostStates:
-    """The same tokens in host memory, or in the memory map (`place` "none"); batches are padded on the host."""
+    """The same tokens in host memory, or in the memory map (`place` "none"); batches are padded on
+    the host.
+    """
 
     def __init__(self, reader: SplitReader, *, copy: bool):
         self.place = "host" if copy else "none"
@@ -77,24 +89,33 @@ class HostStates:
         self.reader = reader
         self.tokens = reader.read_all() if copy else None
         if not copy:
-            # Reading one text of each shard checks its hash now, before anything is written, not in the middle of a run.
+            # Reading one text of each shard checks its hash now, before anything is written, not in
+            # the middle of a run.
             for first, after in zip(reader.shard_texts[:-1], reader.shard_texts[1:], strict=True):
                 if after > first:
                     reader.states(int(first))
         self.compile_seconds = 0.0
 
-    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def gather(
+        self, starts: np.ndarray, lengths: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         hidden = np.zeros((len(starts), length, *self.reader.token_shape), self.reader.dtype)
         texts = np.searchsorted(self.reader.text_offsets, starts, side="right") - 1
         for slot, (text, start, size) in enumerate(zip(texts, starts, lengths, strict=True)):
             if size:
-                source = self.reader.states(int(text)) if self.tokens is None else self.tokens[start : start + size]
+                source = (
+                    self.reader.states(int(text))
+                    if self.tokens is None
+                    else self.tokens[start : start + size]
+                )
                 hidden[slot, :size] = source
         return hidden, np.arange(length) < lengths[:, None]
 
 
 def place_states(reader: SplitReader, cache: str) -> States:
-    """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is free holds it."""
+    """Put a split where `--cache` says; `auto` takes the device, else the host, if half of what is
+    free holds it.
+    """
     if cache == "auto":
         size = states_bytes(reader)
         cache = "device" if size <= device_budget() else "host" if size <= host_budget() else "none"
@@ -109,7 +130,9 @@ def states_bytes(reader: SplitReader) -> int:
 
 
 def device_budget() -> int:
-    """Bytes the cache may take on the device: half of what is free there (on the CPU, of the host's memory)."""
+    """Bytes the cache may take on the device: half of what is free there (on the CPU, of the host's
+    memory).
+    """
     stats = jax.local_devices()[0].memory_stats()
     if not stats or "bytes_limit" not in stats:
         return host_budget()
@@ -120,7 +143,9 @@ def host_budget() -> int:
     """Half of the memory the system calls available."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
-            free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+            free = next(
+                int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")
+            )
     except (OSError, StopIteration):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return free // 2
@@ -133,26 +158,43 @@ class Feed:
         reader: the split; its rows all have the same number of texts.
         plan: which rows, in which batch, how long.
         states: where the split's token states wait.
-        texts, labels: [rows, slots] stored texts and [rows] labels of what the plan's rows count, if these are not the
-            rows of the split.
+        texts, labels: [rows, slots] stored texts and [rows] labels of what the plan's rows count,
+            if these are not the rows of the split.
     """
 
     no_label: int = 0
     """Label of a row that only fills a batch."""
 
-    def __init__(self, reader: SplitReader, plan: BatchPlan, states: States, texts: np.ndarray | None = None, labels: np.ndarray | None = None):
+    def __init__(
+        self,
+        reader: SplitReader,
+        plan: BatchPlan,
+        states: States,
+        texts: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ):
         self.reader, self.plan, self.states = reader, plan, states
         self.texts = reader.row_texts.reshape(-1, reader.texts_per_row) if texts is None else texts
         labels = reader.labels if labels is None else labels
         if labels is None:
-            raise UsageError("training and evaluation need labels", "a store without", "Extract with --label-column.")
-        self.labels = labels.astype(np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32)
+            raise UsageError(
+                "training and evaluation need labels",
+                "a store without",
+                "Extract with --label-column.",
+            )
+        self.labels = labels.astype(
+            np.int32 if np.issubdtype(labels.dtype, np.integer) else np.float32
+        )
         self.waited = 0.0
         """Seconds the consumer waited for input, compilation apart."""
 
     def batches(self, first: int, last: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) for steps first .. last - 1."""
-        source = map(self._at, range(first, last)) if self.states.place == "device" else self._read_ahead(first, last)
+        source = (
+            map(self._at, range(first, last))
+            if self.states.place == "device"
+            else self._read_ahead(first, last)
+        )
         for step in range(first, last):
             begin, compiled = time.perf_counter(), self.states.compile_seconds
             batch = next(source)
@@ -172,7 +214,9 @@ class Feed:
         return rows
 
     def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(texts [n, slots], -1 where there is none; labels [n, ...]) of these rows of the plan, at this step."""
+        """(texts [n, slots], -1 where there is none; labels [n, ...]) of these rows of the plan, at
+        this step.
+        """
         return self.texts[rows], self.labels[rows]
 
     def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
@@ -212,13 +256,21 @@ class _Steps:
 
 
 def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
-    """A line on the first of the feeds, which is "train" if there is one: rows, buckets, padding, and where its states lie."""
+    """A line on the first of the feeds, which is "train" if there is one: rows, buckets, padding,
+    and where its states lie.
+    """
     main = next(iter(feeds))
     plan, states = feeds[main].plan, feeds[main].states
-    where = f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie" if states.budget else "disk"
+    where = (
+        f"the {states.place}, where {states.budget / 1e9:,.1f} GB might lie"
+        if states.budget
+        else "disk"
+    )
     return (
-        f"{store.path}: {len(plan.rows):,} {'training' if main == 'train' else main} rows; buckets {', '.join(map(str, plan.bounds))} tokens, "
-        f"{int(plan.lengths.sum()) / plan.padded_tokens():.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on {where}"
+        f"{store.path}: {len(plan.rows):,} {'training' if main == 'train' else main} rows; buckets"
+        f" {', '.join(map(str, plan.bounds))} tokens,"
+        f" {int(plan.lengths.sum()) / plan.padded_tokens():.0%} of the padded tokens real;"
+        f" {states.size / 1e6:,.0f} MB of states on {where}"
     )
 
 

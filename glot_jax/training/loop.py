@@ -22,7 +22,14 @@ from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.run import Run, open_folder, prepare, require_store
-from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, read_run_config, write_json
+from glot_jax.training.run_log import (
+    Clock,
+    Display,
+    RunLog,
+    only_writer,
+    read_run_config,
+    write_json,
+)
 from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
@@ -40,39 +47,53 @@ def train(
     residents: dict[tuple, Any] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train one head on a store and return the run's summary, which also lies in `out/summary.json`.
+    """Train one head on a store and return the run's summary, which also lies in
+    `out/summary.json`.
 
-    On a CPU the whole process keeps a step's memory from then on (`memory.keep_memory`, which says how to decide otherwise).
+    On a CPU the whole process keeps a step's memory from then on (`memory.keep_memory`, which says
+    how to decide otherwise).
 
     Args:
         config: everything that decides the numbers.
-        resume: continue the run in `config.out` from its latest checkpoint (from the start if it has none). A finished
-            run is left as it is.
-        unused: options that were given but are not read by this pooler; said in a line, and recorded in config.json.
-        given: fields that the user named, where others come from a preset or a file: only of these it is said that the task
-            does not read them. Default: all whose value is not the default.
+        resume: continue the run in `config.out` from its latest checkpoint (from the start if it
+            has none). A finished run is left as it is.
+        unused: options that were given but are not read by this pooler; said in a line, and
+            recorded in config.json.
+        given: fields that the user named, where others come from a preset or a file: only of these
+            it is said that the task does not read them. Default: all whose value is not the
+            default.
         quiet: print nothing.
-        residents: what runs that follow one another can share: token states already placed, by (content, layers, mixed, split,
-            cache), and compiled steps. They pass the same dict.
-        after_epoch: called with the epoch, from 1, and its score on the selecting split when both are saved. What it
-            raises ends the run there, to be resumed or not.
+        residents: what runs that follow one another can share: token states already placed, by
+            (content, layers, mixed, split, cache), and compiled steps. They pass the same dict.
+        after_epoch: called with the epoch, from 1, and its score on the selecting split when both
+            are saved. What it raises ends the run there, to be resumed or not.
 
     Raises:
-        UsageError: settings that do not fit the store, the folder or each other; a loss that is not finite; a sparse
-            graph that outgrew its budget.
-        KeyboardInterrupt, SystemExit: Ctrl-C; SIGTERM (exit code 143). The step in hand is finished and saved first, or
-            during an evaluation that evaluation. A second signal ends at once. In the main thread only.
+        UsageError: settings that do not fit the store, the folder or each other; a loss that is not
+            finite; a sparse graph that outgrew its budget.
+        KeyboardInterrupt, SystemExit: Ctrl-C; SIGTERM (exit code 143). The step in hand is finished
+            and saved first, or during an evaluation that evaluation. A second signal ends at once.
+            In the main thread only.
     """
     keep_memory()
     display = Display(quiet=quiet)
     if resume:
         saved = read_run_config(config.out)
         require(
-            "imported" not in saved, "a run that was begun is continued", f"{config.out}, imported without a task",
+            "imported" not in saved,
+            "a run that was begun is continued",
+            f"{config.out}, imported without a task",
             f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.",
         )
         require_store(config.store, f"train.py --resume {config.out}")
-    run = prepare(config, display, residents if residents is not None else {}, begun=resume, unused=unused or {}, given=given)
+    run = prepare(
+        config,
+        display,
+        residents if residents is not None else {},
+        begun=resume,
+        unused=unused or {},
+        given=given,
+    )
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, dict(unused or {}))
     try:
@@ -80,7 +101,9 @@ def train(
             summary = _run(config, run, display, stop, after_epoch)
     except OSError as error:
         raise UsageError(
-            "a run writes to its folder", f"{config.out}: {error}", f"Make room or grant access, then continue with --resume {config.out}."
+            "a run writes to its folder",
+            f"{config.out}: {error}",
+            f"Make room or grant access, then continue with --resume {config.out}.",
         ) from error
     if stop.received:  # during the last evaluation: whoever called must stop all the same
         message = f"{stop.received.name}: {config.out} is finished"
@@ -90,7 +113,11 @@ def train(
 
 
 def _run(
-    config: TrainConfig, run: Run, display: Display, stop: StopSignals, after_epoch: Callable[[int, float], None] | None
+    config: TrainConfig,
+    run: Run,
+    display: Display,
+    stop: StopSignals,
+    after_epoch: Callable[[int, float], None] | None,
 ) -> dict[str, Any]:
     with Checkpoints(config.out, writing=True) as checkpoints:
         restored = checkpoints.restore(run.state, display.line)
@@ -115,7 +142,10 @@ def _run(
                 session.save(state, _selection(run, scores, epoch))
                 if checkpoints.best_step == int(state["step"]):
                     session.predictions = {int(state["step"]): predictions}
-                display.line(f"epoch {epoch + 1}: " + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items()))
+                display.line(
+                    f"epoch {epoch + 1}: "
+                    + "; ".join(f"{split} {_brief(values)}" for split, values in scores.items())
+                )
                 if after_epoch is not None:
                     after_epoch(epoch + 1, _selection(run, scores, epoch))
                 if stop.received and epoch + 1 < config.epochs:
@@ -129,18 +159,28 @@ def _run(
         summary = _summarise(run, log, clock, checkpoints)
     write_json(config.out / "summary.json", summary)
     display.line(
-        f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f} examples/s, "
-        f"{summary['input_wait_share']:.1%} of the time waiting for input, {summary['compilations']} compilations"
+        f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f}"
+        f" examples/s, {summary['input_wait_share']:.1%} of the time waiting for input,"
+        f" {summary['compilations']} compilations"
     )
     return summary
 
 
 def _is_finished(run: Run, checkpoints: Checkpoints) -> bool:
-    """Whether the last step is saved, and the summary speaks of the best checkpoint that there is (one may be lost since)."""
+    """Whether the last step is saved, and the summary speaks of the best checkpoint that there is
+    (one may be lost since).
+    """
     path = run.config.out / "summary.json"
-    if checkpoints.latest_step != run.total_steps or not path.exists() or not path.with_name(PREDICTIONS).exists():
+    if (
+        checkpoints.latest_step != run.total_steps
+        or not path.exists()
+        or not path.with_name(PREDICTIONS).exists()
+    ):
         return False
-    return read_json(path)[run.reported_split]["best"]["epoch"] * run.steps_per_epoch == checkpoints.best_step
+    return (
+        read_json(path)[run.reported_split]["best"]["epoch"] * run.steps_per_epoch
+        == checkpoints.best_step
+    )
 
 
 def _say_if_the_best_is_lost(session: Session) -> None:
@@ -151,34 +191,59 @@ def _say_if_the_best_is_lost(session: Session) -> None:
     best = max(lines, key=lambda line: line[run.metric])
     if best["step"] not in session.checkpoints.steps:
         session.display.line(
-            f"the checkpoint of the best epoch so far, {best['epoch']}, is lost: the best is chosen among those that are left and the epochs to come"
+            f"the checkpoint of the best epoch so far, {best['epoch']}, is lost: the best is chosen"
+            " among those that are left and the epochs to come"
         )
 
 
 def train_seeds(
-    config: TrainConfig, seeds: list[int], *, residents: dict[tuple, Any] | None = None, **options: Any
+    config: TrainConfig,
+    seeds: list[int],
+    *,
+    residents: dict[tuple, Any] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """`RUN/seed-<s>/` for each seed, and `RUN/summary.json` = {seeds, mean, std, runs}.
 
-    Called again after a kill or a signal it keeps finished seeds and resumes the one that was stopped.
+    Called again after a kill or a signal it keeps finished seeds and resumes the one that was
+    stopped.
 
     mean and std (ddof 1; 0 for one seed) hold every number of the seeds' evaluation entries.
     """
-    require(len(set(seeds)) == len(seeds) and len(seeds) > 0, "--seeds are different from one another", seeds, "Drop the repeats.")
     require(
-        not (config.out / "config.json").exists(), "--out of several seeds holds a folder per seed",
-        f"{config.out}, a run of its own", "Choose another --out.",
+        len(set(seeds)) == len(seeds) and len(seeds) > 0,
+        "--seeds are different from one another",
+        seeds,
+        "Drop the repeats.",
+    )
+    require(
+        not (config.out / "config.json").exists(),
+        "--out of several seeds holds a folder per seed",
+        f"{config.out}, a run of its own",
+        "Choose another --out.",
     )
     residents = {} if residents is None else residents
-    singles = [dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}") for seed in seeds]
+    singles = [
+        dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}") for seed in seeds
+    ]
     try:
-        runs = [train(one, resume=(one.out / "config.json").exists(), residents=residents, **options) for one in singles]
+        runs = [
+            train(one, resume=(one.out / "config.json").exists(), residents=residents, **options)
+            for one in singles
+        ]
     except (KeyboardInterrupt, SystemExit):
-        Display(quiet=options.get("quiet", False)).line(f"{config.out}: the same command finishes the seeds that are left")
+        Display(quiet=options.get("quiet", False)).line(
+            f"{config.out}: the same command finishes the seeds that are left"
+        )
         raise
-    splits = [name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value]
+    splits = [
+        name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value
+    ]
     mean, std = (
-        {split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")} for split in splits}
+        {
+            split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")}
+            for split in splits
+        }
         for reduce in (np.mean, lambda values: np.std(values, ddof=1) if len(values) > 1 else 0.0)
     )
     summary = {"seeds": seeds, "mean": mean, "std": std, "runs": [f"seed-{seed}" for seed in seeds]}
@@ -186,7 +251,7 @@ def train_seeds(
     return summary
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Epochs
 
 
@@ -194,13 +259,20 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
     run, log = session.run, session.log
     feed, steps, stop = run.feeds["train"], run.steps, session.stop
     begin, last = int(state["step"]), (epoch + 1) * run.steps_per_epoch
+
     # Compilation is no training: its seconds are taken off both ends.
-    readings = lambda: {"train_seconds": time.perf_counter() - run.compile_seconds, "waited_for_input_seconds": feed.waited}  # noqa: E731
+    def readings() -> dict[str, float]:
+        return {
+            "train_seconds": time.perf_counter() - run.compile_seconds,
+            "waited_for_input_seconds": feed.waited,
+        }
+
     session.clock.start(readings())
     waiting: list[Any] = []
     in_flight: deque[Any] = deque()
     for step, batch in feed.batches(begin, last):
-        # No value is read from the device here: the host runs ahead of a GPU, and stops only when it is _IN_FLIGHT steps ahead.
+        # No value is read from the device here: the host runs ahead of a GPU, and stops only when
+        # it is _IN_FLIGHT steps ahead.
         state, logs = steps.train(state, batch)
         done = step + 1
         waiting.append(logs)
@@ -234,12 +306,20 @@ def _read_logs(run: Run, state: TrainState, waiting: list[Any], step: int) -> li
     logs, bad = jax.device_get((waiting, state["first_bad_step"]))
     feed = run.feeds["train"]
     dropped = [int(entry["dropped_edges"]) for entry in logs]
-    check_edges(feed, run.steps.edge_budgets, dropped, range(step + 1 - len(logs), step + 1), "train", run.config.out)
+    check_edges(
+        feed,
+        run.steps.edge_budgets,
+        dropped,
+        range(step + 1 - len(logs), step + 1),
+        "train",
+        run.config.out,
+    )
     if bad >= 0:
         planned = feed.plan(int(bad)).rows
         rows = [int(row) for row in feed.stored_rows(planned[planned >= 0])]
         raise UsageError(
-            "loss and gradient are finite at every step", f"one that is not at step {int(bad)}, training rows {rows}",
+            "loss and gradient are finite at every step",
+            f"one that is not at step {int(bad)}, training rows {rows}",
             "Lower --lr or look at these rows; the last checkpoint is kept.",
         )
     return [float(entry["loss"]) for entry in logs]
@@ -265,7 +345,10 @@ def evaluate_split(run: Run, state: TrainState, split: str) -> tuple[dict[str, f
     outputs, losses, rows = split_outputs(run, state, split)
     labels, order = run.feeds[split].labels[rows], np.argsort(rows)
     predicted = OBJECTIVES[objective_kind(run.task)].predict(outputs, run.task)
-    scores = {**evaluate(outputs, labels, run.task), "loss": float(np.mean(losses, dtype=np.float64))}
+    scores = {
+        **evaluate(outputs, labels, run.task),
+        "loss": float(np.mean(losses, dtype=np.float64)),
+    }
     return scores, Predictions(predicted[order], labels[order], rows[order])
 
 
@@ -278,8 +361,11 @@ def _best_predictions(session: Session) -> dict[str, Predictions]:
     return {split: evaluate_split(run, state, split)[1] for split in run.feeds if split != "train"}
 
 
-def split_outputs(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(outputs [n, out] float32, losses [n] float32, rows [n] int64 of the stored split), in the order of the plan.
+def split_outputs(
+    run: Run, state: TrainState, split: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(outputs [n, out] float32, losses [n] float32, rows [n] int64 of the stored split), in the
+    order of the plan.
 
     Raises:
         UsageError: an output or a loss that is not finite, or a sparse batch that overflowed.
@@ -292,14 +378,23 @@ def split_outputs(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, 
         if step >= _IN_FLIGHT:
             results[step - _IN_FLIGHT]["loss"].block_until_ready()
     results = jax.device_get(results)
-    check_edges(feed, run.steps.edge_budgets, [int(result["dropped_edges"]) for result in results], range(steps), split, run.config.out)
+    check_edges(
+        feed,
+        run.steps.edge_budgets,
+        [int(result["dropped_edges"]) for result in results],
+        range(steps),
+        split,
+        run.config.out,
+    )
     rows = np.concatenate([feed.plan(step).rows for step in range(steps)])
     real = rows >= 0
     outputs = np.concatenate([result["outputs"] for result in results])[real]
     losses = np.concatenate([result["loss"] for result in results])[real]
     broken = rows[real][~(np.isfinite(outputs).all(axis=1) & np.isfinite(losses))]
     require(
-        len(broken) == 0, "every output and loss of the model is finite", f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
+        len(broken) == 0,
+        "every output and loss of the model is finite",
+        f"{len(broken)} that are not, the first in row {broken[:1]} of {split}",
         "Lower --lr; the last checkpoint is kept.",
     )
     return outputs, losses, rows[real]
@@ -311,46 +406,72 @@ def _selection(run: Run, scores: Mapping[str, Mapping[str, float]], epoch: int) 
     return scores[run.selecting_split][run.metric]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Summary
 
 
 def _summarise(run: Run, log: RunLog, clock: Clock, checkpoints: Checkpoints) -> dict[str, Any]:
     splits = [split for split in run.feeds if split != "train"]
-    history = {split: {line["epoch"]: line for line in log.history if line["split"] == split} for split in splits}
+    history = {
+        split: {line["epoch"]: line for line in log.history if line["split"] == split}
+        for split in splits
+    }
     for split, lines in history.items():
         lost = {*range(1, run.config.epochs + 1)} - {*lines}
-        require(not lost, f"{log.metrics_path} holds the scores of every epoch", f"none of {split} in epoch {min(lost, default=0)}", "Lines were lost from it; train again into another --out.")
-    # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be loaded.
+        require(
+            not lost,
+            f"{log.metrics_path} holds the scores of every epoch",
+            f"none of {split} in epoch {min(lost, default=0)}",
+            "Lines were lost from it; train again into another --out.",
+        )
+    # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be
+    # loaded.
     best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch
     seconds = clock.total
     train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
     baselines = {split: _baselines(run, split) for split in splits}
     return {
-        "task": run.task.name, "pooler": run.config.pooler.pooler, "seed": run.config.seed, "store": run.content,
+        "task": run.task.name,
+        "pooler": run.config.pooler.pooler,
+        "seed": run.config.seed,
+        "store": run.content,
         "selected_on": run.selected_on,
-        **{split: {"best": _entry(history[split][best]), "last": _entry(history[split][run.config.epochs])} for split in splits},
+        **{
+            split: {
+                "best": _entry(history[split][best]),
+                "last": _entry(history[split][run.config.epochs]),
+            }
+            for split in splits
+        },
         **baselines[run.reported_split],
         "baselines": baselines,
         "parameters": run.parameters,
         "seconds": {
-            "compile": round(run.compile_seconds - clock.compiled_before, 3), "train": round(train_seconds, 3),
+            "compile": round(run.compile_seconds - clock.compiled_before, 3),
+            "train": round(train_seconds, 3),
             "evaluate": round(seconds.get("evaluate_seconds", 0), 3),
         },
         "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
-        "steps": run.total_steps, "compilations": sum(step != "features" for step, *_ in run.steps.executables),
+        "steps": run.total_steps,
+        "compilations": sum(step != "features" for step, *_ in run.steps.executables),
         "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
     }
 
 
 def _baselines(run: Run, split: str) -> dict[str, dict[str, float]]:
-    """What the commonest class (a random order, in a ranking) and the number of tokens alone score on a split."""
+    """What the commonest class (a random order, in a ranking) and the number of tokens alone score
+    on a split.
+    """
     feed, reported = run.feeds["train"], run.feeds[split]
     if run.task.label_kind == "ranking":
         return ranking.baselines(feed, reported)
     return {
-        "majority": majority(feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task),
-        "length": length_baseline(*_lengths_and_labels(feed), *_lengths_and_labels(reported), run.task),
+        "majority": majority(
+            feed.labels[feed.plan.rows], reported.labels[reported.plan.rows], run.task
+        ),
+        "length": length_baseline(
+            *_lengths_and_labels(feed), *_lengths_and_labels(reported), run.task
+        ),
     }
 
 
@@ -359,7 +480,10 @@ def _lengths_and_labels(feed: Feed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _entry(line: Mapping[str, Any]) -> dict[str, float]:
-    return {**{name: value for name, value in line.items() if name not in ("step", "epoch", "split")}, "epoch": line["epoch"]}
+    return {
+        **{name: value for name, value in line.items() if name not in ("step", "epoch", "split")},
+        "epoch": line["epoch"],
+    }
 
 
 def _over_runs(runs: list[dict[str, Any]], split: str, which: str, reduce: Any) -> dict[str, float]:

@@ -1,4 +1,6 @@
-"""Mean and deviation of the token states of a run's training rows: what `--standardise` brings to 0 and 1."""
+"""Mean and deviation of the token states of a run's training rows: what `--standardise` brings to 0
+and 1.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,19 @@ _CHUNK = 1 << 24  # numbers converted to float64 together
 
 
 def state_statistics(reader: SplitReader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation per (layer and) dimension over every token of these rows' texts, each text once.
+    """Mean and deviation per (layer and) dimension over every token of these rows' texts, each text
+    once.
 
-    Two passes over the memory map in float64, in pieces: exact whatever the size of the store, flat in memory, and
-    independent of how the store was cut into shards.
+    Two passes over the memory map in float64, in pieces: exact whatever the size of the store, flat
+    in memory, and independent of how the store was cut into shards.
 
     Args:
         reader: split the rows are of.
         rows: row indices; a holdout is left out by leaving its rows out.
 
     Returns:
-        (mean, deviation), float64, of the shape of one token's states; (0, 1) where the rows have no token.
+        (mean, deviation), float64, of the shape of one token's states; (0, 1) where the rows have
+        no token.
     """
     counts = np.diff(reader.row_offsets)[rows]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

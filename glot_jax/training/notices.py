@@ -18,11 +18,15 @@ def unread_by_pooler(unused: Mapping[str, Any]) -> list[str]:
 
 
 def unread_by_task(config: ObjectiveConfig, kind: str, given: Collection[str] | None) -> list[str]:
-    """Of options that were `given` (None: those that are not the default) and that a task of this kind does not read."""
+    """Of options that were `given` (None: those that are not the default) and that a task of this
+    kind does not read.
+    """
     unread = ["pair_features"] if kind != "pair" else []
     unread += EMBEDDING if kind != "embedding" else ()
     if given is None:
-        given = [name for name in unread if getattr(config, name) != getattr(ObjectiveConfig(), name)]
+        given = [
+            name for name in unread if getattr(config, name) != getattr(ObjectiveConfig(), name)
+        ]
     unread = [flag(name) for name in unread if name in given]
     return [f"not read for a task of kind {kind}: {', '.join(unread)}"] if unread else []
 
@@ -32,7 +36,10 @@ def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
     if config.layer is not None or config.mix_layers is not None or len(store.stored_layers) == 1:
         return []
     stored = ", ".join(map(str, store.stored_layers))
-    return [f"layer {store.layers[0]} of the stored {stored}; choose another with --layer, or several with --mix-layers"]
+    return [
+        f"layer {store.layers[0]} of the stored {stored}; choose another with --layer, or several"
+        " with --mix-layers"
+    ]
 
 
 def chosen_split(config: TrainConfig, selected_on: str, metric: str, held_out: int) -> list[str]:

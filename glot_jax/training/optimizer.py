@@ -17,11 +17,18 @@ def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int
         steps = round(config.warmup_epochs * steps_per_epoch)
     if config.warmup_fraction is not None:
         steps = round(config.warmup_fraction * total_steps)
-    require(steps <= total_steps, f"warm-up ends within the run's {total_steps} steps", f"{steps} steps", "Shorten it.")
+    require(
+        steps <= total_steps,
+        f"warm-up ends within the run's {total_steps} steps",
+        f"{steps} steps",
+        "Shorten it.",
+    )
     return steps
 
 
-def build_schedule(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
+def build_schedule(
+    config: OptimizerConfig, steps_per_epoch: int, total_steps: int
+) -> optax.Schedule:
     """Linear warm-up from 0 to `lr`, then constant, or a cosine to 0 at the last step."""
     warmup = warmup_steps(config, steps_per_epoch, total_steps)
     after = optax.constant_schedule(config.lr)
@@ -32,15 +39,21 @@ def build_schedule(config: OptimizerConfig, steps_per_epoch: int, total_steps: i
     return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
 
 
-_NOT_WEIGHTS = {"tau", "layer_scores"}  # of the stem: decay would pull a threshold to 0, and layers to equal shares
+_NOT_WEIGHTS = {
+    "tau",
+    "layer_scores",
+}  # of the stem: decay would pull a threshold to 0, and layers to equal shares
 
 
 def _decayed(params: Any) -> Any:
     return jax.tree.map_with_path(lambda path, leaf: path[-1].key not in _NOT_WEIGHTS, params)
 
 
-def build_optimizer(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally clipped.
+def build_optimizer(
+    config: OptimizerConfig, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally
+    clipped.
 
     What is decayed is every parameter but a learned threshold and the weights of mixed layers.
     """

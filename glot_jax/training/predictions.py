@@ -1,6 +1,7 @@
 """What a run's best epoch predicted for every evaluation row: `predictions.npz` in the run folder.
 
-Intervals, paired tests and reports read this file alone: they need no store, no model and no device.
+Intervals, paired tests and reports read this file alone: they need no store, no model and no
+device.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ class Predictions(NamedTuple):
 def write_predictions(run: Path, splits: Mapping[str, Predictions]) -> None:
     """Write the file so that it is absent or whole."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{f"{split}/{name}": value for split, of in splits.items() for name, value in of._asdict().items()})
+    np.savez(
+        buffer,
+        **{
+            f"{split}/{name}": value
+            for split, of in splits.items()
+            for name, value in of._asdict().items()
+        },
+    )
     temporary = run / f".{FILE}.tmp"
     with temporary.open("wb") as file:
         file.write(buffer.getbuffer())
@@ -55,6 +63,9 @@ def read_predictions(run: Path) -> dict[str, Predictions]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             splits = dict.fromkeys(name.partition("/")[0] for name in arrays.files)
-            return {split: Predictions(*(arrays[f"{split}/{name}"] for name in Predictions._fields)) for split in splits}
+            return {
+                split: Predictions(*(arrays[f"{split}/{name}"] for name in Predictions._fields))
+                for split in splits
+            }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{FILE} can be read", f"{path}: {error}", f"Delete it; {fix}") from error

@@ -1,4 +1,6 @@
-"""Task `embedding`: from queries with their texts to training batches, and from text vectors to ranking metrics."""
+"""Task `embedding`: from queries with their texts to training batches, and from text vectors to
+ranking metrics.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,17 @@ _ENOUGH = 2000  # training queries that tell whether long candidates or short on
 
 
 def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
-    """[stored texts] int32: the first of `texts` that has the same tokens; -1 for those that are not among `texts`.
+    """[stored texts] int32: the first of `texts` that has the same tokens; -1 for those that are
+    not among `texts`.
 
     A store made with --deduplicate has such texts once; others have them as often as they occur.
     """
     first: dict[bytes, int] = {}
     found = np.full(len(reader.text_lengths), -1, np.int32)
     for text in np.unique(texts).tolist():
-        digest = hashlib.blake2b(np.ascontiguousarray(reader.token_ids(text)).tobytes(), digest_size=16).digest()
+        digest = hashlib.blake2b(
+            np.ascontiguousarray(reader.token_ids(text)).tobytes(), digest_size=16
+        ).digest()
         found[text] = first.setdefault(digest, text)
     return found
 
@@ -59,13 +64,20 @@ class Groups:
     def __init__(self, reader: SplitReader, rows: np.ndarray):
         self.reader, self.rows = reader, np.asarray(rows, np.int64)
         labels = reader.labels
-        require(labels is not None, "rows of a ranking say how many texts are relevant", "a store without labels", "Extract it again.")
+        require(
+            labels is not None,
+            "rows of a ranking say how many texts are relevant",
+            "a store without labels",
+            "Extract it again.",
+        )
         self.first = reader.row_offsets[self.rows]
         self.positives = np.asarray(labels)[self.rows].astype(np.int64)
         self.negatives = reader.row_offsets[self.rows + 1] - self.first - 1 - self.positives
         require(
-            bool((self.positives > 0).all() and (self.negatives >= 0).all()), "a row of a ranking has a query and a relevant text",
-            "a store whose labels and texts disagree", "Extract it again.",
+            bool((self.positives > 0).all() and (self.negatives >= 0).all()),
+            "a row of a ranking has a query and a relevant text",
+            "a store whose labels and texts disagree",
+            "Extract it again.",
         )
 
     @property
@@ -77,33 +89,47 @@ class Groups:
 
 
 class Pairs:
-    """Training rows: every relevant text of every query once an epoch, with some of the query's other texts.
+    """Training rows: every relevant text of every query once an epoch, with some of the query's
+    other texts.
 
-    Pair j of a query with P of them takes, in epoch e, the hard negatives number (j + e P) H to (j + e P) H + H - 1,
-    counted round: each comes up before any comes back. Of fewer than H there are as many as there are.
+    Pair j of a query with P of them takes, in epoch e, the hard negatives number (j + e P) H to (j
+    + e P) H + H - 1,
+    counted round: each comes up before any comes back. Of fewer than H there are as many as there
+        are.
     """
 
     def __init__(self, groups: Groups, hard: int):
         self.groups, self.hard = groups, hard
         self.group = np.repeat(np.arange(len(groups.rows)), groups.positives)
         """[pairs]: place of the query among the groups."""
-        self.place = np.arange(len(self.group)) - (np.cumsum(groups.positives) - groups.positives)[self.group]
+        self.place = (
+            np.arange(len(self.group))
+            - (np.cumsum(groups.positives) - groups.positives)[self.group]
+        )
         """[pairs]: place of the positive among its query's."""
 
     def __len__(self) -> int:
         return len(self.group)
 
     def texts(self, pairs: np.ndarray, epoch: int) -> np.ndarray:
-        """[n, 2 + hard] int64: stored texts of query, positive and hard negatives; -1 where there is none."""
+        """[n, 2 + hard] int64: stored texts of query, positive and hard negatives; -1 where there
+        is none.
+        """
         groups, group, place = self.groups, self.group[pairs], self.place[pairs]
-        first, positives, negatives = groups.first[group], groups.positives[group], groups.negatives[group]
+        first, positives, negatives = (
+            groups.first[group],
+            groups.positives[group],
+            groups.negatives[group],
+        )
         texts = np.full((len(pairs), 2 + self.hard), -1, np.int64)
         texts[:, 0] = groups.reader.row_texts[first]
         texts[:, 1] = groups.reader.row_texts[first + 1 + place]
         for slot in range(self.hard):
             there = negatives > slot
             number = ((place + epoch * positives) * self.hard + slot) % np.maximum(negatives, 1)
-            texts[there, 2 + slot] = groups.reader.row_texts[(first + 1 + positives + number)[there]]
+            texts[there, 2 + slot] = groups.reader.row_texts[
+                (first + 1 + positives + number)[there]
+            ]
         return texts
 
     def longest(self, pairs: np.ndarray, epoch: int) -> np.ndarray:
@@ -113,7 +139,9 @@ class Pairs:
 
 
 class PairPlan(BatchPlan):
-    """Batches of pairs drawn without regard to length, each padded to the bucket of the longest text it has in its epoch."""
+    """Batches of pairs drawn without regard to length, each padded to the bucket of the longest
+    text it has in its epoch.
+    """
 
     def __init__(self, pairs: Pairs, bounds: tuple[int, ...], batch_size: int, seed: int):
         every = np.arange(len(pairs))
@@ -122,18 +150,28 @@ class PairPlan(BatchPlan):
 
     def __call__(self, step: int) -> Batch:
         batch = super().__call__(step)
-        longest = self.pairs.longest(batch.rows[batch.rows >= 0], step // self.steps_per_epoch).max()
+        longest = self.pairs.longest(
+            batch.rows[batch.rows >= 0], step // self.steps_per_epoch
+        ).max()
         return Batch(batch.rows, self.bounds[int(np.searchsorted(self.bounds, longest))])
 
 
 class PairFeed(Feed):
-    """TokenBatches of pairs; their labels are the identity of each text, [batch, slots] int32, -1 for none."""
+    """TokenBatches of pairs; their labels are the identity of each text, [batch, slots] int32, -1
+    for none.
+    """
 
     no_label = -1
 
     def __init__(self, plan: PairPlan, states: States):
         pairs = plan.pairs
-        super().__init__(pairs.groups.reader, plan, states, pairs.texts(plan.rows, 0), np.zeros(len(pairs), np.int32))
+        super().__init__(
+            pairs.groups.reader,
+            plan,
+            states,
+            pairs.texts(plan.rows, 0),
+            np.zeros(len(pairs), np.int32),
+        )
         self.pairs, self.identity = pairs, identities(self.reader, pairs.groups.texts)
 
     def stored_rows(self, rows: np.ndarray) -> np.ndarray:
@@ -147,15 +185,26 @@ class PairFeed(Feed):
 class TextFeed(Feed):
     """The distinct texts of an evaluation split, one a row, and who is ranked for whom.
 
-    Where a row of the split has negatives, a query ranks its own positives and negatives; where none has, all positives of
-    the split, less the query's own text, and relevant are those of all rows with an equal query.
+    Where a row of the split has negatives, a query ranks its own positives and negatives; where
+    none has, all positives of the split, less the query's own text, and relevant are those of all
+    rows with an equal query.
 
-    Attributes: `judged` [queries] the groups that can be judged, those with a relevant and another candidate; `query`
+    Attributes: `judged` [queries] the groups that can be judged, those with a relevant and another
+        candidate; `query`
     [groups], `candidates` and `relevant` by place among the texts of the feed.
     """
 
-    def __init__(self, groups: Groups, plan: BatchPlan, states: States, identity: np.ndarray, texts: np.ndarray):
-        super().__init__(groups.reader, plan, states, texts[:, None], np.zeros(len(texts), np.int32))
+    def __init__(
+        self,
+        groups: Groups,
+        plan: BatchPlan,
+        states: States,
+        identity: np.ndarray,
+        texts: np.ndarray,
+    ):
+        super().__init__(
+            groups.reader, plan, states, texts[:, None], np.zeros(len(texts), np.int32)
+        )
         self.groups = groups
         place = np.searchsorted(texts, identity[groups.texts])
         size = 1 + groups.positives + groups.negatives
@@ -169,13 +218,18 @@ class TextFeed(Feed):
             for of in self._of:
                 self._wanted.setdefault(int(of[0]), set()).update(of[1:].tolist())
             known = set(self.pool.tolist())
-            taken = [len(self._wanted[query]) + (query in known and query not in self._wanted[query]) for query in self.query.tolist()]
+            taken = [
+                len(self._wanted[query]) + (query in known and query not in self._wanted[query])
+                for query in self.query.tolist()
+            ]
             self.judged = np.flatnonzero(np.array(taken) < len(self.pool))
         else:
             self.judged = np.flatnonzero(groups.negatives)
 
     def rankings(self, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(scores [n], relevant [n] bool, candidates [n]) of each judged query; vectors [texts, width] are compared by inner product."""
+        """(scores [n], relevant [n] bool, candidates [n]) of each judged query; vectors [texts,
+        width] are compared by inner product.
+        """
         if self.pool is None:
             for group in self.judged:
                 candidates = self._of[group][1:]
@@ -192,14 +246,20 @@ class TextFeed(Feed):
                 yield scores[row, kept], relevant[kept], self.pool[kept]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Preparing
 
 
 def ranking_feeds(
-    store: HiddenStore, config: TrainConfig, slots: int, rows: Mapping[str, tuple[str, np.ndarray]], residents: dict[tuple, States], say: Any
+    store: HiddenStore,
+    config: TrainConfig,
+    slots: int,
+    rows: Mapping[str, tuple[str, np.ndarray]],
+    residents: dict[tuple, States],
+    say: Any,
 ) -> dict[str, Feed]:
-    """A PairFeed for "train" and a TextFeed for every other split. UsageError for a split that cannot be judged.
+    """A PairFeed for "train" and a TextFeed for every other split. UsageError for a split that
+    cannot be judged.
 
     Args:
         slots: texts of a training row.
@@ -207,9 +267,14 @@ def ranking_feeds(
         say: prints a line.
     """
     groups = {name: Groups(store[split], index) for name, (split, index) in rows.items()}
-    longest = max(int(store[split].text_lengths[groups[name].texts].max(initial=1)) for name, (split, _) in rows.items())
+    longest = max(
+        int(store[split].text_lengths[groups[name].texts].max(initial=1))
+        for name, (split, _) in rows.items()
+    )
     pairs = Pairs(groups["train"], slots - 2) if "train" in rows else None
-    known = {name: identities(of.reader, of.texts) for name, of in groups.items() if name != "train"}
+    known = {
+        name: identities(of.reader, of.texts) for name, of in groups.items() if name != "train"
+    }
     # Distinct texts, in the order of the store.
     texts = {name: np.unique(of[of >= 0]) for name, of in known.items()}
     if pairs is not None:
@@ -224,33 +289,58 @@ def ranking_feeds(
         if place not in residents:
             residents[place] = place_states(store[split], config.cache)
         if name == "train" and pairs is not None:
-            feeds[name] = PairFeed(PairPlan(pairs, bounds, config.batch_size, config.seed), residents[place])
+            feeds[name] = PairFeed(
+                PairPlan(pairs, bounds, config.batch_size, config.seed), residents[place]
+            )
             continue
         lengths = groups[name].reader.text_lengths[texts[name]]
         plan = BatchPlan(np.arange(len(lengths)), lengths, bounds, config.eval_batch_size, None)
-        feeds[name] = feed = TextFeed(groups[name], plan, residents[place], known[name], texts[name])
+        feeds[name] = feed = TextFeed(
+            groups[name], plan, residents[place], known[name], texts[name]
+        )
         queries = len(groups[name].rows)
         require(
-            len(feed.judged) > 0, "a query of an evaluation split has a relevant and another candidate", f"{name}, whose {queries} queries have none to tell apart",
+            len(feed.judged) > 0,
+            "a query of an evaluation split has a relevant and another candidate",
+            f"{name}, whose {queries} queries have none to tell apart",
             "Add negatives, or further queries.",
         )
-        candidates = "its own candidates" if feed.pool is None else f"{len(feed.pool):,} candidates, all positives of the split"
-        left_out = f"; {queries - len(feed.judged):,} others have nothing to tell apart" if len(feed.judged) < queries else ""
+        candidates = (
+            "its own candidates"
+            if feed.pool is None
+            else f"{len(feed.pool):,} candidates, all positives of the split"
+        )
+        left_out = (
+            f"; {queries - len(feed.judged):,} others have nothing to tell apart"
+            if len(feed.judged) < queries
+            else ""
+        )
         say(f"{name}: each of {len(feed.judged):,} queries ranks {candidates}{left_out}")
     if pairs is not None:
         without = int((groups["train"].negatives == 0).sum())
-        hard = f" and {slots - 2} of their own negatives; {without:,} of {len(groups['train'].rows):,} queries have none" if slots > 2 else ""
-        say(f"train: {len(pairs):,} pairs of {len(groups['train'].rows):,} queries, with the other texts of a batch as negatives{hard}")
+        hard = (
+            f" and {slots - 2} of their own negatives; {without:,} of {len(groups['train'].rows):,}"
+            " queries have none"
+            if slots > 2
+            else ""
+        )
+        say(
+            f"train: {len(pairs):,} pairs of {len(groups['train'].rows):,} queries, with the other"
+            f" texts of a batch as negatives{hard}"
+        )
     say(describe_feed(store, feeds))
     return feeds
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Judging
 
 
-def evaluate_ranking(run: Run, state: TrainState, split: str) -> tuple[dict[str, float], Predictions]:
-    """The metrics of one split and its mean loss (`query_loss`); and the scores [queries, 3] of every query, with the number of relevant texts.
+def evaluate_ranking(
+    run: Run, state: TrainState, split: str
+) -> tuple[dict[str, float], Predictions]:
+    """The metrics of one split and its mean loss (`query_loss`); and the scores [queries, 3] of
+    every query, with the number of relevant texts.
 
     Raises:
         UsageError: a vector that is not finite, or a sparse batch that overflowed.
@@ -278,22 +368,34 @@ def text_vectors(run: Run, feed: TextFeed, state: TrainState, split: str) -> np.
         if step >= _IN_FLIGHT:
             results[step - _IN_FLIGHT]["features"].block_until_ready()
     results = jax.device_get(results)
-    check_edges(feed, run.steps.edge_budgets, [int(result["dropped_edges"]) for result in results], range(count), split, run.config.out)
+    check_edges(
+        feed,
+        run.steps.edge_budgets,
+        [int(result["dropped_edges"]) for result in results],
+        range(count),
+        split,
+        run.config.out,
+    )
     rows = np.concatenate([feed.plan(step).rows for step in range(count)])
     vectors = np.concatenate([result["features"] for result in results])[rows >= 0]
     ordered = np.empty_like(vectors)
     ordered[rows[rows >= 0]] = vectors
     broken = np.flatnonzero(~np.isfinite(ordered).all(axis=1))
     require(
-        len(broken) == 0, "every vector of the model is finite", f"{len(broken)} that are not, the first of stored text {feed.texts[broken[:1], 0]} of {split}",
+        len(broken) == 0,
+        "every vector of the model is finite",
+        f"{len(broken)} that are not, the first of stored text {feed.texts[broken[:1], 0]} of"
+        f" {split}",
         "Lower --lr; the last checkpoint is kept.",
     )
     return ordered
 
 
 def baselines(train: Feed, reported: Feed) -> dict[str, dict[str, float]]:
-    """`majority`: what a random order scores on average; `length`: the longest candidate first, or the shortest, whichever
-    is better on training queries with negatives (the longest where there are none). Both of the reported split."""
+    """`majority`: what a random order scores on average; `length`: the longest candidate first, or
+    the shortest, whichever is better on training queries with negatives (the longest where there
+    are none). Both of the reported split.
+    """
     assert isinstance(train, PairFeed)
     assert isinstance(reported, TextFeed)
     lengths = reported.reader.text_lengths[reported.texts]
@@ -302,7 +404,10 @@ def baselines(train: Feed, reported: Feed) -> dict[str, dict[str, float]]:
     sign = -1 if _short_ones(train.pairs.groups) else 1
     by_length = np.stack([query_scores(sign * of, relevant) for of, relevant in rankings])
     tables = {"majority": by_chance, "length": by_length}
-    return {key: dict(zip(RANKING, map(float, table.mean(axis=0)), strict=True)) for key, table in tables.items()}
+    return {
+        key: dict(zip(RANKING, map(float, table.mean(axis=0)), strict=True))
+        for key, table in tables.items()
+    }
 
 
 def _lengths_of(feed: TextFeed, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -315,8 +420,13 @@ def _short_ones(groups: Groups) -> bool:
     """Whether ranking the shortest candidates first is better than the longest first."""
     totals = np.zeros(2)
     for group in np.flatnonzero(groups.negatives)[:_ENOUGH]:
-        first, size = int(groups.first[group]) + 1, int(groups.positives[group] + groups.negatives[group])
-        lengths = groups.reader.text_lengths[groups.reader.row_texts[first : first + size]].astype(np.int64)
+        first, size = (
+            int(groups.first[group]) + 1,
+            int(groups.positives[group] + groups.negatives[group]),
+        )
+        lengths = groups.reader.text_lengths[groups.reader.row_texts[first : first + size]].astype(
+            np.int64
+        )
         relevant = np.arange(size) < groups.positives[group]
         totals += [query_scores(sign * lengths, relevant)[0] for sign in (1, -1)]
     return bool(totals[1] > totals[0])

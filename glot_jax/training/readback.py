@@ -1,4 +1,6 @@
-"""The first checkpoint of a run is read back while the run goes on, so that none finds out at its end that they cannot be read."""
+"""The first checkpoint of a run is read back while the run goes on, so that none finds out at its
+end that they cannot be read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a run is: store, rows, feeds, model and compiled steps, all checked before anything is written."""
+"""What a run is: store, rows, feeds, model and compiled steps, all checked before anything is
+written.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,13 @@ from glot_jax.store.shards import HiddenStore, SplitReader
 from glot_jax.training.budgets import edge_budgets
 from glot_jax.training.feed import Feed, describe_feed, longest_text_per_row, place_states
 from glot_jax.training.normalisation import state_statistics
-from glot_jax.training.notices import EMBEDDING, chosen_layer, chosen_split, unread_by_pooler, unread_by_task
+from glot_jax.training.notices import (
+    EMBEDDING,
+    chosen_layer,
+    chosen_split,
+    unread_by_pooler,
+    unread_by_task,
+)
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.ranking import query_of_rows, ranking_feeds
 from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
@@ -62,12 +70,20 @@ class Run:
     def compile_seconds(self) -> float:
         """Spent compiling steps and gathers so far."""
         places = {id(feed.states): feed.states for feed in self.feeds.values()}
-        return self.steps.compile_seconds + sum(states.compile_seconds for states in places.values())
+        return self.steps.compile_seconds + sum(
+            states.compile_seconds for states in places.values()
+        )
 
     @property
     def selecting_split(self) -> str:
-        """The evaluation split that selects; a holdout is reported as "validation" where there is no other."""
-        return "validation" if self.selected_on == "holdout" and "holdout" not in self.feeds else self.selected_on
+        """The evaluation split that selects; a holdout is reported as "validation" where there is
+        no other.
+        """
+        return (
+            "validation"
+            if self.selected_on == "holdout" and "holdout" not in self.feeds
+            else self.selected_on
+        )
 
     @property
     def reported_split(self) -> str:
@@ -75,11 +91,21 @@ class Run:
         return next(name for name in self.feeds if name.startswith("validation"))
 
 
-_NOT_COMPILED: dict[str, Any] = {"store": Path(), "out": Path(), "seed": 0, "cache": "auto", "trust_store": False, "log_every": 1, "checkpoint_minutes": 0.0}
+_NOT_COMPILED: dict[str, Any] = {
+    "store": Path(),
+    "out": Path(),
+    "seed": 0,
+    "cache": "auto",
+    "trust_store": False,
+    "log_every": 1,
+    "checkpoint_minutes": 0.0,
+}
 
 
 def require_store(store: Path, command: str) -> None:
-    """UsageError with the fix for the store of an earlier run that is no longer where it was; `command` reads it."""
+    """UsageError with the fix for the store of an earlier run that is no longer where it was;
+    `command` reads it.
+    """
     if os.path.lexists(store / MANIFEST):
         return
     try:
@@ -99,34 +125,47 @@ def prepare(
     unused: Mapping[str, Any] = MappingProxyType({}),
     given: Collection[str] | None = None,
 ) -> Run:
-    """Check everything and build it, writing nothing; then say what was decided, in one block of lines.
+    """Check everything and build it, writing nothing; then say what was decided, in one block of
+    lines.
 
-    `trained`: a checkpoint will bring the statistics of its own store. `begun`: the run was decided about by an earlier
+    `trained`: a checkpoint will bring the statistics of its own store. `begun`: the run was decided
+        about by an earlier
     process, which said so. `unused` and `given` are `train`'s.
     """
     store = _open_store(config)
     mixed = config.mix_layers is not None
-    spec = ModelSpec(store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task))
+    spec = ModelSpec(
+        store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task)
+    )
     check_names(config.graph, config.pooler)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
     metric = selection_metric(spec.task, config.objective.metric)
-    rows, selected_on = _divide(store, config) if "train" in store or not trained else _all_rows(store)
+    rows, selected_on = (
+        _divide(store, config) if "train" in store or not trained else _all_rows(store)
+    )
     notices: list[str] = []
     if not trained and not begun:
         notices += unread_by_pooler(unused)
         notices += unread_by_task(config.objective, kind, given)
         notices += chosen_layer(store, config)
-        notices += chosen_split(config, selected_on, metric, len(rows.get("validation", rows["train"])[1]))
+        notices += chosen_split(
+            config, selected_on, metric, len(rows.get("validation", rows["train"])[1])
+        )
     if config.trust_store:
         notices.append(f"{store.path}: hashes are not checked (--trust-store)")
     for split in {stored for stored, _ in rows.values()}:
         # On other threads, while the model is built and the first shards are copied.
         store[split].hash_ahead()
     model = SentenceModel(
-        spec, graph=config.graph, pooler=config.pooler, objective=config.objective, rngs=nnx.Rngs(config.seed)
+        spec,
+        graph=config.graph,
+        pooler=config.pooler,
+        objective=config.objective,
+        rngs=nnx.Rngs(config.seed),
     )
     feeds = (
-        _feeds(store, config, rows, residents, notices.append) if kind != "embedding"
+        _feeds(store, config, rows, residents, notices.append)
+        if kind != "embedding"
         else ranking_feeds(store, config, model.roles, rows, residents, notices.append)
     )
     # A trained run is scored on any store, and its schedule changes nothing any more.
@@ -136,26 +175,58 @@ def prepare(
     if model.pooler.uses_edges and not trained:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
-        notices.append(f"mlp: {count_parameters(model.pooler):,} parameters, to match the {model.pooler.matched:,} of the glot it stands in for")
+        notices.append(
+            f"mlp: {count_parameters(model.pooler):,} parameters, to match the"
+            f" {model.pooler.matched:,} of the glot it stands in for"
+        )
     if config.pooler.standardise and not trained:
         model.stem.set_statistics(*state_statistics(feeds["train"].reader, rows["train"][1]))
     budgets = edge_budgets(model.stem, feeds)
     for (texts, length), budget in budgets.items():
-        notices.append(f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes and {budget:,} edges")
+        notices.append(
+            f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes"
+            f" and {budget:,} edges"
+        )
     graphdef, params, stats = split_model(model)
-    parameters = {"pooler": count_parameters(model.stem) + count_parameters(model.pooler), "head": count_parameters(model.head)}
+    parameters = {
+        "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
+        "head": count_parameters(model.head),
+    }
     require(
-        sum(parameters.values()) > 0, "training needs something to train", f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
+        sum(parameters.values()) > 0,
+        "training needs something to train",
+        f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
         "Give --embedding-head linear, or a pooler that learns.",
     )
     for notice in notices:
         display.line(notice)
-    # Runs that differ by nothing that is compiled share their executables: the seeds of a study are traced once.
-    program = ("steps", repr((spec, dataclasses.replace(config, **_NOT_COMPILED), steps_per_epoch, sorted(budgets.items()))))
-    steps = residents.setdefault(program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs))
+    # Runs that differ by nothing that is compiled share their executables: the seeds of a study are
+    # traced once.
+    program = (
+        "steps",
+        repr(
+            (
+                spec,
+                dataclasses.replace(config, **_NOT_COMPILED),
+                steps_per_epoch,
+                sorted(budgets.items()),
+            )
+        ),
+    )
+    steps = residents.setdefault(
+        program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs)
+    )
     return Run(
-        config, spec, store.content, store.recipe, metric, selected_on, feeds, steps,
-        init_state(params, stats, optimizer, config.seed), parameters,
+        config,
+        spec,
+        store.content,
+        store.recipe,
+        metric,
+        selected_on,
+        feeds,
+        steps,
+        init_state(params, stats, optimizer, config.seed),
+        parameters,
     )
 
 
@@ -165,8 +236,18 @@ def _open_store(config: TrainConfig) -> HiddenStore:
     # `--mix-layers` without a number means every layer there is.
     stored = config.mix_layers or HiddenStore(config.store).stored_layers
     store = HiddenStore(config.store, layers=stored, trust=config.trust_store)
-    require(len(set(store.layers)) == len(store.layers), "--mix-layers are different from one another", store.layers, "Drop the repeats.")
-    require(len(store.layers) > 1, "--mix-layers mixes two or more layers", f"layer {store.layers[0]} alone", "Extract with --layers, or use --layer.")
+    require(
+        len(set(store.layers)) == len(store.layers),
+        "--mix-layers are different from one another",
+        store.layers,
+        "Drop the repeats.",
+    )
+    require(
+        len(store.layers) > 1,
+        "--mix-layers mixes two or more layers",
+        f"layer {store.layers[0]} alone",
+        "Extract with --layers, or use --layer.",
+    )
     return store
 
 
@@ -177,25 +258,52 @@ def check_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
     lookup(GNN_LAYERS, pooler.gnn, "GNN layer (--gnn)")
 
 
-def _divide(store: HiddenStore, config: TrainConfig) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
-    """Rows of each reported split as {name: (stored split, row indices)}, "train" first; and the split that selects."""
-    require("train" in store, "training needs a train split", f"{store.path}: {', '.join(store)}", "Extract one.")
+def _divide(
+    store: HiddenStore, config: TrainConfig
+) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
+    """Rows of each reported split as {name: (stored split, row indices)}, "train" first; and the
+    split that selects.
+    """
+    require(
+        "train" in store,
+        "training needs a train split",
+        f"{store.path}: {', '.join(store)}",
+        "Extract one.",
+    )
     others = [name for name in store if name != "train"]
     rows = {name: (name, np.arange(len(store[name]))) for name in ("train", *others)}
     validations = [name for name in others if name.startswith("validation")]
     asked = config.objective.select_on
     if asked == "auto":
         asked = "validation" if validations else "holdout"
-    require(asked != "validation" or bool(validations), "--select-on validation needs a validation split", ", ".join(store), "Use --select-on holdout.")
+    require(
+        asked != "validation" or bool(validations),
+        "--select-on validation needs a validation split",
+        ", ".join(store),
+        "Use --select-on holdout.",
+    )
     if asked == "holdout" or not validations:
         ranked = store.task["label_kind"] == "ranking"
-        # Rows of one query stand on one side: another row of a query that was trained on is nothing unseen.
-        unit = np.unique(query_of_rows(store["train"]), return_inverse=True)[1] if ranked else np.arange(len(store["train"]))
-        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(int(unit.max(initial=-1)) + 1)
-        # A query without texts of its own that are not relevant is ranked among those of another one.
+        # Rows of one query stand on one side: another row of a query that was trained on is nothing
+        # unseen.
+        unit = (
+            np.unique(query_of_rows(store["train"]), return_inverse=True)[1]
+            if ranked
+            else np.arange(len(store["train"]))
+        )
+        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(
+            int(unit.max(initial=-1)) + 1
+        )
+        # A query without texts of its own that are not relevant is ranked among those of another
+        # one.
         least = 2 if ranked and not _all_have_negatives(store["train"]) else 1
         held = max(least, len(chosen) // 10)
-        require(len(chosen) > held, f"a holdout needs at least {least + 1} training {'queries' if ranked else 'rows'}", len(chosen), "Add rows.")
+        require(
+            len(chosen) > held,
+            f"a holdout needs at least {least + 1} training {'queries' if ranked else 'rows'}",
+            len(chosen),
+            "Add rows.",
+        )
         name = "holdout" if validations else "validation"
         held_out = np.isin(unit, chosen[:held])
         rows["train"] = ("train", np.flatnonzero(~held_out))
@@ -215,9 +323,15 @@ def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], st
 
 
 def _feeds(
-    store: HiddenStore, config: TrainConfig, rows: dict[str, tuple[str, np.ndarray]], residents: dict[tuple, Any], say: Callable[[str], None]
+    store: HiddenStore,
+    config: TrainConfig,
+    rows: dict[str, tuple[str, np.ndarray]],
+    residents: dict[tuple, Any],
+    say: Callable[[str], None],
 ) -> dict[str, Feed]:
-    lengths = {name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()}
+    lengths = {
+        name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()
+    }
     longest = max(int(of.max(initial=1)) for of in lengths.values())
     by_length = config.batches == "by-length"
     main = next(iter(rows))  # "train", if there is one
@@ -228,8 +342,12 @@ def _feeds(
         reader: SplitReader = store[split]
         training = name == "train"
         plan = BatchPlan(
-            index, lengths[name], bounds, config.batch_size if training else config.eval_batch_size,
-            config.seed if training else None, by_length=by_length or not training,
+            index,
+            lengths[name],
+            bounds,
+            config.batch_size if training else config.eval_batch_size,
+            config.seed if training else None,
+            by_length=by_length or not training,
         )
         place = (store.content, store.layers, config.mix_layers is not None, split, config.cache)
         if place not in residents:
@@ -242,20 +360,33 @@ def _feeds(
 def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, Any]) -> None:
     """Create the run folder, or make sure that it holds this very run."""
     wanted = {
-        "format": FORMAT, "config": to_json(config), "model": run.model_spec.to_json(), "store": run.content,
-        "recipe": run.recipe, "unused": unused,
+        "format": FORMAT,
+        "config": to_json(config),
+        "model": run.model_spec.to_json(),
+        "store": run.content,
+        "recipe": run.recipe,
+        "unused": unused,
     }
     if resume:
         found = read_run_config(config.out)
         changed = differences(_that_decides(found), _that_decides(wanted))
-        require(not changed, "a run is resumed with its own settings", "; ".join(changed), "Resume without them, or start another --out.")
+        require(
+            not changed,
+            "a run is resumed with its own settings",
+            "; ".join(changed),
+            "Resume without them, or start another --out.",
+        )
         write_json(config.out / "config.json", {**wanted, "unused": found["unused"]})
         return
     require(
         not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
-        "--out is a new folder", f"{config.out}, which exists",
-        f"Continue it with --resume {shlex.quote(str(config.out))}, or choose another --out."
-        if (config.out / "config.json").is_file() else "It is no run: choose another --out.",
+        "--out is a new folder",
+        f"{config.out}, which exists",
+        (
+            f"Continue it with --resume {shlex.quote(str(config.out))}, or choose another --out."
+            if (config.out / "config.json").is_file()
+            else "It is no run: choose another --out."
+        ),
     )
     try:
         config.out.mkdir(parents=True, exist_ok=True)
@@ -265,10 +396,19 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
 
 
 def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json without what changes no number: where things lie, how they are fed, when they are saved, room for edges, and
-    the options of another kind of task (runs of versions without them can be resumed)."""
-    config = {name: value for name, value in saved["config"].items() if name not in ("out", "store", "cache", "trust_store", "checkpoint_minutes")}
-    config["graph"] = {name: value for name, value in config["graph"].items() if name != "edge_budget"}
+    """config.json without what changes no number: where things lie, how they are fed, when they are
+    saved, room for edges, and the options of another kind of task (runs of versions without them
+    can be resumed)."""
+    config = {
+        name: value
+        for name, value in saved["config"].items()
+        if name not in ("out", "store", "cache", "trust_store", "checkpoint_minutes")
+    }
+    config["graph"] = {
+        name: value for name, value in config["graph"].items() if name != "edge_budget"
+    }
     if saved["model"]["task"]["label_kind"] != "ranking":
-        config["objective"] = {name: value for name, value in config["objective"].items() if name not in EMBEDDING}
+        config["objective"] = {
+            name: value for name, value in config["objective"].items() if name not in EMBEDDING
+        }
     return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}

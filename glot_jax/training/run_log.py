@@ -1,4 +1,6 @@
-"""The files of a run folder: config.json, metrics.jsonl, timing.jsonl, summary.json, and the bar people watch."""
+"""The files of a run folder: config.json, metrics.jsonl, timing.jsonl, summary.json, and the bar
+people watch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ FORMAT = 2
 def write_json(path: Path, values: Any) -> None:
     """Write so that the file is absent or whole."""
     temporary = path.with_name(f".{path.name}.tmp")
-    # A name of a file that is no UTF-8 holds lone surrogates, which come back as they were from JSON's own escapes.
+    # A name of a file that is no UTF-8 holds lone surrogates, which come back as they were from
+    # JSON's own escapes.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(values, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
@@ -48,15 +51,25 @@ def read_run_config(run: Path) -> dict[str, Any]:
     """
     path = run / "config.json"
     if not path.is_file():
-        raise UsageError("expected a run folder, with config.json in it", run, "Give the --out of an earlier train.py.")
+        raise UsageError(
+            "expected a run folder, with config.json in it",
+            run,
+            "Give the --out of an earlier train.py.",
+        )
     values = read_json(path)
-    require(values.get("format") == FORMAT, f"run folders of format {FORMAT} are read", f"{run}: format {values.get('format')}", "Train again with this version.")
+    require(
+        values.get("format") == FORMAT,
+        f"run folders of format {FORMAT} are read",
+        f"{run}: format {values.get('format')}",
+        "Train again with this version.",
+    )
     return values
 
 
 @contextlib.contextmanager
 def only_writer(run: Path) -> Iterator[None]:
-    """Hold the right to write a run folder. The system gives it back when the process ends, however it ends.
+    """Hold the right to write a run folder. The system gives it back when the process ends, however
+    it ends.
 
     Raises:
         UsageError: another process trains this run.
@@ -65,13 +78,18 @@ def only_writer(run: Path) -> Iterator[None]:
         try:
             held.enter_context(exclusive(run / "timing.jsonl", wait=False))
         except BlockingIOError as error:
-            raise UsageError("one process at a time trains a run", f"{run}, which another one is training", "Wait for it, or choose another --out.") from error
+            raise UsageError(
+                "one process at a time trains a run",
+                f"{run}, which another one is training",
+                "Wait for it, or choose another --out.",
+            ) from error
         yield
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of the file `path`, made if absent; of several processes one at a time does, and a dead one does not.
+    """Hold the lock of the file `path`, made if absent; of several processes one at a time does,
+    and a dead one does not.
 
     On a file system without locks nothing can be told, and all may go on.
 
@@ -89,7 +107,9 @@ def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
 
 
 def _lines(path: Path, needed: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The whole lines of a log that have a value `needed`; what a kill or a full disk cut short is passed over."""
+    """The whole lines of a log that have a value `needed`; what a kill or a full disk cut short is
+    passed over.
+    """
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
         try:
             values = json.loads(line)
@@ -102,13 +122,18 @@ def _lines(path: Path, needed: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
 class RunLog:
     """Appends to a run's logs.
 
-    metrics.jsonl holds only what is computed from data, so that equal runs write equal bytes; clocks go to
-    timing.jsonl. Resuming at step s drops the lines after s: they will be written again.
+    metrics.jsonl holds only what is computed from data, so that equal runs write equal bytes;
+    clocks go to timing.jsonl. Resuming at step s drops the lines after s: they will be written
+    again.
     """
 
     def __init__(self, run: Path, resumed_step: int):
         self.metrics_path, self.timing_path = run / "metrics.jsonl", run / "timing.jsonl"
-        kept = [(line, values) for line, values in _lines(self.metrics_path, "step") if values["step"] <= resumed_step]
+        kept = [
+            (line, values)
+            for line, values in _lines(self.metrics_path, "step")
+            if values["step"] <= resumed_step
+        ]
         write_atomically(self.metrics_path, b"".join(line for line, _ in kept))
         self.history = [values for _, values in kept]
         self._metrics = self.metrics_path.open("ab")
@@ -120,7 +145,9 @@ class RunLog:
         lines = list(_lines(self.timing_path, "epoch"))
         if self.timing_path.exists() and self.timing_path.read_bytes()[-1:] not in (b"", b"\n"):
             with self.timing_path.open("ab") as file:
-                file.write(b"\n")  # ends a line that a kill cut, or the next one would be lost with it
+                file.write(
+                    b"\n"
+                )  # ends a line that a kill cut, or the next one would be lost with it
         return {values["epoch"]: values for _, values in lines}
 
     def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
@@ -155,15 +182,22 @@ class Clock:
         log: whose timing.jsonl holds the epochs that are finished.
         first_epoch: their number.
         begun: what the epoch in hand had taken when it was saved.
-        compiled_before: seconds of compilation that earlier runs on the same resident states paid for.
+        compiled_before: seconds of compilation that earlier runs on the same resident states paid
+            for.
     """
 
-    def __init__(self, log: RunLog, first_epoch: int, begun: Mapping[str, float], compiled_before: float):
+    def __init__(
+        self, log: RunLog, first_epoch: int, begun: Mapping[str, float], compiled_before: float
+    ):
         self.compiled_before = compiled_before
         self.epoch: dict[str, float] = {}
         self.total: dict[str, float] = {}
         for epoch in range(1, first_epoch + 1):
-            self.epoch = {name: value for name, value in log.epochs_timed.get(epoch, {}).items() if name not in ("time", "epoch")}
+            self.epoch = {
+                name: value
+                for name, value in log.epochs_timed.get(epoch, {}).items()
+                if name not in ("time", "epoch")
+            }
             self._close_epoch()
         self.epoch = dict(begun)
         self._before: Mapping[str, float] = {}
@@ -178,7 +212,10 @@ class Clock:
         self._before = readings
 
     def add(self, **values: float) -> None:
-        self.epoch = {**self.epoch, **{name: self.epoch.get(name, 0) + value for name, value in values.items()}}
+        self.epoch = {
+            **self.epoch,
+            **{name: self.epoch.get(name, 0) + value for name, value in values.items()},
+        }
 
     def write(self, log: RunLog, epoch: int) -> None:
         """The epoch's line in timing.jsonl; the next one begins at 0."""
@@ -186,7 +223,10 @@ class Clock:
         self._close_epoch()
 
     def _close_epoch(self) -> None:
-        self.total = {name: self.total.get(name, 0) + self.epoch.get(name, 0) for name in {**self.total, **self.epoch}}
+        self.total = {
+            name: self.total.get(name, 0) + self.epoch.get(name, 0)
+            for name in {**self.total, **self.epoch}
+        }
         self.epoch = {}
 
 
@@ -196,9 +236,14 @@ class Display:
     def __init__(self, *, quiet: bool = False):
         self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
-            console=self.console, transient=True, disable=quiet or not self.console.is_terminal,
+            console=self.console,
+            transient=True,
+            disable=quiet or not self.console.is_terminal,
         )
         self._task = None
 

@@ -28,9 +28,13 @@ class Session:
     saved_at: float = dataclasses.field(default_factory=time.perf_counter)
 
     def save(self, state: TrainState, selection: float | None = None) -> None:
-        """Save the state with what a run that continues from it needs; `Checkpoints.save` says what it raises."""
+        """Save the state with what a run that continues from it needs; `Checkpoints.save` says what
+        it raises.
+        """
         self.log.sync()
-        self.checkpoints.save(state, selection, {"losses": self.losses, "seconds": self.clock.epoch})
+        self.checkpoints.save(
+            state, selection, {"losses": self.losses, "seconds": self.clock.epoch}
+        )
         self.saved_at = time.perf_counter()
 
     def save_is_due(self) -> bool:
@@ -38,12 +42,15 @@ class Session:
         return minutes > 0 and time.perf_counter() - self.saved_at >= 60 * minutes
 
     def stop_after(self, step: int) -> None:
-        """End here, with everything on disk. Raises what the signal that was received stands for."""
+        """End here, with everything on disk.
+
+        Raises what the signal that was received stands for.
+        """
         self.checkpoints.wait()
         assert self.stop.received is not None
         message = (
-            f"{self.stop.received.name}: stopped after step {step} of {self.run.total_steps}, which is saved; "
-            f"continue with train.py --resume {self.run.config.out}"
+            f"{self.stop.received.name}: stopped after step {step} of {self.run.total_steps}, which"
+            f" is saved; continue with train.py --resume {self.run.config.out}"
         )
         self.display.line(message)
         raise self.stop.ending(message)

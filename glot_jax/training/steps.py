@@ -18,8 +18,9 @@ from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
 from glot_jax.training.compiling import compiled
 
 TrainState = dict[str, Any]
-"""params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key; first_bad_step: int32, -1 while
-every loss was finite. `stats` is what a model keeps besides parameters (running averages)."""
+"""params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key;
+first_bad_step: int32, -1 while every loss was finite. `stats` is what a model keeps besides
+parameters (running averages)."""
 
 
 _Name = Literal["train", "evaluate", "features"]
@@ -36,37 +37,60 @@ def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:
     return jax.jit(stem.count_edges)
 
 
-def init_state(params: dict, stats: dict, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    params: dict, stats: dict, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """Step 0 of a run."""
     return {
-        "params": params, "stats": stats, "opt_state": optimizer.init(params), "step": jnp.zeros((), jnp.int32),
-        "key": jax.random.key(seed), "first_bad_step": jnp.full((), -1, jnp.int32),
+        "params": params,
+        "stats": stats,
+        "opt_state": optimizer.init(params),
+        "step": jnp.zeros((), jnp.int32),
+        "key": jax.random.key(seed),
+        "first_bad_step": jnp.full((), -1, jnp.int32),
     }
 
 
 class Steps:
-    """`train(state, batch)` and `evaluate(state, batch)`, compiled ahead of time for each shape they meet.
+    """`train(state, batch)` and `evaluate(state, batch)`, compiled ahead of time for each shape
+    they meet.
 
     Args:
         graphdef: structure of the SentenceModel, from `split_model`.
         task: decides the loss.
         optimizer: optax transformation.
-        edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty for the others.
+        edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty
+            for the others.
         total_steps: of the run; what is annealed ends there.
     """
 
     def __init__(
-        self, graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, edge_budgets: dict[tuple, int], total_steps: int
+        self,
+        graphdef: Any,
+        task: TaskSpec,
+        optimizer: optax.GradientTransformation,
+        edge_budgets: dict[tuple, int],
+        total_steps: int,
     ):
         self.edge_budgets = edge_budgets
         self.executables: dict[tuple, Callable] = {}
         self.compile_seconds = 0.0
-        self._train = jax.jit(functools.partial(_train_step, graphdef, task, optimizer, total_steps), static_argnums=2, donate_argnums=0)
-        self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef, task), static_argnums=3)
+        self._train = jax.jit(
+            functools.partial(_train_step, graphdef, task, optimizer, total_steps),
+            static_argnums=2,
+            donate_argnums=0,
+        )
+        self._evaluate = jax.jit(
+            functools.partial(_evaluate_step, graphdef, task), static_argnums=3
+        )
         self._features = jax.jit(functools.partial(_features_step, graphdef), static_argnums=3)
 
     def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
-        """One update. The state's buffers are donated. Logs: loss (mean over the batch's real rows), dropped_edges."""
+        """One update.
+
+        The state's buffers are donated. Logs: loss (mean over the batch's real rows),
+        dropped_edges.
+        """
         return self._executable("train", state, batch)(state, batch)
 
     def evaluate(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
@@ -74,11 +98,22 @@ class Steps:
         return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
 
     def features(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
-        """features [batch, width], what a classifier's head reads of a row: pooled vectors, side by side; dropped_edges []."""
+        """features [batch, width], what a classifier's head reads of a row: pooled vectors, side by
+        side; dropped_edges [].
+        """
         return self._executable("features", state, batch)(state["params"], state["stats"], batch)
 
-    def lower(self, name: _Name, state: TrainState, batch: TokenBatch, platforms: tuple[str, ...] | None = None) -> Any:
-        """The step for this shape, not yet compiled: `jax.stages.Lowered`, for other `platforms` than this one's if asked."""
+    def lower(
+        self,
+        name: _Name,
+        state: TrainState,
+        batch: TokenBatch,
+        platforms: tuple[str, ...] | None = None,
+    ) -> Any:
+        """The step for this shape, not yet compiled:
+
+        `jax.stages.Lowered`, for other `platforms` than this one's if asked.
+        """
         if name == "train":
             traced = self._train.trace(state, batch, self.budget(batch))
         else:
@@ -99,7 +134,13 @@ class Steps:
 
 
 def _forward(
-    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None, **training: Any
+    graphdef: Any,
+    task: TaskSpec,
+    params: dict,
+    stats: dict,
+    batch: TokenBatch,
+    edge_budget: int | None,
+    **training: Any,
 ) -> tuple[Array, Array, dict, Array]:
     model: SentenceModel = nnx.merge(graphdef, params, stats)
     graph = model.graph(batch, edge_budget=edge_budget, **training)
@@ -110,12 +151,24 @@ def _forward(
 
 
 def _train_step(
-    graphdef: Any, task: TaskSpec, optimizer: optax.GradientTransformation, total_steps: int,
-    state: TrainState, batch: TokenBatch, edge_budget: int | None,
+    graphdef: Any,
+    task: TaskSpec,
+    optimizer: optax.GradientTransformation,
+    total_steps: int,
+    state: TrainState,
+    batch: TokenBatch,
+    edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     def loss_of(params: dict) -> tuple[Array, tuple[dict, Array]]:
         _, losses, stats, dropped = _forward(
-            graphdef, task, params, state["stats"], batch, edge_budget, train=True, progress=state["step"] / max(1, total_steps - 1),
+            graphdef,
+            task,
+            params,
+            state["stats"],
+            batch,
+            edge_budget,
+            train=True,
+            progress=state["step"] / max(1, total_steps - 1),
             rngs=nnx.Rngs(dropout=jax.random.fold_in(state["key"], state["step"])),
         )
         return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)
@@ -124,22 +177,35 @@ def _train_step(
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-    # After the first loss or gradient that is not finite nothing is updated any more: the host finds the last good state.
+    # After the first loss or gradient that is not finite nothing is updated any more: the host
+    # finds the last good state.
     fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
     bad = jnp.where((state["first_bad_step"] < 0) & ~fine, state["step"], state["first_bad_step"])
     new = {"params": params, "stats": stats, "opt_state": opt_state}
-    kept = jax.tree.map(lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new})
-    return dict(state, **kept, step=state["step"] + 1, first_bad_step=bad), {"loss": loss, "dropped_edges": dropped}
+    kept = jax.tree.map(
+        lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new}
+    )
+    return dict(state, **kept, step=state["step"] + 1, first_bad_step=bad), {
+        "loss": loss,
+        "dropped_edges": dropped,
+    }
 
 
 def _evaluate_step(
-    graphdef: Any, task: TaskSpec, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None
+    graphdef: Any,
+    task: TaskSpec,
+    params: dict,
+    stats: dict,
+    batch: TokenBatch,
+    edge_budget: int | None,
 ) -> dict[str, Array]:
     outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget)
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
 
 
-def _features_step(graphdef: Any, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None) -> dict[str, Array]:
+def _features_step(
+    graphdef: Any, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None
+) -> dict[str, Array]:
     model: SentenceModel = nnx.merge(graphdef, params, stats)
     graph = model.graph(batch, edge_budget=edge_budget)
     return {"features": model.features(graph), "dropped_edges": graph.dropped_edges}

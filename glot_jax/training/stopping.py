@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C while a run trains: noted at once, acted upon where a checkpoint can be saved."""
+"""SIGTERM and Ctrl-C while a run trains: noted at once, acted upon where a checkpoint can be
+saved.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from typing import Any
 
 
 class StopSignals:
-    """Between `with` and its end SIGTERM and SIGINT are only noted, in `received`; a second one does what it did before.
+    """Between `with` and its end SIGTERM and SIGINT are only noted, in `received`; a second one
+    does what it did before.
 
-    Python lets the main thread alone handle signals: in another one this notes nothing. A signal that is ignored (Ctrl-C
-    in a background job of a script) stays so.
+    Python lets the main thread alone handle signals: in another one this notes nothing. A signal
+    that is ignored (Ctrl-C in a background job of a script) stays so.
     """
 
     def __init__(self) -> None:
@@ -27,7 +30,12 @@ class StopSignals:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._put_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -39,5 +47,12 @@ class StopSignals:
             signal.signal(*self._before.popitem())
 
     def ending(self, message: str) -> BaseException:
-        """What to raise once everything is saved: KeyboardInterrupt (exit code 130) or SystemExit(143)."""
-        return SystemExit(128 + signal.SIGTERM) if self.received is signal.SIGTERM else KeyboardInterrupt(message)
+        """What to raise once everything is saved:
+
+        KeyboardInterrupt (exit code 130) or SystemExit(143).
+        """
+        return (
+            SystemExit(128 + signal.SIGTERM)
+            if self.received is signal.SIGTERM
+            else KeyboardInterrupt(message)
+        )

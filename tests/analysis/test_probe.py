@@ -16,8 +16,16 @@ from glot_jax.training.evaluation import load_model, open_run
 
 
 def trained(folder, spec=None, **changes):
-    store = make_store(folder / "store", *([spec] if spec else []), rows={"train": 120, "validation": 40})
-    settings = {"pooler": PoolerConfig(pooler="adapool"), "optimizer": OptimizerConfig(lr=1e-2), "epochs": 2, "batch_size": 16, **changes}
+    store = make_store(
+        folder / "store", *([spec] if spec else []), rows={"train": 120, "validation": 40}
+    )
+    settings = {
+        "pooler": PoolerConfig(pooler="adapool"),
+        "optimizer": OptimizerConfig(lr=1e-2),
+        "epochs": 2,
+        "batch_size": 16,
+        **changes,
+    }
     train(TrainConfig(store=store, out=folder / "run", **settings), quiet=True)
     return folder / "run"
 
@@ -30,7 +38,12 @@ def test_features_are_what_the_head_multiplies(tmp_path, kind):
     head = load_model(run).head
     scores = head.linear(jnp.asarray(features))
     feed = prepared.feeds["validation"]
-    expected = np.concatenate([np.asarray(prepared.steps.evaluate(state, batch)["outputs"]) for _, batch in feed.batches(0, feed.plan.steps_per_epoch)])
+    expected = np.concatenate(
+        [
+            np.asarray(prepared.steps.evaluate(state, batch)["outputs"])
+            for _, batch in feed.batches(0, feed.plan.steps_per_epoch)
+        ]
+    )
     np.testing.assert_allclose(scores, expected[: len(scores)], atol=1e-5)
     assert len(features) == len(labels) == 40
 
@@ -39,10 +52,16 @@ def test_probe_separates_what_can_be_separated_and_says_how_well(tmp_path, capsy
     run = trained(tmp_path)
     probe = linear_probe(run, quiet=True)["validation"]
     prepared, state = open_run(run, quiet=True)
-    (features, labels), (others, truth) = (split_features(prepared, state, split) for split in ("train", "validation"))
+    (features, labels), (others, truth) = (
+        split_features(prepared, state, split) for split in ("train", "validation")
+    )
     mean, deviation = features.mean(0), features.std(0)
-    machine = LinearSVC(C=probe["C"], dual="auto", random_state=0).fit((features - mean) / deviation, labels)
-    assert probe["accuracy"] == pytest.approx(np.mean(machine.predict((others - mean) / deviation) == truth))
+    machine = LinearSVC(C=probe["C"], dual="auto", random_state=0).fit(
+        (features - mean) / deviation, labels
+    )
+    assert probe["accuracy"] == pytest.approx(
+        np.mean(machine.predict((others - mean) / deviation) == truth)
+    )
     assert probe["accuracy"] > 0.6
     capsys.readouterr()
     assert cli.evaluate([str(run), "--linear-probe"]) == 0

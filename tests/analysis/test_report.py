@@ -1,4 +1,6 @@
-"""`glot report` on runs trained here: every number on the page is one of the folders, and bad folders are explained."""
+"""`glot report` on runs trained here: every number on the page is one of the folders, and bad
+folders are explained.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +32,40 @@ def folder(tmp_path_factory):
     """Two tasks; mean, adapool and two glots; two seeds of the glots."""
     folder = tmp_path_factory.mktemp("report")
     for name, spec in (("classes", CLASSES), ("scores", SCORES)):
-        store = make_store(folder / "stores" / name, spec, rows={"train": 24, "validation": 24, "test": 24} if name == "classes" else {"train": 24, "validation": 12})
-        for label, pooler, graph in (("mean", "mean", {}), ("adapool", "adapool", {}), ("glot", "glot", {}), ("tight", "glot", {"tau": 0.9})):
+        store = make_store(
+            folder / "stores" / name,
+            spec,
+            rows=(
+                {"train": 24, "validation": 24, "test": 24}
+                if name == "classes"
+                else {"train": 24, "validation": 12}
+            ),
+        )
+        for label, pooler, graph in (
+            ("mean", "mean", {}),
+            ("adapool", "adapool", {}),
+            ("glot", "glot", {}),
+            ("tight", "glot", {"tau": 0.9}),
+        ):
             if name == "scores" and label == "tight":
                 continue
             config = TrainConfig(
-                store=store, out=folder / "runs" / name / label, epochs=2, batch_size=8, buckets=1, graph=GraphConfig(**graph),
-                pooler=PoolerConfig(pooler=pooler, hidden_dim=8, num_layers=1), objective=ObjectiveConfig(select_on="holdout" if name == "classes" else "validation"),
+                store=store,
+                out=folder / "runs" / name / label,
+                epochs=2,
+                batch_size=8,
+                buckets=1,
+                graph=GraphConfig(**graph),
+                pooler=PoolerConfig(pooler=pooler, hidden_dim=8, num_layers=1),
+                objective=ObjectiveConfig(
+                    select_on="holdout" if name == "classes" else "validation"
+                ),
             )
-            (train_seeds(config, [1, 2], quiet=True) if label in ("glot", "tight") else train(config, quiet=True))
+            (
+                train_seeds(config, [1, 2], quiet=True)
+                if label in ("glot", "tight")
+                else train(config, quiet=True)
+            )
     return folder
 
 
@@ -47,18 +74,42 @@ def test_variants_are_named_by_what_tells_them_apart(folder):
     assert len(runs) == 2 * (1 + 1 + 2) + 2
     assert notes == []
     classes, scores = sorted(compare_runs(runs), key=lambda of: len(of.variants), reverse=True)
-    assert {of.label: len(of.runs) for of in classes.variants} == {"mean": 1, "adapool": 1, "glot, tau 0.6": 2, "glot, tau 0.9": 2}
-    assert {of.label: len(of.runs) for of in scores.variants} == {"mean": 1, "adapool": 1, "glot": 2}
+    assert {of.label: len(of.runs) for of in classes.variants} == {
+        "mean": 1,
+        "adapool": 1,
+        "glot, tau 0.6": 2,
+        "glot, tau 0.9": 2,
+    }
+    assert {of.label: len(of.runs) for of in scores.variants} == {
+        "mean": 1,
+        "adapool": 1,
+        "glot": 2,
+    }
     assert classes.splits == ("validation", "test")
     assert scores.splits == ("validation",)
     # Of each split its own rows count.
     summary = classes.variants[0].runs[0].summary
     for split in classes.splits:
         labels = classes.variants[0].predictions(split)[0].labels
-        commonest = np.full(len(labels), 1 if summary["majority"]["accuracy"] == np.mean(classes.variants[0].predictions("validation")[0].labels == 1) else 0)
-        assert classes.baselines(split)["majority"] == pytest.approx(METRICS[classes.metric](commonest, labels))
+        commonest = np.full(
+            len(labels),
+            (
+                1
+                if summary["majority"]["accuracy"]
+                == np.mean(classes.variants[0].predictions("validation")[0].labels == 1)
+                else 0
+            ),
+        )
+        assert classes.baselines(split)["majority"] == pytest.approx(
+            METRICS[classes.metric](commonest, labels)
+        )
         assert set(classes.baselines(split)) == {"majority", "length"}
-    old = [dataclasses.replace(run, summary={name: of for name, of in run.summary.items() if name != "baselines"}) for run in runs]
+    old = [
+        dataclasses.replace(
+            run, summary={name: of for name, of in run.summary.items() if name != "baselines"}
+        )
+        for run in runs
+    ]
     earlier = max(compare_runs(old), key=lambda of: len(of.variants))
     assert earlier.baselines("validation") == classes.baselines("validation")
     assert earlier.baselines("test") == {}
@@ -69,15 +120,26 @@ def test_variants_are_named_by_what_tells_them_apart(folder):
 def test_predictions_of_a_run_give_its_scores(folder):
     for run in find_runs([folder / "runs"])[0]:
         for split, of in run.predictions.items():
-            assert METRICS[run.metric](of.predictions, of.labels) == pytest.approx(run.summary[split]["best"][run.metric])
+            assert METRICS[run.metric](of.predictions, of.labels) == pytest.approx(
+                run.summary[split]["best"][run.metric]
+            )
             assert list(of.rows) == sorted(of.rows)
 
 
 def test_the_page_says_what_the_folders_say(folder, tmp_path):
     rng = np.random.default_rng(0)
     sentence = Sentence("a b c", ("a", "b", "c"), rng.normal(size=(3, 8)).astype(np.float32))
-    values = write_report([folder / "runs"], tmp_path / "out", sentences=[sentence], resamples=100, remarks=["`table9` is <missing>"])
-    page, text = (tmp_path / "out" / "report.html").read_text(), (tmp_path / "out" / "report.md").read_text()
+    values = write_report(
+        [folder / "runs"],
+        tmp_path / "out",
+        sentences=[sentence],
+        resamples=100,
+        remarks=["`table9` is <missing>"],
+    )
+    page, text = (
+        (tmp_path / "out" / "report.html").read_text(),
+        (tmp_path / "out" / "report.md").read_text(),
+    )
     assert values == json.loads((tmp_path / "out" / "scores.json").read_text())
     assert "<code>table9</code> is &lt;missing&gt;" in page
     # One file: nothing is fetched, nothing runs.
@@ -95,11 +157,18 @@ def test_the_page_says_what_the_folders_say(folder, tmp_path):
                 assert (f"[{low:.3f}, {high:.3f}]" in page) or one["split"] == "validation"
     by_task = {of["task"] + of["metric"]: of for of in values["comparisons"]}
     scores = next(of for of in by_task.values() if of["metric"] == "spearman")
-    assert all(one["interval"] is None and "12 rows: too few" in one["why"] for one in scores["variants"])
+    assert all(
+        one["interval"] is None and "12 rows: too few" in one["why"] for one in scores["variants"]
+    )
     # Scores selected on the split they are reported on are marked, the others are not.
     assert all(one["selected_here"] for one in scores["variants"])
     assert "†" in page
-    assert not any(one["selected_here"] for of in by_task.values() if of is not scores for one in of["variants"])
+    assert not any(
+        one["selected_here"]
+        for of in by_task.values()
+        if of is not scores
+        for one in of["variants"]
+    )
     for name in ("scores", "curves", "tokens0", "graph0"):
         assert f"figures/{name}.svg" in text
         ET.fromstring((tmp_path / "out" / "figures" / f"{name}.svg").read_text())
@@ -127,7 +196,12 @@ def test_the_papers_numbers_are_those_of_the_paper():
     # Rows and columns of its tables 1, 4, 7, 8 and 11, and the aliases of its plain GLOT.
     assert sum(len(rows) for rows in paper.TABLES["table1"].values()) == 30
     assert paper.TABLES["table1"]["BERT"]["glot"]["cola"] == 47.49
-    assert paper.TABLES["table7"]["Mistral-7B"]["glot"] == {"0.2": 99.2, "0.5": 97.6, "0.8": 97.4, "0.9": 97.2}
+    assert paper.TABLES["table7"]["Mistral-7B"]["glot"] == {
+        "0.2": 99.2,
+        "0.5": 97.6,
+        "0.8": 97.4,
+        "0.9": 97.2,
+    }
     assert PaperTables(("table8",), "BERT").number("glot", "stsb") == 83.86
     assert PaperTables(("table11",), "BERT").number("glot", "cola") == 47.49
     assert PaperTables(("table4", "table8"), "BERT").number("glot, tau 0.2", "rte") == 50.90
@@ -137,7 +211,10 @@ def test_the_papers_numbers_are_those_of_the_paper():
         values = [of[column] for of in scores.values()]
         np.testing.assert_allclose([np.mean(values), np.std(values)], [0, 1], atol=1e-12)
     # Of GLOT on BERT, as Figure 4 shows it: far above the mean of the methods on CoLA.
-    assert scores["glot"]["cola"] == pytest.approx((47.49 - np.mean([22.66, 19.55, 15.79, 29.20, 47.49])) / np.std([22.66, 19.55, 15.79, 29.20, 47.49]))
+    assert scores["glot"]["cola"] == pytest.approx(
+        (47.49 - np.mean([22.66, 19.55, 15.79, 29.20, 47.49]))
+        / np.std([22.66, 19.55, 15.79, 29.20, 47.49])
+    )
 
 
 def test_what_cannot_be_reported_is_explained(folder, tmp_path, capsys):

@@ -1,8 +1,9 @@
 """What older versions wrote is read: stores by their content, runs with the scores they had.
 
-`written-by-0.1.0.tar.xz` was made by version 0.1.0 with a tiny BERT: `store` (layers 0 and 3, float16),
-`appended` (the same with four more rows), `int8` (deduplicated), and the runs `run-mean` and `run-glot` on `store`.
-A change that makes these tests fail breaks people's files: write a reader for the old form instead.
+`written-by-0.1.0.tar.xz` was made by version 0.1.0 with a tiny BERT: `store` (layers 0 and 3,
+float16), `appended` (the same with four more rows), `int8` (deduplicated), and the runs `run-mean`
+and `run-glot` on `store`. A change that makes these tests fail breaks people's files: write a
+reader for the old form instead.
 """
 
 from __future__ import annotations

@@ -51,11 +51,29 @@ def place(tmp_path_factory):
 
 
 def settings(place, out, *cards, **changes):
-    return ReproduceConfig(cards=cards, out=out, **{"backbone": str(place / "tiny"), "data": place / "data", "epochs": 1, "seeds": (1,), "hidden_dim": 8, "sentences": ("the cat sat",), "resamples": 100, **changes})
+    return ReproduceConfig(
+        cards=cards,
+        out=out,
+        **{
+            "backbone": str(place / "tiny"),
+            "data": place / "data",
+            "epochs": 1,
+            "seeds": (1,),
+            "hidden_dim": 8,
+            "sentences": ("the cat sat",),
+            "resamples": 100,
+            **changes,
+        },
+    )
 
 
 def test_every_table_and_figure_has_a_card():
-    assert set(CARDS) == {*(f"table{number}" for number in range(1, 18)), "figure3", "figure4", "figure5"}
+    assert set(CARDS) == {
+        *(f"table{number}" for number in range(1, 18)),
+        "figure3",
+        "figure4",
+        "figure5",
+    }
     for name, card in CARDS.items():
         assert set(card.tasks) <= set(TASKS), name
         assert (card.kind == "runs") == bool(card.variants), name
@@ -65,13 +83,19 @@ def test_every_table_and_figure_has_a_card():
     for name in ("table1", "table4", "table8", "table11", "table15"):
         printed = {row for rows in paper.TABLES[name].values() for row in rows}
         # The paper calls its own rows gat, tau 0.6 or simply glot.
-        assert printed <= {variant.label for variant in CARDS[name].variants} | {"glot", "glot, gat", "glot, tau 0.6"}
+        assert printed <= {variant.label for variant in CARDS[name].variants} | {
+            "glot",
+            "glot, gat",
+            "glot, tau 0.6",
+        }
 
 
 @pytest.fixture(scope="module")
 def done(place, tmp_path_factory):
     """Tables 8 and 15, of which only CoLA has data, and what they returned."""
-    config = settings(place, tmp_path_factory.mktemp("done") / "out", "table15", "table8", tasks=("cola",))
+    config = settings(
+        place, tmp_path_factory.mktemp("done") / "out", "table15", "table8", tasks=("cola",)
+    )
     return config, run_cards(config)
 
 
@@ -83,18 +107,32 @@ def test_a_card_is_run_once_and_reported(done):
     assert len(runs) == len(CARDS["table8"].variants) + len(CARDS["table15"].variants) - 1
     scores = json.loads((config.out / "scores.json").read_text())
     by_name = {one["variant"]: one for one in scores["comparisons"][0]["variants"]}
-    assert set(by_name) == {"glot", "mlp", "glot, self-loops only", "glot, random edges", *(f"glot, tau {tau}" for tau in ("0", "0.2", "0.4", "0.8"))}
+    assert set(by_name) == {
+        "glot",
+        "mlp",
+        "glot, self-loops only",
+        "glot, random edges",
+        *(f"glot, tau {tau}" for tau in ("0", "0.2", "0.4", "0.8")),
+    }
     assert scores["comparisons"][0]["reference"] == "glot"
     assert by_name["glot"]["difference"] is None
     assert by_name["mlp"]["difference"]["p"] is not None
     # Every score is a run's, selected on rows that are not reported.
     for run in found["table15"]["runs"]:
-        summary = json.loads((config.out / "runs" / "cola" / run["run"].rpartition("/")[2] / "summary.json").read_text())
+        summary = json.loads(
+            (
+                config.out / "runs" / "cola" / run["run"].rpartition("/")[2] / "summary.json"
+            ).read_text()
+        )
         assert run["scores"]["validation"] == summary["validation"]["best"]
         assert summary["selected_on"] == "holdout"
     # The probes of Table 8 are on the page.
-    probes = {run["variant"]: run["scores"]["linear_probe"]["accuracy"] for run in found["table8"]["runs"]}
-    assert {name: one["linear_probe"][0] for name, one in by_name.items() if one["linear_probe"]} == {name.replace("glot, tau 0.6", "glot"): value for name, value in probes.items()}
+    probes = {
+        run["variant"]: run["scores"]["linear_probe"]["accuracy"] for run in found["table8"]["runs"]
+    }
+    assert {
+        name: one["linear_probe"][0] for name, one in by_name.items() if one["linear_probe"]
+    } == {name.replace("glot, tau 0.6", "glot"): value for name, value in probes.items()}
     page = (config.out / "report.html").read_text()
     assert "Tables 15, 8 of the GLOT paper" in page
     assert "0.432" in page  # the paper's GLOT at tau 0.8 on CoLA with BERT
@@ -106,7 +144,11 @@ def test_again_nothing_is_trained(done):
     table15 = dataclasses.replace(config, cards=("table15",))
     run_cards(table15)
     page = (config.out / "report.html").read_text()
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (config.out / "runs").rglob("*") if path.is_file() and path.name != "config.json"}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in (config.out / "runs").rglob("*")
+        if path.is_file() and path.name != "config.json"
+    }
     assert run_cards(table15) == {"table15": found["table15"]}
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert (config.out / "report.html").read_text() == page
@@ -114,10 +156,21 @@ def test_again_nothing_is_trained(done):
 
 def test_times_are_reported_without_any_run(place, tmp_path, monkeypatch):
     # A tiny model has no positions for 128 tokens.
-    monkeypatch.setattr(inference, "run_inference_cost", functools.partial(inference.run_inference_cost, length=16, batch_size=2, repeats=2))
+    monkeypatch.setattr(
+        inference,
+        "run_inference_cost",
+        functools.partial(inference.run_inference_cost, length=16, batch_size=2, repeats=2),
+    )
     found = run_cards(settings(place, tmp_path / "out", "table16"))
     page = (tmp_path / "out" / "report.md").read_text()
-    assert [record["pooler"] for record in found["table16"]["records"]] == ["cls", "mean", "max", "adapool", "mlp", "glot"]
+    assert [record["pooler"] for record in found["table16"]["records"]] == [
+        "cls",
+        "mean",
+        "max",
+        "adapool",
+        "mlp",
+        "glot",
+    ]
     assert "Cost of inference by pooler" in page
     assert "*paper: Mistral-7B, glot*" in page
 
@@ -139,7 +192,9 @@ def test_variants_differ_from_the_paper_in_what_they_say(place, tmp_path):
 
 
 def test_missing_parts_stop_a_card_unless_they_may(place, tmp_path, capsys):
-    with pytest.raises(UsageError, match=r"table15: stsb: there is no folder .*stsb.*--allow-missing"):
+    with pytest.raises(
+        UsageError, match=r"table15: stsb: there is no folder .*stsb.*--allow-missing"
+    ):
         run_cards(settings(place, tmp_path / "out", "table15"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="unknown card"):
@@ -166,7 +221,9 @@ def test_a_run_is_judged_on_a_file(place, done, tmp_path, capsys):
     summary = json.loads((run / "summary.json").read_text())
     # The validation rows under another name score what they scored.
     write(tmp_path / "some rows.jsonl", rows(24, 1))
-    scores = evaluate_file(run, tmp_path / "some rows.jsonl", store=tmp_path / "kept", backbone=str(place / "tiny"))
+    scores = evaluate_file(
+        run, tmp_path / "some rows.jsonl", store=tmp_path / "kept", backbone=str(place / "tiny")
+    )
     assert set(scores) == {"test"}
     for name in ("mcc", "accuracy", "loss"):
         assert scores["test"][name] == pytest.approx(summary["validation"]["best"][name], abs=1e-5)
@@ -176,7 +233,20 @@ def test_a_run_is_judged_on_a_file(place, done, tmp_path, capsys):
         cli.main(["evaluate", str(run), "--data", str(tmp_path / "some rows.jsonl")])
     assert stop.value.code == 2
     assert "--backbone" in capsys.readouterr().err
-    assert cli.evaluate([str(run), "--data", str(tmp_path / "some rows.jsonl"), "--backbone", str(place / "tiny"), "--store", str(tmp_path / "kept")]) == 0
+    assert (
+        cli.evaluate(
+            [
+                str(run),
+                "--data",
+                str(tmp_path / "some rows.jsonl"),
+                "--backbone",
+                str(place / "tiny"),
+                "--store",
+                str(tmp_path / "kept"),
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == scores
     other = make_backbone("bert", tmp_path / "other", seed=1)
     with pytest.raises(UsageError, match=r"sha256"):
@@ -194,26 +264,58 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(place, tmp_path, mo
     monkeypatch.setitem(PROMPTS, "knowledge", 'What matters in "[X]" is:"')
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("validation", 16)):
-        write(tmp_path / "data" / "stsb" / f"{split}.jsonl", [
-            {"sentence1": " ".join(rng.choice(WORDS, 4)), "sentence2": " ".join(rng.choice(WORDS, 3)), "label": float(rng.uniform(0, 5))} for _ in range(count)
-        ])
-    prompts = {"promptbert": "PromptBERT", "prompteol": "PromptEOL", "pretended-cot": "pretended chain of thought", "knowledge": "knowledge enhancement"}
-    assert {row for of in paper.TABLES["table13"].values() for row in of} == {"glot", *prompts.values()}
+        write(
+            tmp_path / "data" / "stsb" / f"{split}.jsonl",
+            [
+                {
+                    "sentence1": " ".join(rng.choice(WORDS, 4)),
+                    "sentence2": " ".join(rng.choice(WORDS, 3)),
+                    "label": float(rng.uniform(0, 5)),
+                }
+                for _ in range(count)
+            ],
+        )
+    prompts = {
+        "promptbert": "PromptBERT",
+        "prompteol": "PromptEOL",
+        "pretended-cot": "pretended chain of thought",
+        "knowledge": "knowledge enhancement",
+    }
+    assert {row for of in paper.TABLES["table13"].values() for row in of} == {
+        "glot",
+        *prompts.values(),
+    }
     for name, masked in (("bert", True), ("llama", False)):
         backbone = make_backbone(name, tmp_path / name)
-        config = settings(place, tmp_path / f"out-{masked}", "table13", data=tmp_path / "data", backbone=str(backbone), sentences=())
+        config = settings(
+            place,
+            tmp_path / f"out-{masked}",
+            "table13",
+            data=tmp_path / "data",
+            backbone=str(backbone),
+            sentences=(),
+        )
         found = run_cards(config)["table13"]
         wanted = {name: label for name, label in prompts.items() if masked or name != "promptbert"}
         assert [run["variant"] for run in found["runs"]] == ["glot", *wanted.values()]
-        assert found["missing"] == ([] if masked else [f"PromptBERT: the tokenizer of {backbone} has no mask token"])
+        assert found["missing"] == (
+            [] if masked else [f"PromptBERT: the tokenizer of {backbone} has no mask token"]
+        )
         # One comparison: prompts are told apart from glot on the same rows.
-        comparison, = json.loads((config.out / "scores.json").read_text())["comparisons"]
+        (comparison,) = json.loads((config.out / "scores.json").read_text())["comparisons"]
         assert {one["variant"] for one in comparison["variants"]} == {"glot", *wanted.values()}
-        assert all((one["difference"] is None) == (one["variant"] == "glot") for one in comparison["variants"])
-        # Each has a store of its own, and its vector is the state of the token that the prompt names.
+        assert all(
+            (one["difference"] is None) == (one["variant"] == "glot")
+            for one in comparison["variants"]
+        )
+        # Each has a store of its own, and its vector is the state of the token that the prompt
+        # names.
         for prompt, label in wanted.items():
             store = HiddenStore(config.out / "stores" / f"{backbone.name}-stsb-{prompt}")
             assert (store.recipe["prompt"], store.recipe["kind"]) == (PROMPTS[prompt], "decoder")
-            run, = (run for run in found["runs"] if run["variant"] == label)
+            (run,) = (run for run in found["runs"] if run["variant"] == label)
             trained = json.loads((Path(run["run"]) / "config.json").read_text())
-            assert (trained["config"]["pooler"]["pooler"], trained["recipe"]["prompt"]) == ("cls", PROMPTS[prompt])
+            assert (trained["config"]["pooler"]["pooler"], trained["recipe"]["prompt"]) == (
+                "cls",
+                PROMPTS[prompt],
+            )

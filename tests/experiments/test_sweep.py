@@ -1,4 +1,6 @@
-"""`glot sweep` on synthetic stores: it finishes, goes on, takes up what was stopped, and its best can be trained again."""
+"""`glot sweep` on synthetic stores: it finishes, goes on, takes up what was stopped, and its best
+can be trained again.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,29 @@ from glot_jax.experiments import sweep
 from glot_jax.experiments.sweep import command_of, run_sweep
 from glot_jax.sweep_config import SPACE, SweepConfig
 
-FIXED = {"weight_decay": (0.0,), "num_layers": (1,), "hidden_dim": (8,), "jk": ("cat",), "projection_dim": (0,), "tau": (0.3,)}
+FIXED = {
+    "weight_decay": (0.0,),
+    "num_layers": (1,),
+    "hidden_dim": (8,),
+    "jk": ("cat",),
+    "projection_dim": (0,),
+    "tau": (0.3,),
+}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("sweep") / "store", rows={"train": 40, "validation": 24})
+    return make_store(
+        tmp_path_factory.mktemp("sweep") / "store", rows={"train": 40, "validation": 24}
+    )
 
 
 def settings(store, out, **changes):
-    return SweepConfig(store=store, out=out, **{**FIXED, "epochs": 1, "batch_size": 8, "lr": (1e-3, 1e-2), "prune": False, **changes})
+    return SweepConfig(
+        store=store,
+        out=out,
+        **{**FIXED, "epochs": 1, "batch_size": 8, "lr": (1e-3, 1e-2), "prune": False, **changes},
+    )
 
 
 def finished(out):
@@ -39,20 +54,30 @@ def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tm
     trials = run_sweep(config)
     assert sorted(trial["lr"] for trial in trials) == [1e-3, 1e-2]
     assert trials == json.loads((tmp_path / "sweep" / "sweep.json").read_text())
-    assert [trial["score"] for trial in trials] == sorted((trial["score"] for trial in trials), reverse=True)
+    assert [trial["score"] for trial in trials] == sorted(
+        (trial["score"] for trial in trials), reverse=True
+    )
     assert set(trials[0]["reported"]) == {"holdout", "validation"}
     command = capsys.readouterr().out.replace("\n", " ").split("the best again: ")[1]
-    assert shlex.split(command) == shlex.split(command_of(config, {name: trials[0][name] for name in SPACE}, "runs/best"))
-    again = shlex.split(command_of(config, {name: trials[0][name] for name in SPACE}, str(tmp_path / "best")))
+    assert shlex.split(command) == shlex.split(
+        command_of(config, {name: trials[0][name] for name in SPACE}, "runs/best")
+    )
+    again = shlex.split(
+        command_of(config, {name: trials[0][name] for name in SPACE}, str(tmp_path / "best"))
+    )
     assert again[:2] == ["python", "train.py"]
     assert cli.train(again[2:]) == 0
     summary = json.loads((tmp_path / "best" / "summary.json").read_text())
-    assert {split: summary[split]["best"] for split in trials[0]["reported"]} == trials[0]["reported"]
+    assert {split: summary[split]["best"] for split in trials[0]["reported"]} == trials[0][
+        "reported"
+    ]
     assert summary["holdout"]["best"]["accuracy"] == trials[0]["score"]
     # Nothing is left to do, and nothing is done.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep" / "trials").rglob("*")}
     assert run_sweep(config) == trials
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep" / "trials").rglob("*")}
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "sweep" / "trials").rglob("*")
+    }
 
 
 def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path, monkeypatch):
@@ -71,8 +96,12 @@ def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path
     complete = [trial for trial in trials if trial["state"] == "complete"]
     assert len(complete) == len(finished(tmp_path / "sweep")) == 2
     assert begun[0] in [{name: trial[name] for name in SPACE} for trial in complete]
-    more = run_sweep(settings(store, tmp_path / "sweep", sampler="random", trials=3, lr=(1e-3, 2e-3, 1e-2)))
-    assert {trial["number"] for trial in complete} < {trial["number"] for trial in more if trial["state"] == "complete"}
+    more = run_sweep(
+        settings(store, tmp_path / "sweep", sampler="random", trials=3, lr=(1e-3, 2e-3, 1e-2))
+    )
+    assert {trial["number"] for trial in complete} < {
+        trial["number"] for trial in more if trial["state"] == "complete"
+    }
     assert len(finished(tmp_path / "sweep")) == 3
 
 
@@ -80,15 +109,29 @@ def test_a_trial_that_falls_behind_is_stopped_after_its_epoch(store, tmp_path, m
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number == 0)
     trials = run_sweep(settings(store, tmp_path / "sweep", sampler="grid", epochs=2, prune=True))
     assert sorted(trial["state"] for trial in trials) == ["complete", "pruned"]
-    runs = {trial["state"]: tmp_path / "sweep" / "trials" / trial["run"].rsplit("/", 1)[1] for trial in trials}
+    runs = {
+        trial["state"]: tmp_path / "sweep" / "trials" / trial["run"].rsplit("/", 1)[1]
+        for trial in trials
+    }
     assert not (runs["pruned"] / "summary.json").exists()
-    epochs = {line["epoch"] for line in map(json.loads, (runs["pruned"] / "metrics.jsonl").read_text().splitlines())}
+    epochs = {
+        line["epoch"]
+        for line in map(json.loads, (runs["pruned"] / "metrics.jsonl").read_text().splitlines())
+    }
     assert epochs == {1}
 
 
 def test_two_workers_share_one_study(store, tmp_path):
-    trials = run_sweep(settings(store, tmp_path / "sweep", sampler="random", trials=5, workers=2, lr=(1e-3, 2e-3, 1e-2)))
-    assert sorted(trial["lr"] for trial in trials if trial["state"] == "complete") == [1e-3, 2e-3, 1e-2]  # each once: there are no more
+    trials = run_sweep(
+        settings(
+            store, tmp_path / "sweep", sampler="random", trials=5, workers=2, lr=(1e-3, 2e-3, 1e-2)
+        )
+    )
+    assert sorted(trial["lr"] for trial in trials if trial["state"] == "complete") == [
+        1e-3,
+        2e-3,
+        1e-2,
+    ]  # each once: there are no more
 
 
 def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp_path, monkeypatch):
@@ -101,7 +144,11 @@ def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp
         return suggest(trial, name, choices)
 
     monkeypatch.setattr(optuna.trial.Trial, "suggest_categorical", slow)
-    monkeypatch.setattr(sweep, "_run_trial", lambda config, trial, values, residents: trained.append(values["lr"]) or 0.5)
+    monkeypatch.setattr(
+        sweep,
+        "_run_trial",
+        lambda config, trial, values, residents: trained.append(values["lr"]) or 0.5,
+    )
     config.out.mkdir()
     sweep._study(config)
     with ThreadPoolExecutor(2) as workers:
@@ -119,5 +166,7 @@ def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
         settings(store, tmp_path / "sweep", tau=(0.1, 0.1))
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "settings.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"a sweep goes on with its own settings; got store: None -> "):
+    with pytest.raises(
+        UsageError, match=r"a sweep goes on with its own settings; got store: None -> "
+    ):
         run_sweep(settings(store, tmp_path / "sweep"))

@@ -1,4 +1,6 @@
-"""Growing a store: rows and splits are added without touching a shard, once, and equal texts may be kept once."""
+"""Growing a store: rows and splits are added without touching a shard, once, and equal texts may be
+kept once.
+"""
 
 import dataclasses
 import json
@@ -17,7 +19,9 @@ from glot_jax.store.manifest import lock_folder
 
 @pytest.fixture
 def case(tmp_path):
-    return make_case(tmp_path, {"train": 14, "validation": 5}, storage_dtype="float32", deterministic=True)
+    return make_case(
+        tmp_path, {"train": 14, "validation": 5}, storage_dtype="float32", deterministic=True
+    )
 
 
 def more(config, folder, rows, seed=1, **options):
@@ -27,7 +31,10 @@ def more(config, folder, rows, seed=1, **options):
 
 def rows_of(store, split):
     """(states and token ids of every text, label) of every row."""
-    return [([(hidden.copy(), ids.copy()) for hidden, ids in row.texts], row.label) for row in HiddenStore(store)[split]]
+    return [
+        ([(hidden.copy(), ids.copy()) for hidden, ids in row.texts], row.label)
+        for row in HiddenStore(store)[split]
+    ]
 
 
 def assert_same_rows(found, expected):
@@ -57,7 +64,10 @@ def test_appended_rows_follow_the_others_and_no_shard_is_touched(case, tmp_path)
 
 def test_appending_is_done_once_and_can_be_repeated_with_other_rows(case, tmp_path):
     run(case)
-    first, second = more(case, tmp_path / "a", {"train": 4}), more(case, tmp_path / "b", {"train": 3}, seed=2)
+    first, second = (
+        more(case, tmp_path / "a", {"train": 4}),
+        more(case, tmp_path / "b", {"train": 3}, seed=2),
+    )
     run(first)
     content = tree(case.out)
     assert "holds these rows already" in run(first)
@@ -74,12 +84,16 @@ def test_of_files_that_grew_at_the_end_only_the_end_is_added(case, tmp_path):
     grown = tmp_path / "grown"
     grown.mkdir()
     extra = write_texts(tmp_path / "more", {"train": 6}, seed=3)
-    (grown / "train.jsonl").write_text((case.data / "train.jsonl").read_text() + (extra / "train.jsonl").read_text())
+    (grown / "train.jsonl").write_text(
+        (case.data / "train.jsonl").read_text() + (extra / "train.jsonl").read_text()
+    )
     (grown / "validation.jsonl").write_text((case.data / "validation.jsonl").read_text())
     config = dataclasses.replace(case, append=True, data=grown)
     run(config)
     assert [len(HiddenStore(case.out)[split]) for split in ("train", "validation")] == [20, 5]
-    labels = [json.loads(line)["label"] for line in (grown / "train.jsonl").read_text().splitlines()]
+    labels = [
+        json.loads(line)["label"] for line in (grown / "train.jsonl").read_text().splitlines()
+    ]
     assert HiddenStore(case.out)["train"].labels.tolist() == labels
     assert "holds these rows already" in run(config)
 
@@ -123,13 +137,16 @@ def test_an_unfinished_append_is_finished_before_anything_else(case, tmp_path, m
     assert len(HiddenStore(case.out)["train"]) == 23
 
 
-@pytest.mark.parametrize(("options", "match"), [
-    ({"layers": (0,)}, "another recipe"),
-    ({"label_column": None}, "labels from label"),
-    ({"text_columns": ("label",)}, "texts from text"),
-    ({"task": "cola", "text_columns": (), "label_column": None}, "the store holds task custom"),
-    ({"storage_dtype": "float16"}, "storage_dtype"),
-])
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"layers": (0,)}, "another recipe"),
+        ({"label_column": None}, "labels from label"),
+        ({"text_columns": ("label",)}, "texts from text"),
+        ({"task": "cola", "text_columns": (), "label_column": None}, "the store holds task custom"),
+        ({"storage_dtype": "float16"}, "storage_dtype"),
+    ],
+)
 def test_what_does_not_fit_the_store_is_refused(case, tmp_path, options, match):
     run(case)
     before = tree(case.out)
@@ -175,7 +192,10 @@ def test_damaged_rows_are_not_given_a_new_hash(case, tmp_path):
 def test_two_appends_at_once_do_not_lose_one_another(case, tmp_path, monkeypatch):
     """The other one finishes between this one's look at the store and its lock."""
     run(case)
-    first, second = more(case, tmp_path / "a", {"test": 4}), more(case, tmp_path / "b", {"train": 3}, seed=2)
+    first, second = (
+        more(case, tmp_path / "a", {"test": 4}),
+        more(case, tmp_path / "b", {"train": 3}, seed=2),
+    )
     original = StoreLock.__enter__
 
     def entering(self):
@@ -184,16 +204,25 @@ def test_two_appends_at_once_do_not_lose_one_another(case, tmp_path, monkeypatch
         return original(self)
 
     monkeypatch.setattr(StoreLock, "__enter__", entering)
-    with pytest.raises(UsageError, match=r"another one extended meanwhile. Run the same command again"):
+    with pytest.raises(
+        UsageError, match=r"another one extended meanwhile. Run the same command again"
+    ):
         run(second)
     run(second)
-    assert {split: len(HiddenStore(case.out)[split]) for split in HiddenStore(case.out)} == {"train": 17, "validation": 5, "test": 4}
+    assert {split: len(HiddenStore(case.out)[split]) for split in HiddenStore(case.out)} == {
+        "train": 17,
+        "validation": 5,
+        "test": 4,
+    }
     assert verify(case.out) == []
 
 
 def test_an_append_that_is_there_already_does_not_end_another_one(case, tmp_path, monkeypatch):
     run(case)
-    done, begun = more(case, tmp_path / "a", {"train": 3}), more(case, tmp_path / "b", {"train": 9}, seed=2)
+    done, begun = (
+        more(case, tmp_path / "a", {"train": 3}),
+        more(case, tmp_path / "b", {"train": 9}, seed=2),
+    )
     run(done)
     with FaultyDisk(monkeypatch, 60, "kill"), pytest.raises(Killed):
         run(begun)
@@ -210,11 +239,15 @@ def test_a_file_that_grew_and_was_changed_is_refused_by_row(case, tmp_path, chan
     run(case)
     before = tree(case.out)
     rows = [json.loads(line) for line in (case.data / "train.jsonl").read_text().splitlines()]
-    rows[5] |= {"label": 1 - rows[5]["label"]} if changed == "label" else {"text": "the the the mat"}
+    rows[5] |= (
+        {"label": 1 - rows[5]["label"]} if changed == "label" else {"text": "the the the mat"}
+    )
     rows.append({"text": "a new row", "label": 0})
     (tmp_path / "grown").mkdir()
     (tmp_path / "grown/train.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
-    with pytest.raises(UsageError, match="train with 1 of the 14 stored rows changed, the first of them row 5"):
+    with pytest.raises(
+        UsageError, match="train with 1 of the 14 stored rows changed, the first of them row 5"
+    ):
         run(dataclasses.replace(case, append=True, data=tmp_path / "grown"))
     assert tree(case.out) == before
 
@@ -222,16 +255,22 @@ def test_a_file_that_grew_and_was_changed_is_refused_by_row(case, tmp_path, chan
 def test_the_disk_needs_room_for_the_new_rows_alone(case, tmp_path, monkeypatch):
     run(case)
     asked = []
-    monkeypatch.setattr(sys.modules["glot_jax.extraction.dump"], "check_disk", lambda out, tokens, *others: asked.append(tokens) or "")
+    monkeypatch.setattr(
+        sys.modules["glot_jax.extraction.dump"],
+        "check_disk",
+        lambda out, tokens, *others: asked.append(tokens) or "",
+    )
     (tmp_path / "grown").mkdir()
     extra = write_texts(tmp_path / "more", {"train": 1}, seed=3)
-    (tmp_path / "grown/train.jsonl").write_text((case.data / "train.jsonl").read_text() + (extra / "train.jsonl").read_text())
+    (tmp_path / "grown/train.jsonl").write_text(
+        (case.data / "train.jsonl").read_text() + (extra / "train.jsonl").read_text()
+    )
     assert "1 to train" in run(dataclasses.replace(case, append=True, data=tmp_path / "grown"))
     stored = read_manifest(case.out).splits["train"]
     assert 0 < asked[0] < 3 * stored.tokens / stored.rows
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Equal texts
 
 
@@ -263,10 +302,16 @@ def test_appended_texts_that_are_there_already_are_not_stored_again(case, tmp_pa
     before = read_manifest(once.out).splits["train"]
     (tmp_path / "more").mkdir()
     lines = (case.data / "train.jsonl").read_text().splitlines()
-    (tmp_path / "more/train.jsonl").write_text("\n".join([lines[3], '{"text": "nobody saw the mat", "label": 0}', lines[0]]) + "\n")
+    (tmp_path / "more/train.jsonl").write_text(
+        "\n".join([lines[3], '{"text": "nobody saw the mat", "label": 0}', lines[0]]) + "\n"
+    )
     run(dataclasses.replace(once, append=True, data=tmp_path / "more"))
     after = read_manifest(once.out).splits["train"]
-    assert (after.rows, after.texts, after.duplicates) == (before.rows + 3, before.texts + 1, before.duplicates + 2)
+    assert (after.rows, after.texts, after.duplicates) == (
+        before.rows + 3,
+        before.texts + 1,
+        before.duplicates + 2,
+    )
     rows = rows_of(once.out, "train")
     assert_same_rows([rows[14], rows[16]], [rows[3], rows[0]])
 
@@ -279,8 +324,18 @@ def test_training_reads_a_deduplicated_store(case, tmp_path):
     run(case)
     run(dataclasses.replace(case, deduplicate=True, out=tmp_path / "once"))
     scores = []
-    for store, cache in ((case.out, "device"), (tmp_path / "once", "device"), (tmp_path / "once", "none")):
-        config = TrainConfig(store=store, out=tmp_path / f"run-{len(scores)}", epochs=1, cache=cache, pooler=PoolerConfig("mean"))
+    for store, cache in (
+        (case.out, "device"),
+        (tmp_path / "once", "device"),
+        (tmp_path / "once", "none"),
+    ):
+        config = TrainConfig(
+            store=store,
+            out=tmp_path / f"run-{len(scores)}",
+            epochs=1,
+            cache=cache,
+            pooler=PoolerConfig("mean"),
+        )
         train(config, quiet=True)
         scores.append((config.out / "metrics.jsonl").read_bytes())
     assert scores[0] == scores[1] == scores[2]

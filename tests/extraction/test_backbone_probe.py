@@ -1,4 +1,6 @@
-"""What a backbone does is found by running it: leaks of padding, shifted layers, kind, missing special tokens, sinks."""
+"""What a backbone does is found by running it: leaks of padding, shifted layers, kind, missing
+special tokens, sinks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from glot_jax.extraction.probe import probe_backbone, probe_texts
 
 
 def load(folder, **options):
-    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options))
+    return Backbone(
+        ExtractConfig(
+            backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options
+        )
+    )
 
 
 class _Outputs:
@@ -29,7 +35,9 @@ class _Outputs:
 
 
 def probe(states_of, side="auto", takes_positions=False):
-    """Probe a model given as a function from [batch, length] ids and mask to states; and count its passes."""
+    """Probe a model given as a function from [batch, length] ids and mask to states; and count its
+    passes.
+    """
     passes = []
 
     def forward(texts, *, left=False, positions=False, fills=()):
@@ -45,9 +53,15 @@ def probe(states_of, side="auto", takes_positions=False):
         return _Outputs(states_of(ids, mask))
 
     found = probe_backbone(
-        torch.nn.Identity(), forward, ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
-        side=side, takes_positions=takes_positions, tolerance=2e-4, leak=2e-4, name="model",
-    )  # fmt: skip
+        torch.nn.Identity(),
+        forward,
+        ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
+        side=side,
+        takes_positions=takes_positions,
+        tolerance=2e-4,
+        leak=2e-4,
+        name="model",
+    )
     assert len(passes) <= 5
     return found
 
@@ -97,7 +111,9 @@ def test_each_kind_of_leak_is_told_from_the_others():
 
 def test_left_padding_is_refused_with_the_measured_change():
     assert probe(masked_mean, side="left").left
-    with pytest.raises(UsageError, match=r"left padding must leave.*change by 0\.\d+ of their norm"):
+    with pytest.raises(
+        UsageError, match=r"left padding must leave.*change by 0\.\d+ of their norm"
+    ):
         probe(plain_mean, side="left")
 
 
@@ -128,19 +144,36 @@ def test_layer_zero_is_what_the_first_block_reads(tmp_path, name):
     folder = make_architecture(name, tmp_path / name)
     backbone = load(folder, layers=(0, 1, 3))
     ids = [[5, 9, 7, 30], [8, 6]]
-    table = transformers.AutoModel.from_pretrained(folder).get_input_embeddings().weight.detach().numpy()
+    table = (
+        transformers.AutoModel.from_pretrained(folder)
+        .get_input_embeddings()
+        .weight.detach()
+        .numpy()
+    )
     np.testing.assert_array_equal(backbone.states(ids).layers[0], table[[*ids[0], *ids[1]]])
     assert backbone.recipe()["states"] == {
-        "0": "input of block 1", "1": "output of block 1", "3": "last_hidden_state, after the final norm",
-    }  # fmt: skip
+        "0": "input of block 1",
+        "1": "output of block 1",
+        "3": "last_hidden_state, after the final norm",
+    }
 
 
 def test_usual_recipes_say_nothing_new(tmp_path):
     recipe = load(make_backbone("bert", tmp_path / "bert"), layers=(0, 1, 2)).recipe()
     assert set(recipe) == {
-        "backbone", "tokenizer", "model_type", "kind", "num_layers", "dim", "max_length", "layers", "states",
-        "compute_dtype", "prompt", "special_tokens",
-    }  # fmt: skip
+        "backbone",
+        "tokenizer",
+        "model_type",
+        "kind",
+        "num_layers",
+        "dim",
+        "max_length",
+        "layers",
+        "states",
+        "compute_dtype",
+        "prompt",
+        "special_tokens",
+    }
     assert recipe["states"]["0"] == "hidden_states[0]"
 
 
@@ -161,10 +194,14 @@ def test_the_kind_is_measured_and_not_read_from_a_table(tmp_path):
 def test_a_promised_token_that_is_not_added_is_said(tmp_path):
     folder = make_backbone("llama", tmp_path / "llama")
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "add_bos_token": True, "add_eos_token": True}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "add_bos_token": True, "add_eos_token": True})
+    )
     lines = [line for line in load(folder).notices() if "tokenizer_config" in line]
     assert len(lines) == 1
-    assert "add_eos_token: true, but the tokenizer, as transformers reads it, adds no </s>" in lines[0]
+    assert (
+        "add_eos_token: true, but the tokenizer, as transformers reads it, adds no </s>" in lines[0]
+    )
 
 
 def test_a_massive_first_token_is_found_by_layer(tmp_path):
@@ -177,7 +214,9 @@ def test_a_massive_first_token_is_found_by_layer(tmp_path):
     assert set(backbone.probe.massive) >= {0, 1, 2}
     assert all(list(positions) == [0] for positions in backbone.probe.massive.values())
     assert any("attention sinks" in line for line in backbone.notices())
-    assert not any("sinks" in line for line in load(make_backbone("llama", tmp_path / "plain")).notices())
+    assert not any(
+        "sinks" in line for line in load(make_backbone("llama", tmp_path / "plain")).notices()
+    )
     json.dumps(backbone.probe.to_json(), allow_nan=False)
 
 

@@ -1,4 +1,6 @@
-"""Texts to store: the right states in the right places, the same bytes however the run went, and no half-written store."""
+"""Texts to store: the right states in the right places, the same bytes however the run went, and no
+half-written store.
+"""
 
 import dataclasses
 import errno
@@ -41,8 +43,13 @@ def write_rows(folder, rows=ROWS, pairs=False, label=lambda row: row % 2, change
     for name, count in rows.items():
         found = []
         for row in range(count):
-            texts = [" ".join(rng.choice(WORDS, rng.integers(1, 10))) if row != 3 else "" for _ in range(1 + pairs)]
-            found.append({**{f"text{index}": text for index, text in enumerate(texts)}, "label": label(row)})
+            texts = [
+                " ".join(rng.choice(WORDS, rng.integers(1, 10))) if row != 3 else ""
+                for _ in range(1 + pairs)
+            ]
+            found.append(
+                {**{f"text{index}": text for index, text in enumerate(texts)}, "label": label(row)}
+            )
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, change(found))))
     return folder
 
@@ -55,10 +62,18 @@ def data(tmp_path_factory):
 @pytest.fixture
 def make(folders, data, tmp_path):
     """make(name, **options) -> the config of a store tmp_path / name; several shards by default."""
+
     def config(name="store", **options):
         defaults = {
-            "backbone": str(folders["bert"]), "task": "custom", "data": data, "text_columns": ("text0",), "label_column": "label",
-            "shard_tokens": 60, "tokens_per_batch": 40, "device": "cpu", "storage_dtype": "float32",
+            "backbone": str(folders["bert"]),
+            "task": "custom",
+            "data": data,
+            "text_columns": ("text0",),
+            "label_column": "label",
+            "shard_tokens": 60,
+            "tokens_per_batch": 40,
+            "device": "cpu",
+            "storage_dtype": "float32",
         }
         return ExtractConfig(out=tmp_path / name, **{**defaults, **options})
 
@@ -77,14 +92,20 @@ def refuse(config, match):
 
 
 def tree(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def texts_of(folder, split="train"):
-    return [json.loads(line)["text0"] for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)["text0"] for line in (folder / f"{split}.jsonl").read_text().splitlines()
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is stored
 
 
@@ -101,8 +122,12 @@ def test_stored_states_are_those_of_one_text_at_a_time(make, folders, data, mode
         if ids:
             with torch.no_grad():
                 outputs = model(torch.tensor([ids]), output_hidden_states=True)
-            np.testing.assert_allclose(store["train"].states(row), outputs.last_hidden_state[0], atol=1e-5)
-            np.testing.assert_allclose(both["train"].states(row)[:, 0], outputs.hidden_states[1][0], atol=1e-5)
+            np.testing.assert_allclose(
+                store["train"].states(row), outputs.last_hidden_state[0], atol=1e-5
+            )
+            np.testing.assert_allclose(
+                both["train"].states(row)[:, 0], outputs.hidden_states[1][0], atol=1e-5
+            )
     assert len(both["train"].shard_texts) > 3
     assert verify(store.path) == []
 
@@ -112,10 +137,14 @@ def test_padding_side_and_token_budget_change_no_state(make, folders, model_type
     backbone = str(folders[model_type])
     stores = [
         run(make(f"store{index}", backbone=backbone, padding_side=side, tokens_per_batch=budget))[0]
-        for index, (side, budget) in enumerate([("right", 40), ("left", 40), ("right", 1), ("left", 10_000)])
+        for index, (side, budget) in enumerate(
+            [("right", 40), ("left", 40), ("right", 1), ("left", 10_000)]
+        )
     ]
     for store in stores[1:]:
-        np.testing.assert_allclose(store["train"].read_all(), stores[0]["train"].read_all(), atol=1e-5)
+        np.testing.assert_allclose(
+            store["train"].read_all(), stores[0]["train"].read_all(), atol=1e-5
+        )
         assert store.recipe == stores[0].recipe
 
 
@@ -126,7 +155,13 @@ def test_a_store_holds_manifest_and_splits_and_nothing_else(make, tmp_path):
     assert sorted(path.name for path in config.out.iterdir()) == [MANIFEST, "train", "validation"]
     names = {path.name for path in (config.out / "train").iterdir()}
     shards = len(store.manifest.splits["train"].shards)
-    assert names == {"labels.npy", "roles.npy", "row_offsets.npy", "row_texts.npy", *(f"shard-{index:05d}" for index in range(shards))}
+    assert names == {
+        "labels.npy",
+        "roles.npy",
+        "row_offsets.npy",
+        "row_texts.npy",
+        *(f"shard-{index:05d}" for index in range(shards)),
+    }
     assert (config.out / "train/shard-00000/hidden-L2-00000.npy").is_file()
     for word in (str(tmp_path), os.uname().nodename):
         assert word.encode() not in (config.out / MANIFEST).read_bytes()
@@ -195,23 +230,35 @@ def test_truncated_texts_are_counted(make, data):
     assert store["train"].text_lengths.max() == 5
 
 
-@pytest.mark.parametrize(("dtype", "expected"), [("auto", np.float16), ("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)])
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("auto", np.float16), ("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16)],
+)
 def test_storage_dtypes(make, dtype, expected):
     exact, _ = run(make("exact"))
     store, _ = run(make(storage_dtype=dtype))
     assert store["train"].dtype == expected
-    np.testing.assert_array_equal(store["train"].read_all(), exact["train"].read_all().astype(expected))
+    np.testing.assert_array_equal(
+        store["train"].read_all(), exact["train"].read_all().astype(expected)
+    )
 
 
 def test_diagnostic_needs_no_data(make):
-    config = make(task="diagnostic", data=None, text_columns=(), label_column=None, diagnostic_rows=(6, 2, 4), max_length=16)
+    config = make(
+        task="diagnostic",
+        data=None,
+        text_columns=(),
+        label_column=None,
+        diagnostic_rows=(6, 2, 4),
+        max_length=16,
+    )
     store, _ = run(config)
     assert [len(store[name]) for name in store] == [6, 2, 4]
     assert store.recipe["protocol"] == "controlled"
     refuse(dataclasses.replace(config, ratio=0.5), r"ratio: 0\.9 -> 0\.5")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Large and broken values
 
 
@@ -227,7 +274,9 @@ def test_states_beyond_float16_are_stored_as_bfloat16_and_said_so(make, loud):
     assert store.manifest.splits["train"].max_abs > 65504
     assert "shard-00000 is stored as bfloat16" in printed
     exact, _ = run(make("exact", backbone=loud))
-    np.testing.assert_array_equal(store["train"].read_all(), exact["train"].read_all().astype(ml_dtypes.bfloat16))
+    np.testing.assert_array_equal(
+        store["train"].read_all(), exact["train"].read_all().astype(ml_dtypes.bfloat16)
+    )
 
 
 def test_each_shard_has_its_own_dtype_and_a_mixed_split_reads_as_float32(make, monkeypatch):
@@ -235,7 +284,11 @@ def test_each_shard_has_its_own_dtype_and_a_mixed_split_reads_as_float32(make, m
     peaks = [shard.max_abs for shard in exact.manifest.splits["train"].shards]
     assert len(set(peaks)) == len(peaks)
     middle = (sorted(peaks)[-1] + sorted(peaks)[-2]) / 2
-    monkeypatch.setattr(importlib.import_module("glot_jax.extraction.split_dump"), "_limit", lambda dtype: middle if dtype == "float16" else np.inf)
+    monkeypatch.setattr(
+        importlib.import_module("glot_jax.extraction.split_dump"),
+        "_limit",
+        lambda dtype: middle if dtype == "float16" else np.inf,
+    )
     store, _ = run(make(storage_dtype="auto"))
     dtypes = [shard.dtypes["2"] for shard in store.manifest.splits["train"].shards]
     assert [dtype == "bfloat16" for dtype in dtypes] == [peak > middle for peak in peaks]
@@ -244,12 +297,17 @@ def test_each_shard_has_its_own_dtype_and_a_mixed_split_reads_as_float32(make, m
 
 
 def test_states_beyond_an_explicit_float16_are_refused_with_the_row(make, loud, tmp_path):
-    refuse(make(backbone=loud, storage_dtype="float16"), r"in split train, row \d+\. Use --storage-dtype bfloat16")
+    refuse(
+        make(backbone=loud, storage_dtype="float16"),
+        r"in split train, row \d+\. Use --storage-dtype bfloat16",
+    )
     assert not list(tmp_path.glob("store*"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_states_that_are_not_finite_are_refused_with_split_and_row(make, data, folders, tmp_path, value, monkeypatch):
+def test_states_that_are_not_finite_are_refused_with_split_and_row(
+    make, data, folders, tmp_path, value, monkeypatch
+):
     def states(self, ids, dtype="float32", original=Backbone.states):
         found = original(self, ids, dtype)
         start = 0
@@ -267,12 +325,14 @@ def test_states_that_are_not_finite_are_refused_with_split_and_row(make, data, f
     assert not (tmp_path / "store" / MANIFEST).exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Resuming
 
 
 def interrupt_after(monkeypatch, shards, error=KeyboardInterrupt):
-    """Let `shards` shards be finished; the next one fails when states are put into it for the second time."""
+    """Let `shards` shards be finished; the next one fails when states are put into it for the
+    second time.
+    """
     count, original = [0], disk.write
 
     def write(file, data, at):
@@ -339,9 +399,15 @@ def test_another_recipe_is_refused_field_by_field(make, folders, monkeypatch, fi
             with pytest.raises(KeyboardInterrupt):
                 run(config)
     before = tree(config.out)
-    refuse(dataclasses.replace(config, max_length=9, layers=(0,)), r"layers: \[2\] -> \[0\]\n  max_length: 64 -> 9\n(.*\n)*.*Choose another --out")
+    refuse(
+        dataclasses.replace(config, max_length=9, layers=(0,)),
+        r"layers: \[2\] -> \[0\]\n  max_length: 64 -> 9\n(.*\n)*.*Choose another --out",
+    )
     refuse(dataclasses.replace(config, backbone=str(folders["roberta"])), r"backbone\.sha256: ")
-    refuse(dataclasses.replace(config, storage_dtype="float16"), r"storage_dtype: 'float32' -> 'float16'")
+    refuse(
+        dataclasses.replace(config, storage_dtype="float16"),
+        r"storage_dtype: 'float32' -> 'float16'",
+    )
     refuse(dataclasses.replace(config, shard_tokens=61), "shard_tokens: 60 -> 61")
     assert tree(config.out) == before
 
@@ -354,7 +420,10 @@ CHANGES = {
 
 
 # An unfinished split has no labels yet.
-@pytest.mark.parametrize(("change", "finished"), [("text", True), ("fewer", True), ("label", True), ("text", False), ("fewer", False)])
+@pytest.mark.parametrize(
+    ("change", "finished"),
+    [("text", True), ("fewer", True), ("label", True), ("text", False), ("fewer", False)],
+)
 def test_other_texts_or_labels_are_refused(make, monkeypatch, tmp_path, change, finished):
     config = make(data=write_rows(tmp_path / "data"))
     with monkeypatch.context() as patch:
@@ -377,7 +446,7 @@ def test_a_finished_store_with_a_missing_shard_is_refused(make):
     refuse(config, "shard-00001, which is missing")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Refusals before anything is written
 
 
@@ -407,8 +476,11 @@ def test_an_empty_folder_may_be_used_and_stays_if_nothing_is_stored(make, monkey
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"layers": (5,)}, "--layers of bert are"), ({"max_length": 65}, "up to 64 tokens"), ({"backbone": "./nowhere"}, "no folder"),
-        ({"task": "nothing"}, "Known:"), ({"text_columns": ("absent",)}, "absent"),
+        ({"layers": (5,)}, "--layers of bert are"),
+        ({"max_length": 65}, "up to 64 tokens"),
+        ({"backbone": "./nowhere"}, "no folder"),
+        ({"task": "nothing"}, "Known:"),
+        ({"text_columns": ("absent",)}, "absent"),
     ],
 )
 def test_mistakes_are_found_before_the_store_is_made(make, tmp_path, options, match):

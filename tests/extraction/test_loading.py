@@ -1,4 +1,6 @@
-"""What other libraries' loaders raise is one message with file, reason and fix; the right part of a model is loaded."""
+"""What other libraries' loaders raise is one message with file, reason and fix; the right part of a
+model is loaded.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,11 @@ from glot_jax.extraction import Backbone
 
 
 def load(folder, **options):
-    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options))
+    return Backbone(
+        ExtractConfig(
+            backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +45,22 @@ def test_a_tokenizer_of_another_version_is_named(copy):
     values = json.loads((copy / "tokenizer.json").read_text())
     values["model"] = {"type": "Unheard", "vocab": 3}
     (copy / "tokenizer.json").write_text(json.dumps(values))
-    with pytest.raises(UsageError, match=r"must come with its tokenizer.*tokenizer\.json: .*upgrade tokenizers"):
+    with pytest.raises(
+        UsageError, match=r"must come with its tokenizer.*tokenizer\.json: .*upgrade tokenizers"
+    ):
         load(copy)
 
 
 def test_a_number_of_the_wrong_type_is_named_with_what_to_write(copy):
     change(copy / "config.json", layer_norm_eps="tiny")
-    with pytest.raises(UsageError, match=r"config\.json: layer_norm_eps = 'tiny', str instead of float"):
+    with pytest.raises(
+        UsageError, match=r"config\.json: layer_norm_eps = 'tiny', str instead of float"
+    ):
         load(copy)
     change(copy / "config.json", layer_norm_eps=1)
-    with pytest.raises(UsageError, match=r"layer_norm_eps = 1, int instead of float\. Write 1\.0 instead of 1"):
+    with pytest.raises(
+        UsageError, match=r"layer_norm_eps = 1, int instead of float\. Write 1\.0 instead of 1"
+    ):
         load(copy)
 
 
@@ -62,19 +74,26 @@ def test_damaged_weights_are_named(copy):
 
 def test_weights_of_other_shapes_are_named(copy):
     change(copy / "config.json", intermediate_size=80)
-    with pytest.raises(UsageError, match=r"intermediate\.dense\.(weight|bias) is \(64.*in the file and \(80.*config\.json"):
+    with pytest.raises(
+        UsageError,
+        match=r"intermediate\.dense\.(weight|bias) is \(64.*in the file and \(80.*config\.json",
+    ):
         load(copy)
 
 
 def test_a_type_that_transformers_does_not_know_is_named(copy):
     change(copy / "config.json", model_type="brand_new")
-    with pytest.raises(UsageError, match="of the type brand_new, which this transformers does not know"):
+    with pytest.raises(
+        UsageError, match="of the type brand_new, which this transformers does not know"
+    ):
         load(copy)
 
 
 def test_a_pooler_may_be_missing_and_a_block_may_not(copy):
     weights = load_file(copy / "model.safetensors")
-    kept = {name: array.clone() for name, array in weights.items() if not name.startswith("pooler.")}
+    kept = {
+        name: array.clone() for name, array in weights.items() if not name.startswith("pooler.")
+    }
     save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
     load(copy)
     del kept["encoder.layer.1.output.dense.weight"]
@@ -88,14 +107,20 @@ def test_code_of_the_models_own_is_said_not_to_run(copy, tmp_path):
     code = f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n"
     (copy / "modeling_own.py").write_text(code)
     change(copy / "config.json", auto_map={"AutoModel": "modeling_own.OwnModel"})
-    change(copy / "tokenizer_config.json", auto_map={"AutoTokenizer": ["modeling_own.OwnTokenizer", None]})
+    change(
+        copy / "tokenizer_config.json",
+        auto_map={"AutoTokenizer": ["modeling_own.OwnTokenizer", None]},
+    )
     lines = "\n".join(load(copy).notices())
-    assert "config.json names code of the model's own (modeling_own.OwnModel), which is not run" in lines
+    assert (
+        "config.json names code of the model's own (modeling_own.OwnModel), which is not run"
+        in lines
+    )
     assert "tokenizer_config.json names code of the model's own" in lines
     assert not ran.exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Encoder-decoders
 
 
@@ -109,12 +134,22 @@ def save(config, folder, *, encoder_only=False):
     return model.eval()
 
 
-T5 = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2, "vocab_size": 320, "pad_token_id": 1}
+T5 = {
+    "d_model": 16,
+    "d_kv": 8,
+    "d_ff": 16,
+    "num_layers": 2,
+    "num_heads": 2,
+    "vocab_size": 320,
+    "pad_token_id": 1,
+}
 
 
 @pytest.mark.parametrize("encoder_only", [True, False])
 @pytest.mark.parametrize("kind", ["T5Config", "MT5Config", "UMT5Config"])
-def test_the_encoders_of_t5_and_its_kin_run_with_and_without_a_decoder(tmp_path, kind, encoder_only):
+def test_the_encoders_of_t5_and_its_kin_run_with_and_without_a_decoder(
+    tmp_path, kind, encoder_only
+):
     config = getattr(transformers, kind)(**T5)
     model = save(config, tmp_path / "t5", encoder_only=encoder_only)
     backbone = load(tmp_path / "t5")
@@ -127,13 +162,23 @@ def test_the_encoders_of_t5_and_its_kin_run_with_and_without_a_decoder(tmp_path,
 
 def test_of_an_encoder_decoder_only_the_encoders_weights_must_be_there(tmp_path):
     config = transformers.BartConfig(
-        vocab_size=320, d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64, pad_token_id=1,
-    )  # fmt: skip
+        vocab_size=320,
+        d_model=16,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=64,
+        pad_token_id=1,
+    )
     save(config, tmp_path / "bart")
     path = tmp_path / "bart" / "model.safetensors"
     weights = load_file(path)
-    kept = {name: array for name, array in weights.items() if not name.startswith("decoder.layers.1")}
+    kept = {
+        name: array for name, array in weights.items() if not name.startswith("decoder.layers.1")
+    }
     assert len(kept) < len(weights)
     save_file(kept, path, metadata={"format": "pt"})
     assert load(tmp_path / "bart").kind == "encoder"
@@ -143,13 +188,16 @@ def test_of_an_encoder_decoder_only_the_encoders_weights_must_be_there(tmp_path)
         load(tmp_path / "bart")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Weights that are not what the config says
 
 
 def test_a_config_with_fewer_blocks_than_the_file_is_refused(copy):
     change(copy / "config.json", num_hidden_layers=1)
-    with pytest.raises(UsageError, match=r"every block.*encoder\.layer\.1\..*1 blocks in encoder\.layer by config\.json"):
+    with pytest.raises(
+        UsageError,
+        match=r"every block.*encoder\.layer\.1\..*1 blocks in encoder\.layer by config\.json",
+    ):
         load(copy)
 
 
@@ -160,7 +208,9 @@ def test_quantised_weights_that_nobody_unpacks_are_refused(copy):
     scale = whole.abs().max() / 127
     weights[name] = (whole / scale).round().to(torch.int8)
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match=r"quantised weights must come with a quantization_config.*arrays of I8"):
+    with pytest.raises(
+        UsageError, match=r"quantised weights must come with a quantization_config.*arrays of I8"
+    ):
         load(copy)
     weights[name] = whole
     weights[f"{name}_scale"] = scale.reshape(1)

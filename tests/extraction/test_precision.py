@@ -1,4 +1,6 @@
-"""What states are worth on disk: int8 with its measured error, and how far a text's states depend on its company."""
+"""What states are worth on disk: int8 with its measured error, and how far a text's states depend
+on its company.
+"""
 
 import dataclasses
 import io
@@ -24,7 +26,9 @@ SCALES = st.sampled_from([1e-30, 1e-9, 1e-6, 1e-3, 1.0, 100.0, 1e4, 1e6])
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 40), SCALES, st.randoms(use_true_random=False))
 def test_a_quantised_state_is_within_half_a_scale(tokens, dim, scale, random):
-    states = np.random.default_rng(random.randrange(2**32)).normal(size=(tokens, dim)).astype(np.float32) * np.float32(scale)
+    states = np.random.default_rng(random.randrange(2**32)).normal(size=(tokens, dim)).astype(
+        np.float32
+    ) * np.float32(scale)
     states[0] = 0
     values, scales, errors = (part.numpy() for part in quantise(torch.from_numpy(states)))
     assert values.dtype == np.int8
@@ -33,7 +37,9 @@ def test_a_quantised_state_is_within_half_a_scale(tokens, dim, scale, random):
     back = values * scales[:, None].astype(np.float64)
     # Half a step, and the rounding of float32 in between.
     assert np.all(np.abs(back - states) <= (0.5 + 1e-4) * scales[:, None].astype(np.float64))
-    np.testing.assert_allclose(errors, [one_minus_cos(*pair) for pair in zip(states, back, strict=True)], atol=1e-6)
+    np.testing.assert_allclose(
+        errors, [one_minus_cos(*pair) for pair in zip(states, back, strict=True)], atol=1e-6
+    )
 
 
 def one_minus_cos(a, b):
@@ -46,25 +52,42 @@ def one_minus_cos(a, b):
 
 
 def test_an_int8_store_reads_as_float16_and_says_how_much_was_lost(tmp_path):
-    config = make_case(tmp_path, {"train": 14, "validation": 4}, layers=(1, 2), storage_dtype="int8")
+    config = make_case(
+        tmp_path, {"train": 14, "validation": 4}, layers=(1, 2), storage_dtype="int8"
+    )
     run(config)
     run(dataclasses.replace(config, storage_dtype="float32", out=tmp_path / "exact"))
     assert verify(config.out) == []
     worst, errors = 0.0, []
     for layer in (1, 2):
         for split in ("train", "validation"):
-            stored, exact = (HiddenStore(out, layer=layer)[split] for out in (config.out, tmp_path / "exact"))
+            stored, exact = (
+                HiddenStore(out, layer=layer)[split] for out in (config.out, tmp_path / "exact")
+            )
             assert stored.dtype == np.float16
-            np.testing.assert_array_equal(stored.read_all(), np.concatenate([stored.states(text) for text in range(len(stored.text_lengths))]))
-            errors += [one_minus_cos(*pair) for pair in zip(stored.read_all(), exact.read_all(), strict=True)]
+            np.testing.assert_array_equal(
+                stored.read_all(),
+                np.concatenate([stored.states(text) for text in range(len(stored.text_lengths))]),
+            )
+            errors += [
+                one_minus_cos(*pair)
+                for pair in zip(stored.read_all(), exact.read_all(), strict=True)
+            ]
             worst = max(worst, float(np.abs(stored.read_all() - exact.read_all()).max()))
     told = describe(config.out)["splits"]
     assert 0 < worst < 0.03
-    assert max(split["cosine_error"]["max"] for split in told.values()) == pytest.approx(max(errors), rel=0.05)
-    mean = sum(split["cosine_error"]["mean"] * split["tokens"] for split in told.values()) / sum(split["tokens"] for split in told.values())
+    assert max(split["cosine_error"]["max"] for split in told.values()) == pytest.approx(
+        max(errors), rel=0.05
+    )
+    mean = sum(split["cosine_error"]["mean"] * split["tokens"] for split in told.values()) / sum(
+        split["tokens"] for split in told.values()
+    )
     assert mean == pytest.approx(np.mean(errors), rel=0.05)
     assert "cosine_error" not in describe(tmp_path / "exact")["splits"]["train"]
-    sizes = [sum(split["bytes"] for split in describe(out)["splits"].values()) for out in (config.out, tmp_path / "exact")]
+    sizes = [
+        sum(split["bytes"] for split in describe(out)["splits"].values())
+        for out in (config.out, tmp_path / "exact")
+    ]
     assert sizes[0] < sizes[1]
 
 
@@ -77,15 +100,20 @@ def test_int8_states_that_float16_cannot_hold_read_as_float32(tmp_path):
     assert np.isfinite(reader.read_all()).all()
     assert np.abs(reader.read_all()).max() > 65504
     too_loud = make_backbone("bert", tmp_path / "too_loud", scale=1e8)
-    with pytest.raises(UsageError, match=r"int8 states do not exceed .* row \d+\. Use --storage-dtype float32"):
+    with pytest.raises(
+        UsageError, match=r"int8 states do not exceed .* row \d+\. Use --storage-dtype float32"
+    ):
         run(dataclasses.replace(config, backbone=str(too_loud), out=tmp_path / "other"))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Company
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "float16": 0.01}
-"""Largest difference that other texts in the pass make, as a share of the largest state. In README."""
+"""Largest difference that other texts in the pass make, as a share of the largest state.
+
+In README.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +125,17 @@ def folders(tmp_path_factory):
 @pytest.mark.parametrize("compute_dtype", list(TOLERANCE))
 @pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama"])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_company_changes_a_state_within_the_tolerance_of_its_dtype(folders, compute_dtype, model_type, side):
-    config = ExtractConfig(folders[model_type], "custom", Path("store"), compute_dtype=compute_dtype, padding_side=side, device="cpu")
+def test_company_changes_a_state_within_the_tolerance_of_its_dtype(
+    folders, compute_dtype, model_type, side
+):
+    config = ExtractConfig(
+        folders[model_type],
+        "custom",
+        Path("store"),
+        compute_dtype=compute_dtype,
+        padding_side=side,
+        device="cpu",
+    )
     backbone = Backbone(config)
     ids = backbone.tokenize(CORPUS).ids
     alone = np.concatenate([backbone.states([one]).layers[2] for one in ids])
@@ -108,15 +145,29 @@ def test_company_changes_a_state_within_the_tolerance_of_its_dtype(folders, comp
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_deterministic_states_do_not_depend_on_company_at_all(folders, model_type):
-    backbone = Backbone(ExtractConfig(folders[model_type], "custom", Path("store"), deterministic=True, device="cpu", compute_dtype="bfloat16"))
+    backbone = Backbone(
+        ExtractConfig(
+            folders[model_type],
+            "custom",
+            Path("store"),
+            deterministic=True,
+            device="cpu",
+            compute_dtype="bfloat16",
+        )
+    )
     ids = backbone.tokenize(CORPUS).ids
     alone = [backbone.states([one]).layers[2] for one in ids]
     for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 0]):
-        np.testing.assert_array_equal(backbone.states([ids[text] for text in order]).layers[2], np.concatenate([alone[text] for text in order]))
+        np.testing.assert_array_equal(
+            backbone.states([ids[text] for text in order]).layers[2],
+            np.concatenate([alone[text] for text in order]),
+        )
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-@pytest.mark.parametrize("change", [{"tokens_per_batch": 7}, {"tokens_per_batch": 10_000}, {"padding_side": "left"}])
+@pytest.mark.parametrize(
+    "change", [{"tokens_per_batch": 7}, {"tokens_per_batch": 10_000}, {"padding_side": "left"}]
+)
 def test_deterministic_stores_are_equal_byte_for_byte(tmp_path, change):
     config = make_case(tmp_path, {"train": 14}, deterministic=True, storage_dtype="float32")
     run(config)

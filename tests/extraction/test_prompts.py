@@ -1,4 +1,6 @@
-"""Prompts: the stored states are those of a text inside its template, and end with the token that the template names."""
+"""Prompts: the stored states are those of a text inside its template, and end with the token that
+the template names.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +29,39 @@ OWN = 'in "[X]" the cat saw'
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("prompts")
-    return {name: make_backbone(name, place / name) for name in ("bert", "roberta", "gpt2", "llama")}
+    return {
+        name: make_backbone(name, place / name) for name in ("bert", "roberta", "gpt2", "llama")
+    }
 
 
 def backbone(folder: Path, prompt: str | None, **options) -> Backbone:
-    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), prompt=prompt, device="cpu", **{"max_length": MAX_POSITIONS, **options}))
+    return Backbone(
+        ExtractConfig(
+            backbone=str(folder),
+            task="custom",
+            out=Path("unused"),
+            prompt=prompt,
+            device="cpu",
+            **{"max_length": MAX_POSITIONS, **options},
+        )
+    )
 
 
 def by_hand(folder: Path, text: str, template: str) -> tuple[list[int], np.ndarray]:
     """All tokens of the whole string, and their states."""
-    tokenizer, model = transformers.AutoTokenizer.from_pretrained(folder), transformers.AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = (
+        transformers.AutoTokenizer.from_pretrained(folder),
+        transformers.AutoModel.from_pretrained(folder).eval(),
+    )
     ids = tokenizer(template.replace("[X]", text))["input_ids"]
     with torch.inference_mode():
         return ids, model(input_ids=torch.tensor([ids])).last_hidden_state[0].numpy()
 
 
-@pytest.mark.parametrize(("model", "prompt"), [("bert", "promptbert"), ("bert", OWN), ("roberta", OWN), ("gpt2", OWN), ("llama", OWN)])
+@pytest.mark.parametrize(
+    ("model", "prompt"),
+    [("bert", "promptbert"), ("bert", OWN), ("roberta", OWN), ("gpt2", OWN), ("llama", OWN)],
+)
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_the_last_state_is_that_of_the_named_token(folders, model, prompt, side):
     frozen = backbone(folders[model], prompt, padding_side=side)
@@ -71,17 +90,28 @@ def test_a_text_that_is_too_long_loses_its_end_and_not_the_template(folders, det
     assert len(tokens.ids[0]) == 24 - 2
     empty = frozen.tokenize([""]).ids[0]
     words = len(empty) - len(tokens.ids[0])
-    start = next(place for place, (one, other) in enumerate(zip(empty, tokens.ids[0], strict=False)) if one != other)
+    start = next(
+        place
+        for place, (one, other) in enumerate(zip(empty, tokens.ids[0], strict=False))
+        if one != other
+    )
     assert tokens.ids[0][:start] == empty[:start]
     assert tokens.ids[0][start - words :] == empty[start:]
     states = frozen.states(tokens.ids).layers[frozen.num_layers]
     assert len(states) == sum(map(len, tokens.ids))
-    np.testing.assert_allclose(frozen.states(tokens.ids[1:]).layers[frozen.num_layers], states[22:], atol=2e-5)
+    np.testing.assert_allclose(
+        frozen.states(tokens.ids[1:]).layers[frozen.num_layers], states[22:], atol=2e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("prompt", "message"),
-    [("promtbert", "one of knowledge, pretended-cot, promptbert, prompteol, or a template"), ("[X] and [X]", "one \\[X\\]"), ("[MASK] [X]", "at most one"), ("", "one \\[X\\]")],
+    [
+        ("promtbert", "one of knowledge, pretended-cot, promptbert, prompteol, or a template"),
+        ("[X] and [X]", "one \\[X\\]"),
+        ("[MASK] [X]", "at most one"),
+        ("", "one \\[X\\]"),
+    ],
 )
 def test_what_is_no_template(folders, prompt, message):
     with pytest.raises(UsageError, match=message):
@@ -91,26 +121,46 @@ def test_what_is_no_template(folders, prompt, message):
 def test_what_a_model_cannot_do(folders):
     with pytest.raises(UsageError, match="needs a tokenizer with a mask token"):
         backbone(folders["gpt2"], "promptbert")
-    room = Prompt(PROMPTS["prompteol"], transformers.AutoTokenizer.from_pretrained(folders["bert"])).overhead
+    room = Prompt(
+        PROMPTS["prompteol"], transformers.AutoTokenizer.from_pretrained(folders["bert"])
+    ).overhead
     with pytest.raises(UsageError, match=f"leaves room beside the {room} tokens of the prompt"):
         backbone(folders["bert"], "prompteol", max_length=room)
-    assert backbone(folders["bert"], "prompteol", max_length=room + 1).tokenize(["the cat"]).truncated.tolist() == [True]
+    assert backbone(folders["bert"], "prompteol", max_length=room + 1).tokenize(
+        ["the cat"]
+    ).truncated.tolist() == [True]
     with pytest.raises(UsageError, match="kind decoder"):
         backbone(folders["bert"], "prompteol", kind="encoder")
 
 
 def test_from_texts_to_vectors(tmp_path):
-    case = dataclasses.replace(make_case(tmp_path, {"train": 20, "validation": 8}), prompt=OWN, storage_dtype="float32")
+    case = dataclasses.replace(
+        make_case(tmp_path, {"train": 20, "validation": 8}), prompt=OWN, storage_dtype="float32"
+    )
     run(case)
     assert "nothing to do" in run(case)
     assert HiddenStore(case.out).recipe["prompt"] == OWN
     with pytest.raises(UsageError, match="(?s)another recipe.*prompt"):
         run(dataclasses.replace(case, prompt=None))
-    train(TrainConfig(store=case.out, out=tmp_path / "run", epochs=1, buckets=1, pooler=PoolerConfig(pooler="cls")), quiet=True)
+    train(
+        TrainConfig(
+            store=case.out,
+            out=tmp_path / "run",
+            epochs=1,
+            buckets=1,
+            pooler=PoolerConfig(pooler="cls"),
+        ),
+        quiet=True,
+    )
     encoder = SentenceEncoder.load(tmp_path / "run", backbone=case.backbone, device="cpu")
     for text in TEXTS[:3]:
         whole, states = by_hand(Path(case.backbone), text, OWN)
-        np.testing.assert_allclose(encoder.encode([text])[0], states[len(whole) - 2], atol=2e-5)  # [SEP] comes after it
+        np.testing.assert_allclose(
+            encoder.encode([text])[0], states[len(whole) - 2], atol=2e-5
+        )  # [SEP] comes after it
     stored = HiddenStore(case.out)["validation"]
-    texts = [json.loads(line)["text"] for line in (Path(case.data) / "validation.jsonl").read_text().splitlines()]
+    texts = [
+        json.loads(line)["text"]
+        for line in (Path(case.data) / "validation.jsonl").read_text().splitlines()
+    ]
     np.testing.assert_allclose(encoder.encode(texts[:1])[0], stored.states(0)[-1], atol=2e-5)

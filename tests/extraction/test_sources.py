@@ -1,4 +1,6 @@
-"""Where a backbone comes from: what stands in a file's place is named, weights are safe, adapters count."""
+"""Where a backbone comes from: what stands in a file's place is named, weights are safe, adapters
+count.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def copy(llama, tmp_path):
 
 
 def load(folder, **options):
-    return Backbone(ExtractConfig(backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options))
+    return Backbone(
+        ExtractConfig(
+            backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options
+        )
+    )
 
 
 def states(folder, **options):
@@ -41,7 +47,9 @@ def states(folder, **options):
     return backbone.states([[5, 9, 7, 30]]).layers[2]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", "tokenizer_config.json"]
+)
 def test_a_pointer_of_git_lfs_is_named_with_its_command(copy, name):
     (copy / name).write_text(LFS)
     with pytest.raises(UsageError, match=rf"{name}, a pointer.*git lfs pull"):
@@ -58,7 +66,9 @@ def test_links_that_became_text_are_followed_or_named(copy):
     np.testing.assert_array_equal(states(copy), expected)
     assert find_source(str(copy), None).sha256 == identity
     assert find_source(str(copy), None).name == "hf"
-    assert any("a copy turned into text; they were followed" in line for line in load(copy).notices())
+    assert any(
+        "a copy turned into text; they were followed" in line for line in load(copy).notices()
+    )
     (blobs / "tokenizer.json").write_text(LFS)
     with pytest.raises(UsageError, match=r"blobs/tokenizer\.json, a pointer"):
         load(copy)
@@ -88,7 +98,7 @@ def test_json_that_is_none_is_named(copy, name):
         load(copy)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What it is called
 
 
@@ -98,7 +108,9 @@ def test_a_name_comes_from_the_hubs_cache_the_config_or_the_folder(copy, tmp_pat
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "_name_or_path": "acme/tiny-llama"}))
     assert find_source(str(copy), None).name == "acme/tiny-llama"
-    (copy / "config.json").write_text(json.dumps({**config, "_name_or_path": "/home/somebody/runs/3"}))
+    (copy / "config.json").write_text(
+        json.dumps({**config, "_name_or_path": "/home/somebody/runs/3"})
+    )
     assert find_source(str(copy), None).name == "hf"
     snapshot = tmp_path / "models--acme--tinyllama" / "snapshots" / ("a" * 40)
     shutil.copytree(copy, snapshot)
@@ -112,7 +124,7 @@ def test_a_name_is_a_label_and_changes_no_identity(copy):
     assert named.source.sha256 == plain.source.sha256
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # pytorch_model.bin
 
 
@@ -153,7 +165,7 @@ def test_a_malicious_bin_runs_nothing(copy, tmp_path, zipped):
         assert ran.exists()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Adapters
 
 
@@ -201,7 +213,11 @@ def test_an_adapters_settings_are_part_of_its_identity(adapted, tmp_path):
 
 def test_without_peft_an_adapter_is_not_passed_over(adapted, monkeypatch):
     found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else found(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "peft" else found(name, *rest),
+    )
     for folder in adapted[:2]:
         with pytest.raises(UsageError, match="needs the package peft.*adapter_config.json"):
             load(folder)
@@ -210,7 +226,9 @@ def test_without_peft_an_adapter_is_not_passed_over(adapted, monkeypatch):
 def test_an_adapter_whose_base_is_gone_is_refused(adapted, tmp_path):
     alone = Path(shutil.copytree(adapted[0], tmp_path / "alone"))
     settings = json.loads((alone / "adapter_config.json").read_text())
-    (alone / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "/nowhere/at/all"}))
+    (alone / "adapter_config.json").write_text(
+        json.dumps({**settings, "base_model_name_or_path": "/nowhere/at/all"})
+    )
     with pytest.raises(UsageError, match=r"base model of an adapter must be there.*nowhere"):
         load(alone)
 
@@ -236,7 +254,7 @@ def test_an_adapter_with_a_weight_missing_is_refused(adapted, tmp_path):
             load(copied)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What else lies in a folder
 
 
@@ -256,5 +274,7 @@ def test_files_that_are_not_read_may_be_anything(copy):
 def test_an_index_names_files_of_its_own_folder(copy, name):
     index = {"metadata": {}, "weight_map": {"norm.weight": name}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UsageError, match="must name files of its own folder|must map names of arrays to files"):
+    with pytest.raises(
+        UsageError, match="must name files of its own folder|must map names of arrays to files"
+    ):
         load(copy)

@@ -30,7 +30,9 @@ def expected(case, tmp_path_factory):
 
 
 def worker(case, tmp_path, number, workers, **options):
-    return dataclasses.replace(case, out=tmp_path / "store", worker=f"{number}/{workers}", **options)
+    return dataclasses.replace(
+        case, out=tmp_path / "store", worker=f"{number}/{workers}", **options
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 40])
@@ -50,8 +52,13 @@ def cli_code(*arguments):
 
 def test_a_worker_writes_every_nth_shard_over_all_splits(case, expected, tmp_path):
     run(worker(case, tmp_path, 1, 3))
-    shards = sorted({name.rsplit("/", 1)[0] for name in expected if "shard-" in name}, key=lambda name: (name.startswith("validation"), name))
-    assert [str(path.relative_to(tmp_path / "store")) for path in finished_shards(tmp_path / "store")] == shards[1::3]
+    shards = sorted(
+        {name.rsplit("/", 1)[0] for name in expected if "shard-" in name},
+        key=lambda name: (name.startswith("validation"), name),
+    )
+    assert [
+        str(path.relative_to(tmp_path / "store")) for path in finished_shards(tmp_path / "store")
+    ] == shards[1::3]
 
 
 def test_finishing_names_the_shards_that_are_missing_and_their_worker(case, expected, tmp_path):
@@ -108,9 +115,16 @@ def held_by_another(store, name, pid=4711):
         yield
 
 
-@pytest.mark.parametrize(("held", "share", "allowed"), [
-    ("worker-0-of-4", (1, 4), True), ("worker-0-of-4", (0, 4), False), ("worker-0-of-4", (1, 3), False), ("worker-0-of-4", None, False), ("lock", (0, 4), False),
-])
+@pytest.mark.parametrize(
+    ("held", "share", "allowed"),
+    [
+        ("worker-0-of-4", (1, 4), True),
+        ("worker-0-of-4", (0, 4), False),
+        ("worker-0-of-4", (1, 3), False),
+        ("worker-0-of-4", None, False),
+        ("lock", (0, 4), False),
+    ],
+)
 def test_who_may_write_beside_whom(tmp_path, held, share, allowed):
     store = tmp_path / "store"
     with held_by_another(store, held):
@@ -118,28 +132,38 @@ def test_who_may_write_beside_whom(tmp_path, held, share, allowed):
             with StoreLock(store, share=share):
                 assert len(list(lock_folder(store).iterdir())) == 2
         else:
-            with pytest.raises(UsageError, match=f"process 4711 on host {socket.gethostname()}"), StoreLock(store, share=share):
+            with (
+                pytest.raises(UsageError, match=f"process 4711 on host {socket.gethostname()}"),
+                StoreLock(store, share=share),
+            ):
                 pass
             assert [path.name for path in lock_folder(store).iterdir()] == [held]
 
 
 def test_of_workers_that_start_together_with_other_recipes_one_is_refused(case, tmp_path):
     """Both have looked and seen no recipe; what counts is the one that is written first."""
-    with StoreLock(tmp_path / "store", share=(0, 2)) as one, StoreLock(tmp_path / "store", share=(1, 2)) as other:
+    with (
+        StoreLock(tmp_path / "store", share=(0, 2)) as one,
+        StoreLock(tmp_path / "store", share=(1, 2)) as other,
+    ):
         assert one.recipe() is other.recipe() is None
         assert one.begin({"compute_dtype": "bfloat16"}) == {"compute_dtype": "bfloat16"}
         assert other.begin({"compute_dtype": "float32"}) == {"compute_dtype": "bfloat16"}
 
 
 def test_shards_of_other_texts_are_not_put_together(case, expected, tmp_path):
-    """Every worker checks its own shards only: another's, of data that changed between the two, are compared with the plan."""
+    """Every worker checks its own shards only: another's, of data that changed between the two, are
+    compared with the plan.
+    """
     run(worker(case, tmp_path, 1, 2))
     changed = tmp_path / "data"
     shutil.copytree(case.data, changed)
     rows = (changed / "train.jsonl").read_text().splitlines(keepends=True)
     (changed / "train.jsonl").write_text("".join(reversed(rows)))
     run(worker(case, tmp_path, 0, 2, data=changed))
-    with pytest.raises(UsageError, match=r"shard-0000\d of other texts than worker 0 saw.*--worker 1/2"):
+    with pytest.raises(
+        UsageError, match=r"shard-0000\d of other texts than worker 0 saw.*--worker 1/2"
+    ):
         finish(tmp_path / "store")
     assert not (tmp_path / "store" / MANIFEST).exists()
     for folder in ("store", "store.lock"):
@@ -165,7 +189,9 @@ def test_a_changed_plan_is_refused(case, tmp_path):
     assert finish(tmp_path / "store").splits["train"].rows == 20
 
 
-def test_a_store_that_another_process_finished_meanwhile_is_left_as_it_is(case, expected, tmp_path, monkeypatch):
+def test_a_store_that_another_process_finished_meanwhile_is_left_as_it_is(
+    case, expected, tmp_path, monkeypatch
+):
     """The manifest appears between the first look and the lock."""
     out, original = tmp_path / "store", StoreLock.__enter__
 

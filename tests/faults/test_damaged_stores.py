@@ -1,4 +1,7 @@
-"""Bit rot, lost and foreign files, tampering: `glot store verify` prints each bad path, `train.py` refuses, nothing is written."""
+"""Bit rot, lost and foreign files, tampering:
+
+`glot store verify` prints each bad path, `train.py` refuses, nothing is written.
+"""
 
 import json
 import random
@@ -62,14 +65,23 @@ def lengthen(path, draw):
     path.write_bytes(path.read_bytes() + bytes(draw.randrange(1, 100)))
 
 
-DAMAGE = {"bit flip": flip, "truncation": shorten, "bytes added": lengthen, "deletion": lambda path, draw: path.unlink()}
+DAMAGE = {
+    "bit flip": flip,
+    "truncation": shorten,
+    "bytes added": lengthen,
+    "deletion": lambda path, draw: path.unlink(),
+}
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))
 def test_every_file_is_guarded(sound, tmp_path, capsys, soak, record_property, damage):
     assert command("store", "verify", sound) == 0
     capsys.readouterr()
-    files = sorted(path.relative_to(sound) for path in sound.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = sorted(
+        path.relative_to(sound)
+        for path in sound.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    )
     injected = 0
     for name in files:
         for repeat in range(10 if soak else 1):
@@ -78,7 +90,15 @@ def test_every_file_is_guarded(sound, tmp_path, capsys, soak, record_property, d
             assert verify(store) == [str(store / name)]
             injected += 1
             shutil.rmtree(store)
-    record_property("fault", {"fault": f"{damage} in a store's file", "injected": injected, "lost": 0, "seen": "`store verify` prints the path, exit 1; training refuses it by path"})
+    record_property(
+        "fault",
+        {
+            "fault": f"{damage} in a store's file",
+            "injected": injected,
+            "lost": 0,
+            "seen": "`store verify` prints the path, exit 1; training refuses it by path",
+        },
+    )
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))
@@ -95,14 +115,22 @@ def test_swapped_shards(store, capsys):
     (store / "train/shard-x").rename(second)
     for folder, index in ((first, 0), (second, 1)):
         (folder / f"hidden-L2-{1 - index:05d}.npy").rename(folder / f"hidden-L2-{index:05d}.npy")
-    names = [f"train/shard-{index:05d}/{name}" for index in (0, 1) for name in ("lengths.npy", "record.json", "token_ids.npy", f"hidden-L2-{index:05d}.npy")]
+    names = [
+        f"train/shard-{index:05d}/{name}"
+        for index in (0, 1)
+        for name in ("lengths.npy", "record.json", "token_ids.npy", f"hidden-L2-{index:05d}.npy")
+    ]
     assert "shard-0000" in refused(store, capsys, names)
 
 
 def test_foreign_shards_and_files(store, capsys):
     shutil.copytree(store / "train/shard-00000", store / "train/shard-00002")
     (store / "notes.txt").write_text("mine")
-    foreign = ["notes.txt", "train/shard-00002", *(f"train/shard-00002/{path.name}" for path in (store / "train/shard-00000").iterdir())]
+    foreign = [
+        "notes.txt",
+        "train/shard-00002",
+        *(f"train/shard-00002/{path.name}" for path in (store / "train/shard-00000").iterdir()),
+    ]
     assert command("store", "verify", store) == 1
     assert capsys.readouterr().out.splitlines() == sorted(str(store / name) for name in foreign)
 
@@ -119,16 +147,24 @@ def forge(store, change):
     values = json.loads((store / MANIFEST).read_text())
     splits = values["splits"]
     parts = {
-        name: {"rows": split["rows"], "shards": [canonical_sha256(shard) for shard in split["shards"]], "arrays": split["arrays"]}
+        name: {
+            "rows": split["rows"],
+            "shards": [canonical_sha256(shard) for shard in split["shards"]],
+            "arrays": split["arrays"],
+        }
         for name, split in splits.items()
     }
-    values["content"] = canonical_sha256({"recipe": values["recipe"], "task": values["task"], "splits": parts, "order": list(splits)})
+    values["content"] = canonical_sha256(
+        {"recipe": values["recipe"], "task": values["task"], "splits": parts, "order": list(splits)}
+    )
     (store / MANIFEST).write_text(json.dumps(values))
 
 
 def rename_split(name):
     def change(values):
-        values["splits"] = {name if key == "train" else key: split for key, split in values["splits"].items()}
+        values["splits"] = {
+            name if key == "train" else key: split for key, split in values["splits"].items()
+        }
 
     return change
 
@@ -138,20 +174,27 @@ def rename_file(values):
     files["../../secret.npy"] = files.pop("lengths.npy")
 
 
-@pytest.mark.parametrize("change", [
-    lambda values: values["splits"]["train"].update(rows=39),
-    lambda values: values["splits"]["train"]["shards"].reverse(),
-    lambda values: values["recipe"].update(dim=8),
-    lambda values: values["splits"]["train"]["shards"][0]["files"]["lengths.npy"].update(sha256="0" * 64),
-    lambda values: values.pop("content"),
-    lambda values: values.update(schema_version=99),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values["splits"]["train"].update(rows=39),
+        lambda values: values["splits"]["train"]["shards"].reverse(),
+        lambda values: values["recipe"].update(dim=8),
+        lambda values: values["splits"]["train"]["shards"][0]["files"]["lengths.npy"].update(
+            sha256="0" * 64
+        ),
+        lambda values: values.pop("content"),
+        lambda values: values.update(schema_version=99),
+    ],
+)
 def test_an_edited_manifest(store, capsys, change):
     edit(store, change)
     assert MANIFEST in refused(store, capsys, [MANIFEST])
 
 
-@pytest.mark.parametrize("change", [rename_split("../outside"), rename_split("/etc"), rename_split(".."), rename_file])
+@pytest.mark.parametrize(
+    "change", [rename_split("../outside"), rename_split("/etc"), rename_split(".."), rename_file]
+)
 def test_a_forged_manifest_does_not_lead_out_of_the_folder(store, capsys, change):
     forge(store, change)
     assert "content hash" not in refused(store, capsys, [MANIFEST])
@@ -168,28 +211,51 @@ def test_a_link_is_as_good_as_what_it_leads_to(store, tmp_path, capsys, name):
     (store / name).rename(tmp_path / "elsewhere")
     (store / name).symlink_to(tmp_path / "elsewhere")
     assert command("store", "verify", store) == 0
-    damaged = next(path for path in sorted((tmp_path / "elsewhere").rglob("*.npy")) or [tmp_path / "elsewhere"])
+    damaged = next(
+        path for path in sorted((tmp_path / "elsewhere").rglob("*.npy")) or [tmp_path / "elsewhere"]
+    )
     flip(damaged, random.Random(name))
     assert command("store", "verify", store) == 1
     assert len(capsys.readouterr().out.splitlines()) == 1
-    assert command("train", "--store", store, "--pooler", "mean", "--epochs", 1, "--out", tmp_path / "run") == 2
+    assert (
+        command(
+            "train", "--store", store, "--pooler", "mean", "--epochs", 1, "--out", tmp_path / "run"
+        )
+        == 2
+    )
     assert not (tmp_path / "run").exists()
 
 
 def header(path, **change):
     """The same data under another header."""
     array = np.load(path)
-    values = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape, **change}
+    values = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+        **change,
+    }
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, values)
         file.write(array.tobytes())
 
 
-@pytest.mark.parametrize("change", [
-    {"shape": (10**12, 16)}, {"shape": (2**62, 2**62)}, {"shape": (-1, 16)}, {"descr": "|O"}, {"descr": "<f8"}, {"fortran_order": True}, {"shape": ()},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": (10**12, 16)},
+        {"shape": (2**62, 2**62)},
+        {"shape": (-1, 16)},
+        {"descr": "|O"},
+        {"descr": "<f8"},
+        {"fortran_order": True},
+        {"shape": ()},
+    ],
+)
 def test_a_lying_header_under_a_forged_hash(store, capsys, change):
-    """Even where size and hash agree, the shape and dtype have to be those of the record; nothing huge is allocated, nothing unpickled."""
+    """Even where size and hash agree, the shape and dtype have to be those of the record; nothing
+    huge is allocated, nothing unpickled.
+    """
     header(store / STATES, **change)
     record = {"sha256": file_sha256(store / STATES), "bytes": (store / STATES).stat().st_size}
 
@@ -197,7 +263,10 @@ def test_a_lying_header_under_a_forged_hash(store, capsys, change):
         values["splits"]["train"]["shards"][0]["files"]["hidden-L2-00000.npy"] = record
 
     forge(store, agree)
-    (store / "train/shard-00000/record.json").write_bytes(canonical(json.loads((store / MANIFEST).read_text())["splits"]["train"]["shards"][0]) + b"\n")
+    (store / "train/shard-00000/record.json").write_bytes(
+        canonical(json.loads((store / MANIFEST).read_text())["splits"]["train"]["shards"][0])
+        + b"\n"
+    )
     said = refused(store, capsys, [STATES])
     assert "a stored array" in said
     assert STATES in said
@@ -207,7 +276,21 @@ def test_trust_store_skips_the_hash_and_says_so(store, tmp_path, capsys):
     content = bytearray((store / STATES).read_bytes())
     content[-1] ^= 1
     (store / STATES).write_bytes(content)
-    assert command("train", "--store", store, "--pooler", "mean", "--epochs", 1, "--out", tmp_path / "run", "--trust-store") == 0
+    assert (
+        command(
+            "train",
+            "--store",
+            store,
+            "--pooler",
+            "mean",
+            "--epochs",
+            1,
+            "--out",
+            tmp_path / "run",
+            "--trust-store",
+        )
+        == 0
+    )
     assert "hashes are not checked" in capsys.readouterr().err
 
 

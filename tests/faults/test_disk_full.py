@@ -1,4 +1,7 @@
-"""A small disk that really fills up: a tmpfs, mounted for the test. What is lost is nothing; the same command finishes."""
+"""A small disk that really fills up: a tmpfs, mounted for the test.
+
+What is lost is nothing; the same command finishes.
+"""
 
 import contextlib
 import dataclasses
@@ -21,7 +24,12 @@ pytestmark = pytest.mark.faults
 def small_disk(tmp_path_factory):
     """A folder on a disk of 1 MiB."""
     folder = tmp_path_factory.mktemp("small")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
@@ -35,7 +43,9 @@ def empty_disk(small_disk):
 
 
 def fill(folder, leave):
-    """Write until `leave` bytes, in whole pages, are free; or none, if another thread writes meanwhile."""
+    """Write until `leave` bytes, in whole pages, are free; or none, if another thread writes
+    meanwhile.
+    """
     ballast = folder / "ballast"
     free = shutil.disk_usage(folder).free - leave
     with contextlib.suppress(OSError):
@@ -43,10 +53,15 @@ def fill(folder, leave):
     return ballast
 
 
-# How many shards are finished when the disk is full; and the bytes that are left: a shard of this case has about 4,500.
+# How many shards are finished when the disk is full; and the bytes that are left: a shard of this
+# case has about 4,500.
 @pytest.mark.parametrize(("shards", "left"), [(0, 0), (1, 4096), (2, 8192), ("all", 0)])
-def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(tmp_path, small_disk, monkeypatch, record_property, shards, left):
-    config = make_case(tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60)
+def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(
+    tmp_path, small_disk, monkeypatch, record_property, shards, left
+):
+    config = make_case(
+        tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60
+    )
     run(config, tmp_path / "undisturbed")
     expected = tree(tmp_path / "undisturbed")
     wanted = len(finished_shards(tmp_path / "undisturbed")) if shards == "all" else shards
@@ -56,7 +71,8 @@ def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(tmp_pa
 
     def rename(source, target, original=disk.rename):
         original(source, target)
-        # Two threads seal shards: the second to fill the disk would first empty the ballast of the other.
+        # Two threads seal shards: the second to fill the disk would first empty the ballast of the
+        # other.
         with filling:
             if not made and len(finished_shards(config.out)) >= wanted:
                 made.append(fill(small_disk, left))
@@ -66,7 +82,11 @@ def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(tmp_pa
         with pytest.raises(UsageError) as refused:
             run(config)
     said = str(refused.value)
-    assert re.search(r"the disk has room for \S*store\S*(shard-\d{5}|\.npy|\.json), \d+ bytes; got \d+ bytes free, \d+ too few\. Free some space", said), said
+    assert re.search(
+        r"the disk has room for \S*store\S*(shard-\d{5}|\.npy|\.json), \d+ bytes; got \d+ bytes"
+        r" free, \d+ too few\. Free some space",
+        said,
+    ), said
     assert not (config.out / MANIFEST).exists()
     assert not list(config.out.rglob(".tmp-*"))
     before = identity(config.out)
@@ -79,13 +99,21 @@ def test_a_full_disk_names_what_did_not_fit_and_the_same_command_finishes(tmp_pa
     run(config)
     assert tree(config.out) == expected
     assert {file: found for file, found in identity(config.out).items() if file in before} == before
-    record_property("fault", {
-        "fault": f"disk full ({shards} shards finished, {left} bytes left)", "injected": 1, "lost": 0, "seen": "shard or file, its bytes, how many are missing",
-    })
+    record_property(
+        "fault",
+        {
+            "fault": f"disk full ({shards} shards finished, {left} bytes left)",
+            "injected": 1,
+            "lost": 0,
+            "seen": "shard or file, its bytes, how many are missing",
+        },
+    )
 
 
 def test_a_worker_on_a_full_disk(tmp_path, small_disk):
-    config = make_case(tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60)
+    config = make_case(
+        tmp_path, {"train": 30, "validation": 8}, out=small_disk / "store", shard_tokens=60
+    )
     ballast = fill(small_disk, 4096)
     with pytest.raises(UsageError, match="has room for"):
         run(dataclasses.replace(config, worker="0/2"))

@@ -1,4 +1,6 @@
-"""Real processes, really killed: whatever was written stays, whatever was not is written by the next run, byte for byte."""
+"""Real processes, really killed: whatever was written stays, whatever was not is written by the
+next run, byte for byte.
+"""
 
 import dataclasses
 import multiprocessing
@@ -36,7 +38,9 @@ def expected(case, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes():
-    """Children start in milliseconds: the server has imported everything, and no thread of torch runs in it yet."""
+    """Children start in milliseconds: the server has imported everything, and no thread of torch
+    runs in it yet.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["extraction_case"])
     return context
@@ -73,29 +77,57 @@ def test_a_killed_extraction_continues(case, expected, processes, tmp_path, soak
         fresh(config)
         wanted = draw.randrange(SHARDS)
         child = start(processes, config)
-        if not kill_when(child, lambda wanted=wanted: len(finished_shards(config.out)) >= wanted, draw.uniform(0, 0.03)):
+        if not kill_when(
+            child,
+            lambda wanted=wanted: len(finished_shards(config.out)) >= wanted,
+            draw.uniform(0, 0.03),
+        ):
             continue
         done, before = len(finished_shards(config.out)), identity(config.out)
         writing = [path.name for path in config.out.glob("*/.tmp-*")]
-        moments.append(f"{done} shards finished, writing {', '.join(writing) or 'nothing'}{', manifest there' if (config.out / MANIFEST).exists() else ''}")
+        manifest = ", manifest there" if (config.out / MANIFEST).exists() else ""
+        moments.append(
+            f"{done} shards finished, writing {', '.join(writing) or 'nothing'}{manifest}"
+        )
         between += done > 0 and not (config.out / "validation/labels.npy").exists()
         # The second run may be the victim too: it continues what the first one left.
         if draw.random() < 0.3:
             kill_when(start(processes, config), lambda: False, draw.uniform(0.5, 1.5))
         run(config)
         assert tree(config.out) == expected, moments[-1]
-        assert {file: found for file, found in identity(config.out).items() if file in before} == before, moments[-1]
+        assert {
+            file: found for file, found in identity(config.out).items() if file in before
+        } == before, moments[-1]
         assert not lock_folder(config.out).exists()
-    print("\n".join(["killed at:", *moments, f"{between} of {len(moments)} between the first and the last rename of a shard"]))
+    print(
+        "\n".join(
+            [
+                "killed at:",
+                *moments,
+                f"{between} of {len(moments)} between the first and the last rename of a shard",
+            ]
+        )
+    )
     assert len(moments) == kills
     assert between >= (0.6 * kills if soak else 1)
-    record_property("fault", {
-        "fault": f"SIGKILL while extracting ({between} of them between the first and the last shard)", "injected": len(moments), "lost": 0,
-        "seen": "`Taking over ...: process N no longer runs`; goes on after the last finished shard",
-    })
+    record_property(
+        "fault",
+        {
+            "fault": (
+                f"SIGKILL while extracting ({between} of them between the first and the last shard)"
+            ),
+            "injected": len(moments),
+            "lost": 0,
+            "seen": (
+                "`Taking over ...: process N no longer runs`; goes on after the last finished shard"
+            ),
+        },
+    )
 
 
-def test_four_workers_of_which_one_is_killed(case, expected, processes, tmp_path, soak, record_property):
+def test_four_workers_of_which_one_is_killed(
+    case, expected, processes, tmp_path, soak, record_property
+):
     kills = 0
     for repeat in range(5 if soak else 1):
         config = dataclasses.replace(case, out=tmp_path / f"store-{repeat}")
@@ -106,25 +138,50 @@ def test_four_workers_of_which_one_is_killed(case, expected, processes, tmp_path
         kills += kill_when(children[victim], lock.exists, 0.05 * repeat)
         for child in children:
             child.join()
-        assert [child.exitcode for child in children] == [-9 if number == victim else 0 for number in range(4)]
+        assert [child.exitcode for child in children] == [
+            -9 if number == victim else 0 for number in range(4)
+        ]
         run(workers[victim])
         finish(config.out)
         assert tree(config.out) == expected
         assert not lock_folder(config.out).exists()
-    record_property("fault", {
-        "fault": "SIGKILL of one of four workers", "injected": kills, "lost": 0, "seen": "`glot store finish` names the missing shards and the worker to run again",
-    })
+    record_property(
+        "fault",
+        {
+            "fault": "SIGKILL of one of four workers",
+            "injected": kills,
+            "lost": 0,
+            "seen": "`glot store finish` names the missing shards and the worker to run again",
+        },
+    )
 
 
 def test_ctrl_c_leaves_finished_shards_and_no_lock(case, expected, tmp_path):
     config = dataclasses.replace(case, out=tmp_path / "store")
     arguments = [
-        "--backbone", config.backbone, "--task", "custom", "--data", str(config.data), "--out", str(config.out), "--text-columns", "text",
-        "--label-column", "label", "--shard-tokens", "300", "--tokens-per-batch", "100", "--device", "cpu",
+        "--backbone",
+        config.backbone,
+        "--task",
+        "custom",
+        "--data",
+        str(config.data),
+        "--out",
+        str(config.out),
+        "--text-columns",
+        "text",
+        "--label-column",
+        "label",
+        "--shard-tokens",
+        "300",
+        "--tokens-per-batch",
+        "100",
+        "--device",
+        "cpu",
     ]
     child = subprocess.Popen(
         [sys.executable, "-c", "from glot_jax.cli import main; main()", "extract", *arguments],
-        stderr=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while len(finished_shards(config.out)) < 2 and child.poll() is None:
         time.sleep(0.001)

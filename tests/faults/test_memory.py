@@ -1,4 +1,6 @@
-"""Memory stays flat: extraction in the number of rows, training from the memory map in the size of the store."""
+"""Memory stays flat: extraction in the number of rows, training from the memory map in the size of
+the store.
+"""
 
 import dataclasses
 import multiprocessing
@@ -23,7 +25,9 @@ def extract_and_measure(config, queue):
 
 
 def in_child(target, *arguments):
-    """What `target(*arguments, queue)` puts into the queue, from a process that has done nothing else."""
+    """What `target(*arguments, queue)` puts into the queue, from a process that has done nothing
+    else.
+    """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     child = context.Process(target=target, args=(*arguments, queue))
@@ -39,18 +43,36 @@ def test_extraction_needs_no_more_memory_for_ten_times_the_rows(tmp_path, soak, 
     peaks = []
     for rows in (few, many):
         data = write_texts(tmp_path / f"rows-{rows}", {"train": rows}, longest=4)
-        peaks.append(in_child(extract_and_measure, dataclasses.replace(config, data=data, out=tmp_path / f"store-{rows}")))
-    print(f"peak RSS: {few} rows {peaks[0] / 1e6:.0f} MB, {many} rows {peaks[1] / 1e6:.0f} MB, ratio {peaks[1] / peaks[0]:.3f}")
+        peaks.append(
+            in_child(
+                extract_and_measure,
+                dataclasses.replace(config, data=data, out=tmp_path / f"store-{rows}"),
+            )
+        )
+    print(
+        f"peak RSS: {few} rows {peaks[0] / 1e6:.0f} MB, {many} rows {peaks[1] / 1e6:.0f} MB, ratio"
+        f" {peaks[1] / peaks[0]:.3f}"
+    )
     assert peaks[1] <= 1.15 * peaks[0]
-    record_property("fault", {
-        "fault": f"{many:,} rows instead of {few:,}", "injected": 1, "lost": 0, "seen": f"peak memory times {peaks[1] / peaks[0]:.2f}",
-    })
+    record_property(
+        "fault",
+        {
+            "fault": f"{many:,} rows instead of {few:,}",
+            "injected": 1,
+            "lost": 0,
+            "seen": f"peak memory times {peaks[1] / peaks[0]:.2f}",
+        },
+    )
 
 
 def anonymous_bytes():
-    """Memory of this process that no file backs: pages of a memory map can be dropped at any time, these cannot."""
+    """Memory of this process that no file backs: pages of a memory map can be dropped at any time,
+    these cannot.
+    """
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith("RssAnon:")).split()[1])
+    return 1024 * int(
+        next(line for line in status.splitlines() if line.startswith("RssAnon:")).split()[1]
+    )
 
 
 def train_and_measure(store, out, queue):
@@ -66,7 +88,17 @@ def train_and_measure(store, out, queue):
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        train(TrainConfig(store=store, out=out, epochs=1, batch_size=16, cache="none", pooler=PoolerConfig("mean")), quiet=True)
+        train(
+            TrainConfig(
+                store=store,
+                out=out,
+                epochs=1,
+                batch_size=16,
+                cache="none",
+                pooler=PoolerConfig("mean"),
+            ),
+            quiet=True,
+        )
     finally:
         done.set()
         watcher.join()
@@ -77,11 +109,28 @@ def test_training_from_the_memory_map_does_not_hold_the_store(tmp_path, soak, re
     dim, rows = (256, (64, 6400)) if soak else (128, (64, 3200))
     peaks, sizes = [], []
     for count in rows:
-        store = make_store(tmp_path / f"store-{count}", rows={"train": count, "validation": 16}, dim=dim, longest=64)
+        store = make_store(
+            tmp_path / f"store-{count}",
+            rows={"train": count, "validation": 16},
+            dim=dim,
+            longest=64,
+        )
         sizes.append(sum(path.stat().st_size for path in store.rglob("*.npy")))
         peaks.append(in_child(train_and_measure, store, tmp_path / f"run-{count}"))
-    print(f"stores of {sizes[0] / 1e6:.1f} and {sizes[1] / 1e6:.1f} MB; anonymous memory at its peak {peaks[0] / 1e6:.0f} and {peaks[1] / 1e6:.0f} MB")
+    print(
+        f"stores of {sizes[0] / 1e6:.1f} and {sizes[1] / 1e6:.1f} MB; anonymous memory at its peak"
+        f" {peaks[0] / 1e6:.0f} and {peaks[1] / 1e6:.0f} MB"
+    )
     assert peaks[1] - peaks[0] < 0.25 * (sizes[1] - sizes[0]) + 10e6
-    record_property("fault", {
-        "fault": f"a store of {sizes[1] / 1e6:.0f} MB trained from the memory map", "injected": 1, "lost": 0, "seen": f"{max(0, peaks[1] - peaks[0]) / 1e6:.0f} MB more than for one of {sizes[0] / 1e6:.1f} MB",
-    })
+    record_property(
+        "fault",
+        {
+            "fault": f"a store of {sizes[1] / 1e6:.0f} MB trained from the memory map",
+            "injected": 1,
+            "lost": 0,
+            "seen": (
+                f"{max(0, peaks[1] - peaks[0]) / 1e6:.0f} MB more than for one of"
+                f" {sizes[0] / 1e6:.1f} MB"
+            ),
+        },
+    )

@@ -1,4 +1,6 @@
-"""The disk fails at each call that writing a store makes, in each of four ways; a rerun gives the undisturbed store."""
+"""The disk fails at each call that writing a store makes, in each of four ways; a rerun gives the
+undisturbed store.
+"""
 
 import functools
 import importlib
@@ -18,7 +20,9 @@ pytestmark = pytest.mark.faults
 @pytest.fixture(autouse=True)
 def one_backbone(monkeypatch):
     """The model is loaded once: it is the disk that fails."""
-    monkeypatch.setattr(importlib.import_module("glot_jax.extraction.dump"), "Backbone", functools.cache(Backbone))
+    monkeypatch.setattr(
+        importlib.import_module("glot_jax.extraction.dump"), "Backbone", functools.cache(Backbone)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,5 +60,16 @@ def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_
     print(f"{how}: {len(places)} of {len(whole.calls)} calls")
     # Errors have to be said, with a path; that of a file which is only tidied away need not.
     assert how != "error" or said > 0.8 * len(places)
-    seen = {"kill": "nothing; the same command continues", "error": "path, the system's error, what to do"}
-    record_property("fault", {"fault": f"disk call of a writer fails ({how})", "injected": len(places), "lost": 0, "seen": seen.get(how, "nothing; the same command continues")})
+    seen = {
+        "kill": "nothing; the same command continues",
+        "error": "path, the system's error, what to do",
+    }
+    record_property(
+        "fault",
+        {
+            "fault": f"disk call of a writer fails ({how})",
+            "injected": len(places),
+            "lost": 0,
+            "seen": seen.get(how, "nothing; the same command continues"),
+        },
+    )

@@ -1,4 +1,6 @@
-"""kNN, window and random edges against brute force in numpy, and what makes the random graph a control."""
+"""kNN, window and random edges against brute force in numpy, and what makes the random graph a
+control.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ LENGTHS = [6, 1, 9, 2]
 
 
 def cosine64(states: np.ndarray) -> np.ndarray:
-    unit = states.astype(np.float64) / np.linalg.norm(states.astype(np.float64), axis=1, keepdims=True)
+    unit = states.astype(np.float64) / np.linalg.norm(
+        states.astype(np.float64), axis=1, keepdims=True
+    )
     return unit @ unit.T
 
 
@@ -54,7 +58,11 @@ def test_knn_gives_ties_to_the_lower_rank():
     for side in ("left", "right"):
         (found,) = adjacency([same], side, graph="knn", k=3)
         assert found.astype(int).tolist() == [
-            [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 0, 1],
+            [1, 1, 1, 0, 0],
+            [1, 1, 1, 0, 0],
+            [1, 1, 1, 0, 0],
+            [1, 1, 0, 1, 0],
+            [1, 1, 0, 0, 1],
         ]
 
 
@@ -71,14 +79,18 @@ def test_window_counts_real_tokens(window):
     """Padding in the middle of a text takes no room."""
     hidden = np.random.default_rng(0).normal(size=(1, 8, 4)).astype(np.float32)
     mask = np.array([[True, False, True, True, False, False, True, True]])
-    found = np.asarray(token_graph(hidden, mask, graph="window", window=window).adjacency[0])[np.ix_(mask[0], mask[0])]
+    found = np.asarray(token_graph(hidden, mask, graph="window", window=window).adjacency[0])[
+        np.ix_(mask[0], mask[0])
+    ]
     rank = np.arange(5)
     assert np.array_equal(found, np.abs(rank[:, None] - rank) <= window)
 
 
 def test_random_edges_are_symmetric_keep_loops_and_follow_the_seed():
     states = sentences([9, 9, 9])
-    one, again, other = (adjacency(states, graph="random", tau=0.5, graph_seed=seed) for seed in (0, 0, 1))
+    one, again, other = (
+        adjacency(states, graph="random", tau=0.5, graph_seed=seed) for seed in (0, 0, 1)
+    )
     for found in one:
         assert np.array_equal(found, found.T)
         assert found.diagonal().all()
@@ -95,7 +107,12 @@ def test_random_edges_hang_on_the_text_not_on_its_place():
         assert all(np.array_equal(found[place], expected[row]) for place, row in enumerate(order))
     half = [of.astype(np.float16) for of in states]
     single = [of.astype(np.float32) for of in half]
-    assert all(np.array_equal(a, b) for a, b in zip(adjacency(half, graph="random"), adjacency(single, graph="random"), strict=True))
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            adjacency(half, graph="random"), adjacency(single, graph="random"), strict=True
+        )
+    )
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.5, 0.7])
@@ -105,7 +122,8 @@ def test_random_edges_are_as_many_as_those_of_the_threshold(tau):
     wanted = np.array([of[off].mean() for of in adjacency(states, tau=tau)])
     found = np.array([of[off].mean() for of in adjacency(states, graph="random", tau=tau)])
     assert 0.05 < wanted.mean() < 0.95
-    # 55 independent pairs a text: the mean over 60 texts has a deviation of at most 0.5 / sqrt(3300).
+    # 55 independent pairs a text: the mean over 60 texts has a deviation of at most 0.5 /
+    # sqrt(3300).
     assert abs(found.mean() - wanted.mean()) < 4 * 0.5 / np.sqrt(60 * 55)
     assert np.corrcoef(found, wanted)[0, 1] > 0.5
 
@@ -113,7 +131,9 @@ def test_random_edges_are_as_many_as_those_of_the_threshold(tau):
 def test_random_edges_at_the_ends_of_density():
     states = sentences([6, 6])
     assert all(found.all() for found in adjacency(states, graph="random", tau=-1.0))
-    assert all(np.array_equal(found, np.eye(6)) for found in adjacency(states, graph="random", tau=1.0))
+    assert all(
+        np.array_equal(found, np.eye(6)) for found in adjacency(states, graph="random", tau=1.0)
+    )
 
 
 def test_hashes_are_uniform_and_sensitive_to_every_word():
@@ -123,7 +143,8 @@ def test_hashes_are_uniform_and_sensitive_to_every_word():
     assert np.abs(counts - hashed.size / 16).max() < 5 * np.sqrt(hashed.size / 16)
     for words in [(8, i, j, 0), (7, j, i, 0), (7, i, j, 1), (7, i, j)]:
         other = np.asarray(hash_words(*(jnp.asarray(word) for word in words)))
-        # On average half of the 32 bits differ (a word swapped with itself, on the diagonal, is left out).
+        # On average half of the 32 bits differ (a word swapped with itself, on the diagonal, is
+        # left out).
         bits = np.unpackbits((hashed ^ other)[i != j].view(np.uint8)).mean()
         assert abs(bits - 0.5) < 0.01
 
@@ -131,7 +152,13 @@ def test_hashes_are_uniform_and_sensitive_to_every_word():
 def test_large_numbers_are_numbers():
     """A seed is any whole number, a window may exceed every text."""
     states = sentences([6])
-    wide, seeds = adjacency(states, graph="window", window=2**40), [adjacency(states, graph="random", tau=0.5, graph_seed=s) for s in (5, 2**32 + 5, 3 * 10**9)]
+    wide, seeds = (
+        adjacency(states, graph="window", window=2**40),
+        [
+            adjacency(states, graph="random", tau=0.5, graph_seed=s)
+            for s in (5, 2**32 + 5, 3 * 10**9)
+        ],
+    )
     assert wide[0].all()
     assert np.array_equal(seeds[0], seeds[1])
     assert seeds[2][0].diagonal().all()

@@ -27,8 +27,12 @@ def cosine64(states: np.ndarray) -> np.ndarray:
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), exponent=st.integers(-3, 3))
 def test_cosine_is_that_of_the_stored_states(dtype, seed, exponent):
-    """16-bit states are not rounded any further: the error is that of a float32 sum, not of their dtype."""
-    stored = jnp.asarray(np.random.default_rng(seed).normal(size=(1, 5, 64)) * 10.0**exponent, dtype)
+    """16-bit states are not rounded any further: the error is that of a float32 sum, not of their
+    dtype.
+    """
+    stored = jnp.asarray(
+        np.random.default_rng(seed).normal(size=(1, 5, 64)) * 10.0**exponent, dtype
+    )
     of = tokens_of(stored, jnp.ones(stored.shape[:-1], bool))
     np.testing.assert_allclose(similarity(of, of)[0], cosine64(np.asarray(stored))[0], atol=2e-6)
 
@@ -45,7 +49,9 @@ def test_cosine_does_not_depend_on_the_norm(scale):
 @pytest.mark.parametrize("backend", ["dense", "blockwise"])
 @pytest.mark.parametrize("spread", [(0, 0), (-12, 12), (-60, 60), (0, 70)])
 def test_edges_are_those_of_scaled_states_whatever_the_norms(spread, backend, dtype):
-    """Ordinary norms are left as they are, others scaled; within a batch as well as apart. sparse always scales."""
+    """Ordinary norms are left as they are, others scaled; within a batch as well as apart. sparse
+    always scales.
+    """
     draw = np.random.default_rng(0)
     states = np.asarray(draw.normal(size=(3, 9, 16)) + 1, np.float32)
     states *= 2.0 ** draw.integers(spread[0], spread[1] + 1, (3, 9, 1)) if dtype != "float16" else 1
@@ -54,16 +60,26 @@ def test_edges_are_those_of_scaled_states_whatever_the_norms(spread, backend, dt
     hidden, mask = jnp.asarray(states, dtype), np.ones((3, 9), bool)
     mask[2, 7:] = False
     for rule in ("threshold", "knn", "random", "window"):
-        edges = [token_graph(hidden, mask, graph=rule, k=3, tau=0.5, backend=name) for name in (backend, "sparse")]
+        edges = [
+            token_graph(hidden, mask, graph=rule, k=3, tau=0.5, backend=name)
+            for name in (backend, "sparse")
+        ]
         degrees = [of.to_padded(of.degree()) for of in edges]
         np.testing.assert_array_equal(*degrees)
         assert edges[0].adjacency.any()
 
 
 def test_ordinary_states_are_not_copied_to_be_linked():
-    """The dense step on a CPU: nothing of the states' size is written unless a norm is out of the ordinary."""
+    """The dense step on a CPU: nothing of the states' size is written unless a norm is out of the
+    ordinary.
+    """
     hidden, mask = jnp.ones((2, 8, 4096)), jnp.ones((2, 8), bool)
-    text = jax.jit(lambda hidden, mask: token_graph(hidden, mask).adjacency).lower(hidden, mask).compile().as_text()
+    text = (
+        jax.jit(lambda hidden, mask: token_graph(hidden, mask).adjacency)
+        .lower(hidden, mask)
+        .compile()
+        .as_text()
+    )
     branches = re.search(r"true_computation=%?([\w.-]+), false_computation=%?([\w.-]+)", text)
     if branches is None:
         found = re.search(r"branch_computations=\{%?([\w.-]+), %?([\w.-]+)\}", text)
@@ -71,8 +87,14 @@ def test_ordinary_states_are_not_copied_to_be_linked():
         scaled, plain = found.groups()
     else:
         plain, scaled = branches.groups()
-    bodies = {name: re.search(rf"%?{re.escape(name)} .*?\n}}", text, re.S).group() for name in (scaled, plain)}
-    writes = {name: len(re.findall(r"= f32\[2,8,4096\]\S* (?:fusion|multiply|divide)", body)) for name, body in bodies.items()}
+    bodies = {
+        name: re.search(rf"%?{re.escape(name)} .*?\n}}", text, re.S).group()
+        for name in (scaled, plain)
+    }
+    writes = {
+        name: len(re.findall(r"= f32\[2,8,4096\]\S* (?:fusion|multiply|divide)", body))
+        for name, body in bodies.items()
+    }
     assert writes[plain] == 0
     assert writes[scaled] > 0
 
@@ -83,7 +105,10 @@ def test_scaling_is_a_power_of_two_that_reaches_the_largest_entry():
     assert scale[0] == 1
     mantissa, _ = np.frexp(scale)
     assert np.all(mantissa == 0.5)
-    assert np.all((np.abs(values[1:]).max(1) / scale[1:] <= 1) & (np.abs(values[1:]).max(1) / scale[1:] >= 0.5))
+    assert np.all(
+        (np.abs(values[1:]).max(1) / scale[1:] <= 1)
+        & (np.abs(values[1:]).max(1) / scale[1:] >= 0.5)
+    )
 
 
 @pytest.mark.parametrize("tau", [-1.0, -0.2, 0.5, 0.99])
@@ -117,7 +142,9 @@ def test_a_zero_vector_has_no_edge_at_all(tau):
     assert adjacency[[0, 1, 3], [0, 1, 3]].all()
 
 
-@pytest.mark.parametrize(("graph", "expected"), [("self", np.eye(3)), ("complete", np.ones((3, 3)))])
+@pytest.mark.parametrize(
+    ("graph", "expected"), [("self", np.eye(3)), ("complete", np.ones((3, 3)))]
+)
 def test_control_rules(graph, expected):
     hidden, mask = pad(sentences([3, 2], 12), 4)
     adjacency = token_graph(hidden, mask, graph=graph).adjacency
@@ -130,9 +157,18 @@ def test_control_rules(graph, expected):
     ("arguments", "message"),
     [
         ({"tau": 1.5}, r"--tau is a cosine, in \[-1, 1\]; got 1.5"),
-        ({"backend": "dens"}, "unknown graph backend .* 'dens'. Known: auto, blockwise, dense, sparse"),
-        ({"graph": "tree"}, "unknown graph rule .* 'tree'. Known: complete, knn, random, self, threshold, window"),
-        ({"graph": "knn", "k": 4}, r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3"),
+        (
+            {"backend": "dens"},
+            "unknown graph backend .* 'dens'. Known: auto, blockwise, dense, sparse",
+        ),
+        (
+            {"graph": "tree"},
+            "unknown graph rule .* 'tree'. Known: complete, knn, random, self, threshold, window",
+        ),
+        (
+            {"graph": "knn", "k": 4},
+            r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3",
+        ),
         ({"graph": "knn", "k": 0}, "--k must be a finite number, at least 1; got 0"),
         ({"graph": "window", "window": -1}, "--window must be a finite number, at least 0; got -1"),
         ({"mask": np.ones((2, 3))}, "boolean mask"),
@@ -141,4 +177,6 @@ def test_control_rules(graph, expected):
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(UsageError, match=message):
-        token_graph(**{"hidden": np.ones((2, 3, 4), np.float32), "mask": np.ones((2, 3), bool), **arguments})
+        token_graph(
+            **{"hidden": np.ones((2, 3, 4), np.float32), "mask": np.ones((2, 3), bool), **arguments}
+        )

@@ -17,7 +17,9 @@ from glot_jax.graphs import RULES, Stem, similarity, sparse, token_graph
 def edges_of(graph) -> set[tuple[int, int]]:
     """(sender, receiver) pairs of a tuple's real nodes."""
     spare = len(graph.nodes) - 1
-    pairs = zip(np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist(), strict=True)
+    pairs = zip(
+        np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist(), strict=True
+    )
     return {pair for pair in pairs if pair != (spare, spare)}
 
 
@@ -29,7 +31,9 @@ def test_blocks_find_the_dense_edges_in_order(monkeypatch, block, graph):
     hidden, mask = pad(sentences([5, 1, 7, 3, 2], 12), 9, "left")
     listed = token_graph(hidden, mask, tau=0.5, graph=graph, k=3, window=1).to_jraph()
     found = token_graph(hidden, mask, tau=0.5, graph=graph, k=3, window=1, backend="sparse")
-    assert edges_of(found.tuple) == set(zip(listed.senders.tolist(), listed.receivers.tolist(), strict=True))
+    assert edges_of(found.tuple) == set(
+        zip(listed.senders.tolist(), listed.receivers.tolist(), strict=True)
+    )
     assert np.all(np.diff(found.tuple.receivers) >= 0)
     assert found.tuple.n_node[:-1].tolist() == listed.n_node.tolist()
     assert found.tuple.n_edge[:-1].tolist() == listed.n_edge.tolist()
@@ -50,7 +54,9 @@ def test_padded_tuple_follows_jraph():
     assert real.tolist() == [True] * 7 + [False] * 6
     np.testing.assert_array_equal(graph.nodes[:5], hidden[0, :5])
     # jraph's own layers take it: a mean over neighbours equals the dense one.
-    update = jraph.GraphConvolution(lambda nodes: nodes, aggregate_nodes_fn=jraph.segment_mean, add_self_edges=False)
+    update = jraph.GraphConvolution(
+        lambda nodes: nodes, aggregate_nodes_fn=jraph.segment_mean, add_self_edges=False
+    )
     dense = token_graph(hidden, mask, tau=0.5)
     expected = dense.mean(dense.nodes)[np.asarray(mask)]
     graph = graph._replace(edges=None)

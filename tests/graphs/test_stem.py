@@ -1,4 +1,6 @@
-"""What stands between stored states and the graph: mixing, standardising, dropout, the learned threshold."""
+"""What stands between stored states and the graph: mixing, standardising, dropout, the learned
+threshold.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ DIM = 12
 
 
 def stem(layers: int | None = None, config: GraphConfig | None = None, **options) -> Stem:
-    return Stem(DIM, config=config or GraphConfig(tau=0.5), layers=layers, rngs=nnx.Rngs(0), **options)
+    return Stem(
+        DIM, config=config or GraphConfig(tau=0.5), layers=layers, rngs=nnx.Rngs(0), **options
+    )
 
 
 def layered(lengths: list[int], layers: int):
@@ -36,7 +40,9 @@ def test_mixing_starts_with_equal_weights_and_follows_the_softmax():
     np.testing.assert_allclose(of(hidden, mask).nodes, hidden.mean(axis=2), atol=1e-6)
     of.layer_scores[...] = jnp.asarray([0.0, np.log(2.0), np.log(5.0)])
     np.testing.assert_allclose(of.layer_weights(), [1 / 8, 2 / 8, 5 / 8], atol=1e-6)
-    np.testing.assert_allclose(of(hidden, mask).nodes, np.einsum("blnd,n->bld", hidden, [1 / 8, 2 / 8, 5 / 8]), atol=1e-6)
+    np.testing.assert_allclose(
+        of(hidden, mask).nodes, np.einsum("blnd,n->bld", hidden, [1 / 8, 2 / 8, 5 / 8]), atol=1e-6
+    )
 
 
 def test_a_mix_of_one_layer_links_and_holds_that_layer():
@@ -52,7 +58,9 @@ def test_mixing_weights_are_trained_and_the_graph_is_not_differentiated():
     hidden, mask = layered([5, 3], 2)
     of = stem(layers=2)
     graphdef, params, rest = nnx.split(of, nnx.Param, ...)
-    pooler = POOLERS["glot"].from_config(DIM, PoolerConfig(hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1))
+    pooler = POOLERS["glot"].from_config(
+        DIM, PoolerConfig(hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1)
+    )
 
     def loss(params):
         return jnp.sum(jnp.sin(pooler(nnx.merge(graphdef, params, rest)(hidden, mask))))
@@ -62,7 +70,10 @@ def test_mixing_weights_are_trained_and_the_graph_is_not_differentiated():
     for k in range(2):
         step = np.zeros(2, np.float32)
         step[k] = 1e-2
-        ends = [loss(jax.tree.map(lambda p, sign=sign, step=step: p + sign * step, params)) for sign in (1, -1)]
+        ends = [
+            loss(jax.tree.map(lambda p, sign=sign, step=step: p + sign * step, params))
+            for sign in (1, -1)
+        ]
         assert abs((ends[0] - ends[1]) / 2e-2 - slope[k]) < 2e-3 * max(1, abs(slope[k]))
     assert abs(slope).max() > 1e-3
 
@@ -113,9 +124,13 @@ def test_dropout_is_for_training_after_the_graph_and_keeps_the_mean(rate):
     graph = of(hidden, mask, train=True, rngs=nnx.Rngs(dropout=0))
     dropped = np.asarray(graph.nodes) == 0
     assert abs(dropped.mean() - rate) < 4 * np.sqrt(rate * (1 - rate) / dropped.size)
-    np.testing.assert_allclose(np.asarray(graph.nodes)[~dropped], np.asarray(hidden)[~dropped] / (1 - rate), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.asarray(graph.nodes)[~dropped], np.asarray(hidden)[~dropped] / (1 - rate), rtol=1e-5
+    )
     assert np.array_equal(graph.adjacency, of(hidden, mask).adjacency)
-    again, other = (of(hidden, mask, train=True, rngs=nnx.Rngs(dropout=seed)).nodes for seed in (0, 1))
+    again, other = (
+        of(hidden, mask, train=True, rngs=nnx.Rngs(dropout=seed)).nodes for seed in (0, 1)
+    )
     assert np.array_equal(graph.nodes, again)
     assert not np.array_equal(graph.nodes, other)
 
@@ -143,14 +158,20 @@ def test_a_learned_threshold_is_soft_in_training_and_hard_in_evaluation():
 def test_soft_edges_at_temperature_zero_are_hard_edges(gnn):
     hidden, mask = (jnp.asarray(v) for v in pad(sentences([6, 1, 4], DIM), 7))
     of = stem(config=GraphConfig(tau=0.5, learn_tau=True, temperature=(1e-6, 1e-6)))
-    pooler = POOLERS["glot"].from_config(DIM, PoolerConfig(gnn=gnn, hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1))
-    np.testing.assert_allclose(pooler(of(hidden, mask, train=True)), pooler(stem()(hidden, mask)), atol=1e-4)
+    pooler = POOLERS["glot"].from_config(
+        DIM, PoolerConfig(gnn=gnn, hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1)
+    )
+    np.testing.assert_allclose(
+        pooler(of(hidden, mask, train=True)), pooler(stem()(hidden, mask)), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("gnn", ["gat", "gcn", "gin", "sage"])
 def test_the_threshold_has_the_slope_of_central_differences(gnn):
     hidden, mask = (jnp.asarray(v) for v in pad(sentences([6, 4], DIM), 7))
-    pooler = POOLERS["glot"].from_config(DIM, PoolerConfig(gnn=gnn, hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1))
+    pooler = POOLERS["glot"].from_config(
+        DIM, PoolerConfig(gnn=gnn, hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1)
+    )
 
     @jax.jit
     def loss(tau):
@@ -173,10 +194,19 @@ def test_soft_edges_are_finite_whatever_the_states(progress):
     mask = jnp.ones((4, 6), bool).at[3].set(False)
     of = stem(config=GraphConfig(tau=0.5, learn_tau=True, temperature=(0.1, 1e-4)))
     graphdef, params, rest = nnx.split(of, nnx.Param, ...)
-    pooler = POOLERS["glot"].from_config(DIM, PoolerConfig(hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1))
+    pooler = POOLERS["glot"].from_config(
+        DIM, PoolerConfig(hidden_dim=8), kind="encoder", rngs=nnx.Rngs(1)
+    )
 
     def loss(params):
-        return jnp.sum(pooler(nnx.merge(graphdef, params, rest)(jnp.asarray(hidden), mask, train=True, progress=progress)) / 1e15)
+        return jnp.sum(
+            pooler(
+                nnx.merge(graphdef, params, rest)(
+                    jnp.asarray(hidden), mask, train=True, progress=progress
+                )
+            )
+            / 1e15
+        )
 
     value, slope = jax.value_and_grad(loss)(params)
     assert np.isfinite(value)
@@ -186,7 +216,13 @@ def test_soft_edges_are_finite_whatever_the_states(progress):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"learn_tau": True, "backend": "sparse"}, "--learn-tau needs --graph threshold and --backend dense; got --graph threshold --backend sparse"),
+        (
+            {"learn_tau": True, "backend": "sparse"},
+            (
+                "--learn-tau needs --graph threshold and --backend dense; got --graph threshold"
+                " --backend sparse"
+            ),
+        ),
         ({"learn_tau": True, "graph": "knn"}, "got --graph knn --backend auto"),
         ({"temperature": (0.1, 0.0)}, "--temperature FIRST LAST are two positive numbers"),
         ({"tau": float("nan")}, r"--tau is a cosine, in \[-1, 1\]; got nan"),

@@ -152,7 +152,10 @@ def test_transformers_and_datasets(
     assert found["type"] == "bert"
     assert found["main"] != found["v1"]
     assert found["cola"] == [
-        ["sentence", "label", "idx"], 24, found["cola"][2], ["unacceptable", "acceptable"],
+        ["sentence", "label", "idx"],
+        24,
+        found["cola"][2],
+        ["unacceptable", "acceptable"],
     ]
     assert found["imdb"][:2] == [["text", "label"], 8]
     assert hub.leaks() == []

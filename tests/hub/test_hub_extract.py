@@ -60,8 +60,11 @@ def test_only_the_files_that_are_read(
     """
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     others = {
-        "pytorch_model.bin": b"never read", "onnx/model.onnx": b"never read", "README.md": b"#",
-        "tf_model.h5": b"never read", "flax_model.msgpack": b"never read",
+        "pytorch_model.bin": b"never read",
+        "onnx/model.onnx": b"never read",
+        "README.md": b"#",
+        "tf_model.h5": b"never read",
+        "flax_model.msgpack": b"never read",
     }
     shared.add("model", "lonely", {**files, **others})
     assert_done(walker.glot(*extraction("lonely", data, tmp_path / "first")))
@@ -199,9 +202,7 @@ def test_the_hub_went_away(hub: HubServer, tiny: Path, data: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_tasks_from_the_hub(
-    shared: HubServer, walker: Walker, tiny: Path, tmp_path: Path
-) -> None:
+def test_tasks_from_the_hub(shared: HubServer, walker: Walker, tiny: Path, tmp_path: Path) -> None:
     """GLUE by its configuration, IMDB by its only one, both without --data."""
     shared.add_model("acme/tasks", tiny)
     shared.add_dataset(GLUE, glue_files())
@@ -223,26 +224,41 @@ def test_tasks_from_the_hub(
 
 
 @pytest.mark.slow
-def test_a_cache_that_somebody_else_filled_in_part(hub: HubServer, tiny: Path, data: Path, tmp_path: Path) -> None:
-    """What is missing is fetched: a tokenizer without its vocabulary would make every text [UNK]."""
+def test_a_cache_that_somebody_else_filled_in_part(
+    hub: HubServer, tiny: Path, data: Path, tmp_path: Path
+) -> None:
+    """What is missing is fetched: a tokenizer without its vocabulary would make every text
+    [UNK].
+    """
     commit = hub.add_model("acme/tiny", tiny)
-    whole = run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "whole")[1:], env=hub.env(tmp_path / "hf-1"))
+    whole = run_fresh(
+        "extract.py",
+        *extraction("acme/tiny", data, tmp_path / "whole")[1:],
+        env=hub.env(tmp_path / "hf-1"),
+    )
     assert_done(whole)
     env = hub.env(tmp_path / "hf-2")
     names = ("config.json", "tokenizer_config.json", "model.safetensors")
-    code = f"import huggingface_hub as h; [h.hf_hub_download('acme/tiny', name) for name in {names}]"
+    code = (
+        f"import huggingface_hub as h; [h.hf_hub_download('acme/tiny', name) for name in {names}]"
+    )
     assert run_fresh("-c", code, env=env).code == 0
     done = run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "part")[1:], env=env)
     assert_done(done)
     assert tree(tmp_path / "part") == tree(tmp_path / "whole")
-    # By commit first, then by name offline: the cache was told which commit main is as soon as the Hub was asked.
+    # By commit first, then by name offline: the cache was told which commit main is as soon as the
+    # Hub was asked.
     env = hub.env(tmp_path / "hf-3")
     by_commit = extraction("acme/tiny", data, tmp_path / "commit", "--revision", commit)
     assert_done(run_fresh("extract.py", *by_commit[1:], env=env))
-    assert_done(run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "name")[1:], env=env))
+    assert_done(
+        run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "name")[1:], env=env)
+    )
     hub.stop()
     offline = {**env, "HF_HUB_OFFLINE": "1"}
-    assert_done(run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "off")[1:], env=offline))
+    assert_done(
+        run_fresh("extract.py", *extraction("acme/tiny", data, tmp_path / "off")[1:], env=offline)
+    )
     assert tree(tmp_path / "off") == tree(tmp_path / "whole")
 
 
@@ -252,10 +268,15 @@ def test_allow_bin_takes_safetensors_where_there_are_some(
 ) -> None:
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     index = b'{"metadata": {}, "weight_map": {"x": "pytorch_model-00001-of-00001.bin"}}'
-    others = {"pytorch_model.bin.index.json": index, "pytorch_model-00001-of-00001.bin": b"never read"}
+    others = {
+        "pytorch_model.bin.index.json": index,
+        "pytorch_model-00001-of-00001.bin": b"never read",
+    }
     hub.add("model", "acme/both", {**files, **others})
     done = run_fresh(
-        "extract.py", *extraction("acme/both", data, tmp_path / "store", "--allow-bin")[1:], env=hub.env(tmp_path / "hf")
+        "extract.py",
+        *extraction("acme/both", data, tmp_path / "store", "--allow-bin")[1:],
+        env=hub.env(tmp_path / "hf"),
     )
     assert_done(done)
     assert "weights" not in read_manifest(tmp_path / "store").recipe

@@ -76,7 +76,13 @@ STALLED = {
 
 
 def _walk(
-    hub: HubServer, walker: Walker, name: str, wrong: Wrong, tiny: Path, data: Path, out: Path,
+    hub: HubServer,
+    walker: Walker,
+    name: str,
+    wrong: Wrong,
+    tiny: Path,
+    data: Path,
+    out: Path,
     *more: str,
 ) -> None:
     """A refusal while it is wrong; afterwards the same command, as if nothing had happened."""
@@ -170,8 +176,13 @@ def test_what_is_not_there(
     "fault", [cut(1000), rate_limited(), failing(503)], ids=["cut", "429", "503"]
 )
 def test_passing_troubles(
-    shared: HubServer, walker: Walker, tiny: Path, data: Path, tmp_path: Path,
-    fault: Fault, request: pytest.FixtureRequest,
+    shared: HubServer,
+    walker: Walker,
+    tiny: Path,
+    data: Path,
+    tmp_path: Path,
+    fault: Fault,
+    request: pytest.FixtureRequest,
 ) -> None:
     """What is tried again works, and leaves no trace in the store."""
     name = f"passing/{request.node.callspec.id}"

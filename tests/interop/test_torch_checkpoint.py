@@ -15,10 +15,26 @@ from glot_jax.pooling import AdaPoolAttention, Glot, Mean, Mlp
 
 def official(conv: str, jk: str = "cat", layers: int = 2, heads: int = 1) -> dict[str, np.ndarray]:
     """A state_dict of random numbers, under the released names."""
-    model = Glot(6, 8, layers, gnn=conv, jk=jk, heads=heads, edge_term=conv == "gat", scorer_dim=5, rngs=nnx.Rngs(0))
+    model = Glot(
+        6,
+        8,
+        layers,
+        gnn=conv,
+        jk=jk,
+        heads=heads,
+        edge_term=conv == "gat",
+        scorer_dim=5,
+        rngs=nnx.Rngs(0),
+    )
     rng = np.random.default_rng(0)
-    state = {name: rng.normal(size=array.shape).astype(array.dtype) for name, array in to_official(model).items()}
-    return {name: np.asarray(7, np.int64) if name.endswith("num_batches_tracked") else array for name, array in state.items()}
+    state = {
+        name: rng.normal(size=array.shape).astype(array.dtype)
+        for name, array in to_official(model).items()
+    }
+    return {
+        name: np.asarray(7, np.int64) if name.endswith("num_batches_tracked") else array
+        for name, array in state.items()
+    }
 
 
 @pytest.mark.parametrize("jk", ["cat", "max", "mean", "none"])
@@ -41,7 +57,12 @@ def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
     assert model.tau == 0.3
     np.testing.assert_array_equal(to_official(model)["convs.2.att_src"], state["convs.2.att_src"])
     alone = official("gcn", layers=0)
-    assert set(alone) == {"score_layer.0.weight", "score_layer.0.bias", "score_layer.2.weight", "score_layer.2.bias"}
+    assert set(alone) == {
+        "score_layer.0.weight",
+        "score_layer.0.bias",
+        "score_layer.2.weight",
+        "score_layer.2.bias",
+    }
     assert load_official(alone, conv="gcn", jk="cat", tau=0.3).pooled_dim == 6
 
 
@@ -50,7 +71,12 @@ def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
     [
         (lambda s: s.pop("convs.1.bias"), "gat", "cat", "missing: convs.1.bias"),
         (lambda s: s.update(extra=np.ones(1)), "gat", "cat", "unexpected: extra"),
-        (lambda s: s.update({"convs.1.bias": np.ones(3, np.float32)}), "gat", "cat", r"convs.1.bias has the shape \(8,\); got \(3,\)"),
+        (
+            lambda s: s.update({"convs.1.bias": np.ones(3, np.float32)}),
+            "gat",
+            "cat",
+            r"convs.1.bias has the shape \(8,\); got \(3,\)",
+        ),
         (lambda s: None, "gcn", "cat", "unexpected: convs.0.att_dst"),
         (lambda s: None, "gat", "max", "takes tokens of width 8; got 22"),
         (lambda s: None, "gta", "cat", "unknown GNN layer"),
@@ -68,16 +94,24 @@ def test_a_gat_without_edge_term_gets_one_that_changes_nothing():
     state = to_official(ours)
     assert np.all(state["convs.0.att_edge"] == 0)
     again = load_official(state, conv="gat", jk="cat", tau=0.6)
-    graph = token_graph(np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32), np.ones((2, 5), bool), tau=0.1)
+    graph = token_graph(
+        np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32),
+        np.ones((2, 5), bool),
+        tau=0.1,
+    )
     assert np.array_equal(ours(graph), again(graph))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        lambda: Glot(6, 8, residual=True, rngs=nnx.Rngs(0)), lambda: Glot(6, 8, virtual_node=True, rngs=nnx.Rngs(0)),
-        lambda: Mean(6), lambda: AdaPoolAttention(6, rngs=nnx.Rngs(0)), lambda: Mlp(6, 8, rngs=nnx.Rngs(0)),
-        lambda: {"pooler": nnx.to_pure_dict(nnx.state(Glot(6, 8, rngs=nnx.Rngs(0))))}, dict,
+        lambda: Glot(6, 8, residual=True, rngs=nnx.Rngs(0)),
+        lambda: Glot(6, 8, virtual_node=True, rngs=nnx.Rngs(0)),
+        lambda: Mean(6),
+        lambda: AdaPoolAttention(6, rngs=nnx.Rngs(0)),
+        lambda: Mlp(6, 8, rngs=nnx.Rngs(0)),
+        lambda: {"pooler": nnx.to_pure_dict(nnx.state(Glot(6, 8, rngs=nnx.Rngs(0))))},
+        dict,
     ],
 )
 def test_what_the_released_module_has_no_name_for_is_refused(other):
@@ -88,9 +122,14 @@ def test_what_the_released_module_has_no_name_for_is_refused(other):
 def test_parameters_and_other_floats_are_taken():
     state = official("gat")
     for convert in (
-        lambda a: torch.nn.Parameter(torch.tensor(a)), lambda a: torch.tensor(a).bfloat16(), lambda a: a.astype(np.float64), lambda a: a.astype(np.float16),
+        lambda a: torch.nn.Parameter(torch.tensor(a)),
+        lambda a: torch.tensor(a).bfloat16(),
+        lambda a: a.astype(np.float64),
+        lambda a: a.astype(np.float16),
     ):
-        model = load_official({name: convert(array) for name, array in state.items()}, conv="gat", jk="cat", tau=0.6)
+        model = load_official(
+            {name: convert(array) for name, array in state.items()}, conv="gat", jk="cat", tau=0.6
+        )
         found = to_official(model)
         for name, array in state.items():
             assert found[name].dtype == np.float32

@@ -17,8 +17,12 @@ def test_class_metrics_are_scikit_learns(classes):
             average = "binary" if max(labels.max(), predictions.max()) <= 1 else "macro"
             expected = sk.f1_score(labels, predictions, average=average, zero_division=0.0)
             assert METRICS["f1"](predictions, labels) == pytest.approx(expected, abs=1e-12)
-            assert METRICS["mcc"](predictions, labels) == pytest.approx(sk.matthews_corrcoef(labels, predictions), abs=1e-12)
-            assert METRICS["accuracy"](predictions, labels) == pytest.approx(sk.accuracy_score(labels, predictions))
+            assert METRICS["mcc"](predictions, labels) == pytest.approx(
+                sk.matthews_corrcoef(labels, predictions), abs=1e-12
+            )
+            assert METRICS["accuracy"](predictions, labels) == pytest.approx(
+                sk.accuracy_score(labels, predictions)
+            )
 
 
 def test_one_sided_answers():
@@ -26,7 +30,9 @@ def test_one_sided_answers():
     for constant in (0, 1):
         predictions = np.full(5, constant)
         assert METRICS["mcc"](predictions, labels) == 0
-        assert METRICS["f1"](predictions, labels) == pytest.approx(sk.f1_score(labels, predictions, zero_division=0.0))
+        assert METRICS["f1"](predictions, labels) == pytest.approx(
+            sk.f1_score(labels, predictions, zero_division=0.0)
+        )
     assert METRICS["f1"](np.zeros(5, int), np.zeros(5, int)) == 0
     assert METRICS["mcc"](1 - labels, labels) == -1
 
@@ -38,7 +44,19 @@ def test_correlations_are_scipys():
             predictions, labels = np.round(rng.normal(size=(2, rows)), digits)
             labels = np.round(labels + predictions, digits)
             if np.ptp(predictions) and np.ptp(labels):
-                assert METRICS["spearman"](predictions, labels) == pytest.approx(stats.spearmanr(predictions, labels).statistic, abs=1e-12)
-                assert METRICS["pearson"](predictions.astype(np.float32), labels) == pytest.approx(stats.pearsonr(predictions.astype(np.float32).astype(np.float64), labels).statistic, abs=1e-9)
+                assert METRICS["spearman"](predictions, labels) == pytest.approx(
+                    stats.spearmanr(predictions, labels).statistic, abs=1e-12
+                )
+                assert METRICS["pearson"](predictions.astype(np.float32), labels) == pytest.approx(
+                    stats.pearsonr(
+                        predictions.astype(np.float32).astype(np.float64), labels
+                    ).statistic,
+                    abs=1e-9,
+                )
     for name in ("pearson", "spearman"):
-        assert METRICS[name](np.ones(5), np.arange(5)) == METRICS[name](np.arange(5), np.ones(5)) == METRICS[name](np.ones(1), np.ones(1)) == 0
+        assert (
+            METRICS[name](np.ones(5), np.arange(5))
+            == METRICS[name](np.arange(5), np.ones(5))
+            == METRICS[name](np.ones(1), np.ones(1))
+            == 0
+        )

@@ -1,4 +1,6 @@
-"""Ranking metrics against scikit-learn, ties against the relevant one, chance against every order."""
+"""Ranking metrics against scikit-learn, ties against the relevant one, chance against every
+order.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def test_metrics_are_scikit_learn_s(candidates):
         scores = rng.normal(size=candidates)
         order = np.argsort(-scores)
         expected = [
-            ndcg_score([relevant.astype(float)], [scores], k=10), average_precision_score(relevant, scores),
+            ndcg_score([relevant.astype(float)], [scores], k=10),
+            average_precision_score(relevant, scores),
             1 / (1 + np.flatnonzero(relevant[order])[0]),
         ]
         np.testing.assert_allclose(query_scores(scores, relevant), expected, rtol=1e-12)
@@ -30,25 +33,37 @@ def test_metrics_are_scikit_learn_s(candidates):
 def test_an_equal_score_counts_against_the_relevant_text():
     first = np.array([True, False, False, False])
     for relevant in (first, first[::-1]):
-        np.testing.assert_allclose(query_scores(np.zeros(4), relevant), [1 / np.log2(5), 0.25, 0.25])
-    np.testing.assert_allclose(query_scores(np.array([1.0, 1, 0]), np.array([True, True, False])), 1)
+        np.testing.assert_allclose(
+            query_scores(np.zeros(4), relevant), [1 / np.log2(5), 0.25, 0.25]
+        )
+    np.testing.assert_allclose(
+        query_scores(np.array([1.0, 1, 0]), np.array([True, True, False])), 1
+    )
 
 
 @pytest.mark.parametrize(("candidates", "relevant"), [(1, 1), (4, 1), (6, 3), (7, 6), (5, 5)])
 def test_chance_is_the_mean_over_all_orders(candidates, relevant):
     flags = np.arange(candidates) < relevant
-    every = [query_scores(-np.arange(candidates), flags[list(order)]) for order in itertools.permutations(range(candidates))]
+    every = [
+        query_scores(-np.arange(candidates), flags[list(order)])
+        for order in itertools.permutations(range(candidates))
+    ]
     np.testing.assert_allclose(chance(candidates, relevant), np.mean(every, axis=0), rtol=1e-10)
 
 
 def test_chance_among_more_than_ten():
     rng, flags = np.random.default_rng(0), np.arange(30) < 4
     every = [query_scores(rng.random(30), flags) for _ in range(6000)]
-    np.testing.assert_allclose(chance(30, 4), np.mean(every, axis=0), atol=4 * np.std(every, axis=0).max() / np.sqrt(6000))
+    np.testing.assert_allclose(
+        chance(30, 4), np.mean(every, axis=0), atol=4 * np.std(every, axis=0).max() / np.sqrt(6000)
+    )
 
 
 def test_the_loss_of_a_query():
-    logits, relevant = np.array([2.0, 1.0, 0.5, -1.0], np.float32), np.array([True, False, True, False])
+    logits, relevant = (
+        np.array([2.0, 1.0, 0.5, -1.0], np.float32),
+        np.array([True, False, True, False]),
+    )
     against = np.exp(1.0) + np.exp(-1.0)
     expected = np.mean([-np.log(np.exp(s) / (np.exp(s) + against)) for s in (2.0, 0.5)])
     assert query_loss(logits, relevant) == pytest.approx(expected)
@@ -58,4 +73,6 @@ def test_the_loss_of_a_query():
 
 def test_the_table_s_metrics_average_over_queries():
     scores = np.random.default_rng(1).random((9, 3))
-    assert [METRICS[name](scores, np.ones(9)) for name in RANKING] == pytest.approx(scores.mean(axis=0).tolist())
+    assert [METRICS[name](scores, np.ones(9)) for name in RANKING] == pytest.approx(
+        scores.mean(axis=0).tolist()
+    )

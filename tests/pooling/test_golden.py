@@ -27,23 +27,31 @@ def test_outputs_and_gradients_are_those_of_the_released_module(name, backend, s
     hidden, mask = golden["hidden"], golden["mask"]
     if side == "left":
         hidden, mask = np.full_like(hidden, 3.0), mask[:, ::-1]
-        hidden[mask] = golden["hidden"][golden["mask"]]  # the same tokens in the same order, behind the padding
+        hidden[mask] = golden["hidden"][
+            golden["mask"]
+        ]  # the same tokens in the same order, behind the padding
     tau = float(golden["tau"])
-    state = {key.removeprefix("param/"): golden[key] for key in golden.files if key.startswith("param/")}
+    state = {
+        key.removeprefix("param/"): golden[key] for key in golden.files if key.startswith("param/")
+    }
     model = load_official(state, conv=str(golden["conv"]), jk=str(golden["jk"]), tau=tau)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit
     def run(params, hidden, mask):
         def loss(params):
-            pooled = nnx.merge(graphdef, params, rest)(token_graph(hidden, mask, tau=tau, backend=backend))
+            pooled = nnx.merge(graphdef, params, rest)(
+                token_graph(hidden, mask, tau=tau, backend=backend)
+            )
             return jnp.sum(pooled * golden["cotangent"]), pooled
 
         return jax.grad(loss, has_aux=True)(params)
 
     gradient, pooled = run(params, hidden, mask)
     assert np.abs(pooled - golden["pooled"]).max() <= 1e-5 * np.abs(golden["pooled"]).max()
-    expected = {key.removeprefix("grad/"): golden[key] for key in golden.files if key.startswith("grad/")}
+    expected = {
+        key.removeprefix("grad/"): golden[key] for key in golden.files if key.startswith("grad/")
+    }
     found = to_official(gradient)
     assert set(found) == set(expected)
     largest = max(np.abs(value).max() for value in expected.values())

@@ -1,4 +1,6 @@
-"""Poolers and parts without a reference library, against their formulas written out in numpy, token by token."""
+"""Poolers and parts without a reference library, against their formulas written out in numpy, token
+by token.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,15 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heads", [1, 3, 12])
 def test_adapool_attention_is_its_formula(heads, backend):
-    """q = W_q mean x; softmax_i(q.k_i / sqrt(dim)) per head; values summed, heads concatenated, W_o."""
+    """q = W_q mean x; softmax_i(q.k_i / sqrt(dim)) per head; values summed, heads concatenated,
+    W_o.
+    """
     states, graph = graph_of(backend)
     pooler = AdaPoolAttention(DIM, heads, rngs=nnx.Rngs(0))
-    query, key, value, out = (np.asarray(kernel[...], np.float64) for kernel in (pooler.query, pooler.key, pooler.value, pooler.out))
+    query, key, value, out = (
+        np.asarray(kernel[...], np.float64)
+        for kernel in (pooler.query, pooler.key, pooler.value, pooler.out)
+    )
     width = DIM // heads
     expected, weights = np.zeros((len(states), DIM)), np.zeros((len(states), 9))
     for row, of in enumerate(states):
@@ -56,7 +63,9 @@ def test_adapool_attention_is_its_formula(heads, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_residual_and_virtual_node_are_their_formulas(backend):
-    """U_k = LayerNorm(relu(layer(U)) + W U), then + MLP(mean_j u_j); the layer itself is checked elsewhere."""
+    """U_k = LayerNorm(relu(layer(U)) + W U), then + MLP(mean_j u_j); the layer itself is checked
+    elsewhere.
+    """
     states, graph = graph_of(backend)
     glot = Glot(DIM, 8, 2, gnn="sage", residual=True, virtual_node=True, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
@@ -73,29 +82,48 @@ def test_residual_and_virtual_node_are_their_formulas(backend):
             old = old @ np.asarray(residual.kernel[...], np.float64)
         assert (residual.kernel is None) == (k > 0)
         total = new + old
-        normal = (total - total.mean(-1, keepdims=True)) / np.sqrt(total.var(-1, keepdims=True) + 1e-5)
+        normal = (total - total.mean(-1, keepdims=True)) / np.sqrt(
+            total.var(-1, keepdims=True) + 1e-5
+        )
         normal = normal * np.asarray(residual.norm.scale[...]) + np.asarray(residual.norm.bias[...])
         for row, of in enumerate(states):
             if len(of):
                 real = normal[row, 9 - len(of) :]
-                heard = np.maximum(real.mean(0) @ np.asarray(virtual.hear.kernel[...]) + np.asarray(virtual.hear.bias[...]), 0)
-                said = heard @ np.asarray(virtual.speak.kernel[...]) + np.asarray(virtual.speak.bias[...])
+                heard = np.maximum(
+                    real.mean(0) @ np.asarray(virtual.hear.kernel[...])
+                    + np.asarray(virtual.hear.bias[...]),
+                    0,
+                )
+                said = heard @ np.asarray(virtual.speak.kernel[...]) + np.asarray(
+                    virtual.speak.bias[...]
+                )
                 np.testing.assert_allclose(found[k + 1][row, 9 - len(of) :], real + said, atol=5e-5)
         before = glot.gnn(graph)[k + 1]
 
 
 @pytest.mark.parametrize("name", ["gcn", "gine", "beyond"])
 def test_bfloat16_sums_do_not_stop_at_256(name):
-    """300 equal tokens, all linked: sums of bfloat16 ones would end at 256 wherever they are added up in bfloat16."""
-    hidden = np.repeat(np.random.default_rng(0).normal(size=(1, 1, DIM)), 300, axis=1).astype(np.float32)
+    """300 equal tokens, all linked: sums of bfloat16 ones would end at 256 wherever they are added
+    up in bfloat16.
+    """
+    hidden = np.repeat(np.random.default_rng(0).normal(size=(1, 1, DIM)), 300, axis=1).astype(
+        np.float32
+    )
     mask = np.ones((1, 300), bool)
     settings = {"residual": True, "virtual_node": True} if name == "beyond" else {"gnn": name}
-    pooler = POOLERS["glot"].from_config(DIM, PoolerConfig(dtype="bfloat16", hidden_dim=8, **settings), kind="encoder", rngs=nnx.Rngs(0))
+    pooler = POOLERS["glot"].from_config(
+        DIM,
+        PoolerConfig(dtype="bfloat16", hidden_dim=8, **settings),
+        kind="encoder",
+        rngs=nnx.Rngs(0),
+    )
     graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)
     cotangent = np.random.default_rng(1).normal(size=pooler.pooled_dim).astype(np.float32)
     results = []
     for backend in BACKENDS:
-        graph = jax.jit(functools.partial(token_graph, tau=0.5, backend=backend))(hidden.astype(jnp.bfloat16), mask)
+        graph = jax.jit(functools.partial(token_graph, tau=0.5, backend=backend))(
+            hidden.astype(jnp.bfloat16), mask
+        )
         assert graph.nodes.dtype == jnp.bfloat16
 
         def loss(params, graph=graph):
@@ -103,7 +131,9 @@ def test_bfloat16_sums_do_not_stop_at_256(name):
             return jnp.sum(pooled * cotangent), pooled
 
         gradient, pooled = jax.jit(jax.grad(loss, has_aux=True))(params)
-        results.append([np.asarray(leaf, np.float32) for leaf in (pooled, *jax.tree.leaves(gradient))])
+        results.append(
+            [np.asarray(leaf, np.float32) for leaf in (pooled, *jax.tree.leaves(gradient))]
+        )
         ones = jnp.ones_like(graph.nodes)
         assert float(graph.sum(ones)[graph.node_mask].min()) == 300.0
     largest = max(np.abs(leaf).max() for leaf in results[0])
@@ -113,5 +143,11 @@ def test_bfloat16_sums_do_not_stop_at_256(name):
 
 
 def test_heads_that_do_not_divide_the_states_are_refused():
-    with pytest.raises(UsageError, match="--heads must divide the width of the states; got 5 heads for 12. Divisors: 1, 2, 3, 4, 6, 12"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            "--heads must divide the width of the states; got 5 heads for 12. Divisors: 1, 2, 3, 4,"
+            " 6, 12"
+        ),
+    ):
         AdaPoolAttention(DIM, 5, rngs=nnx.Rngs(0))

@@ -1,4 +1,6 @@
-"""Every GNN layer against torch_geometric's on random graphs: values and gradients, isolated nodes and loops included."""
+"""Every GNN layer against torch_geometric's on random graphs: values and gradients, isolated nodes
+and loops included.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,16 @@ from glot_jax.pooling import GNN_LAYERS
 
 DIM, HIDDEN, ROOM = 6, 8, 10
 CASES = {
-    "gat-1": ("gat", {"heads": 1, "edge_term": True}, lambda: GATConv(DIM, HIDDEN, heads=1, edge_dim=1)),
-    "gat-4": ("gat", {"heads": 4, "edge_term": True}, lambda: GATConv(DIM, HIDDEN // 4, heads=4, edge_dim=1)),
+    "gat-1": (
+        "gat",
+        {"heads": 1, "edge_term": True},
+        lambda: GATConv(DIM, HIDDEN, heads=1, edge_dim=1),
+    ),
+    "gat-4": (
+        "gat",
+        {"heads": 4, "edge_term": True},
+        lambda: GATConv(DIM, HIDDEN // 4, heads=4, edge_dim=1),
+    ),
     "gat-1-plain": ("gat", {"heads": 1}, lambda: GATConv(DIM, HIDDEN, heads=1)),
     "gcn": ("gcn", {}, lambda: GCNConv(DIM, HIDDEN)),
     "gin": ("gin", {}, lambda: GINConv(MLP([DIM, HIDDEN, HIDDEN]))),
@@ -37,7 +47,13 @@ def graphs(draw):
     return rng.random((nodes, nodes)) < density, rng.normal(size=(nodes, DIM)).astype(np.float32)
 
 
-def run_reference(conv: torch.nn.Module, adjacency: np.ndarray, states: np.ndarray, attributes: bool, cotangent: np.ndarray):
+def run_reference(
+    conv: torch.nn.Module,
+    adjacency: np.ndarray,
+    states: np.ndarray,
+    attributes: bool,
+    cotangent: np.ndarray,
+):
     receivers, senders = np.nonzero(adjacency)
     edges = torch.tensor(np.stack([senders, receivers]), dtype=torch.long)
     inputs = torch.tensor(states, requires_grad=True)
@@ -49,7 +65,9 @@ def run_reference(conv: torch.nn.Module, adjacency: np.ndarray, states: np.ndarr
 
 
 def make_pair(case: str):
-    """The reference in evaluation mode with random parameters and statistics, and our layer with the same ones."""
+    """The reference in evaluation mode with random parameters and statistics, and our layer with
+    the same ones.
+    """
     name, options, make = CASES[case]
     torch.manual_seed(0)
     conv = make().eval()
@@ -64,7 +82,9 @@ def make_pair(case: str):
         for part in ours.split("."):
             variable = getattr(variable, part)
         if variable is not None:
-            variable[...] = jnp.asarray(official.to_ours(state[official.official].numpy(), variable[...].shape))
+            variable[...] = jnp.asarray(
+                official.to_ours(state[official.official].numpy(), variable[...].shape)
+            )
     return conv, layer
 
 
@@ -99,7 +119,10 @@ def test_layer_is_that_of_pytorch_geometric(case):
         attributes = name == "gine" or bool(options.get("edge_term"))
         expected, slope, slopes = run_reference(conv, adjacency, states, attributes, cotangent)
         (gradient, to_states), out = run(
-            params, padded(states, ROOM, DIM), padded(adjacency, ROOM, ROOM), np.arange(ROOM)[None] < nodes,
+            params,
+            padded(states, ROOM, DIM),
+            padded(adjacency, ROOM, ROOM),
+            np.arange(ROOM)[None] < nodes,
             padded(cotangent, ROOM, HIDDEN),
         )
         scale = max(1.0, np.abs(expected).max())
@@ -112,8 +135,15 @@ def test_layer_is_that_of_pytorch_geometric(case):
             for part in ours.split("."):
                 leaf = leaf.get(part) if isinstance(leaf, dict) else None
             if leaf is not None:
-                theirs = slopes.get(official.official, np.zeros(official.to_theirs(np.asarray(leaf)).shape))
-                np.testing.assert_allclose(official.to_theirs(np.asarray(leaf)) / largest, theirs / largest, atol=1e-4, err_msg=ours)
+                theirs = slopes.get(
+                    official.official, np.zeros(official.to_theirs(np.asarray(leaf)).shape)
+                )
+                np.testing.assert_allclose(
+                    official.to_theirs(np.asarray(leaf)) / largest,
+                    theirs / largest,
+                    atol=1e-4,
+                    err_msg=ours,
+                )
 
     check()
 
@@ -130,11 +160,22 @@ def test_batch_norm_trains_like_pytorch_over_real_tokens_only(name):
     arguments = (torch.ones(edges.shape[1], 1),) if name == "gine" else ()
     mask = np.arange(ROOM)[None] < 7
     hidden = padded(states, ROOM, DIM) + np.where(mask[..., None], 0, 9).astype(np.float32)
-    graph = DenseGraph(jnp.asarray(hidden), jnp.asarray(mask), jnp.asarray(padded(adjacency, ROOM, ROOM)), jnp.zeros((), jnp.int32))
+    graph = DenseGraph(
+        jnp.asarray(hidden),
+        jnp.asarray(mask),
+        jnp.asarray(padded(adjacency, ROOM, ROOM)),
+        jnp.zeros((), jnp.int32),
+    )
     for _ in range(2):
         expected = conv(torch.tensor(states), edges, *arguments).detach().numpy()
         out = layer(graph, graph.nodes, train=True)
         np.testing.assert_allclose(out[0, :7], expected, atol=2e-5)
     state = conv.state_dict()
-    for ours, theirs in [("mean", "running_mean"), ("var", "running_var"), ("batches", "num_batches_tracked")]:
-        np.testing.assert_allclose(getattr(layer.norm, ours)[...], state[f"nn.norms.0.module.{theirs}"].numpy(), atol=1e-5)
+    for ours, theirs in [
+        ("mean", "running_mean"),
+        ("var", "running_var"),
+        ("batches", "num_batches_tracked"),
+    ]:
+        np.testing.assert_allclose(
+            getattr(layer.norm, ours)[...], state[f"nn.norms.0.module.{theirs}"].numpy(), atol=1e-5
+        )

@@ -41,10 +41,18 @@ def test_the_last_bound_holds_the_longest_evaluation_text():
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(lengths_of_rows, st.integers(1, 9), st.integers(0, 5), st.sampled_from([None, 0, 7]), st.booleans())
+@given(
+    lengths_of_rows,
+    st.integers(1, 9),
+    st.integers(0, 5),
+    st.sampled_from([None, 0, 7]),
+    st.booleans(),
+)
 def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed, by_length):
     rows = np.arange(len(lengths)) * 3 + 1
-    plan = BatchPlan(rows, lengths, choose_bounds(lengths, 3), batch_size, seed, by_length=by_length)
+    plan = BatchPlan(
+        rows, lengths, choose_bounds(lengths, 3), batch_size, seed, by_length=by_length
+    )
     assert plan.steps_per_epoch == -(-len(lengths) // batch_size)
     length_of = dict(zip(rows.tolist(), lengths.tolist(), strict=True))
     seen, partial = [], 0
@@ -63,7 +71,9 @@ def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed, by_length):
 
 def test_a_step_is_a_function_of_seed_and_step():
     lengths = np.random.default_rng(0).integers(1, 30, 100)
-    first, again, other = (BatchPlan(np.arange(100), lengths, (8, 16, 32), 8, seed) for seed in (1, 1, 2))
+    first, again, other = (
+        BatchPlan(np.arange(100), lengths, (8, 16, 32), 8, seed) for seed in (1, 1, 2)
+    )
     asked = [40, 3, 0, 25, 3, 41]  # out of order, over several epochs
     straight = [first(step).rows for step in range(42)]
     assert all(np.array_equal(again(step).rows, straight[step]) for step in asked)

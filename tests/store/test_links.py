@@ -1,4 +1,6 @@
-"""Stores of links, as DVC and git-annex lay them out: read like any other, never written through; and what is not fetched says so."""
+"""Stores of links, as DVC and git-annex lay them out: read like any other, never written through;
+and what is not fetched says so.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +46,18 @@ def linked(made, tmp_path) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def read_train(store: Path, trust: bool = False) -> None:
     reader = HiddenStore(store, trust=trust)["train"]
-    assert len(reader.read_all()) == len(np.concatenate([reader.token_ids(text) for text in reader.row_texts.tolist()]))
+    assert len(reader.read_all()) == len(
+        np.concatenate([reader.token_ids(text) for text in reader.row_texts.tolist()])
+    )
     assert reader.labels is not None
 
 
@@ -65,7 +73,9 @@ def test_a_store_of_links_is_read_like_one_of_files(made, linked, capsys):
     assert {**describe(linked), "path": ""} == {**describe(made), "path": ""}
     for split in made.iterdir():
         if split.is_dir():
-            assert np.array_equal(HiddenStore(linked)[split.name].read_all(), HiddenStore(made)[split.name].read_all())
+            assert np.array_equal(
+                HiddenStore(linked)[split.name].read_all(), HiddenStore(made)[split.name].read_all()
+            )
 
 
 def test_a_folder_that_is_a_link_is_read_too(made, tmp_path):
@@ -75,7 +85,9 @@ def test_a_folder_that_is_a_link_is_read_too(made, tmp_path):
     (store / "train").rename(tmp_path / "elsewhere")
     (store / "train").symlink_to(tmp_path / "elsewhere")
     assert verify(store) == []
-    assert np.array_equal(HiddenStore(store)["train"].read_all(), HiddenStore(made)["train"].read_all())
+    assert np.array_equal(
+        HiddenStore(store)["train"].read_all(), HiddenStore(made)["train"].read_all()
+    )
 
 
 def test_what_a_link_leads_to_is_checked(linked):
@@ -83,27 +95,42 @@ def test_what_a_link_leads_to_is_checked(linked):
     target.chmod(0o644)
     target.write_bytes(target.read_bytes()[:-1] + b"x")
     assert verify(linked) == [str(linked / STATES)]
-    with pytest.raises(UsageError, match=f"sha256 of its record; got .*{STATES}, whose content differs"):
+    with pytest.raises(
+        UsageError, match=f"sha256 of its record; got .*{STATES}, whose content differs"
+    ):
         HiddenStore(linked)["train"].read_all()
 
 
-@pytest.mark.parametrize("name", [STATES, "train/shard-00001", "train", MANIFEST, "train/labels.npy", "."])
+@pytest.mark.parametrize(
+    "name", [STATES, "train/shard-00001", "train", MANIFEST, "train/labels.npy", "."]
+)
 def test_a_link_to_nothing_names_its_target_and_how_to_fetch_it(plain, name, capsys):
     path = plain / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     path.symlink_to("../cache/ab/cdef")
-    with pytest.raises(UsageError, match=rf"got {path}, a link to \.\./cache/ab/cdef, which is missing. Fetch .*dvc pull.*git annex get"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            rf"got {path}, a link to \.\./cache/ab/cdef, which is missing. Fetch .*dvc pull.*git"
+            r" annex get"
+        ),
+    ):
         read_train(plain)
     if name != ".":
         assert command("store", "verify", plain) == 1
         assert "dvc pull" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [STATES, MANIFEST, "train/labels.npy", "train/shard-00000/lengths.npy"])
+@pytest.mark.parametrize(
+    "name", [STATES, MANIFEST, "train/labels.npy", "train/shard-00000/lengths.npy"]
+)
 @pytest.mark.parametrize("trust", [False, True])
 def test_a_pointer_of_git_lfs_says_how_to_fetch_the_file(plain, name, trust, capsys):
     (plain / name).write_text(POINTER)
-    with pytest.raises(UsageError, match=f"got {plain / name}, a pointer of git-lfs in the file's place. Run `git lfs pull`"):
+    with pytest.raises(
+        UsageError,
+        match=f"got {plain / name}, a pointer of git-lfs in the file's place. Run `git lfs pull`",
+    ):
         read_train(plain, trust)
     assert command("store", "verify", plain) == 1
     assert "git lfs pull" in capsys.readouterr().err
@@ -112,8 +139,16 @@ def test_a_pointer_of_git_lfs_says_how_to_fetch_the_file(plain, name, trust, cap
 def plan_of(manifest: Manifest) -> dict:
     splits = {}
     for name, split in manifest.splits.items():
-        texts = [[shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")] for shard in split.shards]
-        splits[name] = {"rows": split.rows, "texts": texts, "arrays": split.arrays, "duplicates": None}
+        texts = [
+            [shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")]
+            for shard in split.shards
+        ]
+        splits[name] = {
+            "rows": split.rows,
+            "texts": texts,
+            "arrays": split.arrays,
+            "duplicates": None,
+        }
     return {"workers": 1, "task": manifest.task, "splits": splits}
 
 
@@ -145,7 +180,10 @@ def test_an_append_replaces_links_and_leaves_their_targets(linked, tmp_path):
     for array in ("row_offsets", "row_texts", "roles", "labels"):
         (linked / f"train/{array}-1.npy").write_bytes((linked / f"train/{array}.npy").read_bytes())
     train = manifest.splits["train"]
-    grown = {**manifest.splits, "train": type(train)(**{**vars(train), "appended": (Appended(0, 0, "0" * 64),)})}
+    grown = {
+        **manifest.splits,
+        "train": type(train)(**{**vars(train), "appended": (Appended(0, 0, "0" * 64),)}),
+    }
     write_manifest(linked, Manifest.build(manifest.recipe, manifest.task, grown))
     remove_superseded(linked, read_manifest(linked))
     assert not (linked / "train/labels.npy").is_symlink()
@@ -172,8 +210,11 @@ def test_a_shard_is_not_written_into_a_linked_split(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "train").symlink_to(tmp_path / "elsewhere")
     lengths = np.ones(2, np.int32)
-    with pytest.raises(UsageError, match="not written through symbolic links; got .*train. .*dvc unprotect"), ShardWriter(
-        tmp_path / "train", 0, lengths, lengths, dim=2, dtypes={0: "float16"}
+    with (
+        pytest.raises(
+            UsageError, match="not written through symbolic links; got .*train. .*dvc unprotect"
+        ),
+        ShardWriter(tmp_path / "train", 0, lengths, lengths, dim=2, dtypes={0: "float16"}),
     ):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())

@@ -8,7 +8,14 @@ from synthetic_stores import make_store
 from glot_jax.config import UsageError
 from glot_jax.store import HiddenStore, describe, explain_mismatch, finish, read_manifest, verify
 from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import MANIFEST, Manifest, canonical, lock_folder, shard_files, write_manifest
+from glot_jax.store.manifest import (
+    MANIFEST,
+    Manifest,
+    canonical,
+    lock_folder,
+    shard_files,
+    write_manifest,
+)
 
 BACKBONE = {"name": "minilm", "sha256": "a" * 64, "revision": None}
 PROBE = {"last_token_changes_the_first": True, "error": 0.25, "layers": [0, 6], "ü": None}
@@ -30,13 +37,20 @@ def test_a_manifest_reads_back_as_it_was_written(store):
     before = (store / MANIFEST).read_bytes()
     write_manifest(store, manifest)
     assert (store / MANIFEST).read_bytes() == before
-    assert manifest.splits["train"].tokens == sum(shard.tokens for shard in manifest.splits["train"].shards)
+    assert manifest.splits["train"].tokens == sum(
+        shard.tokens for shard in manifest.splits["train"].shards
+    )
     assert not list(store.glob(".tmp-*"))
 
 
 def test_content_depends_on_recipe_task_and_every_file_but_not_on_the_order_of_keys(store):
     manifest = read_manifest(store)
-    assert Manifest.build(dict(reversed(manifest.recipe.items())), manifest.task, manifest.splits).content == manifest.content
+    assert (
+        Manifest.build(
+            dict(reversed(manifest.recipe.items())), manifest.task, manifest.splits
+        ).content
+        == manifest.content
+    )
     changed = [
         Manifest.build({**manifest.recipe, "max_length": 7}, manifest.task, manifest.splits),
         Manifest.build(manifest.recipe, {**manifest.task, "name": "other"}, manifest.splits),
@@ -55,22 +69,48 @@ def test_canonical_json_is_pinned():
 
 
 def test_shard_files_are_named_by_layer_and_number():
-    assert shard_files({0: "float16", 6: "float16"}, 3) == ("lengths.npy", "token_ids.npy", "hidden-L0-00003.npy", "hidden-L6-00003.npy")
+    assert shard_files({0: "float16", 6: "float16"}, 3) == (
+        "lengths.npy",
+        "token_ids.npy",
+        "hidden-L0-00003.npy",
+        "hidden-L6-00003.npy",
+    )
 
 
 def test_a_mismatch_is_explained_field_by_field():
-    stored = {"backbone": BACKBONE, "max_length": 128, "layers": [6], "special_tokens": {"added": ["[CLS]"]}}
-    wanted = {"backbone": {**BACKBONE, "sha256": "b" * 64}, "max_length": 64, "layers": [6], "special_tokens": {"added": []}, "ratio": 0.5}
+    stored = {
+        "backbone": BACKBONE,
+        "max_length": 128,
+        "layers": [6],
+        "special_tokens": {"added": ["[CLS]"]},
+    }
+    wanted = {
+        "backbone": {**BACKBONE, "sha256": "b" * 64},
+        "max_length": 64,
+        "layers": [6],
+        "special_tokens": {"added": []},
+        "ratio": 0.5,
+    }
     assert explain_mismatch(stored, wanted) == [
-        f"backbone.sha256: {'a' * 64!r} -> {'b' * 64!r}", "max_length: 128 -> 64", "ratio: None -> 0.5", "special_tokens.added: ['[CLS]'] -> []",
+        f"backbone.sha256: {'a' * 64!r} -> {'b' * 64!r}",
+        "max_length: 128 -> 64",
+        "ratio: None -> 0.5",
+        "special_tokens.added: ['[CLS]'] -> []",
     ]
     assert explain_mismatch(stored, stored) == []
 
 
 def test_a_backbone_is_known_by_its_hash_and_not_by_its_name():
-    assert explain_mismatch({"backbone": BACKBONE}, {"backbone": {**BACKBONE, "name": "copy of minilm"}}) == []
+    assert (
+        explain_mismatch(
+            {"backbone": BACKBONE}, {"backbone": {**BACKBONE, "name": "copy of minilm"}}
+        )
+        == []
+    )
     nameless = {"name": "x", "sha256": None, "revision": None}
-    assert explain_mismatch({"backbone": nameless}, {"backbone": {**nameless, "name": "y"}}) == ["backbone.name: 'x' -> 'y'"]
+    assert explain_mismatch({"backbone": nameless}, {"backbone": {**nameless, "name": "y"}}) == [
+        "backbone.name: 'x' -> 'y'"
+    ]
 
 
 def test_another_schema_version_is_refused(store):
@@ -90,7 +130,9 @@ def test_an_edited_manifest_is_refused(store):
     [
         lambda values: values.pop("content"),
         lambda values: values["splits"]["train"]["shards"][0].pop("tokens"),
-        lambda values: values["splits"]["train"]["shards"][0]["files"].update({"../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}}),
+        lambda values: values["splits"]["train"]["shards"][0]["files"].update(
+            {"../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}}
+        ),
         lambda values: values["splits"].update({"../train": values["splits"]["train"]}),
         lambda values: values["splits"]["train"]["arrays"].pop("row_offsets.npy"),
         lambda values: values["splits"]["train"]["arrays"]["row_offsets.npy"].update(sha256="zz"),
@@ -135,7 +177,9 @@ def test_a_linked_manifest_is_read_and_replaced_by_a_file_of_its_own(store, tmp_
     (store / MANIFEST).symlink_to(cached)
     before = cached.read_bytes()
     assert read_manifest(store) == manifest
-    write_manifest(store, Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe=PROBE))
+    write_manifest(
+        store, Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe=PROBE)
+    )
     assert not (store / MANIFEST).is_symlink()
     assert read_manifest(store).probe == PROBE
     assert cached.read_bytes() == before
@@ -157,7 +201,9 @@ def test_a_probe_is_kept_beside_recipe_and_content_and_changes_neither(store):
 @pytest.mark.parametrize("damage", [None, [], "yes", 1])
 def test_a_probe_that_is_no_object_is_a_damaged_manifest(store, damage):
     edit(store, lambda values: values.update(probe=damage))
-    with pytest.raises(UsageError, match=r"complete and well-formed; got .*manifest\.json .*probe.*no JSON object"):
+    with pytest.raises(
+        UsageError, match=r"complete and well-formed; got .*manifest\.json .*probe.*no JSON object"
+    ):
         HiddenStore(store)
     assert verify(store) == [str(store / MANIFEST)]
 
@@ -165,18 +211,37 @@ def test_a_probe_that_is_no_object_is_a_damaged_manifest(store, damage):
 def test_a_probe_of_what_is_no_json_is_refused_before_anything_is_written(store):
     manifest = read_manifest(store)
     with pytest.raises(ValueError, match="JSON"):
-        Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe={"error": float("nan")})
+        Manifest.build(
+            manifest.recipe, manifest.task, manifest.splits, probe={"error": float("nan")}
+        )
 
 
 def test_what_worker_0_found_out_is_in_the_finished_store(store):
     manifest, expected = read_manifest(store), {}
     for name, split in manifest.splits.items():
-        texts = [[shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")] for shard in split.shards]
-        expected[name] = {"rows": split.rows, "texts": texts, "arrays": split.arrays, "duplicates": split.duplicates}
+        texts = [
+            [shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")]
+            for shard in split.shards
+        ]
+        expected[name] = {
+            "rows": split.rows,
+            "texts": texts,
+            "arrays": split.arrays,
+            "duplicates": split.duplicates,
+        }
     for probe in (PROBE, None):
         (store / MANIFEST).unlink()
         with StoreLock(store) as lock:
             lock.begin(manifest.recipe)
-            lock.plan({"workers": 1, "task": manifest.task, "splits": expected, **({"probe": probe} if probe else {})})
+            lock.plan(
+                {
+                    "workers": 1,
+                    "task": manifest.task,
+                    "splits": expected,
+                    **({"probe": probe} if probe else {}),
+                }
+            )
         assert finish(store).probe == probe
-        assert read_manifest(store) == Manifest.build(manifest.recipe, manifest.task, manifest.splits, probe=probe)
+        assert read_manifest(store) == Manifest.build(
+            manifest.recipe, manifest.task, manifest.splits, probe=probe
+        )

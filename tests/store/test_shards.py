@@ -33,7 +33,7 @@ def store(tmp_path):
     return make_store(tmp_path / "store", layers=(0, 2), shards=3)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Reading
 
 
@@ -91,8 +91,12 @@ def test_regression_labels_are_floats(tmp_path):
 def test_layers_are_chosen_by_index_and_from_the_end(store):
     last, first = HiddenStore(store), HiddenStore(store, layer=0)
     assert (last.layers, first.layers, last.stored_layers) == ((2,), (0,), (0, 2))
-    np.testing.assert_array_equal(last["train"].states(0), HiddenStore(store, layer=-1)["train"].states(0))
-    np.testing.assert_array_equal(first["train"].states(0), HiddenStore(store, layer=-3)["train"].states(0))
+    np.testing.assert_array_equal(
+        last["train"].states(0), HiddenStore(store, layer=-1)["train"].states(0)
+    )
+    np.testing.assert_array_equal(
+        first["train"].states(0), HiddenStore(store, layer=-3)["train"].states(0)
+    )
     assert np.any(last["train"].states(0) != first["train"].states(0))
     both = HiddenStore(store, layers=(2, 0))
     assert both.layers == (2, 0)
@@ -147,7 +151,7 @@ def test_states_are_read_only_views(store):
         HiddenStore(store)["train"].states(0)[:] = 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Damage
 
 
@@ -184,7 +188,9 @@ def test_verify_names_missing_and_foreign_files_and_records(store):
 
 def test_a_file_is_hashed_once_by_a_process_and_not_at_all_when_trusted(store, monkeypatch):
     hashed = []
-    monkeypatch.setattr("glot_jax.store.files.file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    monkeypatch.setattr(
+        "glot_jax.store.files.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
+    )
     HiddenStore(store, trust=True)["train"].read_all()
     assert hashed == []
     HiddenStore(store)["train"].read_all()
@@ -223,8 +229,16 @@ def test_describe_counts(store):
     found = describe(store)
     split = HiddenStore(store)["train"]
     assert found["splits"]["train"] == {
-        "rows": 40, "texts": 40, "tokens": split.tokens, "truncated": 0, "empty": 0, "shards": 3, "labels": True, "dtypes": ["float16"],
-        "max_abs": found["splits"]["train"]["max_abs"], "bytes": found["splits"]["train"]["bytes"],
+        "rows": 40,
+        "texts": 40,
+        "tokens": split.tokens,
+        "truncated": 0,
+        "empty": 0,
+        "shards": 3,
+        "labels": True,
+        "dtypes": ["float16"],
+        "max_abs": found["splits"]["train"]["max_abs"],
+        "bytes": found["splits"]["train"]["bytes"],
     }
     on_disk = sum(path.stat().st_size for path in store.rglob("*.npy"))
     assert found["bytes"] == on_disk
@@ -232,27 +246,39 @@ def test_describe_counts(store):
     json.dumps(found)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Writing
 
 
 def write(folder, lengths, states, dtype="float32", index=0):
     tokens = int(sum(lengths))
     ids = np.arange(tokens, dtype=np.int32)
-    with ShardWriter(folder, index, np.array(lengths, np.int32), ids, dim=states.shape[1], dtypes={1: dtype}) as shard:
+    with ShardWriter(
+        folder, index, np.array(lengths, np.int32), ids, dim=states.shape[1], dtypes={1: dtype}
+    ) as shard:
         shard.put(1, 0, states)
         return shard.finish(truncated=0, empty=0, max_abs=1.0)
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=6).filter(any),
+    st.randoms(use_true_random=False),
+)
 def test_states_may_be_put_in_any_order(tmp_path_factory, lengths, random):
     folder = tmp_path_factory.mktemp("split")
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     states = np.random.default_rng(0).normal(size=(offsets[-1], 3)).astype(np.float32)
     texts = [text for text, length in enumerate(lengths) if length]
     random.shuffle(texts)
-    with ShardWriter(folder, 0, np.array(lengths, np.int32), np.arange(offsets[-1], dtype=np.int32), dim=3, dtypes={4: "float32"}) as shard:
+    with ShardWriter(
+        folder,
+        0,
+        np.array(lengths, np.int32),
+        np.arange(offsets[-1], dtype=np.int32),
+        dim=3,
+        dtypes={4: "float32"},
+    ) as shard:
         for text in texts:
             shard.put(4, int(offsets[text]), states[offsets[text] : offsets[text + 1]])
         record = shard.finish(truncated=0, empty=0, max_abs=1.0)
@@ -261,7 +287,14 @@ def test_states_may_be_put_in_any_order(tmp_path_factory, lengths, random):
 
 
 def test_a_shard_is_absent_until_it_is_finished(tmp_path):
-    with ShardWriter(tmp_path, 0, np.array([2], np.int32), np.array([4, 5], np.int32), dim=3, dtypes={1: "float32"}) as shard:
+    with ShardWriter(
+        tmp_path,
+        0,
+        np.array([2], np.int32),
+        np.array([4, 5], np.int32),
+        dim=3,
+        dtypes={1: "float32"},
+    ) as shard:
         shard.put(1, 0, np.ones((2, 3), np.float32))
         assert [path.name for path in tmp_path.iterdir()] == [".tmp-shard-00000"]
         shard.finish(truncated=0, empty=0, max_abs=1.0)
@@ -269,7 +302,14 @@ def test_a_shard_is_absent_until_it_is_finished(tmp_path):
 
 
 def test_an_interrupted_shard_leaves_nothing(tmp_path):
-    writer = ShardWriter(tmp_path, 0, np.array([2], np.int32), np.array([4, 5], np.int32), dim=3, dtypes={1: "float32"})
+    writer = ShardWriter(
+        tmp_path,
+        0,
+        np.array([2], np.int32),
+        np.array([4, 5], np.int32),
+        dim=3,
+        dtypes={1: "float32"},
+    )
     with pytest.raises(KeyboardInterrupt), writer:
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -296,7 +336,7 @@ def test_a_full_disk_while_a_small_file_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # One writer
 
 
@@ -316,7 +356,10 @@ def dead_pid():
 def test_a_lock_leaves_nothing_behind(tmp_path):
     store = tmp_path / "store"
     with StoreLock(store) as lock:
-        assert json.loads((tmp_path / "store.lock/lock").read_text()) == {"host": socket.gethostname(), "pid": os.getpid()}
+        assert json.loads((tmp_path / "store.lock/lock").read_text()) == {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
         lock.begin({"dim": 3})
         assert read_recipe(store) == lock.recipe() == {"dim": 3}
     assert list(tmp_path.iterdir()) == []
@@ -336,7 +379,11 @@ def test_the_recipe_of_an_unfinished_store_stays_until_it_is_finished(tmp_path):
 
 def test_a_second_writer_is_refused_by_host_and_process(tmp_path):
     store = tmp_path / "store"
-    with StoreLock(store), pytest.raises(UsageError, match=f"process {os.getpid()} on host {socket.gethostname()}"), StoreLock(store):
+    with (
+        StoreLock(store),
+        pytest.raises(UsageError, match=f"process {os.getpid()} on host {socket.gethostname()}"),
+        StoreLock(store),
+    ):
         pass
     write_lock(store, "elsewhere", 1)
     with pytest.raises(UsageError, match="process 1 on host elsewhere"), StoreLock(store):
@@ -345,7 +392,9 @@ def test_a_second_writer_is_refused_by_host_and_process(tmp_path):
 
 
 def test_a_lock_is_held_by_the_open_file_and_not_by_its_name(tmp_path):
-    """Two processes that find the same stale lock: the slower one meets the lock of the faster one, under the same name."""
+    """Two processes that find the same stale lock: the slower one meets the lock of the faster one,
+    under the same name.
+    """
     store = tmp_path / "store"
     write_lock(store, socket.gethostname(), dead_pid())
     late = os.open(lock_folder(store) / "lock", os.O_RDWR)  # the slower one has looked, no more
@@ -364,7 +413,11 @@ def test_without_locks_of_the_system_nobody_takes_over(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     store = tmp_path / "store"
-    with StoreLock(store) as first, pytest.raises(UsageError, match=rf"process {os.getpid()} on host .* delete .*lock"), StoreLock(store):
+    with (
+        StoreLock(store) as first,
+        pytest.raises(UsageError, match=rf"process {os.getpid()} on host .* delete .*lock"),
+        StoreLock(store),
+    ):
         pass
     first.finished()
     write_lock(store, socket.gethostname(), dead_pid())
@@ -375,7 +428,9 @@ def test_without_locks_of_the_system_nobody_takes_over(tmp_path, monkeypatch):
 @pytest.mark.parametrize("who", ["dead", "own", "unwritten"])
 def test_a_stale_lock_is_taken_over_with_a_notice(tmp_path, who):
     store, notices = tmp_path / "store", []
-    write_lock(store, socket.gethostname(), {"dead": dead_pid, "own": os.getpid, "unwritten": int}[who]())
+    write_lock(
+        store, socket.gethostname(), {"dead": dead_pid, "own": os.getpid, "unwritten": int}[who]()
+    )
     if who == "unwritten":
         (lock_folder(store) / "lock").write_text("")
     with StoreLock(store, notices.append):
@@ -384,11 +439,13 @@ def test_a_stale_lock_is_taken_over_with_a_notice(tmp_path, who):
     assert list(tmp_path.iterdir()) == []
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Files that cannot be read
 
 
-@pytest.mark.parametrize("name", [STATES, "train/labels.npy", "train/shard-00000/record.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", [STATES, "train/labels.npy", "train/shard-00000/record.json", "manifest.json"]
+)
 def test_a_file_that_cannot_be_read_is_listed_with_the_others(store, monkeypatch, name):
     """The commonest form of rot: the disk answers with an error, not with other bits."""
     failing, flipped = store / name, store / "train/row_texts.npy"
@@ -412,7 +469,9 @@ def test_a_file_that_cannot_be_read_is_listed_with_the_others(store, monkeypatch
     assert verify(store) == sorted([str(failing), str(flipped)])
     if not name.endswith("record.json"):
         opened = HiddenStore(store, layer=2)["train"]
-        with pytest.raises(UsageError, match=r"can be read; got \[Errno 5\].* at .*" + Path(name).name):
+        with pytest.raises(
+            UsageError, match=r"can be read; got \[Errno 5\].* at .*" + Path(name).name
+        ):
             _ = opened.labels, opened.read_all()
 
 
@@ -426,13 +485,22 @@ def test_a_limit_of_open_files_is_not_taken_for_damage(store, monkeypatch):
 
 
 def test_a_store_of_more_shards_than_descriptors_are_allowed(tmp_path):
-    """A mapped file keeps a descriptor: the limit that a shell gives is raised to what the system allows."""
+    """A mapped file keeps a descriptor: the limit that a shell gives is raised to what the system
+    allows.
+    """
     store = make_store(tmp_path / "store", rows={"train": 80}, shards=40)
     script = (
-        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))\n"
-        f"from glot_jax.store import HiddenStore; split = HiddenStore({str(store)!r})['train']; print(split.read_all().shape[0] == split.tokens)"
+        "import resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        " resource.setrlimit(resource.RLIMIT_NOFILE, (32, hard))\nfrom glot_jax.store import"
+        f" HiddenStore; split = HiddenStore({str(store)!r})['train'];"
+        " print(split.read_all().shape[0] == split.tokens)"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout == "True\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], check=True, capture_output=True, text=True
+        ).stdout
+        == "True\n"
+    )
 
 
 def test_a_process_does_not_wait_for_hashes_that_nobody_reads(tmp_path):
@@ -445,7 +513,9 @@ def test_a_process_does_not_wait_for_hashes_that_nobody_reads(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"schema_version": ' + "1" * 5000 + "}", "\udcff"])
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"schema_version": ' + "1" * 5000 + "}", "\udcff"]
+)
 def test_json_that_python_cannot_take_is_a_damaged_manifest(store, content):
     (store / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     assert verify(store) == [str(store / "manifest.json")]
@@ -459,7 +529,14 @@ def test_only_so_many_shards_wait_to_be_sealed(tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "sync", lambda file: released.wait(10) or os.fsync(file))
 
     def shard(index):
-        return ShardWriter(tmp_path / "train", index, np.array([1], np.int32), np.array([7], np.int32), dim=2, dtypes={0: "float32"})
+        return ShardWriter(
+            tmp_path / "train",
+            index,
+            np.array([1], np.int32),
+            np.array([7], np.int32),
+            dim=2,
+            dtypes={0: "float32"},
+        )
 
     def work():
         with WriterThread(unsealed=3) as thread:

@@ -1,8 +1,11 @@
-"""Tiny random models of many architectures, and what a backbone makes of them against the model itself.
+"""Tiny random models of many architectures, and what a backbone makes of them against the model
+itself.
 
-    python -m support.architectures [NAME ...] [--out FILE]     # from tests/: the table, a line an architecture
+    python -m support.architectures [NAME ...] [--out FILE]     # from tests/: the table, a line an
+    architecture
 
-`measure` compares the states of texts in company with those of each text alone, taken by hooks on the blocks that
+`measure` compares the states of texts in company with those of each text alone, taken by hooks on
+the blocks that
 `ARCHITECTURES` names: nothing of `glot_jax` is asked where the blocks are.
 """
 
@@ -25,10 +28,21 @@ from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.extraction import Backbone
 
 TINY = {
-    "vocab_size": 320, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+    "vocab_size": 320,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
     **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim", "emb_dim", "embedding_size"), 32),
     **dict.fromkeys(
-        ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers", "decoder_layers"), 3
+        (
+            "num_hidden_layers",
+            "num_layers",
+            "n_layers",
+            "n_layer",
+            "encoder_layers",
+            "decoder_layers",
+        ),
+        3,
     ),
     **dict.fromkeys(("num_attention_heads", "n_heads", "n_head", "num_heads"), 4),
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
@@ -38,23 +52,46 @@ TINY = {
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 64),
     **dict.fromkeys(("max_position_embeddings", "n_positions"), 128),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
-    "num_experts_per_tok": 2, "moe_intermediate_size": 32,
-}  # fmt: skip
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+}
 """Sizes by the names that configurations give them."""
 _STATE_SPACE = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
-_LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
-           "qk_nope_head_dim": 8, "v_head_dim": 8, "topk_group": 1}  # fmt: skip
+_LATENT = {
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "topk_group": 1,
+}
 
 
 _QWEN_TEXT = {
-    "vocab_size": 330, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "layer_types": ["full_attention"] * 3, "max_position_embeddings": 128,
+    "vocab_size": 330,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "layer_types": ["full_attention"] * 3,
+    "max_position_embeddings": 128,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
-}  # fmt: skip
+}
 _QWEN_VISION = {
-    "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32},
-    "image_token_id": 321, "video_token_id": 322, "vision_start_token_id": 323, "vision_end_token_id": 324,
-}  # fmt: skip
+    "vision_config": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+    },
+    "image_token_id": 321,
+    "video_token_id": 322,
+    "vision_start_token_id": 323,
+    "vision_end_token_id": 324,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +99,9 @@ class Architecture:
     """One row: where its blocks are, what the probe must find, and settings beside TINY."""
 
     blocks: str | None
-    """Path of the list of blocks in the part that reads texts; None: its inner layers are not compared."""
+    """Path of the list of blocks in the part that reads texts; None: its inner layers are not
+    compared.
+    """
     kind: str
     passes: str = "padded"
     left: bool = True
@@ -139,7 +178,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "glm4": _decoder(),
     "gpt2": _decoder("h"),
     "gpt_bigcode": _decoder("h"),
-    "gpt_neo": _decoder("h", settings={"attention_types": [[["global", "local"], 1], [["global"], 1]]}),
+    "gpt_neo": _decoder(
+        "h", settings={"attention_types": [[["global", "local"], 1], [["global"], 1]]}
+    ),
     "gpt_neox": _decoder(),
     "gpt_oss": _decoder(),
     "gptj": _decoder("h", settings={"rotary_dim": 8}),
@@ -153,7 +194,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "opt": _decoder("decoder.layers"),
     "phi3": _decoder(),
     "qwen2": _decoder(),
-    "qwen2_5_vl": _decoder("language_model.layers", settings={"text_config": _QWEN_TEXT, **_QWEN_VISION}),
+    "qwen2_5_vl": _decoder(
+        "language_model.layers", settings={"text_config": _QWEN_TEXT, **_QWEN_VISION}
+    ),
     "qwen3": _decoder(),
     "qwen3_moe": _decoder(),
     "smollm3": _decoder(),
@@ -165,19 +208,36 @@ ARCHITECTURES: dict[str, Architecture] = {
     "falcon_h1": _decoder(settings={**_STATE_SPACE, "mamba_d_ssm": 64, "layer_types": None}),
     "falcon_mamba": _decoder(left=True),
     "granitemoehybrid": _decoder(
-        settings={**_STATE_SPACE, "layer_types": ["mamba", "attention", "mamba"], "shared_intermediate_size": 32}
+        settings={
+            **_STATE_SPACE,
+            "layer_types": ["mamba", "attention", "mamba"],
+            "shared_intermediate_size": 32,
+        }
     ),
     "jamba": _decoder(
-        settings={"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1,
-                  "mamba_d_state": 8, "mamba_dt_rank": 4, "use_mamba_kernels": False, "layer_types": None}
+        settings={
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "expert_layer_period": 2,
+            "expert_layer_offset": 1,
+            "mamba_d_state": 8,
+            "mamba_dt_rank": 4,
+            "use_mamba_kernels": False,
+            "layer_types": None,
+        }
     ),
     "lfm2": _decoder(settings={"layer_types": ["conv", "full_attention", "conv"]}),
     "mamba": _decoder(left=True),
     "mamba2": _decoder(settings={"num_heads": 4, "head_dim": 16, "state_size": 8, "n_groups": 1}),
     "qwen3_next": _decoder(
-        settings={"layer_types": ["linear_attention", "full_attention", "linear_attention"],
-                  "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-                  "linear_value_head_dim": 8, "shared_expert_intermediate_size": 32}
+        settings={
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "shared_expert_intermediate_size": 32,
+        }
     ),
     "recurrent_gemma": _decoder(
         left=False, settings={"lru_width": 32, "attention_window_size": 64, "layer_types": None}
@@ -194,10 +254,27 @@ ARCHITECTURES: dict[str, Architecture] = {
     "clip": _encoder(None, refused="reads images"),
 }
 CHOSEN = (
-    "albert", "bert", "canine", "convbert", "fnet", "gpt2", "llama", "mamba", "qwen3_moe", "t5", "xlnet", "bart",
-)  # fmt: skip
+    "albert",
+    "bert",
+    "canine",
+    "convbert",
+    "fnet",
+    "gpt2",
+    "llama",
+    "mamba",
+    "qwen3_moe",
+    "t5",
+    "xlnet",
+    "bart",
+)
 """Those of `make test`; all of them are run by `make test-all`."""
-TEXTS = ("the cat", "a dog ran in the park", "nobody", "every bird sings before the sun is up", "so it goes on")
+TEXTS = (
+    "the cat",
+    "a dog ran in the park",
+    "nobody",
+    "every bird sings before the sun is up",
+    "so it goes on",
+)
 
 
 def make_architecture(name: str, folder: Path) -> Path:
@@ -242,16 +319,21 @@ def measure(name: str, folder: Path, side: str = "auto") -> dict[str, Any]:
     """What a backbone makes of an architecture.
 
     Returns:
-        {passes, kind, layers, company, layer_error}: what the probe found; the number of compared layers; the largest
-        change of a token's state by company, and the largest difference of a layer from the blocks' own states, as
-        shares of the state's norm.
+        {passes, kind, layers, company, layer_error}: what the probe found; the number of compared
+        layers; the largest change of a token's state by company, and the largest difference of a
+        layer from the blocks' own states, as shares of the state's norm.
 
     Raises:
         UsageError: it is refused.
     """
     architecture = ARCHITECTURES[name]
     config = ExtractConfig(
-        backbone=str(folder), task="custom", out=Path("unused"), device="cpu", padding_side=side, max_length=64
+        backbone=str(folder),
+        task="custom",
+        out=Path("unused"),
+        device="cpu",
+        padding_side=side,
+        max_length=64,
     )
     backbone = Backbone(config)
     if architecture.inner:
@@ -260,7 +342,9 @@ def measure(name: str, folder: Path, side: str = "auto") -> dict[str, Any]:
         backbone = Backbone(config)
     ids = backbone.tokenize(TEXTS).ids
     ends = np.cumsum([len(text) for text in ids])[:-1]
-    together = {layer: np.split(states, ends) for layer, states in backbone.states(ids).layers.items()}
+    together = {
+        layer: np.split(states, ends) for layer, states in backbone.states(ids).layers.items()
+    }
     company = 0.0
     for number, text in enumerate(ids):
         for layer, states in backbone.states([text]).layers.items():
@@ -281,7 +365,9 @@ def measure(name: str, folder: Path, side: str = "auto") -> dict[str, Any]:
 
 
 def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dict[int, np.ndarray]:
-    """Layer -> states of a text by itself, straight from transformers: the blocks' own, and what the model returns."""
+    """Layer -> states of a text by itself, straight from transformers: the blocks' own, and what
+    the model returns.
+    """
     config = transformers.AutoConfig.from_pretrained(folder)
     if config.model_type in ("t5", "mt5", "umt5"):
         model = transformers.AutoModelForTextEncoding.from_pretrained(folder, dtype=torch.float32)
@@ -303,7 +389,9 @@ def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dic
     for block in model.get_submodule(architecture.blocks).children() if architecture.blocks else ():
         block.register_forward_pre_hook(before, with_kwargs=True)
         block.register_forward_hook(after, with_kwargs=True)
-    options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    options = (
+        {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    )
     mask = torch.ones(1, len(ids), dtype=torch.long)
     with torch.no_grad():
         found = model(input_ids=torch.tensor([ids]), attention_mask=mask, **options)
@@ -317,11 +405,15 @@ def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dic
 def _change(before: np.ndarray, after: np.ndarray) -> float:
     assert before.shape == after.shape
     norm = np.linalg.norm(before.astype(np.float64), axis=-1)
-    return float((np.linalg.norm(before.astype(np.float64) - after, axis=-1) / np.maximum(norm, 1e-12)).max())
+    return float(
+        (np.linalg.norm(before.astype(np.float64) - after, axis=-1) / np.maximum(norm, 1e-12)).max()
+    )
 
 
 def _main(arguments: list[str]) -> None:
-    """Print a line an architecture; with `--out FILE` keep them all, with the versions that they were measured with."""
+    """Print a line an architecture; with `--out FILE` keep them all, with the versions that they
+    were measured with.
+    """
     out = Path(arguments.pop()) if arguments[-2:-1] == ["--out"] else None
     names = [name for name in arguments if name != "--out"]
     transformers.utils.logging.set_verbosity_error()

@@ -9,8 +9,14 @@ from support.hub_repos import Kind, blob, read_folder
 
 
 def lay_out_cache(
-    hf_home: Path, name: str, folder: Path, commit: str, *, refs: Iterable[str] = ("main",),
-    kind: Kind = "model", links: bool = True,
+    hf_home: Path,
+    name: str,
+    folder: Path,
+    commit: str,
+    *,
+    refs: Iterable[str] = ("main",),
+    kind: Kind = "model",
+    links: bool = True,
 ) -> Path:
     """Put the files of `folder` where clients look for `commit` of the repository `name`.
 

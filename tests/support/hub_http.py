@@ -157,6 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Headers and body are two writes: without this the second waits for the first one's answer.
     disable_nagle_algorithm = True
+
     def handle_any(self) -> None:
         owner = cast(_HttpServer, self.server).owner
         headers = {name.lower(): value for name, value in self.headers.items()}

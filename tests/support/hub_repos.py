@@ -94,15 +94,24 @@ class Repo:
     def files(self, revision: str) -> Commit:
         return self.commits[self.resolve(revision)]
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # As the API tells them
 
     def info(self, sha: str) -> dict[str, Any]:
         """Answer of /api/models/ID and /api/datasets/ID."""
         return {
-            "_id": self.id, "id": self.id, "modelId": self.id, "sha": sha, "private": self.private,
-            "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0,
-            "lastModified": "2026-01-01T00:00:00.000Z", "createdAt": "2026-01-01T00:00:00.000Z",
+            "_id": self.id,
+            "id": self.id,
+            "modelId": self.id,
+            "sha": sha,
+            "private": self.private,
+            "gated": False,
+            "disabled": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "lastModified": "2026-01-01T00:00:00.000Z",
+            "createdAt": "2026-01-01T00:00:00.000Z",
             "siblings": [{"rfilename": path} for path in sorted(self.commits[sha])],
         }
 

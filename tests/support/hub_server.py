@@ -63,7 +63,7 @@ class HubServer:
         for server in (self._hub, self._cdn, self._elsewhere):
             server.stop()
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What a test puts there
 
     def add_model(
@@ -76,7 +76,12 @@ class HubServer:
         return self.add("dataset", name, files, branch)
 
     def add(
-        self, kind: Kind, name: str, files: Mapping[str, bytes], branch: str = MAIN, *,
+        self,
+        kind: Kind,
+        name: str,
+        files: Mapping[str, bytes],
+        branch: str = MAIN,
+        *,
         private: bool = False,
     ) -> str:
         """Commit these files, and nothing else, to a branch of a new or old repository."""
@@ -104,8 +109,15 @@ class HubServer:
         self._renamed[kind, old] = new
 
     def spoil(
-        self, name: str, fault: Fault, *, file: str | None = None, host: str | None = None,
-        method: str | None = None, skip: int = 0, times: int | None = None,
+        self,
+        name: str,
+        fault: Fault,
+        *,
+        file: str | None = None,
+        host: str | None = None,
+        method: str | None = None,
+        skip: int = 0,
+        times: int | None = None,
     ) -> None:
         """Have answers about a repository go wrong.
 
@@ -114,7 +126,7 @@ class HubServer:
         """
         self.faults.add(Rule(name, fault, file, host, method, skip, times))
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # What a test gets
 
     def env(
@@ -122,16 +134,22 @@ class HubServer:
     ) -> dict[str, str]:
         """Environment of a process that knows this Hub and no other, its cache under `hf_home`."""
         kept = {
-            name: value for name, value in os.environ.items()
+            name: value
+            for name, value in os.environ.items()
             if not name.upper().startswith((*_CLIENT_PREFIXES, "NO_PROXY", "ALL_PROXY"))
         }
         elsewhere = f"http://127.0.0.1:{self._elsewhere.port}"
         return {
-            **kept, "HF_ENDPOINT": self.url, "HF_HOME": str(hf_home or self.home / "hf"),
-            "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+            **kept,
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(hf_home or self.home / "hf"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
             **({"HF_TOKEN": token} if token else {}),
             # Whoever is not this Hub or its network of storage is asked through the proxy.
-            "HTTP_PROXY": elsewhere, "HTTPS_PROXY": elsewhere, "NO_PROXY": "127.0.0.1,localhost",
+            "HTTP_PROXY": elsewhere,
+            "HTTPS_PROXY": elsewhere,
+            "NO_PROXY": "127.0.0.1,localhost",
             **more,
         }
 
@@ -140,7 +158,8 @@ class HubServer:
     ) -> list[Request]:
         """Entries of the log: of one server, of one method, with `path` somewhere in theirs."""
         return [
-            one for one in self._log.all()
+            one
+            for one in self._log.all()
             if server in (None, one.server) and method in (None, one.method) and path in one.path
         ]
 
@@ -155,11 +174,14 @@ class HubServer:
         """
         own = f"datasets-server.127.0.0.1:{self._hub.port}"
         return [
-            one for one in self._log.all() if one.server != "hub" and one.host != own
+            one
+            for one in self._log.all()
+            if one.server != "hub"
+            and one.host != own
             and (one.holds(secret) or "authorization" in one.headers)
         ]
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # The Hub
 
     def _answer_hub(self, call: Call) -> Reply:
@@ -246,8 +268,10 @@ class HubServer:
         if one is None:
             return _no_entry(file, sha)
         linked = {
-            "X-Repo-Commit": sha, "X-Linked-Etag": f'"{one.etag}"',
-            "X-Linked-Size": str(len(one.content)), "Accept-Ranges": "bytes",
+            "X-Repo-Commit": sha,
+            "X-Linked-Etag": f'"{one.etag}"',
+            "X-Linked-Size": str(len(one.content)),
+            "Accept-Ranges": "bytes",
         }
         if one.lfs:
             # A signed address: whoever has it needs no token.
@@ -267,7 +291,7 @@ class HubServer:
         reply = ranged(Reply(200, one.content, headers), call.headers.get("range"))
         return self.faults.spoil(reply, name, file, "hub", call.method)
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # The other hosts
 
     def _answer_cdn(self, call: Call) -> Reply:

@@ -35,7 +35,7 @@ class Uploads:
         self.stored[sha256] = content
         return Reply(200, b"", {"ETag": f'"{sha256}"'})
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Endpoints of no repository
 
     def answer(self, call: Call) -> Reply | None:
@@ -80,7 +80,7 @@ class Uploads:
         told = {"transfer": "basic", "objects": objects}
         return json_reply(told, 200, {"Content-Type": "application/vnd.git-lfs+json"})
 
-    # ---------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     # Endpoints of a repository
 
     def answer_repo(self, call: Call, repo: Repo, below: list[str]) -> Reply:

@@ -32,8 +32,21 @@ def extraction(backbone: str, data: Path, out: Path, *more: str) -> list[str]:
     """Arguments of `glot extract`, or of extract.py behind the first one."""
     columns = ["--text-columns", "text", "--label-column", "label"]
     return [
-        "extract", "--backbone", backbone, "--task", "custom", "--data", str(data), *columns,
-        "--out", str(out), "--device", "cpu", "--shard-tokens", SHARD_TOKENS, *more,
+        "extract",
+        "--backbone",
+        backbone,
+        "--task",
+        "custom",
+        "--data",
+        str(data),
+        *columns,
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--shard-tokens",
+        SHARD_TOKENS,
+        *more,
     ]
 
 

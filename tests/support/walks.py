@@ -25,8 +25,12 @@ from typing import Self
 PYTHON = os.environ.get("GLOT_TEST_PYTHON", sys.executable)
 ROOT = Path(__file__).parents[2]
 EXTRACTION = (
-    "glot_jax.cli", "glot_jax.extraction", "datasets", "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto", "transformers.models.bert.modeling_bert",
+    "glot_jax.cli",
+    "glot_jax.extraction",
+    "datasets",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
 )
 """What an extraction imports."""
 GLOT = "import sys; from glot_jax.cli import main; sys.exit(main())"
@@ -57,7 +61,11 @@ def run_fresh(*command: str, env: Mapping[str, str], limit: float = _LIMIT) -> O
     """`python COMMAND` in the repository, from nothing."""
     start = time.monotonic()
     done = subprocess.run(
-        [PYTHON, *command], env=settled(env), cwd=ROOT, capture_output=True, text=True,
+        [PYTHON, *command],
+        env=settled(env),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         timeout=limit,
     )
     return Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - start)
@@ -81,8 +89,13 @@ class Walker:
         self._stderr = (folder / "walker.stderr").open("w")
         script = Path(__file__).with_name("walker.py")
         self._process = subprocess.Popen(
-            [PYTHON, str(script), *preload], env=settled(env), cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            [PYTHON, str(script), *preload],
+            env=settled(env),
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
         )
 
     def __enter__(self) -> Self:

@@ -1,4 +1,6 @@
-"""A file's bytes: what was packed is unpacked, and what cannot be is one error that names the file."""
+"""A file's bytes: what was packed is unpacked, and what cannot be is one error that names the
+file.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,16 @@ NOISE = random.Random(0).randbytes(700_000)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", NOISE, NOISE + b"\n" * 3_000_000])
-@pytest.mark.parametrize("pack", [
-    bytes, gzip.compress, zstandard.compress,
-    lambda raw: gzip.compress(raw[:5]) + gzip.compress(raw[5:]) + b"\0" * 512,
-    lambda raw: zstandard.compress(raw[:5]) + zstandard.compress(raw[5:]),
-])
+@pytest.mark.parametrize(
+    "pack",
+    [
+        bytes,
+        gzip.compress,
+        zstandard.compress,
+        lambda raw: gzip.compress(raw[:5]) + gzip.compress(raw[5:]) + b"\0" * 512,
+        lambda raw: zstandard.compress(raw[:5]) + zstandard.compress(raw[5:]),
+    ],
+)
 def test_what_was_packed_is_unpacked_whatever_the_file_is_called(tmp_path, content, pack):
     path = tmp_path / "data.csv"
     path.write_bytes(pack(content))
@@ -35,12 +42,19 @@ def test_what_was_packed_is_unpacked_whatever_the_file_is_called(tmp_path, conte
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-@pytest.mark.parametrize("damage", [
-    lambda raw: raw[:-3], lambda raw: raw[: len(raw) // 2], lambda raw: raw + b"more",
-    lambda raw: raw[:5000] + bytes(64) + raw[5064:],
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-3],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw + b"more",
+        lambda raw: raw[:5000] + bytes(64) + raw[5064:],
+    ],
+)
 def test_a_damaged_archive_is_one_error_with_its_name(tmp_path, suffix, damage):
-    rows = "text,label\n" + "".join(f"{NOISE[at : at + 20].hex()},{at % 2}\n" for at in range(0, 40_000, 20))
+    rows = "text,label\n" + "".join(
+        f"{NOISE[at : at + 20].hex()},{at % 2}\n" for at in range(0, 40_000, 20)
+    )
     write_all(tmp_path, {f"train.csv.{suffix}": rows})
     path = tmp_path / f"train.csv.{suffix}"
     path.write_bytes(damage(path.read_bytes()))
@@ -73,12 +87,20 @@ def zstandard_bomb(begin: bytes, unit: bytes) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("name", "bomb", "begin", "unit"), [
-    ("train.csv.gz", gzip_bomb, b"text,label\n", b"\n"), ("train.jsonl.gz", gzip_bomb, b'{"text": "', b"x"),
-    ("train.jsonl.zst", zstandard_bomb, b"", b"\n"), ("train.csv.zst", zstandard_bomb, b"text,label\n", b"x"),
-    ("train.json.zst", zstandard_bomb, b'[{"text": "', b"x"), ("train.tsv.zst", zstandard_bomb, b'text\tlabel\n"', b"\0"),
-])
-def test_a_bomb_ends_in_one_message_at_once(tmp_path, name, bomb: Callable[[bytes, bytes], bytes], begin, unit):
+@pytest.mark.parametrize(
+    ("name", "bomb", "begin", "unit"),
+    [
+        ("train.csv.gz", gzip_bomb, b"text,label\n", b"\n"),
+        ("train.jsonl.gz", gzip_bomb, b'{"text": "', b"x"),
+        ("train.jsonl.zst", zstandard_bomb, b"", b"\n"),
+        ("train.csv.zst", zstandard_bomb, b"text,label\n", b"x"),
+        ("train.json.zst", zstandard_bomb, b'[{"text": "', b"x"),
+        ("train.tsv.zst", zstandard_bomb, b'text\tlabel\n"', b"\0"),
+    ],
+)
+def test_a_bomb_ends_in_one_message_at_once(
+    tmp_path, name, bomb: Callable[[bytes, bytes], bytes], begin, unit
+):
     write_all(tmp_path, {name: bomb(begin, unit)})
     assert (tmp_path / name).stat().st_size < 110_000
     start = time.process_time()
@@ -112,7 +134,9 @@ def test_a_line_without_an_end_is_an_error(tmp_path, monkeypatch):
         task(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["train.csv", "train.jsonl", "train.parquet", "train.txt", "train.csv.gz"])
+@pytest.mark.parametrize(
+    "name", ["train.csv", "train.jsonl", "train.parquet", "train.txt", "train.csv.gz"]
+)
 def test_a_pointer_of_git_lfs_says_how_the_data_are_fetched(tmp_path, name):
     (tmp_path / name).write_text(POINTER)
     with refuses("a data file holds data", f"{name}, a Git LFS pointer", "git lfs pull"):
@@ -128,7 +152,9 @@ def test_links_as_dvc_lays_them_are_followed_and_dangling_ones_told(tmp_path):
     assert examples(task(folder)) == [("a", 0), ("b", 1)]
     assert examples(task(folder / "train.csv")) == [("a", 0), ("b", 1)]
     (folder / "dev.csv").symlink_to("../cache/nothing")
-    with refuses("a data file is there", "dev.csv, a link to ../cache/nothing, where nothing is", "dvc pull"):
+    with refuses(
+        "a data file is there", "dev.csv, a link to ../cache/nothing, where nothing is", "dvc pull"
+    ):
         task(folder)
     with refuses("a data file is there", "dev.csv, a link to"):
         task(folder / "dev.csv")

@@ -6,7 +6,14 @@ import pytest
 
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.texts import diagnostic, open_task
-from glot_jax.texts.diagnostic import PAIRS, PROTOCOLS, controls, generate, order_feature, whole_words
+from glot_jax.texts.diagnostic import (
+    PAIRS,
+    PROTOCOLS,
+    controls,
+    generate,
+    order_feature,
+    whole_words,
+)
 
 ROWS = (60, 20, 40)
 VOCABULARY = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
@@ -64,7 +71,9 @@ class TestTwins:
                 words = row.text.split()
                 related = [word for word in words if word in RELATED]
                 assert tuple(sorted(related)) in {tuple(sorted(pair)) for pair in PAIRS}
-                twins[tuple("X" if word in RELATED else word for word in words), frozenset(related)] += 1 + row.label
+                twins[
+                    tuple("X" if word in RELATED else word for word in words), frozenset(related)
+                ] += 1 + row.label
             assert set(twins.values()) == {3}  # each has one row of label 0 and one of label 1
 
     def test_length_and_bag_of_words_know_nothing_and_order_everything(self, ratio):
@@ -84,8 +93,14 @@ def test_controlled_the_word_before_the_negation_is_affirmed():
 def test_position_is_where_the_signal_stands(position, start):
     rows = make("controlled", 0.5, position=position)["test"]
     for row in rows:
-        assert all(start <= place < start + 50 for place, word in enumerate(row.text.split()) if word in RELATED)
-    assert len({" ".join(sorted(row.text.split())) for row in rows}) == len(rows) // 2  # twins still
+        assert all(
+            start <= place < start + 50
+            for place, word in enumerate(row.text.split())
+            if word in RELATED
+        )
+    assert (
+        len({" ".join(sorted(row.text.split())) for row in rows}) == len(rows) // 2
+    )  # twins still
     with pytest.raises(UsageError, match="position is a place"):
         make("controlled", 0.5, position=1.5)
 
@@ -101,7 +116,9 @@ def test_controlled_distance_separates_the_related_words(distance):
 
 def test_controlled_distractors_hold_negations_and_no_related_word():
     words = Counter(word for row in make("controlled")["train"] for word in row.text.split())
-    assert sum(words[modifier] for modifier in diagnostic.MODIFIERS) > 1.5 * ROWS[0]  # the signals have one each
+    assert (
+        sum(words[modifier] for modifier in diagnostic.MODIFIERS) > 1.5 * ROWS[0]
+    )  # the signals have one each
     assert not RELATED & {*diagnostic.COMMON_WORDS, *diagnostic.FILLERS, *diagnostic.MODIFIERS}
 
 
@@ -113,7 +130,9 @@ def test_controlled_ratio_is_the_share_of_distractors():
         make("controlled", 0.9, distance=7)
 
 
-@pytest.mark.parametrize(("length", "ratio", "words"), [(100, 0.29, 29), (128, 0.9, 115), (256, 0.0, 0)])
+@pytest.mark.parametrize(
+    ("length", "ratio", "words"), [(100, 0.29, 29), (128, 0.9, 115), (256, 0.0, 0)]
+)
 def test_noise_words_are_the_floor_of_the_exact_product(length, ratio, words):
     """0.29 x 100 is 28.999999999999996 in binary."""
     assert diagnostic.Recipe(ratio).noise_words(length) == words
@@ -135,7 +154,10 @@ def test_order_needs_both_words():
 
 def test_order_counts_a_truncated_text_as_wrong():
     splits = make("controlled")
-    cut = {**splits, "test": [diagnostic.StressRow("the signal is gone", row.label) for row in splits["test"]]}
+    cut = {
+        **splits,
+        "test": [diagnostic.StressRow("the signal is gone", row.label) for row in splits["test"]],
+    }
     assert controls("controlled", cut, 0)["order"] == 0.0
 
 
@@ -146,7 +168,9 @@ def test_released_leaks_its_label_through_the_word_count(ratio):
     assert found["length"] == 1.0
     assert found["bag-of-words"] > 0.95
     assert "order" not in found
-    short, long = (lengths(row for row in splits["train"] if row.label == label) for label in (1, 0))
+    short, long = (
+        lengths(row for row in splits["train"] if row.label == label) for label in (1, 0)
+    )
     assert max(short) + 5 < min(long)
     assert min(short) > int(128 * ratio)
 
@@ -171,7 +195,10 @@ def test_paper_texts_have_256_words_and_a_whole_signal(ratio):
 def expected_signals(label):
     return [
         template[1 - label].format(x=x, y=y).split()
-        for template in diagnostic.TEMPLATES for x in diagnostic.NOUNS for y in diagnostic.NOUNS if x != y
+        for template in diagnostic.TEMPLATES
+        for x in diagnostic.NOUNS
+        for y in diagnostic.NOUNS
+        if x != y
     ]
 
 
@@ -195,29 +222,41 @@ def test_unknown_protocols_and_useless_distances_are_refused():
         make("controlled", distance=-1)
 
 
-@pytest.mark.parametrize(("tokens", "words"), [
-    (["[CLS]", "cat", "##dog", "an", "Big", "naïve", "cat", "a1b", "bee", "▁owl"], ["bee", "cat"]),
-    (["Ġcat", "dog", "Ġan", "ĠBig", "Ġbee", "Ġ", "<s>", "Ġcat"], ["bee", "cat"]),
-    (["▁cat", "dog", "▁", "▁▁owl", "<s>"], ["cat"]),
-    (["dog", "cat", "it"], ["cat", "dog"]),
-    (["dog", "Ġ", "▁"], ["dog"]),
-])
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (
+            ["[CLS]", "cat", "##dog", "an", "Big", "naïve", "cat", "a1b", "bee", "▁owl"],
+            ["bee", "cat"],
+        ),
+        (["Ġcat", "dog", "Ġan", "ĠBig", "Ġbee", "Ġ", "<s>", "Ġcat"], ["bee", "cat"]),
+        (["▁cat", "dog", "▁", "▁▁owl", "<s>"], ["cat"]),
+        (["dog", "cat", "it"], ["cat", "dog"]),
+        (["dog", "Ġ", "▁"], ["dog"]),
+    ],
+)
 def test_whole_words_of_each_kind_of_vocabulary(tokens, words):
     assert whole_words(iter(tokens)) == words
 
 
 def config(tmp_path, **rest):
-    return ExtractConfig(backbone="minilm", task="diagnostic", out=tmp_path / "out", diagnostic_rows=ROWS, **rest)
+    return ExtractConfig(
+        backbone="minilm", task="diagnostic", out=tmp_path / "out", diagnostic_rows=ROWS, **rest
+    )
 
 
 def test_open_task_serves_the_generated_rows(tmp_path):
     data = open_task(config(tmp_path, sample_seed=5, ratio=0.8))
     expected = make("controlled", 0.8, seed=5)
-    assert {name: len(split) for name, split in data.splits.items()} == dict(zip(expected, ROWS, strict=True))
+    assert {name: len(split) for name, split in data.splits.items()} == dict(
+        zip(expected, ROWS, strict=True)
+    )
     for name, split in data.splits.items():
         rows = [((row.text,), row.label) for row in expected[name]]
         assert [(example.texts, example.label) for example in split] == rows
-        assert [example.row for example in split] == list(range(len(split)))  # the second iteration is the first
+        assert [example.row for example in split] == list(
+            range(len(split))
+        )  # the second iteration is the first
     assert data.spec.max_length == 128
 
 
@@ -229,7 +268,9 @@ def test_open_task_asks_for_the_vocabulary_only_for_paper(tmp_path):
     data = open_task(config(tmp_path, protocol="paper"), vocabulary=vocabulary)
     assert asked == [1]
     assert data.spec.max_length == 512
-    assert [row.texts[0] for row in data.splits["test"]] == [row.text for row in make("paper")["test"]]
+    assert [row.texts[0] for row in data.splits["test"]] == [
+        row.text for row in make("paper")["test"]
+    ]
     with pytest.raises(UsageError, match="backbone's vocabulary"):
         open_task(config(tmp_path, protocol="paper"))
     with pytest.raises(UsageError, match=r"got --max-length 128\. Give 258 or more"):

@@ -21,9 +21,15 @@ def parquet(path, rows):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
 
 
-@pytest.mark.parametrize(("split", "name"), [(split, name) for split, names in NAMES.items() for name in names])
+@pytest.mark.parametrize(
+    ("split", "name"), [(split, name) for split, names in NAMES.items() for name in names]
+)
 def test_a_split_is_known_by_its_usual_names_in_any_case(tmp_path, split, name):
-    train = {} if split == "train" else {"train.jsonl": [{"text": "a", "label": 0}, {"text": "a", "label": 1}]}
+    train = (
+        {}
+        if split == "train"
+        else {"train.jsonl": [{"text": "a", "label": 0}, {"text": "a", "label": 1}]}
+    )
     for spelling in (name, name.upper(), name.title()):
         write_all(tmp_path / spelling, {f"{spelling}.csv": CSV, **train})
         assert examples(task(tmp_path / spelling), split) == [("a", 0), ("b", 1)]
@@ -33,7 +39,11 @@ def test_the_names_of_mnli():
     names = split_names(split for split, _ in MNLI_SPLITS)
     for name in ("dev_matched", "val-matched", "validation_matched", "valid.matched"):
         assert names[name] == "validation_matched"
-    assert (names["test-mismatched"], names["train"], "dev" in names) == ("test_mismatched", "train", False)
+    assert (names["test-mismatched"], names["train"], "dev" in names) == (
+        "test_mismatched",
+        "train",
+        False,
+    )
 
 
 @pytest.mark.parametrize("place", ["", "data", "default", "cola", "train-folders"])
@@ -60,8 +70,16 @@ def test_shards_are_one_split_in_their_order(tmp_path, place, suffix):
 
 def test_all_shards_have_to_be_there(tmp_path):
     rows = [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
-    write_all(tmp_path, {"train-00000-of-00003-1a2b3c4d5e6f.jsonl": rows, "train-00002-of-00003-1a2b3c4d5e6f.jsonl": rows})
-    with refuses("a split has all of its shards", "without train-00001-of-00003.jsonl", "3 are announced"):
+    write_all(
+        tmp_path,
+        {
+            "train-00000-of-00003-1a2b3c4d5e6f.jsonl": rows,
+            "train-00002-of-00003-1a2b3c4d5e6f.jsonl": rows,
+        },
+    )
+    with refuses(
+        "a split has all of its shards", "without train-00001-of-00003.jsonl", "3 are announced"
+    ):
         task(tmp_path)
     write_all(tmp_path, {"train-00001-of-00003-aaaaaaaaaaaa.jsonl": rows})
     assert len(task(tmp_path).splits["train"]) == 6
@@ -71,15 +89,28 @@ def test_all_shards_have_to_be_there(tmp_path):
 
 
 def test_a_bad_row_of_a_shard_is_reported_with_the_shard(tmp_path):
-    write_all(tmp_path, {"train-0-of-2.jsonl": [{"text": "a", "label": 0}], "train-1-of-2.jsonl": [{"text": "a", "label": 1}, {"text": 3, "label": 1}]})
+    write_all(
+        tmp_path,
+        {
+            "train-0-of-2.jsonl": [{"text": "a", "label": 0}],
+            "train-1-of-2.jsonl": [{"text": "a", "label": 1}, {"text": 3, "label": 1}],
+        },
+    )
     with refuses("a text is a string", "train-1-of-2.jsonl:2: text = 3"):
         task(tmp_path)
 
 
-@pytest.mark.parametrize("files", [
-    ("validation.jsonl", "validation.csv"), ("dev.csv", "DEV.jsonl"), ("dev.csv", "dev.csv.gz"), ("dev.csv", "dev-00000-of-00001.csv"),
-    ("valid-0-of-1.csv", "val-0-of-1.csv"), ("dev.csv", "validation/part.csv"),
-])
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("validation.jsonl", "validation.csv"),
+        ("dev.csv", "DEV.jsonl"),
+        ("dev.csv", "dev.csv.gz"),
+        ("dev.csv", "dev-00000-of-00001.csv"),
+        ("valid-0-of-1.csv", "val-0-of-1.csv"),
+        ("dev.csv", "validation/part.csv"),
+    ],
+)
 def test_two_files_for_one_split_are_an_error_that_names_both(tmp_path, files):
     write_all(tmp_path, {"train.csv": CSV, **dict.fromkeys(files, CSV)})
     first, second = (name.split("-")[0].split("/")[0] for name in files)
@@ -90,11 +121,33 @@ def test_two_files_for_one_split_are_an_error_that_names_both(tmp_path, files):
 
 
 def test_every_other_data_file_is_named(tmp_path):
-    others = ["a.json", "eval.csv", "labels.txt", "more.xlsx", "test_matched.tsv", "train.zip", "x.arrow"]
-    write_all(tmp_path, {"train.csv": CSV, "dev.csv": CSV, **dict.fromkeys(others, "x"), "README.md": "", ".hidden.csv": "", "run.py": ""})
+    others = [
+        "a.json",
+        "eval.csv",
+        "labels.txt",
+        "more.xlsx",
+        "test_matched.tsv",
+        "train.zip",
+        "x.arrow",
+    ]
+    write_all(
+        tmp_path,
+        {
+            "train.csv": CSV,
+            "dev.csv": CSV,
+            **dict.fromkeys(others, "x"),
+            "README.md": "",
+            ".hidden.csv": "",
+            "run.py": "",
+        },
+    )
     write_all(tmp_path, {"data/test.csv": CSV, "original/train.tsv": "x"})
     data = task(tmp_path)
-    assert says(data, "not read: a.json, data/test.csv, eval.csv, labels.txt, more.xlsx, test_matched.tsv, train.zip, x.arrow (in ")
+    assert says(
+        data,
+        "not read: a.json, data/test.csv, eval.csv, labels.txt, more.xlsx, test_matched.tsv,"
+        " train.zip, x.arrow (in ",
+    )
     assert says(data, "read: train from train.csv, validation from dev.csv")
     assert list(data.splits) == ["train", "validation"]
 
@@ -111,8 +164,14 @@ def test_one_file_is_the_train_split(tmp_path):
     assert list(data.splits) == ["train"]
     assert says(data, "Reviews 2024.csv is the train split", "no validation split", "holdout")
     data = task(tmp_path / "Reviews 2024.csv", validation_file=tmp_path / "other.jsonl")
-    assert (examples(data, "validation"), list(data.splits), data.notices) == ([("z", 1)], ["train", "validation"], ())
-    assert task(tmp_path / "Reviews 2024.csv", text_columns=("text",), label_column=None).notices == ()
+    assert (examples(data, "validation"), list(data.splits), data.notices) == (
+        [("z", 1)],
+        ["train", "validation"],
+        (),
+    )
+    assert (
+        task(tmp_path / "Reviews 2024.csv", text_columns=("text",), label_column=None).notices == ()
+    )
 
 
 def test_data_that_have_not_been_fetched_say_how(tmp_path):
@@ -122,7 +181,14 @@ def test_data_that_have_not_been_fetched_say_how(tmp_path):
 
 
 def test_where_one_file_does_not_go(tmp_path):
-    write_all(tmp_path, {"train.csv": CSV, "x.docx": "x", "e.jsonl": [{"premise": "a", "hypothesis": "b", "label": 0}]})
+    write_all(
+        tmp_path,
+        {
+            "train.csv": CSV,
+            "x.docx": "x",
+            "e.jsonl": [{"premise": "a", "hypothesis": "b", "label": 0}],
+        },
+    )
     with refuses("--validation-file stands beside --data FILE", "and the folder"):
         task(tmp_path, validation_file=tmp_path / "train.csv")
     with refuses("a data file is there", "none.csv, which does not exist"):

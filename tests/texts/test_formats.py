@@ -17,7 +17,12 @@ ROWS = [{"id": index, "text": text} for index, text in enumerate(TEXTS)]
 CELLS = [["id", "text"], *([row["id"], row["text"]] for row in ROWS)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 CONTENTS = {
-    "jsonl": LINES, "ndjson": LINES, "json": json.dumps(ROWS), "csv": table(CELLS), "tsv": table(CELLS, "\t"), "tab": table(CELLS, "\t"),
+    "jsonl": LINES,
+    "ndjson": LINES,
+    "json": json.dumps(ROWS),
+    "csv": table(CELLS),
+    "tsv": table(CELLS, "\t"),
+    "tab": table(CELLS, "\t"),
     "txt": "".join(f"{text}\n" for text in TEXTS),
 }
 
@@ -42,21 +47,39 @@ def test_every_format_is_encoded(tmp_path, suffix, packed, capsys):
 
 
 def test_what_cannot_be_encoded_is_explained(tmp_path):
-    write_all(tmp_path, {"a.csv": "Text;n\nx;1\n", "b.docx": "x", "c.csv": b"text\ncaf\xe9\n", "d.txt": "x\n"})
+    write_all(
+        tmp_path,
+        {"a.csv": "Text;n\nx;1\n", "b.docx": "x", "c.csv": b"text\ncaf\xe9\n", "d.txt": "x\n"},
+    )
     (tmp_path / "e.csv").symlink_to("nothing")
     for name, column, parts in (
-        ("a.csv", None, ("--column is a column of FILE", "a.csv:2: Text, n", "Did you mean 'Text'?")), ("b.docx", None, ("unknown format of a data file", "docx")),
-        ("c.csv", None, ("text files are UTF-8", "c.csv:2", "cp1252")), ("d.txt", "x", ("a text in each line",)), ("e.csv", None, ("a data file is there", "a link to nothing")),
+        (
+            "a.csv",
+            None,
+            ("--column is a column of FILE", "a.csv:2: Text, n", "Did you mean 'Text'?"),
+        ),
+        ("b.docx", None, ("unknown format of a data file", "docx")),
+        ("c.csv", None, ("text files are UTF-8", "c.csv:2", "cp1252")),
+        ("d.txt", "x", ("a text in each line",)),
+        ("e.csv", None, ("a data file is there", "a link to nothing")),
         ("f.csv", None, ("FILE holds texts", "no file")),
     ):
         with refuses(*parts):
             check_files(tmp_path / name, tmp_path / "v.npy", column)
 
 
-@pytest.mark.parametrize(("name", "parts"), [
-    ("train.jsonl", ("train", "jsonl", "")), ("Train.CSV.GZ", ("Train", "csv", "gz")), ("a.b.tsv.zst", ("a.b", "tsv", "zst")), ("train", ("train", "", "")),
-    (".csv", (".csv", "", "")), ("x.gz", ("x", "", "gz")), ("archive.tar.gz", ("archive", "tar", "gz")),
-])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("train.jsonl", ("train", "jsonl", "")),
+        ("Train.CSV.GZ", ("Train", "csv", "gz")),
+        ("a.b.tsv.zst", ("a.b", "tsv", "zst")),
+        ("train", ("train", "", "")),
+        (".csv", (".csv", "", "")),
+        ("x.gz", ("x", "", "gz")),
+        ("archive.tar.gz", ("archive", "tar", "gz")),
+    ],
+)
 def test_the_parts_of_a_name(name, parts):
     assert name_parts(name) == parts
     assert is_data_name(name) == (parts[1] in OPENERS)
@@ -65,5 +88,16 @@ def test_the_parts_of_a_name(name, parts):
 def test_the_readers_by_suffix_read_the_same(tmp_path):
     write_all(tmp_path, {"x.csv": CONTENTS["csv"], "x.jsonl": LINES})
     for suffix in ("csv", "jsonl"):
-        found = [record.values["text"] for record in FORMATS[suffix](tmp_path / f"x.{suffix}", ["text"])]
-        assert found == [record.values["text"] for record in open_file(tmp_path / f"x.{suffix}", Reading(wanted=("text",))).read(["text"])] == TEXTS
+        found = [
+            record.values["text"] for record in FORMATS[suffix](tmp_path / f"x.{suffix}", ["text"])
+        ]
+        assert (
+            found
+            == [
+                record.values["text"]
+                for record in open_file(tmp_path / f"x.{suffix}", Reading(wanted=("text",))).read(
+                    ["text"]
+                )
+            ]
+            == TEXTS
+        )

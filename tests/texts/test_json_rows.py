@@ -1,4 +1,6 @@
-"""JSON: lines, one array, objects over several lines; all as streams, and equal to what json reads at once."""
+"""JSON: lines, one array, objects over several lines; all as streams, and equal to what json reads
+at once.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,16 @@ from written_files import examples, refuses, task, write_all
 from glot_jax.texts.json_rows import json_records
 from glot_jax.texts.text_lines import text_form
 
-ROWS = [{"text": 'a "quoted" \\ [{ text', "label": 0}, {"text": "two\nlines, é 👩‍🚀", "label": 1, "more": [{"x": [1.5e3, None]}]}]
+ROWS = [
+    {"text": 'a "quoted" \\ [{ text', "label": 0},
+    {"text": "two\nlines, é 👩‍🚀", "label": 1, "more": [{"x": [1.5e3, None]}]},
+]
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
 )
 FORMS = {
     "array": lambda rows, indent: json.dumps(rows, indent=indent),
@@ -30,14 +38,22 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @settings(max_examples=30, deadline=None)
-@given(rows=st.lists(st.dictionaries(st.text(max_size=3), values, min_size=1, max_size=3), min_size=1, max_size=5), indent=st.sampled_from([None, 1]), chunk=st.sampled_from([1, 5, 64, 1 << 18]))
+@given(
+    rows=st.lists(
+        st.dictionaries(st.text(max_size=3), values, min_size=1, max_size=3), min_size=1, max_size=5
+    ),
+    indent=st.sampled_from([None, 1]),
+    chunk=st.sampled_from([1, 5, 64, 1 << 18]),
+)
 def test_rows_are_what_json_reads(form, rows, indent, chunk):
     """Whatever the pieces in which the file is read."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr("glot_jax.texts.byte_streams.CHUNK", chunk)
         path = Path(folder) / "train.json"
         path.write_text(FORMS[form](rows, indent), encoding="utf-8")
-        assert [record.values for record in json_records(path, "json", text_form(path), arrays=False)] == rows
+        assert [
+            record.values for record in json_records(path, "json", text_form(path), arrays=False)
+        ] == rows
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "ndjson"])
@@ -61,18 +77,39 @@ def test_an_array_is_streamed(tmp_path):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("content", "parts"), [
-    ('[{"text": "a", "label": 0},\n{"text": "b" "label": 1}]', ("holds JSON", "train.json:2: Expecting ',' delimiter")),
-    ('[{"text": "a", "label": 0},\n{"text": "b", "label": 1}', ("is complete", "train.json:2: the array has no end")),
-    ('[{"text": "a", "label": 0},\n\n{"text": "b', ("holds JSON", "train.json:3: Unterminated string")),
-    ('[{"text": "a", "label": 0}\n]\n{"text"', ("holds one array", "train.json:3: more after its end")),
-    ('[{"text": "a", "label": 0},\n7]', ("one JSON object a line", "train.json:2: int")),
-    ('[{"text": "a", "label": 0, "label": 1}]', ("names are unique", "train.json:1: 'label' more than once")),
-    ('[{"text": "a", "label": ' + "1" * 5000 + "}]", ("holds JSON", "train.json:1:")),
-    ('[{"text": ' + "[" * 100_000, ("holds JSON", "train.json:1:")),
-    ('{"data": [\n{"text": "a", "label": 0}\n]}', ("column 'text' is missing", "train.json:1", "Columns there: data")),
-    ('[["a", 1]]', ("one JSON object a line", "train.json:1: list")),
-])
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (
+            '[{"text": "a", "label": 0},\n{"text": "b" "label": 1}]',
+            ("holds JSON", "train.json:2: Expecting ',' delimiter"),
+        ),
+        (
+            '[{"text": "a", "label": 0},\n{"text": "b", "label": 1}',
+            ("is complete", "train.json:2: the array has no end"),
+        ),
+        (
+            '[{"text": "a", "label": 0},\n\n{"text": "b',
+            ("holds JSON", "train.json:3: Unterminated string"),
+        ),
+        (
+            '[{"text": "a", "label": 0}\n]\n{"text"',
+            ("holds one array", "train.json:3: more after its end"),
+        ),
+        ('[{"text": "a", "label": 0},\n7]', ("one JSON object a line", "train.json:2: int")),
+        (
+            '[{"text": "a", "label": 0, "label": 1}]',
+            ("names are unique", "train.json:1: 'label' more than once"),
+        ),
+        ('[{"text": "a", "label": ' + "1" * 5000 + "}]", ("holds JSON", "train.json:1:")),
+        ('[{"text": ' + "[" * 100_000, ("holds JSON", "train.json:1:")),
+        (
+            '{"data": [\n{"text": "a", "label": 0}\n]}',
+            ("column 'text' is missing", "train.json:1", "Columns there: data"),
+        ),
+        ('[["a", 1]]', ("one JSON object a line", "train.json:1: list")),
+    ],
+)
 def test_what_is_no_array_of_rows_is_an_error_with_its_line(tmp_path, content, parts):
     write_all(tmp_path, {"train.json": content})
     with refuses(*parts):

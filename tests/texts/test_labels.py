@@ -1,4 +1,6 @@
-"""What a label column means: train decides, other splits are read as it says, and what was assumed is a line."""
+"""What a label column means: train decides, other splits are read as it says, and what was assumed
+is a line.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ def labelled(tmp_path):
     def labelled(files, **options):
         for old in tmp_path.iterdir():
             old.unlink()
-        return task(write_all(tmp_path, {name: content(name, labels) for name, labels in files.items()}), **options)
+        return task(
+            write_all(tmp_path, {name: content(name, labels) for name, labels in files.items()}),
+            **options,
+        )
 
     return labelled
 
@@ -34,14 +39,26 @@ def read(data, split="train"):
     return [label for _, label in examples(data, split)]
 
 
-@pytest.mark.parametrize(("train", "classes"), [
-    ({"train.jsonl": [True, False, True]}, ("false", "true")), ({"train.jsonl": ["true", False, "TRUE"]}, ("false", "true")),
-    ({"train.csv": ["True", "False", "True"]}, ("False", "True")), ({"train.csv": ["TRUE", "FALSE", "TRUE"]}, ("FALSE", "TRUE")),
-    ({"train.csv": ["true", "false", "true"]}, ("false", "true")), ({"train.csv": ["True", "FALSE", "true"]}, ("false", "true")),
-])
-@pytest.mark.parametrize("other", [
-    {"dev.jsonl": [True, False]}, {"dev.csv": ["True", "False"]}, {"dev.csv": ["true", "FALSE"]}, {"dev.jsonl": ["TRUE", "false"]},
-])
+@pytest.mark.parametrize(
+    ("train", "classes"),
+    [
+        ({"train.jsonl": [True, False, True]}, ("false", "true")),
+        ({"train.jsonl": ["true", False, "TRUE"]}, ("false", "true")),
+        ({"train.csv": ["True", "False", "True"]}, ("False", "True")),
+        ({"train.csv": ["TRUE", "FALSE", "TRUE"]}, ("FALSE", "TRUE")),
+        ({"train.csv": ["true", "false", "true"]}, ("false", "true")),
+        ({"train.csv": ["True", "FALSE", "true"]}, ("false", "true")),
+    ],
+)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dev.jsonl": [True, False]},
+        {"dev.csv": ["True", "False"]},
+        {"dev.csv": ["true", "FALSE"]},
+        {"dev.jsonl": ["TRUE", "false"]},
+    ],
+)
 def test_truth_values_are_two_classes_however_they_are_spelled(labelled, train, classes, other):
     data = labelled({**train, **other})
     assert data.spec.classes == classes
@@ -57,21 +74,50 @@ def test_a_third_name_makes_names_of_truth_values(labelled):
         labelled({"train.csv": ["True", "False"], "dev.csv": ["2"]})
 
 
-@pytest.mark.parametrize("train", [{"train.csv": [0, 1, 2]}, {"train.jsonl": [0, 1, 2]}, {"train.csv": ["0.0", "1.0", "2.0"]}, {"train.jsonl": [0.0, 1, 2.0]}])
-@pytest.mark.parametrize("other", [{"dev.csv": ["1.0", "0.0"]}, {"dev.jsonl": [1.0, 0.0]}, {"dev.csv": [1, 0]}, {"dev.jsonl": [1, 0]}, {"dev.csv": ["1.", "0e0"]}])
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"train.csv": [0, 1, 2]},
+        {"train.jsonl": [0, 1, 2]},
+        {"train.csv": ["0.0", "1.0", "2.0"]},
+        {"train.jsonl": [0.0, 1, 2.0]},
+    ],
+)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dev.csv": ["1.0", "0.0"]},
+        {"dev.jsonl": [1.0, 0.0]},
+        {"dev.csv": [1, 0]},
+        {"dev.jsonl": [1, 0]},
+        {"dev.csv": ["1.", "0e0"]},
+    ],
+)
 def test_whole_numbers_are_the_same_classes_as_ints_and_as_floats(labelled, train, other):
     data = labelled({**train, **other})
     assert (data.spec.label_kind, data.spec.classes) == ("classes", ("0", "1", "2"))
     assert (read(data), read(data, "validation")) == ([0, 1, 2], [1, 0])
     assert all(type(label) is int for label in read(data, "validation"))
     floats = ".0" in str(train)
-    assert says(data, "labels 0, 1, 2 are written as floats", "whole and few", "--label-kind regression") == floats
+    assert (
+        says(
+            data, "labels 0, 1, 2 are written as floats", "whole and few", "--label-kind regression"
+        )
+        == floats
+    )
     spelled_as_floats = any(spelling in str(other) for spelling in ("1.0", "1."))
-    assert says(data, "validation: labels written as floats, 2, first", "train's classes") == (spelled_as_floats and not floats)
+    assert says(data, "validation: labels written as floats, 2, first", "train's classes") == (
+        spelled_as_floats and not floats
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(-50, 50), min_size=2, max_size=60).filter(lambda labels: len({*labels}) > 1), st.booleans())
+@given(
+    st.lists(st.integers(-50, 50), min_size=2, max_size=60).filter(
+        lambda labels: len({*labels}) > 1
+    ),
+    st.booleans(),
+)
 def test_few_whole_floats_are_classes_and_many_are_scores(labels, whole):
     import tempfile
     from pathlib import Path
@@ -84,7 +130,10 @@ def test_few_whole_floats_are_classes_and_many_are_scores(labels, whole):
         scores = task(Path(folder), label_kind="regression")
     assert (spec.label_kind == "classes") == (whole and len({*labels}) <= 20)
     assert [float(name) for name in classes.spec.classes] == sorted({*written})
-    assert (scores.spec.label_kind, scores.spec.label_range) == ("regression", (min(written), max(written)))
+    assert (scores.spec.label_kind, scores.spec.label_range) == (
+        "regression",
+        (min(written), max(written)),
+    )
     assert all("." not in name for name in classes.spec.classes) == whole
 
 
@@ -98,10 +147,20 @@ def test_many_whole_floats_are_scores_and_a_line_says_so(labelled):
 def test_the_kind_that_is_asked_for(labelled):
     ints = {"train.jsonl": [3, 1, 2], "dev.jsonl": [2.5]}
     data = labelled(ints, label_kind="regression")
-    assert (data.spec.label_range, read(data), read(data, "validation")) == ((1.0, 3.0), [3.0, 1.0, 2.0], [2.5])
+    assert (data.spec.label_range, read(data), read(data, "validation")) == (
+        (1.0, 3.0),
+        [3.0, 1.0, 2.0],
+        [2.5],
+    )
     assert says(data, "labels are read as scores, since --label-kind regression says so")
-    data = labelled({"train.csv": ["0.5", "1", "1.0", "0.50"], "dev.jsonl": [1, 0.5]}, label_kind="classes")
-    assert (data.spec.classes, read(data), read(data, "validation")) == (("0.5", "1"), [0, 1, 1, 0], [1, 0])
+    data = labelled(
+        {"train.csv": ["0.5", "1", "1.0", "0.50"], "dev.jsonl": [1, 0.5]}, label_kind="classes"
+    )
+    assert (data.spec.classes, read(data), read(data, "validation")) == (
+        ("0.5", "1"),
+        [0, 1, 1, 0],
+        [1, 0],
+    )
     assert says(data, "labels are read as classes, since --label-kind classes says so")
     assert labelled({"train.csv": ["a", "b"]}, label_kind="classes").notices == ()
     with refuses("--label-kind regression needs numbers", "names, first in", "train.csv:2"):
@@ -120,7 +179,7 @@ def test_where_the_kind_is_fixed(tmp_path):
         task(tmp_path, text_columns=("sentence",), label_column=None, drop_unlabelled=True)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Rows without a label
 
 
@@ -128,45 +187,88 @@ def test_where_the_kind_is_fixed(tmp_path):
 @pytest.mark.parametrize("labels", [["a", "b"], [0, 1], [0.0, 1.0], [0.5, 1.5], [True, False]])
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_rows_without_a_label_are_left_out_on_request_only(labelled, suffix, labels, gap):
-    files = {f"train.{suffix}": [labels[0], gap, gap, labels[1]], f"dev.{suffix}": [labels[1], gap], f"test.{suffix}": [gap, gap]}
+    files = {
+        f"train.{suffix}": [labels[0], gap, gap, labels[1]],
+        f"dev.{suffix}": [labels[1], gap],
+        f"test.{suffix}": [gap, gap],
+    }
     lines = {"csv": 3, "jsonl": 2}[suffix]
-    with refuses("labelled throughout or not at all", f"train.{suffix}:{lines}: no label", "--drop-unlabelled"):
+    with refuses(
+        "labelled throughout or not at all",
+        f"train.{suffix}:{lines}: no label",
+        "--drop-unlabelled",
+    ):
         labelled(files)
     data = labelled(files, drop_unlabelled=True)
     whole = labelled({f"train.{suffix}": labels, f"dev.{suffix}": labels[1:]})
     assert data.spec == whole.spec
     for split in ("train", "validation"):
         assert read(data, split) == read(whole, split)
-        assert [example.row for example in data.splits[split]] == list(range(len(data.splits[split])))
+        assert [example.row for example in data.splits[split]] == list(
+            range(len(data.splits[split]))
+        )
     data = labelled(files, drop_unlabelled=True)
-    assert says(data, "rows of train without a label, of 4, left out: 2, first ", f"train.{suffix}:{lines}")
+    assert says(
+        data, "rows of train without a label, of 4, left out: 2, first ", f"train.{suffix}:{lines}"
+    )
     assert says(data, "rows of validation without a label, of 2, left out: 1, first ")
     assert says(data, "test: skipped, none of its 2 rows has a label")
 
 
 def test_a_sample_is_of_the_rows_that_are_left(labelled):
-    data = labelled({"train.jsonl": [None, 0, 1, None, 0, 1]}, drop_unlabelled=True, max_train_rows=3)
+    data = labelled(
+        {"train.jsonl": [None, 0, 1, None, 0, 1]}, drop_unlabelled=True, max_train_rows=3
+    )
     assert len(examples(data)) == 3
     assert says(data, "train: 3 of 4 rows, seed 42")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # A store that there is
 
 
-@pytest.mark.parametrize(("classes", "written"), [
-    (("0", "1"), [1.0, 0]), (("0", "1"), [1, 0]), (("False", "True"), [True, "FALSE"]), (("false", "true"), ["True", False]), (("0.5", "1"), [1.0, 0.5]),
-    (("01", "x"), ["x", "01"]),
-])
+@pytest.mark.parametrize(
+    ("classes", "written"),
+    [
+        (("0", "1"), [1.0, 0]),
+        (("0", "1"), [1, 0]),
+        (("False", "True"), [True, "FALSE"]),
+        (("false", "true"), ["True", False]),
+        (("0.5", "1"), [1.0, 0.5]),
+        (("01", "x"), ["x", "01"]),
+    ],
+)
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_the_classes_of_a_store_are_matched(tmp_path, suffix, classes, written):
-    spec = TaskSpec("custom", ("text",), ("text",), "label", "classes", classes, metrics=("accuracy", "f1"))
+    spec = TaskSpec(
+        "custom", ("text",), ("text",), "label", "classes", classes, metrics=("accuracy", "f1")
+    )
     write_all(tmp_path, {f"train.{suffix}": content(f"train.{suffix}", written)})
     options = {"text_columns": ("text",), "label_column": "label"}
-    data = open_task(ExtractConfig(backbone="m", task="custom", out=tmp_path / "out", data=tmp_path, **options), spec=spec)
+    data = open_task(
+        ExtractConfig(backbone="m", task="custom", out=tmp_path / "out", data=tmp_path, **options),
+        spec=spec,
+    )
     assert (read(data), data.spec) == ([1, 0], spec)
     with refuses("the store holds classes", "--label-kind regression"):
-        open_task(ExtractConfig(backbone="m", task="custom", out=tmp_path / "out", data=tmp_path, label_kind="regression", **options), spec=spec)
+        open_task(
+            ExtractConfig(
+                backbone="m",
+                task="custom",
+                out=tmp_path / "out",
+                data=tmp_path,
+                label_kind="regression",
+                **options,
+            ),
+            spec=spec,
+        )
     write_all(tmp_path, {f"train.{suffix}": content(f"train.{suffix}", [written[0], None])})
-    config = ExtractConfig(backbone="m", task="custom", out=tmp_path / "out", data=tmp_path, drop_unlabelled=True, **options)
+    config = ExtractConfig(
+        backbone="m",
+        task="custom",
+        out=tmp_path / "out",
+        data=tmp_path,
+        drop_unlabelled=True,
+        **options,
+    )
     assert read(open_task(config, spec=spec)) == [1]

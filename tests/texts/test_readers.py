@@ -1,4 +1,6 @@
-"""Reading a task's files: what is written is read, and every mistake is reported with its file and line."""
+"""Reading a task's files: what is written is read, and every mistake is reported with its file and
+line.
+"""
 
 import csv
 import json
@@ -46,12 +48,15 @@ def write(path, rows):
 
 
 def read(folder, task="cola", **rest):
-    return open_task(ExtractConfig(backbone="minilm", task=task, out=folder / "out", data=folder, **rest))
+    return open_task(
+        ExtractConfig(backbone="minilm", task=task, out=folder / "out", data=folder, **rest)
+    )
 
 
 @pytest.fixture
 def load(tmp_path):
     """Write {file name: rows} and open them as a task."""
+
     def load(files, task="cola", **rest):
         for name, rows in files.items():
             write(tmp_path / name, rows)
@@ -62,10 +67,17 @@ def load(tmp_path):
 
 @pytest.fixture
 def custom(load):
-    """The same for a custom task with the columns text and label; values of a list become labels."""
+    """The same for a custom task with the columns text and label; values of a list become
+    labels.
+    """
+
     def custom(files, label_column="label", text_columns=("text",), **rest):
         files = {
-            name: [{"text": "t", "label": label} for label in rows] if isinstance(rows, list) else rows
+            name: (
+                [{"text": "t", "label": label} for label in rows]
+                if isinstance(rows, list)
+                else rows
+            )
             for name, rows in files.items()
         }
         return load(files, "custom", text_columns=text_columns, label_column=label_column, **rest)
@@ -86,7 +98,7 @@ def labels(split):
     return [example.label for example in split]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What is written is read
 
 
@@ -97,57 +109,87 @@ def test_every_format_gives_the_same_examples(load, suffix):
     assert list(data.splits["train"]) == expected
     assert list(data.splits["train"]) == expected  # and again
     assert all(type(label) is int for label in labels(data.splits["train"]))
-    assert [(name, len(split)) for name, split in data.splits.items()] == [("train", 6), ("validation", 2)]
+    assert [(name, len(split)) for name, split in data.splits.items()] == [
+        ("train", 6),
+        ("validation", 2),
+    ]
     assert data.spec == TASKS["cola"]
     assert data.notices == ()
 
 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-line_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n"), max_size=30)
+line_text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n"), max_size=30
+)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_text_survives_any_format(suffix, data):
-    """Control characters, quotes, line breaks and all; a tsv has no way to write tabs and line breaks."""
+    """Control characters, quotes, line breaks and all; a tsv has no way to write tabs and line
+    breaks.
+    """
     text = line_text if suffix == "tsv" else any_text
-    rows = data.draw(st.lists(st.fixed_dictionaries({"a": text, "b": text, "y": st.integers(0, 2)}), min_size=1))
+    rows = data.draw(
+        st.lists(st.fixed_dictionaries({"a": text, "b": text, "y": st.integers(0, 2)}), min_size=1)
+    )
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / f"train.{suffix}", [{"a": "first", "b": "", "y": 5}, *rows])
         task = read(Path(folder), "custom", text_columns=("b", "a"), label_column="y")
-        found = [(*example.texts, task.spec.classes[int(example.label or 0)]) for example in task.splits["train"]]
+        found = [
+            (*example.texts, task.spec.classes[int(example.label or 0)])
+            for example in task.splits["train"]
+        ]
     assert found == [("", "first", "5"), *((row["b"], row["a"], str(row["y"])) for row in rows)]
     assert task.spec.roles == ("a", "b")
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("train.jsonl", '\ufeff{"sentence": "a", "label": 1}\r\n\r\n  \n{"sentence": "b", "label": 0}'),
-    ("train.csv", "\ufefflabel,sentence\r\n1,a\r\n\r\n0,b"),
-    ("train.tsv", "\ufeffsentence\tlabel\r\na\t1\r\n\r\nb\t0"),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (
+            "train.jsonl",
+            '\ufeff{"sentence": "a", "label": 1}\r\n\r\n  \n{"sentence": "b", "label": 0}',
+        ),
+        ("train.csv", "\ufefflabel,sentence\r\n1,a\r\n\r\n0,b"),
+        ("train.tsv", "\ufeffsentence\tlabel\r\na\t1\r\n\r\nb\t0"),
+    ],
+)
 def test_byte_order_mark_crlf_blank_lines_and_a_missing_last_line_end(load, name, content):
-    assert list(load({name: content}).splits["train"]) == [Example(("a",), 1, 0), Example(("b",), 0, 1)]
+    assert list(load({name: content}).splits["train"]) == [
+        Example(("a",), 1, 0),
+        Example(("b",), 0, 1),
+    ]
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    ('sentence,label\n"a ""quoted"", comma",1\n', 'a "quoted", comma'),
-    ('sentence,label\n"two\r\nlines",1\n', "two\r\nlines"),
-    ('sentence,label\n5" wide,1\n', '5" wide'),
-    ("sentence,label\n,1\n", ""),
-    ("sentence,label\n\0,1\n", "\0"),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('sentence,label\n"a ""quoted"", comma",1\n', 'a "quoted", comma'),
+        ('sentence,label\n"two\r\nlines",1\n', "two\r\nlines"),
+        ('sentence,label\n5" wide,1\n', '5" wide'),
+        ("sentence,label\n,1\n", ""),
+        ("sentence,label\n\0,1\n", "\0"),
+    ],
+)
 def test_csv_quoting_is_rfc_4180(load, content, expected):
     assert texts(load({"train.csv": content}).splits["train"]) == [expected]
 
 
 def test_tsv_knows_no_quotes(load):
     content = 'sentence\tlabel\n"He left\t1\n"Both"\t0\n\u2028\x0b\x85 x\t1\n'
-    assert texts(load({"train.tsv": content}).splits["train"]) == ['"He left', '"Both"', "\u2028\x0b\x85 x"]
+    assert texts(load({"train.tsv": content}).splits["train"]) == [
+        '"He left',
+        '"Both"',
+        "\u2028\x0b\x85 x",
+    ]
 
 
 def test_a_blank_line_is_an_empty_text_only_in_a_tsv_of_one_column(load):
-    data = load({"train.tsv": "t\nx\n\ny\n", "test.csv": "t\nx\n\n\"\"\ny\n"}, "custom", text_columns=("t",))
+    data = load(
+        {"train.tsv": "t\nx\n\ny\n", "test.csv": 't\nx\n\n""\ny\n'}, "custom", text_columns=("t",)
+    )
     assert texts(data.splits["train"]) == ["x", "", "y"]
     assert texts(data.splits["test"]) == ["x", "", "y"]
 
@@ -160,7 +202,9 @@ def test_jsonl_with_control_characters_emoji_and_line_separators(load):
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_text_of_a_megabyte(load, suffix):
     long = "".join(random.Random(0).choices(string.ascii_letters + " ,'", k=1_000_000))
-    assert texts(load({f"train.{suffix}": [{"sentence": long, "label": 1}]}).splits["train"]) == [long]
+    assert texts(load({f"train.{suffix}": [{"sentence": long, "label": 1}]}).splits["train"]) == [
+        long
+    ]
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -179,10 +223,22 @@ def test_rows_are_streamed(load, suffix):
 
 
 def test_only_the_task_s_splits_are_read_and_in_its_order(load):
-    files = ["test_matched", "validation_mismatched", "validation_matched", "train", "validation", "dev"]
+    files = [
+        "test_matched",
+        "validation_mismatched",
+        "validation_matched",
+        "train",
+        "validation",
+        "dev",
+    ]
     rows = [{"premise": "a", "hypothesis": "b", "label": 2}]
     data = load({f"{name}.jsonl": rows for name in files} | {"notes.txt": "x"}, "mnli")
-    assert list(data.splits) == ["train", "validation_matched", "validation_mismatched", "test_matched"]
+    assert list(data.splits) == [
+        "train",
+        "validation_matched",
+        "validation_mismatched",
+        "test_matched",
+    ]
     assert list(data.splits["train"]) == [Example(("a", "b"), 2, 0)]
 
 
@@ -196,51 +252,124 @@ def test_reading_text_files_imports_no_framework_and_no_table_library(tmp_path):
 
     write(tmp_path / "train.csv", COLA)
     code = (
-        "import sys; from pathlib import Path\n"
-        "from glot_jax.config import ExtractConfig; from glot_jax.texts import open_task\n"
-        f"task = open_task(ExtractConfig(backbone='m', task='cola', out=Path('x'), data=Path({str(tmp_path)!r})))\n"
-        "assert len(list(task.splits['train'])) == 6\n"
-        "print([m for m in ('torch', 'jax', 'datasets', 'pyarrow', 'sklearn') if m in sys.modules])"
+        "import sys; from pathlib import Path\nfrom glot_jax.config import ExtractConfig; from"
+        " glot_jax.texts import open_task\ntask = open_task(ExtractConfig(backbone='m',"
+        f" task='cola', out=Path('x'), data=Path({str(tmp_path)!r})))\nassert"
+        " len(list(task.splits['train'])) == 6\nprint([m for m in ('torch', 'jax', 'datasets',"
+        " 'pyarrow', 'sklearn') if m in sys.modules])"
     )
     root = Path(__file__).parents[2]
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root
+    )
     assert (found.stdout, found.returncode) == ("[]\n", 0), found.stderr
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Files that are not as they should be
 
 
-@pytest.mark.parametrize(("name", "content", "parts"), [
-    ("train.jsonl", f"{GOOD}\n\n{{\"sentence\": \n", ("one JSON object a line", "train.jsonl:3: Exp")),
-    ("train.jsonl", '{"sentence": "a", "label": 1}\n["a", 1]\n', ("one JSON object a line", "train.jsonl:2: list")),
-    ("train.jsonl", "[" * 200_000, ("one JSON object a line", "train.jsonl:1:")),
-    ("train.jsonl", '{"sentence": "a", "label": ' + "1" * 5000 + "}", ("one JSON object a line", "train.jsonl:1:")),
-    ("train.jsonl", GOOD.encode() + b'\n{"sentence": "\xff"}', ("are UTF-8", "train.jsonl:2: invalid", "byte 14")),
-    ("train.csv", b"sentence,label\na,1\n\xe9,1\n", ("are UTF-8", "train.csv:3: invalid")),
-    ("train.csv", 'sentence,label\n"a\nb",1\nc,1,2\n', ("one field for each column", "train.csv:4: 3 fields", "has 2")),
-    ("train.csv", 'sentence,label\na,1\n"b"c,0\n', ("RFC 4180", "train.csv:3: ")),
-    ("train.csv", 'sentence,label\na,1\n"b,0\nc,1\n', ("RFC 4180", "train.csv:3: ")),
-    ("train.tsv", "sentence\tlabel\na\t1\nb\n", ("one field for each column", "train.tsv:3: 1 fields")),
-    ("train.csv", "sentence,label,label\na,1,1\n", ("names are unique", "train.csv:1: 'label' more than once")),
-    ("train.tsv", "x\tx\na\t1\n", ("names are unique", "train.tsv:1: 'x'")),
-    ("train.csv", "text,label\na,1\n", ("column 'sentence' is missing", "train.csv:2", "text, label")),
-    ("train.tsv", "gj04\t2\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:2", "gj04, 2, ")),
-    ("train.jsonl", GOOD + '\n{"label": 1}', ("column 'sentence' is missing", "jsonl:2", "there: label")),
-    ("train.parquet", b"PAR1 and then nothing", ("can be read by pyarrow", "train.parquet after row 0")),
-    ("train.parquet", [{"text": "a", "label": 1}], ("column 'sentence' is missing", "parquet:row 1", "text, label")),
-    ("train.parquet", [{"text": "a"}], ("column 'sentence' is missing", "train.parquet:row 1", "there: text")),
-    ("train.parquet", [*COLA[:1], {"sentence": None, "label": 1}], ("is a string", ":row 2: sentence = None")),
-    ("train.jsonl", [*COLA[:1], {"sentence": 7, "label": 1}], ("is a string", "jsonl:2: sentence = 7")),
-    ("train.jsonl", [{"sentence": None, "label": 1}], ("a text is a string", "jsonl:1: sentence = None")),
-    ("train.jsonl", [{"sentence": ["a"], "label": 1}], ("a text is a string", "jsonl:1: sentence = ['a']")),
-    ("train.jsonl", '{"sentence": "\\ud83d", "label": 1}', ("written as UTF-8", "jsonl:1: sentence holds half")),
-    ("train.jsonl", "\n\n", ("at least one row", "train.jsonl with none")),
-    ("train.csv", "", ("at least one row", "train.csv with none")),
-    ("train.csv", "sentence,label\n", ("at least one row", "train.csv with none")),
-    ("train.tsv", "sentence\tlabel\n\n", ("at least one row", "train.tsv with none")),
-    ("train.parquet", [{"sentence": "a", "label": 1}], ()),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        (
+            "train.jsonl",
+            f'{GOOD}\n\n{{"sentence": \n',
+            ("one JSON object a line", "train.jsonl:3: Exp"),
+        ),
+        (
+            "train.jsonl",
+            '{"sentence": "a", "label": 1}\n["a", 1]\n',
+            ("one JSON object a line", "train.jsonl:2: list"),
+        ),
+        ("train.jsonl", "[" * 200_000, ("one JSON object a line", "train.jsonl:1:")),
+        (
+            "train.jsonl",
+            '{"sentence": "a", "label": ' + "1" * 5000 + "}",
+            ("one JSON object a line", "train.jsonl:1:"),
+        ),
+        (
+            "train.jsonl",
+            GOOD.encode() + b'\n{"sentence": "\xff"}',
+            ("are UTF-8", "train.jsonl:2: invalid", "byte 14"),
+        ),
+        ("train.csv", b"sentence,label\na,1\n\xe9,1\n", ("are UTF-8", "train.csv:3: invalid")),
+        (
+            "train.csv",
+            'sentence,label\n"a\nb",1\nc,1,2\n',
+            ("one field for each column", "train.csv:4: 3 fields", "has 2"),
+        ),
+        ("train.csv", 'sentence,label\na,1\n"b"c,0\n', ("RFC 4180", "train.csv:3: ")),
+        ("train.csv", 'sentence,label\na,1\n"b,0\nc,1\n', ("RFC 4180", "train.csv:3: ")),
+        (
+            "train.tsv",
+            "sentence\tlabel\na\t1\nb\n",
+            ("one field for each column", "train.tsv:3: 1 fields"),
+        ),
+        (
+            "train.csv",
+            "sentence,label,label\na,1,1\n",
+            ("names are unique", "train.csv:1: 'label' more than once"),
+        ),
+        ("train.tsv", "x\tx\na\t1\n", ("names are unique", "train.tsv:1: 'x'")),
+        (
+            "train.csv",
+            "text,label\na,1\n",
+            ("column 'sentence' is missing", "train.csv:2", "text, label"),
+        ),
+        ("train.tsv", "gj04\t2\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:2", "gj04, 2, ")),
+        (
+            "train.jsonl",
+            GOOD + '\n{"label": 1}',
+            ("column 'sentence' is missing", "jsonl:2", "there: label"),
+        ),
+        (
+            "train.parquet",
+            b"PAR1 and then nothing",
+            ("can be read by pyarrow", "train.parquet after row 0"),
+        ),
+        (
+            "train.parquet",
+            [{"text": "a", "label": 1}],
+            ("column 'sentence' is missing", "parquet:row 1", "text, label"),
+        ),
+        (
+            "train.parquet",
+            [{"text": "a"}],
+            ("column 'sentence' is missing", "train.parquet:row 1", "there: text"),
+        ),
+        (
+            "train.parquet",
+            [*COLA[:1], {"sentence": None, "label": 1}],
+            ("is a string", ":row 2: sentence = None"),
+        ),
+        (
+            "train.jsonl",
+            [*COLA[:1], {"sentence": 7, "label": 1}],
+            ("is a string", "jsonl:2: sentence = 7"),
+        ),
+        (
+            "train.jsonl",
+            [{"sentence": None, "label": 1}],
+            ("a text is a string", "jsonl:1: sentence = None"),
+        ),
+        (
+            "train.jsonl",
+            [{"sentence": ["a"], "label": 1}],
+            ("a text is a string", "jsonl:1: sentence = ['a']"),
+        ),
+        (
+            "train.jsonl",
+            '{"sentence": "\\ud83d", "label": 1}',
+            ("written as UTF-8", "jsonl:1: sentence holds half"),
+        ),
+        ("train.jsonl", "\n\n", ("at least one row", "train.jsonl with none")),
+        ("train.csv", "", ("at least one row", "train.csv with none")),
+        ("train.csv", "sentence,label\n", ("at least one row", "train.csv with none")),
+        ("train.tsv", "sentence\tlabel\n\n", ("at least one row", "train.tsv with none")),
+        ("train.parquet", [{"sentence": "a", "label": 1}], ()),
+    ],
+)
 def test_a_broken_file_is_reported_with_its_line(load, name, content, parts):
     if not parts:  # the control: the same call takes a good file
         assert len(load({name: content}).splits["train"]) == 1
@@ -256,7 +385,9 @@ def test_an_empty_parquet_file_and_duplicate_columns(tmp_path):
     with refuses("at least one row", "train.parquet with none"):
         read(tmp_path)
     columns = [pyarrow.array(["a"]), pyarrow.array([1]), pyarrow.array([1])]
-    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, ["sentence", "label", "label"]), path)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_arrays(columns, ["sentence", "label", "label"]), path
+    )
     with refuses("column names are unique", "train.parquet: 'label'"):
         read(tmp_path)
 
@@ -267,7 +398,9 @@ def test_a_later_split_is_checked_before_the_first_example_is_served(load):
 
 
 def test_folders_and_files_that_are_not_there(load, tmp_path):
-    with refuses("--data is a folder", "nowhere", "{train,validation,test}.{jsonl,csv,tsv,parquet}"):
+    with refuses(
+        "--data is a folder", "nowhere", "{train,validation,test}.{jsonl,csv,tsv,parquet}"
+    ):
         read(tmp_path / "nowhere")
     with refuses("--data holds {train,validation,test}.{jsonl,csv,tsv,parquet}", "with eval.tsv"):
         load({"eval.tsv": "x"})
@@ -278,11 +411,15 @@ def test_folders_and_files_that_are_not_there(load, tmp_path):
 
 
 def test_columns_belong_to_custom_only(load):
-    with refuses("cola fixes its columns: sentence", "--text-columns and --label-column", "--task custom"):
+    with refuses(
+        "cola fixes its columns: sentence", "--text-columns and --label-column", "--task custom"
+    ):
         load({"train.jsonl": COLA}, text_columns=("sentence",), label_column="label")
     with refuses("unknown task", "'kola'", "cola"):
         load({}, "kola")
-    with refuses("--task custom needs --text-columns", "Columns of", "train.jsonl: sentence, label"):
+    with refuses(
+        "--task custom needs --text-columns", "Columns of", "train.jsonl: sentence, label"
+    ):
         load({"train.jsonl": COLA}, "custom")
 
 
@@ -291,21 +428,31 @@ def test_the_columns_of_a_parquet_file_are_listed(load):
         load({"train.parquet": COLA}, "custom")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Found by tests/faults/test_readers.py
 
 
 def parquet(tmp_path, *columns, **rest):
     names, arrays = zip(*columns, strict=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(list(arrays), list(names)), tmp_path / "train.parquet", **rest)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_arrays(list(arrays), list(names)), tmp_path / "train.parquet", **rest
+    )
     return tmp_path
 
 
-@pytest.mark.parametrize("values", [
-    pyarrow.array([0, 2**62], pyarrow.timestamp("us")), pyarrow.array([0, 2**31 - 1], pyarrow.date32()),
-    pyarrow.array([0, 2**62], pyarrow.duration("s")),
-    pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, *map(pyarrow.py_buffer, [b"\0\0\0\0\1\0\0\0\2\0\0\0", b"a\xff"])]),
-])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pyarrow.array([0, 2**62], pyarrow.timestamp("us")),
+        pyarrow.array([0, 2**31 - 1], pyarrow.date32()),
+        pyarrow.array([0, 2**62], pyarrow.duration("s")),
+        pyarrow.Array.from_buffers(
+            pyarrow.string(),
+            2,
+            [None, *map(pyarrow.py_buffer, [b"\0\0\0\0\1\0\0\0\2\0\0\0", b"a\xff"])],
+        ),
+    ],
+)
 def test_a_value_that_python_cannot_hold_is_reported_with_its_row_and_column(tmp_path, values):
     folder = parquet(tmp_path, ("sentence", pyarrow.array(["a", "b"])), ("label", values))
     with refuses("a value of a .parquet file can be read", "train.parquet:row 2: label: "):
@@ -313,7 +460,10 @@ def test_a_value_that_python_cannot_hold_is_reported_with_its_row_and_column(tmp
 
 
 def test_a_column_that_nobody_wants_is_not_decoded(tmp_path):
-    columns = [("date", pyarrow.array([2**62, 0], pyarrow.timestamp("us"))), ("sentence", pyarrow.array(["a", "b"]))]
+    columns = [
+        ("date", pyarrow.array([2**62, 0], pyarrow.timestamp("us"))),
+        ("sentence", pyarrow.array(["a", "b"])),
+    ]
     data = read(parquet(tmp_path, *columns), "custom", text_columns=("sentence",))
     assert texts(data.splits["train"]) == ["a", "b"]
     with refuses("column 'text' is missing", "train.parquet:row 1", "date, sentence"):
@@ -324,7 +474,14 @@ def test_a_column_that_nobody_wants_is_not_decoded(tmp_path):
 
 def test_a_damaged_page_is_noticed_by_its_checksum(tmp_path):
     columns = [("sentence", pyarrow.array(["abcdefgh", "b"])), ("label", pyarrow.array([0, 1]))]
-    parquet(tmp_path, *columns, write_page_checksum=True, compression="none", use_dictionary=False, write_statistics=False)
+    parquet(
+        tmp_path,
+        *columns,
+        write_page_checksum=True,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
+    )
     path = tmp_path / "train.parquet"
     assert path.read_bytes().count(b"abcdefgh") == 1
     path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abcdefgi"))
@@ -332,14 +489,27 @@ def test_a_damaged_page_is_noticed_by_its_checksum(tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "place"), [
-    ('{"sentence": "a", "label": 1, "label": 0}', "train.jsonl:1: 'label' more than once"),
-    (GOOD + '\n{"sentence": "a", "sentence": "b", "label": 1, "label": 1}', "jsonl:2: 'label', 'sentence' more"),
-])
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ('{"sentence": "a", "label": 1, "label": 0}', "train.jsonl:1: 'label' more than once"),
+        (
+            GOOD + '\n{"sentence": "a", "sentence": "b", "label": 1, "label": 1}',
+            "jsonl:2: 'label', 'sentence' more",
+        ),
+    ],
+)
 def test_a_json_object_has_each_name_once(load, content, place):
     with refuses("column names are unique", place):
         load({"train.jsonl": content})
-    assert len(load({"train.jsonl": '{"sentence": "a", "label": 1, "x": {"y": 1, "y": 2}}'}).splits["train"]) == 1
+    assert (
+        len(
+            load({"train.jsonl": '{"sentence": "a", "label": 1, "x": {"y": 1, "y": 2}}'}).splits[
+                "train"
+            ]
+        )
+        == 1
+    )
 
 
 def test_a_json_error_counts_the_lines_of_the_file_only(load):
@@ -363,17 +533,20 @@ def test_a_header_of_a_million_columns_takes_no_time(load):
     assert time.process_time() - start < 5
 
 
-@pytest.mark.parametrize(("name", "content", "shown"), [
-    ("train.csv", "x" * 1_000_000 + ",label\na,1\n", "'xxx"),
-    ("train.csv", "\x1b[31msentence,label\na,1\n", "'\\x1b[31msentence'"),
-    ("train.csv", " sentence,,label\na,b,1\n", "' sentence', '', label"),
-    ("train.tsv", "sentence\tla\rbel\na\n", "sentence, 'la\\rbel'"),
-    ("train.jsonl", '{"\\ud83d": 1}', "'\\ud83d'"),
-    ("train.jsonl", [{str(number): 1 for number in range(10_000)}], "18, 19 and 9980 more"),
-    ("train.jsonl", [{"sentence": ["x" * 1_000_000], "label": 1}], "sentence = ['xxx"),
-    ("train.jsonl", [{"sentence": "a", "label": "x" * 1_000_000}], ":1: 'xxx"),
-    ("train.csv", [{"sentence": "a", "label": "x\x1b" * 100_000}], ":2: 'x\\x1b"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("train.csv", "x" * 1_000_000 + ",label\na,1\n", "'xxx"),
+        ("train.csv", "\x1b[31msentence,label\na,1\n", "'\\x1b[31msentence'"),
+        ("train.csv", " sentence,,label\na,b,1\n", "' sentence', '', label"),
+        ("train.tsv", "sentence\tla\rbel\na\n", "sentence, 'la\\rbel'"),
+        ("train.jsonl", '{"\\ud83d": 1}', "'\\ud83d'"),
+        ("train.jsonl", [{str(number): 1 for number in range(10_000)}], "18, 19 and 9980 more"),
+        ("train.jsonl", [{"sentence": ["x" * 1_000_000], "label": 1}], "sentence = ['xxx"),
+        ("train.jsonl", [{"sentence": "a", "label": "x" * 1_000_000}], ":1: 'xxx"),
+        ("train.csv", [{"sentence": "a", "label": "x\x1b" * 100_000}], ":2: 'x\\x1b"),
+    ],
+)
 def test_a_message_is_short_and_holds_no_control_characters(load, name, content, shown):
     with refuses(shown) as caught:
         load({name: content})
@@ -382,19 +555,24 @@ def test_a_message_is_short_and_holds_no_control_characters(load, name, content,
 
 
 def test_a_notice_quotes_odd_column_names(load):
-    notice, = load({"train.jsonl": COLA, "test.tsv": "sentence\t\x1b\na\t1\n"}).notices
+    (notice,) = load({"train.jsonl": COLA, "test.tsv": "sentence\t\x1b\na\t1\n"}).notices
     assert notice.endswith(r"columns there: sentence, '\x1b')")
 
 
 def test_a_class_name_can_be_written(custom):
-    with refuses("a label can be written as UTF-8", "train.jsonl:2: '\\ud83d' holds half of a surrogate pair"):
+    with refuses(
+        "a label can be written as UTF-8", "train.jsonl:2: '\\ud83d' holds half of a surrogate pair"
+    ):
         custom({"train.jsonl": ["a", "\ud83d"]})
 
 
-@pytest.mark.parametrize(("labels", "parts"), [
-    ([1, 1], ("two classes or more", "only 1 in train", "train.jsonl)")),
-    ([0.5, 0.5], ("labels that differ", "0.5 in every row of train", "train.jsonl)")),
-])
+@pytest.mark.parametrize(
+    ("labels", "parts"),
+    [
+        ([1, 1], ("two classes or more", "only 1 in train", "train.jsonl)")),
+        ([0.5, 0.5], ("labels that differ", "0.5 in every row of train", "train.jsonl)")),
+    ],
+)
 def test_labels_that_do_not_differ_are_reported_with_their_file(custom, labels, parts):
     with refuses(*parts):
         custom({"train.jsonl": labels})
@@ -407,35 +585,56 @@ def test_a_file_that_cannot_be_read_is_reported(load, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refused)
-    with refuses("the files of --data can be read", "train.jsonl, after line 0: [Errno 13] Permission denied"):
+    with refuses(
+        "the files of --data can be read", "train.jsonl, after line 0: [Errno 13] Permission denied"
+    ):
         load({})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Labels of a task that fixes them
 
 
-@pytest.mark.parametrize(("written", "label"), [(1, 1), (0, 0), (1.0, 1), ("acceptable", 1), ("unacceptable", 0)])
+@pytest.mark.parametrize(
+    ("written", "label"), [(1, 1), (0, 0), (1.0, 1), ("acceptable", 1), ("unacceptable", 0)]
+)
 def test_spellings_of_a_class(load, written, label):
     found = labels(load({"train.jsonl": [{"sentence": "a", "label": written}]}).splits["train"])
     assert found == [label]
     assert type(found[0]) is int
 
 
-@pytest.mark.parametrize(("written", "label"), [("1", 1), (" 0 ", 0), ("1.0", 1), ("acceptable", 1)])
+@pytest.mark.parametrize(
+    ("written", "label"), [("1", 1), (" 0 ", 0), ("1.0", 1), ("acceptable", 1)]
+)
 def test_spellings_of_a_class_in_a_csv(load, written, label):
-    assert labels(load({"train.csv": [{"sentence": "a", "label": written}]}).splits["train"]) == [label]
+    assert labels(load({"train.csv": [{"sentence": "a", "label": written}]}).splits["train"]) == [
+        label
+    ]
 
 
-@pytest.mark.parametrize("wrong", [2, -2, 0.5, "1", "yes", True, [1], {"a": 1}, float("inf"), 10**400])
+@pytest.mark.parametrize(
+    "wrong", [2, -2, 0.5, "1", "yes", True, [1], {"a": 1}, float("inf"), 10**400]
+)
 def test_what_is_no_class_is_refused(load, wrong):
-    with refuses("class from 0 to 1 or its name (0 = unacceptable, 1 = acceptable)", "train.jsonl:3: "):
+    with refuses(
+        "class from 0 to 1 or its name (0 = unacceptable, 1 = acceptable)", "train.jsonl:3: "
+    ):
         load({"train.jsonl": [*COLA[:2], {"sentence": "a", "label": wrong}]})
 
 
-@pytest.mark.parametrize(("wrong", "shown"), [
-    ("2", "2"), ("0.5", "0.5"), ("yes", "'yes'"), ("inf", "inf"), ("1_0", "'1_0'"), ("١", "'١'"), ("9" * 5000, "inf"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [
+        ("2", "2"),
+        ("0.5", "0.5"),
+        ("yes", "'yes'"),
+        ("inf", "inf"),
+        ("1_0", "'1_0'"),
+        ("١", "'١'"),
+        ("9" * 5000, "inf"),
+    ],
+)
 def test_what_is_no_class_in_a_csv_is_refused(load, wrong, shown):
     with refuses("class from 0 to 1", f"train.csv:2: {shown}"):
         load({"train.csv": [{"sentence": "a", "label": wrong}]})
@@ -447,7 +646,9 @@ def pair(label):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_scores_are_floats_within_their_range(load, suffix):
-    found = labels(load({f"train.{suffix}": [pair(0.0), pair(5.0), pair(3.25)]}, "stsb").splits["train"])
+    found = labels(
+        load({f"train.{suffix}": [pair(0.0), pair(5.0), pair(3.25)]}, "stsb").splits["train"]
+    )
     assert found == [0.0, 5.0, 3.25]
     assert all(type(label) is float for label in found)
     place = {"jsonl": "2", "csv": "3", "tsv": "3", "parquet": "row 2"}[suffix]
@@ -462,7 +663,9 @@ def test_what_is_no_score_is_refused(load, wrong):
 
 
 NO_LABELS = [
-    [{"sentence": "a", "label": -1}] * 3, [{"sentence": "a", "label": None}] * 3, [{"sentence": "a"}] * 3,
+    [{"sentence": "a", "label": -1}] * 3,
+    [{"sentence": "a", "label": None}] * 3,
+    [{"sentence": "a"}] * 3,
     [{"sentence": "a", "label": ""}, {"sentence": "a"}, {"sentence": "a", "label": -1.0}],
 ]
 
@@ -475,11 +678,15 @@ def test_a_split_without_any_label_is_skipped_with_a_notice(load, rows):
     assert data.notices[0].startswith("test: skipped, none of its 3 rows has a label")
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("test.csv", "sentence,label\na,-1\nb,\n"), ("test.tsv", "index\tsentence\n0\ta\n1\tb\n"),
-    ("test.parquet", [{"sentence": "a", "label": -1}, {"sentence": "b", "label": -1}]),
-    ("test.parquet", [{"sentence": "a"}, {"sentence": "b"}]),
-])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("test.csv", "sentence,label\na,-1\nb,\n"),
+        ("test.tsv", "index\tsentence\n0\ta\n1\tb\n"),
+        ("test.parquet", [{"sentence": "a", "label": -1}, {"sentence": "b", "label": -1}]),
+        ("test.parquet", [{"sentence": "a"}, {"sentence": "b"}]),
+    ],
+)
 def test_the_same_in_the_other_formats(load, name, content):
     data = load({"train.jsonl": COLA, name: content})
     assert list(data.splits) == ["train"]
@@ -487,7 +694,11 @@ def test_the_same_in_the_other_formats(load, name, content):
 
 
 def test_a_notice_tells_a_missing_column_from_missing_labels(load):
-    files = {"train.jsonl": COLA, "validation.csv": "sentence,lable\na,1\n", "test.jsonl": NO_LABELS[0]}
+    files = {
+        "train.jsonl": COLA,
+        "validation.csv": "sentence,lable\na,1\n",
+        "test.jsonl": NO_LABELS[0],
+    }
     validation, test = load(files).notices
     assert "has no column 'label'; columns there: sentence, lable" in validation
     assert "all are empty, null or -1" in test
@@ -502,42 +713,57 @@ def test_a_train_split_without_labels_is_an_error(load, rows):
 @pytest.mark.parametrize("gap", [-1, -1.0, None, ""])
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_gap_among_labels_is_an_error_with_its_line_and_counts(load, gap, split):
-    files = {"train.jsonl": COLA, f"{split}.jsonl": [*COLA[:4], *[{"sentence": "a", "label": gap}] * 2]}
+    files = {
+        "train.jsonl": COLA,
+        f"{split}.jsonl": [*COLA[:4], *[{"sentence": "a", "label": gap}] * 2],
+    }
     counts = f"rows of {split} without one: 2, with one: 4"
     with refuses("labelled throughout or not at all", f"{split}.jsonl:5: no label", counts):
         load(files)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Labels of a custom task
 
 
-@pytest.mark.parametrize(("written", "classes", "read_back"), [
-    ([7, 3, 10, 3], ("3", "7", "10"), [1, 0, 2, 0]),
-    (["pos", "neg", "pos"], ("neg", "pos"), [1, 0, 1]),
-    ([-1, 1, -1], ("-1", "1"), [0, 1, 0]),
-    ([True, False], ("false", "true"), [1, 0]),
-    (["1", "01"], ("01", "1"), [1, 0]),
-])
+@pytest.mark.parametrize(
+    ("written", "classes", "read_back"),
+    [
+        ([7, 3, 10, 3], ("3", "7", "10"), [1, 0, 2, 0]),
+        (["pos", "neg", "pos"], ("neg", "pos"), [1, 0, 1]),
+        ([-1, 1, -1], ("-1", "1"), [0, 1, 0]),
+        ([True, False], ("false", "true"), [1, 0]),
+        (["1", "01"], ("01", "1"), [1, 0]),
+    ],
+)
 def test_custom_classes(custom, written, classes, read_back):
     data = custom({"train.jsonl": written, "test.jsonl": written[::-1]})
     metrics = ("accuracy", "f1") if len(classes) == 2 else ("accuracy",)
-    assert (data.spec.label_kind, data.spec.classes, data.spec.metrics) == ("classes", classes, metrics)
+    assert (data.spec.label_kind, data.spec.classes, data.spec.metrics) == (
+        "classes",
+        classes,
+        metrics,
+    )
     assert labels(data.splits["train"]) == read_back
     assert labels(data.splits["test"]) == read_back[::-1]
     assert TaskSpec.from_json(json.loads(json.dumps(data.spec.to_json()))) == data.spec
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
-@pytest.mark.parametrize(("written", "kind", "classes"), [
-    (["7", "3", "10"], "classes", ("3", "7", "10")),
-    (["07", "7", "3"], "classes", ("3", "7")),
-    (["1", "2.5", "1e-3"], "regression", ()),
-    (["1", "2.5", "high"], "classes", ("1", "2.5", "high")),
-    (["1_0", "1"], "classes", ("1", "1_0")),
-    (["true", "false"], "classes", ("false", "true")),
-])
-def test_custom_labels_of_a_textual_file_are_typed_by_the_whole_column(custom, suffix, written, kind, classes):
+@pytest.mark.parametrize(
+    ("written", "kind", "classes"),
+    [
+        (["7", "3", "10"], "classes", ("3", "7", "10")),
+        (["07", "7", "3"], "classes", ("3", "7")),
+        (["1", "2.5", "1e-3"], "regression", ()),
+        (["1", "2.5", "high"], "classes", ("1", "2.5", "high")),
+        (["1_0", "1"], "classes", ("1", "1_0")),
+        (["true", "false"], "classes", ("false", "true")),
+    ],
+)
+def test_custom_labels_of_a_textual_file_are_typed_by_the_whole_column(
+    custom, suffix, written, kind, classes
+):
     spec = custom({f"train.{suffix}": written}).spec
     assert (spec.label_kind, spec.classes) == (kind, classes)
 
@@ -559,33 +785,79 @@ def test_custom_scores(custom):
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_a_score_among_classes_is_an_error_with_its_line(custom, suffix):
     line = {"jsonl": 2, "csv": 3}[suffix]
-    with refuses("classes are those of the train split: 1, 2", f"test.{suffix}:{line}: 1.5", "--label-kind regression"):
+    with refuses(
+        "classes are those of the train split: 1, 2",
+        f"test.{suffix}:{line}: 1.5",
+        "--label-kind regression",
+    ):
         custom({"train.jsonl": [1, 2], f"test.{suffix}": [1.0, 1.5]})
 
 
-@pytest.mark.parametrize(("files", "parts"), [
-    ({"train.jsonl": [1, 2, "a"]}, ("two label types in one column", "int (", "jsonl:1) and str (first", "jsonl:3)")),
-    ({"train.jsonl": [0.5, "a"]}, ("two label types in one column", "float (first", "jsonl:2)")),
-    ({"train.jsonl": [True, 2]}, ("two label types in one column", "bool (first", "int (first in", "jsonl:2)")),
-    ({"train.jsonl": ["a", "b"], "test.jsonl": ["a", 1]}, ("two label types", "str (", "int (first", "test.jsonl:2)")),
-    ({"train.csv": ["a", "1"], "test.jsonl": [1]}, ("two label types", "str (first in", "train.csv:", "test.jsonl:1)")),
-    ({"train.jsonl": ["a", [1]]}, ("a label is a number, a string, true or false", "train.jsonl:2")),
-    ({"train.jsonl": ["a", "b"], "test.jsonl": ["a", "c"]}, ("those of the train split: a, b", "test.jsonl:2: 'c'")),
-    ({"train.jsonl": [1, 2], "validation.jsonl": [2, 3]}, ("train split: 1, 2", "validation.jsonl:2: 3")),
-    ({"train.jsonl": [1, 2], "validation.jsonl": [2, -1]}, ("train split: 1, 2", "validation.jsonl:2: -1")),
-    ({"train.jsonl": [1, None, 2]}, ("labelled throughout", "train.jsonl:2: no label", "without one: 1, with one: 2")),
-    ({"train.jsonl": ["a", "", "b"]}, ("labelled throughout", "train.jsonl:2: no label")),
-    ({"train.csv": ["a", "", "b"]}, ("labelled throughout", "train.csv:3: no label")),
-    ({"train.jsonl": [1, 2], "test.jsonl": [1, None]}, ("labelled throughout", "test.jsonl:2: no label")),
-    ({"train.jsonl": [0.5, float("nan")]}, ("labelled throughout", "train.jsonl:2: no label")),
-    ({"train.csv": ["0.5", "inf"]}, ("a finite number", "train.csv:3: inf")),
-    ({"train.jsonl": [0.5, 1.5], "test.jsonl": [0.5, float("-inf")]}, ("a finite number", "test.jsonl:2: -inf")),
-    ({"train.jsonl": [0.5, 0.5]}, ("regression needs labels that differ", "0.5 in every row")),
-    ({"train.jsonl": [1, 1]}, ("two classes or more", "only 1 in train")),
-    ({"train.jsonl": [None, None]}, ("train split needs labels in column 'label'",)),
-    ({"train.jsonl": '{"text": "a"}\n'}, ("needs labels in column 'label'", "columns there: text")),
-    ({"test.jsonl": [1, 2]}, ("task custom needs a train split", "test.jsonl")),
-])
+@pytest.mark.parametrize(
+    ("files", "parts"),
+    [
+        (
+            {"train.jsonl": [1, 2, "a"]},
+            ("two label types in one column", "int (", "jsonl:1) and str (first", "jsonl:3)"),
+        ),
+        (
+            {"train.jsonl": [0.5, "a"]},
+            ("two label types in one column", "float (first", "jsonl:2)"),
+        ),
+        (
+            {"train.jsonl": [True, 2]},
+            ("two label types in one column", "bool (first", "int (first in", "jsonl:2)"),
+        ),
+        (
+            {"train.jsonl": ["a", "b"], "test.jsonl": ["a", 1]},
+            ("two label types", "str (", "int (first", "test.jsonl:2)"),
+        ),
+        (
+            {"train.csv": ["a", "1"], "test.jsonl": [1]},
+            ("two label types", "str (first in", "train.csv:", "test.jsonl:1)"),
+        ),
+        (
+            {"train.jsonl": ["a", [1]]},
+            ("a label is a number, a string, true or false", "train.jsonl:2"),
+        ),
+        (
+            {"train.jsonl": ["a", "b"], "test.jsonl": ["a", "c"]},
+            ("those of the train split: a, b", "test.jsonl:2: 'c'"),
+        ),
+        (
+            {"train.jsonl": [1, 2], "validation.jsonl": [2, 3]},
+            ("train split: 1, 2", "validation.jsonl:2: 3"),
+        ),
+        (
+            {"train.jsonl": [1, 2], "validation.jsonl": [2, -1]},
+            ("train split: 1, 2", "validation.jsonl:2: -1"),
+        ),
+        (
+            {"train.jsonl": [1, None, 2]},
+            ("labelled throughout", "train.jsonl:2: no label", "without one: 1, with one: 2"),
+        ),
+        ({"train.jsonl": ["a", "", "b"]}, ("labelled throughout", "train.jsonl:2: no label")),
+        ({"train.csv": ["a", "", "b"]}, ("labelled throughout", "train.csv:3: no label")),
+        (
+            {"train.jsonl": [1, 2], "test.jsonl": [1, None]},
+            ("labelled throughout", "test.jsonl:2: no label"),
+        ),
+        ({"train.jsonl": [0.5, float("nan")]}, ("labelled throughout", "train.jsonl:2: no label")),
+        ({"train.csv": ["0.5", "inf"]}, ("a finite number", "train.csv:3: inf")),
+        (
+            {"train.jsonl": [0.5, 1.5], "test.jsonl": [0.5, float("-inf")]},
+            ("a finite number", "test.jsonl:2: -inf"),
+        ),
+        ({"train.jsonl": [0.5, 0.5]}, ("regression needs labels that differ", "0.5 in every row")),
+        ({"train.jsonl": [1, 1]}, ("two classes or more", "only 1 in train")),
+        ({"train.jsonl": [None, None]}, ("train split needs labels in column 'label'",)),
+        (
+            {"train.jsonl": '{"text": "a"}\n'},
+            ("needs labels in column 'label'", "columns there: text"),
+        ),
+        ({"test.jsonl": [1, 2]}, ("task custom needs a train split", "test.jsonl")),
+    ],
+)
 def test_custom_labels_that_are_refused(custom, files, parts):
     with refuses(*parts):
         custom(files)
@@ -601,17 +873,24 @@ def test_a_custom_split_without_labels_is_skipped(custom, train, test):
 
 @pytest.mark.parametrize(("train", "label"), [([-1, 1], 0), ([-2.0, 0.5], -1.0)])
 def test_minus_one_is_a_custom_label_where_train_says_so(custom, train, label):
-    assert labels(custom({"train.jsonl": train, "test.jsonl": [-1, -1]}).splits["test"]) == [label, label]
+    assert labels(custom({"train.jsonl": train, "test.jsonl": [-1, -1]}).splits["test"]) == [
+        label,
+        label,
+    ]
 
 
 def test_custom_without_label_column_stores_texts_of_any_split(custom):
     rows = '{"a": "x", "b": "y", "c": "z", "label": 1}\n'
     data = custom({"test.jsonl": rows}, label_column=None, text_columns=("c", "a", "b"))
     assert list(data.splits["test"]) == [Example(("z", "x", "y"), None, 0)]
-    assert (data.spec.label_kind, data.spec.roles, data.spec.metrics) == ("none", ("text0", "text1", "text2"), ())
+    assert (data.spec.label_kind, data.spec.roles, data.spec.metrics) == (
+        "none",
+        ("text0", "text1", "text2"),
+        (),
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Samples
 
 
@@ -630,8 +909,12 @@ def test_a_sample_is_seeded_ordered_and_without_repeats(load, suffix):
     assert [example.row for example in data.splits["train"]] == list(range(30))
     assert data.notices == ("train: 30 of 100 rows, seed 42",)
     assert len(data.splits["validation"]) == 50
-    assert texts(load(files, max_train_rows=30).splits["train"]) == [str(number) for number in numbers]
-    assert texts(load(files, max_train_rows=30, sample_seed=7).splits["train"]) != [str(number) for number in numbers]
+    assert texts(load(files, max_train_rows=30).splits["train"]) == [
+        str(number) for number in numbers
+    ]
+    assert texts(load(files, max_train_rows=30, sample_seed=7).splits["train"]) != [
+        str(number) for number in numbers
+    ]
 
 
 @pytest.mark.parametrize("limit", [100, 101])
@@ -649,7 +932,7 @@ def test_a_task_has_a_default_limit_that_the_user_may_raise(load):
     assert len(load({}, "qnli", max_train_rows=30_000).splits["train"]) == 20_010
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The Hub
 
 
@@ -681,17 +964,25 @@ def test_hub_rows_are_checked_like_files(tmp_path, monkeypatch):
         from_hub(tmp_path, "imdb")
     with refuses("column 'sentence' is missing", "nyu-mll/glue/cola/train:row 1", "text, label"):
         from_hub(tmp_path, "cola")
-    with refuses("column 'premise', 'hypothesis' is missing", "nyu-mll/glue/ax/test:row 1", "text, label"):
+    with refuses(
+        "column 'premise', 'hypothesis' is missing", "nyu-mll/glue/ax/test:row 1", "text, label"
+    ):
         from_hub(tmp_path, "ax")
 
 
-@pytest.mark.parametrize("failure", [ConnectionError("offline"), ValueError("gated"), RuntimeError("disk full")])
+@pytest.mark.parametrize(
+    "failure", [ConnectionError("offline"), ValueError("gated"), RuntimeError("disk full")]
+)
 def test_a_hub_that_does_not_answer_leads_to_local_files(tmp_path, monkeypatch, failure):
     def load_dataset(*_, **__):
         raise failure
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with refuses(str(failure), "--data DIR with {train,validation,test}.{jsonl", "sentence1, sentence2, label"):
+    with refuses(
+        str(failure),
+        "--data DIR with {train,validation,test}.{jsonl",
+        "sentence1, sentence2, label",
+    ):
         from_hub(tmp_path, "rte")
 
 

@@ -1,4 +1,7 @@
-"""What has no label: NA and its like are gaps among numbers, and said where they stand among names."""
+"""What has no label:
+
+NA and its like are gaps among numbers, and said where they stand among names.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,24 @@ def task(folder, labels, **options):
 
 def config(folder, **options):
     return ExtractConfig(
-        backbone="b", task="custom", data=folder, out=folder / "out", text_columns=("text",), label_column="label", **options
+        backbone="b",
+        task="custom",
+        data=folder,
+        out=folder / "out",
+        text_columns=("text",),
+        label_column="label",
+        **options,
     )
 
 
 @pytest.mark.parametrize("gap", GAPS)
 @pytest.mark.parametrize(
     ("labels", "kind"),
-    [([".5", "1.2", "2.3", ".1"], "regression"), (["0", "1", "1", "0"], "classes"), (["TRUE", "FALSE", "TRUE"], "classes")],
+    [
+        ([".5", "1.2", "2.3", ".1"], "regression"),
+        (["0", "1", "1", "0"], "classes"),
+        (["TRUE", "FALSE", "TRUE"], "classes"),
+    ],
 )
 def test_a_gap_among_numbers_is_no_class(tmp_path, gap, labels, kind):
     with pytest.raises(UsageError, match=r"train\.csv:3: no label.*--drop-unlabelled"):
@@ -60,7 +73,9 @@ def test_a_word_among_numbers_is_an_error_and_several_a_notice(tmp_path):
         task(tmp_path / "scores", [".5", "1.2", "?", "2.5"])
     data = task(tmp_path / "asked", [".5", "1.2", "?", "2.5"], label_kind="classes")
     assert len(data.spec.classes) == 4
-    with pytest.raises(UsageError, match=r"numbers or names, not both; got .*train\.csv:4.*label-kind"):
+    with pytest.raises(
+        UsageError, match=r"numbers or names, not both; got .*train\.csv:4.*label-kind"
+    ):
         task(tmp_path / "ints", ["0", "1", "?", "1"])
     data = task(tmp_path / "ages", ["1", "2", "3+", "1", "3+"])
     assert any("3 are numbers and 2 are names (first" in line for line in data.notices)
@@ -69,8 +84,12 @@ def test_a_word_among_numbers_is_an_error_and_several_a_notice(tmp_path):
 def test_nan_in_a_typed_file_is_a_gap(tmp_path):
     folder = tmp_path / "typed"
     folder.mkdir()
-    pd.DataFrame({"text": ["a", "b", "c"], "label": [0.5, None, 1.5]}).to_parquet(folder / "train.parquet")
-    (folder / "validation.jsonl").write_text('{"text": "a", "label": NaN}\n{"text": "b", "label": 0.7}\n')
+    pd.DataFrame({"text": ["a", "b", "c"], "label": [0.5, None, 1.5]}).to_parquet(
+        folder / "train.parquet"
+    )
+    (folder / "validation.jsonl").write_text(
+        '{"text": "a", "label": NaN}\n{"text": "b", "label": 0.7}\n'
+    )
     with pytest.raises(UsageError, match="no label"):
         open_task(config(folder))
     data = open_task(config(folder, drop_unlabelled=True))
@@ -79,13 +98,23 @@ def test_nan_in_a_typed_file_is_a_gap(tmp_path):
 
 def test_spellings_have_types():
     assert [kind_of(spelled(text)) for text in ("1", "1.5", "nan", "NA", "x", "true", "")] == [
-        "int", "float", "null", "absent", "str", "truth", "missing",
-    ]  # fmt: skip
+        "int",
+        "float",
+        "null",
+        "absent",
+        "str",
+        "truth",
+        "missing",
+    ]
 
 
 @pytest.mark.parametrize(
     ("train", "other"),
-    [(["True", "1", "False", "0"], ["1", "FALSE"]), (["True", "False"], ["1", "0"]), (["1", "0"], ["true", "False"])],
+    [
+        (["True", "1", "False", "0"], ["1", "FALSE"]),
+        (["True", "False"], ["1", "0"]),
+        (["1", "0"], ["true", "False"]),
+    ],
 )
 def test_true_and_1_are_one_class(tmp_path, train, other):
     folder = tmp_path / "data"

@@ -15,12 +15,18 @@ GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli", "a
 names = st.text(max_size=8)
 specs = st.builds(
     TaskSpec,
-    name=names, text_columns=st.lists(names).map(tuple), roles=st.lists(names).map(tuple),
-    label_column=st.none() | names, label_kind=st.sampled_from(["classes", "regression", "ranking", "none"]),
+    name=names,
+    text_columns=st.lists(names).map(tuple),
+    roles=st.lists(names).map(tuple),
+    label_column=st.none() | names,
+    label_kind=st.sampled_from(["classes", "regression", "ranking", "none"]),
     classes=st.lists(names).map(tuple),
-    label_range=st.none() | st.tuples(st.floats(-9, 9), st.floats(-9, 9)), metrics=st.lists(names).map(tuple),
-    hub=st.none() | st.tuples(names, st.none() | names), splits=st.lists(st.tuples(names, names)).map(tuple),
-    max_length=st.integers(1, 9), max_train_rows=st.none() | st.integers(1, 9),
+    label_range=st.none() | st.tuples(st.floats(-9, 9), st.floats(-9, 9)),
+    metrics=st.lists(names).map(tuple),
+    hub=st.none() | st.tuples(names, st.none() | names),
+    splits=st.lists(st.tuples(names, names)).map(tuple),
+    max_length=st.integers(1, 9),
+    max_train_rows=st.none() | st.integers(1, 9),
 )
 
 
@@ -42,17 +48,32 @@ def test_the_ten_glue_tasks_and_their_selecting_metrics():
     assert all(TASKS[name].hub == ("nyu-mll/glue", name) for name in GLUE)
     selects = {name: TASKS[name].metrics[0] for name in GLUE if name != "ax"}
     assert selects == {
-        "cola": "mcc", "sst2": "accuracy", "mrpc": "f1", "qqp": "f1", "stsb": "spearman", "mnli": "accuracy",
-        "qnli": "accuracy", "rte": "accuracy", "wnli": "accuracy",
+        "cola": "mcc",
+        "sst2": "accuracy",
+        "mrpc": "f1",
+        "qqp": "f1",
+        "stsb": "spearman",
+        "mnli": "accuracy",
+        "qnli": "accuracy",
+        "rte": "accuracy",
+        "wnli": "accuracy",
     }
-    assert {name for name, spec in TASKS.items() if spec.max_train_rows == 20_000} == {"qqp", "qnli", "mnli"}
+    assert {name for name, spec in TASKS.items() if spec.max_train_rows == 20_000} == {
+        "qqp",
+        "qnli",
+        "mnli",
+    }
     assert {name for name, spec in TASKS.items() if spec.max_length != 128} == {"imdb"}
     assert TASKS["rte"].classes[0] == TASKS["mnli"].classes[0] == "entailment"
     assert TASKS["wnli"].classes == ("not_entailment", "entailment")
 
 
 def test_roles_are_a_and_b_only_for_pairs():
-    assert [roles_of(texts) for texts in (1, 2, 3)] == [("text",), ("a", "b"), ("text0", "text1", "text2")]
+    assert [roles_of(texts) for texts in (1, 2, 3)] == [
+        ("text",),
+        ("a", "b"),
+        ("text0", "text1", "text2"),
+    ]
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,14 +13,33 @@ def test_the_examples_of_the_docstrings():
     assert (found.attempted, found.failed) == (1, 0)
 
 
-@pytest.mark.parametrize(("name", "spelled"), [
-    ("label", "label"), ("名 前", "名 前"), ("", "''"), (" a", "' a'"), ("a\n", r"'a\n'"), ("\ufeffa", r"'\ufeffa'"), ("\ud83d", r"'\ud83d'"),
-])
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("label", "label"),
+        ("名 前", "名 前"),
+        ("", "''"),
+        (" a", "' a'"),
+        ("a\n", r"'a\n'"),
+        ("\ufeffa", r"'\ufeffa'"),
+        ("\ud83d", r"'\ud83d'"),
+    ],
+)
 def test_a_name_is_quoted_where_it_would_not_be_seen(name, spelled):
     assert plain(name) == spelled
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, "\x1b" * 10**6, b"\xff" * 10**6, ["x" * 10**6] * 9, {"x" * 500: ["y" * 500] * 9}, 10**4000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 10**6,
+        "\x1b" * 10**6,
+        b"\xff" * 10**6,
+        ["x" * 10**6] * 9,
+        {"x" * 500: ["y" * 500] * 9},
+        10**4000,
+    ],
+)
 def test_any_value_fits_in_a_line(value):
     assert len(shown(value)) <= 80
     assert shown(value).isprintable()

@@ -1,4 +1,6 @@
-"""Files for the tests of the readers, written by somebody else's hand: csv, json, pandas, gzip, zstandard."""
+"""Files for the tests of the readers, written by somebody else's hand: csv, json, pandas, gzip,
+zstandard.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,19 @@ import zstandard
 from glot_jax.config import ExtractConfig, UsageError
 from glot_jax.texts import TaskData, open_task
 
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor(write_checksum=True).compress}
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
 """What a file's name ends in -> how its bytes are packed."""
 LABELLED = {"text_columns": ("text",), "label_column": "label"}
 
 
 def write_all(folder: Path, files: dict[str, Any]) -> Path:
-    """Write {name: str, bytes or rows for JSON lines}; what a name ends in decides how it is packed."""
+    """Write {name: str, bytes or rows for JSON lines}; what a name ends in decides how it is
+    packed.
+    """
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +56,9 @@ def tabs(*rows: str) -> str:
 def task(data: Path, name: str = "custom", **options: Any) -> TaskData:
     if name == "custom" and "text_columns" not in options:
         options = {**LABELLED, **options}
-    return open_task(ExtractConfig(backbone="minilm", task=name, out=data / "out", data=data, **options))
+    return open_task(
+        ExtractConfig(backbone="minilm", task=name, out=data / "out", data=data, **options)
+    )
 
 
 def examples(data: TaskData, split: str = "train") -> list[tuple[Any, ...]]:

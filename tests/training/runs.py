@@ -22,17 +22,28 @@ EVERY_STEP = 1e-9
 
 
 def config(store: Path, out: Path, **changes: Any) -> TrainConfig:
-    """Three epochs of five steps on the stores of `make_store`, two executables; a line every third step and at each epoch's end."""
+    """Three epochs of five steps on the stores of `make_store`, two executables; a line every third
+    step and at each epoch's end.
+    """
     settings = {
-        "epochs": 3, "batch_size": 8, "eval_batch_size": 16, "buckets": 1, "log_every": 3, "checkpoint_minutes": 0,
-        "pooler": PoolerConfig(pooler="mean"), "optimizer": OptimizerConfig(lr=1e-1), **changes,
+        "epochs": 3,
+        "batch_size": 8,
+        "eval_batch_size": 16,
+        "buckets": 1,
+        "log_every": 3,
+        "checkpoint_minutes": 0,
+        "pooler": PoolerConfig(pooler="mean"),
+        "optimizer": OptimizerConfig(lr=1e-1),
+        **changes,
     }
     return TrainConfig(store=store, out=out, **settings)
 
 
 def saved_config(out: Path) -> TrainConfig:
     """The settings of the run that lies in `out`, wherever it was made."""
-    return dataclasses.replace(from_json(TrainConfig, json.loads((out / "config.json").read_text())["config"]), out=out)
+    return dataclasses.replace(
+        from_json(TrainConfig, json.loads((out / "config.json").read_text())["config"]), out=out
+    )
 
 
 def resume(out: Path, **changes: Any) -> dict[str, Any]:
@@ -46,7 +57,10 @@ def like(out: Path) -> dict[str, Any]:
 
 
 def arrays(state: dict[str, Any]) -> list[np.ndarray]:
-    return [np.asarray(leaf) for leaf in jax.tree.leaves({**state, "key": jax.random.key_data(state["key"])})]
+    return [
+        np.asarray(leaf)
+        for leaf in jax.tree.leaves({**state, "key": jax.random.key_data(state["key"])})
+    ]
 
 
 def assert_equal_states(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -57,7 +71,9 @@ def assert_equal_states(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Equal bytes of metrics.jsonl; the same latest and best step, every array of them bit for bit; equal scores."""
+    """Equal bytes of metrics.jsonl; the same latest and best step, every array of them bit for bit;
+    equal scores.
+    """
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     shape = like(one)
     with Checkpoints(one) as ours, Checkpoints(other) as theirs:

@@ -89,7 +89,7 @@ def kept(run: Path) -> list[str]:
     return sorted(path.name for path in (run / "checkpoints").iterdir())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Saved within an epoch
 
 
@@ -97,15 +97,24 @@ def test_saving_within_epochs_changes_no_number(undisturbed, saved_often):
     runs.assert_same_run(saved_often, undisturbed)
 
 
-@pytest.mark.parametrize(("stopped_after", "log_every"), [(1, 3), (4, 3), (5, 3), (7, 3), (13, 3), (2, 100), (8, 100)])
-def test_a_run_continues_from_within_an_epoch_bit_for_bit(undisturbed, store, tmp_path, monkeypatch, stopped_after, log_every):
+@pytest.mark.parametrize(
+    ("stopped_after", "log_every"), [(1, 3), (4, 3), (5, 3), (7, 3), (13, 3), (2, 100), (8, 100)]
+)
+def test_a_run_continues_from_within_an_epoch_bit_for_bit(
+    undisturbed, store, tmp_path, monkeypatch, stopped_after, log_every
+):
     whole = undisturbed
     if log_every != 3:
         whole = tmp_path / "whole"
         train(runs.config(store, whole, log_every=log_every), quiet=True)
     stop_at(monkeypatch, stopped_after)
     with pytest.raises(KeyboardInterrupt):
-        train(runs.config(store, tmp_path / "run", log_every=log_every, checkpoint_minutes=runs.EVERY_STEP), quiet=True)
+        train(
+            runs.config(
+                store, tmp_path / "run", log_every=log_every, checkpoint_minutes=runs.EVERY_STEP
+            ),
+            quiet=True,
+        )
     monkeypatch.undo()
     again = count_steps(monkeypatch)
     runs.resume(tmp_path / "run", checkpoint_minutes=0)
@@ -113,8 +122,13 @@ def test_a_run_continues_from_within_an_epoch_bit_for_bit(undisturbed, store, tm
     runs.assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize(("minutes", "expected"), [(0, [5, 10, 15]), (1e6, [5, 10, 15]), (runs.EVERY_STEP, list(range(1, 16)))])
-def test_when_checkpoints_are_saved_and_that_the_one_before_is_still_there(store, tmp_path, monkeypatch, minutes, expected):
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(0, [5, 10, 15]), (1e6, [5, 10, 15]), (runs.EVERY_STEP, list(range(1, 16)))],
+)
+def test_when_checkpoints_are_saved_and_that_the_one_before_is_still_there(
+    store, tmp_path, monkeypatch, minutes, expected
+):
     original, saves = Checkpoints.save, []
 
     def watching(self, state, selection=None, notes=None):
@@ -138,13 +152,19 @@ def test_seconds_of_an_epoch_travel_with_its_checkpoints(store, tmp_path, monkey
     with Checkpoints(tmp_path / "run") as checkpoints:
         earlier = checkpoints.notes(4)["seconds"]["train_seconds"]
     summary = runs.resume(tmp_path / "run")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()
+    ]
     assert lines[0]["train_seconds"] > earlier > 0
-    assert summary["seconds"]["train"] == pytest.approx(sum(line["train_seconds"] for line in lines), abs=2e-3)
+    assert summary["seconds"]["train"] == pytest.approx(
+        sum(line["train_seconds"] for line in lines), abs=2e-3
+    )
 
 
 def test_minutes_are_checked_where_they_are_given(store, tmp_path):
-    with pytest.raises(UsageError, match="--checkpoint-minutes must be a finite number, at least 0"):
+    with pytest.raises(
+        UsageError, match="--checkpoint-minutes must be a finite number, at least 0"
+    ):
         runs.config(store, tmp_path, checkpoint_minutes=-1)
 
 
@@ -165,12 +185,16 @@ def test_a_checkpoint_that_cannot_be_written_says_how_to_continue(store, tmp_pat
             raise ValueError("RESOURCE_EXHAUSTED: No space left on device [tensorstore_spec={}]")
 
     monkeypatch.setattr(ocp, "save_checkpointables_async", lambda *_, **__: Full())
-    with pytest.raises(UsageError, match=r"checkpoint 5: .*No space left on device\. Make room.*--resume"):
+    with pytest.raises(
+        UsageError, match=r"checkpoint 5: .*No space left on device\. Make room.*--resume"
+    ):
         train(runs.config(store, tmp_path / "run"), quiet=True)
 
 
 @pytest.mark.parametrize(("log_every", "minutes"), [(1, 0), (100, 0), (100, runs.EVERY_STEP)])
-def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_checkpoint(store, tmp_path, monkeypatch, log_every, minutes):
+def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_checkpoint(
+    store, tmp_path, monkeypatch, log_every, minutes
+):
     original, bad = steps.Steps.train, 7
 
     def poisoned(self, state, batch):
@@ -180,7 +204,12 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_c
 
     monkeypatch.setattr(steps.Steps, "train", poisoned)
     settings = runs.config(store, tmp_path / "run", log_every=log_every, checkpoint_minutes=minutes)
-    rows = [int(row) for row in loop.prepare(settings, loop.Display(quiet=True), {}).feeds["train"].plan(bad).rows]
+    rows = [
+        int(row)
+        for row in (
+            loop.prepare(settings, loop.Display(quiet=True), {}).feeds["train"].plan(bad).rows
+        )
+    ]
     with pytest.raises(UsageError) as raised:
         train(settings, quiet=True)
     assert raised.value.got == f"one that is not at step {bad}, training rows {rows}"
@@ -191,7 +220,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_c
     assert all(np.isfinite(array).all() for array in runs.arrays(state))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Damage
 
 
@@ -260,21 +289,40 @@ def test_one_bit_of_one_array_is_found_in_files_that_are_whole(finished):
         head = state["params"]["head"]["linear"]
         kernel = np.array(head["kernel"])
         kernel.view(np.uint32).flat[3] ^= 1
-        return {**state, "params": {**state["params"], "head": {"linear": {**head, "kernel": jax.numpy.asarray(kernel)}}}}
+        return {
+            **state,
+            "params": {
+                **state["params"],
+                "head": {"linear": {**head, "kernel": jax.numpy.asarray(kernel)}},
+            },
+        }
 
     resave(finished, STEPS, flipped)
-    with Checkpoints(finished) as checkpoints, pytest.raises(DamagedCheckpoint, match="1 of .* not what was saved, the first params/head/linear/kernel"):
+    with (
+        Checkpoints(finished) as checkpoints,
+        pytest.raises(
+            DamagedCheckpoint,
+            match="1 of .* not what was saved, the first params/head/linear/kernel",
+        ),
+    ):
         checkpoints.load(STEPS, runs.like(finished))
 
 
 def test_another_key_is_found(finished):
     resave(finished, STEPS, lambda state: {**state, "key": jax.random.key(99)})
-    with Checkpoints(finished) as checkpoints, pytest.raises(DamagedCheckpoint, match="the first key"):
+    with (
+        Checkpoints(finished) as checkpoints,
+        pytest.raises(DamagedCheckpoint, match="the first key"),
+    ):
         checkpoints.load(STEPS, runs.like(finished))
 
 
-@pytest.mark.parametrize("what", ["array data", "arrays' names", "record", "every file", "the folder is a file"])
-def test_a_run_falls_back_to_the_checkpoint_before_and_says_so(finished, undisturbed, capsys, monkeypatch, what):
+@pytest.mark.parametrize(
+    "what", ["array data", "arrays' names", "record", "every file", "the folder is a file"]
+)
+def test_a_run_falls_back_to_the_checkpoint_before_and_says_so(
+    finished, undisturbed, capsys, monkeypatch, what
+):
     folder = finished / "checkpoints" / str(STEPS)
     match what:
         case "array data":
@@ -304,11 +352,17 @@ def test_what_was_set_aside_is_never_overwritten(finished, undisturbed):
     for _ in range(3):
         flip(data_file(finished / "checkpoints" / str(STEPS)))
         runs.resume(finished)
-    assert sorted(path.name for path in (finished / "damaged-checkpoints").iterdir()) == ["15", "15-2", "15-3"]
+    assert sorted(path.name for path in (finished / "damaged-checkpoints").iterdir()) == [
+        "15",
+        "15-2",
+        "15-3",
+    ]
     runs.assert_same_run(finished, undisturbed)
 
 
-def test_without_a_whole_checkpoint_training_starts_again(finished, undisturbed, capsys, monkeypatch):
+def test_without_a_whole_checkpoint_training_starts_again(
+    finished, undisturbed, capsys, monkeypatch
+):
     for step in (BEST, STEPS - 1, STEPS):
         flip(data_file(finished / "checkpoints" / str(step)))
     again = count_steps(monkeypatch)
@@ -320,24 +374,37 @@ def test_without_a_whole_checkpoint_training_starts_again(finished, undisturbed,
     runs.assert_same_run(finished, undisturbed)
 
 
-def test_a_lost_best_checkpoint_is_replaced_by_the_best_of_the_others(finished, capsys, monkeypatch):
+def test_a_lost_best_checkpoint_is_replaced_by_the_best_of_the_others(
+    finished, capsys, monkeypatch
+):
     flip(data_file(finished / "checkpoints" / str(BEST)))
     again = count_steps(monkeypatch)
     summary = train(runs.saved_config(finished), resume=True)
     said = capsys.readouterr().err
     assert f"damaged checkpoint: {finished}/checkpoints/{BEST}: " in said
-    assert "the checkpoint of the best epoch so far, 1, is lost: the best is chosen among those that are left" in said
+    assert (
+        "the checkpoint of the best epoch so far, 1, is lost: the best is chosen among those that"
+        " are left" in said
+    )
     assert again == []
     assert summary["validation"]["best"]["epoch"] == 3
     assert summary == json.loads((finished / "summary.json").read_text())
-    scores = {name: value for name, value in summary["validation"]["best"].items() if name != "epoch"}
+    scores = {
+        name: value for name, value in summary["validation"]["best"].items() if name != "epoch"
+    }
     assert evaluate_run(finished, quiet=True)["validation"] == pytest.approx(scores, abs=1e-6)
 
 
 def test_readers_refuse_a_damaged_checkpoint_and_touch_nothing(finished):
     flip(data_file(finished / "checkpoints" / str(BEST)))
     before = kept(finished)
-    with pytest.raises(UsageError, match=f"{finished}/checkpoints/{BEST}: .* Repair the run with train.py --resume {finished}, or .*--checkpoint last"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            f"{finished}/checkpoints/{BEST}: .* Repair the run with train.py --resume {finished},"
+            " or .*--checkpoint last"
+        ),
+    ):
         evaluate_run(finished, quiet=True)
     assert "validation" in evaluate_run(finished, which="last", quiet=True)
     break_file(finished / "checkpoints" / str(STEPS) / "_CHECKPOINT_METADATA", "truncated")
@@ -366,31 +433,50 @@ def test_an_edited_config_is_not_taken_for_damage(finished):
     values = json.loads(path.read_text())
     values["config"]["pooler"]["pooler"] = "adapool"
     path.write_text(json.dumps(values))
-    with pytest.raises(UsageError, match=r"fits the model of its config.json; got step 15: .*mu/pooler/readout/bias.*Was config.json edited\?"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            r"fits the model of its config.json; got step 15: .*mu/pooler/readout/bias.*Was"
+            r" config.json edited\?"
+        ),
+    ):
         runs.resume(finished)
     assert kept(finished) == ["14", "15", "5"]
 
 
-@pytest.mark.parametrize("message", ["PERMISSION_DENIED: Error opening", "RESOURCE_EXHAUSTED: Out of memory"])
+@pytest.mark.parametrize(
+    "message", ["PERMISSION_DENIED: Error opening", "RESOURCE_EXHAUSTED: Out of memory"]
+)
 def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damage(finished, monkeypatch, message):
     def refuse(*_):
         raise ValueError(message)
 
     monkeypatch.setattr(ocp, "load_checkpointables", refuse)
-    with pytest.raises(UsageError, match=f"a checkpoint can be read; got .*{message}. Free memory or grant access"):
+    with pytest.raises(
+        UsageError, match=f"a checkpoint can be read; got .*{message}. Free memory or grant access"
+    ):
         runs.resume(finished)
     assert kept(finished) == ["14", "15", "5"]
 
 
-def test_checkpoints_of_earlier_versions_are_read_and_continued(saved_often, undisturbed, tmp_path, monkeypatch):
+def test_checkpoints_of_earlier_versions_are_read_and_continued(
+    saved_often, undisturbed, tmp_path, monkeypatch
+):
     """As version 0.2 wrote them: metrics beside the state, no record."""
     old = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     (old / "summary.json").unlink()
     shutil.rmtree(old / "checkpoints")
-    with Checkpoints(undisturbed) as checkpoints, ocp.training.Checkpointer(str(old / "checkpoints")) as writer:
+    with (
+        Checkpoints(undisturbed) as checkpoints,
+        ocp.training.Checkpointer(str(old / "checkpoints")) as writer,
+    ):
         for step in (BEST, 10):
             selection = checkpoints._record(step)["selection"]
-            writer.save_checkpointables(step, {"state": checkpoints.load(step, runs.like(old))}, metrics={"selection": selection, "earlier": -float(step)})
+            writer.save_checkpointables(
+                step,
+                {"state": checkpoints.load(step, runs.like(old))},
+                metrics={"selection": selection, "earlier": -float(step)},
+            )
     with Checkpoints(old) as checkpoints:
         assert (checkpoints.latest_step, checkpoints.best_step) == (10, BEST)
     again = count_steps(monkeypatch)
@@ -418,12 +504,14 @@ def test_floats_of_the_notes_come_back_exactly(finished, tmp_path):
     assert checkpoint.Checkpoints(tmp_path).best_step is None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Logs that a full disk or a power cut left
 
 
 def test_a_torn_line_of_the_clocks_stops_no_resume(tmp_path):
-    (tmp_path / "timing.jsonl").write_bytes(b'{"time": 1.0, "epoch": 1, "train_seconds": 2.0}\n{"time": 1')
+    (tmp_path / "timing.jsonl").write_bytes(
+        b'{"time": 1.0, "epoch": 1, "train_seconds": 2.0}\n{"time": 1'
+    )
     for _ in range(2):
         log = RunLog(tmp_path, 0)
         assert log.epochs_timed[1]["train_seconds"] == 2.0
@@ -440,13 +528,24 @@ def test_scores_that_were_lost_from_the_log_are_missed_by_epoch(finished):
     assert len(kept) == len(lines) - 1
     metrics.write_bytes("".join(kept).encode() + b"\0" * 64 + b"\n")
     (finished / "summary.json").unlink()
-    with pytest.raises(UsageError, match=r"metrics.jsonl holds the scores of every epoch; got none of validation in epoch 2"):
+    with pytest.raises(
+        UsageError,
+        match=r"metrics.jsonl holds the scores of every epoch; got none of validation in epoch 2",
+    ):
         runs.resume(finished)
     assert metrics.read_bytes() == "".join(kept).encode()
 
 
 def test_an_infinite_loss_of_finite_outputs_is_refused_by_row(store, tmp_path, monkeypatch):
     original = steps.row_loss
-    monkeypatch.setattr(steps, "row_loss", lambda outputs, batch, task: original(outputs, batch, task) + jax.numpy.where(len(outputs) == 16, jax.numpy.inf, 0))
-    with pytest.raises(UsageError, match="every output and loss of the model is finite.* of validation"):
+    monkeypatch.setattr(
+        steps,
+        "row_loss",
+        lambda outputs, batch, task: (
+            original(outputs, batch, task) + jax.numpy.where(len(outputs) == 16, jax.numpy.inf, 0)
+        ),
+    )
+    with pytest.raises(
+        UsageError, match="every output and loss of the model is finite.* of validation"
+    ):
         train(runs.config(store, tmp_path / "run"), quiet=True)

@@ -1,4 +1,6 @@
-"""Steps are compiled with Eigen's matmul on a CPU, but for very short and very long texts, and unless the user or jaxlib has it otherwise."""
+"""Steps are compiled with Eigen's matmul on a CPU, but for very short and very long texts, and
+unless the user or jaxlib has it otherwise.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +33,21 @@ def test_products_are_eigens_and_the_numbers_are_the_same(monkeypatch):
     np.testing.assert_allclose(ours(*values), theirs(*values), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("texts", "options"), [((1, 8192), True), ((1, 8193), False), ((4, 4096), True), ((5, 4096), False), ((32, 32), False), ((33, 32), True), (None, True)])
-def test_short_texts_and_batches_too_large_for_the_dense_backend_keep_jaxs_own_matmul(texts, options, monkeypatch):
+@pytest.mark.parametrize(
+    ("texts", "options"),
+    [
+        ((1, 8192), True),
+        ((1, 8193), False),
+        ((4, 4096), True),
+        ((5, 4096), False),
+        ((32, 32), False),
+        ((33, 32), True),
+        (None, True),
+    ],
+)
+def test_short_texts_and_batches_too_large_for_the_dense_backend_keep_jaxs_own_matmul(
+    texts, options, monkeypatch
+):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
     lowered = Refuses("No such compile option")
     assert compiled(lowered, texts) == "compiled"
@@ -41,7 +56,9 @@ def test_short_texts_and_batches_too_large_for_the_dense_backend_keep_jaxs_own_m
 
 
 def test_a_flag_of_the_users_wins(monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT")
+    monkeypatch.setenv(
+        "XLA_FLAGS", "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_DOT"
+    )
     lowered = Refuses("")
     assert compiled(lowered) == "compiled"
     assert lowered.calls == [None]
@@ -49,7 +66,9 @@ def test_a_flag_of_the_users_wins(monkeypatch):
 
 def test_another_jaxlib_compiles_as_it_can(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    lowered = Refuses("INVALID_ARGUMENT: No such compile option: 'xla_cpu_experimental_ynn_fusion_type'")
+    lowered = Refuses(
+        "INVALID_ARGUMENT: No such compile option: 'xla_cpu_experimental_ynn_fusion_type'"
+    )
     assert compiled(lowered) == "compiled"
     assert len(lowered.calls) == 2
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):

@@ -1,4 +1,6 @@
-"""Training keeps a step's memory for the next one: pages mapped by the system are counted, in a process of their own."""
+"""Training keeps a step's memory for the next one: pages mapped by the system are counted, in a
+process of their own.
+"""
 
 import os
 import platform
@@ -27,8 +29,17 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 3)
 
 
 def pages_a_call(which, **environment):
-    names = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES", "JAX_CPU_"))}
-    ran = subprocess.run([sys.executable, "-c", SCRIPT, which], env={**names, **environment}, capture_output=True, text=True)
+    names = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC_TUNABLES", "JAX_CPU_"))
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, which],
+        env={**names, **environment},
+        capture_output=True,
+        text=True,
+    )
     assert ran.returncode == 0, ran.stderr
     return int(ran.stdout)
 
@@ -41,7 +52,14 @@ def test_no_page_is_mapped_again_at_every_step():
     assert pages_a_call("as it was", MALLOC_ARENA_MAX="8") > block / 2
 
 
-@pytest.mark.parametrize(("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("JAX_CPU_ENABLE_ASYNC_DISPATCH", "1"), ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+        ("JAX_CPU_ENABLE_ASYNC_DISPATCH", "1"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+    ],
+)
 def test_what_the_user_decided_stays(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     assert keep_memory.__wrapped__() is False

@@ -1,4 +1,6 @@
-"""Options beyond the paper through whole runs: mixing, standardising, dropout, learned threshold, mlp, and refusals."""
+"""Options beyond the paper through whole runs: mixing, standardising, dropout, learned threshold,
+mlp, and refusals.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,27 @@ LAYERS = (0, 1, 2)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    return make_store(tmp_path_factory.mktemp("store") / "store", PAIRS, layers=LAYERS, empty_rows=[3])
+    return make_store(
+        tmp_path_factory.mktemp("store") / "store", PAIRS, layers=LAYERS, empty_rows=[3]
+    )
 
 
 def config(store: Path, out: Path, *, graph: dict | None = None, **changes) -> TrainConfig:
-    top = {name: changes.pop(name) for name in ("layer", "mix_layers", "cache", "epochs") if name in changes}
+    top = {
+        name: changes.pop(name)
+        for name in ("layer", "mix_layers", "cache", "epochs")
+        if name in changes
+    }
     return TrainConfig(
-        store=store, out=out, **{"epochs": 2, **top}, batch_size=8, eval_batch_size=8, buckets=2, log_every=2,
-        graph=GraphConfig(tau=0.5, **(graph or {})), pooler=PoolerConfig(**{"hidden_dim": 8, "scorer_dim": 8, **changes}),
+        store=store,
+        out=out,
+        **{"epochs": 2, **top},
+        batch_size=8,
+        eval_batch_size=8,
+        buckets=2,
+        log_every=2,
+        graph=GraphConfig(tau=0.5, **(graph or {})),
+        pooler=PoolerConfig(**{"hidden_dim": 8, "scorer_dim": 8, **changes}),
         optimizer=OptimizerConfig(lr=1e-2),
     )
 
@@ -52,12 +67,22 @@ def run(*arguments, **changes) -> dict:
 
 
 EVERYTHING = {
-    "mix_layers": (), "standardise": True, "dropout": 0.2, "attention_dropout": 0.2, "residual": True, "virtual_node": True,
-    "projection_dim": 6, "graph": {"learn_tau": True},
+    "mix_layers": (),
+    "standardise": True,
+    "dropout": 0.2,
+    "attention_dropout": 0.2,
+    "residual": True,
+    "virtual_node": True,
+    "projection_dim": 6,
+    "graph": {"learn_tau": True},
 }
 
 
-@pytest.mark.parametrize("changes", [EVERYTHING, {"gnn": "gin", "dropout": 0.2, "standardise": True}], ids=["everything", "gin"])
+@pytest.mark.parametrize(
+    "changes",
+    [EVERYTHING, {"gnn": "gin", "dropout": 0.2, "standardise": True}],
+    ids=["everything", "gin"],
+)
 def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, changes):
     """Dropped entries, temperature, statistics and running averages all follow the step."""
     whole = run(store, tmp_path / "whole", **changes)
@@ -76,12 +101,22 @@ def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, chan
     monkeypatch.undo()
     again = train(config(store, tmp_path / "cut", **changes), resume=True, quiet=True)
     assert again["validation"] == whole["validation"]
-    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
-    for a, b in zip(*(jax.tree.leaves(nnx.state(load_model(tmp_path / name, "last"))) for name in ("whole", "cut")), strict=True):
+    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (
+        tmp_path / "whole" / "metrics.jsonl"
+    ).read_bytes()
+    for a, b in zip(
+        *(
+            jax.tree.leaves(nnx.state(load_model(tmp_path / name, "last")))
+            for name in ("whole", "cut")
+        ),
+        strict=True,
+    ):
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("changes", [EVERYTHING, {"graph": {"graph": "knn"}}], ids=["everything", "knn"])
+@pytest.mark.parametrize(
+    "changes", [EVERYTHING, {"graph": {"graph": "knn"}}], ids=["everything", "knn"]
+)
 def test_the_dense_step_has_no_scatter_whatever_is_switched_on(store, tmp_path, changes):
     prepared = prepare(config(store, tmp_path / "run", **changes), Display(quiet=True), {})
     prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
@@ -97,13 +132,18 @@ def test_a_loaded_model_knows_mix_threshold_and_statistics(store, tmp_path):
     assert np.ptp(weights) > 1e-4
     assert float(model.stem.tau[...]) != 0.5
     reader = HiddenStore(store, layers=LAYERS)["train"]
-    tokens = np.concatenate([reader.states(text) for text in range(reader._record.texts)]).astype(np.float64)
+    tokens = np.concatenate([reader.states(text) for text in range(reader._record.texts)]).astype(
+        np.float64
+    )
     np.testing.assert_allclose(model.stem.mean[...], tokens.mean(0), atol=1e-5)
     np.testing.assert_allclose(model.stem.deviation[...], tokens.std(0), rtol=1e-5)
     parts = [count_parameters(part) for part in (model.stem, model.pooler, model.head)]
     assert summary["parameters"] == {"pooler": parts[0] + parts[1], "head": parts[2]}
     assert parts[0] == 3 + 1 + 8 * 6  # layer scores, tau, projection
-    assert evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"] == summary["validation"]["last"]["loss"]
+    assert (
+        evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"]
+        == summary["validation"]["last"]["loss"]
+    )
 
 
 @pytest.mark.parametrize("cache", ["device", "host", "none"])
@@ -114,17 +154,31 @@ def test_mixed_layers_are_the_same_from_every_cache(store, tmp_path, cache):
 
 
 def test_a_mixed_head_is_scored_on_another_store_by_its_own_layers(tmp_path):
-    """A store with more layers, shorter texts and other statistics changes neither layers nor what was trained."""
+    """A store with more layers, shorter texts and other statistics changes neither layers nor what
+    was trained.
+    """
     rows = {"train": 24, "validation": 8}
     small = make_store(tmp_path / "small", CLASSES, rows=rows, layers=(1, 2, 3))
-    other = make_store(tmp_path / "other", CLASSES, rows=rows, layers=(0, 1, 2, 3), longest=4, seed=5)
+    other = make_store(
+        tmp_path / "other", CLASSES, rows=rows, layers=(0, 1, 2, 3), longest=4, seed=5
+    )
     for store in (small, other):  # the same model made both, as far as a manifest tells
         manifest = json.loads((store / "manifest.json").read_text())
         assert manifest["recipe"]["backbone"]["name"] == "synthetic"
-    run(small, tmp_path / "run", mix_layers=(), standardise=True, epochs=1, graph={"graph": "knn", "k": 6})
+    run(
+        small,
+        tmp_path / "run",
+        mix_layers=(),
+        standardise=True,
+        epochs=1,
+        graph={"graph": "knn", "k": 6},
+    )
     scores = evaluate_run(tmp_path / "run", store=other, which="last", quiet=True)
     assert np.isfinite(scores["validation"]["loss"])
-    assert evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"] != scores["validation"]["loss"]
+    assert (
+        evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"]
+        != scores["validation"]["loss"]
+    )
 
 
 def test_statistics_leave_the_holdout_out(store, tmp_path):
@@ -157,7 +211,9 @@ def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
 
 
 def test_statistics_of_no_token_change_nothing(tmp_path):
-    store = make_store(tmp_path / "store", CLASSES, rows={"train": 4, "validation": 4}, empty_rows=[0, 1])
+    store = make_store(
+        tmp_path / "store", CLASSES, rows={"train": 4, "validation": 4}, empty_rows=[0, 1]
+    )
     mean, deviation = state_statistics(HiddenStore(store)["train"], np.array([0, 1]))
     assert np.all(mean == 0)
     assert np.all(deviation == 1)
@@ -165,7 +221,10 @@ def test_statistics_of_no_token_change_nothing(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_weight_decay_leaves_threshold_and_layer_shares_alone(optimizer):
-    tree = {"stem": {"tau": np.float32(0.6), "layer_scores": np.ones(2, np.float32)}, "head": {"kernel": np.ones(3, np.float32)}}
+    tree = {
+        "stem": {"tau": np.float32(0.6), "layer_scores": np.ones(2, np.float32)},
+        "head": {"kernel": np.ones(3, np.float32)},
+    }
     settings = OptimizerConfig(optimizer=optimizer, weight_decay=0.1, lr=0.1)
     update = build_optimizer(settings, build_schedule(settings, 1, 10))
     zeros = jax.tree.map(np.zeros_like, tree)
@@ -175,11 +234,24 @@ def test_weight_decay_leaves_threshold_and_layer_shares_alone(optimizer):
     assert np.all(np.asarray(moved["head"]["kernel"]) < 0)
 
 
-@pytest.mark.parametrize("changes", [{}, {"gnn": "gin"}, {"gnn": "sage", "jk": "max"}, {"heads": 4, "edge_term": True}, {"num_layers": 0}, {"num_layers": 4, "jk": "none"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"gnn": "gin"},
+        {"gnn": "sage", "jk": "max"},
+        {"heads": 4, "edge_term": True},
+        {"num_layers": 0},
+        {"num_layers": 4, "jk": "none"},
+    ],
+)
 def test_mlp_is_as_large_as_the_glot_it_stands_in_for(changes):
     sizes = {"hidden_dim": 32, **changes}
     glot, mlp = (
-        POOLERS[name].from_config(48, PoolerConfig(pooler=name, **sizes), kind="encoder", rngs=nnx.Rngs(0)) for name in ("glot", "mlp")
+        POOLERS[name].from_config(
+            48, PoolerConfig(pooler=name, **sizes), kind="encoder", rngs=nnx.Rngs(0)
+        )
+        for name in ("glot", "mlp")
     )
     assert mlp.matched == count_parameters(glot)
     if changes.get("num_layers") == 0:
@@ -189,8 +261,17 @@ def test_mlp_is_as_large_as_the_glot_it_stands_in_for(changes):
     width = mlp.gnn.layers[0].kernel.shape[1]
     for other in (width - 1, width + 1):
         scorer = mlp.readout.kernel.shape[1]
-        beside = POOLERS["mlp"](48, other, sizes.get("num_layers", 2), jk=sizes.get("jk", "cat"), scorer_dim=scorer, rngs=nnx.Rngs(0))
-        assert abs(count_parameters(beside) - mlp.matched) >= abs(count_parameters(mlp) - mlp.matched)
+        beside = POOLERS["mlp"](
+            48,
+            other,
+            sizes.get("num_layers", 2),
+            jk=sizes.get("jk", "cat"),
+            scorer_dim=scorer,
+            rngs=nnx.Rngs(0),
+        )
+        assert abs(count_parameters(beside) - mlp.matched) >= abs(
+            count_parameters(mlp) - mlp.matched
+        )
     assert not mlp.uses_edges
 
 
@@ -204,14 +285,22 @@ def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"graph": {"graph": "knn", "k": 64}}, r"--k is at most the longest padded text, 12 tokens; got 64"),
+        (
+            {"graph": {"graph": "knn", "k": 64}},
+            r"--k is at most the longest padded text, 12 tokens; got 64",
+        ),
         ({"mix_layers": (2,)}, "--mix-layers mixes two or more layers; got layer 2 alone"),
         ({"mix_layers": (2, -1)}, r"--mix-layers are different from one another; got \(2, 2\)"),
         ({"mix_layers": (0, 7)}, "only a stored layer can be read; got layer 7. Stored: 0, 1, 2"),
-        ({"pooler": "adapool-attention", "heads": 3}, "--heads must divide the width of the states; got 3 heads for 8. Divisors: 1, 2, 4, 8"),
+        (
+            {"pooler": "adapool-attention", "heads": 3},
+            "--heads must divide the width of the states; got 3 heads for 8. Divisors: 1, 2, 4, 8",
+        ),
     ],
 )
-def test_what_only_the_store_can_tell_is_refused_before_anything_is_written(store, tmp_path, changes, message):
+def test_what_only_the_store_can_tell_is_refused_before_anything_is_written(
+    store, tmp_path, changes, message
+):
     with pytest.raises(UsageError, match=message):
         run(store, tmp_path / "run", **changes)
     assert not (tmp_path / "run").exists()
@@ -220,14 +309,32 @@ def test_what_only_the_store_can_tell_is_refused_before_anything_is_written(stor
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: PoolerConfig(heads=3, hidden_dim=8), "--heads must divide --hidden-dim; got 3 heads for 8. Divisors: 1, 2, 4, 8"),
-        (lambda: PoolerConfig(jk="max", num_layers=0), "got --jk max --num-layers 0. With --num-layers 0 use --jk cat or none"),
-        (lambda: PoolerConfig(pooler="mlp", jk="mean", num_layers=0), "got --jk mean --num-layers 0"),
+        (
+            lambda: PoolerConfig(heads=3, hidden_dim=8),
+            "--heads must divide --hidden-dim; got 3 heads for 8. Divisors: 1, 2, 4, 8",
+        ),
+        (
+            lambda: PoolerConfig(jk="max", num_layers=0),
+            "got --jk max --num-layers 0. With --num-layers 0 use --jk cat or none",
+        ),
+        (
+            lambda: PoolerConfig(pooler="mlp", jk="mean", num_layers=0),
+            "got --jk mean --num-layers 0",
+        ),
         (lambda: PoolerConfig(dropout=1.0), r"--dropout is a share in \[0, 1\); got 1.0"),
-        (lambda: PoolerConfig(attention_dropout=-0.1), r"--attention-dropout is a share in \[0, 1\); got -0.1"),
+        (
+            lambda: PoolerConfig(attention_dropout=-0.1),
+            r"--attention-dropout is a share in \[0, 1\); got -0.1",
+        ),
         (lambda: GraphConfig(tau=1.2), r"--tau is a cosine, in \[-1, 1\]; got 1.2"),
-        (lambda: TrainConfig(store=Path("s"), out=Path("o"), layer=1, mix_layers=(1, 2)), "one layer is read, or several mixed"),
-        (lambda: TrainConfig(store=Path("s"), out=Path("o"), mix_layers=(1, 1)), "--mix-layers are different from one another"),
+        (
+            lambda: TrainConfig(store=Path("s"), out=Path("o"), layer=1, mix_layers=(1, 2)),
+            "one layer is read, or several mixed",
+        ),
+        (
+            lambda: TrainConfig(store=Path("s"), out=Path("o"), mix_layers=(1, 1)),
+            "--mix-layers are different from one another",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused_where_they_are_born(make, message):
@@ -238,16 +345,41 @@ def test_impossible_combinations_are_refused_where_they_are_born(make, message):
 @pytest.mark.parametrize(
     ("graph", "pooler", "read", "unread"),
     [
-        ({}, {}, {"tau", "heads", "attention_dropout"}, {"k", "window", "graph_seed", "temperature"}),
+        (
+            {},
+            {},
+            {"tau", "heads", "attention_dropout"},
+            {"k", "window", "graph_seed", "temperature"},
+        ),
         ({"backend": "dense"}, {}, {"tau"}, {"edge_budget"}),
-        ({"graph": "knn"}, {"gnn": "sage"}, {"k", "residual"}, {"tau", "heads", "edge_term", "attention_dropout", "learn_tau"}),
+        (
+            {"graph": "knn"},
+            {"gnn": "sage"},
+            {"k", "residual"},
+            {"tau", "heads", "edge_term", "attention_dropout", "learn_tau"},
+        ),
         ({"graph": "random"}, {}, {"tau", "graph_seed"}, {"k", "window"}),
         ({"graph": "window"}, {}, {"window"}, {"tau", "k"}),
         ({"learn_tau": True}, {}, {"temperature", "tau"}, {"k"}),
-        ({}, {"pooler": "mlp"}, {"gnn", "hidden_dim", "jk", "scorer_dim"}, {"graph", "tau", "residual", "backend"}),
+        (
+            {},
+            {"pooler": "mlp"},
+            {"gnn", "hidden_dim", "jk", "scorer_dim"},
+            {"graph", "tau", "residual", "backend"},
+        ),
         ({}, {"pooler": "adapool-attention"}, {"heads"}, {"gnn", "scorer_dim", "tau"}),
-        ({}, {"num_layers": 0}, {"jk", "num_layers", "scorer_dim"}, {"graph", "tau", "gnn", "heads", "residual"}),
-        ({}, {"pooler": "mean"}, set(), {"graph", "tau", "gnn", "hidden_dim", "heads", "residual", "scorer_dim"}),
+        (
+            {},
+            {"num_layers": 0},
+            {"jk", "num_layers", "scorer_dim"},
+            {"graph", "tau", "gnn", "heads", "residual"},
+        ),
+        (
+            {},
+            {"pooler": "mean"},
+            set(),
+            {"graph", "tau", "gnn", "hidden_dim", "heads", "residual", "scorer_dim"},
+        ),
     ],
 )
 def test_options_that_nothing_reads_are_known(graph, pooler, read, unread):

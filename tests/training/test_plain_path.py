@@ -1,4 +1,6 @@
-"""Runs in folders of any name: what orbax would take for a pattern is another name for the length of a save or a load."""
+"""Runs in folders of any name: what orbax would take for a pattern is another name for the length
+of a save or a load.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,23 @@ from glot_jax.training.plain_path import plain_path
 
 EVERYTHING = "runs [v1] a*b c?d 100% %20 {x} ~ # $HOME 'q' \\ ü 😀 " + os.fsdecode(b"\xff")
 LONG = "n" * 240
-NAMES = ["[v1]", "a*b", "a?b", "100%", "{x}", "a b", "ümlaut 😀", "~", "#1", "back\\slash", "$HOME", "new\nline", "[", os.fsdecode(b"\xff"), LONG]
+NAMES = [
+    "[v1]",
+    "a*b",
+    "a?b",
+    "100%",
+    "{x}",
+    "a b",
+    "ümlaut 😀",
+    "~",
+    "#1",
+    "back\\slash",
+    "$HOME",
+    "new\nline",
+    "[",
+    os.fsdecode(b"\xff"),
+    LONG,
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +48,11 @@ def store(tmp_path_factory) -> Path:
 
 
 def state(value: float = 1.0, step: int = 1) -> dict:
-    return {"params": {"w": jax.numpy.full(3, value)}, "step": jax.numpy.asarray(step), "key": jax.random.key(int(value))}
+    return {
+        "params": {"w": jax.numpy.full(3, value)},
+        "step": jax.numpy.asarray(step),
+        "key": jax.random.key(int(value)),
+    }
 
 
 def files(folder: Path) -> set[str]:
@@ -54,19 +76,29 @@ def test_a_checkpoint_is_read_back_from_a_folder_of_any_name(tmp_path, temporary
             checkpoints.save(state(value))
     with Checkpoints(tmp_path / name) as checkpoints:
         assert checkpoints.load(1, state())["params"]["w"].tolist() == [1.0] * 3
-    assert files(tmp_path / name / "checkpoints" / "1") == files(tmp_path / "v" / "checkpoints" / "1")
+    assert files(tmp_path / name / "checkpoints" / "1") == files(
+        tmp_path / "v" / "checkpoints" / "1"
+    )
     assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("name", [EVERYTHING, LONG])
-def test_train_resume_evaluate_and_seeds_in_a_folder_of_any_name(store, tmp_path, monkeypatch, name):
+def test_train_resume_evaluate_and_seeds_in_a_folder_of_any_name(
+    store, tmp_path, monkeypatch, name
+):
     out = tmp_path / name / "run"
     summary = train(runs.config(store, out, epochs=2), quiet=True)
     assert Path(json.loads((out / "config.json").read_text())["config"]["out"]) == out
     (out / "summary.json").unlink()
     assert runs.resume(out)["validation"] == summary["validation"]
-    scores = {metric: value for metric, value in summary["validation"]["last"].items() if metric != "epoch"}
-    assert evaluate_run(out, which="last", quiet=True)["validation"] == pytest.approx(scores, abs=1e-6)
+    scores = {
+        metric: value
+        for metric, value in summary["validation"]["last"].items()
+        if metric != "epoch"
+    }
+    assert evaluate_run(out, which="last", quiet=True)["validation"] == pytest.approx(
+        scores, abs=1e-6
+    )
     seeds = train_seeds(runs.config(store, tmp_path / name / "seeds", epochs=1), [1, 2], quiet=True)
     assert seeds["runs"] == ["seed-1", "seed-2"]
 
@@ -76,7 +108,9 @@ def test_a_plain_folder_keeps_its_name(tmp_path):
         assert path == tmp_path
 
 
-def test_where_the_temporary_files_lie_in_a_pattern_too_a_parent_holds_the_link(tmp_path, monkeypatch):
+def test_where_the_temporary_files_lie_in_a_pattern_too_a_parent_holds_the_link(
+    tmp_path, monkeypatch
+):
     (tmp_path / "tmp [1]").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp [1]"))
     folder = tmp_path / "plain" / "a [b]" / "run"

@@ -1,4 +1,6 @@
-"""Task embedding: pairs and batches, what is ranked for whom, and whole runs from texts to summary.json."""
+"""Task embedding: pairs and batches, what is ranked for whom, and whole runs from texts to
+summary.json.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,18 @@ SMALL = PoolerConfig(hidden_dim=8, scorer_dim=8)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    return make_ranking_store(tmp_path_factory.mktemp("ranking") / "store", {"train": topic_groups(30, 1), "validation": topic_groups(14, 2)})
+    return make_ranking_store(
+        tmp_path_factory.mktemp("ranking") / "store",
+        {"train": topic_groups(30, 1), "validation": topic_groups(14, 2)},
+    )
 
 
 @pytest.fixture(scope="module")
 def pairs_store(tmp_path_factory) -> Path:
-    groups = {name: topic_groups(rows, seed, positives=1, negatives=0) for name, rows, seed in [("train", 40, 3), ("validation", 12, 4)]}
+    groups = {
+        name: topic_groups(rows, seed, positives=1, negatives=0)
+        for name, rows, seed in [("train", 40, 3), ("validation", 12, 4)]
+    }
     return make_ranking_store(tmp_path_factory.mktemp("ranking") / "pairs", groups, PAIRS)
 
 
@@ -45,12 +53,16 @@ def made(store: Path, out: Path, **changes):
     return prepare(config(store, out, objective=LINEAR, **changes), Display(quiet=True), {})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Batches
 
 
 def test_every_negative_comes_up_before_one_comes_back(tmp_path):
-    groups = [("0/q", ["0/a", "0/b"], [f"1/{index}" for index in range(7)]), ("0/r", ["0/c"], []), ("0/s", ["0/d"], ["1/x"])]
+    groups = [
+        ("0/q", ["0/a", "0/b"], [f"1/{index}" for index in range(7)]),
+        ("0/r", ["0/c"], []),
+        ("0/s", ["0/d"], ["1/x"]),
+    ]
     reader = HiddenStore(make_ranking_store(tmp_path / "store", {"train": groups}))["train"]
     pairs = Pairs(Groups(reader, np.arange(3)), 2)
     assert pairs.group.tolist() == [0, 0, 1, 2]
@@ -86,7 +98,9 @@ def test_batches_ignore_length_and_are_padded_to_their_own_longest(store, tmp_pa
                 np.testing.assert_array_equal(lengths, feed.reader.text_lengths[texts[:, slot]])
         assert sorted(seen) == list(range(66))
     # Random partners: the lengths of a batch are not sorted.
-    spread = [np.ptp(feed.plan.lengths[feed.plan(step).rows]) for step in range(run.steps_per_epoch - 1)]
+    spread = [
+        np.ptp(feed.plan.lengths[feed.plan(step).rows]) for step in range(run.steps_per_epoch - 1)
+    ]
     assert max(spread) > 3
 
 
@@ -111,54 +125,102 @@ def test_a_holdout_is_of_whole_queries(store, tmp_path):
 
 def test_rows_of_one_query_stay_together(tmp_path):
     groups = topic_groups(20, 5)
-    groups = [(groups[row % 7][0], positives, negatives) for row, (_, positives, negatives) in enumerate(groups)]  # seven queries
-    store = make_ranking_store(tmp_path / "store", {"train": groups, "validation": topic_groups(3, 6)})
+    groups = [
+        (groups[row % 7][0], positives, negatives)
+        for row, (_, positives, negatives) in enumerate(groups)
+    ]  # seven queries
+    store = make_ranking_store(
+        tmp_path / "store", {"train": groups, "validation": topic_groups(3, 6)}
+    )
     for seed in range(4):
-        run = prepare(config(store, tmp_path / "run", seed=seed, objective=dataclasses.replace(LINEAR, select_on="holdout")), Display(quiet=True), {})
+        run = prepare(
+            config(
+                store,
+                tmp_path / "run",
+                seed=seed,
+                objective=dataclasses.replace(LINEAR, select_on="holdout"),
+            ),
+            Display(quiet=True),
+            {},
+        )
         train_feed, held = run.feeds["train"], run.feeds["holdout"]
         assert isinstance(train_feed, PairFeed)
         assert isinstance(held, TextFeed)
         assert len({groups[row][0] for row in held.groups.rows}) == 1
-        assert not {row % 7 for row in held.groups.rows.tolist()} & {row % 7 for row in train_feed.stored_rows(np.arange(len(train_feed.pairs))).tolist()}
+        assert not {row % 7 for row in held.groups.rows.tolist()} & {
+            row % 7 for row in train_feed.stored_rows(np.arange(len(train_feed.pairs))).tolist()
+        }
         assert len(held.groups.rows) in (2, 3)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Rankings
 
 
 def rankings(folder: Path, groups: list, **options) -> tuple[TextFeed, list]:
-    store = make_ranking_store(folder / "store", {"train": topic_groups(4, 9), "validation": groups}, **options)
-    feed = prepare(config(store, folder / "run", objective=LINEAR), Display(quiet=True), {}).feeds["validation"]
+    store = make_ranking_store(
+        folder / "store", {"train": topic_groups(4, 9), "validation": groups}, **options
+    )
+    feed = prepare(config(store, folder / "run", objective=LINEAR), Display(quiet=True), {}).feeds[
+        "validation"
+    ]
     assert isinstance(feed, TextFeed)
-    texts = [name for query, positives, negatives in groups for name in (query, *positives, *negatives)]
+    texts = [
+        name for query, positives, negatives in groups for name in (query, *positives, *negatives)
+    ]
     names = [texts[text] for text in feed.texts[:, 0]]
     vectors = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
     found = []
-    for (scores, relevant, candidates), group in zip(feed.rankings(vectors), feed.judged, strict=True):
-        np.testing.assert_allclose(scores, vectors[candidates] @ vectors[feed.query[group]], rtol=1e-5, atol=1e-6)
-        found.append((int(group), {names[text]: bool(flag) for text, flag in zip(candidates, relevant, strict=True)}))
+    for (scores, relevant, candidates), group in zip(
+        feed.rankings(vectors), feed.judged, strict=True
+    ):
+        np.testing.assert_allclose(
+            scores, vectors[candidates] @ vectors[feed.query[group]], rtol=1e-5, atol=1e-6
+        )
+        found.append(
+            (
+                int(group),
+                {names[text]: bool(flag) for text, flag in zip(candidates, relevant, strict=True)},
+            )
+        )
     return feed, found
 
 
 def test_a_query_ranks_its_own_candidates(tmp_path):
-    groups = [("0/q", ["0/a", "0/b"], ["1/n", "1/m"]), ("0/r", ["0/c"], []), ("0/s", ["0/a"], ["0/c"])]
+    groups = [
+        ("0/q", ["0/a", "0/b"], ["1/n", "1/m"]),
+        ("0/r", ["0/c"], []),
+        ("0/s", ["0/a"], ["0/c"]),
+    ]
     feed, found = rankings(tmp_path, groups)
-    assert found == [(0, {"0/a": True, "0/b": True, "1/n": False, "1/m": False}), (2, {"0/a": True, "0/c": False})]
+    assert found == [
+        (0, {"0/a": True, "0/b": True, "1/n": False, "1/m": False}),
+        (2, {"0/a": True, "0/c": False}),
+    ]
     assert len(feed.texts) == 8  # 0/a and 0/c are encoded once
 
 
 def test_without_negatives_all_positives_are_candidates(tmp_path):
-    groups = [("0/q", ["0/a"], []), ("0/r", ["0/b"], []), ("0/q", ["0/c"], []), ("0/b", ["0/a", "0/d"], [])]
+    groups = [
+        ("0/q", ["0/a"], []),
+        ("0/r", ["0/b"], []),
+        ("0/q", ["0/c"], []),
+        ("0/b", ["0/a", "0/d"], []),
+    ]
     _, found = rankings(tmp_path, groups)
     of_q = {"0/a": True, "0/b": False, "0/c": True, "0/d": False}
     assert found == [
-        (0, of_q), (1, {"0/a": False, "0/b": True, "0/c": False, "0/d": False}), (2, of_q), (3, {"0/a": True, "0/c": False, "0/d": True}),
+        (0, of_q),
+        (1, {"0/a": False, "0/b": True, "0/c": False, "0/d": False}),
+        (2, of_q),
+        (3, {"0/a": True, "0/c": False, "0/d": True}),
     ]
 
 
 def test_a_split_without_anything_to_tell_apart_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="has a relevant and another candidate; got validation, whose 2 queries"):
+    with pytest.raises(
+        UsageError, match="has a relevant and another candidate; got validation, whose 2 queries"
+    ):
         rankings(tmp_path, [("0/q", ["0/a"], []), ("0/r", ["0/a"], [])])
 
 
@@ -170,13 +232,21 @@ def test_scores_are_those_of_the_vectors(store, tmp_path):
     vectors = text_vectors(run, feed, state, "validation")
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     # The mean pooler and one linear map, by hand.
-    head = {name: np.asarray(value) for name, value in state["params"]["head"]["projection"].items()}
+    head = {
+        name: np.asarray(value) for name, value in state["params"]["head"]["projection"].items()
+    }
     for text in (0, 7, len(vectors) - 1):
-        by_hand = feed.reader.states(int(feed.texts[text, 0])).astype(np.float32).mean(axis=0) @ head["kernel"] + head["bias"]
-        np.testing.assert_allclose(vectors[text], by_hand / np.linalg.norm(by_hand), rtol=1e-3, atol=1e-4)
+        by_hand = (
+            feed.reader.states(int(feed.texts[text, 0])).astype(np.float32).mean(axis=0)
+            @ head["kernel"]
+            + head["bias"]
+        )
+        np.testing.assert_allclose(
+            vectors[text], by_hand / np.linalg.norm(by_hand), rtol=1e-3, atol=1e-4
+        )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Runs
 
 
@@ -186,7 +256,9 @@ def test_summary_predictions_and_evaluation_agree(store, tmp_path):
     assert summary["task"] == "embedding"
     assert set(summary["validation"]["best"]) == {*RANKING, "loss", "epoch"}
     assert set(summary["majority"]) == set(summary["length"]) == set(RANKING)
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     scores = [line["ndcg@10"] for line in lines if line["split"] == "validation"]
     assert summary["validation"]["best"]["ndcg@10"] == max(scores)
     saved = read_predictions(tmp_path / "run")["validation"]
@@ -199,9 +271,20 @@ def test_summary_predictions_and_evaluation_agree(store, tmp_path):
     assert [again[name] for name in RANKING] == pytest.approx(best)
 
 
-@pytest.mark.parametrize(("pooler", "objective"), [(MEAN, LINEAR), (SMALL, dataclasses.replace(LINEAR, embedding_vectors="raw", hard_negatives=0))])
+@pytest.mark.parametrize(
+    ("pooler", "objective"),
+    [
+        (MEAN, LINEAR),
+        (SMALL, dataclasses.replace(LINEAR, embedding_vectors="raw", hard_negatives=0)),
+    ],
+)
 def test_a_head_learns_to_rank_what_it_has_not_seen(store, tmp_path, pooler, objective):
-    settings = {"epochs": 12, "pooler": pooler, "objective": objective, "optimizer": OptimizerConfig(lr=1e-2)}
+    settings = {
+        "epochs": 12,
+        "pooler": pooler,
+        "objective": objective,
+        "optimizer": OptimizerConfig(lr=1e-2),
+    }
     summary = train(config(store, tmp_path / "run", **settings), quiet=True)
     reached = summary["validation"]["best"]["map"]
     assert summary["majority"]["map"] < 0.65
@@ -209,9 +292,20 @@ def test_a_head_learns_to_rank_what_it_has_not_seen(store, tmp_path, pooler, obj
 
 
 def test_pairs_learn_too(pairs_store, tmp_path):
-    summary = train(config(pairs_store, tmp_path / "run", epochs=12, objective=LINEAR, optimizer=OptimizerConfig(lr=1e-2)), quiet=True)
+    summary = train(
+        config(
+            pairs_store,
+            tmp_path / "run",
+            epochs=12,
+            objective=LINEAR,
+            optimizer=OptimizerConfig(lr=1e-2),
+        ),
+        quiet=True,
+    )
     assert summary["validation"]["best"]["mrr"] > summary["majority"]["mrr"] + 0.1
-    assert read_predictions(tmp_path / "run")["validation"].labels.tolist() == [2 if row % 5 == 0 else 1 for row in range(12)]
+    assert read_predictions(tmp_path / "run")["validation"].labels.tolist() == [
+        2 if row % 5 == 0 else 1 for row in range(12)
+    ]
 
 
 @pytest.mark.parametrize("stop_at", [1, 9, 13])
@@ -240,35 +334,74 @@ def test_resuming_equals_never_having_stopped(store, tmp_path, monkeypatch, stop
 def test_a_run_is_the_same_wherever_its_states_wait(store, tmp_path, cache):
     for place in ("device", cache):
         train(config(store, tmp_path / place, objective=LINEAR, epochs=1, cache=place), quiet=True)
-    assert (tmp_path / "device" / "metrics.jsonl").read_bytes() == (tmp_path / cache / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "device" / "metrics.jsonl").read_bytes() == (
+        tmp_path / cache / "metrics.jsonl"
+    ).read_bytes()
 
 
 def test_nothing_to_train_is_refused(store, tmp_path):
-    with pytest.raises(UsageError, match="something to train; got --pooler mean --embedding-head none.*--embedding-head linear"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            "something to train; got --pooler mean --embedding-head none.*--embedding-head linear"
+        ),
+    ):
         train(config(store, tmp_path / "run"), quiet=True)
     with pytest.raises(UsageError, match="judged by ndcg@10, map, mrr; got --metric accuracy"):
-        train(config(store, tmp_path / "run", objective=dataclasses.replace(LINEAR, metric="accuracy")), quiet=True)
+        train(
+            config(
+                store, tmp_path / "run", objective=dataclasses.replace(LINEAR, metric="accuracy")
+            ),
+            quiet=True,
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_the_sparse_backend_and_its_budget(store, tmp_path):
-    # At a small rate: rounding, which differs between backends, is not blown up by Adam's first steps.
-    settings = {"pooler": SMALL, "epochs": 1, "objective": ObjectiveConfig(), "optimizer": OptimizerConfig(lr=1e-4)}
+    # At a small rate: rounding, which differs between backends, is not blown up by Adam's first
+    # steps.
+    settings = {
+        "pooler": SMALL,
+        "epochs": 1,
+        "objective": ObjectiveConfig(),
+        "optimizer": OptimizerConfig(lr=1e-4),
+    }
     base = config(store, tmp_path / "dense", **settings)
     dense = train(base, quiet=True)
-    sparse = train(dataclasses.replace(base, out=tmp_path / "sparse", graph=dataclasses.replace(base.graph, backend="sparse")), quiet=True)
-    assert sparse["validation"]["best"]["loss"] == pytest.approx(dense["validation"]["best"]["loss"], rel=1e-3)
-    little = dataclasses.replace(base, out=tmp_path / "little", graph=dataclasses.replace(base.graph, backend="sparse", edge_budget=16))
+    sparse = train(
+        dataclasses.replace(
+            base, out=tmp_path / "sparse", graph=dataclasses.replace(base.graph, backend="sparse")
+        ),
+        quiet=True,
+    )
+    assert sparse["validation"]["best"]["loss"] == pytest.approx(
+        dense["validation"]["best"]["loss"], rel=1e-3
+    )
+    little = dataclasses.replace(
+        base,
+        out=tmp_path / "little",
+        graph=dataclasses.replace(base.graph, backend="sparse", edge_budget=16),
+    )
     with pytest.raises(UsageError, match="at most 16 edges"):
         train(little, quiet=True)
 
 
 def test_the_preset_of_ms_marco(store, tmp_path):
     made = PRESETS["msmarco"](TrainConfig(store=store, out=tmp_path / "run"), False)
-    assert (made.pooler.num_layers, made.graph.tau, made.optimizer.lr, made.batch_size) == (4, 0.3, 2e-5, 32)
+    assert (made.pooler.num_layers, made.graph.tau, made.optimizer.lr, made.batch_size) == (
+        4,
+        0.3,
+        2e-5,
+        32,
+    )
     assert made.pooler.projection_dim is None
     assert made.objective.loss_temperature == 0.07
-    summary = train(dataclasses.replace(made, epochs=1, pooler=dataclasses.replace(made.pooler, hidden_dim=8, scorer_dim=8)), quiet=True)
+    summary = train(
+        dataclasses.replace(
+            made, epochs=1, pooler=dataclasses.replace(made.pooler, hidden_dim=8, scorer_dim=8)
+        ),
+        quiet=True,
+    )
     assert summary["selected_on"] == "holdout"
     assert set(summary["holdout"]["best"]) == {*RANKING, "loss", "epoch"}
     assert PRESETS["release"](made, False).objective.embedding_vectors == "raw"
@@ -282,7 +415,11 @@ def exit_code(*arguments: object) -> int:
 
 @pytest.mark.parametrize("deduplicate", [False, True])
 def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
-    data, animals, places = tmp_path / "data", ("cat", "dog", "bird"), ("mat", "park", "station")  # words of the tiny vocabulary
+    data, animals, places = (
+        tmp_path / "data",
+        ("cat", "dog", "bird"),
+        ("mat", "park", "station"),
+    )  # words of the tiny vocabulary
     data.mkdir()
     rng = np.random.default_rng(0)
     for split, count in [("train", 20), ("validation", 6)]:
@@ -290,18 +427,49 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
         for row in range(count):
             mine, others = (animals, places) if row % 2 else (places, animals)
             sentence = lambda words: f"the {rng.choice(words)} in the {rng.choice(words)}"  # noqa: E731
-            lines.append({"query": sentence(mine), "pos": [sentence(mine) for _ in range(1 + row % 2)], "neg": [sentence(others) for _ in range(1 + row % 3)]})
+            lines.append(
+                {
+                    "query": sentence(mine),
+                    "pos": [sentence(mine) for _ in range(1 + row % 2)],
+                    "neg": [sentence(others) for _ in range(1 + row % 3)],
+                }
+            )
         (data / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     store, out = tmp_path / "store", tmp_path / "run"
-    extract = ["extract", "--backbone", make_backbone("bert", tmp_path / "backbone"), "--task", "embedding", "--data", data, "--out", store, "--shard-tokens", 60]
+    extract = [
+        "extract",
+        "--backbone",
+        make_backbone("bert", tmp_path / "backbone"),
+        "--task",
+        "embedding",
+        "--data",
+        data,
+        "--out",
+        store,
+        "--shard-tokens",
+        60,
+    ]
     extract += ["--deduplicate"] if deduplicate else []
     assert exit_code(*extract) == 0
     assert exit_code(*extract) == 0  # complete already
     assert "nothing to do" in capsys.readouterr().err
     reader = HiddenStore(store)["train"]
     assert reader.labels.tolist() == [1 + row % 2 for row in range(20)]
-    assert [len(reader[row].texts) for row in range(20)] == [1 + (1 + row % 2) + (1 + row % 3) for row in range(20)]
-    options = ["--epochs", 2, "--batch-size", 8, "--hidden-dim", 8, "--scorer-dim", 8, "--loss-temperature", 0.1]
+    assert [len(reader[row].texts) for row in range(20)] == [
+        1 + (1 + row % 2) + (1 + row % 3) for row in range(20)
+    ]
+    options = [
+        "--epochs",
+        2,
+        "--batch-size",
+        8,
+        "--hidden-dim",
+        8,
+        "--scorer-dim",
+        8,
+        "--loss-temperature",
+        0.1,
+    ]
     options += ["--embedding-head", "linear", "--embedding-vectors", "raw"] if deduplicate else []
     assert exit_code("train", "--store", store, "--out", out, *options) == 0
     summary = json.loads(capsys.readouterr().out)
@@ -313,8 +481,12 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
     rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
     slots = [text for row in rows for text in (row["query"], *row["pos"], *row["neg"])]
     text_of = dict(zip(feed.reader.row_texts.tolist(), slots, strict=True))
-    encoded = SentenceEncoder.load(out, backbone=str(extract[2])).encode([text_of[text] for text in feed.texts[:, 0].tolist()])
-    np.testing.assert_allclose(encoded, text_vectors(run, feed, state, "validation"), atol=1e-3 * np.abs(encoded).max())
+    encoded = SentenceEncoder.load(out, backbone=str(extract[2])).encode(
+        [text_of[text] for text in feed.texts[:, 0].tolist()]
+    )
+    np.testing.assert_allclose(
+        encoded, text_vectors(run, feed, state, "validation"), atol=1e-3 * np.abs(encoded).max()
+    )
     more = tmp_path / "more"
     more.mkdir()
     (more / "train.jsonl").write_text(json.dumps({"query": "the cat", "pos": "the dog"}) + "\n")

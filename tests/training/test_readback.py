@@ -34,7 +34,9 @@ class Nothing:
 
 
 def watch_reads(monkeypatch) -> list[tuple[int, bool, set[type]]]:
-    """Of every checkpoint that is read: step, whether by the main thread, and what its arrays are."""
+    """Of every checkpoint that is read: step, whether by the main thread, and what its arrays
+    are.
+    """
     original, reads = checkpoint._read, []
 
     def watching(folder, step, target):
@@ -48,14 +50,20 @@ def watch_reads(monkeypatch) -> list[tuple[int, bool, set[type]]]:
 
 
 @pytest.mark.parametrize(("minutes", "first"), [(0, 5), (runs.EVERY_STEP, 1)])
-def test_it_happens_once_on_a_thread_of_its_own_and_changes_no_number(store, tmp_path, monkeypatch, minutes, first):
+def test_it_happens_once_on_a_thread_of_its_own_and_changes_no_number(
+    store, tmp_path, monkeypatch, minutes, first
+):
     monkeypatch.setattr(checkpoint, "Readback", Nothing)
     train(runs.config(store, tmp_path / "without", checkpoint_minutes=minutes), quiet=True)
     monkeypatch.undo()
     reads = watch_reads(monkeypatch)
     train(runs.config(store, tmp_path / "with", checkpoint_minutes=minutes), quiet=True)
-    assert reads == [(first, False, {np.ndarray})]  # on the host: a device may have no room for two states
-    assert (tmp_path / "with/metrics.jsonl").read_bytes() == (tmp_path / "without/metrics.jsonl").read_bytes()
+    assert reads == [
+        (first, False, {np.ndarray})
+    ]  # on the host: a device may have no room for two states
+    assert (tmp_path / "with/metrics.jsonl").read_bytes() == (
+        tmp_path / "without/metrics.jsonl"
+    ).read_bytes()
     runs.assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
@@ -88,13 +96,21 @@ def test_the_loop_does_not_wait_for_it(store, tmp_path, monkeypatch):
 
 def test_a_first_checkpoint_that_cannot_be_read_ends_the_run(store, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_read", lambda *_: ({}, "ValueError: NOT_FOUND"))
-    with pytest.raises(UsageError, match=r"first checkpoint .* read back; got .*checkpoints/1: ValueError: NOT_FOUND. The run has stopped"):
+    with pytest.raises(
+        UsageError,
+        match=(
+            r"first checkpoint .* read back; got .*checkpoints/1: ValueError: NOT_FOUND. The run"
+            r" has stopped"
+        ),
+    ):
         train(runs.config(store, tmp_path / "run", checkpoint_minutes=runs.EVERY_STEP), quiet=True)
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["1"]
     assert not (tmp_path / "run/summary.json").exists()
 
 
-def test_between_two_saves_it_ends_the_run_at_the_next_line_of_the_log(store, tmp_path, monkeypatch):
+def test_between_two_saves_it_ends_the_run_at_the_next_line_of_the_log(
+    store, tmp_path, monkeypatch
+):
     failed = threading.Event()
 
     class Told(Readback):
@@ -124,10 +140,15 @@ def test_arrays_that_are_not_what_was_saved_end_the_run(store, tmp_path, monkeyp
 
     def flipped(folder, step, target):
         state, reason = original(folder, step, target)
-        return jax.tree.map(lambda leaf: leaf + 1 if getattr(leaf, "ndim", 0) == 2 else leaf, state), reason
+        return (
+            jax.tree.map(lambda leaf: leaf + 1 if getattr(leaf, "ndim", 0) == 2 else leaf, state),
+            reason,
+        )
 
     monkeypatch.setattr(checkpoint, "_read", flipped)
-    with pytest.raises(UsageError, match=r"first checkpoint .* arrays are not what was saved, the first .*kernel"):
+    with pytest.raises(
+        UsageError, match=r"first checkpoint .* arrays are not what was saved, the first .*kernel"
+    ):
         train(runs.config(store, tmp_path / "run"), quiet=True)
 
 

@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C while a run trains: the step in hand is finished and saved, and the run continues bit for bit."""
+"""SIGTERM and Ctrl-C while a run trains: the step in hand is finished and saved, and the run
+continues bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,13 @@ def handlers_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def signal_in(monkeypatch, what: str, number: signal.Signals, *, at: int, times: int = 1) -> list[int]:
-    """This process gets the signal in its `at`-th call of `Steps.train` or `Steps.evaluate`. Returns the calls so far."""
+def signal_in(
+    monkeypatch, what: str, number: signal.Signals, *, at: int, times: int = 1
+) -> list[int]:
+    """This process gets the signal in its `at`-th call of `Steps.train` or `Steps.evaluate`.
+
+    Returns the calls so far.
+    """
     original, calls = getattr(steps.Steps, what), []
 
     def signalled(self, state, batch):
@@ -60,13 +67,18 @@ def latest(run: Path) -> int | None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("at", [1, 7, 9])
-def test_a_signal_finishes_and_saves_the_step_in_hand(store, undisturbed, tmp_path, monkeypatch, capsys, number, at):
+def test_a_signal_finishes_and_saves_the_step_in_hand(
+    store, undisturbed, tmp_path, monkeypatch, capsys, number, at
+):
     calls = signal_in(monkeypatch, "train", number, at=at)
     with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as raised:
         train(runs.config(store, tmp_path / "run"))
     assert len(calls) == at
     assert latest(tmp_path / "run") == at
-    message = f"{number.name}: stopped after step {at} of {STEPS}, which is saved; continue with train.py --resume {tmp_path}/run"
+    message = (
+        f"{number.name}: stopped after step {at} of {STEPS}, which is saved; continue with train.py"
+        f" --resume {tmp_path}/run"
+    )
     assert capsys.readouterr().err.splitlines()[-1] == message
     assert raised.value.args == ((message,) if number is signal.SIGINT else (143,))
     monkeypatch.undo()
@@ -75,7 +87,9 @@ def test_a_signal_finishes_and_saves_the_step_in_hand(store, undisturbed, tmp_pa
 
 
 @pytest.mark.parametrize(("what", "at"), [("train", EPOCH), ("evaluate", 1)])
-def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(store, undisturbed, tmp_path, monkeypatch, what, at):
+def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(
+    store, undisturbed, tmp_path, monkeypatch, what, at
+):
     signal_in(monkeypatch, what, signal.SIGTERM, at=at)
     with pytest.raises(SystemExit):
         train(runs.config(store, tmp_path / "run"), quiet=True)
@@ -86,7 +100,9 @@ def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(store, undistu
     runs.assert_same_run(tmp_path / "run", undisturbed)
 
 
-def test_a_signal_in_the_last_evaluation_ends_a_finished_run(store, undisturbed, tmp_path, monkeypatch):
+def test_a_signal_in_the_last_evaluation_ends_a_finished_run(
+    store, undisturbed, tmp_path, monkeypatch
+):
     signal_in(monkeypatch, "evaluate", signal.SIGINT, at=3)
     with pytest.raises(KeyboardInterrupt, match="SIGINT: .*run is finished"):
         train(runs.config(store, tmp_path / "run"), quiet=True)
@@ -132,7 +148,9 @@ def test_another_thread_trains_without_touching_signals(store, undisturbed, tmp_
         return original(self, state, batch)
 
     monkeypatch.setattr(steps.Steps, "train", looking)
-    thread = threading.Thread(target=train, args=(runs.config(store, tmp_path / "run"),), kwargs={"quiet": True})
+    thread = threading.Thread(
+        target=train, args=(runs.config(store, tmp_path / "run"),), kwargs={"quiet": True}
+    )
     thread.start()
     thread.join()
     assert set(seen) == {(thread, signal.getsignal(signal.SIGTERM))}
@@ -150,13 +168,18 @@ def test_a_signal_that_is_ignored_stays_ignored(store, undisturbed, tmp_path, mo
 
 
 @pytest.mark.parametrize(("what", "at"), [("train", 7), ("evaluate", 3)])
-def test_seeds_stop_too_and_the_same_command_goes_on(store, tmp_path, monkeypatch, capsys, what, at):
+def test_seeds_stop_too_and_the_same_command_goes_on(
+    store, tmp_path, monkeypatch, capsys, what, at
+):
     whole = train_seeds(runs.config(store, tmp_path / "whole"), [1, 2], quiet=True)
     signal_in(monkeypatch, what, signal.SIGTERM, at=at)
     with pytest.raises(SystemExit):
         train_seeds(runs.config(store, tmp_path / "runs"), [1, 2])
     assert not (tmp_path / "runs" / "seed-2").exists()
-    assert f"{tmp_path}/runs: the same command finishes the seeds that are left" in capsys.readouterr().err
+    assert (
+        f"{tmp_path}/runs: the same command finishes the seeds that are left"
+        in capsys.readouterr().err
+    )
     monkeypatch.undo()
     again = train_seeds(runs.config(store, tmp_path / "runs"), [1, 2], quiet=True)
     assert again == whole
@@ -164,13 +187,32 @@ def test_seeds_stop_too_and_the_same_command_goes_on(store, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(store, tmp_path, monkeypatch, capsys, number, code):
+def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(
+    store, tmp_path, monkeypatch, capsys, number, code
+):
     signal_in(monkeypatch, "train", number, at=2)
     with pytest.raises(SystemExit) as raised:
-        main(["train", "--store", str(store), "--out", str(tmp_path / "run"), "--pooler", "mean", "--batch-size", "8", "--buckets", "1"])
+        main(
+            [
+                "train",
+                "--store",
+                str(store),
+                "--out",
+                str(tmp_path / "run"),
+                "--pooler",
+                "mean",
+                "--batch-size",
+                "8",
+                "--buckets",
+                "1",
+            ]
+        )
     assert raised.value.code == code
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"{number.name}: stopped after step 2 of 15, which is saved; continue with train.py --resume {tmp_path}/run"
+    assert (
+        last == f"{number.name}: stopped after step 2 of 15, which is saved; continue with train.py"
+        f" --resume {tmp_path}/run"
+    )
 
 
 def test_two_processes_do_not_train_one_run(store, tmp_path):
