@@ -1,8 +1,8 @@
 """CoLA, STS-B, MRPC and RTE with a small frozen backbone: mean, adapool and glot at the release's
 settings, three seeds.
 
-    python benchmarks/glue.py --data DIR --work build/glue     #
-    DIR/{cola,stsb,mrpc,rte}/{train,validation}.jsonl
+    # DIR/{cola,stsb,mrpc,rte}/{train,validation}.jsonl
+    python benchmarks/glue.py --data DIR --work build/glue
 
 Prints the README's table and writes benchmarks/results/glue.json. Finished stores and runs are
 taken up again.

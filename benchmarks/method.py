@@ -1,10 +1,10 @@
 """What the presets, the backbone's layers and the parts of the method are worth, on real texts with
 a small backbone.
 
-    python benchmarks/method.py presets  --data DIR     # tuned against release: CoLA, STS-B, MRPC,
-    RTE python benchmarks/method.py layers   --data DIR     # every stored layer, the best one, and
-    a learned mix of all python benchmarks/method.py ablation --data DIR     # GNN types, an MLP,
-    and wrong graphs, on STS-B
+    python benchmarks/method.py presets  --data DIR  # tuned against release: CoLA, STS-B, MRPC, RTE
+    # every stored layer, the best one, and a learned mix of all
+    python benchmarks/method.py layers   --data DIR
+    python benchmarks/method.py ablation --data DIR  # GNN types, an MLP, and wrong graphs, on STS-B
 
 DIR holds {cola,stsb,mrpc,rte}/{train,validation[,test]}.jsonl. Prints the scores of README's tables
 and writes benchmarks/results/method-<part>.json. Finished stores and runs in --work are taken up

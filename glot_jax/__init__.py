@@ -1,15 +1,16 @@
 """GLOT-JAX: turn the token states of a frozen language model into one sentence vector.
 
-texts -> tokens -> hidden states -> sharded store -> batches -> token graph -> GNN -> readout ->
-head -> checkpoint └texts/┘└──── extraction/ ─────┘└──── store/ ──────────────┘└─ graphs/ ─┘└──
-pooling/ ───┘└ objectives/ ┘└ training/ ┘
+texts -> tokens -> hidden states -> store   -> batches -> token graph -> GNN -> readout -> head
+└ texts/ ┘└── extraction/ ──────┘└─ store/ ─────────┘└─ graphs/ ─┘└─── pooling/ ──┘└─ objectives/ ┘
 
-`extract.py` runs the frozen model once (PyTorch), `train.py` does the rest (JAX). From Python:
+`training/` runs the loop over them and writes checkpoints. `extract.py` runs the frozen model once
+(PyTorch), `train.py` does the rest (JAX). From Python:
 
     from glot_jax import token_graph, Glot, HiddenStore, SentenceEncoder
-    graph = token_graph(hidden, mask, tau=0.6)              # hidden [batch, length, dim], mask
-    [batch, length] pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph) vectors =
-    SentenceEncoder.load("runs/cola-glot").encode(["a sentence"])
+    # hidden [batch, length, dim], mask [batch, length]
+    graph = token_graph(hidden, mask, tau=0.6)
+    pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph)
+    vectors = SentenceEncoder.load("runs/cola-glot").encode(["a sentence"])
 """
 
 from __future__ import annotations

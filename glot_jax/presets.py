@@ -16,19 +16,16 @@ from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, Poole
 def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:
     """GLOT as the paper describes it (sections 3.2 and 4.1, Appendix B.2, Algorithm 1).
 
-    =========
-    ========================================================================================================
-    settings  GAT without an edge term, K 2, hidden 128, jk cat, tau 0.6; raw concatenation of a
-    pair's vectors; Adam,
-              constant 2e-4, batch 32, evaluation batch 64, 2 epochs, seed 42. Selects its epoch on
-              the split that it
-              reports, as the paper does: `selected_on` says so, and "last" stands beside "best" in
-                  summary.json
-    leaves    Table 6's search over rate, decay, K, width, jk, projection and tau: this is its
-    starting point command   python train.py --store stores/cola-bert --preset paper --out
-    runs/cola-paper expected  Table 1 with BERT-base: CoLA 47.49 mcc, STS-B 83.86 Spearman, MRPC
-    82.58 f1, RTE 59.21, after that search time      not measured yet =========
-    ========================================================================================================
+    - `settings`: GAT without an edge term, K 2, hidden 128, jk cat, tau 0.6; raw concatenation of a
+      pair's vectors; Adam, constant 2e-4, batch 32, evaluation batch 64, 2 epochs, seed 42. Selects
+      its epoch on the split that it reports, as the paper does: `selected_on` says so, and "last"
+      stands beside "best" in summary.json
+    - `leaves`: Table 6's search over rate, decay, K, width, jk, projection and tau: this is its
+      starting point
+    - `command`: python train.py --store stores/cola-bert --preset paper --out runs/cola-paper
+    - `expected`: Table 1 with BERT-base: CoLA 47.49 mcc, STS-B 83.86 Spearman, MRPC 82.58 f1, RTE
+      59.21, after that search
+    - `time`: not measured yet
     """
     return dataclasses.replace(
         config,
@@ -48,29 +45,22 @@ def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:
 def release(config: TrainConfig, similarity: bool = False) -> TrainConfig:
     """The authors' released commands, with those of their code's quirks that change numbers.
 
-    ==========
-    =======================================================================================================
-    settings   hidden 256, K 2, jk cat, Adam, constant 2e-4, batch 32, evaluation batch 64, 3
-    epochs, seed 42; raw
-               concatenation. tau is the 0.6 of the paper; the example command passes 0.8: add --tau
-               0.8
-    quirks     edge term: every attention logit gets a trained constant (edge attribute 1), which
-        Algorithm 1 lacks
-    copied     task embedding: inner products of vectors as they are, not of unit vectors
-               batches of any lengths: texts are shuffled without regard to length
-               no projection: its flag for one does nothing
-               selection on the reported split, "best" being the best epoch there
-    not copied a plateau schedule stepped after every batch; selection by accuracy where the table
-    shows another metric
-               (add --metric accuracy); the first 20,000 rows of QQP, QNLI and MNLI instead of a
-               seeded sample; states kept in float32 (extract with --storage-dtype float32)
-    command    python train.py --store stores/cola-minilm --preset release --out runs/cola-release
-    expected   MiniLM, last epoch, one run of their code: CoLA .06 mcc, STS-B .874 Spearman, MRPC
-    .690 / .805, RTE .534 time       training seconds with a backbone of width 384 on two CPU cores
-    beside other work: CoLA 47 to 67,
-               STS-B 124 to 142, MRPC 84 to 101, RTE 168 to 189
-    ==========
-    =======================================================================================================
+    - `settings`: hidden 256, K 2, jk cat, Adam, constant 2e-4, batch 32, evaluation batch 64, 3
+      epochs, seed 42; raw concatenation. tau is the 0.6 of the paper; the example command passes
+      0.8: add --tau 0.8
+    - `quirks`: edge term: every attention logit gets a trained constant (edge attribute 1), which
+      Algorithm 1 lacks
+    - `copied`: task embedding: inner products of vectors as they are, not of unit vectors;
+      batches of any lengths: texts are shuffled without regard to length; no projection: its flag
+      for one does nothing; selection on the reported split, "best" being the best epoch there
+    - `not copied`: a plateau schedule stepped after every batch; selection by accuracy where the
+      table shows another metric (add --metric accuracy); the first 20,000 rows of QQP, QNLI and
+      MNLI instead of a seeded sample; states kept in float32 (extract with --storage-dtype float32)
+    - `command`: python train.py --store stores/cola-minilm --preset release --out runs/cola-release
+    - `expected`: MiniLM, last epoch, one run of their code: CoLA .06 mcc, STS-B .874 Spearman, MRPC
+      .690 / .805, RTE .534
+    - `time`: training seconds with a backbone of width 384 on two CPU cores beside other work: CoLA
+      47 to 67, STS-B 124 to 142, MRPC 84 to 101, RTE 168 to 189
     """
     return dataclasses.replace(
         config,
@@ -94,26 +84,20 @@ def tuned(config: TrainConfig, similarity: bool = False) -> TrainConfig:
     """Ours: what the held-out tenth of the training rows preferred, and never the rows that are
     reported.
 
-    =========
-    ========================================================================================================
-    settings  hidden 128, K 2, jk cat, tau 0.6, no edge term; standardised states, dropout 0.2;
-    interaction features of
-              pairs; AdamW with decay 0.01, 10 % warm-up and a cosine to zero, at 1e-3, for
-              similarity at 2e-4; batch 32, 3 epochs, seed 42; `--select-on holdout`: a seeded 10 %
-              of train picks the epoch and is not trained on
-    chosen    by hand on the holdouts of STS-B, MRPC, CoLA and RTE with MiniLM, among rates 2e-4 to
-    1e-3, dropout 0 to
-              0.5, with and without standardising and residual layers; one or three seeds, not every
-              pair of settings. The rate is split because CoLA's holdout wants the higher one (mcc
-              .135 against .071, three seeds), STS-B's the lower (.875 against .863, one seed), and
-              MRPC's does not care
-    command   python train.py --store stores/cola-minilm --preset tuned --out runs/cola-tuned
-    expected  README, "Presets": better than or equal to `release` there, with seeds and deviations
-    time      training seconds with a backbone of width 384 on two CPU cores beside other work: CoLA
-    17 to 21,
-              STS-B 38 to 60, MRPC 33 to 34, RTE 56 to 64
-    =========
-    ========================================================================================================
+    - `settings`: hidden 128, K 2, jk cat, tau 0.6, no edge term; standardised states, dropout 0.2;
+      interaction features of pairs; AdamW with decay 0.01, 10 % warm-up and a cosine to zero, at
+      1e-3, for similarity at 2e-4; batch 32, 3 epochs, seed 42; `--select-on holdout`: a seeded 10
+      % of train picks the epoch and is not trained on
+    - `chosen`: by hand on the holdouts of STS-B, MRPC, CoLA and RTE with MiniLM, among rates 2e-4
+      to 1e-3, dropout 0 to 0.5, with and without standardising and residual layers; one or three
+      seeds, not every pair of settings. The rate is split because CoLA's holdout wants the higher
+      one (mcc .135 against .071, three seeds), STS-B's the lower (.875 against .863, one seed), and
+      MRPC's does not care
+    - `command`: python train.py --store stores/cola-minilm --preset tuned --out runs/cola-tuned
+    - `expected`: README, "Presets": better than or equal to `release` there, with seeds and
+      deviations
+    - `time`: training seconds with a backbone of width 384 on two CPU cores beside other work: CoLA
+      17 to 21, STS-B 38 to 60, MRPC 33 to 34, RTE 56 to 64
     """
     return dataclasses.replace(
         config,
@@ -146,26 +130,19 @@ def msmarco(config: TrainConfig, similarity: bool = False) -> TrainConfig:
     """The paper's training of embeddings on MS MARCO triplets (K 4, tau 0.3, rate 2e-5), for task
     embedding.
 
-    =========
-    ========================================================================================================
-    settings  GAT without an edge term, K 4, hidden 128, jk cat, tau 0.3; symmetric in-batch InfoNCE
-    at temperature 0.07 on
-              unit vectors, one hard negative a row; Adam, constant 2e-5, batch 32, 2 epochs, seed
-              42
-    ours      `--select-on holdout`: a seeded 10 % of the rows picks the epoch by ndcg@10 and is not
-    trained on;
-              batches of any lengths, each padded to its longest text
-    leaves    a projection: the release has a flag for one that does nothing. Its raw vectors:
-        --embedding-vectors raw
-    data      python extract.py --backbone bert-base-uncased --task embedding --data DIR --out
-    stores/msmarco, where
-              DIR/train.jsonl is msmarco-triplets.jsonl: {"query": ..., "pos": [...], "neg": [...]}
-              a line
-    command   python train.py --store stores/msmarco --preset msmarco --out runs/msmarco
-    expected  not measured yet
-    time      not measured yet
-    =========
-    ========================================================================================================
+    - `settings`: GAT without an edge term, K 4, hidden 128, jk cat, tau 0.3; symmetric in-batch
+      InfoNCE at temperature 0.07 on unit vectors, one hard negative a row; Adam, constant 2e-5,
+      batch 32, 2 epochs, seed 42
+    - `ours`: `--select-on holdout`: a seeded 10 % of the rows picks the epoch by ndcg@10 and is not
+      trained on; batches of any lengths, each padded to its longest text
+    - `leaves`: a projection: the release has a flag for one that does nothing. Its raw vectors:
+      --embedding-vectors raw
+    - `data`: python extract.py --backbone bert-base-uncased --task embedding --data DIR --out
+      stores/msmarco, where DIR/train.jsonl is msmarco-triplets.jsonl: {"query": ..., "pos": [...],
+      "neg": [...]} a line
+    - `command`: python train.py --store stores/msmarco --preset msmarco --out runs/msmarco
+    - `expected`: not measured yet
+    - `time`: not measured yet
     """
     return dataclasses.replace(
         config,

@@ -44,26 +44,22 @@ def describe_run(
 ) -> dict[str, Any]:
     """The model card of a run, as plain JSON values.
 
-    ============
-    ===================================================================================================
-    parameters   `parts`: per part (dotted path in the model, GNN layer by layer) its numbers,
-                 `trained` and `statistics` (running averages and the like, computed and not
-                 trained); sums for stem, pooler, head and all; counted from the checkpoint's tree
-    learned      `layer_weights`: softmax weights of mixed layers; `tau`: learned threshold. None
-        where there is none
-    rule         of the graph, with the numbers it reads; tau as learned
-    sample       the store and the texts of it that are looked at; `tokens_per_text` with quantiles
-    graph        of the states the run reads, at its rule; see below
-    layers       the same of every stored layer by itself, `own` marks those the run reads; of mixed
-    layers the mix too left_out     why sample, graph or layers are None, in one line; None where
-    they are not ============
-    ===================================================================================================
+    - `parameters`: `parts`: per part (dotted path in the model, GNN layer by layer) its numbers,
+      `trained` and `statistics` (running averages and the like, computed and not trained); sums for
+      stem, pooler, head and all; counted from the checkpoint's tree
+    - `learned`: `layer_weights`: softmax weights of mixed layers; `tau`: learned threshold. None
+      where there is none
+    - `rule`: of the graph, with the numbers it reads; tau as learned
+    - `sample`: the store and the texts of it that are looked at; `tokens_per_text` with quantiles
+    - `graph`: of the states the run reads, at its rule; see below
+    - `layers`: the same of every stored layer by itself, `own` marks those the run reads; of mixed
+      layers the mix too
+    - `left_out`: why sample, graph or layers are None, in one line; None where they are not
 
     Of a graph: `edges_per_token` counts in-edges, a token's own loop included, mean and quantiles
-        over texts with a
-    token; `density` is edges between different tokens / n(n - 1), mean over texts of at least 2
-    tokens; `isolated` is the share of all tokens that hear no token but themselves. Numbers that no
-    text decides are None.
+    over texts with a token; `density` is edges between different tokens / n(n - 1), mean over texts
+    of at least 2 tokens; `isolated` is the share of all tokens that hear no token but themselves.
+    Numbers that no text decides are None.
 
     Args:
         run: run folder.

@@ -53,14 +53,13 @@ class Backbone:
 
         backbone = Backbone(config)
         texts = backbone.tokenize(["a sentence", "another one"])
-        states = backbone.states(texts.ids)             # states.layers[backbone.layers[0]] is
-        [tokens, dim]
+        states = backbone.states(texts.ids)  # states.layers[backbone.layers[0]] is [tokens, dim]
 
     Attributes: `source`, `tokenizer`, `model_type`, `kind` (encoder | decoder), `num_layers`
-        (blocks L), `dim`,
-    `layers` (those wanted, resolved and ascending, in 0 .. L), `max_length` (tokens),
-    `compute_dtype`, `device`, `probe` (what was found out by running it). Raises UsageError for a
-    model that cannot be found, trusted or run, and for layers or lengths it does not have.
+    (blocks L), `dim`, `layers` (those wanted, resolved and ascending, in 0 .. L), `max_length`
+    (tokens), `compute_dtype`, `device`, `probe` (what was found out by running it).
+    Raises UsageError for a model that cannot be found, trusted or run, and for layers or lengths it
+    does not have.
     """
 
     def __init__(self, config: ExtractConfig, *, default_max_length: int = 128):

@@ -36,12 +36,15 @@ from glot_jax.graphs.token_graph import Loops, TokenGraph, dropout_seed, keep, l
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SparseGraph(TokenGraph):
-    """See TokenGraph. Real tokens come first, sentence by sentence; the last node is padding and so
-    is what refers to it.
+    """See TokenGraph.
 
-    tuple     `jraph.GraphsTuple`, batch + 1 graphs, the last one holding all padding nodes and
-    edges sentence  [nodes] int32, the sentence of a node; batch for padding position  [batch,
-    length] int32, the node of a token; the last node for padding
+    Real tokens come first, sentence by sentence; the last node is padding and so is what refers to
+    it.
+
+    - `tuple`: `jraph.GraphsTuple`, batch + 1 graphs, the last one holding all padding nodes and
+      edges
+    - `sentence`: [nodes] int32, the sentence of a node; batch for padding
+    - `position`: [batch, length] int32, the node of a token; the last node for padding
     """
 
     tuple: Any

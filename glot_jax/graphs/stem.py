@@ -70,15 +70,13 @@ class Stem(nnx.Module):
     """States -> TokenGraph: mix layers, link the mixed states, then make the features the layers
     will see.
 
-    ============
-    ===================================================================================================
-    mix          several stored layers: `sum_l w_l h_l`, w a learned softmax, from equal weights on
-    graph        cosine of the (mixed) raw states, never differentiated towards them; standardising
-    or projecting first
-                 would change who is linked
-    standardise  features only, `(h - mean) / deviation` per layer and dimension, before they are
-    mixed dropout      features only, in training project      `U_0 = X W_in` ============
-    ===================================================================================================
+    - `mix`: several stored layers: `sum_l w_l h_l`, w a learned softmax, from equal weights on
+    - `graph`: cosine of the (mixed) raw states, never differentiated towards them; standardising or
+      projecting first would change who is linked
+    - `standardise`: features only, `(h - mean) / deviation` per layer and dimension, before they
+      are mixed
+    - `dropout`: features only, in training
+    - `project`: `U_0 = X W_in`
 
     With all optional parts off nothing here is trained, so no gradient towards the frozen states
     exists or is computed.

@@ -26,12 +26,11 @@ class TokenBatch:
     The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs
     has texts `a0 a1 a2 b0 b1 b2`, one shape for all of them.
 
-    hidden    [texts, length, dim], or [texts, length, layers, dim] of several layers; any float
-    dtype, as stored; zeros
-              where padded
-    mask      [texts, length] bool, True = real token, on whichever side the padding stands
-    labels    [batch] int32 classes or float32 scores (zeros where a task has none)
-    row_mask  [batch] bool, False = a row that only fills the last, partial batch
+    - `hidden`: [texts, length, dim], or [texts, length, layers, dim] of several layers; any float
+      dtype, as stored; zeros where padded
+    - `mask`: [texts, length] bool, True = real token, on whichever side the padding stands
+    - `labels`: [batch] int32 classes or float32 scores (zeros where a task has none)
+    - `row_mask`: [batch] bool, False = a row that only fills the last, partial batch
     """
 
     hidden: Any  # not Array: transformations rebuild the pytree around what is no array
@@ -41,19 +40,19 @@ class TokenBatch:
 
 
 class TokenGraph(abc.ABC):
-    """Tokens of a batch of sentences and who may listen to whom. A pytree; layers touch the last
-    axis only.
+    """Tokens of a batch of sentences and who may listen to whom.
+
+    A pytree; layers touch the last axis only.
 
     Leading axes belong to the backend, written `*nodes` below: `[batch, length, .]` in the dense
     backend, flat `[nodes, .]` in the sparse one. Padding nodes may hold any finite value; no
     sentence reduction reads them.
 
-    nodes          [*nodes, dim]  features U_0: the states, or their projection
-    node_mask      [*nodes]       True = a real token
-    dropped_edges  []             int32, edges a static budget had no room for: a result with any is
-    wrong weight         None           edges all weigh 1; or, dense backend only, soft edges in (0,
-    1]: `sum` and `degree`
-                                  multiply by them, `attend` adds their logarithm
+    - `nodes`: [*nodes, dim] features U_0: the states, or their projection
+    - `node_mask`: [*nodes] True = a real token
+    - `dropped_edges`: [] int32, edges a static budget had no room for: a result with any is wrong
+    - `weight`: None, then all edges weigh 1; or, dense backend only, soft edges in (0, 1]: `sum`
+      and `degree` multiply by them, `attend` adds their logarithm
 
     An edge j -> i lets i listen to j: `sum(values)[i] = sum over j in N(i) of values[j]`. Example,
     dense: sentence 0 has the tokens "a cat sat"; if "cat" and "sat" are alike, then N(1) = {1, 2}

@@ -49,14 +49,12 @@ class SentenceEncoder:
     """Vectors of texts by a trained run.
 
         encoder = SentenceEncoder.load("runs/cola-glot")
-        vectors = encoder.encode(["a sentence", "another one"])             # float32 [2,
-        encoder.dim] vectors = encoder.encode_states(hidden, mask)                       # from
-        token states of your own
+        vectors = encoder.encode(["a sentence", "another one"])  # float32 [2, encoder.dim]
+        vectors = encoder.encode_states(hidden, mask)  # from token states of your own
 
     The vector is what the run's head reads: the pooled tokens of one text, before any classifier.
-    Of a run of task
-    embedding it is what was compared: after the linear map, if it has one, and of unit length,
-        unless trained raw.
+    Of a run of task embedding it is what was compared: after the linear map, if it has one, and of
+    unit length, unless trained raw.
 
     Args:
         model: trained stem and pooler.

@@ -1,15 +1,13 @@
 """Losses per row, float32.
 
-============== ============================== ====================
-=========================================== loss           outputs                        labels
-relation ============== ============================== ====================
-=========================================== cross_entropy  logits [batch, classes]        class
-index [batch]  - squared_error  prediction [batch, 1]          score [batch]        labels are
-mapped to [0, 1] by `label_range` info_nce       similarities by temperature    text of each slot
-cross_entropy over the batch's own texts, both
-               [batch, batch * (slots - 1)]   [batch, slots]       ways, less what is no negative
-============== ============================== ====================
-===========================================
+| loss | outputs | labels |
+|---|---|---|
+| cross_entropy | logits [batch, classes] | class index [batch] |
+| squared_error | prediction [batch, 1] | score [batch] |
+| info_nce | similarities by temperature [batch, batch * (slots - 1)] | texts [batch, slots] |
+
+Labels of `squared_error` are mapped to [0, 1] by `label_range`. `info_nce` is `cross_entropy` over
+the batch's own texts, both ways, less what is no negative.
 """
 
 from __future__ import annotations

@@ -281,26 +281,22 @@ class VirtualNode(nnx.Module):
 
 
 class TokenGNN(nnx.Module):
-    """K layers, `U_k = relu(layer_k(U_{k-1}))`, and jumping knowledge over `U_0 .. U_K` (paper
-    section 3.2).
+    """K layers, `U_k = relu(layer_k(U_{k-1}))`, and jumping knowledge (paper section 3.2).
 
     The result is a tuple of parts whose concatenation is the refined token: the readout multiplies
     each part with its own rows of the scorer, so nothing is ever computed towards the frozen
     states, and no wide array is built.
 
-    ==== ================================== =========================
-    jk   parts                              width
-    ==== ================================== =========================
-    cat  U_0, U_1 .. U_K                    dim + K x hidden_dim
-    max  elementwise maximum of U_1 .. U_K  hidden_dim
-    mean elementwise mean of U_1 .. U_K     hidden_dim
-    none U_K                                hidden_dim (dim for K = 0)
-    ==== ================================== =========================
+    | jk   | parts                              | width                      |
+    |------|------------------------------------|----------------------------|
+    | cat  | U_0, U_1 .. U_K                    | dim + K x hidden_dim       |
+    | max  | elementwise maximum of U_1 .. U_K  | hidden_dim                 |
+    | mean | elementwise mean of U_1 .. U_K     | hidden_dim                 |
+    | none | U_K                                | hidden_dim (dim for K = 0) |
 
     Not in the paper, and off by default: `residual` makes a layer `U_k =
-        LayerNorm(relu(layer_k(U_{k-1})) + U_{k-1})`,
-    `virtual_node` then adds an MLP of the sentence's mean. `graph_free` puts a Linear in every
-    layer's place.
+    LayerNorm(relu(layer_k(U_{k-1})) + U_{k-1})`, `virtual_node` then adds an MLP of the sentence's
+    mean. `graph_free` puts a Linear in every layer's place.
     """
 
     def __init__(

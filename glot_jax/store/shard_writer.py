@@ -40,13 +40,14 @@ Value = TypeVar("Value")
 
 
 class ShardWriter:
-    """Write one shard as a folder that appears under its name only when it is complete. For
-    extraction only.
+    """Write one shard as a folder that appears under its name only when it is complete.
 
-        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes={6: "float16"}) as
-        shard:
-            shard.put(6, start, states)                 # start: first token of `states` within the
-            shard record = shard.finish(truncated=0, empty=0, max_abs=3.2)
+    For extraction only.
+
+        dtypes = {6: "float16"}
+        with ShardWriter(split_folder, 0, lengths, token_ids, dim=384, dtypes=dtypes) as shard:
+            shard.put(6, start, states)  # start: first token of `states` within the shard
+            record = shard.finish(truncated=0, empty=0, max_abs=3.2)
 
     `lengths` int32 [texts] and `token_ids` int32 [tokens] are in text order; `put` may fill the
     states in any order. Leaving the block without `finish` removes what was written. A full disk is

@@ -61,8 +61,7 @@ class HiddenStore:
     """A finished store of token states, opened for reading.
 
         store = HiddenStore("stores/cola")
-        row = store["validation"][7]            # row.hidden [length, dim], row.token_ids [length],
-        row.label
+        row = store["validation"][7]  # row.hidden [length, dim], row.token_ids [length], row.label
 
     `layer` picks one stored layer (0 .. L, or negative from the end; default: the last stored);
     `layers` picks several, and states then have a layers axis, [length, layers, dim]. Every file is
@@ -70,8 +69,7 @@ class HiddenStore:
     its size and shape only.
 
     Attributes: `path`, `manifest`, `content` (identity, hex), `dim`, `layers` (those read,
-        resolved), `stored_layers`,
-    `recipe`, `task` (TaskSpec as JSON), `splits` (names).
+    resolved), `stored_layers`, `recipe`, `task` (TaskSpec as JSON), `splits` (names).
     Raises UsageError for a folder that is no finished store, an unknown layer or split, and any
     damaged file.
     """

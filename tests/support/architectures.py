@@ -1,12 +1,11 @@
 """Tiny random models of many architectures, and what a backbone makes of them against the model
 itself.
 
-    python -m support.architectures [NAME ...] [--out FILE]     # from tests/: the table, a line an
-    architecture
+    # from tests/: the table, a line an architecture
+    python -m support.architectures [NAME ...] [--out FILE]
 
 `measure` compares the states of texts in company with those of each text alone, taken by hooks on
-the blocks that
-`ARCHITECTURES` names: nothing of `glot_jax` is asked where the blocks are.
+the blocks that `ARCHITECTURES` names: nothing of `glot_jax` is asked where the blocks are.
 """
 
 from __future__ import annotations

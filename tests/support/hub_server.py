@@ -10,8 +10,8 @@
 Three ports: the Hub (http://127.0.0.1:A), the content delivery network where large files lie
 (http://localhost:B, another host), and a proxy that stands for everywhere else: whatever a client
 asks of any other host arrives there and is written down. Of large-file storage only the basic
-transfers exist, so clients get HF_HUB_DISABLE_XET=1: Xet's own servers speak a protocol of
-compiled clients, which is not stood in for.
+transfers exist, so clients get HF_HUB_DISABLE_XET=1: Xet's own servers speak a protocol of compiled
+clients, which is not stood in for.
 """
 
 from __future__ import annotations
