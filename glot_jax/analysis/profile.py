@@ -479,9 +479,8 @@ def scatter_warning(backend: str) -> str | None:
     """
     if backend != "sparse" or jax.default_backend() != "gpu":
         return None
-    version = tuple(
-        int(re.match(r"\d*", part)[0] or 0) for part in jaxlib.__version__.split(".")[:3]
-    )  # type: ignore[index]
+    digits = re.findall(r"(?:^|\.)(\d*)", jaxlib.__version__)[:3]
+    version = tuple(int(number or 0) for number in digits)
     if (0, 10, 2) <= version <= (0, 11, 0):
         return (
             f"warning: jaxlib {jaxlib.__version__} adds float32 by atomics that were up to 450"

@@ -135,10 +135,10 @@ def _extract_config(config: StressConfig, setting: Setting) -> ExtractConfig:
         backbone=config.backbone,
         task="diagnostic",
         out=config.out / "stores" / f"{Path(config.backbone).name}-{setting.name}",
-        protocol=setting.protocol,
+        protocol=setting.protocol,  # type: ignore[arg-type]
         ratio=setting.ratio,
         distance=setting.distance,
-        position=setting.position,  # type: ignore[arg-type]
+        position=setting.position,
         diagnostic_rows=(train_rows, test_rows, test_rows),
         sample_seed=config.seeds[0],
     )

@@ -57,9 +57,9 @@ def auto_graph(
         rule=rule,
         options=options,
         edge_budget=edge_budget,
-        temperature=temperature,
+        temperature=temperature,  # type: ignore[arg-type]
         stored=stored,
-    )  # type: ignore[arg-type]
+    )
 
 
 SELECTABLE: dict[str, Callable[..., TokenGraph]] = {**BACKENDS, "auto": auto_graph}

@@ -124,10 +124,10 @@ def _unknown_task(name: str, kind: str, splits: list[str], revision: str) -> Any
     metadata = TaskMetadata(
         name=name,
         description="From a local folder.",
-        type=kind,
+        type=kind,  # type: ignore[arg-type]
         category="t2t",
         modalities=["text"],
-        dataset={"path": f"local/{name}", "revision": revision[:12]},  # type: ignore[arg-type]
+        dataset={"path": f"local/{name}", "revision": revision[:12]},
         eval_splits=splits,
         eval_langs=["eng-Latn"],
         main_score=_MAIN_SCORES[kind],

@@ -221,11 +221,12 @@ def run_mteb(
     scores: dict[str, dict[str, float | None]] = {name: {} for name in models}
     for task in names:
         place = data / task if data is not None and task in local else None
-        origin = (
-            {"data": "local", "sha256": sha256_of(place)}
-            if place is not None
-            else {"data": "hub", "revision": known_task(task).metadata.dataset.get("revision")}
-        )  # type: ignore[union-attr]
+        if place is not None:
+            origin = {"data": "local", "sha256": sha256_of(place)}
+        else:
+            known = known_task(task)
+            assert known is not None  # `names` holds local tasks and those that MTEB knows
+            origin = {"data": "hub", "revision": known.metadata.dataset.get("revision")}
         for name, (make, fingerprint) in models.items():
             identity = json.loads(
                 json.dumps({"task": task, "model": fingerprint, **origin, **settings}, default=str)

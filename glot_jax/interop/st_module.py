@@ -184,8 +184,8 @@ class Stem(nn.Module):
         edges = (
             None
             if self.rule is None
-            else link(self.mix(states), mask, self.rule, self.tau, self.k, self.window)
-        )  # type: ignore[arg-type]
+            else link(self.mix(states), mask, self.rule, self.tau, self.k, self.window)  # type: ignore[arg-type]
+        )
         return Graph(mask, edges), nodes
 
 
