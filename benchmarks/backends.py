@@ -19,8 +19,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 from machine import write_result
 
-from glot_jax.analysis.profile import measure_ceilings, profile_head, synthetic_batch
-from glot_jax.config import GraphConfig, PoolerConfig
+from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.profiling.head import measure_ceilings, profile_head, synthetic_batch
 from glot_jax.training.memory import keep_memory
 
 TOKENS, DIM, HEAD = 16_384, 384, PoolerConfig(hidden_dim=128)

@@ -26,25 +26,20 @@ import numpy as np
 import tyro
 from machine import write_result
 
-from glot_jax.analysis.statistics import (
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
+from glot_jax.extraction import dump
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.mteb_eval import encode_through_store, run_mteb
+from glot_jax.objectives.metrics import METRICS
+from glot_jax.objectives.ranking import RANKING, query_scores
+from glot_jax.reporting.statistics import (
     Difference,
     Interval,
     mean_deviation,
     paired_difference,
     score_interval,
 )
-from glot_jax.config import (
-    ExtractConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PoolerConfig,
-    TrainConfig,
-)
-from glot_jax.extraction import dump
-from glot_jax.interop.encoder import SentenceEncoder
-from glot_jax.interop.mteb_eval import encode_through_store, run_mteb
-from glot_jax.objectives.metrics import METRICS
-from glot_jax.objectives.ranking import RANKING, query_scores
 from glot_jax.training import train
 from glot_jax.training.evaluation import open_run
 from glot_jax.training.predictions import read_predictions

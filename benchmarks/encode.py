@@ -23,10 +23,11 @@ import tyro
 from machine import write_result
 from sentence_transformers import SentenceTransformer
 
-from glot_jax.config import ExtractConfig, PoolerConfig, TrainConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
-from glot_jax.extraction.sources import find_source
-from glot_jax.interop.encoder import SentenceEncoder
+from glot_jax.extraction.backbone_source import find_source
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.training import train
 
 

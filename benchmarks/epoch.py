@@ -36,7 +36,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch_heads import PygHead
 
 from glot_jax import HiddenStore
-from glot_jax.config import ExtractConfig, GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.training import train
 

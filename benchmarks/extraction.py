@@ -23,7 +23,7 @@ import tyro
 from machine import write_result
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig
+from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore
 from glot_jax.texts import open_task

@@ -49,10 +49,10 @@ def measure_head(length: int, repeats: int) -> dict[str, Any]:
     import jax
     from flax import nnx
 
-    from glot_jax.analysis.profile import synthetic_batch
-    from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
+    from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
     from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
     from glot_jax.pooling import count_parameters
+    from glot_jax.profiling.head import synthetic_batch
     from glot_jax.training.memory import keep_memory
     from glot_jax.training.optimizer import build_optimizer, build_schedule
     from glot_jax.training.steps import Steps, init_state, split_model
@@ -103,7 +103,7 @@ def measure_backbone(kind: str, length: int, repeats: int) -> dict[str, Any]:
     import transformers.models.bert.modeling_bert
     from peft import LoraConfig, get_peft_model
 
-    from glot_jax.extraction.sources import find_source
+    from glot_jax.extraction.backbone_source import find_source
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)

@@ -17,8 +17,9 @@ from typing import Any
 import tyro
 from machine import write_result
 
-from glot_jax.config import ExtractConfig, GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
-from glot_jax.config_json import read_json
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.json import read_json
+from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds

@@ -32,14 +32,14 @@ from flax import nnx
 from machine import RESULTS, write_result
 from torch_heads import DenseHead, Head, PygHead
 
-from glot_jax.analysis.floor import FULL, work_of
-from glot_jax.analysis.profile import measure_ceilings, synthetic_batch
-from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
-from glot_jax.graphs import TokenBatch
-from glot_jax.interop.torch_checkpoint import to_official
+from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+from glot_jax.official.torch_checkpoint import to_official
 from glot_jax.pooling import count_parameters
-from glot_jax.training.budgets import power_of_two
+from glot_jax.profiling.floor import FULL, work_of
+from glot_jax.profiling.head import measure_ceilings, synthetic_batch
+from glot_jax.training.edge_budgets import power_of_two
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, edge_counter, init_state, split_model

@@ -21,8 +21,9 @@ import numpy as np
 import tyro
 from machine import write_result
 
-from glot_jax.config import ExtractConfig, TrainConfig
-from glot_jax.config_json import read_json, to_json
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.json import read_json, to_json
+from glot_jax.config.train import TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.presets import PRESETS
 from glot_jax.texts import TASKS

@@ -32,11 +32,11 @@ import tyro
 from machine import write_result
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig
+from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction import Backbone
 from glot_jax.extraction.split_dump import SplitDump
 from glot_jax.store.manifest import ShardRecord
-from glot_jax.store.shard_writer import ShardWriter, WriterThread
+from glot_jax.store.writer import ShardWriter, WriterThread
 from glot_jax.texts import open_task
 
 
@@ -106,7 +106,7 @@ def throughput(bench: Benchmark) -> dict[str, Any]:
         "sha256 alone": [],
     }
     no_hash = mock.patch.object(
-        importlib.import_module("glot_jax.store.shard_writer"), "file_sha256", return_value="0" * 64
+        importlib.import_module("glot_jax.store.writer"), "file_sha256", return_value="0" * 64
     )
 
     def unhashed(folder: Path) -> None:

@@ -18,20 +18,27 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from glot_jax import moved
 from glot_jax.version import __version__
 
 if TYPE_CHECKING:
-    from glot_jax.config import ExtractConfig, TrainConfig, UsageError
-    from glot_jax.graphs import TokenBatch, TokenGraph, token_graph
-    from glot_jax.interop.encoder import SentenceEncoder
+    from glot_jax.batches.token_batch import TokenBatch
+    from glot_jax.config.extract import ExtractConfig
+    from glot_jax.config.train import TrainConfig
+    from glot_jax.errors import UsageError
+    from glot_jax.graphs import TokenGraph, token_graph
+    from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.store import HiddenStore
 
 # Loaded on first use: `import glot_jax` must cost neither torch nor jax.
 _HOMES = {
-    "glot_jax.config": ("ExtractConfig", "TrainConfig", "UsageError"),
-    "glot_jax.graphs": ("TokenBatch", "TokenGraph", "token_graph"),
-    "glot_jax.interop.encoder": ("SentenceEncoder",),
+    "glot_jax.batches.token_batch": ("TokenBatch",),
+    "glot_jax.config.extract": ("ExtractConfig",),
+    "glot_jax.config.train": ("TrainConfig",),
+    "glot_jax.errors": ("UsageError",),
+    "glot_jax.graphs": ("TokenGraph", "token_graph"),
+    "glot_jax.inference.encoder": ("SentenceEncoder",),
     "glot_jax.pooling": ("AdaPool", "Cls", "Glot", "Max", "Mean"),
     "glot_jax.store": ("HiddenStore",),
 }
@@ -53,6 +60,9 @@ __all__ = [
     "__version__",
     "token_graph",
 ]
+
+# Names of the version before are found where they were, with a warning.
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

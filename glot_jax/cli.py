@@ -17,23 +17,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from glot_jax.config import (
-    ExtractConfig,
-    TrainConfig,
-    UsageError,
-    flag,
-    lookup,
-    require,
-    unread_options,
-)
-from glot_jax.config_json import from_json, read_json
-from glot_jax.evaluate_config import EvaluateConfig
-from glot_jax.export_config import ExportConfig
+from glot_jax.config.base import flag
+from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.json import from_json, read_json
+from glot_jax.config.profile import ProfileConfig
+from glot_jax.config.runs import EvaluateConfig, ExportConfig
+from glot_jax.config.train import TrainConfig, unread_options
+from glot_jax.errors import UsageError, lookup, require
 from glot_jax.presets import PRESETS
-from glot_jax.profile_config import ProfileConfig
-from glot_jax.reproduce_config import ReportConfig, ReproduceConfig
-from glot_jax.stress_config import StressConfig
-from glot_jax.sweep_config import SweepConfig
 from glot_jax.terminal import explain, print_anything, refuse
 
 
@@ -300,7 +292,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     )
     if command.mteb:
         try:
-            from glot_jax.interop.mteb_eval import run_mteb
+            from glot_jax.inference.mteb_eval import run_mteb
         except ImportError as error:
             raise UsageError(
                 "tasks of MTEB need the package mteb",
@@ -344,7 +336,7 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     found = evaluate_run(command.run, store=command.store, which=command.checkpoint)
     if command.linear_probe:
-        from glot_jax.analysis.probe import linear_probe
+        from glot_jax.experiments.linear_probe import linear_probe
 
         probed = linear_probe(
             command.run, store=command.store, which=command.checkpoint, quiet=True
@@ -358,7 +350,7 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 def describe(arguments: Sequence[str]) -> int:
     command = tyro.cli(DescribeCommand, args=arguments, prog="glot describe")
-    from glot_jax.analysis.describe import describe_run, print_description
+    from glot_jax.reporting.describe import describe_run, print_description
 
     card = describe_run(
         command.run, store=command.store, texts=command.texts, which=command.checkpoint
@@ -373,7 +365,7 @@ def describe(arguments: Sequence[str]) -> int:
 def store(arguments: Sequence[str]) -> int:
     command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
     from glot_jax.store import describe, finish, read_manifest, verify
-    from glot_jax.store.files import require_fetched
+    from glot_jax.store.arrays import require_fetched
 
     if command.action == "finish":
         manifest = finish(command.store, lambda line: print(line, file=sys.stderr))
@@ -423,10 +415,10 @@ def encode(arguments: Sequence[str]) -> int:
         command.batch_size,
         "Give for example 32.",
     )
-    from glot_jax.interop.encode_file import check_files, encode_file
+    from glot_jax.inference.encode_file import check_files, encode_file
 
     rows = check_files(command.file, command.out, command.column, command.encoding)
-    from glot_jax.interop.encoder import SentenceEncoder
+    from glot_jax.inference.encoder import SentenceEncoder
 
     encoder = SentenceEncoder.load(
         command.run, backbone=command.backbone, device=command.device, which=command.checkpoint
@@ -450,7 +442,11 @@ def export(arguments: Sequence[str]) -> int:
     command = tyro.cli(
         tyro.conf.PositionalRequiredArgs[ExportConfig], args=arguments, prog="glot export"
     )
-    from glot_jax.interop.st_export import export_hub, export_onnx, export_sentence_transformers
+    from glot_jax.export.sentence_transformers import (
+        export_hub,
+        export_onnx,
+        export_sentence_transformers,
+    )
 
     if command.to == "onnx":
         done = export_onnx(command.run, command.out, command.checkpoint)
@@ -474,19 +470,19 @@ def report(arguments: Sequence[str]) -> int:
     config = tyro.cli(
         tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report"
     )
-    from glot_jax.analysis.runs import find_runs
+    from glot_jax.reporting.comparison import find_runs
 
     try:
-        from glot_jax.analysis.report import write_report
-        from glot_jax.analysis.report_tables import PaperTables
+        from glot_jax.reporting.report import write_report
+        from glot_jax.reporting.tables import PaperTables
     except ImportError as error:
         raise UsageError(
             "a report has figures, which need matplotlib",
             str(error),
             "Install the extra: pip install 'glot-jax[viz]'.",
         ) from error
-    from glot_jax.analysis.paper import PARAMETERS
     from glot_jax.experiments.sentences import sentences_of
+    from glot_jax.reporting.paper import PARAMETERS
 
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     sentences = (
@@ -521,7 +517,7 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 def profile(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.OmitArgPrefixes[ProfileConfig], args=arguments, prog="glot profile")
-    from glot_jax.analysis.profile import print_profiles, run_profile, to_json
+    from glot_jax.profiling.head import print_profiles, run_profile, to_json
 
     profiles = run_profile(config)
     if config.json:
@@ -533,7 +529,7 @@ def profile(arguments: Sequence[str]) -> int:
 
 def import_torch(arguments: Sequence[str]) -> int:
     command = tyro.cli(ImportTorchCommand, args=arguments, prog="glot import-torch")
-    from glot_jax.interop.import_run import import_run
+    from glot_jax.official.import_run import import_run
 
     summary = import_run(
         command.file, gnn=command.gnn, jk=command.jk, tau=command.tau, out=command.out

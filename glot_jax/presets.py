@@ -10,7 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from glot_jax.config import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
+from glot_jax.config.train import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+)
 
 
 def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:

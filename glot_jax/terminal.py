@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 
 _LENIENT = ("backslashreplace", "replace", "ignore", "namereplace", "xmlcharrefreplace")
 """What Python calls the ways to go on after a character that an encoding does not have."""

@@ -15,99 +15,82 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "glot_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# Stage -> stages it may import, besides itself and config. Names with a dot are single modules.
+# The one arrow line of the flow: a stage imports itself, what stands before it, and the base.
+BASE = ("version", "moved", "errors", "disk", "files", "config")
+FLOW = (
+    "texts",
+    "store",
+    "extraction",
+    "batches",
+    "graphs",
+    "pooling",
+    "objectives",
+    "training",
+    "inference",
+    "export",
+    "official",
+    "profiling",
+    "reporting",
+    "presets",
+    "experiments",
+    "terminal",
+    "cli",
+)
 MAY_IMPORT = {
-    "config": set(),
-    "config_json": set(),
     "version": set(),
-    "presets": set(),
-    "profile_config": set(),
-    "stress_config": set(),
-    "sweep_config": set(),
-    "reproduce_config": set(),
-    "export_config": set(),
-    "evaluate_config": set(),
-    "terminal": set(),
-    "texts": set(),
-    "store": set(),
-    "extraction": {"texts", "store"},
-    "graphs": set(),
-    "pooling": {"graphs"},
-    "objectives": {"texts.tasks", "graphs", "pooling"},
-    "training": {"store", "graphs", "pooling", "objectives"},
-    "interop": {"texts", "store", "extraction", "graphs", "pooling", "objectives", "training"},
-    "analysis": {"profile_config", "texts", "store", "graphs", "pooling", "objectives", "training"},
-    "experiments": {
-        "presets",
-        "stress_config",
-        "sweep_config",
-        "reproduce_config",
-        "texts",
-        "store",
-        "extraction",
+    "moved": set(),
+    "errors": set(),
+    "disk": {"errors"},
+    "files": {"errors", "disk"},
+    "config": {"errors", "moved"},
+    "presets": {"config", "errors"},
+    "terminal": {"errors"},
+    "texts": {"config", "errors"},
+    "store": {"config", "errors", "disk", "files"},
+    "extraction": {*BASE, "texts", "store"},
+    "batches": {*BASE, "store"},
+    "graphs": {"config", "errors", "batches.token_batch"},
+    "pooling": {"config", "errors", "graphs"},
+    "objectives": {
+        "config",
+        "errors",
+        "texts.tasks",
+        "batches.token_batch",
         "graphs",
         "pooling",
-        "objectives",
-        "training",
-        "analysis",
     },
-    "cli": {
-        "terminal",
-        "presets",
-        "export_config",
-        "evaluate_config",
-        "profile_config",
-        "stress_config",
-        "sweep_config",
-        "reproduce_config",
-        "texts",
-        "store",
-        "extraction",
-        "graphs",
-        "pooling",
-        "objectives",
-        "training",
-        "interop",
-        "analysis",
-        "experiments",
-    },
-    "__init__": {"version", "store", "graphs", "pooling"},
+    "training": {*BASE, "store", "batches", "graphs", "pooling", "objectives"},
+    "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "export": {*BASE, *FLOW[: FLOW.index("export")]},
+    "official": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "profiling": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "reporting": {*BASE, *FLOW[: FLOW.index("inference")], "profiling"} - {"extraction"},
+    "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official"},
+    "cli": {*BASE, *FLOW},
+    "__init__": {*BASE, "store", "batches", "graphs", "pooling", "inference"},
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
-    "config": set(),
-    "config_json": set(),
-    "version": set(),
-    "presets": set(),
-    "profile_config": set(),
-    "stress_config": set(),
-    "sweep_config": set(),
-    "reproduce_config": set(),
-    "export_config": set(),
-    "evaluate_config": set(),
-    "terminal": set(),
+    **{stage: set() for stage in (*BASE, "presets", "terminal", "store", "cli", "__init__")},
     "texts": {"datasets"},
-    "store": set(),
     "extraction": TORCH,
-    "cli": set(),
-    "__init__": set(),
-    "experiments": set(),
-    "interop": TORCH | JAX,
+    "experiments": JAX,
+    **dict.fromkeys(("inference", "export", "official", "profiling"), TORCH | JAX),
 }
 ONE_HOME = {
     "optuna": "experiments/sweep.py",
     "jraph": "graphs/sparse.py",
-    "matplotlib": "analysis/figures.py",
+    "matplotlib": "reporting/figures.py",
     "tyro": "cli.py",
     "orbax": "training/checkpoint.py",
 }
 JIT_HOMES = {
     "training/steps.py",
-    "training/feed.py",
-    "analysis/profile.py",
-    "analysis/inference.py",
-    "interop/encoder.py",
+    "batches/feed.py",
+    "profiling/head.py",
+    "profiling/inference.py",
+    "inference/encoder.py",
 }
 
 
@@ -147,7 +130,7 @@ def test_imports_point_upstream(path):
         if not name.startswith("glot_jax."):
             continue
         inside = name.removeprefix("glot_jax.")
-        allowed = MAY_IMPORT[stage] | {stage, "config", "config_json", "version"}
+        allowed = MAY_IMPORT[stage] | {stage}
         fits = any(inside == a or inside.startswith(f"{a}.") for a in allowed)
         assert fits, f"{path} imports {name}"
 

@@ -14,14 +14,15 @@ import types
 from pathlib import Path
 
 import pytest
-from synthetic_stores import CLASSES, make_store
+from support.synthetic_stores import CLASSES, make_store
 
 from glot_jax import cli
-from glot_jax.config import PoolerConfig, TrainConfig, UsageError
-from glot_jax.config_json import to_json
+from glot_jax.config.json import to_json
+from glot_jax.config.train import PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
 from glot_jax.presets import tuned
 from glot_jax.terminal import device_error, print_anything
-from glot_jax.training.run import prepare
+from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 
 ROOT = Path(__file__).parent.parent
@@ -189,7 +190,7 @@ def test_a_store_that_moved_is_asked_for_and_taken(store, tmp_path, capsys):
 def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(
     store, tmp_path, capsys, monkeypatch
 ):
-    from glot_jax.interop.encoder import SentenceEncoder
+    from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.training.evaluation import load_model
     from glot_jax.training.steps import Steps
 

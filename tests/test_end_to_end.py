@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_backbones import make_backbone
+from support.tiny_backbones import make_backbone
 from transformers import AutoModel
 
 from glot_jax import HiddenStore
@@ -144,7 +144,7 @@ def modules_of(script: str, *arguments: object) -> set[str]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    from synthetic_stores import make_store
+    from support.synthetic_stores import make_store
 
     return make_store(tmp_path_factory.mktemp("cli") / "store")
 
@@ -257,7 +257,7 @@ def test_options_that_are_not_read_are_recorded(store, tmp_path, flags, unread):
 
 
 def test_store_info_and_verify(tmp_path, capsys):
-    from synthetic_stores import make_store
+    from support.synthetic_stores import make_store
 
     store = make_store(tmp_path / "store")
     assert exit_code("store", "info", store) == 0

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
-from glot_jax.config import GraphConfig, PoolerConfig
+from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.graphs import BACKENDS, RULES, Stem
 from glot_jax.pooling import GNN_LAYERS, POOLERS
 

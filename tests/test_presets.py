@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic_stores import CLASSES, PAIRS, SCORES, make_store
+from support.synthetic_stores import CLASSES, PAIRS, SCORES, make_store
 
 from glot_jax import cli
-from glot_jax.config import TrainConfig, UsageError
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
 from glot_jax.presets import PRESETS
 from glot_jax.training import train
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
 
 
 def evaluate_file(

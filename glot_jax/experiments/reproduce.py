@@ -11,18 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import (
-    ExtractConfig,
-    TrainConfig,
-    lookup,
-    require,
-)
+from glot_jax.config.experiments import ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import lookup, require
 from glot_jax.experiments.cards import CARDS, Card, Variant
 from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.presets import paper
-from glot_jax.reproduce_config import ReproduceConfig
-from glot_jax.stress_config import StressConfig
-from glot_jax.sweep_config import SweepConfig
 
 PAPER_RATIOS = (0.2, 0.5, 0.8, 0.9)
 
@@ -36,7 +31,7 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
         UsageError: an unknown card, task or backbone of the paper; parts missing without
             `allow_missing`.
     """
-    from glot_jax.analysis.paper import PARAMETERS
+    from glot_jax.reporting.paper import PARAMETERS
     from glot_jax.texts import TASKS
 
     cards = {name: lookup(CARDS, name, "card of the paper") for name in config.cards}
@@ -136,8 +131,8 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[Varia
     }
     if not prompted:
         return []
+    from glot_jax.extraction.backbone_source import find_source
     from glot_jax.extraction.prompts import MASK, PROMPTS
-    from glot_jax.extraction.sources import find_source
     from glot_jax.extraction.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(find_source(config.backbone, None))
@@ -224,11 +219,11 @@ def _run(
             ]
         }
     if card.kind == "graph-cost":
-        from glot_jax.experiments.inference import run_graph_cost
+        from glot_jax.profiling.inference_command import run_graph_cost
 
         return {"records": run_graph_cost(config.backbone)}
     if card.kind == "inference-cost":
-        from glot_jax.experiments.inference import run_inference_cost
+        from glot_jax.profiling.inference_command import run_inference_cost
 
         return {"records": run_inference_cost(config.backbone)}
     return {}
@@ -331,7 +326,7 @@ def train_config(
 
 def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
     """Fitted once per run; of the split that people see first."""
-    from glot_jax.analysis.probe import linear_probe
+    from glot_jax.experiments.linear_probe import linear_probe
 
     path = folder / "probe.json"
     if not path.exists():
@@ -348,9 +343,9 @@ def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
 
 def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, str]) -> None:
-    from glot_jax.analysis.report import write_report
-    from glot_jax.analysis.report_tables import PaperTables, cost_table
     from glot_jax.experiments.sentences import sentences_of
+    from glot_jax.reporting.report import write_report
+    from glot_jax.reporting.tables import PaperTables, cost_table
 
     folders = [path for path in (config.out / "runs", config.out / "stress") if path.is_dir()]
     remarks = [f"{name}, missing: {line}" for name, of in done.items() for line in of["missing"]]
@@ -419,7 +414,7 @@ def _printed(name: str, backbone: str) -> dict[str, dict[str, float]]:
     """The paper's rows of a table of times; Table 10 has one for each backbone, Table 16 is of
     Mistral-7B alone.
     """
-    from glot_jax.analysis.paper import TABLES
+    from glot_jax.reporting.paper import TABLES
 
     if name == "table10":
         return {

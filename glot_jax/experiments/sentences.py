@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from glot_jax.analysis.report import Sentence
+    from glot_jax.reporting.report import Sentence
 
 
 def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None) -> list[Sentence]:
@@ -18,9 +18,9 @@ def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None
     Raises:
         UsageError: the backbone is gone or another one, or a text has no token of its own.
     """
-    from glot_jax.analysis.report import Sentence
-    from glot_jax.config import require
+    from glot_jax.errors import require
     from glot_jax.extraction.from_recipe import load_backbone
+    from glot_jax.reporting.report import Sentence
     from glot_jax.training.run_log import read_run_config
 
     if not texts:

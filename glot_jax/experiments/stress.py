@@ -16,18 +16,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from glot_jax.config import (
-    ExtractConfig,
+from glot_jax.config.experiments import StressConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    UsageError,
-    lookup,
 )
+from glot_jax.errors import UsageError, lookup
 from glot_jax.experiments.tuning import tuned_runs
-from glot_jax.stress_config import StressConfig
 from glot_jax.training.predictions import read_predictions
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
@@ -87,7 +86,7 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
     Welch's p over seeds.
     """
     from glot_jax.pooling import POOLERS
-    from glot_jax.texts.diagnostic import PROTOCOLS
+    from glot_jax.texts.stress_texts import PROTOCOLS
 
     # Misspellings are found before minutes of work, not after.
     for name in config.poolers:
@@ -119,7 +118,7 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
 
 def _plotter() -> Callable[..., None]:
     try:
-        from glot_jax.analysis.figures import plot_stress
+        from glot_jax.reporting.figures import plot_stress
     except ImportError as error:
         raise UsageError(
             "the figure needs matplotlib",
@@ -177,8 +176,8 @@ def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[
     Twins are drawn together: a pooler that cannot tell them apart is right for exactly one of each
         two.
     """
-    from glot_jax.analysis.statistics import mean_deviation, paired_difference, score_interval
     from glot_jax.objectives.metrics import METRICS
+    from glot_jax.reporting.statistics import mean_deviation, paired_difference, score_interval
 
     accuracy, rows = METRICS["accuracy"], []
     for name, of in predictions.items():
@@ -214,11 +213,11 @@ def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     """Test accuracies of the probes that see no relation between words; and for each test row the
     number of its twins.
     """
-    from glot_jax.extraction.sources import find_source
+    from glot_jax.extraction.backbone_source import find_source
     from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.store import HiddenStore
     from glot_jax.texts import open_task
-    from glot_jax.texts.diagnostic import StressRow, controls, whole_words
+    from glot_jax.texts.stress_texts import StressRow, controls, whole_words
 
     tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
     task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))
@@ -288,7 +287,7 @@ def _print_table(
     comparisons: list[dict[str, Any]],
     config: StressConfig,
 ) -> None:
-    from glot_jax.analysis.statistics import p_text
+    from glot_jax.reporting.statistics import p_text
 
     where = "".join(
         f", {name} {value:g}"

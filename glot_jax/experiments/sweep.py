@@ -18,20 +18,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from glot_jax.config import (
+from glot_jax.config.base import flag
+from glot_jax.config.experiments import SPACE, SweepConfig
+from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    UsageError,
-    flag,
-    lookup,
-    require,
 )
+from glot_jax.errors import UsageError, lookup, require
 from glot_jax.experiments.tuning import selecting_scores
 from glot_jax.store import HiddenStore
-from glot_jax.sweep_config import SPACE, SweepConfig
 
 _STUDY = "glot"
 
@@ -154,7 +152,7 @@ def _optuna() -> Any:
 
 def _plotter() -> Any:
     try:
-        from glot_jax.analysis.figures import plot_importance
+        from glot_jax.reporting.figures import plot_importance
     except ImportError as error:
         raise UsageError(
             "the figure needs matplotlib",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glot_jax.config import TrainConfig
+from glot_jax.config.train import TrainConfig
 
 
 class Tuned(NamedTuple):

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from glot_jax.config import ExtractConfig, UsageError, require
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError, require
+from glot_jax.extraction.backbone_probe import LEAKS, TOLERANCES, Probe, probe_backbone, probe_texts
+from glot_jax.extraction.backbone_source import Source, find_source
 from glot_jax.extraction.blocks import BlockStates
 from glot_jax.extraction.device import find_device, on_device
 from glot_jax.extraction.loading import code_notices, load_model
-from glot_jax.extraction.probe import LEAKS, TOLERANCES, Probe, probe_backbone, probe_texts
 from glot_jax.extraction.prompts import Prompt
-from glot_jax.extraction.sources import Source, find_source
 from glot_jax.extraction.states import States, join_states, to_states
 from glot_jax.extraction.tokenizer import (
     TokenizedTexts,

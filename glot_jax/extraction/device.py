@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 
 
 def find_device(name: str) -> torch.device:

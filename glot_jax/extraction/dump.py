@@ -12,14 +12,15 @@ from typing import Any
 
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig, UsageError, require
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError, require
 from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.pinning import pin_revision
 from glot_jax.extraction.progress import check_disk, estimate_tokens, say
-from glot_jax.extraction.sources import find_source
 from glot_jax.extraction.split_dump import SplitDump
 from glot_jax.extraction.tokenizer import load_tokenizer, vocabulary
-from glot_jax.store.assemble import (
+from glot_jax.store.finish import (
     OTHER_TEXTS,
     refuse_foreign,
     remove_leftovers,
@@ -37,10 +38,10 @@ from glot_jax.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from glot_jax.store.shard_writer import WriterThread
-from glot_jax.store.shards import HiddenStore
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.writer import WriterThread
 from glot_jax.texts import TaskData, TaskSpec, open_task
-from glot_jax.texts.diagnostic import whole_words
+from glot_jax.texts.stress_texts import whole_words
 
 
 def dump(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone import Backbone
-from glot_jax.extraction.sources import MINILM
+from glot_jax.extraction.backbone_source import MINILM
 from glot_jax.store import explain_mismatch
 
 _FIX = "Name the folder or Hub model the states came from: --backbone."

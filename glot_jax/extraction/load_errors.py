@@ -11,9 +11,9 @@ from pathlib import Path
 
 import transformers
 
-from glot_jax.config import UsageError
-from glot_jax.extraction.sources import Source
-from glot_jax.texts.written import because
+from glot_jax.errors import UsageError
+from glot_jax.extraction.backbone_source import Source
+from glot_jax.texts.quoting import because
 
 _STRICT = re.compile(
     r"Field '(?P<field>\w+)' expected (?P<wanted>\w+), got (?P<got>\w+) \(value: (?P<value>[^)]*)\)"

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import transformers
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
+from glot_jax.extraction.backbone_source import Source
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
-from glot_jax.extraction.sources import Source
 from glot_jax.extraction.weights import quantisation_notices, require_adapter, require_weights
 
 _RULE = "--backbone must name a model that transformers can load"

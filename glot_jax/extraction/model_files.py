@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from glot_jax.config import UsageError
-from glot_jax.texts.written import because
+from glot_jax.errors import UsageError
+from glot_jax.texts.quoting import because
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _TEXT_LINK = re.compile(rb"\.{1,2}/[^\n\0]{1,400}")

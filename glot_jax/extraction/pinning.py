@@ -7,8 +7,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from glot_jax.config import ExtractConfig, UsageError
-from glot_jax.extraction import hub
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
+from glot_jax.extraction import hub_models
 from glot_jax.store.lock import read_recipe
 from glot_jax.store.manifest import MANIFEST, read_manifest
 
@@ -19,7 +20,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
 
     Nothing changes for a new store, for a folder as backbone, and where `--revision` is a commit.
     """
-    if config.revision is not None and hub.COMMIT.fullmatch(config.revision):
+    if config.revision is not None and hub_models.COMMIT.fullmatch(config.revision):
         return config, []
     begun = _backbone(config)
     commit = begun.get("revision")
@@ -30,7 +31,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"
     try:
-        now = hub.resolve(config.backbone, config.revision).sha
+        now = hub_models.resolve(config.backbone, config.revision).sha
     except UsageError as error:
         return pinned, [
             f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked"

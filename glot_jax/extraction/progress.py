@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from glot_jax.config import ExtractConfig, require
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import require
 from glot_jax.extraction.backbone import Backbone
-from glot_jax.store.files import DTYPES
+from glot_jax.store.arrays import DTYPES
 from glot_jax.store.manifest import SplitRecord
 from glot_jax.texts import Split
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
 
 TEXT, MASK = "[X]", "[MASK]"
 _ONE_WORD = f'this sentence : "{TEXT}" means in one word:"'

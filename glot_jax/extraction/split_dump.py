@@ -12,21 +12,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from glot_jax.config import ExtractConfig, UsageError, require
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError, require
 from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
 from glot_jax.extraction.states import States
-from glot_jax.store.assemble import OTHER_TEXTS
-from glot_jax.store.files import (
-    DTYPES,
-    file_sha256,
-    load_array,
-    make_folders,
-    npy_bytes,
-    refuse_link,
-    write_atomically,
-)
+from glot_jax.files import file_sha256, make_folders, npy_bytes, refuse_link, write_atomically
+from glot_jax.store.arrays import DTYPES, load_array
+from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.manifest import (
     DAMAGED,
     TEXT_FILES,
@@ -38,8 +32,8 @@ from glot_jax.store.manifest import (
     shard_name,
     sum_up,
 )
-from glot_jax.store.shard_writer import ShardWriter, WriterThread
-from glot_jax.store.shards import SplitReader
+from glot_jax.store.reader import SplitReader
+from glot_jax.store.writer import ShardWriter, WriterThread
 from glot_jax.texts import Split, TaskSpec
 
 

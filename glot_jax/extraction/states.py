@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from glot_jax.extraction.rounding import peak_of, quantise, to_host
+from glot_jax.extraction.storage_dtypes import peak_of, quantise, to_host
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import transformers
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
+from glot_jax.extraction.backbone_source import Source
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
-from glot_jax.extraction.sources import Source
 from glot_jax.store.manifest import canonical_sha256
 
 

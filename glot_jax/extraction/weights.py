@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from glot_jax.config import UsageError, require
-from glot_jax.extraction.sources import Adapter, Source
+from glot_jax.errors import UsageError, require
+from glot_jax.extraction.backbone_source import Adapter, Source
 
 _PACKED = {"I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "F8_E8M0"}
 """safetensors' names of dtypes that weights have only where they are quantised."""

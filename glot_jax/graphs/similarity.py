@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Shaped, UInt32
 
-from glot_jax.config import GraphConfig
+from glot_jax.config.train import GraphConfig
 from glot_jax.graphs.hashing import fingerprint, hash_words, with_probability
 
 BLOCK_PAIRS = 1 << 20

@@ -16,7 +16,7 @@ import jraph
 import numpy as np
 from jax import Array
 
-from glot_jax.config import require
+from glot_jax.errors import require
 from glot_jax.graphs.blockwise import BlockwiseGraph
 from glot_jax.graphs.dense import DenseGraph
 from glot_jax.graphs.similarity import (

@@ -10,7 +10,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
-from glot_jax.config import GraphConfig, UsageError, lookup, require
+from glot_jax.config.train import GraphConfig
+from glot_jax.errors import UsageError, lookup, require
 from glot_jax.graphs.blockwise import blockwise_graph
 from glot_jax.graphs.dense import dense_graph
 from glot_jax.graphs.similarity import RULES, Options, count_edges, sentences_of, tokens_of

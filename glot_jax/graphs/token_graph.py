@@ -1,42 +1,20 @@
-"""The two hand-offs of this stage: `TokenBatch` comes in, `TokenGraph` goes out."""
+"""`TokenGraph`: what this stage hands on; `TokenBatch` comes in."""
 
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 from jaxtyping import Array, Float
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.graphs.hashing import hash_words, with_probability
 
 if TYPE_CHECKING:
     import jraph
 
 Loops = Literal["as_is", "exactly_one"]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TokenBatch:
-    """Rows of a store, padded to one of a few fixed shapes.
-
-    The texts of a row are stacked, first texts of all rows, then second texts: a batch of 3 pairs
-    has texts `a0 a1 a2 b0 b1 b2`, one shape for all of them.
-
-    - `hidden`: [texts, length, dim], or [texts, length, layers, dim] of several layers; any float
-      dtype, as stored; zeros where padded
-    - `mask`: [texts, length] bool, True = real token, on whichever side the padding stands
-    - `labels`: [batch] int32 classes or float32 scores (zeros where a task has none)
-    - `row_mask`: [batch] bool, False = a row that only fills the last, partial batch
-    """
-
-    hidden: Any  # not Array: transformations rebuild the pytree around what is no array
-    mask: Any
-    labels: Any
-    row_mask: Any
 
 
 class TokenGraph(abc.ABC):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config import ObjectiveConfig, require
+from glot_jax.config.train import ObjectiveConfig
+from glot_jax.errors import require
 from glot_jax.pooling.init import torch_linear
 
 

@@ -15,8 +15,10 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glot_jax.config import GraphConfig, ObjectiveConfig, PoolerConfig, UsageError, lookup, require
-from glot_jax.graphs import Stem, TokenBatch, TokenGraph
+from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
+from glot_jax.errors import UsageError, lookup, require
+from glot_jax.graphs import Stem, TokenGraph
 from glot_jax.objectives.heads import CosineHead, EmbeddingHead, FeatureHead, pair_features
 from glot_jax.objectives.losses import cross_entropy, info_nce, squared_error
 from glot_jax.objectives.metrics import METRICS

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config import PoolerConfig, lookup, require_divisor
+from glot_jax.config.base import require_divisor
+from glot_jax.config.train import PoolerConfig
+from glot_jax.errors import lookup
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.gnn import TokenGNN
 from glot_jax.pooling.init import glorot

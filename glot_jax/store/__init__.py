@@ -4,7 +4,7 @@
 NumPy only: neither torch nor jax is imported here, so a store can be read anywhere.
 """
 
-from glot_jax.store.assemble import finish
+from glot_jax.store.finish import finish
 from glot_jax.store.manifest import (
     Manifest,
     ShardRecord,
@@ -12,7 +12,7 @@ from glot_jax.store.manifest import (
     explain_mismatch,
     read_manifest,
 )
-from glot_jax.store.shards import HiddenStore, Row, SplitReader
+from glot_jax.store.reader import HiddenStore, Row, SplitReader
 from glot_jax.store.verify import describe, verify
 
 __all__ = [

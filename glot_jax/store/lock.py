@@ -20,9 +20,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from glot_jax.config import UsageError, require
-from glot_jax.config_json import read_json
-from glot_jax.store.files import TEMPORARY, make_folders, write_atomically
+from glot_jax.config.json import read_json
+from glot_jax.errors import UsageError, require
+from glot_jax.files import TEMPORARY, make_folders, write_atomically
 from glot_jax.store.manifest import canonical_sha256, lock_folder
 
 RECIPE, PLAN = "recipe.json", "plan.json"

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import UsageError, require
-from glot_jax.config_json import differences, from_json, read_json, to_json
-from glot_jax.store.files import NotFetched, check_file, require_fetched, write_atomically
+from glot_jax.config.json import differences, from_json, read_json, to_json
+from glot_jax.errors import UsageError, require
+from glot_jax.files import write_atomically
+from glot_jax.store.arrays import NotFetched, check_file, require_fetched
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

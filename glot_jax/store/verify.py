@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.config import UsageError
-from glot_jax.config_json import to_json
-from glot_jax.store.files import check_file, file_sha256, load_array, stored_dtype
+from glot_jax.config.json import to_json
+from glot_jax.errors import UsageError
+from glot_jax.files import file_sha256
+from glot_jax.store.arrays import check_file, load_array, stored_dtype
 from glot_jax.store.manifest import (
     MANIFEST,
     RECORD,

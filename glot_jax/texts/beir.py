@@ -21,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
 from glot_jax.texts.folders import files_by_name, split_names
 from glot_jax.texts.formats import Reading, open_file
-from glot_jax.texts.ranking import titled
+from glot_jax.texts.query_rows import titled
+from glot_jax.texts.quoting import listed, shown
 from glot_jax.texts.records import Record, Seen, Source, chained, require_columns, require_text
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.written import listed, shown
 
 QRELS = ("query-id", "corpus-id", "score")
 

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
+from glot_jax.texts.quoting import because
 from glot_jax.texts.records import extract_extra
-from glot_jax.texts.written import because
 
 CHUNK = 1 << 18
 """Bytes that are read, or unpacked, at a time."""

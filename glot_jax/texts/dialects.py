@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.texts import text_lines
 from glot_jax.texts.records import Seen
 from glot_jax.texts.text_lines import TextForm, holds, read_lines

@@ -19,11 +19,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
 from glot_jax.texts.formats import COMPRESSED, FORMATS, OPENERS, is_data_name, name_parts
 from glot_jax.texts.glue_files import LAYOUTS, NO_LAYOUT
+from glot_jax.texts.quoting import listed
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.written import listed
 
 NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),

@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glot_jax.config import UsageError, lookup, require
+from glot_jax.errors import UsageError, lookup, require
 from glot_jax.texts.byte_streams import require_data_file
 from glot_jax.texts.glue_files import NO_LAYOUT, GlueLayout
 from glot_jax.texts.json_rows import json_records
 from glot_jax.texts.parquet_rows import parquet_records
+from glot_jax.texts.quoting import because
 from glot_jax.texts.records import Record, Source
 from glot_jax.texts.tables import open_table
 from glot_jax.texts.text_lines import read_lines, text_form
-from glot_jax.texts.written import because
 
 COMPRESSED = ("gz", "zst")
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
+from glot_jax.texts.quoting import because
 from glot_jax.texts.records import Record, require_unique
 from glot_jax.texts.text_lines import LONGEST_LINE, TextForm, read_lines, read_text
-from glot_jax.texts.written import because
 
 _RULE = "a .jsonl file holds one JSON object a line"
 _FIX = "Correct the line."

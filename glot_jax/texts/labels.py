@@ -30,7 +30,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
+from glot_jax.texts.quoting import encodes, listed, plain, shown
 from glot_jax.texts.records import Seen
 from glot_jax.texts.survey import (
     GAPS,
@@ -43,7 +44,6 @@ from glot_jax.texts.survey import (
     spelled,
 )
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.written import encodes, listed, plain, shown
 
 _LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
 _TRUTH = ("false", "true")

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
+from glot_jax.texts.quoting import because, plain
 from glot_jax.texts.records import BATCH_ROWS, Record, extract_extra, require_unique
-from glot_jax.texts.written import because, plain
 
 
 def parquet_records(path: Path, wanted: Sequence[str]) -> Iterator[Record]:

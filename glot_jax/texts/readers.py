@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from glot_jax.config import ExtractConfig, UsageError, lookup, require
-from glot_jax.texts.diagnostic import StressRow, generate, words_in
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError, lookup, require
 from glot_jax.texts.labels import LabelReader, custom_labels, known_labels
-from glot_jax.texts.ranking import has_relevant, named_columns
+from glot_jax.texts.query_rows import has_relevant, named_columns
+from glot_jax.texts.quoting import listed
 from glot_jax.texts.records import Record, Seen, Source, did_you_mean
-from glot_jax.texts.sources import open_sources
 from glot_jax.texts.splits import (
     Split,
     TaskData,
@@ -28,9 +28,10 @@ from glot_jax.texts.splits import (
     survey_split,
     task_data,
 )
+from glot_jax.texts.stress_texts import StressRow, generate, words_in
 from glot_jax.texts.survey import GAPS, Survey, gap_kinds
+from glot_jax.texts.task_sources import open_sources
 from glot_jax.texts.tasks import TASKS, Example, TaskSpec, roles_of
-from glot_jax.texts.written import listed
 
 SPECIAL_TOKENS = 2
 """Fewest special tokens that a backbone adds to a text, usually [CLS] and [SEP]."""

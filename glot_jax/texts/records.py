@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from glot_jax.config import UsageError, require
-from glot_jax.texts.written import encodes, listed, plain, shown
+from glot_jax.errors import UsageError, require
+from glot_jax.texts.quoting import encodes, listed, plain, shown
 
 BATCH_ROWS = 256
 """Rows of a Parquet file or a Hub data set that are held at once."""

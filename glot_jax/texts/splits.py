@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.config import ExtractConfig, require
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import require
 from glot_jax.texts.labels import LabelReader
-from glot_jax.texts.ranking import read_group
+from glot_jax.texts.query_rows import read_group
 from glot_jax.texts.records import Record, Seen, Source, require_columns, require_text
 from glot_jax.texts.survey import Survey
 from glot_jax.texts.tasks import Example, TaskSpec

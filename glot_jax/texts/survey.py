@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from glot_jax.config import require
+from glot_jax.errors import require
+from glot_jax.texts.quoting import listed
 from glot_jax.texts.records import Seen
-from glot_jax.texts.written import listed
 
 FEW = 20
 """Most values of whole floats that are taken for classes."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.texts.dialects import (
     DELIMITERS,
     Dialect,
@@ -24,9 +24,9 @@ from glot_jax.texts.dialects import (
     read_rows,
 )
 from glot_jax.texts.glue_files import GlueLayout
+from glot_jax.texts.quoting import listed, shown
 from glot_jax.texts.records import Record, Seen, Source, require_unique
 from glot_jax.texts.text_lines import TextForm
-from glot_jax.texts.written import listed, shown
 
 _OWN_DELIMITER = {"csv": ","}
 """Suffix -> separator; all others have tabs."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from glot_jax import config_json
-from glot_jax.config import require
+from glot_jax.config import json
+from glot_jax.errors import require
 
 SPLITS = (("train", "train"), ("validation", "validation"), ("test", "test"))
 MNLI_SPLITS = tuple(
@@ -92,7 +92,7 @@ class TaskSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, read back by `from_json`."""
-        return config_json.to_json(self)
+        return json.to_json(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TaskSpec:
@@ -107,7 +107,7 @@ class TaskSpec:
             f"no {', '.join(missing)}",
             "Add these fields.",
         )
-        spec = config_json.from_json(cls, values)
+        spec = json.from_json(cls, values)
         return dataclasses.replace(spec, splits=tuple((ours, hubs) for ours, hubs in spec.splits))
 
 
@@ -192,7 +192,7 @@ _ALL = (
     # The stress test: 1 where the queried word is affirmed, 0 where it is negated.
     _classes("diagnostic", "text", "negated affirmed", hub=None),
     # Queries with relevant and other texts, as sentence-transformers' msmarco-triplets.jsonl:
-    # glot_jax.texts.ranking.
+    # glot_jax.texts.query_rows.
     TaskSpec(
         "embedding",
         ("query", "pos", "neg"),

@@ -23,10 +23,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config import UsageError, require
+from glot_jax.errors import UsageError, require
 from glot_jax.texts.byte_streams import read_chunks, require_data_file
 from glot_jax.texts.encoding_guess import proposed_encoding, wide_encoding
-from glot_jax.texts.written import because
+from glot_jax.texts.quoting import because
 
 LONGEST_LINE = 1 << 28
 """Bytes, or characters where an encoding has no bytes for a line end: 256 MiB."""

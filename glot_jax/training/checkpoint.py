@@ -23,8 +23,8 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from glot_jax.config import UsageError
-from glot_jax.config_json import differences
+from glot_jax.config.json import differences
+from glot_jax.errors import UsageError
 from glot_jax.training.plain_path import plain_path
 from glot_jax.training.readback import Readback
 

@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from glot_jax.config import TrainConfig, UsageError, require
-from glot_jax.config_json import differences, from_json
+from glot_jax.config.json import differences, from_json
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError, require
 from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.predictions import Predictions
-from glot_jax.training.run import Run, prepare, require_store
+from glot_jax.training.prepare import Run, prepare, require_store
 from glot_jax.training.run_log import Display, read_run_config
 from glot_jax.training.steps import TrainState, init_state
 

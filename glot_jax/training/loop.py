@@ -11,17 +11,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from glot_jax.config import TrainConfig, UsageError, require
-from glot_jax.config_json import read_json
+from glot_jax.batches.feed import Feed, tokens_per_text
+from glot_jax.config.json import read_json
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError, require
 from glot_jax.objectives import OBJECTIVES, evaluate, length_baseline, majority, objective_kind
 from glot_jax.training import ranking
-from glot_jax.training.budgets import check_edges
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.feed import Feed, tokens_per_text
+from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
-from glot_jax.training.run import Run, open_folder, prepare, require_store
+from glot_jax.training.prepare import Run, open_folder, prepare, require_store
 from glot_jax.training.run_log import (
     Clock,
     Display,

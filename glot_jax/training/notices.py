@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from glot_jax.config import ObjectiveConfig, TrainConfig, flag
-from glot_jax.store.shards import HiddenStore
+from glot_jax.config.base import flag
+from glot_jax.config.train import ObjectiveConfig, TrainConfig
+from glot_jax.store.reader import HiddenStore
 
 EMBEDDING = ("embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives")
 """Fields of ObjectiveConfig that only a ranking reads."""

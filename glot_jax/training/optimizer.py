@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import optax
 
-from glot_jax.config import OptimizerConfig, require
+from glot_jax.config.train import OptimizerConfig
+from glot_jax.errors import require
 
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> int:

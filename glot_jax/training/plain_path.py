@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 
 # Orbax looks for its files with glob and does not escape the folder's name; and TensorStore takes
 # names that are text only: bytes of a name that are no UTF-8 come from the system as lone

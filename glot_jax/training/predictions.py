@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 
 FILE = "predictions.npz"
 

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from glot_jax.config import TrainConfig, require
+from glot_jax.batches.feed import Feed, States, describe_feed, place_states
+from glot_jax.batches.plan import Batch, BatchPlan, choose_bounds, longest_of_batches
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import require
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.ranking import RANKING, chance, query_loss, query_scores
-from glot_jax.store.batches import Batch, BatchPlan, choose_bounds, longest_of_batches
-from glot_jax.store.shards import HiddenStore, SplitReader
-from glot_jax.training.budgets import check_edges
-from glot_jax.training.feed import Feed, States, describe_feed, place_states
+from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.predictions import Predictions
 from glot_jax.training.steps import TrainState
 
 if TYPE_CHECKING:
-    from glot_jax.training.run import Run
+    from glot_jax.training.prepare import Run
 
 _IN_FLIGHT = 8  # batches, as in training
 _BLOCK = 256  # queries scored against a whole split together

@@ -17,9 +17,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glot_jax.config import UsageError, require
-from glot_jax.config_json import read_json
-from glot_jax.store.files import write_atomically
+from glot_jax.config.json import read_json
+from glot_jax.errors import UsageError, require
+from glot_jax.files import write_atomically
 
 try:
     import fcntl

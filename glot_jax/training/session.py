@@ -7,7 +7,7 @@ import time
 
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.predictions import Predictions
-from glot_jax.training.run import Run
+from glot_jax.training.prepare import Run
 from glot_jax.training.run_log import Clock, Display, RunLog
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals

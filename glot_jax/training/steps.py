@@ -13,9 +13,10 @@ import optax
 from flax import nnx
 from jax import Array
 
-from glot_jax.graphs import Stem, TokenBatch
+from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.graphs import Stem
 from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
-from glot_jax.training.compiling import compiled
+from glot_jax.training.xla_options import compiled
 
 TrainState = dict[str, Any]
 """params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key;

@@ -7,15 +7,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_backbones import make_backbone
+from support.tiny_backbones import make_backbone
 
 from glot_jax import HiddenStore
-from glot_jax.config import UsageError
+from glot_jax.config.experiments import StressConfig
+from glot_jax.errors import UsageError
 from glot_jax.experiments.stress import GRAPH_CONTROLS, Setting, run_stress, settings_of
-from glot_jax.extraction.sources import find_source
+from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
-from glot_jax.stress_config import StressConfig
-from glot_jax.texts.diagnostic import controls, generate
+from glot_jax.texts.stress_texts import controls, generate
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
-from synthetic_stores import make_store
+from support.synthetic_stores import make_store
 
 from glot_jax import cli
-from glot_jax.config import UsageError
+from glot_jax.config.experiments import SPACE, SweepConfig
+from glot_jax.errors import UsageError
 from glot_jax.experiments import sweep
 from glot_jax.experiments.sweep import command_of, run_sweep
-from glot_jax.sweep_config import SPACE, SweepConfig
 
 FIXED = {
     "weight_decay": (0.0,),

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from extraction_case import identity, make_case, run, tree, write_texts
-from faulty_disk import FaultyDisk, Killed
+from support.extraction_case import identity, make_case, run, tree, write_texts
+from support.faulty_disk import FaultyDisk, Killed
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.store import HiddenStore, describe, read_manifest, verify
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import lock_folder
@@ -317,7 +317,7 @@ def test_appended_texts_that_are_there_already_are_not_stored_again(case, tmp_pa
 
 
 def test_training_reads_a_deduplicated_store(case, tmp_path):
-    from glot_jax.config import PoolerConfig, TrainConfig
+    from glot_jax.config.train import PoolerConfig, TrainConfig
     from glot_jax.training import train
 
     repeat_texts(case)

@@ -10,7 +10,7 @@ import pytest
 import transformers
 from support.architectures import ARCHITECTURES, CHOSEN, make_architecture, measure
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 
 EXACT = 5e-6
 """Largest change of a float32 state, as a share of its norm, that is rounding: what leaks is at

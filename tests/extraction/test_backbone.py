@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_backbones import CORPUS, ENCODERS, MAX_POSITIONS, MODEL_TYPES, make_backbone
+from support.tiny_backbones import CORPUS, ENCODERS, MAX_POSITIONS, MODEL_TYPES, make_backbone
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
-from glot_jax.extraction.sources import MINILM_SHA256, find_source
+from glot_jax.extraction.backbone_source import MINILM_SHA256, find_source
 from glot_jax.extraction.tokenizer import tokenizer_sha256, vocabulary
 
 TEXTS = ["the cat", *CORPUS, "nobody"]

@@ -13,11 +13,12 @@ import pytest
 import torch
 import transformers
 from support.architectures import make_architecture
-from tiny_backbones import make_backbone
+from support.tiny_backbones import make_backbone
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
-from glot_jax.extraction.probe import probe_backbone, probe_texts
+from glot_jax.extraction.backbone_probe import probe_backbone, probe_texts
 
 
 def load(folder, **options):

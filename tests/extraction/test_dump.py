@@ -18,13 +18,15 @@ import pytest
 import torch
 import transformers
 from rich.console import Console
-from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
+from support.tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax import disk
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone, dump
-from glot_jax.store import HiddenStore, disk, verify
+from glot_jax.store import HiddenStore, verify
 from glot_jax.store.manifest import MANIFEST, lock_folder
-from glot_jax.store.shard_writer import ShardWriter
+from glot_jax.store.writer import ShardWriter
 
 WORDS = " ".join(CORPUS).split()
 ROWS = {"train": 30, "validation": 8}

@@ -13,9 +13,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_backbones import byte_level, make_backbone
+from support.tiny_backbones import byte_level, make_backbone
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
 
 

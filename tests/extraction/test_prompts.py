@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from extraction_case import make_case, run
-from tiny_backbones import MAX_POSITIONS, make_backbone
+from support.extraction_case import make_case, run
+from support.tiny_backbones import MAX_POSITIONS, make_backbone
 
-from glot_jax.config import ExtractConfig, PoolerConfig, TrainConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
 from glot_jax.extraction.prompts import PROMPTS, Prompt
-from glot_jax.interop.encoder import SentenceEncoder
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
 

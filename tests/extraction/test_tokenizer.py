@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import transformers
 from hypothesis import strategies
-from tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
+from support.tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
 from glot_jax.extraction.tokenizer import truncated_ids
 

@@ -8,10 +8,10 @@ import shutil
 import socket
 
 import pytest
-from extraction_case import finished_shards, make_case, run, tree
+from support.extraction_case import finished_shards, make_case, run, tree
 
 from glot_jax import cli
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.store import finish
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import MANIFEST, lock_folder

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_stores import make_store
+from support.synthetic_stores import make_store
 
 from glot_jax import cli
+from glot_jax.files import file_sha256
 from glot_jax.store import verify
-from glot_jax.store.files import file_sha256
 from glot_jax.store.manifest import MANIFEST, canonical, canonical_sha256
 
 pytestmark = pytest.mark.faults

@@ -11,10 +11,10 @@ import subprocess
 import threading
 
 import pytest
-from extraction_case import finished_shards, identity, make_case, run, tree
+from support.extraction_case import finished_shards, identity, make_case, run, tree
 
-from glot_jax.config import UsageError
-from glot_jax.store import disk
+from glot_jax import disk
+from glot_jax.errors import UsageError
 from glot_jax.store.manifest import MANIFEST
 
 pytestmark = pytest.mark.faults

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from extraction_case import finished_shards, identity, make_case, run, run_in_child, tree
+from support.extraction_case import finished_shards, identity, make_case, run, run_in_child, tree
 
 from glot_jax.store import finish
 from glot_jax.store.manifest import MANIFEST, lock_folder
@@ -42,7 +42,7 @@ def processes():
     runs in it yet.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["extraction_case"])
+    context.set_forkserver_preload(["support.extraction_case"])
     return context
 
 

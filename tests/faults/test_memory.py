@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from extraction_case import make_case, run, write_texts
-from synthetic_stores import make_store
+from support.extraction_case import make_case, run, write_texts
+from support.synthetic_stores import make_store
 
-from glot_jax.config import PoolerConfig, TrainConfig
+from glot_jax.config.train import PoolerConfig, TrainConfig
 
 # Four processes that import everything: seconds that `make test` does not have.
 pytestmark = [pytest.mark.faults, pytest.mark.slow]

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic_stores import make_store
-from training import runs
+from support import runs
+from support.synthetic_stores import make_store
 
 from glot_jax.training import train
 

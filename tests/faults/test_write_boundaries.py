@@ -7,10 +7,10 @@ import importlib
 import shutil
 
 import pytest
-from extraction_case import identity, make_case, run, tree
-from faulty_disk import CALLS, FaultyDisk, Killed
+from support.extraction_case import identity, make_case, run, tree
+from support.faulty_disk import CALLS, FaultyDisk, Killed
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
 from glot_jax.store.manifest import lock_folder
 

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
 from glot_jax import Glot, token_graph
 from glot_jax.graphs import RULES, blockwise

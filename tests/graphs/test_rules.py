@@ -7,7 +7,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
 from glot_jax.graphs import token_graph
 from glot_jax.graphs.hashing import hash_words, with_probability

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
 from glot_jax.graphs.similarity import scale_of, similarity, tokens_of
 

@@ -8,9 +8,9 @@ import jraph
 import numpy as np
 import pytest
 from flax import nnx
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
-from glot_jax.config import GraphConfig
+from glot_jax.config.train import GraphConfig
 from glot_jax.graphs import RULES, Stem, similarity, sparse, token_graph
 
 

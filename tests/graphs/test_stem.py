@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
-from glot_jax.config import GraphConfig, PoolerConfig, UsageError
+from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.graphs import stem as module
 from glot_jax.graphs.blockwise import BlockwiseGraph

@@ -40,7 +40,7 @@ def walker(shared: HubServer, tmp_path_factory: Folders) -> Iterator[Walker]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: Folders) -> Path:
     """Folder of a tiny BERT."""
-    from tiny_backbones import make_backbone
+    from support.tiny_backbones import make_backbone
 
     return make_backbone("bert", tmp_path_factory.mktemp("tiny") / "bert")
 
@@ -48,7 +48,7 @@ def tiny(tmp_path_factory: Folders) -> Path:
 @pytest.fixture(scope="session")
 def retrained(tmp_path_factory: Folders) -> Path:
     """The same model with other weights: what a branch moves on to."""
-    from tiny_backbones import make_backbone
+    from support.tiny_backbones import make_backbone
 
     return make_backbone("bert", tmp_path_factory.mktemp("retrained") / "bert", seed=1)
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from extraction_case import finished_shards, identity, tree
+from support.extraction_case import finished_shards, identity, tree
 from support.hub_cache import lay_out_cache
 from support.hub_datasets import GLUE, IMDB, glue_files, imdb_files
 from support.hub_server import TOKEN, HubServer

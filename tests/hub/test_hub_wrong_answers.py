@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from extraction_case import tree
+from support.extraction_case import tree
 from support.hub_datasets import GLUE, glue_files
 from support.hub_faults import (
     Fault,

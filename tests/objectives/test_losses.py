@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from glot_jax.config import ObjectiveConfig, UsageError
+from glot_jax.config.train import ObjectiveConfig
+from glot_jax.errors import UsageError
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.objectives.losses import info_nce
 

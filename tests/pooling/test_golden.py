@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from glot_jax.graphs import BACKENDS, token_graph
-from glot_jax.interop.torch_checkpoint import load_official, to_official
+from glot_jax.official.torch_checkpoint import load_official, to_official
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

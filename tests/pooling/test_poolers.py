@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from token_states import pad, sentences
+from support.token_states import pad, sentences
 
-from glot_jax.config import PoolerConfig, UsageError
+from glot_jax.config.train import PoolerConfig
+from glot_jax.errors import UsageError
 from glot_jax.graphs import BACKENDS, token_graph
 from glot_jax.pooling import POOLERS, AdaPoolAttention, Glot
 

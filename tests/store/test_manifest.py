@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from synthetic_stores import make_store
+from support.synthetic_stores import make_store
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.store import HiddenStore, describe, explain_mismatch, finish, read_manifest, verify
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import (

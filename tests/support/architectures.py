@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tiny_backbones import byte_level
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
+from support.tiny_backbones import byte_level
 
 TINY = {
     "vocab_size": 320,

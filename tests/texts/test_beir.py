@@ -9,7 +9,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from written_files import examples, refuses, says, tabs, task, write_all
+from support.written_files import examples, refuses, says, tabs, task, write_all
 
 CORPUS = [
     {

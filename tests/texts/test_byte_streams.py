@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 import zstandard
-from written_files import examples, refuses, task, write_all
+from support.written_files import examples, refuses, task, write_all
 
 from glot_jax.texts import byte_streams
 from glot_jax.texts.byte_streams import read_chunks, require_data_file

@@ -7,7 +7,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from written_files import LABELLED, examples, refuses, says, task, write_all
+from support.written_files import LABELLED, examples, refuses, says, task, write_all
 
 from glot_jax.texts.folders import NAMES, find_splits, split_names
 from glot_jax.texts.tasks import MNLI_SPLITS, TASKS

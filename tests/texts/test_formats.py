@@ -7,9 +7,9 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from written_files import COMPRESS, refuses, table, write_all
+from support.written_files import COMPRESS, refuses, table, write_all
 
-from glot_jax.interop.encode_file import check_files, read_texts
+from glot_jax.inference.encode_file import check_files, read_texts
 from glot_jax.texts.formats import FORMATS, OPENERS, Reading, is_data_name, name_parts, open_file
 
 TEXTS = ["plain", "a; b, c", 'he said "hi"', "", "é 👩‍🚀 \u2028 x"]

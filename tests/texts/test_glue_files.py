@@ -5,7 +5,7 @@ their broken rows.
 from __future__ import annotations
 
 import pytest
-from written_files import examples, says, tabs, task, write_all
+from support.written_files import examples, says, tabs, task, write_all
 
 STSB = "index genre filename year old_index source1 source2 sentence1 sentence2"
 MNLI = (
@@ -199,7 +199,7 @@ def test_the_diagnostic_set(tmp_path):
 def test_a_short_row_of_any_other_table_is_an_error(tmp_path):
     import re
 
-    from glot_jax.config import UsageError
+    from glot_jax.errors import UsageError
 
     folder = write_all(tmp_path, {"train.tsv": tabs("question1 question2 label", "a b 1", "c d")})
     with pytest.raises(UsageError, match=re.escape("train.tsv:3: 2 fields, the header has 3")):

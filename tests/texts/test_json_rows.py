@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_files import examples, refuses, task, write_all
+from support.written_files import examples, refuses, task, write_all
 
 from glot_jax.texts.json_rows import json_records
 from glot_jax.texts.text_lines import text_form

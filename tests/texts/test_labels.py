@@ -9,9 +9,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_files import examples, refuses, says, table, task, write_all
+from support.written_files import examples, refuses, says, table, task, write_all
 
-from glot_jax.config import ExtractConfig
+from glot_jax.config.extract import ExtractConfig
 from glot_jax.texts import TaskSpec, open_task
 
 

@@ -12,7 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.texts import TASKS, TaskData, TaskSpec, open_task
 
 ROW = {"query": "q", "pos": ["p1", "p2"], "neg": ["n"]}

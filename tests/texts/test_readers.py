@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.texts import TASKS, Example, TaskSpec, open_task
 
 COLA = [{"sentence": f"Sentence {row}.", "label": row % 2} for row in range(6)]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from glot_jax.config import ExtractConfig, UsageError
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
 from glot_jax.texts import open_task
 from glot_jax.texts.survey import kind_of, spelled
 

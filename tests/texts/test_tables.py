@@ -15,7 +15,7 @@ import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_files import COMPRESS, examples, refuses, says, table, task, write_all
+from support.written_files import COMPRESS, examples, refuses, says, table, task, write_all
 
 ROWS = [
     ["text", "label"],

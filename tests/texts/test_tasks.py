@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.texts import TASKS, TaskSpec
 from glot_jax.texts.tasks import roles_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_files import examples, refuses, table, task, write_all
+from support.written_files import examples, refuses, table, task, write_all
 
 from glot_jax.texts import text_lines
 from glot_jax.texts.text_lines import TextForm, check_encoding, read_lines, read_text, text_form

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
-from synthetic_stores import make_store
-from training import runs
+from support import runs
+from support.synthetic_stores import make_store
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.training import checkpoint, loop, steps, train
 from glot_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from glot_jax.training.evaluation import evaluate_run

@@ -11,23 +11,23 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
+from support.synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
 
-from glot_jax.config import (
+from glot_jax.config.json import from_json, to_json
+from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    UsageError,
 )
-from glot_jax.config_json import from_json, to_json
+from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
 from glot_jax.objectives import evaluate
-from glot_jax.training import budgets, loop, steps, train, train_seeds
+from glot_jax.training import edge_budgets, loop, steps, train, train_seeds
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.evaluation import evaluate_run, load_model
-from glot_jax.training.run import prepare
+from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 
 
@@ -591,8 +591,8 @@ def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monk
         stores["classes"], tmp_path / "run", graph=GraphConfig(graph="self", backend="auto")
     )
     assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
-    monkeypatch.setattr(budgets, "SPARSE_LENGTH", 8)
-    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1 / 4)
+    monkeypatch.setattr(edge_budgets, "SPARSE_LENGTH", 8)
+    monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1 / 4)
     prepared = prepare(settings, Display(quiet=True), {})
     bounds = prepared.feeds["train"].plan.bounds
     assert {length for _, length in prepared.steps.edge_budgets} == {
@@ -606,9 +606,9 @@ def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monk
     roomier = dataclasses.replace(
         settings, graph=dataclasses.replace(settings.graph, edge_budget=512)
     )
-    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1.0)
+    monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1.0)
     assert set(prepare(roomier, Display(quiet=True), {}).steps.edge_budgets.values()) == {512}
-    monkeypatch.setattr(budgets, "SPARSE_DENSITY", 1 / 1000)
+    monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1 / 1000)
     assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
 
 

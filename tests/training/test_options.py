@@ -12,24 +12,24 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from synthetic_stores import CLASSES, PAIRS, make_store
+from support.synthetic_stores import CLASSES, PAIRS, make_store
 
-from glot_jax.config import (
+from glot_jax.batches.state_statistics import state_statistics
+from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    UsageError,
     unread_options,
 )
+from glot_jax.errors import UsageError
 from glot_jax.pooling import POOLERS, count_parameters
 from glot_jax.store import HiddenStore
 from glot_jax.training import loop, train
 from glot_jax.training.evaluation import evaluate_run, load_model
-from glot_jax.training.normalisation import state_statistics
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.run import prepare
+from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 
 LAYERS = (0, 1, 2)
@@ -201,11 +201,11 @@ def test_statistics_leave_the_holdout_out(store, tmp_path):
 
 
 def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
-    from glot_jax.training import normalisation
+    from glot_jax.batches import state_statistics
 
     reader = HiddenStore(store, layers=LAYERS)["train"]
     whole = state_statistics(reader, np.arange(len(reader)))
-    monkeypatch.setattr(normalisation, "_CHUNK", 50)
+    monkeypatch.setattr(state_statistics, "_CHUNK", 50)
     for part, expected in zip(state_statistics(reader, np.arange(len(reader))), whole, strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-12)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from synthetic_stores import make_store
-from training import runs
+from support import runs
+from support.synthetic_stores import make_store
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.training import train, train_seeds
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.evaluation import evaluate_run

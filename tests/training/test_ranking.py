@@ -10,21 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ranking_stores import PAIRS, make_ranking_store, topic_groups
-from runs import assert_same_run, config, resume
-from tiny_backbones import make_backbone
+from support.ranking_stores import PAIRS, make_ranking_store, topic_groups
+from support.runs import assert_same_run, config, resume
+from support.tiny_backbones import make_backbone
 
 from glot_jax import HiddenStore
 from glot_jax.cli import main
-from glot_jax.config import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig, UsageError
-from glot_jax.interop.encoder import SentenceEncoder
+from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.objectives.ranking import RANKING
 from glot_jax.presets import PRESETS
 from glot_jax.training import steps, train
 from glot_jax.training.evaluation import evaluate_run, open_run
 from glot_jax.training.predictions import read_predictions
+from glot_jax.training.prepare import prepare
 from glot_jax.training.ranking import Groups, PairFeed, Pairs, TextFeed, identities, text_vectors
-from glot_jax.training.run import prepare
 from glot_jax.training.run_log import Display
 
 LINEAR = ObjectiveConfig(embedding_head="linear")

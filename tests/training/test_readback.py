@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from synthetic_stores import make_store
-from training import runs
+from support import runs
+from support.synthetic_stores import make_store
 
-from glot_jax.config import UsageError
+from glot_jax.errors import UsageError
 from glot_jax.training import checkpoint, train
 from glot_jax.training.readback import Readback
 

@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from synthetic_stores import make_store
-from training import runs
+from support import runs
+from support.synthetic_stores import make_store
 
 from glot_jax.cli import main
 from glot_jax.training import steps, train, train_seeds
@@ -216,7 +216,7 @@ def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(
 
 
 def test_two_processes_do_not_train_one_run(store, tmp_path):
-    from glot_jax.config import UsageError
+    from glot_jax.errors import UsageError
     from glot_jax.training.run_log import only_writer
 
     out = tmp_path / "run"

@@ -1,1 +1,0 @@
-"""Reads runs and models and shows what they hold; nothing upstream imports it."""

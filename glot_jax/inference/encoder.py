@@ -1,0 +1,289 @@
+"""A run as a sentence encoder: texts -> frozen backbone (PyTorch) -> token graph, GNN, readout
+(JAX) -> vectors.
+
+The two frameworks share a process here. JAX would take most of a GPU's memory when it first touches
+it, and the
+backbone would find none: `SentenceEncoder` asks it not to, which only helps before anything in JAX
+    has run.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Read when JAX opens its device; whoever set it knows better.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from glot_jax.errors import UsageError, require
+from glot_jax.objectives import SentenceModel
+from glot_jax.training.evaluation import Which, load_model
+from glot_jax.training.run_log import read_run_config
+from glot_jax.training.xla_options import compiled
+
+if TYPE_CHECKING:
+    from glot_jax.extraction import Backbone
+    from glot_jax.store import SplitReader
+
+_WINDOW = (
+    8192  # texts tokenised and sorted at a time: memory does not grow with the number of texts
+)
+_LADDER = tuple(range(8, 64, 8)) + tuple(range(64, 128, 16))
+"""Padded lengths up to 128; above, multiples of 64: few shapes are compiled, few padded tokens
+computed.
+"""
+
+
+class SentenceEncoder:
+    """Vectors of texts by a trained run.
+
+        encoder = SentenceEncoder.load("runs/cola-glot")
+        vectors = encoder.encode(["a sentence", "another one"])  # float32 [2, encoder.dim]
+        vectors = encoder.encode_states(hidden, mask)  # from token states of your own
+
+    The vector is what the run's head reads: the pooled tokens of one text, before any classifier.
+    Of a run of task embedding it is what was compared: after the linear map, if it has one, and of
+    unit length, unless trained raw.
+
+    Args:
+        model: trained stem and pooler.
+        backbone: whose states the model was trained on; None encodes states only.
+        layers: of the backbone, 0 .. L, that the model reads.
+        fingerprint: what the vectors depend on: backbone, store and run.
+        recipe: of the store that the model was trained on.
+    """
+
+    def __init__(
+        self,
+        model: SentenceModel,
+        backbone: Backbone | None,
+        layers: tuple[int, ...],
+        fingerprint: dict[str, Any] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+    ):
+        self.backbone, self.layers, self.fingerprint, self.recipe = (
+            backbone,
+            layers,
+            fingerprint or {},
+            recipe or {},
+        )
+        self.dim: int = model.pooler.pooled_dim
+        """Width of a vector."""
+        self.compilations = 0
+        self._dim = model.stem.dim
+        self.mixed = model.stem.layer_scores is not None
+        """States have an axis of layers."""
+        self._graphdef, self._params = nnx.split(model)
+        self._executables: dict[tuple, Any] = {}
+        self._jitted = jax.jit(functools.partial(_pool, self._graphdef))
+
+    @classmethod
+    def load(
+        cls,
+        run: str | os.PathLike[str],
+        *,
+        backbone: str | None = None,
+        device: str = "auto",
+        which: Which = "best",
+    ) -> SentenceEncoder:
+        """The encoder of a run folder, which needs no store.
+
+        Args:
+            backbone: where the frozen model lies, if the run knows it only by the name of a folder.
+            device: torch device of the backbone.
+            which: checkpoint.
+
+        Raises:
+            UsageError: no run, no checkpoint, an imported run, or a backbone that is gone or
+                another one.
+        """
+        saved = read_run_config(Path(run))
+        require(
+            "imported" not in saved,
+            "texts go through the backbone that a run was trained on",
+            f"{run}, imported, which knows none",
+            "Train a run, or use its pooler on states of your own.",
+        )
+        # The head first, which takes moments: what is wrong with it is said before torch and a
+        # backbone of gigabytes are loaded.
+        model = load_model(Path(run), which)
+        from glot_jax.extraction.from_recipe import load_backbone
+
+        layers = tuple(saved["model"]["layers"])
+        frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
+        fingerprint = {
+            "backbone": saved["recipe"]["backbone"],
+            "compute_dtype": frozen.compute_dtype,
+            "max_length": frozen.max_length,
+            "prompt": saved["recipe"].get("prompt"),
+            "store": saved["store"],
+            "run": Path(run).resolve().name,
+            "checkpoint": which,
+            "weights": weights_sha256(model),
+        }
+        return cls(model, frozen, layers, fingerprint, saved["recipe"])
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        batch_size: int = 32,
+        normalize: bool = False,
+        show_progress: bool = False,
+    ) -> Float[np.ndarray, "rows dim"]:
+        """Vectors of texts, in their order.
+
+        Args:
+            texts: strings; one string is a list of one. Only some thousands are held as tokens at a
+                time.
+            batch_size: texts of one forward pass, which are of like length.
+            normalize: to unit length (a zero vector stays zero).
+            show_progress: a bar on stderr.
+
+        Returns: float32 [rows, dim]; [0, dim] for no texts. A text without any token of its own is
+            what its special tokens give, and zeros where the tokenizer adds none.
+
+        Raises:
+            UsageError: something that is no string, or an encoder without a backbone.
+        """
+        if self.backbone is None:
+            raise UsageError(
+                "texts need a backbone",
+                "an encoder of states",
+                "Load it from a run, or use encode_states.",
+            )
+        texts = [texts] if isinstance(texts, str) else texts
+        require(batch_size >= 1, "batch_size is at least 1", batch_size, "Give for example 32.")
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, disable=not show_progress, transient=True) as progress:
+            task = progress.add_task("encode", total=len(texts))
+            for rows, ids in self._batches(texts, batch_size):
+                vectors[rows] = self._encode_tokens(ids, batch_size)
+                progress.advance(task, len(rows))
+        return _unit(vectors) if normalize else vectors
+
+    def encode_states(self, hidden: Any, mask: Any) -> Float[Array, "batch dim"]:
+        """Vectors of token states; one executable per shape.
+
+        Args:
+            hidden: [batch, length, dim], or [batch, length, layers, dim] where layers are mixed.
+            mask: [batch, length] bool, True at real tokens.
+
+        Raises:
+            UsageError: states of another width or number of layers than the run's.
+        """
+        hidden, mask = jnp.asarray(hidden), jnp.asarray(mask, bool)
+        wanted = (len(self.layers), self._dim) if self.mixed else (self._dim,)
+        require(
+            hidden.ndim == 2 + len(wanted)
+            and hidden.shape[2:] == wanted
+            and hidden.shape[:2] == mask.shape,
+            f"states are [batch, length, {', '.join(map(str, wanted))}] and the mask [batch,"
+            " length]",
+            f"{hidden.shape} and {mask.shape}",
+            "Use states of the backbone and layers that the run was trained on.",
+        )
+        shape = (hidden.shape, str(hidden.dtype))
+        if shape not in self._executables:
+            self._executables[shape] = compiled(
+                self._jitted.lower(self._params, hidden, mask), mask.shape
+            )
+            self.compilations += 1
+        return self._executables[shape](self._params, hidden, mask)
+
+    def _batches(
+        self, texts: Sequence[str], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+        """(rows, token ids) of texts of like length; texts without a token are left out, their rows
+        stay zero.
+        """
+        assert self.backbone is not None
+        for start in range(0, len(texts), _WINDOW):
+            window = list(texts[start : start + _WINDOW])
+            strange = next(
+                (place for place, text in enumerate(window) if not isinstance(text, str)), None
+            )
+            require(
+                strange is None,
+                "a text is a string",
+                f"{type(window[strange or 0]).__name__} in row {start + (strange or 0)}",
+                "Convert it.",
+            )
+            ids = self.backbone.tokenize(window).ids
+            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+            order = np.argsort(lengths, kind="stable")
+            order = order[lengths[order] > 0]
+            for first in range(0, len(order), batch_size):
+                rows = order[first : first + batch_size]
+                yield start + rows, [ids[row] for row in rows]
+
+    def encode_stored(
+        self, reader: SplitReader, batch_size: int = 32
+    ) -> Float[np.ndarray, "texts dim"]:
+        """Vectors of the texts of a stored split, float32, in the order in which they are stored
+        (rows name them in `reader.row_texts`); zeros for a text without a token. The store holds
+        the layers of the run, read as it reads them.
+        """
+        vectors = np.zeros((len(reader.text_lengths), self.dim), np.float32)
+        order = np.argsort(reader.text_lengths, kind="stable")
+        order = order[reader.text_lengths[order] > 0]
+        for first in range(0, len(order), batch_size):
+            texts = order[first : first + batch_size]
+            flat = np.concatenate([reader.states(int(text)) for text in texts])
+            vectors[texts] = self._pool_ragged(flat, reader.text_lengths[texts], batch_size)
+        return vectors
+
+    def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
+        assert self.backbone is not None
+        states = self.backbone.states(ids).layers
+        flat = (
+            np.stack([states[layer] for layer in self.layers], axis=1)
+            if self.mixed
+            else states[self.layers[0]]
+        )
+        return self._pool_ragged(flat, np.fromiter(map(len, ids), np.int64, len(ids)), batch_size)
+
+    def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+        """Vectors of texts whose states [tokens, ...] stand one after the other."""
+        length = _padded_length(int(lengths.max()))
+        mask = np.arange(length) < lengths[:, None]
+        # The last batch is filled up with empty rows, so that it needs no executable of its own.
+        hidden = np.zeros((batch_size, length, *flat.shape[1:]), flat.dtype)
+        hidden[: len(lengths)][mask] = flat
+        full = np.zeros((batch_size, length), bool)
+        full[: len(lengths)] = mask
+        return np.asarray(self.encode_states(hidden, full))[: len(lengths)]
+
+
+def weights_sha256(model: nnx.Module) -> str:
+    """Of every array of a model, by name."""
+    digest = hashlib.sha256()
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        array = np.asarray(variable[...])
+        digest.update(f"{path} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _pool(graphdef: Any, params: Any, hidden: Array, mask: Array) -> Array:
+    model = nnx.merge(graphdef, params)
+    return model.vectors(model.stem(hidden, mask))
+
+
+def _padded_length(longest: int) -> int:
+    return next((length for length in _LADDER if length >= longest), -(-longest // 64) * 64)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)

@@ -1,0 +1,120 @@
+"""Names of version 0.1 that have moved: they can be imported from where they were for one release.
+
+`import glot_jax.analysis.profile` gives the module of today, with a DeprecationWarning that says
+where it is now. Only names of this table are answered, and only when nothing else has the name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+
+MODULES = {
+    "analysis.describe": "reporting.describe",
+    "analysis.figures": "reporting.figures",
+    "analysis.floor": "profiling.floor",
+    "analysis.inference": "profiling.inference",
+    "analysis.pages": "reporting.pages",
+    "analysis.paper": "reporting.paper",
+    "analysis.probe": "experiments.linear_probe",
+    "analysis.profile": "profiling.head",
+    "analysis.report": "reporting.report",
+    "analysis.report_tables": "reporting.tables",
+    "analysis.runs": "reporting.comparison",
+    "analysis.statistics": "reporting.statistics",
+    "config_json": "config.json",
+    "evaluate_config": "config.runs",
+    "experiments.inference": "profiling.inference_command",
+    "export_config": "config.runs",
+    "extraction.hub": "extraction.hub_models",
+    "extraction.probe": "extraction.backbone_probe",
+    "extraction.rounding": "extraction.storage_dtypes",
+    "extraction.sources": "extraction.backbone_source",
+    "interop.encode_file": "inference.encode_file",
+    "interop.encoder": "inference.encoder",
+    "interop.import_run": "official.import_run",
+    "interop.mteb_data": "inference.mteb_tasks",
+    "interop.mteb_eval": "inference.mteb_eval",
+    "interop.st_export": "export.sentence_transformers",
+    "interop.st_module": "export.st_module",
+    "interop.torch_checkpoint": "official.torch_checkpoint",
+    "interop.torch_head": "export.torch_head",
+    "profile_config": "config.profile",
+    "reproduce_config": "config.experiments",
+    "store.assemble": "store.finish",
+    "store.batches": "batches.plan",
+    "store.disk": "disk",
+    "store.files": "store.arrays",
+    "store.shard_writer": "store.writer",
+    "store.shards": "store.reader",
+    "stress_config": "config.experiments",
+    "sweep_config": "config.experiments",
+    "texts.diagnostic": "texts.stress_texts",
+    "texts.hub": "texts.hub_datasets",
+    "texts.ranking": "texts.query_rows",
+    "texts.sources": "texts.task_sources",
+    "texts.written": "texts.quoting",
+    "training.budgets": "training.edge_budgets",
+    "training.compiling": "training.xla_options",
+    "training.feed": "batches.feed",
+    "training.normalisation": "batches.state_statistics",
+    "training.run": "training.prepare",
+}
+"""Module of 0.1 -> module of today, below `glot_jax`."""
+
+PACKAGES = ("analysis", "interop")
+"""Packages of 0.1 that are no more: only their modules can be asked for."""
+
+
+def warn(old: str, new: str) -> None:
+    """DeprecationWarning at whoever imports the old name."""
+    message = f"glot_jax.{old} is glot_jax.{new} now; the old name goes with the next release"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+class _Loader(importlib.abc.Loader):
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
+        old = spec.name.removeprefix("glot_jax.")
+        if old in PACKAGES:
+            return None
+        warn(old, MODULES[old])
+        return _Alias(spec.name, importlib.import_module(f"glot_jax.{MODULES[old]}"))
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        if not isinstance(module, _Alias):
+            module.__path__ = []
+
+
+class _Alias(types.ModuleType):
+    """A module under its old name: what it has is what the module of today has."""
+
+    def __init__(self, name: str, module: types.ModuleType):
+        super().__init__(name, module.__doc__)
+        self._module = module
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._module, name)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of the table; asked after all other finders."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        old = fullname.removeprefix("glot_jax.")
+        if old == fullname or (old not in MODULES and old not in PACKAGES):
+            return None
+        is_package = old in PACKAGES
+        return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=is_package)
+
+
+def install() -> None:
+    """Ask this table for names of `glot_jax` that are nowhere else."""
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.append(Finder())

@@ -1,0 +1,1 @@
+"""The authors' released PyTorch module: its weights become a run folder."""

@@ -1,0 +1,1 @@
+"""How long the pooling head takes, and how long it would have to."""

@@ -1,0 +1,1 @@
+"""Reads finished runs and shows what they hold: comparisons, tables, figures, pages."""

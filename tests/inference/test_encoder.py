@@ -1,0 +1,244 @@
+"""`SentenceEncoder`: the vectors a run's head reads, whatever the order, the batch and the
+padding.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support.tiny_backbones import make_backbone
+
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.experiments.linear_probe import split_features
+from glot_jax.extraction import dump
+from glot_jax.inference.encode_file import check_files, encode_file
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.store import HiddenStore
+from glot_jax.training import train
+from glot_jax.training.evaluation import open_run
+
+pytestmark = pytest.mark.xdist_group("encoder")  # what they share is made once
+
+WORDS = ("cat", "dog", "bird", "train", "sun", "park", "mat", "the", "on")
+
+
+def sentences(count: int, seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 20))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A backbone, a store of three of its layers in float32, and a run of glot on the last and one
+    that mixes.
+    """
+    place = tmp_path_factory.mktemp("encoder")
+    backbone = make_backbone("bert", place / "tiny")
+    texts = sentences(40, 0)
+    (place / "data").mkdir()
+    for split, of in (("train", texts[:24]), ("validation", texts[24:])):
+        rows = [{"sentence": text, "label": number % 2} for number, text in enumerate(of)]
+        (place / "data" / f"{split}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
+    dump(
+        ExtractConfig(
+            backbone=str(backbone),
+            task="cola",
+            data=place / "data",
+            out=place / "store",
+            layers=(0, 1, -1),
+            storage_dtype="float32",
+        )
+    )
+    for name, layers in (("last", {}), ("mixed", {"mix_layers": ()})):
+        train(
+            TrainConfig(
+                store=place / "store",
+                out=place / name,
+                epochs=1,
+                buckets=1,
+                pooler=PoolerConfig(hidden_dim=8),
+                **layers,
+            ),
+            quiet=True,
+        )
+    return place
+
+
+@pytest.fixture(scope="module")
+def encoder(place):
+    return SentenceEncoder.load(place / "last", backbone=str(place / "tiny"))
+
+
+@pytest.mark.parametrize("run", ["last", "mixed"])
+def test_vectors_are_what_the_head_reads(place, run):
+    encoder = SentenceEncoder.load(place / run, backbone=str(place / "tiny"))
+    prepared, state = open_run(place / run, quiet=True)
+    features, _ = split_features(prepared, state, "validation")
+    feed = prepared.feeds["validation"]
+    rows = np.concatenate(
+        [of[of >= 0] for of in (feed.plan(step).rows for step in range(feed.plan.steps_per_epoch))]
+    )
+    texts = [
+        json.loads(line)["sentence"]
+        for line in (place / "data" / "validation.jsonl").read_text().splitlines()
+    ]
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (16, encoder.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors[rows], features, atol=1e-5)
+
+
+def test_neither_order_nor_company_matters(encoder):
+    texts = sentences(50, 1)
+    vectors = encoder.encode(texts)
+    order = np.random.default_rng(2).permutation(50)
+    np.testing.assert_allclose(
+        encoder.encode([texts[row] for row in order])[np.argsort(order)], vectors, atol=1e-5
+    )
+    np.testing.assert_allclose(encoder.encode(texts, batch_size=7), vectors, atol=1e-5)
+    np.testing.assert_allclose(
+        np.concatenate([encoder.encode(text) for text in texts[:5]]), vectors[:5], atol=1e-5
+    )
+    unit = encoder.encode(texts, normalize=True)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(
+        unit * np.linalg.norm(vectors, axis=1, keepdims=True), vectors, atol=1e-5
+    )
+
+
+def test_few_shapes_are_compiled(place):
+    encoder = SentenceEncoder.load(place / "last", backbone=str(place / "tiny"))
+    encoder.encode(sentences(200, 3))
+    # Lengths of 3 to 22 tokens in steps of 8; the last batch of a window is filled up.
+    assert encoder.compilations <= 3
+
+
+def test_nothing_and_next_to_nothing(encoder):
+    assert encoder.encode([]).shape == (0, encoder.dim)
+    vectors = encoder.encode(["", "cat", ""])
+    assert np.isfinite(vectors).all()
+    np.testing.assert_array_equal(vectors[0], vectors[2])
+    assert encoder.encode("cat").shape == (1, encoder.dim)
+    np.testing.assert_allclose(encoder.encode("cat")[0], vectors[1], atol=1e-5)
+
+
+def test_a_tokenizer_without_special_tokens_leaves_an_empty_text_at_zero(tmp_path):
+    backbone = make_backbone("gpt2", tmp_path / "tiny")
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        (tmp_path / "data" / f"{split}.jsonl").write_text(
+            "".join(
+                json.dumps({"sentence": text, "label": n % 2}) + "\n"
+                for n, text in enumerate(sentences(8, 4))
+            )
+        )
+    dump(
+        ExtractConfig(
+            backbone=str(backbone), task="cola", data=tmp_path / "data", out=tmp_path / "store"
+        )
+    )
+    train(
+        TrainConfig(
+            store=tmp_path / "store",
+            out=tmp_path / "run",
+            epochs=1,
+            pooler=PoolerConfig(pooler="mean"),
+        ),
+        quiet=True,
+    )
+    vectors = SentenceEncoder.load(tmp_path / "run", backbone=str(backbone)).encode(["", "the cat"])
+    assert not vectors[0].any()
+    assert vectors[1].any()
+
+
+def test_states_of_ones_own(place, encoder):
+    row = HiddenStore(place / "store", layer=2)["validation"][3]
+    text = json.loads((place / "data" / "validation.jsonl").read_text().splitlines()[3])["sentence"]
+    expected = encoder.encode(text)[0]
+    hidden, mask = row.hidden[None], np.ones((1, len(row.hidden)), bool)
+    np.testing.assert_allclose(encoder.encode_states(hidden, mask)[0], expected, atol=1e-5)
+    # On either side of the padding.
+    padded = np.concatenate([np.full((1, 3, hidden.shape[2]), 7, np.float32), hidden], axis=1)
+    np.testing.assert_allclose(
+        encoder.encode_states(padded, np.concatenate([np.zeros((1, 3), bool), mask], axis=1))[0],
+        expected,
+        atol=1e-5,
+    )
+    with pytest.raises(UsageError, match=r"states are \[batch, length, 32\]"):
+        encoder.encode_states(hidden[..., :5], mask)
+
+
+def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
+    texts = [*sentences(30, 5), ""]
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "texts.jsonl").write_text(
+        "".join(json.dumps({"body": text, "n": 1}) + "\n" for text in texts)
+    )
+    monkeypatch.setattr("glot_jax.inference.encode_file._WINDOW", 8)  # so that there are several
+    expected = encoder.encode(texts)
+    for source, out, column in (
+        ("texts.txt", "vectors.npy", None),
+        ("texts.jsonl", "vectors.parquet", "body"),
+    ):
+        rows = check_files(tmp_path / source, tmp_path / out, column)
+        assert rows == 31
+        encode_file(encoder, tmp_path / source, tmp_path / out, rows, column=column)
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-5)
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tmp_path / "vectors.parquet")
+    assert table["row"].to_pylist() == list(range(31))
+    np.testing.assert_allclose(np.stack(table["vector"].to_numpy()), expected, atol=1e-5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "texts.jsonl",
+        "texts.txt",
+        "vectors.npy",
+        "vectors.parquet",
+    ]
+    with pytest.raises(UsageError, match="stays as it is"):
+        encode_file(encoder, tmp_path / "texts.txt", tmp_path / "more.npy", 40)
+    assert not (tmp_path / "more.npy").exists()
+
+
+def test_bad_input_is_explained(place, encoder, tmp_path):
+    with pytest.raises(UsageError, match="a text is a string; got NoneType in row 1"):
+        encoder.encode(["cat", None])
+    with pytest.raises(UsageError, match="batch_size"):
+        encoder.encode(["cat"], batch_size=0)
+    with pytest.raises(UsageError, match="--backbone"):
+        SentenceEncoder.load(place / "last")  # "tiny" is the name of a folder, not a place
+    other = make_backbone("bert", tmp_path / "other", seed=1)
+    with pytest.raises(UsageError, match=r"backbone that the run was trained on.*sha256"):
+        SentenceEncoder.load(place / "last", backbone=str(other))
+    (tmp_path / "a.jsonl").write_text('{"text": "cat"}\n{"text": 3}\n')
+    for out, column, match in (
+        ("v.csv", None, "format of --out"),
+        ("none/v.npy", None, "folder that exists"),
+        ("v.npy", "body", "--column is a column"),
+        ("v.npy", None, "a.jsonl:2: int"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            check_files(tmp_path / "a.jsonl", tmp_path / out, column)
+    with pytest.raises(UsageError, match="no file"):
+        check_files(tmp_path / "b.txt", tmp_path / "v.npy", None)
+
+
+def test_jax_leaves_memory_to_the_backbone():
+    code = (
+        "import os; os.environ.pop('XLA_PYTHON_CLIENT_PREALLOCATE', None); import glot_jax;"
+        " glot_jax.SentenceEncoder; print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "false\n"
+    )

@@ -1,0 +1,80 @@
+"""A small extraction, quick to repeat: what the tests of faults disturb."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.extraction import dump, dump_share
+from support.tiny_backbones import CORPUS, make_backbone
+
+WORDS = " ".join(CORPUS).split()
+
+
+def write_texts(folder: Path, rows: dict[str, int], seed: int = 0, longest: int = 10) -> Path:
+    """Labelled rows of 1 to `longest` words."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, count in rows.items():
+        lines = [
+            {"text": " ".join(rng.choice(WORDS, rng.integers(1, longest + 1))), "label": row % 2}
+            for row in range(count)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    return folder
+
+
+def make_case(folder: Path, rows: dict[str, int], **options: object) -> ExtractConfig:
+    """Configuration of an extraction into folder/store: a tiny BERT on random texts."""
+    defaults = {
+        "backbone": str(make_backbone("bert", folder / "bert")),
+        "task": "custom",
+        "data": write_texts(folder / "data", rows),
+        "text_columns": ("text",),
+        "label_column": "label",
+        "shard_tokens": 30,
+        "tokens_per_batch": 40,
+        "device": "cpu",
+        "out": folder / "store",
+    }
+    return ExtractConfig(**{**defaults, **options})
+
+
+def run(config: ExtractConfig, out: Path | None = None) -> str:
+    """Extract, or write a worker's share, and return what was printed."""
+    console = Console(file=io.StringIO(), width=1000)
+    config = dataclasses.replace(config, out=out or config.out)
+    (dump if config.share is None else dump_share)(config, console=console)
+    return console.file.getvalue()
+
+
+def run_in_child(config: ExtractConfig) -> None:
+    """The same in a process of its own, started by multiprocessing."""
+    run(config)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def finished_shards(store: Path) -> list[Path]:
+    return sorted(store.glob("*/shard-*"))
+
+
+def identity(store: Path) -> dict[Path, tuple[int, int]]:
+    """Inode and time of the last change of every file of the finished shards."""
+    return {
+        file: (file.stat().st_ino, file.stat().st_mtime_ns)
+        for shard in finished_shards(store)
+        for file in shard.iterdir()
+    }
