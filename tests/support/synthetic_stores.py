@@ -105,15 +105,15 @@ def make_store(
         states = make_states(lengths, np.repeat(scaled, len(spec.roles)), dim, seed + number)
         folder_of_split = folder / split
         folder_of_split.mkdir(parents=True)
-        arrays = {
+        files = {
             "row_offsets.npy": np.arange(count + 1, dtype=np.int64) * len(spec.roles),
             "row_texts.npy": np.arange(texts, dtype=np.int64),
             "roles.npy": np.tile(np.arange(len(spec.roles), dtype=np.int8), count),
             "labels.npy": labels.astype(np.int64 if spec.label_kind == "classes" else np.float32),
         }
         if spec.label_kind == "none":
-            del arrays["labels.npy"]
-        for name, array in arrays.items():
+            del files["labels.npy"]
+        for name, array in files.items():
             np.save(folder_of_split / name, array)
         records = []
         for index, chunk in enumerate(np.array_split(np.arange(texts), shards)):
