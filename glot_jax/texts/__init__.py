@@ -15,15 +15,15 @@ tokenised here.
 | `formats`      | `open_file`: all of these behind one function                                 |
 | `folders`      | which file of a folder is which split                                         |
 | `beir`         | a retrieval collection: corpus, queries, judgements                           |
-| `hub`          | the task's data set on the Hub                                                |
-| `sources`      | options -> the source of every split                                          |
-| `ranking`      | rows of a query with relevant and other texts                                 |
+| `hub_datasets` | the task's data set on the Hub                                                |
+| `task_sources` | options -> the source of every split                                          |
+| `query_rows`   | rows of a query with relevant and other texts                                 |
 | `survey`       | types of the labels of a column, and what is no label                         |
 | `labels`       | what a label column means: classes, scores, or no label                       |
 | `splits`       | `TaskData`, `Split`: examples that can be read any number of times            |
 | `readers`      | `open_task`: configuration -> `TaskData`, everything checked                  |
-| `written`      | what can be stored as UTF-8, and how messages quote it                        |
-| `diagnostic`   | the generators of the stress test and their controls                          |
+| `quoting`      | what can be stored as UTF-8, and how messages quote it                        |
+| `stress_texts` | the generators of the stress test and their controls                          |
 """
 
 from glot_jax.texts.readers import open_task

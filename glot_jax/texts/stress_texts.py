@@ -258,7 +258,7 @@ def _paper(rng: np.random.Generator, recipe: Recipe) -> tuple[StressRow, StressR
         len(recipe.vocabulary) > 0,
         "the protocol paper draws its distractors from the backbone's vocabulary",
         "no vocabulary",
-        "Pass the words of its tokenizer (diagnostic.whole_words).",
+        "Pass the words of its tokenizer (stress_texts.whole_words).",
     )
     noise = recipe.noise_words(PAPER_WORDS)
 

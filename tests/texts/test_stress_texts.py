@@ -246,7 +246,7 @@ def test_whole_words_of_each_kind_of_vocabulary(tokens, words):
 
 def config(tmp_path, **rest):
     return ExtractConfig(
-        backbone="minilm", task="stress_texts", out=tmp_path / "out", diagnostic_rows=ROWS, **rest
+        backbone="minilm", task="diagnostic", out=tmp_path / "out", diagnostic_rows=ROWS, **rest
     )
 
 
@@ -283,9 +283,9 @@ def test_open_task_asks_for_the_vocabulary_only_for_paper(tmp_path):
 
 
 def test_open_task_takes_no_files_and_no_sample(tmp_path):
-    with pytest.raises(UsageError, match="stress_texts is generated; got --data"):
+    with pytest.raises(UsageError, match="diagnostic is generated; got --data"):
         open_task(config(tmp_path, data=tmp_path))
-    with pytest.raises(UsageError, match="Leave it out and set --stress_texts-rows"):
+    with pytest.raises(UsageError, match="Leave it out and set --diagnostic-rows"):
         open_task(config(tmp_path, max_train_rows=10))
     with pytest.raises(UsageError, match="fixes its columns: text; got --text-columns"):
         open_task(config(tmp_path, text_columns=("text",)))
