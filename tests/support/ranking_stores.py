@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.store.arrays import file_sha256
 from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
 from glot_jax.store.writer import ShardWriter
 from glot_jax.texts.tasks import TASKS, TaskSpec
@@ -114,7 +115,7 @@ def make_ranking_store(
             shards=tuple(sealed),
             arrays={
                 name: {
-                    "sha256": arrays.file_sha256(folder / split / name),
+                    "sha256": file_sha256(folder / split / name),
                     "bytes": (folder / split / name).stat().st_size,
                 }
                 for name in arrays

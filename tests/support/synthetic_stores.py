@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.store.arrays import DTYPES, file_sha256, stored_dtype
 from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
 from glot_jax.store.writer import ShardWriter
 from glot_jax.texts.tasks import TaskSpec
@@ -118,7 +119,7 @@ def make_store(
         records = []
         for index, chunk in enumerate(np.array_split(np.arange(texts), shards)):
             tokens = np.concatenate([states[i] for i in chunk])
-            stored = tokens.astype(arrays.DTYPES[dtype])
+            stored = tokens.astype(DTYPES[dtype])
             with ShardWriter(
                 folder_of_split,
                 index,
@@ -132,7 +133,7 @@ def make_store(
                     shard.put(
                         layer,
                         0,
-                        np.ascontiguousarray(scaled_states.view(arrays.stored_dtype(dtype))),
+                        np.ascontiguousarray(scaled_states.view(stored_dtype(dtype))),
                     )
                 records.append(
                     shard.finish(truncated=0, empty=0, max_abs=float(np.abs(tokens).max(initial=0)))
@@ -147,7 +148,7 @@ def make_store(
             shards=tuple(records),
             arrays={
                 name: {
-                    "sha256": arrays.file_sha256(folder_of_split / name),
+                    "sha256": file_sha256(folder_of_split / name),
                     "bytes": (folder_of_split / name).stat().st_size,
                 }
                 for name in arrays
