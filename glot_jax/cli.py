@@ -308,7 +308,7 @@ def evaluate(arguments: Sequence[str]) -> int:
             beside=command.beside,
             out=command.out,
             backbone=command.backbone,
-            which=command.checkpoint,
+            checkpoint=command.checkpoint,
             batch_size=command.batch_size,
             query_prefix=command.query_prefix,
             passage_prefix=command.passage_prefix,
@@ -325,7 +325,7 @@ def evaluate(arguments: Sequence[str]) -> int:
                     command.data,
                     store=command.store,
                     backbone=command.backbone,
-                    which=command.checkpoint,
+                    checkpoint=command.checkpoint,
                     encoding=command.encoding,
                 ),
                 indent=2,
@@ -334,12 +334,12 @@ def evaluate(arguments: Sequence[str]) -> int:
         return 0
     from glot_jax.training.evaluation import evaluate_run
 
-    found = evaluate_run(command.run, store=command.store, which=command.checkpoint)
+    found = evaluate_run(command.run, store=command.store, checkpoint=command.checkpoint)
     if command.linear_probe:
         from glot_jax.experiments.linear_probe import linear_probe
 
         probed = linear_probe(
-            command.run, store=command.store, which=command.checkpoint, quiet=True
+            command.run, store=command.store, checkpoint=command.checkpoint, quiet=True
         )
         found = {
             split: {**values, "linear_probe": probed[split]} for split, values in found.items()
@@ -353,7 +353,7 @@ def describe(arguments: Sequence[str]) -> int:
     from glot_jax.reporting.describe import describe_run, print_description
 
     card = describe_run(
-        command.run, store=command.store, texts=command.texts, which=command.checkpoint
+        command.run, store=command.store, texts=command.texts, checkpoint=command.checkpoint
     )
     if command.json:
         print(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False))
@@ -421,7 +421,7 @@ def encode(arguments: Sequence[str]) -> int:
     from glot_jax.inference.encoder import SentenceEncoder
 
     encoder = SentenceEncoder.load(
-        command.run, backbone=command.backbone, device=command.device, which=command.checkpoint
+        command.run, backbone=command.backbone, device=command.device, checkpoint=command.checkpoint
     )
     encode_file(
         encoder,
@@ -456,11 +456,11 @@ def export(arguments: Sequence[str]) -> int:
             command.out,
             private=not command.public,
             backbone=command.backbone,
-            which=command.checkpoint,
+            checkpoint=command.checkpoint,
         )
     else:
         done = export_sentence_transformers(
-            command.run, command.out, backbone=command.backbone, which=command.checkpoint
+            command.run, command.out, backbone=command.backbone, checkpoint=command.checkpoint
         )
     print(json.dumps(done, indent=2))
     return 0

@@ -6,13 +6,18 @@ where it is now. Only names of this table are answered, and only when nothing el
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import sys
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 MODULES = {
     "analysis.describe": "reporting.describe",
@@ -75,6 +80,30 @@ def warn(old: str, new: str) -> None:
     """DeprecationWarning at whoever imports the old name."""
     message = f"glot_jax.{old} is glot_jax.{new} now; the old name goes with the next release"
     warnings.warn(message, DeprecationWarning, stacklevel=3)
+
+
+def renamed_keywords(
+    **names: str,
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorator: take keywords by their names of 0.1 too, with a DeprecationWarning.
+
+    Args:
+        names: old name -> name of today.
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @functools.wraps(function)
+        def call(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+            for old, new in names.items():
+                if old in keywords:
+                    message = f"{function.__name__}({old}=...) is {new}=... now"
+                    warnings.warn(message, DeprecationWarning, stacklevel=2)
+                    keywords[new] = keywords.pop(old)
+            return function(*args, **keywords)
+
+        return call
+
+    return decorate
 
 
 class _Loader(importlib.abc.Loader):

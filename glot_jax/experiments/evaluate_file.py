@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from glot_jax.errors import UsageError, require
+from glot_jax.moved import renamed_keywords
+
+if TYPE_CHECKING:
+    from glot_jax.training.run_folder import CheckpointName
 
 
+@renamed_keywords(which="checkpoint")
 def evaluate_file(
     run: Path,
     data: Path,
     *,
     store: Path | None = None,
     backbone: str | None = None,
-    which: Literal["best", "last"] = "best",
+    checkpoint: CheckpointName = "best",
     encoding: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of a run's head on labelled rows that its store does not have: {split: {metric:
@@ -38,18 +43,13 @@ def evaluate_file(
     from glot_jax.extraction import dump
     from glot_jax.extraction.from_recipe import config_from
     from glot_jax.texts.formats import OPENERS, is_data_name, name_parts
-    from glot_jax.texts.tasks import TASKS, TaskSpec
+    from glot_jax.texts.tasks import TASKS
     from glot_jax.training.evaluation import evaluate_run
-    from glot_jax.training.run_log import read_run_config
+    from glot_jax.training.run_folder import RunFolder
 
-    saved = read_run_config(run)
-    require(
-        "imported" not in saved,
-        "scores come from a task's head",
-        f"{run}, imported without one",
-        "Train one first.",
-    )
-    spec = TaskSpec.from_json(saved["model"]["task"])
+    folder = RunFolder.open(run)
+    folder.require_head()
+    spec = folder.model.task
     require(
         spec.name != "diagnostic",
         "texts of the stress test are generated",
@@ -62,7 +62,7 @@ def evaluate_file(
         f"{data}, which does not exist",
         "Check the path.",
     )
-    recipe = saved["recipe"]
+    recipe = folder.recipe
     custom = (
         {"text_columns": spec.text_columns, "label_column": spec.label_column}
         if spec.name == "custom"
@@ -71,10 +71,10 @@ def evaluate_file(
     if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
         custom = {"text_columns": spec.text_columns}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = data
+        rows = data
         if data.is_file():
-            folder = Path(scratch) / "data"
-            folder.mkdir()
+            rows = Path(scratch) / "data"
+            rows.mkdir()
             _, suffix, compression = name_parts(data.name)
             suffixes = ".".join(filter(None, [suffix, compression]))
             formats = ", ".join(OPENERS)
@@ -85,13 +85,13 @@ def evaluate_file(
                 f"Formats: {formats}, also as .gz and .zst.",
             )
             # Under the name of the split that was held back, whatever the file is called.
-            (folder / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
+            (rows / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
         config = config_from(
             recipe,
-            layers=tuple(saved["model"]["layers"]),
+            layers=folder.model.layers,
             backbone=backbone,
             task=spec.name,
-            data=folder,
+            data=rows,
             out=store or Path(scratch) / "store",
             storage_dtype=recipe.get("storage_dtype", "auto"),
             encoding=encoding,
@@ -103,4 +103,4 @@ def evaluate_file(
             raise UsageError(
                 error.rule, f"{error.got} (reading {data} for {run})", error.fix
             ) from error
-        return evaluate_run(run, store=config.out, which=which)
+        return evaluate_run(run, store=config.out, checkpoint=checkpoint)

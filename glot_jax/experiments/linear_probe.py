@@ -15,20 +15,23 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from glot_jax.errors import UsageError, require
+from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import evaluate
-from glot_jax.training.evaluation import Which, open_run
+from glot_jax.training.evaluation import open_run
 from glot_jax.training.prepare import Run
+from glot_jax.training.run_folder import CheckpointName
 from glot_jax.training.steps import TrainState
 
 C_VALUES = tuple(10.0**power for power in range(-4, 2))
 _FOLDS = 5
 
 
+@renamed_keywords(which="checkpoint")
 def linear_probe(
     run: Path,
     *,
     store: Path | None = None,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
     quiet: bool = False,
     residents: dict[tuple, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -41,7 +44,9 @@ def linear_probe(
         UsageError: a task without classes, or a class of fewer than 5 training rows; otherwise as
             evaluate_run.
     """
-    prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
+    prepared, state = open_run(
+        run, store=store, checkpoint=checkpoint, quiet=quiet, residents=residents
+    )
     require(
         prepared.task.label_kind == "classes",
         "a linear probe separates classes",

@@ -268,11 +268,7 @@ def _train_all(
                     else variant.label
                 ),
             )
-            scores = {
-                name: value["best"]
-                for name, value in summary.items()
-                if isinstance(value, dict) and "best" in value
-            }
+            scores = {name: dict(split.best) for name, split in summary.splits.items()}
             if card.probe and spec.label_kind == "classes":
                 scores["linear_probe"] = _probe(folder, residents)
             found.append(
@@ -283,8 +279,8 @@ def _train_all(
                     "lr": tuned.lr,
                     "scores": scores,
                     "run": str(folder),
-                    "parameters": sum(summary["parameters"].values()),
-                    "seconds": summary["seconds"]["train"],
+                    "parameters": summary.trained_parameters,
+                    "seconds": summary.seconds["train"],
                 }
             )
             brief = ", ".join(

@@ -21,13 +21,14 @@ def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None
     from glot_jax.errors import require
     from glot_jax.extraction.from_recipe import load_backbone
     from glot_jax.reporting.report import Sentence
-    from glot_jax.training.run_log import read_run_config
+    from glot_jax.training.run_folder import RunFolder
 
     if not texts:
         return []
-    saved = read_run_config(run)
-    layers = tuple(saved["model"]["layers"])
-    model = load_backbone(saved["recipe"], layers=layers, backbone=backbone)
+    folder = RunFolder.open(run)
+    folder.require_head()
+    layers = folder.model.layers
+    model = load_backbone(folder.recipe, layers=layers, backbone=backbone)
     tokenized = model.tokenize(texts)
     found = []
     for text, ids, empty in zip(texts, tokenized.ids, tokenized.empty, strict=True):
@@ -35,7 +36,7 @@ def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None
         states = model.states([ids]).layers
         stacked = (
             np.stack([states[layer] for layer in layers], axis=1)
-            if saved["model"]["mixed"]
+            if folder.model.mixed
             else states[layers[0]]
         )
         found.append(Sentence(text, tuple(model.tokenizer.convert_ids_to_tokens(ids)), stacked))

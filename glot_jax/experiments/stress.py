@@ -252,11 +252,11 @@ def _runs(
     runs = [
         {
             "seed": seed,
-            "accuracy": summary["test"]["best"]["accuracy"],
+            "accuracy": summary.splits["test"].best["accuracy"],
             "lr": tuned.lr,
-            "validation": summary["validation"]["best"]["accuracy"],
-            "parameters": sum(summary["parameters"].values()),
-            "seconds": summary["seconds"]["train"],
+            "validation": summary.splits["validation"].best["accuracy"],
+            "parameters": summary.trained_parameters,
+            "seconds": summary.seconds["train"],
         }
         for seed, summary in zip(config.seeds, tuned.summaries, strict=True)
     ]

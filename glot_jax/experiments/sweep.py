@@ -28,7 +28,6 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError, lookup, require
-from glot_jax.experiments.tuning import selecting_scores
 from glot_jax.store import HiddenStore
 
 _STUDY = "glot"
@@ -333,6 +332,7 @@ def _run_trial(
     config: SweepConfig, trial: Any, values: dict[str, Any], residents: dict[tuple, Any]
 ) -> float:
     from glot_jax.training import train
+    from glot_jax.training.run_folder import Summary
 
     run = _train_config(config, values, _folder(config, values))
     trial.set_user_attr("run", str(run.out))
@@ -346,19 +346,19 @@ def _run_trial(
         if epoch < config.epochs and trial.should_prune():
             raise optuna.TrialPruned
 
-    summary = train(
+    values_of_summary = train(
         run,
         resume=(run.out / "config.json").exists(),
         quiet=True,
         residents=residents,
         after_epoch=report,
     )
-    splits = [
-        split for split, value in summary.items() if isinstance(value, dict) and "best" in value
-    ]
-    trial.set_user_attr("reported", {split: summary[split]["best"] for split in splits})
-    trial.set_user_attr("parameters", sum(summary["parameters"].values()))
-    best = float(selecting_scores(summary)[trial.study.user_attrs["metric"]])
+    summary = Summary.from_json(values_of_summary)
+    trial.set_user_attr(
+        "reported", {name: dict(scores.best) for name, scores in summary.splits.items()}
+    )
+    trial.set_user_attr("parameters", summary.trained_parameters)
+    best = float(summary.selecting.best[trial.study.user_attrs["metric"]])
     print(
         f"trial {trial.number}: {best:.4f} in {time.perf_counter() - begin:.0f} s, {values}",
         file=sys.stderr,

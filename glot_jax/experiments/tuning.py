@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glot_jax.config.train import TrainConfig
+
+if TYPE_CHECKING:
+    from glot_jax.training.run_folder import Summary
 
 
 class Tuned(NamedTuple):
     lr: float
     """The rate whose best epoch was best on the split that selects."""
-    summaries: list[dict[str, Any]]
+    summaries: list[Summary]
     """Of each seed."""
     folders: list[Path]
     """Run folders of each seed."""
@@ -35,28 +38,21 @@ def tuned_runs(
         residents: token states already placed, as in glot_jax.training.train.
     """
     from glot_jax.training import train
+    from glot_jax.training.run_folder import Summary
 
-    def run(lr: float, seed: int) -> dict[str, Any]:
+    def run(lr: float, seed: int) -> Summary:
         config = configure(lr, seed)
-        return train(
-            config, resume=(config.out / "config.json").exists(), quiet=True, residents=residents
-        )
+        resume = (config.out / "config.json").exists()
+        return Summary.from_json(train(config, resume=resume, quiet=True, residents=residents))
 
     first = seeds[0]
     tried = {lr: run(lr, first) for lr in lrs}
+
     # Of equal scores the lower loss decides: on small splits ties are common.
-    lr = max(
-        tried,
-        key=lambda lr: (selecting_scores(tried[lr])[metric], -selecting_scores(tried[lr])["loss"]),
-    )
+    def rank(lr: float) -> tuple[float, float]:
+        scores = tried[lr].selecting.best
+        return scores[metric], -scores["loss"]
+
+    lr = max(tried, key=rank)
     summaries = [tried[lr] if seed == first else run(lr, seed) for seed in seeds]
     return Tuned(lr, summaries, [configure(lr, seed).out for seed in seeds])
-
-
-def selecting_scores(summary: dict[str, Any]) -> dict[str, float]:
-    """A summary's best scores on the split that selected its epoch; validation where the last epoch
-    is taken unselected.
-    """
-    # A holdout of a store without a validation split goes by that name.
-    split = next(name for name in (summary["selected_on"], "validation") if name in summary)
-    return summary[split]["best"]

@@ -29,9 +29,10 @@ from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
 from glot_jax.extraction.loading import is_taken_out
 from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import SentenceModel
-from glot_jax.training.evaluation import Which
-from glot_jax.training.run_log import read_run_config, write_json
+from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
+from glot_jax.training.run_log import write_json
 from glot_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -94,12 +95,13 @@ def _whole(out: Path) -> Iterator[Path]:
 # sentence-transformers
 
 
+@renamed_keywords(which="checkpoint")
 def export_sentence_transformers(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     backbone: str | None = None,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
 ) -> dict[str, Any]:
     """Write a folder that `SentenceTransformer(out, trust_remote_code=True)` loads: backbone,
     tokenizer and head, no glot_jax.
@@ -110,7 +112,7 @@ def export_sentence_transformers(
     Args:
         run: run folder. out: a new or empty folder.
         backbone: where the frozen model lies, if the run knows it only by the name of a folder.
-        which: checkpoint.
+        checkpoint: "best" or "last".
 
     Returns: what glot_export.json in the folder says, and the largest relative differences that
         were seen.
@@ -128,32 +130,18 @@ def export_sentence_transformers(
         f"{out}, which exists",
         "Choose another one, or remove it.",
     )
-    saved = read_run_config(run)
+    trained = RunFolder.open(run)
+    trained.require_head()
     require(
-        "imported" not in saved,
-        "texts go through the backbone that a run was trained on",
-        f"{run}, imported, which knows none",
-        "Train a run, or export the head alone: --to onnx FILE.",
-    )
-    prompt = saved["recipe"].get("prompt")
-    require(
-        prompt is None,
+        trained.prompt is None,
         "sentence-transformers puts no template around a text",
-        f"{run}, trained with the prompt {prompt!r}",
+        f"{run}, trained with the prompt {trained.prompt!r}",
         "Export the head alone: --to onnx FILE.",
     )
-    require(
-        (run / "summary.json").is_file(),
-        "a run has a summary when it is finished",
-        f"{run}, which has none",
-        f"Finish it: train.py --resume {run}.",
-    )
-    head, recipe, layers = (
-        TrainedHead.load(run, which),
-        saved["recipe"],
-        tuple(saved["model"]["layers"]),
-    )
-    frozen = load_backbone(recipe, layers=layers, backbone=backbone, device="cpu")
+    summary = trained.require_finished()
+    head = TrainedHead.load(run, checkpoint)
+    layers = trained.model.layers
+    frozen = load_backbone(trained.recipe, layers=layers, backbone=backbone, device="cpu")
     _require_plain(frozen)
     texts = _decided(frozen, head.model, layers)
     with jax.default_matmul_precision("highest"):
@@ -172,14 +160,14 @@ def export_sentence_transformers(
     del frozen  # a large one is not held twice
     facts = {
         "glot_jax": __version__,
-        "task": saved["model"]["task"]["name"],
-        "checkpoint": which,
+        "task": trained.model.task.name,
+        "checkpoint": checkpoint,
         "max_length": tokenizer["model_max_length"],
         "dim": int(wanted.shape[1]),
         **head.identity(),
     }
     with _whole(out) as folder:
-        dtype = str(recipe.get("compute_dtype") or "float32")
+        dtype = str(trained.recipe.get("compute_dtype") or "float32")
         _write_folder(
             folder,
             source,
@@ -189,9 +177,7 @@ def export_sentence_transformers(
             dtype,
         )
         write_json(folder / "glot_export.json", facts)
-        (folder / "README.md").write_text(
-            _card(saved, read_json(run / "summary.json"), facts, dtype), encoding="utf-8"
-        )
+        (folder / "README.md").write_text(_card(trained, summary, facts, dtype), encoding="utf-8")
         seen = _compare(folder, texts, wanted, probes, ids)
     return {"folder": str(out), **facts, "difference": seen}
 
@@ -436,27 +422,23 @@ which may have terms of its own.
 """
 
 
-def _card(saved: dict[str, Any], summary: dict[str, Any], facts: dict[str, Any], dtype: str) -> str:
+def _card(run: RunFolder, summary: Summary, facts: dict[str, Any], dtype: str) -> str:
     """README.md of an exported folder."""
-    task, source, which = saved["model"]["task"], facts["backbone"], facts["checkpoint"]
-    scores = {
-        name: value[which]
-        for name, value in summary.items()
-        if isinstance(value, dict) and which in value
-    }
-    metrics: list[str] = [*task["metrics"], *(["epoch"] if scores else [])]
-    rows = {**scores, "majority": summary.get("majority", {})}
+    task, source, checkpoint = run.model.task, facts["backbone"], facts["checkpoint"]
+    scores = {name: split.at(checkpoint) for name, split in summary.splits.items()}
+    metrics: list[str] = [*task.metrics, *(["epoch"] if scores else [])]
+    rows = {**scores, "majority": summary.reported_baselines.get("majority", {})}
     cells = {
         name: [f"{of[metric]:.4g}" if metric in of else "" for metric in metrics]
         for name, of in rows.items()
     }
-    on = summary.get("selected_on", "last")
+    on = summary.selected_on or "last"
     selected = {"last": "No split selected: these are the weights of the last epoch."}.get(
-        which if which == "last" else on, f"The best epoch was selected on `{on}`."
+        checkpoint if checkpoint == "last" else on, f"The best epoch was selected on `{on}`."
     )
     on_hub = source["revision"] or source["name"] == MINILM
-    ranked = task["label_kind"] == "ranking"
-    unit = saved["config"]["objective"]["embedding_vectors"] == "unit"
+    ranked = task.label_kind == "ranking"
+    unit = run.config.objective.embedding_vectors == "unit"
     vector = (
         f"Vectors were compared by inner product, {'of unit length' if unit else 'as they are'}."
         if ranked
@@ -478,19 +460,18 @@ def _card(saved: dict[str, Any], summary: dict[str, Any], facts: dict[str, Any],
         file=FILE,
         base=f"base_model: {source['name']}\n" if on_hub else "",
         backbone=source["name"],
-        pooler=saved["config"]["pooler"]["pooler"],
+        pooler=run.config.pooler.pooler,
         identity=identity,
-        parameters=summary["parameters"]["pooler"]
-        + (summary["parameters"]["head"] if ranked else 0),
+        parameters=summary.parameters["pooler"] + (summary.parameters["head"] if ranked else 0),
         vector=vector,
         commonest="a random order" if ranked else "the commonest answer",
-        roles=", ".join(task["roles"]),
+        roles=", ".join(task.roles),
         metrics=" | ".join(metrics),
         rule="---|" * len(metrics),
         selected=selected,
         rows="\n".join(f"| {name} | {' | '.join(values)} |" for name, values in cells.items()),
         layers=facts["layers"],
-        last=saved["recipe"]["num_layers"],
+        last=run.recipe["num_layers"],
     )
 
 
@@ -498,8 +479,9 @@ def _card(saved: dict[str, Any], summary: dict[str, Any], facts: dict[str, Any],
 # ONNX and the Hub
 
 
+@renamed_keywords(which="checkpoint")
 def export_onnx(
-    run: str | os.PathLike[str], file: str | os.PathLike[str], which: Which = "best"
+    run: str | os.PathLike[str], file: str | os.PathLike[str], checkpoint: CheckpointName = "best"
 ) -> dict[str, Any]:
     """Write stem and pooler as one ONNX file; the backbone is not in it.
 
@@ -526,10 +508,10 @@ def export_onnx(
     import onnx
     import onnxruntime
 
-    head = TrainedHead.load(run, which)
+    head = TrainedHead.load(run, checkpoint)
     facts = {
         "glot_jax": __version__,
-        "checkpoint": which,
+        "checkpoint": checkpoint,
         "dim": head.settings["dim"],
         "pooled_dim": head.model.pooler.pooled_dim,
         **head.identity(),
@@ -561,7 +543,7 @@ def export_onnx(
     with _whole(file) as temporary:
         temporary.write_bytes(proto.SerializeToString())
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        encoder, seen = SentenceEncoder(head.model, None, tuple(head.saved["model"]["layers"])), []
+        encoder, seen = SentenceEncoder(head.model, None, head.run.model.layers), []
         for shape in ((1, 1), (1, 7), (5, 12)):
             hidden, mask = random_texts(head.model, *shape)
             (found,) = session.run(None, dict(zip(names, (hidden, mask), strict=True)))
@@ -574,13 +556,14 @@ def export_onnx(
     return {"file": str(file), **facts, "difference": max(seen)}
 
 
+@renamed_keywords(which="checkpoint")
 def export_hub(
     folder_or_run: str | os.PathLike[str],
     name: str,
     *,
     private: bool = True,
     backbone: str | None = None,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
     api: Any = None,
 ) -> dict[str, Any]:
     """Upload an exported sentence-transformers folder, or a run that is exported first, as `name`
@@ -589,7 +572,7 @@ def export_hub(
     Args:
         private: a repository that only its owner sees; one that is there and public is then left
             alone.
-        backbone, which: of a run.
+        backbone, checkpoint: of a run.
         api: a huggingface_hub.HfApi with its own endpoint or token; default: the logged-in user's.
 
     Raises:
@@ -600,7 +583,7 @@ def export_hub(
     if not (source / FILE).is_file():
         with tempfile.TemporaryDirectory() as temporary:
             export_sentence_transformers(
-                source, Path(temporary) / "model", backbone=backbone, which=which
+                source, Path(temporary) / "model", backbone=backbone, checkpoint=checkpoint
             )
             return export_hub(Path(temporary) / "model", name, private=private, api=api)
     from huggingface_hub import HfApi

@@ -14,15 +14,13 @@ import numpy as np
 import torch
 from flax import nnx
 
-from glot_jax.config.json import from_json
-from glot_jax.config.train import PoolerConfig, TrainConfig
+from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import require
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.objectives import SentenceModel
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.pooling.poolers import AdaPool, AdaPoolAttention, Cls, Glot, Mlp
-from glot_jax.store.manifest import canonical_sha256
-from glot_jax.training.evaluation import Which, load_model
-from glot_jax.training.run_log import read_run_config
+from glot_jax.training.evaluation import load_model
+from glot_jax.training.run_folder import CheckpointName, RunFolder
 
 CLOSE = 1e-5
 """Relative difference of two vectors of one text that is rounding; and, in cosine, how near to its
@@ -34,8 +32,7 @@ rule a pair decides about nothing.
 class TrainedHead:
     """Stem and pooler of a run, and what builds the same in st_module."""
 
-    saved: dict[str, Any]
-    """config.json of the run."""
+    run: RunFolder
     model: SentenceModel
     """In float32 and on the dense backend, whatever it was trained in."""
     settings: dict[str, Any]
@@ -43,34 +40,30 @@ class TrainedHead:
     weights: dict[str, np.ndarray]
 
     @classmethod
-    def load(cls, run: Path, which: Which) -> TrainedHead:
-        saved = read_run_config(run)
-        config, trained = from_json(TrainConfig, saved["config"]), load_model(run, which)
+    def load(cls, run: Path, checkpoint: CheckpointName) -> TrainedHead:
+        folder = RunFolder.open(run)
+        config = folder.config
+        trained = load_model(run, checkpoint)
         model = SentenceModel(
-            ModelSpec.from_json(saved["model"]),
+            folder.model,
             graph=dataclasses.replace(config.graph, backend="dense"),
             pooler=dataclasses.replace(config.pooler, dtype="float32"),
             objective=config.objective,
             rngs=nnx.Rngs(0),
         )
         nnx.update(model, nnx.state(trained))
-        return cls(saved, model, settings_of(model, config.pooler), weights_of(model))
+        return cls(folder, model, settings_of(model, config.pooler), weights_of(model))
 
     def identity(self) -> dict[str, Any]:
         """What made it, without the paths of this machine."""
-        config = {
-            name: value
-            for name, value in self.saved["config"].items()
-            if name not in ("out", "store")
-        }
         digest = hashlib.sha256()
         for name, array in sorted(self.weights.items()):
             digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
         return {
-            "backbone": self.saved["recipe"].get("backbone"),
-            "layers": self.saved["model"]["layers"],
-            "store": self.saved["store"],
-            "run": canonical_sha256({**self.saved, "config": config}),
+            "backbone": self.run.recipe.get("backbone"),
+            "layers": list(self.run.model.layers),
+            "store": self.run.store,
+            "run": self.run.digest(),
             "weights": digest.hexdigest(),
         }
 

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Read when JAX opens its device; whoever set it knows better.
@@ -27,9 +26,10 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.errors import UsageError, require
+from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import SentenceModel
-from glot_jax.training.evaluation import Which, load_model
-from glot_jax.training.run_log import read_run_config
+from glot_jax.training.evaluation import load_model
+from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled
 
 if TYPE_CHECKING:
@@ -89,50 +89,46 @@ class SentenceEncoder:
         self._jitted = jax.jit(functools.partial(_pool, self._graphdef))
 
     @classmethod
+    @renamed_keywords(which="checkpoint")
     def load(
         cls,
         run: str | os.PathLike[str],
         *,
         backbone: str | None = None,
         device: str = "auto",
-        which: Which = "best",
+        checkpoint: CheckpointName = "best",
     ) -> SentenceEncoder:
         """The encoder of a run folder, which needs no store.
 
         Args:
             backbone: where the frozen model lies, if the run knows it only by the name of a folder.
             device: torch device of the backbone.
-            which: checkpoint.
+            checkpoint: "best" or "last".
 
         Raises:
             UsageError: no run, no checkpoint, an imported run, or a backbone that is gone or
                 another one.
         """
-        saved = read_run_config(Path(run))
-        require(
-            "imported" not in saved,
-            "texts go through the backbone that a run was trained on",
-            f"{run}, imported, which knows none",
-            "Train a run, or use its pooler on states of your own.",
-        )
+        folder = RunFolder.open(run)
+        folder.require_head()
         # The head first, which takes moments: what is wrong with it is said before torch and a
         # backbone of gigabytes are loaded.
-        model = load_model(Path(run), which)
+        model = load_model(folder.path, checkpoint)
         from glot_jax.extraction.from_recipe import load_backbone
 
-        layers = tuple(saved["model"]["layers"])
-        frozen = load_backbone(saved["recipe"], layers=layers, backbone=backbone, device=device)
+        layers = folder.model.layers
+        frozen = load_backbone(folder.recipe, layers=layers, backbone=backbone, device=device)
         fingerprint = {
-            "backbone": saved["recipe"]["backbone"],
+            "backbone": folder.recipe["backbone"],
             "compute_dtype": frozen.compute_dtype,
             "max_length": frozen.max_length,
-            "prompt": saved["recipe"].get("prompt"),
-            "store": saved["store"],
-            "run": Path(run).resolve().name,
-            "checkpoint": which,
+            "prompt": folder.prompt,
+            "store": folder.store,
+            "run": folder.path.resolve().name,
+            "checkpoint": checkpoint,
             "weights": weights_sha256(model),
         }
-        return cls(model, frozen, layers, fingerprint, saved["recipe"])
+        return cls(model, frozen, layers, fingerprint, folder.recipe)
 
     def encode(
         self,

@@ -26,8 +26,10 @@ from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.from_recipe import config_from
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_tasks import known_task, local_task, sha256_of
+from glot_jax.moved import renamed_keywords
 from glot_jax.store import HiddenStore
 from glot_jax.store.manifest import canonical_sha256
+from glot_jax.training.run_folder import CheckpointName
 from glot_jax.training.run_log import write_json
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -137,6 +139,7 @@ class TextModel(AbsEncoder):
         return self._encode([prefix + text for batch in inputs for text in batch["text"]])
 
 
+@renamed_keywords(which="checkpoint")
 def run_mteb(
     run: Path,
     tasks: Sequence[str],
@@ -146,7 +149,7 @@ def run_mteb(
     beside: Sequence[str] = (),
     out: Path | None = None,
     backbone: str | None = None,
-    which: Any = "best",
+    checkpoint: CheckpointName = "best",
     batch_size: int = 32,
     query_prefix: str = "",
     passage_prefix: str = "",
@@ -191,7 +194,7 @@ def run_mteb(
     }
     # Those beside the run are loaded once, when the first of their results is not there yet.
     models: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {}
-    encoder = SentenceEncoder.load(run, backbone=backbone, which=which)
+    encoder = SentenceEncoder.load(run, backbone=backbone, checkpoint=checkpoint)
     encode = (
         functools.partial(encoder.encode, batch_size=batch_size)
         if states is None

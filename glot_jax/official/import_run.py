@@ -20,7 +20,8 @@ from glot_jax.pooling import Glot, count_parameters
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.run_log import FORMAT, write_json
+from glot_jax.training.run_folder import SUMMARY, Imported, RunFolder
+from glot_jax.training.run_log import write_json
 from glot_jax.training.steps import init_state, split_model
 
 NO_TASK = TaskSpec("none", ("text",), ("text",), None, "none", splits=())
@@ -60,13 +61,7 @@ def import_run(
     )
     lookup(LAYERS, gnn, "GNN layer (--gnn)")
     pooler = load_official(file, conv=gnn, jk=jk, tau=tau)
-    imported = {
-        "file": file.name,
-        "sha256": file_sha256(file),
-        "gnn": gnn,
-        "jk": jk,
-        "tau": float(tau),
-    }
+    imported = Imported(file.name, file_sha256(file), gnn, jk, float(tau))
     config = TrainConfig(
         # A run folder names its store. This one has none, and says so to whoever tries to open it.
         store=Path(f"none (imported from {file.name})"),
@@ -92,19 +87,11 @@ def import_run(
             "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
             "head": 0,
         },
-        "imported": imported,
+        "imported": to_json(imported),
     }
-    saved = {
-        "format": FORMAT,
-        "config": to_json(config),
-        "model": spec.to_json(),
-        "store": None,
-        "recipe": {},
-        "unused": {},
-        "imported": imported,
-    }
+    folder = RunFolder(out, config, spec, store=None, recipe={}, imported=imported)
     try:
-        _write(out, model, config, summary, saved)
+        _write(folder, model, summary)
     except OSError as error:
         raise UsageError(
             "--out can be written to",
@@ -142,23 +129,18 @@ def _pooler_config(pooler: Glot, gnn: str, jk: str) -> PoolerConfig:
     return PoolerConfig(gnn=gnn, jk=jk, **sizes)  # type: ignore[arg-type]
 
 
-def _write(
-    out: Path,
-    model: SentenceModel,
-    config: TrainConfig,
-    summary: dict[str, Any],
-    saved: dict[str, Any],
-) -> None:
+def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> None:
     """config.json comes last: a folder without it is no run, so an import that was cut off is never
     taken for one.
     """
+    config = folder.config
     _, params, stats = split_model(model)
     # The checkpoint of a run holds its optimizer too; load_model expects one of this structure.
     optimizer = build_optimizer(config.optimizer, build_schedule(config.optimizer, 1, 1))
-    out.mkdir(parents=True, exist_ok=True)
-    with Checkpoints(out, writing=True) as checkpoints:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with Checkpoints(folder.path, writing=True) as checkpoints:
         # Nothing was selected: the number only lets the one checkpoint there is be the best one
         # too.
         checkpoints.save(init_state(params, stats, optimizer, config.seed), selection=0.0)
-    write_json(out / "summary.json", summary)
-    write_json(out / "config.json", saved)
+    write_json(folder.path / SUMMARY, summary)
+    folder.write()

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config.json import from_json, read_json
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, require
 from glot_jax.objectives import METRICS, ModelSpec, selection_metric
@@ -26,7 +25,7 @@ from glot_jax.reporting.statistics import (
     score_interval,
 )
 from glot_jax.training.predictions import FILE, Predictions, read_predictions
-from glot_jax.training.run_log import read_run_config
+from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
 
 _NOT_THE_VARIANT = (
     "store",
@@ -42,14 +41,23 @@ _NOT_THE_VARIANT = (
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFolder:
-    """A finished run."""
+class FinishedRun:
+    """A run folder with the summary that it got when it was finished."""
 
-    path: Path
-    config: TrainConfig
-    model: ModelSpec
-    recipe: dict[str, Any]
-    summary: dict[str, Any]
+    folder: RunFolder
+    summary: Summary
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.folder.config
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.folder.model
 
     @property
     def task(self) -> str:
@@ -63,9 +71,7 @@ class RunFolder:
     @property
     def backbone(self) -> str:
         """Name and layers."""
-        name = str((self.recipe.get("backbone") or {}).get("name", "unknown backbone")).rpartition(
-            "/"
-        )[2]
+        name = (self.folder.backbone or "unknown backbone").rpartition("/")[2]
         return (
             f"{name}, layers {', '.join(map(str, self.model.layers))} mixed"
             if self.model.mixed
@@ -75,11 +81,7 @@ class RunFolder:
     @property
     def splits(self) -> list[str]:
         """Evaluation splits, in the order they are reported."""
-        return [
-            name
-            for name, value in self.summary.items()
-            if isinstance(value, dict) and "best" in value
-        ]
+        return list(self.summary.splits)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,7 +93,7 @@ class RunFolder:
                 flat |= {inner: of for inner, of in value.items() if inner not in unread}
             elif name not in _NOT_THE_VARIANT:
                 flat[name] = value
-        return flat | {"prompt": self.recipe.get("prompt") or "none"}
+        return flat | {"prompt": self.folder.prompt or "none"}
 
     @property
     def rows(self) -> tuple[str, str]:
@@ -99,11 +101,13 @@ class RunFolder:
         of every split.
         """
         recipe = {
-            name: value for name, value in self.recipe.items() if name not in ("prompt", "kind")
+            name: value
+            for name, value in self.folder.recipe.items()
+            if name not in ("prompt", "kind")
         }
         labels = {split: of.labels.tolist() for split, of in (self.predictions or {}).items()}
         return json.dumps(recipe, sort_keys=True), (
-            json.dumps(labels) if labels else self.summary["store"]
+            json.dumps(labels) if labels else str(self.summary.store)
         )
 
     @property
@@ -111,7 +115,7 @@ class RunFolder:
         """The reported split that also selected the epoch, which flatters its score; None where
         none did.
         """
-        split = self.summary["selected_on"]
+        split = self.summary.selected_on
         if split == "holdout":
             # Without a validation split the holdout is reported under its name.
             return None if "holdout" in self.splits else "validation"
@@ -134,7 +138,7 @@ class RunFolder:
         ]
 
 
-def find_runs(folders: Iterable[Path]) -> tuple[list[RunFolder], list[str]]:
+def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
     """Every finished run in or under the folders, and a line about each that could not be read as
     one.
 
@@ -166,27 +170,14 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[RunFolder], list[str]]:
     return runs, notes
 
 
-def read_run(path: Path) -> RunFolder:
+def read_run(path: Path) -> FinishedRun:
     """A finished run.
 
     Raises:
         UsageError: no run folder, one of another version, or one that is not finished.
     """
-    saved = read_run_config(path)
-    summary = path / "summary.json"
-    require(
-        summary.is_file(),
-        "a run has a summary when it is finished",
-        f"{path}, which has none",
-        f"Finish it: train.py --resume {path}.",
-    )
-    return RunFolder(
-        path,
-        from_json(TrainConfig, saved["config"]),
-        ModelSpec.from_json(saved["model"]),
-        saved["recipe"],
-        read_json(summary),
-    )
+    folder = RunFolder.open(path)
+    return FinishedRun(folder, folder.require_finished())
 
 
 # --------------------------------------------------------------------------------------------------
@@ -198,18 +189,18 @@ class Variant:
     """Runs of one setting on one store, by seed."""
 
     label: str
-    runs: tuple[RunFolder, ...]
+    runs: tuple[FinishedRun, ...]
 
-    def scores(self, split: str, metric: str, which: str = "best") -> list[float]:
-        return [float(run.summary[split][which][metric]) for run in self.runs]
+    def scores(self, split: str, metric: str, checkpoint: CheckpointName = "best") -> list[float]:
+        return [float(run.summary.splits[split].at(checkpoint)[metric]) for run in self.runs]
 
     @property
     def parameters(self) -> int:
-        return sum(self.runs[0].summary["parameters"].values())
+        return self.runs[0].summary.trained_parameters
 
     @property
     def train_seconds(self) -> float:
-        return mean_deviation([run.summary["seconds"]["train"] for run in self.runs])[0]
+        return mean_deviation([run.summary.seconds["train"] for run in self.runs])[0]
 
     def predictions(self, split: str) -> list[Predictions] | None:
         found = [run.predictions for run in self.runs]
@@ -237,18 +228,12 @@ class Comparison:
         of earlier versions know them of the split that people see first while training, and of no
         other."""
         summary = self.variants[0].runs[0].summary
-        known = (
-            summary["baselines"].get(split, {})
-            if "baselines" in summary
-            else summary
-            if split == self.splits[0]
-            else {}
-        )
+        known = summary.baselines.get(split, {})
         return {name: known[name][self.metric] for name in ("majority", "length") if name in known}
 
 
 def compare_runs(
-    runs: Sequence[RunFolder], labels: dict[Path, str] | None = None
+    runs: Sequence[FinishedRun], labels: dict[Path, str] | None = None
 ) -> list[Comparison]:
     """Group runs by store, task and layer, and name variants by the settings in which they differ.
 
@@ -257,20 +242,20 @@ def compare_runs(
     Args:
         labels: names of variants that are known better, by run folder.
     """
-    groups: dict[tuple, list[RunFolder]] = {}
+    groups: dict[tuple, list[FinishedRun]] = {}
     bare = (
-        {run.rows: run.summary["store"] for run in runs if not run.recipe.get("prompt")}
-        if any(run.recipe.get("prompt") for run in runs)
+        {run.rows: run.summary.store for run in runs if not run.folder.prompt}
+        if any(run.folder.prompt for run in runs)
         else {}
     )
     for run in runs:
-        store = bare.get(run.rows) if run.recipe.get("prompt") else None
+        store = bare.get(run.rows) if run.folder.prompt else None
         groups.setdefault(
-            (run.task, run.backbone, store or run.summary["store"], run.metric), []
+            (run.task, run.backbone, store or run.summary.store, run.metric), []
         ).append(run)
     found = []
     for (task, backbone, store, metric), members in groups.items():
-        named: dict[str, dict[int, RunFolder]] = {}
+        named: dict[str, dict[int, FinishedRun]] = {}
         for run, label in zip(members, _labels(members, labels or {}), strict=True):
             # Of two runs of one setting and seed the first is kept: they are the same run.
             named.setdefault(label, {}).setdefault(run.config.seed, run)
@@ -292,7 +277,7 @@ def compare_runs(
     return found
 
 
-def _labels(runs: Sequence[RunFolder], given: dict[Path, str]) -> list[str]:
+def _labels(runs: Sequence[FinishedRun], given: dict[Path, str]) -> list[str]:
     settings = [run.settings for run in runs]
     # A setting that one run reads and another does not is told only of those that read it.
     varying = [

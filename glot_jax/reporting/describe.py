@@ -17,16 +17,16 @@ from flax import nnx
 from rich.console import Console
 from rich.table import Table
 
-from glot_jax.config.json import from_json
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, require
 from glot_jax.graphs import Stem
 from glot_jax.graphs.similarity import BLOCK_PAIRS, link, pad_rows, sentences_of, tokens_of
+from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.pooling import Glot
-from glot_jax.store import HiddenStore, explain_mismatch
-from glot_jax.training.evaluation import STATES, Which, load_model
-from glot_jax.training.run_log import read_run_config
+from glot_jax.store import HiddenStore
+from glot_jax.training.evaluation import load_model
+from glot_jax.training.run_folder import CheckpointName, RunFolder
 
 SAMPLE_SEED = 0
 """Of the texts that are looked at: not the run's own, so that the cards of several seeds describe
@@ -36,12 +36,13 @@ _CHUNK, _ROUND = 32, 32  # texts read at once; padded lengths are multiples
 _QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 
 
+@renamed_keywords(which="checkpoint")
 def describe_run(
     run: str | os.PathLike[str],
     *,
     store: str | os.PathLike[str] | None = None,
     texts: int = 512,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
 ) -> dict[str, Any]:
     """The model card of a run, as plain JSON values.
 
@@ -67,23 +68,21 @@ def describe_run(
         store: store whose texts are looked at, of the run's backbone. Default: the run's own, if it
             is still there.
         texts: at most this many distinct stored texts of all splits, drawn with `SAMPLE_SEED`.
-        which: checkpoint, "best" or "last".
+        checkpoint: "best" or "last".
 
     Raises:
         UsageError: no run folder, no checkpoint, no text to look at, or a given store that is none
             or of another backbone.
     """
     require(texts >= 1, "--texts is at least 1", texts, "Give for example --texts 512.")
-    run = Path(run)
-    saved = read_run_config(run)
-    config = from_json(TrainConfig, saved["config"])
-    spec = ModelSpec.from_json(saved["model"])
-    model = load_model(run, which)
+    folder = RunFolder.open(run)
+    config, spec = folder.config, folder.model
+    model = load_model(folder.path, checkpoint)
     card: dict[str, Any] = {
-        "run": str(run),
-        "checkpoint": which,
+        "run": str(folder.path),
+        "checkpoint": checkpoint,
         "task": spec.task.name,
-        "backbone": ((saved.get("recipe") or {}).get("backbone") or {}).get("name"),
+        "backbone": folder.backbone,
         "pooler": config.pooler.pooler,
         "dim": spec.dim,
         "layers_read": list(spec.layers),
@@ -98,7 +97,7 @@ def describe_run(
     }
     if card["left_out"] is None:
         card["rule"] = _rule(config, model.stem)
-        path, card["left_out"] = _open(saved, spec, config, None if store is None else Path(store))
+        path, card["left_out"] = _open(folder, None if store is None else Path(store))
         if path is not None:
             if not spec.layers:
                 card["left_out"] = (
@@ -230,49 +229,38 @@ def _without_edges(model: SentenceModel) -> str | None:
     return None
 
 
-def _open(
-    saved: dict[str, Any], spec: ModelSpec, config: TrainConfig, given: Path | None
-) -> tuple[Path | None, str | None]:
+def _open(folder: RunFolder, given: Path | None) -> tuple[Path | None, str | None]:
     """The store to look at, or why there is none.
 
     A store that was asked for has to fit; the run's own may be gone.
     """
     if given is None:
-        if not saved.get("store"):
+        if not folder.store:
             return None, "the run was made without a store: name one of its backbone with --store"
         try:
-            content = HiddenStore(config.store, trust=True).content
+            content = HiddenStore(folder.config.store, trust=True).content
         except UsageError as error:
             why = (
                 f"cannot be read: {error}"
-                if config.store.exists()
-                else f"is not at {config.store} any more: name it, or one like it, with --store"
+                if folder.config.store.exists()
+                else f"is not at {folder.config.store} any more: name it, or one like it, with --store"
             )
             return None, f"the run's store {why}"
-        if content != saved["store"]:
+        if content != folder.store:
             return (
                 None,
                 (
-                    f"{config.store} holds another store than the one trained on: give it as"
+                    f"{folder.config.store} holds another store than the one trained on: give it as"
                     " --store to look at it all the same"
                 ),
             )
-        return config.store, None
+        return folder.config.store, None
     # An imported run knows neither its layers nor their recipe, and can only be compared by its
     # width.
-    store = HiddenStore(given, layers=spec.layers or None, trust=True)
-    layers = [str(layer) for layer in spec.layers]
-    recipes = [
-        {
-            **{name: recipe.get(name) for name in STATES},
-            "states": [(recipe.get("states") or {}).get(layer) for layer in layers],
-        }
-        for recipe in (saved.get("recipe"), store.recipe)
-        if recipe
-    ]
-    changed = explain_mismatch(*recipes) if len(recipes) == 2 else []
-    if store.dim != spec.dim:
-        changed = [f"dim: {spec.dim} -> {store.dim}", *changed]
+    store = HiddenStore(given, layers=folder.model.layers or None, trust=True)
+    changed = folder.fits(store.recipe)
+    if store.dim != folder.model.dim:
+        changed = [f"dim: {folder.model.dim} -> {store.dim}", *changed]
     require(
         not changed,
         "the store holds states of the run's backbone",

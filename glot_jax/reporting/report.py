@@ -526,7 +526,7 @@ def _provenance(results: Sequence[_Result]) -> list[Block]:
     items = []
     for result in results:
         comparison, run = result.comparison, result.comparison.variants[0].runs[0]
-        backbone = run.recipe.get("backbone") or {}
+        backbone = run.folder.recipe.get("backbone") or {}
         identity = backbone.get("revision") or backbone.get("sha256") or "unknown"
         rows = ", ".join(
             f"{split} {len(of.labels):,}" for split, of in (run.predictions or {}).items()
@@ -536,7 +536,7 @@ def _provenance(results: Sequence[_Result]) -> list[Block]:
             f"{comparison.task}: {backbone.get('name')} ({identity[:12]}), store"
             f" `{comparison.store[:12]}`, rows: {rows or 'unknown'}; {run.config.epochs} epochs,"
             f" batch {run.config.batch_size}, lr {run.config.optimizer.lr:g}, seeds {seeds}, epoch"
-            f" selected on {run.summary['selected_on']}"
+            f" selected on {run.summary.selected_on}"
         )
     return [
         Heading("Where this comes from"),

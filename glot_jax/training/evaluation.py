@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from flax import nnx
 
-from glot_jax.config.json import differences, from_json
+from glot_jax.config.json import differences
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require
-from glot_jax.objectives import ModelSpec, SentenceModel
-from glot_jax.store import explain_mismatch
+from glot_jax.moved import renamed_keywords
+from glot_jax.objectives import SentenceModel
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.predictions import Predictions
 from glot_jax.training.prepare import Run, prepare, require_store
-from glot_jax.training.run_log import Display, read_run_config
+from glot_jax.training.run_folder import CheckpointName, RunFolder
+from glot_jax.training.run_log import Display
 from glot_jax.training.steps import TrainState, init_state
 
-Which = Literal["best", "last"]
 
-STATES = (
-    "backbone",
-    "tokenizer",
-    "num_layers",
-    "special_tokens",
-    "prompt",
-    "adapter",
-    "weights",
-    "passes",
-)
-"""Fields of a store's recipe that decide what a state means; a head fits no states of another
-model.
-"""
-
-
-def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState:
+@renamed_keywords(which="checkpoint")
+def load_state(run: Path, like: TrainState, checkpoint: CheckpointName = "best") -> TrainState:
     """The training state of a run's best or last checkpoint, shaped like `like`.
 
     Raises:
@@ -52,7 +38,7 @@ def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState
                 f"{run}, which has none",
                 f"Train it: train.py --resume {run}.",
             )
-        step = checkpoints.best_step if which == "best" else last
+        step = checkpoints.best_step if checkpoint == "best" else last
         if step is None:
             raise UsageError(
                 "the best checkpoint is that of a finished epoch",
@@ -63,19 +49,13 @@ def load_state(run: Path, like: TrainState, which: Which = "best") -> TrainState
         return checkpoints.load(step, like)
 
 
-def load_model(run: Path, which: Which = "best") -> SentenceModel:
+@renamed_keywords(which="checkpoint")
+def load_model(run: Path, checkpoint: CheckpointName = "best") -> SentenceModel:
     """The trained stem, pooler and head of a run folder; needs the folder alone, no store."""
-    saved = read_run_config(Path(run))
-    config = from_json(TrainConfig, saved["config"])
-    model = SentenceModel(
-        ModelSpec.from_json(saved["model"]),
-        graph=config.graph,
-        pooler=config.pooler,
-        objective=config.objective,
-        rngs=nnx.Rngs(config.seed),
-    )
+    folder = RunFolder.open(run)
+    model = folder.new_model()
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
-    loaded = load_state(Path(run), _train_state(config, params, stats), which)
+    loaded = load_state(folder.path, _train_state(folder.config, params, stats), checkpoint)
     return nnx.merge(graphdef, loaded["params"], loaded["stats"])
 
 
@@ -85,8 +65,13 @@ def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> Tr
     return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
 
 
+@renamed_keywords(which="checkpoint")
 def evaluate_run(
-    run: Path, *, store: Path | None = None, which: Which = "best", quiet: bool = False
+    run: Path,
+    *,
+    store: Path | None = None,
+    checkpoint: CheckpointName = "best",
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the
     same task.
@@ -95,7 +80,7 @@ def evaluate_run(
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not
             fit.
     """
-    prepared, state = open_run(run, store=store, which=which, quiet=quiet)
+    prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
     return {
         split: evaluate_split(prepared, state, split)[0]
         for split in prepared.feeds
@@ -103,18 +88,21 @@ def evaluate_run(
     }
 
 
+@renamed_keywords(which="checkpoint")
 def predict_run(
     run: Path,
     *,
     store: Path | None = None,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
     quiet: bool = False,
     residents: dict[tuple, Any] | None = None,
 ) -> dict[str, Predictions]:
     """What a run's head predicts for every row of every evaluation split; arguments and errors are
     evaluate_run's.
     """
-    prepared, state = open_run(run, store=store, which=which, quiet=quiet, residents=residents)
+    prepared, state = open_run(
+        run, store=store, checkpoint=checkpoint, quiet=quiet, residents=residents
+    )
     return {
         split: evaluate_split(prepared, state, split)[1]
         for split in prepared.feeds
@@ -122,51 +110,36 @@ def predict_run(
     }
 
 
+@renamed_keywords(which="checkpoint")
 def open_run(
     run: Path,
     *,
     store: Path | None = None,
-    which: Which = "best",
+    checkpoint: CheckpointName = "best",
     quiet: bool = False,
     residents: dict[tuple, Any] | None = None,
 ) -> tuple[Run, TrainState]:
     """A trained run made ready on its own store or another one, and its best or last state."""
-    saved = read_run_config(Path(run))
-    require(
-        "imported" not in saved,
-        "scores come from a task's head",
-        f"{run}, imported without one",
-        f"Train one: train.py --config {run}/config.json --store STORE --out NEW.",
-    )
-    config = from_json(TrainConfig, saved["config"])
+    folder = RunFolder.open(run)
+    folder.require_head()
+    config = folder.config
     if store is not None:
         # The layers of the head, not "all" or "the last" of whatever this store holds.
-        layers, mixed = tuple(saved["model"]["layers"]), saved["model"]["mixed"]
-        config = dataclasses.replace(
-            config,
-            store=store,
-            layer=None if mixed else layers[0],
-            mix_layers=layers if mixed else None,
-        )
+        layers = folder.model.layers
+        if folder.model.mixed:
+            config = dataclasses.replace(config, store=store, layer=None, mix_layers=layers)
+        else:
+            config = dataclasses.replace(config, store=store, layer=layers[0], mix_layers=None)
     else:
         require_store(config.store, f"glot evaluate {run}")
     prepared = prepare(
         config, Display(quiet=quiet), {} if residents is None else residents, trained=True
     )
-    layers = [str(layer) for layer in prepared.model_spec.layers]
-    recipes = (
-        {
-            **{name: recipe.get(name) for name in STATES},
-            "states": [(recipe.get("states") or {}).get(layer) for layer in layers],
-        }
-        for recipe in (saved["recipe"], prepared.recipe)
-    )
-    changed = differences(saved["model"], prepared.model_spec.to_json()) + explain_mismatch(
-        *recipes
-    )
-    if store is None and saved["store"] != prepared.content:
+    changed = differences(folder.model.to_json(), prepared.model_spec.to_json())
+    changed += folder.fits(prepared.recipe)
+    if store is None and folder.store != prepared.content:
         changed.append(
-            f"store: {saved['store']!r} -> {prepared.content!r}, made anew since; give it as"
+            f"store: {folder.store!r} -> {prepared.content!r}, made anew since; give it as"
             " --store to use it all the same"
         )
     require(
@@ -175,4 +148,4 @@ def open_run(
         "; ".join(changed),
         "Use the store the head was trained on, or one like it.",
     )
-    return prepared, load_state(Path(run), prepared.state, which)
+    return prepared, load_state(folder.path, prepared.state, checkpoint)

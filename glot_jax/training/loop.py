@@ -23,14 +23,8 @@ from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.prepare import Run, open_folder, prepare, require_store
-from glot_jax.training.run_log import (
-    Clock,
-    Display,
-    RunLog,
-    only_writer,
-    read_run_config,
-    write_json,
-)
+from glot_jax.training.run_folder import RunFolder, Summary
+from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, write_json
 from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
@@ -79,13 +73,7 @@ def train(
     keep_memory()
     display = Display(quiet=quiet)
     if resume:
-        saved = read_run_config(config.out)
-        require(
-            "imported" not in saved,
-            "a run that was begun is continued",
-            f"{config.out}, imported without a task",
-            f"Train one: train.py --config {config.out}/config.json --store STORE --out NEW.",
-        )
+        RunFolder.open(config.out).require_head()
         require_store(config.store, f"train.py --resume {config.out}")
     run = prepare(
         config,
@@ -237,9 +225,7 @@ def train_seeds(
             f"{config.out}: the same command finishes the seeds that are left"
         )
         raise
-    splits = [
-        name for name, value in runs[0].items() if isinstance(value, dict) and "best" in value
-    ]
+    splits = list(Summary.from_json(runs[0]).splits)
     mean, std = (
         {
             split: {which: _over_runs(runs, split, which, reduce) for which in ("best", "last")}

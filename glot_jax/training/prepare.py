@@ -18,7 +18,7 @@ from flax import nnx
 from glot_jax.batches.feed import Feed, describe_feed, longest_text_per_row, place_states
 from glot_jax.batches.plan import BatchPlan, choose_bounds, longest_of_batches
 from glot_jax.batches.state_statistics import state_statistics
-from glot_jax.config.json import differences, to_json
+from glot_jax.config.json import differences
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.graphs import RULES, SELECTABLE
@@ -37,7 +37,8 @@ from glot_jax.training.notices import (
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.ranking import query_of_rows, ranking_feeds
-from glot_jax.training.run_log import FORMAT, Display, read_run_config, write_json
+from glot_jax.training.run_folder import RunFolder
+from glot_jax.training.run_log import Display
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
 
 
@@ -360,24 +361,17 @@ def _feeds(
 
 def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, Any]) -> None:
     """Create the run folder, or make sure that it holds this very run."""
-    wanted = {
-        "format": FORMAT,
-        "config": to_json(config),
-        "model": run.model_spec.to_json(),
-        "store": run.content,
-        "recipe": run.recipe,
-        "unused": unused,
-    }
+    folder = RunFolder(config.out, config, run.model_spec, run.content, run.recipe, unused)
     if resume:
-        found = read_run_config(config.out)
-        changed = differences(_that_decides(found), _that_decides(wanted))
+        saved = RunFolder.open(config.out)
+        changed = differences(_that_decides(saved.to_json()), _that_decides(folder.to_json()))
         require(
             not changed,
             "a run is resumed with its own settings",
             "; ".join(changed),
             "Resume without them, or start another --out.",
         )
-        write_json(config.out / "config.json", {**wanted, "unused": found["unused"]})
+        dataclasses.replace(folder, unused=saved.unused).write()
         return
     require(
         not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
@@ -391,7 +385,7 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
     )
     try:
         config.out.mkdir(parents=True, exist_ok=True)
-        write_json(config.out / "config.json", wanted)
+        folder.write()
     except OSError as error:
         raise UsageError("--out can be written to", config.out, str(error)) from error
 

@@ -17,17 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glot_jax.config.json import read_json
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.files import write_atomically
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-FORMAT = 2
-"""Version of the run folder. A folder of another version is explained, not guessed at."""
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -41,29 +37,6 @@ def write_json(path: Path, values: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def read_run_config(run: Path) -> dict[str, Any]:
-    """config.json of a run folder: {format, config, model, store, recipe, unused}.
-
-    Raises:
-        UsageError: `run` is not a run folder, or one of another version.
-    """
-    path = run / "config.json"
-    if not path.is_file():
-        raise UsageError(
-            "expected a run folder, with config.json in it",
-            run,
-            "Give the --out of an earlier train.py.",
-        )
-    values = read_json(path)
-    require(
-        values.get("format") == FORMAT,
-        f"run folders of format {FORMAT} are read",
-        f"{run}: format {values.get('format')}",
-        "Train again with this version.",
-    )
-    return values
 
 
 @contextlib.contextmanager

@@ -52,6 +52,8 @@ def test_stores_are_read_and_are_what_they_were(folder, name):
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_runs_give_the_scores_they_had(folder, name, which):
     then = json.loads((folder / name / "summary.json").read_text())["validation"][which]
-    now = evaluate_run(folder / name, store=folder / "store", which=which, quiet=True)["validation"]
+    now = evaluate_run(folder / name, store=folder / "store", checkpoint=which, quiet=True)[
+        "validation"
+    ]
     for metric, value in now.items():
         assert value == pytest.approx(then[metric], abs=1e-5), metric

@@ -31,7 +31,6 @@ pytest.importorskip("sentence_transformers", reason="the extra `export` is not i
 
 from glot_jax import cli
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.export import sentence_transformers
@@ -53,7 +52,8 @@ from glot_jax.texts.tasks import TASKS, TaskSpec
 from glot_jax.training import train
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.run_log import FORMAT, write_json
+from glot_jax.training.run_folder import RunFolder
+from glot_jax.training.run_log import write_json
 from glot_jax.training.steps import init_state, split_model
 
 TASK = TaskSpec(
@@ -444,21 +444,14 @@ def make_run(
     scores = {"best": {"accuracy": 0.75, "epoch": 2}, "last": {"accuracy": 0.5, "epoch": 3}}
     summary = {
         "task": "custom",
+        "pooler": config.pooler.pooler,
         "selected_on": "validation",
         "validation": scores,
         "majority": {"accuracy": 0.6},
         "parameters": {"pooler": 1234, "head": 5},
     }
     write_json(folder / "summary.json", summary)
-    saved = {
-        "format": FORMAT,
-        "config": to_json(config),
-        "model": spec.to_json(),
-        "store": "5" * 64,
-        "recipe": {**frozen.recipe(), **recipe},
-        "unused": {},
-    }
-    write_json(folder / "config.json", saved)
+    RunFolder(folder, config, spec, "5" * 64, {**frozen.recipe(), **recipe}).write()
     return folder
 
 
@@ -674,7 +667,7 @@ def test_the_card_says_what_it_is(place, exported):
         assert said in card, said
     assert "base_model" not in card  # a folder's name is no name on the Hub
     last = export_sentence_transformers(
-        place / "run-gpt2", place / "last", backbone=str(place / "gpt2"), which="last"
+        place / "run-gpt2", place / "last", backbone=str(place / "gpt2"), checkpoint="last"
     )
     assert last["weights"] == exported["gpt2"]["weights"]  # there is one checkpoint
     assert "No split selected" in (place / "last" / "README.md").read_text()
@@ -747,7 +740,7 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
     random = make_run(tmp_path / "random", place / "bert", graph=GraphConfig(graph="random"))
     refused("by one of: threshold, knn, window, self, complete; got --graph random", random)
     (random / "summary.json").unlink()
-    refused("has a summary when it is finished", random)
+    refused("must be finished", random)
     state = {
         "score_layer.0.weight": torch.ones(5, 6),
         "score_layer.0.bias": torch.ones(5),
@@ -756,7 +749,7 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
     }
     torch.save(state, tmp_path / "glot.pth")
     import_run(tmp_path / "glot.pth", gnn="gcn", jk="cat", tau=0.5, out=tmp_path / "imported")
-    refused("imported, which knows none", tmp_path / "imported")
+    refused("imported without either", tmp_path / "imported")
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,

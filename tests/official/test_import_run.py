@@ -313,7 +313,7 @@ def test_nothing_can_be_scored_or_continued_without_a_head(tmp_path, imported, c
         assert len(errors) == 1
         assert sorted(path for path in imported.rglob("*")) == before
         assert "imported without" in errors[0]
-    with pytest.raises(UsageError, match="scores come from a task's head"):
+    with pytest.raises(UsageError, match="imported without either"):
         evaluate_run(imported, quiet=True)
 
 

@@ -208,7 +208,7 @@ def test_density_of_every_stored_layer(store, run):
 
 
 def test_the_mix_of_layers_at_the_learned_threshold(store, mixed):
-    card = describe_run(mixed, which="last")
+    card = describe_run(mixed, checkpoint="last")
     stem = load_model(mixed, "last").stem
     scores = np.asarray(stem.layer_scores[...], np.float64)
     weights = np.exp(scores) / np.exp(scores).sum()
@@ -475,7 +475,7 @@ def call(*arguments: object) -> int:
 def test_the_command_prints_one_json_object_or_tables(store, run, tmp_path, capsys):
     assert call(run, "--texts", 20, "--store", store, "--checkpoint", "last", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == describe_run(run, texts=20, store=store, which="last")
+    assert printed == describe_run(run, texts=20, store=store, checkpoint="last")
     assert call(run, "--texts", 20) == 0
     printed = capsys.readouterr().out
     card = describe_run(run, texts=20)

@@ -32,6 +32,7 @@ from glot_jax.reporting.pages import (
 from glot_jax.reporting.report import Sentence, write_report
 from glot_jax.reporting.tables import PaperTables
 from glot_jax.training import train, train_seeds
+from glot_jax.training.run_folder import Summary
 
 pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 
@@ -104,7 +105,7 @@ def test_variants_are_named_by_what_tells_them_apart(folder):
             len(labels),
             (
                 1
-                if summary["majority"]["accuracy"]
+                if summary.baselines["validation"]["majority"]["accuracy"]
                 == np.mean(classes.variants[0].predictions("validation")[0].labels == 1)
                 else 0
             ),
@@ -113,12 +114,12 @@ def test_variants_are_named_by_what_tells_them_apart(folder):
             METRICS[classes.metric](commonest, labels)
         )
         assert set(classes.baselines(split)) == {"majority", "length"}
-    old = [
-        dataclasses.replace(
-            run, summary={name: of for name, of in run.summary.items() if name != "baselines"}
-        )
-        for run in runs
-    ]
+    old = []
+    for run in runs:
+        # Earlier versions wrote the baselines of the validation split alone.
+        values = json.loads((run.path / "summary.json").read_text())
+        del values["baselines"]
+        old.append(dataclasses.replace(run, summary=Summary.from_json(values)))
     earlier = max(compare_runs(old), key=lambda of: len(of.variants))
     assert earlier.baselines("validation") == classes.baselines("validation")
     assert earlier.baselines("test") == {}
@@ -130,7 +131,7 @@ def test_predictions_of_a_run_give_its_scores(folder):
     for run in find_runs([folder / "runs"])[0]:
         for split, of in run.predictions.items():
             assert METRICS[run.metric](of.predictions, of.labels) == pytest.approx(
-                run.summary[split]["best"][run.metric]
+                run.summary.splits[split].best[run.metric]
             )
             assert list(of.rows) == sorted(of.rows)
 
@@ -238,7 +239,7 @@ def test_what_cannot_be_reported_is_explained(folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["report", str(old), "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert "run folders of format 2 are read; got" in capsys.readouterr().err
+    assert "a run folder must be of format 2; got" in capsys.readouterr().err
     # Beside readable runs it is a line on the page; so is one that is not finished.
     unfinished = tmp_path / "both" / "unfinished"
     shutil.copytree(folder / "runs" / "classes" / "glot" / "seed-1", unfinished)

@@ -406,11 +406,11 @@ def test_readers_refuse_a_damaged_checkpoint_and_touch_nothing(finished):
         ),
     ):
         evaluate_run(finished, quiet=True)
-    assert "validation" in evaluate_run(finished, which="last", quiet=True)
+    assert "validation" in evaluate_run(finished, checkpoint="last", quiet=True)
     break_file(finished / "checkpoints" / str(STEPS) / "_CHECKPOINT_METADATA", "truncated")
     for which in ("best", "last"):
         with pytest.raises(UsageError, match=f"checkpoints/{STEPS}: _CHECKPOINT_METADATA"):
-            evaluate_run(finished, which=which, quiet=True)
+            evaluate_run(finished, checkpoint=which, quiet=True)
     assert kept(finished) == before
     assert not (finished / "damaged-checkpoints").exists()
 

@@ -321,7 +321,7 @@ def test_after_a_bad_step_nothing_is_updated(stores, tmp_path, monkeypatch):
 def test_best_and_latest_reload_with_their_scores(stores, tmp_path):
     summary = run(stores["classes"], tmp_path / "run", epochs=6, optimizer=OptimizerConfig(lr=5e-2))
     for which in ("best", "last"):
-        again = evaluate_run(tmp_path / "run", which=which, quiet=True)["validation"]
+        again = evaluate_run(tmp_path / "run", checkpoint=which, quiet=True)["validation"]
         expected = {
             name: value for name, value in summary["validation"][which].items() if name != "epoch"
         }

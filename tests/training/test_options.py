@@ -141,7 +141,7 @@ def test_a_loaded_model_knows_mix_threshold_and_statistics(store, tmp_path):
     assert summary["parameters"] == {"pooler": parts[0] + parts[1], "head": parts[2]}
     assert parts[0] == 3 + 1 + 8 * 6  # layer scores, tau, projection
     assert (
-        evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"]
+        evaluate_run(tmp_path / "run", checkpoint="last", quiet=True)["validation"]["loss"]
         == summary["validation"]["last"]["loss"]
     )
 
@@ -173,10 +173,10 @@ def test_a_mixed_head_is_scored_on_another_store_by_its_own_layers(tmp_path):
         epochs=1,
         graph={"graph": "knn", "k": 6},
     )
-    scores = evaluate_run(tmp_path / "run", store=other, which="last", quiet=True)
+    scores = evaluate_run(tmp_path / "run", store=other, checkpoint="last", quiet=True)
     assert np.isfinite(scores["validation"]["loss"])
     assert (
-        evaluate_run(tmp_path / "run", which="last", quiet=True)["validation"]["loss"]
+        evaluate_run(tmp_path / "run", checkpoint="last", quiet=True)["validation"]["loss"]
         != scores["validation"]["loss"]
     )
 

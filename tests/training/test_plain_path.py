@@ -96,7 +96,7 @@ def test_train_resume_evaluate_and_seeds_in_a_folder_of_any_name(
         for metric, value in summary["validation"]["last"].items()
         if metric != "epoch"
     }
-    assert evaluate_run(out, which="last", quiet=True)["validation"] == pytest.approx(
+    assert evaluate_run(out, checkpoint="last", quiet=True)["validation"] == pytest.approx(
         scores, abs=1e-6
     )
     seeds = train_seeds(runs.config(store, tmp_path / name / "seeds", epochs=1), [1, 2], quiet=True)

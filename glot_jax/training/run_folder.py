@@ -1,0 +1,294 @@
+"""A run folder, opened: what it was trained with, how it ended, and its trained model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from flax import nnx
+
+from glot_jax.config.json import from_json, read_json, to_json
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.store import explain_mismatch
+from glot_jax.store.manifest import canonical_sha256
+from glot_jax.training.run_log import write_json
+
+FORMAT = 2
+"""Version of the run folder. A folder of another version is explained, not guessed at."""
+
+CONFIG = "config.json"
+SUMMARY = "summary.json"
+
+CheckpointName = Literal["best", "last"]
+"""The checkpoint of the epoch that was selected, or the latest one."""
+
+_STATES = (
+    "backbone",
+    "tokenizer",
+    "num_layers",
+    "special_tokens",
+    "prompt",
+    "adapter",
+    "weights",
+    "passes",
+)
+"""Fields of a store's recipe that decide what a state means; a head does not fit the states of
+another model.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """The file of the official release that an imported run was made of."""
+
+    file: str
+    sha256: str
+    gnn: str
+    jk: str
+    tau: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitScores:
+    """Metrics, the loss and the epoch (from 1) of one evaluation split."""
+
+    best: Mapping[str, float]
+    """At the epoch that was selected."""
+    last: Mapping[str, float]
+    """After the last epoch."""
+
+    def at(self, checkpoint: CheckpointName) -> Mapping[str, float]:
+        """Scores of the named checkpoint."""
+        return self.best if checkpoint == "best" else self.last
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """summary.json of a finished run."""
+
+    task: str
+    pooler: str
+    store: str | None
+    """Content of the store it was trained on; None for an imported run."""
+    selected_on: str | None
+    """Split that selected the best epoch: validation, holdout or last; None for an imported run."""
+    splits: Mapping[str, SplitScores]
+    """Evaluation splits in the order in which they are reported."""
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """split -> baseline (majority, length) -> metric -> value."""
+    parameters: Mapping[str, int]
+    """Trained parameters of `pooler` (the stem included) and `head`."""
+    seconds: Mapping[str, float]
+    """Seconds to `compile`, `train` and `evaluate`; empty for an imported run."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Summary:
+        """The summary that `train` returns and writes."""
+        splits = {}
+        for name, value in values.items():
+            if isinstance(value, Mapping) and "best" in value:
+                splits[name] = SplitScores(value["best"], value["last"])
+        baselines = values.get("baselines")
+        if baselines is None:
+            # Versions before 0.2 knew the baselines of one split only: the first that is reported,
+            # which a holdout is not.
+            reported = next((name for name in splits if name != "holdout"), None)
+            scores = {name: values[name] for name in ("majority", "length") if name in values}
+            baselines = {} if reported is None else {reported: scores}
+        return cls(
+            task=values["task"],
+            pooler=values["pooler"],
+            store=values.get("store"),
+            selected_on=values.get("selected_on"),
+            splits=splits,
+            baselines=baselines,
+            parameters=values["parameters"],
+            seconds=values.get("seconds", {}),
+        )
+
+    @property
+    def reported_baselines(self) -> Mapping[str, Mapping[str, float]]:
+        """Baselines on the split that people look at first: the (first) validation split."""
+        name = next((name for name in self.splits if name.startswith("validation")), None)
+        return {} if name is None else self.baselines.get(name, {})
+
+    @property
+    def trained_parameters(self) -> int:
+        """Trained parameters of stem, pooler and head together."""
+        return sum(self.parameters.values())
+
+    @property
+    def selecting(self) -> SplitScores:
+        """Scores on the split that selected the epoch; validation where the last epoch was taken
+        unselected.
+        """
+        if self.selected_on in self.splits:
+            return self.splits[self.selected_on]
+        # The holdout of a store without a validation split is reported as "validation".
+        return next(self.splits[name] for name in self.splits if name.startswith("validation"))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """What config.json of a run folder says. This class is its only reader and writer.
+
+    The folder also holds summary.json once the run is finished, metrics.jsonl and timing.jsonl
+    (`run_log`), predictions.npz (`predictions`) and checkpoints/ (`checkpoint`).
+    """
+
+    path: Path
+    config: TrainConfig
+    model: ModelSpec
+    """Everything that fixes the shapes of the trained model."""
+    store: str | None
+    """Content of the store it was trained on; None for an imported run."""
+    recipe: Mapping[str, Any]
+    """How the states of that store were made; empty for an imported run."""
+    unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options that were given and that the pooler does not read."""
+    imported: Imported | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Read config.json.
+
+        Raises:
+            UsageError: `path` is not a run folder, or one of another version, or its config.json
+                was damaged.
+        """
+        path = Path(path)
+        if not (path / CONFIG).is_file():
+            raise UsageError(
+                rule=f"expected a run folder, with {CONFIG} in it",
+                got=path,
+                fix="Give the --out of an earlier train.py.",
+            )
+        values = read_json(path / CONFIG)
+        if values.get("format") != FORMAT:
+            raise UsageError(
+                rule=f"a run folder must be of format {FORMAT}",
+                got=f"{path}: format {values.get('format')}",
+                fix="Train again with this version.",
+            )
+        imported = values.get("imported")
+        try:
+            return cls(
+                path=path,
+                config=from_json(TrainConfig, values["config"]),
+                model=ModelSpec.from_json(values["model"]),
+                store=values.get("store"),
+                recipe=values.get("recipe") or {},
+                unused=values.get("unused") or {},
+                imported=None if imported is None else from_json(Imported, imported),
+            )
+        except (KeyError, TypeError) as error:
+            raise UsageError(
+                rule=f"{CONFIG} of a run folder must hold what train.py wrote",
+                got=f"{path / CONFIG}: {type(error).__name__} {error}",
+                fix="Restore the file, or train again.",
+            ) from error
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of config.json."""
+        values = {
+            "format": FORMAT,
+            "config": to_json(self.config),
+            "model": self.model.to_json(),
+            "store": self.store,
+            "recipe": self.recipe,
+            "unused": self.unused,
+        }
+        if self.imported is not None:
+            values["imported"] = to_json(self.imported)
+        return values
+
+    def write(self) -> None:
+        """Put config.json into the folder, whole or not at all.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        write_json(self.path / CONFIG, self.to_json())
+
+    def digest(self) -> str:
+        """sha256 of config.json as it lies there, without the paths of this machine."""
+        # Read again: a config.json of an earlier version lacks fields that `to_json` would add.
+        values = read_json(self.path / CONFIG)
+        config = {
+            name: value for name, value in values["config"].items() if name not in ("out", "store")
+        }
+        return canonical_sha256({**values, "config": config})
+
+    @property
+    def prompt(self) -> str | None:
+        """Template that the texts of its store were put in."""
+        return self.recipe.get("prompt")
+
+    @property
+    def backbone(self) -> str | None:
+        """Name of the frozen language model; None for an imported run."""
+        return (self.recipe.get("backbone") or {}).get("name")
+
+    def require_head(self) -> None:
+        """Refuse an imported run, which has neither a task's head nor a backbone.
+
+        Raises:
+            UsageError: the run was imported.
+        """
+        if self.imported is None:
+            return
+        raise UsageError(
+            rule="the run must have been trained here, with a task's head on a backbone's states",
+            got=f"{self.path}, imported without either",
+            fix=(
+                f"Train one: train.py --config {self.path}/{CONFIG} --store STORE --out NEW. Its"
+                " pooler alone can be exported (glot export --to onnx) and used from Python"
+                " (glot_jax.training.evaluation.load_model)."
+            ),
+        )
+
+    def require_finished(self) -> Summary:
+        """The summary of a finished run.
+
+        Raises:
+            UsageError: the run is not finished.
+        """
+        path = self.path / SUMMARY
+        if not path.is_file():
+            raise UsageError(
+                rule=f"a run must be finished, and has a {SUMMARY} then",
+                got=f"{self.path}, which has none",
+                fix=f"Finish it: train.py --resume {self.path}.",
+            )
+        return Summary.from_json(read_json(path))
+
+    def new_model(self) -> SentenceModel:
+        """Stem, pooler and head of the run's shapes, untrained."""
+        return SentenceModel(
+            self.model,
+            graph=self.config.graph,
+            pooler=self.config.pooler,
+            objective=self.config.objective,
+            rngs=nnx.Rngs(self.config.seed),
+        )
+
+    def fits(self, recipe: Mapping[str, Any]) -> list[str]:
+        """How states made by `recipe` differ from those that the head was trained on, a line each.
+
+        An imported run does not know how its states were made, and fits any.
+        """
+        if not self.recipe:
+            return []
+        layers = [str(layer) for layer in self.model.layers]
+        return explain_mismatch(_of_states(self.recipe, layers), _of_states(recipe, layers))
+
+
+def _of_states(recipe: Mapping[str, Any], layers: list[str]) -> dict[str, Any]:
+    """The fields of a recipe that decide what the states of these layers mean."""
+    fields = {name: recipe.get(name) for name in _STATES}
+    states = recipe.get("states") or {}
+    return {**fields, "states": [states.get(layer) for layer in layers]}
