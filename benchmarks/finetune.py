@@ -50,7 +50,8 @@ def measure_head(length: int, repeats: int) -> dict[str, Any]:
     from flax import nnx
 
     from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
-    from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+    from glot_jax.model import ModelSpec, SentenceModel
+    from glot_jax.objectives import TaskSpec
     from glot_jax.pooling import count_parameters
     from glot_jax.profiling.head import synthetic_batch
     from glot_jax.training.memory import keep_memory

@@ -34,7 +34,8 @@ from torch_heads import DenseHead, Head, PygHead
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
-from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.objectives import TaskSpec
 from glot_jax.official.torch_checkpoint import to_official
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.floor import FULL, work_of

@@ -13,7 +13,7 @@ import importlib.machinery
 import sys
 import types
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
@@ -104,6 +104,23 @@ def renamed_keywords(
         return call
 
     return decorate
+
+
+def moved_name(module: str, name: str, homes: Mapping[str, str]) -> object:
+    """What the `__getattr__` of a module answers for its names that have moved.
+
+    Args:
+        module: `__name__` of the module.
+        name: what was asked for.
+        homes: name -> module of today, below `glot_jax`.
+
+    Raises:
+        AttributeError: `homes` does not have the name.
+    """
+    if name not in homes:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warn(f"{module.removeprefix('glot_jax.')}.{name}", f"{homes[name]}.{name}")
+    return getattr(importlib.import_module(f"glot_jax.{homes[name]}"), name)
 
 
 class _Loader(importlib.abc.Loader):

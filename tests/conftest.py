@@ -33,7 +33,8 @@ from jaxtyping import install_import_hook
 
 # Only the pure middle has shapes to check; the rest is checked by pyright.
 install_import_hook(
-    ["glot_jax.graphs", "glot_jax.pooling", "glot_jax.objectives"], "beartype.beartype"
+    ["glot_jax.graphs", "glot_jax.pooling", "glot_jax.objectives", "glot_jax.model"],
+    "beartype.beartype",
 )
 
 

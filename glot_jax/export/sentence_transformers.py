@@ -29,8 +29,8 @@ from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
 from glot_jax.extraction.loading import is_taken_out
 from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.objectives import SentenceModel
 from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
 from glot_jax.training.run_log import write_json
 from glot_jax.version import __version__

@@ -16,7 +16,7 @@ from flax import nnx
 
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import require
-from glot_jax.objectives import SentenceModel
+from glot_jax.model import SentenceModel
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.pooling.poolers import AdaPool, AdaPoolAttention, Cls, Glot, Mlp
 from glot_jax.training.evaluation import load_model

@@ -26,8 +26,8 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.errors import UsageError, require
+from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.objectives import SentenceModel
 from glot_jax.training.evaluation import load_model
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled

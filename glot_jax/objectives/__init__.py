@@ -1,13 +1,13 @@
 """Pooled vectors -> scores, loss and metrics, chosen by the kind of the task."""
 
+from typing import Any
+
+from glot_jax.moved import moved_name
+from glot_jax.objectives.baselines import length_baseline, majority
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.objective import (
     OBJECTIVES,
-    ModelSpec,
-    SentenceModel,
     evaluate,
-    length_baseline,
-    majority,
     objective_kind,
     row_loss,
     selection_metric,
@@ -17,8 +17,6 @@ from glot_jax.texts.tasks import TaskSpec
 __all__ = [
     "METRICS",
     "OBJECTIVES",
-    "ModelSpec",
-    "SentenceModel",
     "TaskSpec",
     "evaluate",
     "length_baseline",
@@ -27,3 +25,8 @@ __all__ = [
     "row_loss",
     "selection_metric",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The model of version 0.1 was imported from here."""
+    return moved_name(__name__, name, {"ModelSpec": "model", "SentenceModel": "model"})

@@ -14,7 +14,7 @@ from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.files import file_sha256
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.torch_checkpoint import LAYERS, load_official
 from glot_jax.pooling import Glot, count_parameters
 from glot_jax.texts.tasks import TaskSpec

@@ -37,7 +37,8 @@ from glot_jax.config.train import (
 from glot_jax.errors import UsageError, require
 from glot_jax.graphs import SELECTABLE
 from glot_jax.graphs.stem import require_k_within
-from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.objectives import TaskSpec
 from glot_jax.pooling import POOLERS, AdaPool, Glot, Mlp, count_parameters
 from glot_jax.profiling.floor import FULL, Ceilings, work_of
 from glot_jax.training.edge_budgets import is_sparse, power_of_two

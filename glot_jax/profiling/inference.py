@@ -21,7 +21,8 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.graphs import Stem, TokenGraph
 from glot_jax.graphs.stem import require_k_within
-from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec
+from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.objectives import TaskSpec
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.head import measure_ms
 from glot_jax.training.steps import Steps, split_model

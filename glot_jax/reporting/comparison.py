@@ -16,7 +16,8 @@ from typing import Any
 
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, require
-from glot_jax.objectives import METRICS, ModelSpec, selection_metric
+from glot_jax.model import ModelSpec
+from glot_jax.objectives import METRICS, selection_metric
 from glot_jax.reporting.statistics import (
     Difference,
     Interval,

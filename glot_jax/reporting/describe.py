@@ -21,8 +21,8 @@ from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, require
 from glot_jax.graphs import Stem
 from glot_jax.graphs.similarity import BLOCK_PAIRS, link, pad_rows, sentences_of, tokens_of
+from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.objectives import ModelSpec, SentenceModel
 from glot_jax.pooling import Glot
 from glot_jax.store import HiddenStore
 from glot_jax.training.evaluation import load_model

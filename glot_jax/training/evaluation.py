@@ -11,8 +11,8 @@ from flax import nnx
 from glot_jax.config.json import differences
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require
+from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.objectives import SentenceModel
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
 from glot_jax.training.optimizer import build_optimizer, build_schedule

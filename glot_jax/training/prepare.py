@@ -23,7 +23,8 @@ from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
-from glot_jax.objectives import ModelSpec, SentenceModel, TaskSpec, objective_kind, selection_metric
+from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.objectives import TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.manifest import MANIFEST, read_manifest
 from glot_jax.store.reader import HiddenStore, SplitReader

@@ -12,7 +12,7 @@ from flax import nnx
 from glot_jax.config.json import from_json, read_json, to_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.store.manifest import canonical_sha256
 from glot_jax.training.run_log import write_json

@@ -15,7 +15,8 @@ from jax import Array
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.graphs import Stem
-from glot_jax.objectives import SentenceModel, TaskSpec, row_loss
+from glot_jax.model import SentenceModel
+from glot_jax.objectives import TaskSpec, row_loss
 from glot_jax.training.xla_options import compiled
 
 TrainState = dict[str, Any]

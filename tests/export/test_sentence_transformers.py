@@ -45,7 +45,7 @@ from glot_jax.export.torch_head import margin, settings_of, torch_head, weights_
 from glot_jax.extraction import Backbone
 from glot_jax.graphs import token_graph
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.import_run import import_run
 from glot_jax.pooling import GNN_LAYERS, POOLERS
 from glot_jax.texts.tasks import TASKS, TaskSpec

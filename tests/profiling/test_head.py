@@ -21,7 +21,7 @@ from glot_jax.cli import main
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.errors import UsageError
-from glot_jax.objectives import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.profiling import head
 from glot_jax.profiling.floor import FULL, Ceilings, work_of
 from glot_jax.profiling.head import profile_head, synthetic_batch

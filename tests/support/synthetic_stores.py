@@ -151,7 +151,7 @@ def make_store(
                     "sha256": file_sha256(folder_of_split / name),
                     "bytes": (folder_of_split / name).stat().st_size,
                 }
-                for name in arrays
+                for name in files
             },
         )
     recipe = {
