@@ -18,9 +18,9 @@ import tyro
 from machine import write_result
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.json import read_json
 from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
+from glot_jax.files import read_json
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds
 

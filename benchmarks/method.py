@@ -22,9 +22,10 @@ import tyro
 from machine import write_result
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.json import read_json, to_json
+from glot_jax.config.json import to_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.extraction import dump
+from glot_jax.files import read_json
 from glot_jax.presets import PRESETS
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds

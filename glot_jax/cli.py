@@ -20,11 +20,12 @@ import tyro
 from glot_jax.config.base import flag
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.json import from_json, read_json
+from glot_jax.config.json import from_json
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.runs import EvaluateConfig, ExportConfig
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, lookup, require
+from glot_jax.files import read_json
 from glot_jax.presets import PRESETS
 from glot_jax.terminal import explain, print_anything, refuse
 

@@ -1,56 +1,96 @@
-"""Files that are written whole or not at all."""
+"""The one writer of files: whatever appears under its name is whole, however the process ends.
+
+| what is written | function |
+| --- | --- |
+| bytes | `write_bytes` |
+| JSON values | `write_json`, read back by `read_json` |
+| NumPy arrays in one archive | `write_npz` |
+| what a library writes to a path | `whole_file`, `whole_folder` |
+| one process at a time | `locked`, over `take_lock` |
+
+All of them go through `glot_jax.disk`, where tests let each call fail, tear or come last. A process
+that is killed leaves at most a file or folder whose name begins with `TEMPORARY`; nobody reads it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
+import json
+import os
 import secrets
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from glot_jax import disk
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+if TYPE_CHECKING:
+    # Not at run time: commands that only parse their options import this module as well.
+    import numpy as np
 
 TEMPORARY = ".tmp-"
-"""Prefix of everything that is being written; never part of a finished store."""
+"""Prefix of the name of everything that is still being written."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+"""What a file system without `flock` answers; some network file systems say EINVAL."""
+
+AGAIN = "run the same command again"
+"""How an error tells the user to go on; commands that are continued another way say so."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclasses.dataclass(frozen=True)
+class JsonStyle:
+    """How JSON values are spelled in a file: equal values give equal bytes in all versions."""
+
+    indent: int
+    ascii_only: bool
+    """Escape everything beyond ASCII, instead of writing UTF-8."""
+    allow_nan: bool
+    """Write NaN and the infinities, which JSON does not have; otherwise they are a ValueError."""
+    end: str = "\n"
+    """What follows the values."""
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
-    """The .npy file of an array."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+RUN_STYLE = JsonStyle(indent=2, ascii_only=False, allow_nan=False)
+"""Files of run folders and exports."""
+STORE_STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=False)
+"""The manifest of a store."""
+TABLE_STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True)
+"""Records of experiments and reports, where a score that is not defined is NaN."""
 
 
-def refuse_link(path: Path) -> None:
-    """What is written belongs to the store alone: writing to a symbolic link, whose target others
-    may use, is a UsageError.
+def write_bytes(path: Path, data: bytes, *, replace: bool = True, again: str = AGAIN) -> bool:
+    """Write a file so that it is whole and on the disk, or not there at all.
+
+    Several processes may write the same file at once: the last one's stays.
+
+    Args:
+        path: the file; its folder must exist.
+        data: all of its bytes.
+        replace: False writes only where no file has the name yet; of several processes that try,
+            one succeeds.
+        again: how the error tells the user to go on.
+
+    Returns:
+        Whether the file was written.
+
+    Raises:
+        UsageError: the disk refused; for a full disk with the number of bytes that are missing.
     """
-    require(
-        not path.is_symlink(),
-        "a store is not written through symbolic links",
-        path,
-        "Put the file or folder itself there (`dvc unprotect`, `git annex unlock`), or choose"
-        " another --out.",
-    )
-
-
-def write_atomically(path: Path, data: bytes, *, exclusively: bool = False) -> bool:
-    """Put `data` at `path`: whole and on disk, or not there at all. Several processes may write the
-    same file at once.
-
-    `exclusively`: only where there is no file yet. Returns whether it was written.
-    """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    temporary = _temporary(path)
     try:
         file = disk.create(temporary)
         try:
@@ -58,7 +98,7 @@ def write_atomically(path: Path, data: bytes, *, exclusively: bool = False) -> b
             disk.sync(file)
         finally:
             disk.close(file)
-        if not exclusively:
+        if replace:
             disk.rename(temporary, path)
         else:
             try:
@@ -67,17 +107,138 @@ def write_atomically(path: Path, data: bytes, *, exclusively: bool = False) -> b
                 return False
             finally:
                 disk.remove(temporary)
+        # Without this a power cut may still take the name back.
         disk.sync_folder(path.parent)
     except BaseException as error:
-        disk.remove(temporary)
-        explain_write_error(error, path, len(data))
+        _discard(temporary)
+        explain_write_error(error, path, len(data), again=again)
         raise
     return True
 
 
+def json_bytes(values: Any, style: JsonStyle = RUN_STYLE) -> bytes:
+    """The bytes that `write_json` writes."""
+    text = json.dumps(
+        values, indent=style.indent, ensure_ascii=style.ascii_only, allow_nan=style.allow_nan
+    )
+    # A file name that is not UTF-8 holds lone surrogates. Written as JSON's own escapes they come
+    # back as they were.
+    return (text + style.end).encode("utf-8", "backslashreplace")
+
+
+def write_json(
+    path: Path, values: Any, style: JsonStyle = RUN_STYLE, *, again: str = AGAIN
+) -> None:
+    """Write plain JSON values so that the file is whole or not there at all.
+
+    `again` is how the error tells the user to go on.
+
+    Raises:
+        ValueError: the values hold NaN or an infinity, and `style` does not allow them.
+        UsageError: the disk refused.
+    """
+    write_bytes(path, json_bytes(values, style), again=again)
+
+
+def read_json(path: Path, fix: str = "Restore the file, or make it again.") -> Any:
+    """Parse a JSON file.
+
+    Args:
+        path: the file.
+        fix: what the reader of the error should do about a file that cannot be used.
+
+    Raises:
+        UsageError: the file is missing, unreadable, cut or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(
+            rule=f"{path.name} must exist", got=f"{path}, which is missing", fix=fix
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            rule=f"{path.name} must be readable", got=f"{path}: {error.strerror}", fix=fix
+        ) from error
+    except (ValueError, RecursionError) as error:
+        # ValueError: not JSON, not UTF-8, or a number of thousands of digits.
+        raise UsageError(
+            rule=f"{path.name} must be a whole JSON file", got=f"{path}: {error}", fix=fix
+        ) from error
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, again: str = AGAIN) -> None:
+    """Write named arrays to an uncompressed .npz archive that is whole or not there at all.
+
+    `again` is how the error tells the user to go on.
+
+    Raises:
+        UsageError: the disk refused.
+    """
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue(), again=again)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a file to write, which becomes `path` when the block ends without an error.
+
+    For writers of other libraries, and for files too large to be held in memory.
+
+        with whole_file(out) as temporary:
+            figure.savefig(temporary)
+
+    Raises:
+        UsageError: the disk refused, inside the block as well; it names `path`.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = _temporary(path)
+    try:
+        yield temporary
+        _sync_file(temporary)
+        disk.rename(temporary, path)
+        disk.sync_folder(path.parent)
+    except BaseException as error:
+        _discard(temporary)
+        explain_write_error(error, path)
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, which becomes `path` when the block ends without an error.
+
+    `path` may be an empty folder already; its parents are made.
+
+    Raises:
+        UsageError: the disk refused, inside the block as well, or `path` is not empty; it names
+            `path`.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = _temporary(path)
+    try:
+        make_folders(path.parent)
+        disk.make_folder(temporary)
+        yield temporary
+        _sync_tree(temporary)
+        if path.is_dir():
+            path.rmdir()  # os.replace puts a folder over an empty one on POSIX systems alone
+        disk.rename(temporary, path)
+        disk.sync_folder(path.parent)
+    except BaseException as error:
+        _discard(temporary)
+        explain_write_error(error, path)
+        raise
+
+
 def make_folders(path: Path) -> None:
-    """Create a folder with its parents, so that a power cut does not take it away with all that was
-    stored in it.
+    """Create a folder with its parents, so that a power cut does not take it away with its files.
+
+    Raises:
+        UsageError: the disk refused.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -85,25 +246,122 @@ def make_folders(path: Path) -> None:
             disk.make_folder(folder)
             disk.sync_folder(folder.parent)
     except OSError as error:
-        explain_write_error(error, path, 0)
+        explain_write_error(error, path)
 
 
-def explain_write_error(error: BaseException | None, path: Path, needed: int) -> None:
-    """Raise a UsageError that names `path` if `error` is the disk's; of a full disk also the bytes
-    that are missing.
+def explain_write_error(
+    error: BaseException | None, path: Path, needed: int | None = None, *, again: str = AGAIN
+) -> None:
+    """Raise a UsageError that names `path` if `error` is the disk's; return for all other errors.
+
+    Args:
+        error: what was raised while `path` was written.
+        path: the file or folder as the user knows it; temporary names are not for the user.
+        needed: its bytes, which the error about a full disk compares with the free ones.
+        again: how the error tells the user to go on once the disk is repaired.
     """
     if not isinstance(error, OSError):
         return
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno not in NO_SPACE:
         raise UsageError(
-            f"{path} can be written",
-            error,
-            "Repair the disk and run the same command again: finished shards are kept.",
+            rule=f"{path} must be writable",
+            got=error.strerror or error,
+            fix=f"Choose another place, grant access or repair the disk, and {again}.",
         ) from error
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
-    raise UsageError(
-        f"the disk has room for {path}, {needed} bytes",
-        f"{free} bytes free, {max(needed - free, 0)} too few",
-        "Free some space and run the same command again: finished shards are kept.",
-    ) from error
+    rule = f"the disk must have room for {path}"
+    got = f"{free} bytes free"
+    if needed is not None:
+        rule += f", {needed} bytes"
+        got += f", {max(needed - free, 0)} too few"
+    raise UsageError(rule=rule, got=got, fix=f"Free some space and {again}.") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of the file `path`; one process at a time does.
+
+    The file is made if it is absent, and its content is left alone. The system takes the lock back
+    from a process that ends, however it ends. On a file system without locks nobody is refused.
+
+    Args:
+        path: the file; its folder must exist.
+        wait: whether to wait for another process that holds the lock.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is False.
+    """
+    with path.open("ab") as file:
+        take_lock(file.fileno(), wait=wait)
+        yield
+
+
+def take_lock(descriptor: int, *, wait: bool) -> bool:
+    """Take the system's lock on an open file; closing the file gives it back.
+
+    Returns:
+        False where the file system has no locks.
+
+    Raises:
+        BlockingIOError: another open file holds the lock, and `wait` is False.
+    """
+    if fcntl is None:
+        return False
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UsageError if `path` is a symbolic link: others may use what lies behind it."""
+    if path.is_symlink():
+        raise UsageError(
+            rule="a store must not be written through symbolic links",
+            got=path,
+            fix="Put the file or folder itself there (`dvc unprotect`, `git annex unlock`), or"
+            " choose another --out.",
+        )
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside `path`; the suffix stays last, because libraries read the format from it."""
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+
+
+def _discard(path: Path) -> None:
+    """Remove what was written as far as the disk lets us: the first error is the one to report."""
+    with contextlib.suppress(OSError):
+        disk.remove(path)
+
+
+def _sync_file(path: Path) -> None:
+    """Make a file that a library wrote and closed survive a power cut."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        disk.sync(file)
+    finally:
+        disk.close(file)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make a folder with all it holds survive a power cut; a link is its folder's own content."""
+    for path in folder.iterdir():
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            _sync_tree(path)
+        else:
+            _sync_file(path)
+    disk.sync_folder(folder)

@@ -220,7 +220,7 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     ("content", "message"),
     [
         ("[]", "a TrainConfig is a JSON object"),
-        ("{", "expected a readable JSON file"),
+        ("{", "config.json must be a whole JSON file"),
         ("{}", "has a field store"),
         ('{"config": {"store": "s", "out": "o", "graph": 3}}', "a GraphConfig is a JSON object"),
         ('{"store": "s", "out": "o", "epochs": 1.5}', "epochs is of type int; got 1.5"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import require
 
 Value = TypeVar("Value")
 
@@ -87,18 +86,6 @@ def _revive(name: str, hint: Any, value: Any) -> Any:
         )
         return tuple(_revive(name, kind, item) for kind, item in zip(kinds, value, strict=True))
     return value
-
-
-def read_json(path: Path) -> Any:
-    """Parse a JSON file, or say which file is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
-        raise UsageError("expected a readable JSON file", path, str(error)) from error
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -5,7 +5,6 @@ report of all of it.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import lookup, require
 from glot_jax.experiments.cards import CARDS, Card, Variant
 from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.presets import paper
 
 PAPER_RATIOS = (0.2, 0.5, 0.8, 0.9)
@@ -106,7 +106,7 @@ def run_cards(config: ReproduceConfig) -> dict[str, Any]:
         }
         done[name] |= _run(config, card, {task: stores[task] for task in there}, labels, residents)
         # After every card: what is done is not lost with what follows.
-        (config.out / "cards.json").write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        write_json(config.out / "cards.json", done, TABLE_STYLE)
     _report(config, done, labels)
     return done
 
@@ -326,11 +326,9 @@ def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
     path = folder / "probe.json"
     if not path.exists():
-        path.write_text(
-            json.dumps(linear_probe(folder, quiet=True, residents=residents), indent=1) + "\n",
-            encoding="utf-8",
-        )
-    found = json.loads(path.read_text(encoding="utf-8"))
+        scores = linear_probe(folder, quiet=True, residents=residents)
+        write_json(path, scores, TABLE_STYLE)
+    found = read_json(path, "Delete it: the same command fits the probe again.")
     return found["test" if "test" in found else next(name for name in found if name != "holdout")]
 
 

@@ -5,7 +5,6 @@ control reaches.
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from glot_jax.config.train import (
 )
 from glot_jax.errors import UsageError, lookup
 from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.files import TABLE_STYLE, write_json
 from glot_jax.training.predictions import read_predictions
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
@@ -107,10 +107,8 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
         comparisons += compared
         _print_table(setting, found, compared, config)
         # After every setting: what is done is not lost with what follows.
-        for name, values in (("stress", records), ("comparison", comparisons)):
-            (config.out / f"{name}.json").write_text(
-                json.dumps(values, indent=1) + "\n", encoding="utf-8"
-            )
+        write_json(config.out / "stress.json", records, TABLE_STYLE)
+        write_json(config.out / "comparison.json", comparisons, TABLE_STYLE)
     plot_stress(records, config.out / "stress.png")
     print(f"wrote {config.out}/stress.json, comparison.json and stress.png", file=sys.stderr)
     return records

@@ -28,6 +28,7 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError, lookup, require
+from glot_jax.files import TABLE_STYLE, locked, read_json, write_json
 from glot_jax.store import HiddenStore
 
 _STUDY = "glot"
@@ -78,7 +79,7 @@ def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
             -(trial["score"] if trial["score"] is not None else float("-inf")),
         )
     )
-    (config.out / "sweep.json").write_text(json.dumps(trials, indent=1) + "\n", encoding="utf-8")
+    write_json(config.out / "sweep.json", trials, TABLE_STYLE)
     importance = _importance(optuna, study)
     if importance:
         _plotter()(
@@ -207,9 +208,9 @@ def _require_same(config: SweepConfig, content: str) -> None:
     }
     path = config.out / "settings.json"
     if not path.exists():
-        path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        write_json(path, wanted, TABLE_STYLE)
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, "Delete it and give the same settings again: finished trials are kept.")
     changed = [
         f"{name}: {found.get(name)} -> {value}"
         for name, value in json.loads(json.dumps(wanted)).items()
@@ -275,8 +276,6 @@ def _worker(config: SweepConfig, number: int) -> None:
 
     No combination is tried twice: a sampler's repeat gives way to an untried one.
     """
-    from glot_jax.training.run_log import exclusive
-
     optuna = _optuna()
     states = optuna.trial.TrialState
     study = _study(config, config.seed + number)
@@ -285,7 +284,7 @@ def _worker(config: SweepConfig, number: int) -> None:
     while True:
         # One worker at a time chooses: another's trial is in the study before its values are, and
         # the same ones could be chosen meanwhile.
-        with exclusive(config.out / "choosing.lock", wait=True):
+        with locked(config.out / "choosing.lock", wait=True):
             live = _live(optuna, study)
             if len(live) >= config.wanted:
                 return

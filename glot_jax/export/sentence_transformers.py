@@ -21,18 +21,17 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from glot_jax.config.json import read_json
 from glot_jax.errors import UsageError, require
 from glot_jax.export.torch_head import CLOSE, TrainedHead, margin, random_texts, torch_head
 from glot_jax.extraction.backbone_source import MINILM
 from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
 from glot_jax.extraction.loading import is_taken_out
+from glot_jax.files import read_json, whole_file, whole_folder, write_json
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
-from glot_jax.training.run_log import write_json
 from glot_jax.version import __version__
 
 if TYPE_CHECKING:
@@ -68,27 +67,16 @@ def _need(*packages: str) -> None:
 
 
 @contextlib.contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """A name beside `out` for what is moved there when it is whole, and is gone when it is not."""
-    out = Path(os.path.abspath(out))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+def _explain_safetensors(out: Path) -> Iterator[None]:
+    """Turn what safetensors says about a disk into a UsageError; it is no OSError."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if out.is_dir():
-            out.rmdir()  # an empty one
-        temporary.rename(out)
-    except (OSError, SafetensorError) as error:
+        yield
+    except SafetensorError as error:
         raise UsageError(
-            "an export can be written",
-            f"{out}: {error}",
-            "Make room, grant access, or choose another place.",
+            rule="an export must be writable",
+            got=f"{out}: {error}",
+            fix="Make room, grant access, or choose another place.",
         ) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        elif temporary.exists():
-            temporary.unlink()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -166,7 +154,7 @@ def export_sentence_transformers(
         "dim": int(wanted.shape[1]),
         **head.identity(),
     }
-    with _whole(out) as folder:
+    with _explain_safetensors(out), whole_folder(out) as folder:
         dtype = str(trained.recipe.get("compute_dtype") or "float32")
         _write_folder(
             folder,
@@ -540,7 +528,7 @@ def export_onnx(
         },
     )
     onnx.checker.check_model(proto)
-    with _whole(file) as temporary:
+    with whole_file(file) as temporary:
         temporary.write_bytes(proto.SerializeToString())
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         encoder, seen = SentenceEncoder(head.model, None, head.run.model.layers), []

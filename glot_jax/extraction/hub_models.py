@@ -21,7 +21,7 @@ from typing import Any
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.model_files import usable_folder
-from glot_jax.files import write_atomically
+from glot_jax.files import write_bytes
 from glot_jax.texts.quoting import because
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py")
@@ -212,7 +212,7 @@ def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
         return
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, commit.sha.encode())
+        write_bytes(path, commit.sha.encode())
 
 
 @contextlib.contextmanager

@@ -18,11 +18,12 @@ from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
 from glot_jax.extraction.states import States
-from glot_jax.files import file_sha256, make_folders, npy_bytes, refuse_link, write_atomically
-from glot_jax.store.arrays import DTYPES, load_array
+from glot_jax.files import file_sha256, make_folders, refuse_link, write_bytes
+from glot_jax.store.arrays import DTYPES, load_array, npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.manifest import (
     DAMAGED,
+    EXTRACT_AGAIN,
     TEXT_FILES,
     Appended,
     ShardRecord,
@@ -276,7 +277,7 @@ class SplitDump:
                 DAMAGED,
             )
             make_folders(self._folder)
-            write_atomically(path, content)
+            write_bytes(path, content, again=EXTRACT_AGAIN)
         return record
 
     # ----------------------------------------------------------------------------------------------

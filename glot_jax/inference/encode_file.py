@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glot_jax.errors import UsageError, lookup, require
+from glot_jax.files import whole_file
 from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
 from glot_jax.texts.quoting import listed
 from glot_jax.texts.records import Source, did_you_mean
@@ -105,33 +106,25 @@ def encode_file(
         UsageError: as check_files; texts that changed since; an OUT that cannot be written.
     """
     texts = read_texts(source, column, encoding)
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with _WRITERS[out.suffix[1:]](temporary, rows, encoder.dim) as writer:
-            done = 0
-            while window := list(islice(texts, _WINDOW)):
-                require(
-                    done + len(window) <= rows,
-                    "FILE stays as it is while it is read",
-                    f"more than {rows:,} rows",
-                    "Run it again.",
-                )
-                writer.write(
-                    encoder.encode(window, batch_size=batch_size, normalize=normalize), done
-                )
-                done += len(window)
-                progress(done)
+    open_writer = _WRITERS[out.suffix[1:]]
+    with whole_file(out) as temporary, open_writer(temporary, rows, encoder.dim) as writer:
+        done = 0
+        while window := list(islice(texts, _WINDOW)):
             require(
-                done == rows,
+                done + len(window) <= rows,
                 "FILE stays as it is while it is read",
-                f"{done:,} rows, not {rows:,}",
+                f"more than {rows:,} rows",
                 "Run it again.",
             )
-        temporary.replace(out)
-    except OSError as error:
-        raise UsageError("--out can be written to", out, str(error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+            writer.write(encoder.encode(window, batch_size=batch_size, normalize=normalize), done)
+            done += len(window)
+            progress(done)
+        require(
+            done == rows,
+            "FILE stays as it is while it is read",
+            f"{done:,} rows, not {rows:,}",
+            "Run it again.",
+        )
 
 
 class _Npy:

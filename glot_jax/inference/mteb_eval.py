@@ -19,18 +19,17 @@ from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
-from glot_jax.config.json import read_json
 from glot_jax.errors import UsageError, require
 from glot_jax.extraction import dump
 from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.from_recipe import config_from
+from glot_jax.files import make_folders, read_json, write_json
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_tasks import known_task, local_task, sha256_of
 from glot_jax.moved import renamed_keywords
 from glot_jax.store import HiddenStore
 from glot_jax.store.manifest import canonical_sha256
 from glot_jax.training.run_folder import CheckpointName
-from glot_jax.training.run_log import write_json
 
 PRESETS: dict[str, tuple[str, ...]] = {
     # Table 3.
@@ -312,15 +311,8 @@ def _sentence_transformer(location: str) -> Any:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, value)
-    except OSError as error:
-        raise UsageError(
-            "--out is a folder that can be written to",
-            f"{path}: {error.strerror}",
-            "Choose another one.",
-        ) from error
+    make_folders(path.parent)
+    write_json(path, value)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from flax import nnx
 from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
-from glot_jax.files import file_sha256
+from glot_jax.files import file_sha256, write_json
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.torch_checkpoint import LAYERS, load_official
 from glot_jax.pooling import Glot, count_parameters
@@ -21,7 +21,6 @@ from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run_folder import SUMMARY, Imported, RunFolder
-from glot_jax.training.run_log import write_json
 from glot_jax.training.steps import init_state, split_model
 
 NO_TASK = TaskSpec("none", ("text",), ("text",), None, "none", splits=())
@@ -142,5 +141,5 @@ def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> 
         # Nothing was selected: the number only lets the one checkpoint there is be the best one
         # too.
         checkpoints.save(init_state(params, stats, optimizer, config.seed), selection=0.0)
-    write_json(folder.path / SUMMARY, summary)
+    write_json(folder.path / SUMMARY, summary, again=f"remove {folder.path} and import again")
     folder.write()

@@ -12,6 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
+from glot_jax.files import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -45,7 +47,8 @@ def svg(figure: Figure) -> str:
 
 def plot_stress(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Write `stress_figure` as an image."""
-    stress_figure(records).savefig(path, dpi=150)
+    with whole_file(path) as temporary:
+        stress_figure(records).savefig(temporary, dpi=150)
 
 
 def stress_figure(records: Sequence[dict[str, Any]]) -> Figure:
@@ -110,7 +113,8 @@ def plot_importance(shares: dict[str, float], path: Path, title: str) -> None:
     names = sorted(shares, key=lambda name: shares[name])
     axis.barh(names, [shares[name] for name in names], color=_POOLER)
     axis.set(xlim=(0, 1), xlabel="share of the variance explained (functional ANOVA)", title=title)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     plt.close(figure)
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from glot_jax.files import make_folders, write_bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
@@ -104,14 +106,14 @@ code {
 
 def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "report") -> None:
     """FOLDER/NAME.html, FOLDER/NAME.md and the latter's FOLDER/figures/*.svg."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     pictures = [block for block in blocks if isinstance(block, Figure)]
     if pictures:
-        (folder / "figures").mkdir(exist_ok=True)
+        make_folders(folder / "figures")
     for picture in pictures:
-        (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-    (folder / f"{name}.md").write_text(to_markdown(title, blocks), encoding="utf-8")
-    (folder / f"{name}.html").write_text(to_html(title, blocks), encoding="utf-8")
+        write_bytes(folder / "figures" / f"{picture.name}.svg", picture.svg.encode())
+    write_bytes(folder / f"{name}.md", to_markdown(title, blocks).encode())
+    write_bytes(folder / f"{name}.html", to_html(title, blocks).encode())
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from glot_jax.config.json import read_json
 from glot_jax.errors import UsageError
+from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.reporting import figures, paper
 from glot_jax.reporting.comparison import (
     Comparison,
@@ -107,11 +107,8 @@ def write_report(
         "remarks": [*remarks, *notes],
         "comparisons": [result.to_json() for result in results],
     }
-    try:
-        write_page(title, blocks, out)
-        (out / "scores.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError("--out is a folder that can be written to", out, str(error)) from error
+    write_page(title, blocks, out)
+    write_json(out / "scores.json", values, TABLE_STYLE)
     return values
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.config.json import read_json
+from glot_jax.files import read_json
 from glot_jax.reporting import figures, paper
 from glot_jax.reporting.pages import Block, Figure, Heading, Table
 from glot_jax.reporting.statistics import p_text

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import os
 import threading
 from collections.abc import Mapping
@@ -51,6 +52,13 @@ _checked: set[tuple[str, int, int, int, str]] = set()
 
 A file written since then is hashed again.
 """
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The bytes of an array's .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 class NotFetched(UsageError):

@@ -14,6 +14,7 @@ from glot_jax.files import TEMPORARY, explain_write_error
 from glot_jax.store.arrays import check_file
 from glot_jax.store.lock import StoreLock, read_plan
 from glot_jax.store.manifest import (
+    EXTRACT_AGAIN,
     MANIFEST,
     SPLIT_ARRAYS,
     TEXT_FILES,
@@ -150,7 +151,7 @@ def sync_folders(store: Path, splits: Iterable[str]) -> None:
         try:
             disk.sync_folder(folder)
         except OSError as error:
-            explain_write_error(error, folder, 0)
+            explain_write_error(error, folder, again=EXTRACT_AGAIN)
 
 
 def remove_leftovers(store: Path) -> None:

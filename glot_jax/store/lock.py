@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -15,19 +14,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-from glot_jax.config.json import read_json
 from glot_jax.errors import UsageError, require
-from glot_jax.files import TEMPORARY, make_folders, write_atomically
+from glot_jax.files import (
+    TEMPORARY,
+    JsonStyle,
+    json_bytes,
+    make_folders,
+    read_json,
+    take_lock,
+    write_bytes,
+    write_json,
+)
 from glot_jax.store.manifest import canonical_sha256, lock_folder
 
-RECIPE, PLAN = "recipe.json", "plan.json"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What a file system without `flock` answers."""
+RECIPE = "recipe.json"
+PLAN = "plan.json"
+_STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
 
 
 class StoreLock:
@@ -129,17 +131,13 @@ class StoreLock:
         Returns the recipe that is kept: of workers that start together the first one's, which the
             others compare theirs with.
         """
-        write_atomically(
-            self._folder / RECIPE, json.dumps(recipe, indent=1).encode(), exclusively=True
-        )
+        write_bytes(self._folder / RECIPE, json_bytes(recipe, _STYLE), replace=False)
         return self.recipe() or {}
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
-        write_atomically(
-            self._folder / PLAN,
-            json.dumps({**plan, "sha256": canonical_sha256(plan)}, indent=1).encode(),
-        )
+        signed = {**plan, "sha256": canonical_sha256(plan)}
+        write_json(self._folder / PLAN, signed, _STYLE)
 
     def _take(self, path: Path, *, create: bool = True) -> Any:
         """A descriptor that holds the lock; None for one that is gone and not to be created.
@@ -158,7 +156,7 @@ class StoreLock:
                     continue
             try:
                 host, pid = _holder(file) if old else ("", 0)
-                if not _flock(file) and old:
+                if not take_lock(file, wait=False) and old:
                     # Without locks of the system, who created the file holds it; whether it still
                     # runs, nobody can tell safely.
                     self._refuse(path, host, pid)
@@ -167,7 +165,7 @@ class StoreLock:
                     continue
                 if old and host not in ("", socket.gethostname()):
                     self._refuse(path, host, pid)
-            except _HeldByAnother:
+            except BlockingIOError:
                 host, pid = _holder(file)
                 os.close(file)
                 self._refuse(path, host, pid)
@@ -206,25 +204,6 @@ class StoreLock:
             f"{self._store}, which process {pid} on host {host} is writing",
             f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
         )
-
-
-class _HeldByAnother(Exception):
-    """Another open file holds the lock."""
-
-
-def _flock(file: int) -> bool:
-    """Take the lock; False where the file system has none."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise _HeldByAnother from error
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return False
-    return True
 
 
 def _is_at(file: int, path: Path) -> bool:

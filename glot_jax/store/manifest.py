@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config.json import differences, from_json, read_json, to_json
+from glot_jax.config.json import differences, from_json, to_json
 from glot_jax.errors import UsageError, require
-from glot_jax.files import write_atomically
+from glot_jax.files import AGAIN, STORE_STYLE, json_bytes, read_json, write_bytes
 from glot_jax.store.arrays import NotFetched, check_file, require_fetched
 
 SCHEMA_VERSION = 1
+EXTRACT_AGAIN = f"{AGAIN}: finished shards are kept"
+"""How an error of the disk tells the user to go on with a store."""
 MANIFEST = "manifest.json"
 RECORD = "record.json"
 TEXT_FILES = ("lengths.npy", "token_ids.npy")
@@ -348,9 +350,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         manifest.probe is not None
     ):  # left out: a store without one keeps the bytes that earlier versions wrote
         values["probe"] = manifest.probe
-    write_atomically(
-        folder / MANIFEST, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode()
-    )
+    write_bytes(folder / MANIFEST, json_bytes(values, STORE_STYLE), again=EXTRACT_AGAIN)
 
 
 # --------------------------------------------------------------------------------------------------

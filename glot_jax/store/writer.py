@@ -20,6 +20,7 @@ from glot_jax import disk
 from glot_jax.files import TEMPORARY, explain_write_error, file_sha256, make_folders, refuse_link
 from glot_jax.store.arrays import DTYPES, stored_dtype
 from glot_jax.store.manifest import (
+    EXTRACT_AGAIN,
     RECORD,
     ShardRecord,
     record_bytes,
@@ -84,7 +85,7 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         self.abandon()
-        explain_write_error(error, self.folder, self.bytes)
+        explain_write_error(error, self.folder, self.bytes, again=EXTRACT_AGAIN)
 
     def open(self) -> None:
         """Start the shard's files; what an earlier attempt left is replaced."""
@@ -197,7 +198,7 @@ class ShardWriter:
 
     def _fail(self, error: BaseException) -> NoReturn:
         self.abandon()
-        explain_write_error(error, self.folder, self.bytes)
+        explain_write_error(error, self.folder, self.bytes, again=EXTRACT_AGAIN)
         raise error
 
 

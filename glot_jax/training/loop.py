@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from glot_jax.batches.feed import Feed, tokens_per_text
-from glot_jax.config.json import read_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require
+from glot_jax.files import read_json, write_json
 from glot_jax.objectives import OBJECTIVES, evaluate, length_baseline, majority, objective_kind
 from glot_jax.training import ranking
 from glot_jax.training.checkpoint import Checkpoints
@@ -24,7 +24,7 @@ from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import Predictions, write_predictions
 from glot_jax.training.prepare import Run, open_folder, prepare, require_store
 from glot_jax.training.run_folder import RunFolder, Summary
-from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, write_json
+from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, resume_hint
 from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
@@ -146,7 +146,7 @@ def _run(
         checkpoints.wait()
         write_predictions(config.out, _best_predictions(session))
         summary = _summarise(run, log, clock, checkpoints)
-    write_json(config.out / "summary.json", summary)
+    write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
     display.line(
         f"{config.out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f}"
         f" examples/s, {summary['input_wait_share']:.1%} of the time waiting for input,"
@@ -234,7 +234,7 @@ def train_seeds(
         for reduce in (np.mean, lambda values: np.std(values, ddof=1) if len(values) > 1 else 0.0)
     )
     summary = {"seeds": seeds, "mean": mean, "std": std, "runs": [f"seed-{seed}" for seed in seeds]}
-    write_json(config.out / "summary.json", summary)
+    write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
     return summary
 
 

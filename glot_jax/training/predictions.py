@@ -6,8 +6,6 @@ device.
 
 from __future__ import annotations
 
-import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from glot_jax.errors import UsageError
+from glot_jax.files import write_npz
+from glot_jax.training.run_log import resume_hint
 
 FILE = "predictions.npz"
 
@@ -33,21 +33,11 @@ class Predictions(NamedTuple):
 
 def write_predictions(run: Path, splits: Mapping[str, Predictions]) -> None:
     """Write the file so that it is absent or whole."""
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        **{
-            f"{split}/{name}": value
-            for split, of in splits.items()
-            for name, value in of._asdict().items()
-        },
-    )
-    temporary = run / f".{FILE}.tmp"
-    with temporary.open("wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(run / FILE)
+    arrays: dict[str, np.ndarray] = {}
+    for split, predictions in splits.items():
+        for name, values in predictions._asdict().items():
+            arrays[f"{split}/{name}"] = values
+    write_npz(run / FILE, arrays, again=resume_hint(run))
 
 
 def read_predictions(run: Path) -> dict[str, Predictions]:

@@ -21,6 +21,7 @@ from glot_jax.batches.state_statistics import state_statistics
 from glot_jax.config.json import differences
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
+from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.stem import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
@@ -384,11 +385,8 @@ def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, A
             else "It is no run: choose another --out."
         ),
     )
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        folder.write()
-    except OSError as error:
-        raise UsageError("--out can be written to", config.out, str(error)) from error
+    make_folders(config.out)
+    folder.write()
 
 
 def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:

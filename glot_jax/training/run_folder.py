@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from flax import nnx
 
-from glot_jax.config.json import from_json, read_json, to_json
+from glot_jax.config.json import from_json, to_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.files import read_json, write_json
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.store import explain_mismatch
 from glot_jax.store.manifest import canonical_sha256
-from glot_jax.training.run_log import write_json
 
 FORMAT = 2
 """Version of the run folder. A folder of another version is explained, not guessed at."""
@@ -210,7 +210,7 @@ class RunFolder:
         """Put config.json into the folder, whole or not at all.
 
         Raises:
-            OSError: the folder cannot be written to.
+            UsageError: the folder cannot be written to.
         """
         write_json(self.path / CONFIG, self.to_json())
 

@@ -5,7 +5,6 @@ people watch.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import sys
@@ -18,25 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from glot_jax.errors import UsageError
-from glot_jax.files import write_atomically
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from glot_jax.files import locked, write_bytes
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write so that the file is absent or whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    # A name of a file that is no UTF-8 holds lone surrogates, which come back as they were from
-    # JSON's own escapes.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        json.dump(values, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def resume_hint(run: Path) -> str:
+    """How an error of the disk tells the user to go on with a run."""
+    return f"continue with --resume {run}"
 
 
 @contextlib.contextmanager
@@ -49,33 +35,13 @@ def only_writer(run: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(exclusive(run / "timing.jsonl", wait=False))
+            held.enter_context(locked(run / "timing.jsonl", wait=False))
         except BlockingIOError as error:
             raise UsageError(
                 "one process at a time trains a run",
                 f"{run}, which another one is training",
                 "Wait for it, or choose another --out.",
             ) from error
-        yield
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of the file `path`, made if absent; of several processes one at a time does,
-    and a dead one does not.
-
-    On a file system without locks nothing can be told, and all may go on.
-
-    Raises:
-        BlockingIOError: another process holds it, and `wait` is false.
-    """
-    with path.open("ab") as file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                raise
         yield
 
 
@@ -107,7 +73,8 @@ class RunLog:
             for line, values in _lines(self.metrics_path, "step")
             if values["step"] <= resumed_step
         ]
-        write_atomically(self.metrics_path, b"".join(line for line, _ in kept))
+        whole_lines = b"".join(line for line, _ in kept)
+        write_bytes(self.metrics_path, whole_lines, again=resume_hint(run))
         self.history = [values for _, values in kept]
         self._metrics = self.metrics_path.open("ab")
         self.epochs_timed = self._read_timing()

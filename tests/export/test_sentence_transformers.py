@@ -43,6 +43,7 @@ from glot_jax.export.sentence_transformers import (
 from glot_jax.export.st_module import GlotHead, GlotPooling, link
 from glot_jax.export.torch_head import margin, settings_of, torch_head, weights_of
 from glot_jax.extraction import Backbone
+from glot_jax.files import write_json
 from glot_jax.graphs import token_graph
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import ModelSpec, SentenceModel
@@ -53,7 +54,6 @@ from glot_jax.training import train
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run_folder import RunFolder
-from glot_jax.training.run_log import write_json
 from glot_jax.training.steps import init_state, split_model
 
 TASK = TaskSpec(
@@ -724,7 +724,11 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
     (full / "file").write_text("mine")
     refused("a new folder; got .*full, which exists", place / "run-bert", full)
     refused("a new folder; got .*file, which exists", place / "run-bert", full / "file")
-    refused("an export can be written; got .*file", place / "run-bert", full / "file" / "inside")
+    refused(
+        "file.inside must be writable; got Not a directory",
+        place / "run-bert",
+        full / "file" / "inside",
+    )
     assert [path.name for path in full.iterdir()] == ["file"]
     refused("expected a run folder", tmp_path)
     refused(

@@ -341,7 +341,7 @@ def test_what_is_refused(place, tmp_path, monkeypatch):
         with pytest.raises(UsageError, match=message):
             local_task(name, broken)
     (tmp_path / "file").write_text("")
-    refused("can be written to", ("STS12",), out=tmp_path / "file" / "out")
+    refused("must be writable", ("STS12",), out=tmp_path / "file" / "out")
 
 
 def test_from_the_command_line(place, tmp_path, capsys):

@@ -20,7 +20,7 @@ from support.synthetic_stores import PAIRS, SCORES, make_store
 
 from glot_jax import disk
 from glot_jax.errors import UsageError
-from glot_jax.files import file_sha256, write_atomically
+from glot_jax.files import file_sha256, write_bytes
 from glot_jax.store import HiddenStore, describe, verify
 from glot_jax.store.lock import StoreLock, read_recipe
 from glot_jax.store.manifest import lock_folder
@@ -190,7 +190,7 @@ def test_verify_names_missing_and_foreign_files_and_records(store):
 def test_a_file_is_hashed_once_by_a_process_and_not_at_all_when_trusted(store, monkeypatch):
     hashed = []
     monkeypatch.setattr(
-        "glot_jax.files.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
+        "glot_jax.store.arrays.file_sha256", lambda path: hashed.append(path) or file_sha256(path)
     )
     HiddenStore(store, trust=True)["train"].read_all()
     assert hashed == []
@@ -332,8 +332,8 @@ def test_a_full_disk_while_a_small_file_is_written(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match="the disk has room"):
-        write_atomically(tmp_path / "a.json", b"{}")
+    with pytest.raises(UsageError, match="the disk must have room"):
+        write_bytes(tmp_path / "a.json", b"{}")
     assert list(tmp_path.iterdir()) == []
 
 

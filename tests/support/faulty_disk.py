@@ -1,7 +1,7 @@
-"""A disk that fails on demand: it takes the place of `glot_jax.disk` and dies at a chosen
-call.
+"""A disk that fails on demand: it takes the place of `glot_jax.disk` and dies at a chosen call.
 
-    with FaultyDisk(monkeypatch, at=17, how="torn") as faulty: dump(config)
+    with FaultyDisk(monkeypatch, at=17, how="torn") as faulty:
+        dump(config)
 
 | how | what is left of the call, and of what came before |
 | --- | --- |
@@ -13,11 +13,14 @@ call.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,20 +43,33 @@ class Killed(BaseException):
     """The process died here."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """What a folder's entry was before the change that no fsync of the folder has reached."""
+
+    moved_from: Path | None = None
+    """The name before a rename; None for a new file or folder."""
+    replaced: bytes | None = None
+    """Content of the file whose name a rename took."""
+
+
 class FaultyDisk:
-    """Counts calls; the one numbered `at` (from 0) fails, and after it, but for `error`, no call
-    does anything.
+    """Counts calls; the one numbered `at` (from 0) fails.
+
+    After it, but for `error`, the process counts as dead: no further call does anything.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int | None = None, how: str = "kill"):
         self.calls: list[str] = []
-        self._patch, self._at, self._how, self._dead = monkeypatch, at, how, False
+        self._patch = monkeypatch
+        self._at = at
+        self._how = how
+        self._dead = False
         self._lock = threading.RLock()
         self._unsynced: set[Path] = set()
         """Files with bytes that no fsync has reached."""
-        self._names: dict[Path, Path | None] = {}
-        """Name that its folder may forget -> what it was called before a rename; None if it is new.
-        """
+        self._names: dict[Path, _Name] = {}
+        """Names that their folder may forget."""
 
     @property
     def fired(self) -> bool:
@@ -72,10 +88,12 @@ class FaultyDisk:
         if self._how == "power" and self._dead:
             self._lose()
 
-    def _wrap(self, name, original):
-        def call(*arguments):
+    def _wrap(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
             with self._lock:
                 if self._dead:
+                    # The system closes what a dead process had open; tests run out of descriptors
+                    # otherwise.
                     if name == "close":
                         return original(*arguments)
                     raise Killed
@@ -83,13 +101,15 @@ class FaultyDisk:
                 self.calls.append(name)
                 if number == self._at:
                     self._fail(name, original, arguments)
+                # Before the call: afterwards the file that a rename replaces is gone.
+                replaced = _content(arguments[1]) if name == "rename" else None
                 result = original(*arguments)
-                self._remember(name, arguments, result)
+                self._remember(name, arguments, replaced)
                 return result
 
         return call
 
-    def _fail(self, name, original, arguments) -> None:
+    def _fail(self, name: str, original: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         if self._how == "error":
             if name == "close":
                 original(*arguments)
@@ -102,45 +122,57 @@ class FaultyDisk:
                 original(file, view.cast("B")[: view.nbytes // 2], at)
         raise Killed
 
-    def _remember(self, name, arguments, result) -> None:
-        path = (
-            Path(os.readlink(f"/proc/self/fd/{arguments[0]}"))
-            if name in ("write", "sync")
-            else arguments[0]
-        )
+    def _remember(self, name: str, arguments: tuple[Any, ...], replaced: bytes | None) -> None:
+        """Note what a power cut would take back after this call."""
         if name == "write":
-            self._unsynced.add(path)
+            self._unsynced.add(_opened(arguments[0]))
         elif name == "sync":
-            self._unsynced.discard(path)
+            self._unsynced.discard(_opened(arguments[0]))
         elif name in ("create", "make_folder"):
-            self._names.setdefault(path, None)
+            self._names.setdefault(arguments[0], _Name())
         elif name == "link":
-            self._names.setdefault(arguments[1], None)
+            self._names.setdefault(arguments[1], _Name())
         elif name == "rename":
-            source, target = arguments
-            self._names = {
-                _moved(one, source, target): was
-                for one, was in self._names.items()
-                if one != source
-            }
-            self._unsynced = {_moved(one, source, target) for one in self._unsynced}
-            self._names[target] = source
+            self._rename(*arguments, replaced)
         elif name == "sync_folder":
-            self._names = {one: was for one, was in self._names.items() if one.parent != path}
+            folder = arguments[0]
+            self._names = {
+                path: before for path, before in self._names.items() if path.parent != folder
+            }
+
+    def _rename(self, source: Path, target: Path, replaced: bytes | None) -> None:
+        self._unsynced = {_moved(path, source, target) for path in self._unsynced}
+        names = {}
+        for path, before in self._names.items():
+            if path != source:
+                names[_moved(path, source, target)] = before
+        names[target] = _Name(source, replaced)
+        self._names = names
 
     def _lose(self) -> None:
         for path in self._unsynced:
             if path.is_file():
                 path.write_bytes(b"")
         # The innermost first: a name in a folder that goes itself needs no thought.
-        for path, was in sorted(self._names.items(), key=lambda item: -len(item[0].parts)):
-            if was is not None and path.exists():
-                os.rename(path, was)
+        for path, before in sorted(self._names.items(), key=lambda item: -len(item[0].parts)):
+            if before.moved_from is not None and path.exists():
+                os.rename(path, before.moved_from)
             elif path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+            if before.replaced is not None:
+                path.write_bytes(before.replaced)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def _opened(descriptor: int) -> Path:
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
 def _moved(path: Path, source: Path, target: Path) -> Path:
+    """The name of `path` after `source` was renamed to `target`."""
     return target / path.relative_to(source) if source in (path, *path.parents) else path
