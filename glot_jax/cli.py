@@ -328,6 +328,7 @@ def evaluate(arguments: Sequence[str]) -> int:
                     backbone=command.backbone,
                     checkpoint=command.checkpoint,
                     encoding=command.encoding,
+                    drop_unlabelled=command.drop_unlabelled,
                 ),
                 indent=2,
             )

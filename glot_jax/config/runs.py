@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import flag, require_at_least
-from glot_jax.errors import require
+from glot_jax.errors import UsageError, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +31,9 @@ class EvaluateConfig:
     """With --data: of its text files, as Python names it: cp1252, latin-1 ...
 
     Default: UTF-8, or by the byte-order mark.
+    """
+    drop_unlabelled: bool = False
+    """With --data: leave out rows without a label, and say how many, instead of refusing the file.
     """
     backbone: str | None = None
     """With --data and --mteb: where the backbone lies, if the run knows it only by the name of a
@@ -86,6 +89,12 @@ class EvaluateConfig:
             f"--encoding {self.encoding}",
             "Leave it out.",
         )
+        if self.drop_unlabelled and self.data is None:
+            raise UsageError(
+                rule="--drop-unlabelled is for the files of --data",
+                got="no --data",
+                fix="Leave it out.",
+            )
         require(
             self.data is not None or bool(self.mteb) or self.backbone is None,
             "--backbone is for the texts of --data or --mteb",

@@ -24,6 +24,7 @@ def evaluate_file(
     backbone: str | None = None,
     checkpoint: CheckpointName = "best",
     encoding: str | None = None,
+    drop_unlabelled: bool = False,
 ) -> dict[str, Any]:
     """Metrics of a run's head on labelled rows that its store does not have: {split: {metric:
     value}}.
@@ -35,6 +36,7 @@ def evaluate_file(
             away.
         backbone: where the model lies, if the run knows it only by the name of a folder.
         encoding: of text files without a byte-order mark; None: UTF-8.
+        drop_unlabelled: leave out rows without a label, and say how many.
 
     Raises:
         UsageError: no such file, columns or classes that the run does not know, or a backbone that
@@ -72,6 +74,7 @@ def evaluate_file(
         custom = {"text_columns": spec.text_columns}
     with tempfile.TemporaryDirectory() as scratch:
         rows = data
+        link = data
         if data.is_file():
             rows = Path(scratch) / "data"
             rows.mkdir()
@@ -85,7 +88,8 @@ def evaluate_file(
                 f"Formats: {formats}, also as .gz and .zst.",
             )
             # Under the name of the split that was held back, whatever the file is called.
-            (rows / f"{spec.splits[-1][0]}.{suffixes}").symlink_to(data.resolve())
+            link = rows / f"{spec.splits[-1][0]}.{suffixes}"
+            link.symlink_to(data.resolve())
         config = config_from(
             recipe,
             layers=folder.model.layers,
@@ -95,12 +99,21 @@ def evaluate_file(
             out=store or Path(scratch) / "store",
             storage_dtype=recipe.get("storage_dtype", "auto"),
             encoding=encoding,
+            drop_unlabelled=drop_unlabelled,
             **custom,
         )
         try:
             dump(config, spec=spec)
         except UsageError as error:
-            raise UsageError(
-                error.rule, f"{error.got} (reading {data} for {run})", error.fix
-            ) from error
+            raise _about_the_file(error, link, data, run) from error
         return evaluate_run(run, store=config.out, checkpoint=checkpoint)
+
+
+def _about_the_file(error: UsageError, link: Path, data: Path, run: Path) -> UsageError:
+    """The error about `link`, in terms of the file that the user named."""
+    # The link is gone when the message is read, and its name was never the user's.
+    rule = error.rule.replace(str(link), str(data))
+    got = str(error.got).replace(str(link), str(data))
+    fix = error.fix.replace(str(link), str(data))
+    named = f"for {run}" if str(data) in got else f"reading {data} for {run}"
+    return UsageError(rule, f"{got} ({named})", fix)

@@ -14,7 +14,7 @@ from glot_jax.errors import UsageError, lookup, require
 from glot_jax.files import whole_file
 from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
 from glot_jax.texts.quoting import listed
-from glot_jax.texts.records import Source, did_you_mean
+from glot_jax.texts.records import Source, did_you_mean, require_text
 
 if TYPE_CHECKING:
     from glot_jax.inference.encoder import SentenceEncoder
@@ -73,16 +73,10 @@ def _texts(opened: Source, column: str | None) -> Iterator[str]:
     wanted = column or "text"
     for record in opened.read([wanted]):
         fix = f"{did_you_mean([wanted], record.columns)}Give one of these, not {wanted}."
-        got = f"{record.place}: {listed(record.columns)}"
+        got = f"{record.columns_location}: {listed(record.columns)}"
         require(wanted in record.columns, "--column is a column of FILE", got, fix)
         text = record.values[wanted]
-        got = f"{record.place}: {type(text).__name__}"
-        require(
-            isinstance(text, str),
-            "a text is a string",
-            got,
-            "Correct the row, or write an empty string.",
-        )
+        require_text(text, wanted, record.place)
         yield text
 
 

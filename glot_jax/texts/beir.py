@@ -147,7 +147,7 @@ def _judgements(split: str, paths: Sequence[Path], encoding: str | None) -> _Jud
     judged = _Judged(split)
     source = chained([open_file(path, Reading(encoding, QRELS)) for path in paths], str(paths[0]))
     for record in source.read(QRELS):
-        require_columns(QRELS, record.columns, record.place)
+        require_columns(QRELS, record.columns, record.columns_location)
         query, text, score = (record.values[column] for column in QRELS)
         try:
             relevant = float(score) > 0
@@ -167,7 +167,7 @@ def _spooled(paths: Sequence[Path], wanted: set[str], encoding: str | None) -> t
     columns = ("_id", "text", "title")
     for path in paths:
         for record in open_file(path, Reading(encoding, columns[:2])).read(columns):
-            require_columns(columns[:2], record.columns, record.place)
+            require_columns(columns[:2], record.columns, record.columns_location)
             name = str(record.values["_id"])
             if name not in wanted:
                 continue

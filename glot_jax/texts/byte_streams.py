@@ -3,7 +3,8 @@
 | what is not as it should be                       | ends in one UsageError with the file and |
 |---------------------------------------------------|------------------------------------------|
 | a link to nothing, a folder                       | where the link points                    |
-| a Git LFS pointer in place of the data            | `git lfs pull`                           |
+| a Git LFS or git-annex pointer, an HTML page      | how to fetch the data                    |
+| a spreadsheet, an archive or a table by its bytes | what it is                               |
 | an archive that is cut off or damaged             | what its library says                    |
 | an archive that unpacks to far more than text can | the ratio                                |
 
@@ -15,6 +16,7 @@ hundred times.
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,11 +31,38 @@ CHUNK = 1 << 18
 WINDOW = 1 << 17
 FLOOR = 1 << 26
 
+_HEAD = 512
+"""Bytes that tell what a file is."""
 _LFS = b"version https://git-lfs.github.com/spec/"
+_ANNEX = b"/annex/objects/"
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
+_EXPORT = "Export it as .csv, in UTF-8."
+_UNPACK = "Unpack it, or pack it as .gz or .zst."
+_PARQUET = b"PAR1\x15"
+_KINDS: dict[bytes, tuple[str, str]] = {
+    b"PK\x03\x04": ("a zip archive, as .xlsx and .ods files are", f"{_EXPORT} Or unpack it."),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an old .xls file", _EXPORT),
+    # The four letters alone may begin the name of a column; a page's header follows them.
+    _PARQUET: ("a Parquet file", "Rename it to .parquet."),
+    b"ARROW1\0\0": ("an Arrow file", "Write it as .parquet."),
+    b"\x93NUMPY": ("a NumPy array", _EXPORT),
+    b"SQLite format 3\0": ("an SQLite database", _EXPORT),
+    b"%PDF-": ("a PDF", _EXPORT),
+    b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
+}
+"""First bytes of what is not text -> what it is, and what to do."""
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
+_OWN_KINDS = {
+    ".parquet": "a .parquet file must be a Parquet file",
+    ".gz": "a .gz file must be compressed by gzip",
+    ".zst": "a .zst file must be compressed by Zstandard",
+}
+"""Suffix of a file that is not text -> the rule."""
 
 
 def require_data_file(path: Path) -> None:
-    """UsageError for a link to nothing, for what is no file, and for a Git LFS pointer. OSError as
+    """UsageError for a link to nothing, for what is no file, and for what is no data. OSError as
     the disk has it.
     """
     if path.is_symlink() and not path.exists():
@@ -48,7 +77,7 @@ def require_data_file(path: Path) -> None:
     )
     require(path.is_file(), "a data file is a file", f"{path}, which is none", "Name a file in it.")
     with path.open("rb") as file:
-        _refuse_pointer(path, file.read(len(_LFS)))
+        _refuse_other_kinds(path, file.read(_HEAD))
     _probe(path)
 
 
@@ -72,8 +101,8 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 
 def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
     with path.open("rb") as file:
-        head = file.read(len(_LFS))
-        _refuse_pointer(path, head)
+        head = file.read(_HEAD)
+        _refuse_other_kinds(path, head)
         file.seek(0)
         for magic, unpack in _ARCHIVES.items():
             if head.startswith(magic):
@@ -92,9 +121,27 @@ def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
             yield chunk
 
 
-def _refuse_pointer(path: Path, head: bytes) -> None:
-    got = f"{path}, a Git LFS pointer in place of the data"
-    require(not head.startswith(_LFS), "a data file holds data", got, "Run: git lfs pull")
+def _refuse_other_kinds(path: Path, head: bytes) -> None:
+    """UsageError where something else stands in place of the data, whatever the name says."""
+    rule = "a data file holds data"
+    if head.startswith(_LFS):
+        got = f"{path}, a Git LFS pointer in place of the data"
+        raise UsageError(rule, got, "Run: git lfs pull")
+    if head.startswith(_ANNEX):
+        got = f"{path}, a git-annex pointer in place of the data"
+        raise UsageError(rule, got, "Run: git annex get")
+    if _PAGE.match(head):
+        fix = "Fetch the file itself: its raw or download link."
+        raise UsageError(rule, f"{path}:1: an HTML page", fix)
+    suffix = path.suffix.lower()
+    if suffix == ".parquet" and head.startswith(_PARQUET):
+        return
+    rule = _OWN_KINDS.get(suffix, f"a {suffix} file must be text")
+    for magic, (kind, fix) in _KINDS.items():
+        if head.startswith(magic):
+            raise UsageError(rule, f"{path}:1: {kind}, by its first bytes", fix)
+    if _BZIP2.match(head):
+        raise UsageError(rule, f"{path}:1: a bzip2 archive, by its first bytes", _UNPACK)
 
 
 class _Ratio:
@@ -181,6 +228,8 @@ def _damaged(path: Path, got: str) -> UsageError:
 _ARCHIVES: dict[bytes, Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]] = {
     b"\x1f\x8b": _gzip,
     b"\x28\xb5\x2f\xfd": _zstandard,
+    # Frames that a reader skips, as pzstd puts them first.
+    **{bytes([0x50 + index]) + b"\x2a\x4d\x18": _zstandard for index in range(16)},
 }
 """First bytes of a compressed file, with which no text in UTF-8 or UTF-16 begins -> how it is
 unpacked.

@@ -110,4 +110,4 @@ def _renamed(record: Record, layout: GlueLayout, label_column: str | None) -> Re
     values: dict[str, Any] = {ours.get(name, name): value for name, value in record.values.items()}
     if label_column in values and values[label_column] in layout.no_label:
         values[label_column] = None
-    return Record(record.place, values, [ours.get(name, name) for name in there])
+    return Record(record.place, values, [ours.get(name, name) for name in there], record.header)

@@ -125,7 +125,7 @@ def _in_roles(record: Record) -> Record:
         )
     missing = [role for role in ("query", "pos") if role not in values]
     # Where nothing stands for a column, the message lists what the file has.
-    return Record(record.place, values, record.columns if missing else list(values))
+    return Record(record.place, values, record.columns if missing else list(values), record.header)
 
 
 def _several(value: Any) -> list[Any]:
@@ -150,7 +150,10 @@ def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
     # Without --text-columns `neg` may be missing; a column that somebody named may not.
     ours = columns == TASKS["embedding"].text_columns
     require_columns(
-        columns[:2] if ours else columns, record.columns, record.place, _HINT if ours else ""
+        columns[:2] if ours else columns,
+        record.columns,
+        record.columns_location,
+        _HINT if ours else "",
     )
     query, positive, *negative = columns
     require_text(record.values[query], query, record.place)

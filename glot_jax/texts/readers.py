@@ -46,8 +46,8 @@ def open_task(
     """Examples of `config.task` from the folder or file `config.data`, from the Hub, or from a
     stress-test generator.
 
-    `vocabulary` returns the backbone's whole words (`stress_texts.whole_words`) and is called for the
-    stress test's protocol `paper` only. `spec` is that of a store whose rows are added to: its
+    `vocabulary` returns the backbone's whole words (`stress_texts.whole_words`) and is called for
+    the stress test's protocol `paper` only. `spec` is that of a store whose rows are added to: its
     classes or range are taken as they are, no split is needed, and no row is left out but those
     without a label, if the configuration says so. UsageError, with `file:line` where there is one,
     for everything that is wrong with the data.

@@ -25,6 +25,13 @@ class Record(NamedTuple):
     values: Mapping[str, Any]
     columns: Sequence[str]
     """Names of the columns there are, also of those that were not read."""
+    header: str = ""
+    """`file:line` of these names, where they stand in a line of their own."""
+
+    @property
+    def columns_location(self) -> str:
+        """Where a missing column would stand: in the header, else in the row itself."""
+        return self.header or self.place
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,14 @@ def chained(sources: Sequence[Source], name: str) -> Source:
     remarks: dict[str, str] = {}
 
     def read(wanted: Sequence[str]) -> Iterator[Record]:
+        first: Record | None = None
         for source in sources:
-            yield from source.read(wanted)
+            for number, record in enumerate(source.read(wanted)):
+                # A header holds for all rows of its file, so one look at each file is enough.
+                if number == 0 and record.header:
+                    first = first or record
+                    _require_same_columns(first, record, wanted)
+                yield record
             remarks.update(
                 {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
             )
@@ -74,6 +87,20 @@ def chained(sources: Sequence[Source], name: str) -> Source:
             {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
         )
     return Source(name, sources[0].typed, read, remarks)
+
+
+def _require_same_columns(first: Record, record: Record, wanted: Sequence[str]) -> None:
+    """UsageError for a part of a split that lacks a column which the first one has, or has more."""
+    columns = {name for name in wanted if name in first.columns}
+    own_columns = {name for name in wanted if name in record.columns}
+    different = sorted(columns ^ own_columns)
+    if different:
+        raise UsageError(
+            rule="the parts of a split must have the same columns",
+            got=f"{record.columns_location}: {listed(record.columns)}; "
+            f"{first.columns_location}: {listed(first.columns)}",
+            fix=f"Give both the column {', '.join(map(shown, different))}.",
+        )
 
 
 def require_columns(wanted: Iterable[str], there: Sequence[str], place: str, fix: str = "") -> None:

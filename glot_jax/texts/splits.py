@@ -107,7 +107,7 @@ def texts_of(record: Record, spec: TaskSpec) -> tuple[str, ...]:
     """The row's texts, as they are: empty ones too."""
     if spec.label_kind == "ranking":
         return read_group(record, spec)[0]
-    require_columns(spec.text_columns, record.columns, record.place)
+    require_columns(spec.text_columns, record.columns, record.columns_location)
     texts = tuple(record.values[column] for column in spec.text_columns)
     for column, text in zip(spec.text_columns, texts, strict=True):
         require_text(text, column, record.place)

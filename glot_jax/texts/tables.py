@@ -40,6 +40,8 @@ class _Plan:
 
     dialect: Dialect
     header: Sequence[str]
+    location: str
+    """`file:line` of the header; empty where the file has none."""
     keep: Sequence[int] | None
     """Fields that are read; None: all of them."""
     headerless: bool
@@ -100,11 +102,11 @@ def _look_through(
         remarks["header"] = (
             f"{path}: has no header; its columns are {', '.join(layout.headerless)}, as GLUE's"
         )
-        return _Plan(dialect, layout.headerless, None, True, glue)
+        return _Plan(dialect, layout.headerless, "", None, True, glue)
     keep = _named(path, form, dialect, header, place, remarks)
     names = header if keep is None else [header[index] for index in keep]
     require_unique(names, place)
-    return _Plan(dialect, names, keep, False, glue)
+    return _Plan(dialect, names, place, keep, False, glue)
 
 
 def _quoting(
@@ -200,7 +202,8 @@ def _records(path: Path, form: TextForm, plan: _Plan, remarks: dict[str, str]) -
             fields = fields[:width]
         if plan.keep is not None:
             fields = [fields[index] for index in plan.keep]
-        yield Record(place, dict(zip(plan.header, fields, strict=True)), plan.header)
+        values = dict(zip(plan.header, fields, strict=True))
+        yield Record(place, values, plan.header, plan.location)
     lines = {
         "short": (short, "have too few fields and are left out"),
         "longer": (longer, "have further fields after the last column, which are ignored"),

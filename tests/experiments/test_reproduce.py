@@ -14,6 +14,7 @@ from support.tiny_backbones import make_backbone
 
 from glot_jax import cli
 from glot_jax.config.experiments import ReproduceConfig
+from glot_jax.config.runs import EvaluateConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.evaluate_file import evaluate_file
@@ -248,12 +249,24 @@ def test_a_run_is_judged_on_a_file(place, done, tmp_path, capsys):
         == 0
     )
     assert json.loads(capsys.readouterr().out) == scores
+    gaps = [*rows(24, 1), {"sentence": "a cat", "label": None}]
+    write(tmp_path / "gaps.jsonl", gaps)
+    arguments = [str(run), "--data", str(tmp_path / "gaps.jsonl")]
+    arguments += ["--backbone", str(place / "tiny")]
+    with pytest.raises(UsageError, match=r"labelled throughout.*gaps\.jsonl:25.*drop-unlabelled"):
+        cli.evaluate(arguments)
+    assert cli.evaluate([*arguments, "--drop-unlabelled"]) == 0
+    assert json.loads(capsys.readouterr().out)["test"] == pytest.approx(scores["test"], abs=1e-5)
+    with pytest.raises(UsageError, match="--drop-unlabelled is for the files of --data"):
+        EvaluateConfig(run, drop_unlabelled=True)
     other = make_backbone("bert", tmp_path / "other", seed=1)
     with pytest.raises(UsageError, match=r"sha256"):
         evaluate_file(run, tmp_path / "some rows.jsonl", backbone=str(other))
     write(tmp_path / "bad.jsonl", [{"sentence": "a cat", "label": 7}])
-    with pytest.raises(UsageError, match="label of cola is a class"):
+    with pytest.raises(UsageError, match="label of cola is a class") as caught:
         evaluate_file(run, tmp_path / "bad.jsonl", backbone=str(place / "tiny"))
+    # The link under which the file was read is not the user's, and is gone.
+    assert str(caught.value.got) == f"{tmp_path / 'bad.jsonl'}:1: 7 (for {run})"
     with pytest.raises(UsageError, match="does not exist"):
         evaluate_file(run, tmp_path / "none.jsonl", backbone=str(place / "tiny"))
 

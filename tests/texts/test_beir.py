@@ -108,7 +108,7 @@ def test_without_judged_negatives_there_is_no_column_of_them(tmp_path):
         ),
         (
             {"qrels/train.tsv": tabs("query corpus score", "q1 d1 1")},
-            ("column 'query-id', 'corpus-id' is missing", "train.tsv:2", "Columns there: query"),
+            ("column 'query-id', 'corpus-id' is missing", "train.tsv:1", "Columns there: query"),
         ),
         (
             {"qrels/train.tsv": tabs(HEADER, "x y 1")},

@@ -51,18 +51,21 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
         tmp_path,
         {"a.csv": "Text;n\nx;1\n", "b.docx": "x", "c.csv": b"text\ncaf\xe9\n", "d.txt": "x\n"},
     )
+    write_all(tmp_path, {"g.jsonl": '{"text": 7}\n', "h.jsonl": '{"text": "\\ud83d"}\n'})
     (tmp_path / "e.csv").symlink_to("nothing")
     for name, column, parts in (
         (
             "a.csv",
             None,
-            ("--column is a column of FILE", "a.csv:2: Text, n", "Did you mean 'Text'?"),
+            ("--column is a column of FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
         ),
         ("b.docx", None, ("unknown format of a data file", "docx")),
         ("c.csv", None, ("text files are UTF-8", "c.csv:2", "cp1252")),
         ("d.txt", "x", ("a text in each line",)),
         ("e.csv", None, ("a data file is there", "a link to nothing")),
         ("f.csv", None, ("FILE holds texts", "no file")),
+        ("g.jsonl", None, ("a text is a string", "g.jsonl:1: text = 7", 'an empty text is ""')),
+        ("h.jsonl", None, ("written as UTF-8", "h.jsonl:1: text holds half")),
     ):
         with refuses(*parts):
             check_files(tmp_path / name, tmp_path / "v.npy", column)

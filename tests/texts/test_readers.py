@@ -316,9 +316,9 @@ def test_reading_text_files_imports_no_framework_and_no_table_library(tmp_path):
         (
             "train.csv",
             "text,label\na,1\n",
-            ("column 'sentence' is missing", "train.csv:2", "text, label"),
+            ("column 'sentence' is missing", "train.csv:1", "text, label"),
         ),
-        ("train.tsv", "gj04\t2\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:2", "gj04, 2, ")),
+        ("train.tsv", "gj04\t2\t\tOur friends.\n" * 2, ("column 'sentence'", "tsv:1", "gj04, 2, ")),
         (
             "train.jsonl",
             GOOD + '\n{"label": 1}',
