@@ -10,96 +10,115 @@ here.
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
-from machine import write_result
+from benchmark import Benchmark, run
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.profiling.head import measure_ceilings, profile_head, synthetic_batch
 from glot_jax.training.memory import keep_memory
 
-TOKENS, DIM, HEAD = 16_384, 384, PoolerConfig(hidden_dim=128)
-LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192)
-DENSITIES = (1 / 32, 1 / 128, 1 / 512, 1 / 2048)
-MOST_PAIRS = 1 << 28  # of the dense backend: 1 GiB an array
+DIM = 384
+HEAD = PoolerConfig(hidden_dim=128)
+MOST_PAIRS = 1 << 28
+"""Pairs of tokens of the dense backend: 1 GiB an array."""
 
 
-def measure(graph: GraphConfig, length: int, repeats: int) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backends(Benchmark):
+    """Training steps of every backend, by length and by density."""
+
+    repeats: int = 5
+    tokens: int = 16_384
+    """Tokens of a batch."""
+    lengths: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096, 8192)
+    """Lengths at which dense and blockwise are compared, full graphs."""
+    long_lengths: tuple[int, ...] = (1024, 4096)
+    """Lengths at which all backends are compared, by density."""
+    densities: tuple[float, ...] = (1 / 32, 1 / 128, 1 / 512, 1 / 2048)
+
+    def smaller(self) -> Backends:
+        return dataclasses.replace(
+            self, repeats=1, tokens=128, lengths=(16,), long_lengths=(64,), densities=(1 / 8,)
+        )
+
+
+def measure(bench: Backends, graph: GraphConfig, length: int) -> dict[str, Any]:
+    """Times of one training step and one forward pass with this graph at this length."""
+    texts = bench.tokens // length
     batches = [
-        synthetic_batch(dim=DIM, length=length, batch_size=TOKENS // length, seed=seed)
-        for seed in range(2)
+        synthetic_batch(dim=DIM, length=length, batch_size=texts, seed=seed) for seed in range(2)
     ]
-    of = profile_head(graph, HEAD, batches, repeats=repeats, ceilings=measure_ceilings())
+    ceilings = measure_ceilings()
+    profile = profile_head(graph, HEAD, batches, repeats=bench.repeats, ceilings=ceilings)
     jax.clear_caches()
-    row = {
+    return {
         "backend": graph.backend,
         "rule": graph.graph,
         "length": length,
-        "texts": TOKENS // length,
-        "density": of.density,
-        "step_ms": of.step_ms,
-        "forward_ms": of.forward_ms,
-        "peak_bytes": of.peak_bytes,
-        "over_floor": of.over_floor,
+        "texts": texts,
+        "density": profile.density,
+        "step_ms": profile.step_ms,
+        "forward_ms": profile.forward_ms,
+        "peak_bytes": profile.peak_bytes,
+        "over_floor": profile.over_floor,
     }
-    print(
-        "  ".join(
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in row.items()
-        ),
-        flush=True,
-    )
-    return row
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    keep_memory()
-    by_length: list[dict[str, Any]] = []
-    by_density: list[dict[str, Any]] = []
+def print_row(row: dict[str, Any]) -> None:
+    parts = []
+    for name, value in row.items():
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name} {text}")
+    print("  ".join(parts), flush=True)
 
-    def keep(rows: list[dict[str, Any]], row: dict[str, Any]) -> None:
-        rows.append(row)
-        # After every row: what is measured is not lost with what follows.
-        write_result(
-            "backends",
-            {
-                "tokens": TOKENS,
-                "dim": DIM,
-                "hidden_dim": HEAD.hidden_dim,
-                "by_length": by_length,
-                "by_density": by_density,
-            },
-        )
 
-    for length in LENGTHS:
+def fits(bench: Backends, backend: str, length: int) -> bool:
+    return backend != "dense" or bench.tokens * length <= MOST_PAIRS
+
+
+def full_graphs(bench: Backends) -> Iterator[tuple[GraphConfig, int]]:
+    """Dense and blockwise with every pair linked, length by length."""
+    for length in bench.lengths:
         for backend in ("dense", "blockwise"):
-            if backend == "blockwise" or TOKENS * length <= MOST_PAIRS:
-                keep(by_length, measure(GraphConfig(backend=backend), length, arguments.repeats))
-    # The fewest edges first: there the sparse backend has its chance, and with many it takes
-    # minutes.
-    for length in (1024, 4096):
-        for density in sorted(DENSITIES):
+            if fits(bench, backend, length):
+                yield GraphConfig(backend=backend), length
+
+
+def thin_graphs(bench: Backends) -> Iterator[tuple[GraphConfig, int]]:
+    """All backends with the window that gives each density.
+
+    The fewest edges come first: there the sparse backend has its chance, and with many it takes
+    minutes.
+    """
+    for length in bench.long_lengths:
+        for density in sorted(bench.densities):
             window = round((density * length - 1) / 2)
-            if window >= 1:
-                for backend in ("dense", "blockwise", "sparse"):
-                    if backend != "dense" or TOKENS * length <= MOST_PAIRS:
-                        keep(
-                            by_density,
-                            measure(
-                                GraphConfig(backend=backend, graph="window", window=window),
-                                length,
-                                arguments.repeats,
-                            ),
-                        )
+            if window < 1:
+                continue
+            for backend in ("dense", "blockwise", "sparse"):
+                if fits(bench, backend, length):
+                    yield GraphConfig(backend=backend, graph="window", window=window), length
+
+
+def main(bench: Backends) -> None:
+    keep_memory()
+    rows: dict[str, list[dict[str, Any]]] = {"by_length": [], "by_density": []}
+    for part, graphs in (("by_length", full_graphs(bench)), ("by_density", thin_graphs(bench))):
+        for graph, length in graphs:
+            row = measure(bench, graph, length)
+            print_row(row)
+            rows[part].append(row)
+            # After every row: what is measured is not lost with what follows.
+            settings = {"tokens": bench.tokens, "dim": DIM, "hidden_dim": HEAD.hidden_dim}
+            bench.write("backends", {**settings, **rows})
 
 
 if __name__ == "__main__":
-    main()
+    run(Backends, main)

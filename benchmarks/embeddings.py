@@ -18,17 +18,22 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
-from machine import write_result
+from benchmark import Benchmark, Mismatch, run
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
-from glot_jax.extraction import dump
+from glot_jax.config.train import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+)
+from glot_jax.extraction import Backbone, dump
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_eval import encode_through_store, run_mteb
 from glot_jax.objectives.metrics import METRICS
@@ -45,20 +50,23 @@ from glot_jax.training.evaluation import open_run
 from glot_jax.training.predictions import read_predictions
 from glot_jax.training.ranking import TextFeed
 
+GLOT = PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat")
 POOLERS: dict[str, tuple[PoolerConfig, str]] = {
     "mean + linear": (PoolerConfig(pooler="mean"), "linear"),
     "adapool": (PoolerConfig(pooler="adapool"), "none"),
-    "glot": (PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat"), "none"),
-    "glot + linear": (
-        PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat"),
-        "linear",
-    ),
+    "glot": (GLOT, "none"),
+    "glot + linear": (GLOT, "linear"),
 }
+"""Name -> pooler and head."""
 ZERO_SHOT = "mean, zero-shot"
+SENTENCES = ("sentence1", "sentence2")
+
+Row = dict[str, Any]
+Encode = Callable[[list[str]], np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embeddings(Benchmark):
     """What a trained head adds to embeddings."""
 
     data: Path
@@ -69,210 +77,240 @@ class Benchmark:
     epochs: int = 5
     tau: float = 0.6
 
+    def smaller(self) -> Embeddings:
+        return dataclasses.replace(self, seeds=(1, 2), lrs=(1e-3,), epochs=1)
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+
+def read_rows(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def prepare_rows(bench: Benchmark) -> str:
+def similar_pairs(bench: Embeddings) -> tuple[list[Row], str]:
+    """STS-B's rows of score 4 or more without a sentence of STS12, and what was dropped."""
+    held_out = set()
+    for row in read_rows(bench.data / "sts12" / "test.jsonl"):
+        held_out.update(row[name] for name in SENTENCES)
+    similar = 0
+    kept = []
+    for row in read_rows(bench.data / "stsb" / "train.jsonl"):
+        score = row["label"] if "label" in row else row["score"]
+        if float(score) < 4:
+            continue
+        similar += 1
+        if not held_out.intersection(row[name] for name in SENTENCES):
+            kept.append({"query": row["sentence1"], "pos": row["sentence2"]})
+    note = (
+        f"STS-B: {similar:,} pairs of score 4 or more, {similar - len(kept):,} dropped because a"
+        f" sentence of theirs stands in STS12, {len(kept):,} kept"
+    )
+    return kept, note
+
+
+def prepare_rows(bench: Embeddings) -> str:
     """Write WORK/data; returns what became of STS-B's rows."""
     folder = bench.work / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    held_out = {
-        row[name]
-        for row in read_rows(bench.data / "sts12" / "test.jsonl")
-        for name in ("sentence1", "sentence2")
-    }
-    pairs = [
-        row
-        for row in read_rows(bench.data / "stsb" / "train.jsonl")
-        if float(row["label"] if "label" in row else row["score"]) >= 4
-    ]
-    kept = [
-        row
-        for row in pairs
-        if row["sentence1"] not in held_out and row["sentence2"] not in held_out
-    ]
-    rows = read_rows(bench.data / "trecqa" / "train.jsonl") + [
-        {"query": row["sentence1"], "pos": row["sentence2"]} for row in kept
-    ]
-    (folder / "train.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-    )
+    pairs, note = similar_pairs(bench)
+    rows = read_rows(bench.data / "trecqa" / "train.jsonl") + pairs
+    with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
     for split in ("validation", "test"):
         shutil.copyfile(bench.data / "trecqa" / f"{split}.jsonl", folder / f"{split}.jsonl")
     tasks = bench.work / "tasks" / "STS12"
     tasks.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bench.data / "sts12" / "test.jsonl", tasks / "test.jsonl")
-    return (
-        f"STS-B: {len(pairs):,} pairs of score 4 or more, {len(pairs) - len(kept):,} dropped"
-        f" because a sentence of theirs stands in STS12, {len(kept):,} kept"
-    )
+    return note
 
 
-def train_all(bench: Benchmark, name: str) -> tuple[float, list[Path]]:
-    """The rate with the highest mean ndcg@10 on validation, and its runs by seed."""
+def train_once(bench: Embeddings, name: str, lr: float, seed: int) -> tuple[Path, float]:
+    """A run and its best ndcg@10 on validation; a finished one is taken up again."""
     pooler, head = POOLERS[name]
-    found = {}
+    out = bench.work / "runs" / f"{name.replace(' + ', '-')}-lr{lr:g}-seed{seed}"
+    config = TrainConfig(
+        store=bench.work / "store",
+        out=out,
+        epochs=bench.epochs,
+        seed=seed,
+        graph=GraphConfig(tau=bench.tau),
+        pooler=pooler,
+        optimizer=OptimizerConfig(lr=lr),
+        objective=ObjectiveConfig(embedding_head=head, select_on="validation"),
+    )
+    if (out / "summary.json").is_file():
+        summary = json.loads((out / "summary.json").read_text())
+    else:
+        summary = train(config, resume=out.is_dir(), quiet=True)
+    return out, summary["validation"]["best"]["ndcg@10"]
+
+
+def train_all(bench: Embeddings, name: str) -> tuple[float, list[Path]]:
+    """The rate with the highest mean ndcg@10 on validation, and its runs by seed."""
+    runs: dict[float, list[Path]] = {}
+    scores: dict[float, float] = {}
     for lr in bench.lrs:
-        runs, scores = [], []
-        for seed in bench.seeds:
-            out = bench.work / "runs" / f"{name.replace(' + ', '-')}-lr{lr:g}-seed{seed}"
-            config = TrainConfig(
-                store=bench.work / "store",
-                out=out,
-                epochs=bench.epochs,
-                seed=seed,
-                pooler=pooler,
-                optimizer=OptimizerConfig(lr=lr),
-                objective=ObjectiveConfig(embedding_head=head, select_on="validation"),
-            )
-            config = dataclasses.replace(
-                config, graph=dataclasses.replace(config.graph, tau=bench.tau)
-            )
-            summary = (
-                json.loads((out / "summary.json").read_text())
-                if (out / "summary.json").is_file()
-                else train(config, resume=out.is_dir(), quiet=True)
-            )
-            runs.append(out)
-            scores.append(summary["validation"]["best"]["ndcg@10"])
-        print(f"{name}, lr {lr:g}: validation ndcg@10 {np.mean(scores):.4f}")
-        found[lr] = float(np.mean(scores)), runs
-    best = max(found, key=lambda lr: found[lr][0])
-    return best, found[best][1]
+        trained = [train_once(bench, name, lr, seed) for seed in bench.seeds]
+        runs[lr] = [out for out, _ in trained]
+        scores[lr] = float(np.mean([score for _, score in trained]))
+        print(f"{name}, lr {lr:g}: validation ndcg@10 {scores[lr]:.4f}")
+    best = max(scores, key=lambda lr: scores[lr])
+    return best, runs[best]
 
 
-def zero_shot_ranking(run: Path) -> np.ndarray:
+def zero_shot_ranking(run_folder: Path) -> np.ndarray:
     """[queries, 3] of plain means of states, on the same questions as the runs' predictions."""
-    prepared, _ = open_run(run, quiet=True)
+    prepared, _ = open_run(run_folder, quiet=True)
     feed = prepared.feeds["test"]
-    assert isinstance(feed, TextFeed)
-    means = np.stack(
-        [feed.reader.states(int(text)).astype(np.float64).mean(axis=0) for text in feed.texts[:, 0]]
-    )
-    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    if not isinstance(feed, TextFeed):
+        raise Mismatch(f"the test split must be a ranking; got a {type(feed).__name__}.")
+    means = []
+    for text in feed.texts[:, 0]:
+        means.append(feed.reader.states(int(text)).astype(np.float64).mean(axis=0))
+    vectors = np.stack(means)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.stack(
-        [query_scores(scores, relevant) for scores, relevant, _ in feed.rankings(means)]
+        [query_scores(scores, relevant) for scores, relevant, _ in feed.rankings(vectors)]
     )
 
 
-def cosines(encode: Any, rows: Sequence[dict[str, Any]]) -> np.ndarray:
-    first, second = (
-        np.asarray(encode([row[name] for row in rows]), np.float64)
-        for name in ("sentence1", "sentence2")
-    )
-    return (first * second).sum(1) / (
-        np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    )
+def cosines(encode: Encode, rows: Sequence[Row]) -> np.ndarray:
+    """[rows] cosine of both sentences' vectors."""
+    first = np.asarray(encode([row["sentence1"] for row in rows]), np.float64)
+    second = np.asarray(encode([row["sentence2"] for row in rows]), np.float64)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return (first * second).sum(1) / norms
 
 
-def main(bench: Benchmark) -> None:
-    print(note := prepare_rows(bench))
-    dump(
-        ExtractConfig(
-            backbone=bench.backbone,
-            task="embedding",
-            data=bench.work / "data",
-            out=bench.work / "store",
-            max_length=128,
-        )
-    )
-    chosen = {name: train_all(bench, name) for name in POOLERS}
-    ranked = {
-        name: [read_predictions(run)["test"].predictions for run in runs]
-        for name, (_, runs) in chosen.items()
+def mean_states(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
+    """[texts, dim] plain means of the last layer's states."""
+    vectors = []
+    for first in range(0, len(texts), 32):
+        ids = backbone.tokenize(texts[first : first + 32]).ids
+        states = backbone.states(ids).layers[backbone.num_layers]
+        ends = np.cumsum([len(text) for text in ids])[:-1]
+        vectors += [tokens.mean(axis=0) for tokens in np.split(states, ends)]
+    return np.stack(vectors)
+
+
+@dataclasses.dataclass
+class Similarity:
+    """STS12 by variant: cosines of every seed's vectors, and MTEB's own scores."""
+
+    cosines: dict[str, list[np.ndarray]]
+    mteb: dict[str, list[float | None]]
+
+
+def score_sts12(bench: Embeddings, runs: dict[str, list[Path]], rows: list[Row]) -> Similarity:
+    """Vectors of STS12's sentences by every run, and by the plain mean."""
+    result = Similarity({ZERO_SHOT: []}, {})
+    states = bench.work / "states"  # the backbone runs once for all heads
+    backbone = None
+    for name, folders in runs.items():
+        result.cosines[name] = []
+        for folder in folders:
+            beside: tuple[str, ...] = ()
+            if bench.backbone == "minilm" and not result.mteb:
+                beside = ("minilm",)
+            tasks = bench.work / "tasks"
+            scores = run_mteb(folder, ("STS12",), data=tasks, beside=beside, states=states)
+            if beside:
+                result.mteb[ZERO_SHOT] = [scores["minilm"]["STS12"]]
+            result.mteb.setdefault(name, []).append(scores[folder.name]["STS12"])
+            encoder = SentenceEncoder.load(folder)
+            backbone = encoder.backbone
+            encode = functools.partial(encode_through_store, encoder, folder=states)
+            result.cosines[name].append(cosines(encode, rows))
+    if backbone is not None:
+        encode = functools.partial(mean_states, backbone)
+        result.cosines[ZERO_SHOT].append(cosines(encode, rows))
+    return result
+
+
+def compared(
+    metric: Callable[..., float],
+    by_variant: dict[str, list[np.ndarray]],
+    name: str,
+    labels: np.ndarray,
+) -> dict[str, Any]:
+    """A cell of the table: the seeds' scores, their interval, and the difference to zero-shot."""
+    values = [metric(predictions, labels) for predictions in by_variant[name]]
+    mean, deviation = mean_deviation(values)
+    interval = score_interval(metric, by_variant[name], labels)
+    difference = None
+    if name != ZERO_SHOT:
+        difference = paired_difference(metric, by_variant[name], by_variant[ZERO_SHOT], labels)
+    print(f"{cell(mean, deviation, interval)} | {difference_text(difference)} |")
+    return {
+        "seeds": values,
+        "mean": mean,
+        "deviation": deviation,
+        "interval": interval,
+        "minus_zero_shot": None if difference is None else difference._asdict(),
     }
-    first = chosen["mean + linear"][1][0]
-    ranked = {ZERO_SHOT: [zero_shot_ranking(first)], **ranked}
+
+
+def main(bench: Embeddings) -> None:
+    note = prepare_rows(bench)
+    print(note)
+    config = ExtractConfig(
+        backbone=bench.backbone,
+        task="embedding",
+        data=bench.work / "data",
+        out=bench.work / "store",
+        max_length=128,
+    )
+    dump(config)
+    rates: dict[str, float] = {}
+    runs: dict[str, list[Path]] = {}
+    for name in POOLERS:
+        rates[name], runs[name] = train_all(bench, name)
+    first = runs["mean + linear"][0]
+    ranked = {ZERO_SHOT: [zero_shot_ranking(first)]}
+    for name, folders in runs.items():
+        ranked[name] = [read_predictions(folder)["test"].predictions for folder in folders]
     relevant = read_predictions(first)["test"].labels
     rows = read_rows(bench.data / "sts12" / "test.jsonl")
     gold = np.array([float(row["score"]) for row in rows])
-    similar: dict[str, list[np.ndarray]] = {}
-    mteb: dict[str, list[float | None]] = {}
-    for name, (_, runs) in chosen.items():
-        for run in runs:
-            beside = ("minilm",) if bench.backbone == "minilm" and not mteb else ()
-            states = bench.work / "states"  # the backbone runs once for all heads
-            scores = run_mteb(
-                run, ("STS12",), data=bench.work / "tasks", beside=beside, states=states
-            )
-            if beside:
-                mteb[ZERO_SHOT] = [scores["minilm"]["STS12"]]
-            mteb.setdefault(name, []).append(scores[run.name]["STS12"])
-            encoder = SentenceEncoder.load(run)
-            similar.setdefault(name, []).append(
-                cosines(functools.partial(encode_through_store, encoder, folder=states), rows)
-            )
-    assert encoder.backbone is not None
-    frozen = encoder.backbone
-
-    def mean_states(texts: Sequence[str]) -> np.ndarray:
-        vectors = []
-        for text in range(0, len(texts), 32):
-            ids = frozen.tokenize(texts[text : text + 32]).ids
-            flat = frozen.states(ids).layers[frozen.num_layers]
-            vectors += [
-                of.mean(axis=0) for of in np.split(flat, np.cumsum([len(one) for one in ids])[:-1])
-            ]
-        return np.stack(vectors)
-
-    similar = {ZERO_SHOT: [cosines(mean_states, rows)], **similar}
-    columns = [
-        *((f"trecqa {metric}", ranked, METRICS[metric], relevant) for metric in RANKING[:2]),
-        ("sts12 spearman", similar, METRICS["spearman"], gold),
-    ]
+    similar = score_sts12(bench, runs, rows)
     table = []
     for name in ranked:
         line: dict[str, Any] = {
             "variant": name,
-            "lr": chosen[name][0] if name in chosen else None,
-            "mteb_sts12": mteb.get(name),
+            "lr": rates.get(name),
+            "mteb_sts12": similar.mteb.get(name),
         }
-        for column, found, metric, labels in columns:
-            values = [metric(of, labels) for of in found[name]]
-            mean, deviation = mean_deviation(values)
-            of_rows = score_interval(metric, found[name], labels)
-            against = (
-                None
-                if name == ZERO_SHOT
-                else paired_difference(metric, found[name], found[ZERO_SHOT], labels)
-            )
-            line[column] = {
-                "seeds": values,
-                "mean": mean,
-                "deviation": deviation,
-                "interval": of_rows,
-                "minus_zero_shot": None if against is None else against._asdict(),
-            }
-            print(
-                f"| {name} | {column} | {cell(mean, deviation, of_rows)} | {difference(against)} |"
-            )
+        for metric in RANKING[:2]:
+            column = f"trecqa {metric}"
+            print(f"| {name} | {column} | ", end="")
+            line[column] = compared(METRICS[metric], ranked, name, relevant)
+        print(f"| {name} | sts12 spearman | ", end="")
+        line["sts12 spearman"] = compared(METRICS["spearman"], similar.cosines, name, gold)
         table.append(line)
-    settings = {
+    settings: dict[str, Any] = {
         "rows": note,
         "test_questions": len(relevant),
         "sts12_rows": len(gold),
-        **{
-            k: str(v) if isinstance(v, Path) else v
-            for k, v in dataclasses.asdict(bench).items()
-            if k not in ("data", "work")
-        },
+        "backbone": bench.backbone,
+        "seeds": bench.seeds,
+        "lrs": bench.lrs,
+        "epochs": bench.epochs,
+        "tau": bench.tau,
     }
-    print(f"wrote {write_result('embeddings', {'settings': settings, 'rows': table})}")
+    bench.write("embeddings", {"settings": settings, "rows": table})
 
 
 def cell(mean: float, deviation: float | None, interval: Interval | None) -> str:
-    return (
-        f"{mean:.3f}"
-        + (f" ± {deviation:.3f}" if deviation is not None else "")
-        + f" {interval or ''}"
-    )
+    text = f"{mean:.3f}"
+    if deviation is not None:
+        text += f" ± {deviation:.3f}"
+    return f"{text} {interval or ''}"
 
 
-def difference(of: Difference | None) -> str:
-    return "" if of is None or of.p is None else f"{of.value:+.3f} {of.interval}, p {of.p:.3f}"
+def difference_text(difference: Difference | None) -> str:
+    if difference is None or difference.p is None:
+        return ""
+    return f"{difference.value:+.3f} {difference.interval}, p {difference.p:.3f}"
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Embeddings, main)

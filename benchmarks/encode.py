@@ -11,16 +11,17 @@ trained for one epoch first. Writes benchmarks/results/encode.json.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
-from machine import write_result
+from benchmark import Benchmark, require_equal, run
 from sentence_transformers import SentenceTransformer
 
 from glot_jax.config.extract import ExtractConfig
@@ -30,9 +31,11 @@ from glot_jax.extraction.backbone_source import find_source
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.training import train
 
+THEIRS = "sentence-transformers, mean"
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encode(Benchmark):
     """Throughput of encoding."""
 
     data: Path
@@ -41,75 +44,80 @@ class Benchmark:
     batch_size: int = 32
     poolers: tuple[str, ...] = ("glot", "mean")
 
+    def smaller(self) -> Encode:
+        return dataclasses.replace(self, texts=20, repeats=1)
 
-def main(bench: Benchmark) -> None:
-    rows = [
-        json.loads(line)
-        for line in (bench.data / "stsb" / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    texts = [row[name] for row in rows for name in ("sentence1", "sentence2")][: bench.texts]
-    location = find_source("minilm", None).location
-    theirs = SentenceTransformer(location, device="cpu")
-    with tempfile.TemporaryDirectory() as scratch:
-        store = Path(scratch) / "store"
-        dump(ExtractConfig(backbone="minilm", task="stsb", data=bench.data / "stsb", out=store))
-        encoders = {}
-        for pooler in bench.poolers:
-            train(
-                TrainConfig(
-                    store=store,
-                    out=Path(scratch) / pooler,
-                    epochs=1,
-                    pooler=PoolerConfig(pooler=pooler),
-                ),
-                quiet=True,
-            )
-            encoders[pooler] = SentenceEncoder.load(Path(scratch) / pooler, device="cpu")
-    assert encoders["mean"].backbone is not None
-    theirs.max_seq_length = encoders["mean"].backbone.max_length
-    # The same vectors first, up to the length that sentence-transformers scales to.
-    ours, wanted = (
-        encoders["mean"].encode(texts[:64], normalize=True),
-        theirs.encode(texts[:64], show_progress_bar=False),
-    )
-    assert np.abs(ours - wanted).max() < 1e-5
-    contenders = {
-        "sentence-transformers, mean": lambda: theirs.encode(
-            texts, batch_size=bench.batch_size, show_progress_bar=False
+
+def read_texts(bench: Encode) -> list[str]:
+    """The first sentences of STS-B's training rows."""
+    texts = []
+    path = bench.data / "stsb" / "train.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        texts += [row["sentence1"], row["sentence2"]]
+    return texts[: bench.texts]
+
+
+def train_encoders(bench: Encode, folder: Path) -> dict[str, SentenceEncoder]:
+    """A head of each pooler, trained for one epoch."""
+    store = folder / "store"
+    dump(ExtractConfig(backbone="minilm", task="stsb", data=bench.data / "stsb", out=store))
+    encoders = {}
+    for pooler in bench.poolers:
+        config = TrainConfig(
+            store=store, out=folder / pooler, epochs=1, pooler=PoolerConfig(pooler=pooler)
         )
+        train(config, quiet=True)
+        encoders[pooler] = SentenceEncoder.load(config.out, device="cpu")
+    return encoders
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
+
+
+def main(bench: Encode) -> None:
+    texts = read_texts(bench)
+    theirs = SentenceTransformer(find_source("minilm", None).location, device="cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        encoders = train_encoders(bench, Path(scratch))
+    backbone = encoders["mean"].backbone
+    if backbone is not None:
+        theirs.max_seq_length = backbone.max_length
+    # The same vectors first, up to the length that sentence-transformers scales to.
+    ours = encoders["mean"].encode(texts[:64], normalize=True)
+    expected = theirs.encode(texts[:64], show_progress_bar=False)
+    require_equal("vectors of the mean", float(np.abs(ours - expected).max()), 1e-5)
+    size = bench.batch_size
+    contenders: dict[str, Callable[[], object]] = {
+        THEIRS: functools.partial(theirs.encode, texts, batch_size=size, show_progress_bar=False)
     }
-    contenders |= {
-        f"ours, {name}": lambda encoder=encoder: encoder.encode(texts, batch_size=bench.batch_size)
-        for name, encoder in encoders.items()
-    }
-    compile_seconds = {}
-    for name, run in contenders.items():
-        started = time.perf_counter()
-        run()
-        compile_seconds[name] = time.perf_counter() - started
+    for name, encoder in encoders.items():
+        contenders[f"ours, {name}"] = functools.partial(encoder.encode, texts, batch_size=size)
+    first_pass = {name: seconds_of(action) for name, action in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(bench.repeats):
-        for name, run in contenders.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    base = seconds["sentence-transformers, mean"]
-    lines = []
-    for name, of in seconds.items():
-        ratio = statistics.median(first / second for first, second in zip(base, of, strict=True))
-        lines.append(
-            {
-                "contender": name,
-                "first_pass_seconds": compile_seconds[name],
-                "seconds": of,
-                "texts_per_second": len(texts) / statistics.median(of),
-                "of_sentence_transformers": ratio,
-            }
-        )
+        for name, action in contenders.items():
+            seconds[name].append(seconds_of(action))
+    rows = []
+    for name, times in seconds.items():
+        # Within a round, so that what disturbs the machine disturbs both sides.
+        ratios = [theirs / ours for theirs, ours in zip(seconds[THEIRS], times, strict=True)]
+        speed = len(texts) / statistics.median(times)
+        ratio = statistics.median(ratios)
+        row = {
+            "contender": name,
+            "first_pass_seconds": first_pass[name],
+            "seconds": times,
+            "texts_per_second": speed,
+            "of_sentence_transformers": ratio,
+        }
+        rows.append(row)
         print(
-            f"{name:28} {len(texts) / statistics.median(of):7.0f} texts/s, {ratio:.2f} of"
-            f" sentence-transformers (median of {bench.repeats} rounds); first pass"
-            f" {compile_seconds[name]:.1f} s"
+            f"{name:28} {speed:7.0f} texts/s, {ratio:.2f} of sentence-transformers"
+            f" (median of {bench.repeats} rounds); first pass {first_pass[name]:.1f} s"
         )
     settings = {
         "texts": len(texts),
@@ -117,8 +125,8 @@ def main(bench: Benchmark) -> None:
         "batch_size": bench.batch_size,
         "torch_threads": torch.get_num_threads(),
     }
-    print(f"wrote {write_result('encode', {'settings': settings, 'rows': lines})}")
+    bench.write("encode", {"settings": settings, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Encode, main)

@@ -17,21 +17,21 @@ sentences, and on texts of 128 tokens, which are CoLA's sentences joined.
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 import torch
-from machine import write_result
+from benchmark import Benchmark, run
 from torch.utils.data import DataLoader, Dataset
 from torch_heads import PygHead
 
@@ -41,59 +41,79 @@ from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.training import train
 
-TAU, LAYERS, LENGTH, BATCH = 0.6, 2, 128, 32
+TAU = 0.6
+LAYERS = 2
+LENGTH = 128
+BATCH = 32
+Cache = Literal["device", "none"]
+CACHES: tuple[Cache, ...] = ("device", "none")
+FILES = {"release": BATCH, "a file per sentence": 1}
+"""The release's way, and the kinder one -> rows of a file."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Epoch(Benchmark):
+    """One epoch from files to weights, ours and the release's way."""
+
+    data: Path
+    """Folder of CoLA, with train.jsonl and validation.jsonl."""
+    hidden_dim: int = 128
+    repeats: int = 2
+    long_rows: int = 640
+    """Training rows of 128 tokens."""
+
+    def smaller(self) -> Epoch:
+        return dataclasses.replace(self, hidden_dim=8, repeats=1, long_rows=64)
 
 
 class PaddedFiles(Dataset):
-    """Padded states on disk, read whenever a row is asked for:
+    """Padded states on disk, read whenever a row is asked for.
 
-    `files[row]` and the row's place in that file.
+    Args:
+        rows: file of every row, and its index in that file.
     """
 
-    def __init__(self, places: list[tuple[Path, int]]):
-        self.places = places
+    def __init__(self, rows: list[tuple[Path, int]]):
+        self.rows = rows
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.rows)
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        path, place = self.places[row]
+        path, index = self.rows[row]
         file = torch.load(path, weights_only=True)
-        return file["hidden"][place], file["mask"][place], file["label"][place]
+        return file["hidden"][index], file["mask"][index], file["label"][index]
 
 
 def write_padded(store: HiddenStore, folder: Path, rows_per_file: int) -> list[tuple[Path, int]]:
-    """The training split as padded float32 files; where each row is."""
-    split, places = store["train"], []
+    """Write the training split as padded float32 files; file and index of every row."""
+    split = store["train"]
+    written: list[tuple[Path, int]] = []
     folder.mkdir()
     for first in range(0, len(split), rows_per_file):
-        rows = [split[index] for index in range(first, min(first + rows_per_file, len(split)))]
+        last = min(first + rows_per_file, len(split))
+        rows = [split[index] for index in range(first, last)]
         hidden = torch.zeros(len(rows), LENGTH, store.dim)
-        for place, row in enumerate(rows):
-            hidden[place, : len(row.hidden)] = torch.tensor(np.asarray(row.hidden, np.float32))
-        mask = torch.arange(LENGTH) < torch.tensor([len(row.hidden) for row in rows])[:, None]
+        for index, row in enumerate(rows):
+            hidden[index, : len(row.hidden)] = torch.tensor(np.asarray(row.hidden, np.float32))
+        lengths = torch.tensor([len(row.hidden) for row in rows])
+        mask = torch.arange(LENGTH) < lengths[:, None]
+        labels = torch.tensor([int(row.label) for row in rows])
         path = folder / f"{first}.pt"
-        torch.save(
-            {
-                "hidden": hidden,
-                "mask": mask,
-                "label": torch.tensor([int(row.label) for row in rows]),
-            },
-            path,
-        )
-        places += [(path, place) for place in range(len(rows))]
-    return places
+        torch.save({"hidden": hidden, "mask": mask, "label": labels}, path)
+        written += [(path, index) for index in range(len(rows))]
+    return written
 
 
-def their_epoch(places: list[tuple[Path, int]], dim: int, hidden: int) -> dict[str, float]:
-    """Seconds of one epoch."""
+def their_epoch(rows: list[tuple[Path, int]], dim: int, hidden: int) -> dict[str, float]:
+    """Seconds of one epoch of the release's way."""
     torch.manual_seed(0)
-    head = PygHead(
-        dim, hidden, LAYERS, max(128, (dim + LAYERS * hidden) // 2), TAU, cosine="broadcast"
-    )
+    scorer = max(128, (dim + LAYERS * hidden) // 2)
+    head = PygHead(dim, hidden, LAYERS, scorer, TAU, cosine="broadcast")
     optimizer = torch.optim.Adam(head.parameters(), lr=2e-4)
-    begin, reading = time.perf_counter(), 0.0
-    batches = iter(DataLoader(PaddedFiles(places), batch_size=BATCH, shuffle=True))
+    begin = time.perf_counter()
+    reading = 0.0
+    batches = iter(DataLoader(PaddedFiles(rows), batch_size=BATCH, shuffle=True))
     losses = []
     while True:
         started = time.perf_counter()
@@ -114,9 +134,10 @@ def their_epoch(places: list[tuple[Path, int]], dim: int, hidden: int) -> dict[s
     }
 
 
-def our_epoch(store: Path, out: Path, hidden: int, cache: str) -> dict[str, Any]:
-    """Seconds of one epoch: of the loop alone, and from opening the store to the end, with
-    compilation, evaluation and checkpoint.
+def our_epoch(store: Path, out: Path, hidden: int, cache: Cache) -> dict[str, Any]:
+    """Seconds of one epoch: of the loop alone, and from opening the store to the end.
+
+    The latter with compilation, evaluation and checkpoint.
     """
     config = TrainConfig(
         store=store,
@@ -125,7 +146,7 @@ def our_epoch(store: Path, out: Path, hidden: int, cache: str) -> dict[str, Any]
         batch_size=BATCH,
         cache=cache,
         graph=GraphConfig(tau=TAU),
-        pooler=PoolerConfig(hidden_dim=hidden, num_layers=LAYERS),  # type: ignore[arg-type]
+        pooler=PoolerConfig(hidden_dim=hidden, num_layers=LAYERS),
     )
     begin = time.perf_counter()
     summary = train(config, quiet=True)
@@ -140,144 +161,116 @@ def our_epoch(store: Path, out: Path, hidden: int, cache: str) -> dict[str, Any]
     }
 
 
-def long_texts(data: Path, folder: Path, rows: int = 640) -> Path:
-    """A folder of jsonl splits whose texts fill 128 tokens: sentences in a row, sixteen at a time,
-    labels alternating.
-    """
-    sentences = [
-        json.loads(line)["sentence"] for line in (data / "train.jsonl").read_text().splitlines()
-    ]
+def write_long_texts(data: Path, folder: Path, rows: int) -> None:
+    """Write splits whose texts fill 128 tokens: sixteen sentences in a row, labels in turn."""
+    lines = (data / "train.jsonl").read_text().splitlines()
+    sentences = [json.loads(line)["sentence"] for line in lines]
     folder.mkdir()
     for name, count in (("train", rows), ("validation", 64)):
-        texts = (
-            " ".join(sentences[(16 * row + i) % len(sentences)] for i in range(16))
-            for row in range(count)
-        )
-        (folder / f"{name}.jsonl").write_text(
-            "".join(
-                json.dumps({"text": text, "label": row % 2}) + "\n"
-                for row, text in enumerate(texts)
-            )
-        )
-    return folder
+        with (folder / f"{name}.jsonl").open("w") as file:
+            for row in range(count):
+                picked = [sentences[(16 * row + i) % len(sentences)] for i in range(16)]
+                line = {"text": " ".join(picked), "label": row % 2}
+                file.write(json.dumps(line) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--hidden-dim", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=2)
-    arguments = parser.parse_args()
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# From store to updated weights: everything but the evaluation, which the other side does not run.
+# Compilation is a cost of the first epoch alone, so both are given.
+SECONDS = {
+    "from store to weights": ("everything_seconds", ("evaluate_seconds", "compile_seconds")),
+    "with compilation": ("everything_seconds", ("evaluate_seconds",)),
+    "the loop alone": ("seconds", ()),
+}
+"""What is compared -> field of our times, and the fields to take off it."""
+
+
+def times_faster(ours: list[dict[str, Any]], theirs: list[dict[str, float]]) -> dict[str, float]:
+    """Medians over the repeats of their time over ours, for every reading of SECONDS."""
+    ratios = {}
+    for what, (total, less) in SECONDS.items():
+        by_repeat = []
+        for our, their in zip(ours, theirs, strict=True):
+            seconds = our[total] - sum(our[field] for field in less)
+            by_repeat.append(their["seconds"] / seconds)
+        ratios[what] = float(np.median(by_repeat))
+    return ratios
+
+
+def median_wait(runs: list[dict[str, Any]]) -> float:
+    return float(np.median([run["input_wait_share"] for run in runs]))
+
+
+def measure(bench: Epoch, work: Path, process: Executor) -> dict[str, Any]:
+    """Times of both sides, in turn."""
+    store = dump(ExtractConfig(backbone="minilm", task="cola", data=bench.data, out=work / "store"))
+    padded = {}
+    sizes = {"store": folder_bytes(work / "store")}
+    for name, rows_per_file in FILES.items():
+        padded[name] = write_padded(store, work / name, rows_per_file)
+        sizes[name] = folder_bytes(work / name)
+
+    def ours_of(name: str, cache: Cache, repeat: int) -> dict[str, Any]:
+        out = work / f"{name}-{cache}-{repeat}"
+        arguments = (work / name, out, bench.hidden_dim, cache)
+        return process.submit(our_epoch, *arguments).result()
+
+    ours: dict[str, list[dict[str, Any]]] = {cache: [] for cache in CACHES}
+    theirs: dict[str, list[dict[str, float]]] = {name: [] for name in FILES}
+    for repeat in range(bench.repeats):
+        for cache in CACHES:
+            ours[cache].append(ours_of("store", cache, repeat))
+            print(cache, ours[cache][-1], flush=True)
+        for name, rows in padded.items():
+            theirs[name].append(their_epoch(rows, store.dim, bench.hidden_dim))
+            print(name, theirs[name][-1], flush=True)
+    write_long_texts(bench.data, work / "texts", bench.long_rows)
+    long = ExtractConfig(
+        backbone="minilm",
+        task="custom",
+        data=work / "texts",
+        text_columns=("text",),
+        label_column="label",
+        max_length=LENGTH,
+        out=work / "long",
+    )
+    dump(long)
+    waits: dict[str, dict[str, float]] = {"cola": {}, "128 tokens": {}}
+    for cache in CACHES:
+        runs = [ours_of("long", cache, repeat) for repeat in range(bench.repeats)]
+        waits["cola"][cache] = median_wait(ours[cache])
+        waits["128 tokens"][cache] = median_wait(runs)
+    ratios: dict[str, dict[str, float]] = {}
+    for name, epochs in theirs.items():
+        ratios[name] = {}
+        for cache, runs in ours.items():
+            for what, ratio in times_faster(runs, epochs).items():
+                ratios[name][f"{what}, states on {cache}"] = ratio
+    return {
+        "rows": len(store["train"]),
+        "hidden_dim": bench.hidden_dim,
+        "input_wait_share": waits,
+        "ours": ours,
+        "theirs": theirs,
+        "times_faster": ratios,
+        "bytes": sizes,
+    }
+
+
+def main(bench: Epoch) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    with (
-        tempfile.TemporaryDirectory() as name,
-        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process,
-    ):
-        work = Path(name)
-        store = dump(
-            ExtractConfig(backbone="minilm", task="cola", data=arguments.data, out=work / "store")
-        )
-        places = {
-            name: write_padded(store, work / name, rows)
-            for name, rows in (("release", BATCH), ("a file per sentence", 1))
-        }
-        sizes = {
-            name: sum(path.stat().st_size for path in (work / name).iterdir()) for name in places
-        }
-        ours: dict[str, list[dict[str, Any]]] = {"device": [], "none": []}
-        theirs: dict[str, list[dict[str, float]]] = {name: [] for name in places}
-        for repeat in range(arguments.repeats):
-            for cache, runs in ours.items():
-                runs.append(
-                    process.submit(
-                        our_epoch,
-                        work / "store",
-                        work / f"run-{cache}-{repeat}",
-                        arguments.hidden_dim,
-                        cache,
-                    ).result()
-                )
-                print(cache, runs[-1], flush=True)
-            for name, where in places.items():
-                theirs[name].append(their_epoch(where, store.dim, arguments.hidden_dim))
-                print(name, theirs[name][-1], flush=True)
-        dump(
-            ExtractConfig(
-                backbone="minilm",
-                task="custom",
-                data=long_texts(arguments.data, work / "texts"),
-                text_columns=("text",),
-                label_column="label",
-                max_length=LENGTH,
-                out=work / "long",
-            )
-        )
-        waits = {
-            "cola": {
-                cache: float(np.median([run["input_wait_share"] for run in runs]))
-                for cache, runs in ours.items()
-            },
-            "128 tokens": {},
-        }
-        for cache in ours:
-            runs = [
-                process.submit(
-                    our_epoch,
-                    work / "long",
-                    work / f"long-{cache}-{repeat}",
-                    arguments.hidden_dim,
-                    cache,
-                ).result()
-                for repeat in range(arguments.repeats)
-            ]
-            waits["128 tokens"][cache] = float(np.median([run["input_wait_share"] for run in runs]))
-        print(f"share of the loop that waits for input: {waits}", flush=True)
-        # From store to updated weights: everything but the evaluation, which the other side does
-        # not run. Compilation is a cost of the first epoch alone, so both are given.
-        seconds_of = {
-            "from store to weights": lambda run: (
-                run["everything_seconds"] - run["evaluate_seconds"] - run["compile_seconds"]
-            ),
-            "with compilation": lambda run: run["everything_seconds"] - run["evaluate_seconds"],
-            "the loop alone": lambda run: run["seconds"],
-        }
-        ratios = {
-            name: {
-                f"{what}, states on {cache}": float(
-                    np.median(
-                        [b["seconds"] / seconds(a) for a, b in zip(runs, epochs, strict=True)]
-                    )
-                )
-                for what, seconds in seconds_of.items()
-                for cache, runs in ours.items()
-            }
-            for name, epochs in theirs.items()
-        }
-        for name, times in ratios.items():
-            print(
-                f"times faster than {name}: "
-                + "; ".join(f"{what} {value:.1f}" for what, value in times.items())
-            )
-        write_result(
-            "epoch",
-            {
-                "rows": len(store["train"]),
-                "hidden_dim": arguments.hidden_dim,
-                "input_wait_share": waits,
-                "ours": ours,
-                "theirs": theirs,
-                "times_faster": ratios,
-                "bytes": {
-                    "store": sum(
-                        path.stat().st_size
-                        for path in (work / "store").rglob("*")
-                        if path.is_file()
-                    ),
-                    **sizes,
-                },
-            },
-        )
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as work, ProcessPoolExecutor(1, context) as process:
+        result = measure(bench, Path(work), process)
+    print(f"share of the loop that waits for input: {result['input_wait_share']}")
+    for name, times in result["times_faster"].items():
+        listed = "; ".join(f"{what} {value:.1f}" for what, value in times.items())
+        print(f"times faster than {name}: {listed}")
+    bench.write("epoch", result)
 
 
 if __name__ == "__main__":
-    main()
+    run(Epoch, main)

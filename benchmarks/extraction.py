@@ -12,15 +12,16 @@ benchmarks/results/extraction.json.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-import tyro
-from machine import write_result
+from benchmark import Benchmark, run
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
@@ -28,9 +29,13 @@ from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore
 from glot_jax.texts import open_task
 
+Seconds = dict[str, float]
+"""{"wall": ..., "cpu": ...}; on a shared machine the second is the steadier one."""
+CLOCKS = ("wall", "cpu")
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extraction(Benchmark):
     """Tokens per second of extraction and of two plain loops."""
 
     data: Path
@@ -42,70 +47,72 @@ class Benchmark:
     padded_share: int = 20
     """The padded loop runs one in this many texts and is scaled up."""
 
+    def smaller(self) -> Extraction:
+        return dataclasses.replace(self, repeats=1, padded_share=5)
+
 
 def bare_loop(backbone: Backbone, texts: list[str], tokens_per_batch: int) -> None:
     """Tokenise, sort by length, forward in batches under the token budget, drop the result."""
-    ids = sorted(backbone.tokenize(texts).ids, key=len)
     batch: list[list[int]] = []
-    for one in ids:
-        if batch and len(one) * (len(batch) + 1) > tokens_per_batch:
+    for ids in sorted(backbone.tokenize(texts).ids, key=len):
+        if batch and len(ids) * (len(batch) + 1) > tokens_per_batch:
             backbone.states(batch, "float16")
             batch = []
-        batch.append(one)
+        batch.append(ids)
     backbone.states(batch, "float16")
 
 
-def padded_loop(
-    backbone: Backbone, texts: list[str], length: int = 128, batch_size: int = 32
-) -> None:
-    """What fixed padding costs: every text is `length` tokens long."""
-    for first in range(0, len(texts), batch_size):
+def padded_loop(backbone: Backbone, texts: list[str]) -> None:
+    """What fixed padding costs: every text is 128 tokens long, 32 of them a batch."""
+    for first in range(0, len(texts), 32):
         encoded = backbone.tokenizer(
-            texts[first : first + batch_size],
+            texts[first : first + 32],
             padding="max_length",
             truncation=True,
-            max_length=length,
+            max_length=128,
             return_tensors="pt",
         )
+        inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            backbone._model(
-                input_ids=encoded["input_ids"], attention_mask=encoded["attention_mask"]
-            )
+            backbone._model(**inputs)
 
 
-def seconds(action: Callable[[], object]) -> dict[str, float]:
-    """Wall and processor seconds; on a shared machine the second is the steadier one."""
-    wall, cpu = time.perf_counter(), time.process_time()
+def seconds_of(action: Callable[[], object]) -> Seconds:
+    wall = time.perf_counter()
+    cpu = time.process_time()
     action()
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def ratio(
-    times: dict[str, list[dict[str, float]]], other: str, clock: str, loading: dict[str, float]
-) -> float:
-    """How many times as fast as `other` the extraction is, its model loading apart: median over the
-    repeats.
+def speed_over(times: dict[str, list[Seconds]], other: str, loading: Seconds) -> Seconds:
+    """How many times as fast as `other` the extraction is, its model loading apart.
+
+    The median over the repeats, for both clocks.
     """
-    pairs = zip(times[other], times["extract"], strict=True)
-    return statistics.median(
-        plain[clock] / (extract[clock] - loading[clock]) for plain, extract in pairs
-    )
+    speeds = {}
+    for clock in CLOCKS:
+        ratios = []
+        for plain, extract in zip(times[other], times["extract"], strict=True):
+            ratios.append(plain[clock] / (extract[clock] - loading[clock]))
+        speeds[clock] = statistics.median(ratios)
+    return speeds
 
 
-def main(bench: Benchmark) -> None:
-    config = ExtractConfig(
-        backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
-    )
+def read_texts(config: ExtractConfig) -> list[str]:
+    texts: list[str] = []
+    for split in open_task(config).splits.values():
+        for example in split:
+            texts.extend(example.texts)
+    return texts
+
+
+def measure(bench: Extraction, config: ExtractConfig) -> dict[str, Any]:
+    """Times of all three, and how many times as fast as the others extraction is."""
     backbone = Backbone(config)
-    texts = [
-        text
-        for split in open_task(config).splits.values()
-        for example in split
-        for text in example.texts
-    ]
+    texts = read_texts(config)
     sample = texts[:: bench.padded_share]
-    loads = [seconds(lambda: Backbone(config)) for _ in range(3)]
-    loading = {clock: statistics.median(load[clock] for load in loads) for clock in ("wall", "cpu")}
+    loads = [seconds_of(functools.partial(Backbone, config)) for _ in range(3)]
+    loading = {clock: statistics.median(load[clock] for load in loads) for clock in CLOCKS}
 
     def extract() -> None:
         for path in (config.out, config.out.with_name("store.lock")):
@@ -113,40 +120,47 @@ def main(bench: Benchmark) -> None:
         dump(config, console=Console(quiet=True))
 
     bare_loop(backbone, texts[:500], config.tokens_per_batch)
-    times: dict[str, list[dict[str, float]]] = {"bare": [], "extract": [], "padded": []}
+    times: dict[str, list[Seconds]] = {"bare": [], "extract": [], "padded": []}
     actions = {
-        "bare": lambda: bare_loop(backbone, texts, config.tokens_per_batch),
+        "bare": functools.partial(bare_loop, backbone, texts, config.tokens_per_batch),
         "extract": extract,
     }
     for repeat in range(bench.repeats):
         # In turn first and second: a machine that slows down must not always slow the same one.
         for name in sorted(actions, reverse=bool(repeat % 2)):
-            times[name].append(seconds(actions[name]))
-        taken = seconds(lambda: padded_loop(backbone, sample))
-        times["padded"].append(
-            {clock: value * len(texts) / len(sample) for clock, value in taken.items()}
-        )
+            times[name].append(seconds_of(actions[name]))
+        taken = seconds_of(functools.partial(padded_loop, backbone, sample))
+        scale = len(texts) / len(sample)
+        times["padded"].append({clock: value * scale for clock, value in taken.items()})
+    result: dict[str, Any] = {
+        "texts": len(texts),
+        "seconds": times,
+        "model_loading_seconds": loading,
+    }
+    for other in ("bare", "padded"):
+        for clock, speed in speed_over(times, other, loading).items():
+            result[f"{clock}_speed_over_{other}"] = speed
+    return result
+
+
+def main(bench: Extraction) -> None:
+    config = ExtractConfig(
+        backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
+    )
+    result = measure(bench, config)
     store = HiddenStore(config.out)
     tokens = sum(store[split].tokens for split in store)
     size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
-    result = {
-        "texts": len(texts),
-        "tokens": tokens,
-        "seconds": times,
-        "model_loading_seconds": loading,
-        **{
-            f"{clock}_speed_over_{other}": ratio(times, other, clock, loading)
-            for other in ("bare", "padded")
-            for clock in ("wall", "cpu")
-        },
-        "store_bytes": size,
-        "store_bytes_over_states": size / (tokens * store.dim * 2),
-    }
+    result["tokens"] = tokens
+    result["store_bytes"] = size
+    result["store_bytes_over_states"] = size / (tokens * store.dim * 2)
     for name, value in result.items():
-        if isinstance(value, (int, float)):
-            print(f"{name}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}")
-    print(f"wrote {write_result('extraction', result)}")
+        if isinstance(value, float):
+            print(f"{name}: {value:,.4g}")
+        elif isinstance(value, int):
+            print(f"{name}: {value:,}")
+    bench.write("extraction", result)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Extraction, main)

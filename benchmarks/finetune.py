@@ -13,7 +13,7 @@ the model was not.
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -22,12 +22,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-BATCH, RANK = 32, 64
-KINDS = ("head", "forward", "lora", "full")
+from benchmark import Benchmark, run
+
+DIM = 384
+BATCH = 32
+RANK = 64
+Kind = Literal["head", "forward", "lora", "full"]
+KINDS: tuple[Kind, ...] = ("head", "forward", "lora", "full")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetune(Benchmark):
+    """Time and memory of a training step of the head, of LoRA and of full fine-tuning."""
+
+    length: int = 128
+    repeats: int = 5
+    rounds: int = 3
+    measure: Kind | None = None
+    """This kind alone, in this process; prints JSON."""
+
+    def smaller(self) -> Finetune:
+        return dataclasses.replace(self, length=16, repeats=1, rounds=1)
 
 
 def peak() -> int:
@@ -35,7 +54,8 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def timed(step: Callable[[], Any], repeats: int) -> list[float]:
+def timed(step: Callable[[], object], repeats: int) -> list[float]:
+    """Seconds of `repeats` calls, after one that is not counted."""
     step()
     seconds = []
     for _ in range(repeats):
@@ -45,7 +65,8 @@ def timed(step: Callable[[], Any], repeats: int) -> list[float]:
     return seconds
 
 
-def measure_head(length: int, repeats: int) -> dict[str, Any]:
+def measure_head(bench: Finetune) -> dict[str, Any]:
+    """A training step of glot on stored states."""
     import jax
     from flax import nnx
 
@@ -65,7 +86,7 @@ def measure_head(length: int, repeats: int) -> dict[str, Any]:
     jax.numpy.zeros(1).block_until_ready()
     before = peak()
     model = SentenceModel(
-        ModelSpec(384, (0,), False, "encoder", task),
+        ModelSpec(DIM, (0,), False, "encoder", task),
         graph=GraphConfig(),
         pooler=PoolerConfig(hidden_dim=128),
         objective=ObjectiveConfig(),
@@ -73,28 +94,30 @@ def measure_head(length: int, repeats: int) -> dict[str, Any]:
     )
     optimizer = build_optimizer(OptimizerConfig(), build_schedule(OptimizerConfig(), 1, 1000))
     graphdef, params, stats = split_model(model)
-    steps, held = (
-        Steps(graphdef, task, optimizer, {}, 1000),
-        [init_state(params, stats, optimizer, 0)],
-    )
+    steps = Steps(graphdef, task, optimizer, {}, 1000)
+    state = init_state(params, stats, optimizer, 0)
     batches = [
-        synthetic_batch(dim=384, length=length, batch_size=BATCH, seed=seed) for seed in range(2)
+        synthetic_batch(dim=DIM, length=bench.length, batch_size=BATCH, seed=seed)
+        for seed in range(2)
     ]
-    count = [0]
+    number = 0
 
     def step() -> None:
-        count[0] += 1
-        held[0], logs = steps.train(held[0], batches[count[0] % 2])
-        jax.block_until_ready((held[0]["params"], logs))
+        nonlocal state, number
+        number += 1
+        state, logs = steps.train(state, batches[number % 2])
+        jax.block_until_ready((state["params"], logs))
 
+    seconds = timed(step, bench.repeats)
     return {
-        "seconds": timed(step, repeats),
+        "seconds": seconds,
         "peak_bytes": peak() - before,
         "trained": count_parameters(model),
     }
 
 
-def measure_backbone(kind: str, length: int, repeats: int) -> dict[str, Any]:
+def measure_backbone(bench: Finetune, kind: Kind) -> dict[str, Any]:
+    """A step of the model itself in PyTorch: forward alone, LoRA or everything trained."""
     import gc
 
     import torch
@@ -110,108 +133,76 @@ def measure_backbone(kind: str, length: int, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
     gc.collect()
     before = peak()
-    model = transformers.AutoModel.from_pretrained(
-        find_source("minilm", None).location, add_pooling_layer=False
-    ).requires_grad_(False)
+    location = find_source("minilm", None).location
+    model = transformers.AutoModel.from_pretrained(location, add_pooling_layer=False)
+    model.requires_grad_(kind == "full")
     if kind == "lora":
-        model = get_peft_model(
-            model,
-            LoraConfig(
-                r=RANK,
-                lora_alpha=RANK,
-                target_modules=["query", "key", "value", "attention.output.dense"],
-            ),
-        )
-    classifier = torch.nn.Linear(384, 2)
-    if kind == "full":
-        model.requires_grad_(True)
+        layers = ["query", "key", "value", "attention.output.dense"]
+        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=layers))
+    classifier = torch.nn.Linear(DIM, 2)
     model.train(kind != "forward")
-    trained = [p for p in (*model.parameters(), *classifier.parameters()) if p.requires_grad]
+    parameters = [*model.parameters(), *classifier.parameters()]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=2e-5, fused=True)
-    ids, labels = torch.randint(1000, 20_000, (2, BATCH, length)), torch.randint(0, 2, (BATCH,))
-    mask = torch.ones(BATCH, length, dtype=torch.long)
-    count = [0]
+    ids = torch.randint(1000, 20_000, (2, BATCH, bench.length))
+    labels = torch.randint(0, 2, (BATCH,))
+    mask = torch.ones(BATCH, bench.length, dtype=torch.long)
+    number = 0
 
     def step() -> None:
-        count[0] += 1
+        nonlocal number
+        number += 1
         with torch.set_grad_enabled(kind != "forward"):
-            states = model(input_ids=ids[count[0] % 2], attention_mask=mask).last_hidden_state
-            if kind == "forward":
-                return
+            states = model(input_ids=ids[number % 2], attention_mask=mask).last_hidden_state
+        if kind == "forward":
+            return
         loss = torch.nn.functional.cross_entropy(classifier(states.mean(1)), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
-    seconds = timed(step, repeats)
-    return {
-        "seconds": seconds,
-        "peak_bytes": peak() - before,
-        "trained": 0 if kind == "forward" else sum(p.numel() for p in trained),
-    }
+    seconds = timed(step, bench.repeats)
+    count = sum(parameter.numel() for parameter in trained)
+    if kind == "forward":
+        count = 0
+    return {"seconds": seconds, "peak_bytes": peak() - before, "trained": count}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--measure", choices=KINDS, help="this kind alone, in this process; prints JSON"
-    )
-    arguments = parser.parse_args()
-    if arguments.measure:
-        measured = (
-            measure_head(arguments.length, arguments.repeats)
-            if arguments.measure == "head"
-            else measure_backbone(arguments.measure, arguments.length, arguments.repeats)
-        )
-        print(json.dumps(measured))
+def measure_apart(bench: Finetune, kind: Kind) -> dict[str, Any]:
+    """The same in a process of its own, whose peak memory is its own."""
+    settings = ["--length", str(bench.length), "--repeats", str(bench.repeats)]
+    command = [sys.executable, __file__, "--measure", kind, *settings]
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def main(bench: Finetune) -> None:
+    if bench.measure == "head":
+        print(json.dumps(measure_head(bench)))
         return
-    from machine import write_result
-
+    if bench.measure is not None:
+        print(json.dumps(measure_backbone(bench, bench.measure)))
+        return
     rounds: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for _ in range(arguments.rounds):
+    for _ in range(bench.rounds):
         for kind in KINDS:
-            command = [
-                sys.executable,
-                __file__,
-                "--measure",
-                kind,
-                "--length",
-                str(arguments.length),
-                "--repeats",
-                str(arguments.repeats),
-            ]
-            rounds[kind].append(
-                json.loads(
-                    subprocess.run(
-                        command, check=True, capture_output=True, text=True
-                    ).stdout.splitlines()[-1]
-                )
-            )
-    head = [statistics.median(of["seconds"]) for of in rounds["head"]]
+            rounds[kind].append(measure_apart(bench, kind))
+    head = [statistics.median(measured["seconds"]) for measured in rounds["head"]]
     results = {}
-    for kind, measured in rounds.items():
-        steps = [statistics.median(of["seconds"]) for of in measured]
+    for kind, measurements in rounds.items():
+        steps = [statistics.median(measured["seconds"]) for measured in measurements]
+        ratios = [step / ours for step, ours in zip(steps, head, strict=True)]
+        memory = statistics.median(measured["peak_bytes"] for measured in measurements)
         results[kind] = {
             "step_ms": 1000 * statistics.median(steps),
-            "times_the_head": statistics.median(a / b for a, b in zip(steps, head, strict=True)),
-            "peak_mb": statistics.median(of["peak_bytes"] for of in measured) / 1e6,
-            "trained": measured[0]["trained"],
+            "times_the_head": statistics.median(ratios),
+            "peak_mb": memory / 1e6,
+            "trained": measurements[0]["trained"],
         }
         print(kind, results[kind], flush=True)
-    write_result(
-        "finetune",
-        {
-            "backbone": "minilm",
-            "batch": BATCH,
-            "length": arguments.length,
-            "lora_rank": RANK,
-            "kinds": results,
-        },
-    )
+    settings = {"backbone": "minilm", "batch": BATCH, "length": bench.length, "lora_rank": RANK}
+    bench.write("finetune", {**settings, "kinds": results})
 
 
 if __name__ == "__main__":
-    main()
+    run(Finetune, main)

@@ -14,8 +14,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import tyro
-from machine import write_result
+from benchmark import Benchmark, run
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
@@ -24,9 +23,14 @@ from glot_jax.files import read_json
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds
 
+TAU = 0.6
+SIZES = {"hidden_dim": 256, "num_layers": 2}
+LR = 2e-4
+EPOCHS = 3
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Glue(Benchmark):
     """Quality of the three poolers on four tasks."""
 
     data: Path
@@ -37,72 +41,69 @@ class Benchmark:
     poolers: tuple[str, ...] = ("mean", "adapool", "glot")
     seeds: tuple[int, ...] = (42, 43, 44)
 
+    def smaller(self) -> Glue:
+        return dataclasses.replace(self, seeds=(1, 2), poolers=("mean", "glot"))
 
-def run_pooler(bench: Benchmark, task: str, pooler: str) -> dict[str, Any]:
-    """Hidden 256, K 2, jk cat, tau 0.6, Adam at 2e-4, batch 32, 3 epochs."""
+
+def run_pooler(bench: Glue, task: str, pooler: str) -> dict[str, Any]:
+    """Train one pooler with every seed; jk cat, Adam, batch 32."""
     config = TrainConfig(
         store=bench.work / "stores" / task,
         out=bench.work / "runs" / f"{task}-{pooler}",
-        epochs=3,
+        epochs=EPOCHS,
         batch_size=32,
-        graph=GraphConfig(tau=0.6),
-        pooler=PoolerConfig(pooler=pooler, hidden_dim=256, num_layers=2, jk="cat"),
-        optimizer=OptimizerConfig(lr=2e-4),
+        graph=GraphConfig(tau=TAU),
+        pooler=PoolerConfig(pooler=pooler, jk="cat", **SIZES),
+        optimizer=OptimizerConfig(lr=LR),
     )
-    return train_seeds(config, list(bench.seeds), quiet=True)
+    summary = train_seeds(config, list(bench.seeds), quiet=True)
+    first = read_json(config.out / summary["runs"][0] / "summary.json")
+    return {
+        "task": task,
+        "pooler": pooler,
+        "majority": first["majority"],
+        "mean": summary["mean"],
+        "std": summary["std"],
+    }
 
 
-def main(bench: Benchmark) -> None:
+def cell(row: dict[str, Any], split: str, checkpoint: str) -> str:
+    """`mcc .061 ± .004 / accuracy .690 ± .002`, and the mean epoch of the best."""
+    mean = row["mean"][split][checkpoint]
+    deviation = row["std"][split][checkpoint]
+    scores = []
+    for metric in TASKS[row["task"]].metrics:
+        scores.append(f"{metric} {mean[metric]:.3f} ± {deviation[metric]:.3f}")
+    return f"{' / '.join(scores)} (epoch {mean['epoch']:.1f})"
+
+
+def main(bench: Glue) -> None:
     rows = []
     for task in bench.tasks:
-        dump(
-            ExtractConfig(
-                backbone=bench.backbone,
-                task=task,
-                data=bench.data / task,
-                out=bench.work / "stores" / task,
-            )
+        config = ExtractConfig(
+            backbone=bench.backbone,
+            task=task,
+            data=bench.data / task,
+            out=bench.work / "stores" / task,
         )
+        dump(config)
         for pooler in bench.poolers:
-            summary = run_pooler(bench, task, pooler)
-            single = read_json(
-                bench.work / "runs" / f"{task}-{pooler}" / summary["runs"][0] / "summary.json"
-            )
-            rows.append(
-                {
-                    "task": task,
-                    "pooler": pooler,
-                    "majority": single["majority"],
-                    "mean": summary["mean"],
-                    "std": summary["std"],
-                }
-            )
-            for split in summary["mean"]:
-                print(
-                    f"{task:5} {pooler:8} {split:10}",
-                    *(f"{which} " + cell(rows[-1], split, which) for which in ("best", "last")),
-                    sep="  ",
-                )
+            row = run_pooler(bench, task, pooler)
+            rows.append(row)
+            for split in row["mean"]:
+                best = f"best {cell(row, split, 'best')}"
+                last = f"last {cell(row, split, 'last')}"
+                print(f"{task:5} {pooler:8} {split:10}", best, last, sep="  ")
     settings = {
         "backbone": bench.backbone,
         "seeds": list(bench.seeds),
-        "hidden_dim": 256,
-        "num_layers": 2,
-        "tau": 0.6,
-        "lr": 2e-4,
-        "epochs": 3,
+        **SIZES,
+        "tau": TAU,
+        "lr": LR,
+        "epochs": EPOCHS,
     }
-    print(f"wrote {write_result('glue', {'settings': settings, 'rows': rows})}")
-
-
-def cell(row: dict[str, Any], split: str, which: str) -> str:
-    """`mcc .061 ± .004 / accuracy .690 ± .002`, and the mean epoch of the best."""
-    mean, std = row["mean"][split][which], row["std"][split][which]
-    scores = " / ".join(
-        f"{name} {mean[name]:.3f} ± {std[name]:.3f}" for name in TASKS[row["task"]].metrics
-    )
-    return f"{scores} (epoch {mean['epoch']:.1f})"
+    bench.write("glue", {"settings": settings, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Glue, main)

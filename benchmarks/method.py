@@ -14,12 +14,13 @@ again.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from machine import write_result
+from benchmark import Benchmark, run
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.json import to_json
@@ -30,9 +31,12 @@ from glot_jax.presets import PRESETS
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds
 
+Record = dict[str, Any]
+"""What `train_variant` returns: settings, and mean and deviation of every reported split."""
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method(Benchmark):
     """Three studies of the pooling head; a part at a time."""
 
     part: Annotated[Literal["presets", "layers", "ablation"], tyro.conf.Positional]
@@ -44,11 +48,17 @@ class Benchmark:
     """Stored layers of the backbone."""
     tasks: tuple[str, ...] = ("cola", "stsb", "mrpc", "rte")
     seeds: tuple[int, ...] = (42, 43, 44)
-    residents: dict[tuple, Any] = dataclasses.field(default_factory=dict, init=False)
+
+    def smaller(self) -> Method:
+        return dataclasses.replace(self, seeds=(1, 2), layers=(0, 6), tasks=("stsb",))
 
 
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
-    **{gnn: {"pooler": {"gnn": gnn}} for gnn in ("gat", "gcn", "gin", "gine", "sage")},
+    "gat": {"pooler": {"gnn": "gat"}},
+    "gcn": {"pooler": {"gnn": "gcn"}},
+    "gin": {"pooler": {"gnn": "gin"}},
+    "gine": {"pooler": {"gnn": "gine"}},
+    "sage": {"pooler": {"gnn": "sage"}},
     "mlp": {"pooler": {"pooler": "mlp"}},
     "gat, self-loops only": {"graph": {"graph": "self"}},
     "gat, random edges": {"graph": {"graph": "random"}},
@@ -56,133 +66,158 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
 """Row of the ablation -> what it changes of the tuned preset."""
 
 
-def run(
-    bench: Benchmark,
-    name: str,
-    task: str,
-    preset: str,
-    *,
-    seeds: tuple[int, ...] = (),
-    **changes: Any,
-) -> dict[str, Any]:
-    """`name`'s record: the settings, and mean and deviation over the seeds of every reported
-    split.
-    """
-    base = TrainConfig(
-        store=bench.work / "stores" / task, out=bench.work / "runs" / f"{task}-{name}"
-    )
-    config = PRESETS[preset](base, TASKS[task].is_similarity)
-    for group, values in changes.items():
-        of = getattr(config, group)
-        config = dataclasses.replace(
-            config,
-            **{
-                group: dataclasses.replace(of, **values) if dataclasses.is_dataclass(of) else values
-            },
-        )
-    summary = train_seeds(config, list(seeds or bench.seeds), quiet=True, residents=bench.residents)
-    singles = [read_json(config.out / folder / "summary.json") for folder in summary["runs"]]
-    settings = {
-        key: value for key, value in to_json(config).items() if key not in ("store", "out", "seed")
-    }
-    return {
-        "task": task,
-        "name": name,
-        "mean": summary["mean"],
-        "std": summary["std"],
-        "settings": settings,
-        "majority": singles[0]["majority"],
-        "parameters": singles[0]["parameters"],
-        "seconds": [single["seconds"] for single in singles],
-        "per_seed": [{split: single[split] for split in summary["mean"]} for single in singles],
-    }
+class Study:
+    """Variants trained one after the other; states and compiled steps are shared between them."""
+
+    def __init__(self, bench: Method):
+        self.bench = bench
+        self.residents: dict[tuple, Any] = {}
+
+    def train_variant(
+        self,
+        name: str,
+        task: str,
+        preset: str,
+        *,
+        seeds: Sequence[int] = (),
+        **changes: Any,
+    ) -> Record:
+        """Train a preset with some settings changed, once per seed.
+
+        Args:
+            name: folder of the runs.
+            task: whose store is trained on.
+            preset: name of glot_jax.presets.
+            seeds: default: all of the benchmark.
+            changes: fields of TrainConfig; a dict changes fields of a group.
+        """
+        folder = self.bench.work / "runs" / f"{task}-{name}"
+        base = TrainConfig(store=self.bench.work / "stores" / task, out=folder)
+        config = PRESETS[preset](base, TASKS[task].is_similarity)
+        for field, values in changes.items():
+            value = values
+            if isinstance(values, dict):
+                value = dataclasses.replace(getattr(config, field), **values)
+            config = dataclasses.replace(config, **{field: value})
+        chosen = list(seeds or self.bench.seeds)
+        summary = train_seeds(config, chosen, quiet=True, residents=self.residents)
+        singles = [read_json(config.out / run / "summary.json") for run in summary["runs"]]
+        settings = to_json(config)
+        for field in ("store", "out", "seed"):
+            del settings[field]
+        per_seed = []
+        for single in singles:
+            per_seed.append({split: single[split] for split in summary["mean"]})
+        return {
+            "task": task,
+            "name": name,
+            "mean": summary["mean"],
+            "std": summary["std"],
+            "settings": settings,
+            "majority": singles[0]["majority"],
+            "parameters": singles[0]["parameters"],
+            "seconds": [single["seconds"] for single in singles],
+            "per_seed": per_seed,
+        }
 
 
-def show(record: dict[str, Any], *, which: tuple[str, ...] = ("best", "last")) -> None:
+def show(record: Record, checkpoints: Sequence[str] = ("best", "last")) -> None:
+    """Print the task's first metric on every split."""
     metric = TASKS[record["task"]].metrics[0]
-    scores = "  ".join(
-        f"{split} {one} {record['mean'][split][one][metric]:.3f} ±"
-        f" {record['std'][split][one][metric]:.3f}"
-        for split in record["mean"]
-        for one in which
-    )
-    print(f"{record['task']:5} {record['name']:24} {metric}  {scores}", flush=True)
+    scores = []
+    for split, mean in record["mean"].items():
+        for checkpoint in checkpoints:
+            deviation = record["std"][split][checkpoint][metric]
+            scores.append(f"{split} {checkpoint} {mean[checkpoint][metric]:.3f} ± {deviation:.3f}")
+    print(f"{record['task']:5} {record['name']:24} {metric}  {'  '.join(scores)}", flush=True)
 
 
-def presets(bench: Benchmark) -> list[dict[str, Any]]:
+def presets(bench: Method) -> list[Record]:
     """release and tuned on every task."""
     records = []
     for task in bench.tasks:
-        bench.residents.clear()
+        study = Study(bench)
         for preset in ("release", "tuned"):
-            records.append(run(bench, preset, task, preset))
-            show(records[-1])
+            record = study.train_variant(preset, task, preset)
+            show(record)
+            records.append(record)
     return records
 
 
-def layers(bench: Benchmark) -> list[dict[str, Any]]:
-    """The layer is chosen by the first seed's holdout; its scores and those of the mix are means
-    over all seeds.
+def layers(bench: Method) -> list[Record]:
+    """Every layer, the best of them and a learned mix.
+
+    The layer is chosen by the first seed's holdout; its scores and those of the mix are means over
+    all seeds.
     """
     records = []
     for task in bench.tasks:
         metric = TASKS[task].metrics[0]
-        bench.residents.clear()  # one task's layers at a time in memory
-        scan = {
-            layer: run(bench, f"layer-{layer}", task, "tuned", seeds=bench.seeds[:1], layer=layer)
-            for layer in bench.layers
+        study = Study(bench)  # one task's layers at a time in memory
+        scan: dict[int, Record] = {}
+        for layer in bench.layers:
+            first = bench.seeds[:1]
+            scan[layer] = study.train_variant(
+                f"layer-{layer}", task, "tuned", seeds=first, layer=layer
+            )
+            show(scan[layer], ("best",))
+        scores = {
+            layer: record["mean"]["holdout"]["best"][metric] for layer, record in scan.items()
         }
-        for record in scan.values():
-            show(record, which=("best",))
-        best = max(scan, key=lambda layer: scan[layer]["mean"]["holdout"]["best"][metric])
+        best = max(scores, key=lambda layer: scores[layer])
         chosen = [
-            run(bench, f"layer-{best}", task, "tuned", layer=best),
-            run(bench, "mix", task, "tuned", mix_layers=()),
+            study.train_variant(f"layer-{best}", task, "tuned", layer=best),
+            study.train_variant("mix", task, "tuned", mix_layers=()),
         ]
         for record in chosen:
-            show(record, which=("best",))
+            show(record, ("best",))
         records += [*scan.values(), *chosen]
     return records
 
 
-def ablation(bench: Benchmark) -> list[dict[str, Any]]:
+def spearman_by_seed(record: Record) -> np.ndarray:
+    """Best validation score of every seed, [seeds]."""
+    return np.array([scores["validation"]["best"]["spearman"] for scores in record["per_seed"]])
+
+
+def ablation(bench: Method) -> list[Record]:
     """The tuned preset with one part exchanged at a time, on STS-B."""
+    study = Study(bench)
     records = []
     for name, changes in ABLATION.items():
-        records.append(
-            run(bench, name.replace(", ", "-").replace(" ", "-"), "stsb", "tuned", **changes)
-        )
-        records[-1]["label"] = name
-        show(records[-1])
-    reference = np.array([one["validation"]["best"]["spearman"] for one in records[0]["per_seed"]])
+        folder = name.replace(", ", "-").replace(" ", "-")
+        record = study.train_variant(folder, "stsb", "tuned", **changes)
+        record["label"] = name
+        show(record)
+        records.append(record)
+    reference = spearman_by_seed(records[0])
     for record in records:
-        difference = (
-            np.array([one["validation"]["best"]["spearman"] for one in record["per_seed"]])
-            - reference
-        )
-        print(
-            f"{record['label']:22} against gat, seed by seed:"
-            f" {', '.join(f'{d:+.4f}' for d in difference)}"
-        )
+        differences = spearman_by_seed(record) - reference
+        listed = ", ".join(f"{difference:+.4f}" for difference in differences)
+        print(f"{record['label']:22} against gat, seed by seed: {listed}")
     return records
 
 
-def main(bench: Benchmark) -> None:
-    tasks = ("stsb",) if bench.part == "ablation" else bench.tasks
+PARTS = {"presets": presets, "layers": layers, "ablation": ablation}
+
+
+def main(bench: Method) -> None:
+    tasks = bench.tasks
+    if bench.part == "ablation":
+        tasks = ("stsb",)
     for task in tasks:
-        dump(
-            ExtractConfig(
-                backbone=bench.backbone,
-                task=task,
-                data=bench.data / task,
-                layers=bench.layers,
-                out=bench.work / "stores" / task,
-            )
+        config = ExtractConfig(
+            backbone=bench.backbone,
+            task=task,
+            data=bench.data / task,
+            layers=bench.layers,
+            out=bench.work / "stores" / task,
         )
-    records = {"presets": presets, "layers": layers, "ablation": ablation}[bench.part](bench)
+        dump(config)
+    records = PARTS[bench.part](bench)
     settings = {"backbone": bench.backbone, "seeds": list(bench.seeds)}
-    print(f"wrote {write_result(f'method-{bench.part}', {'settings': settings, 'rows': records})}")
+    bench.write(f"method-{bench.part}", {"settings": settings, "rows": records})
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Method, main)
