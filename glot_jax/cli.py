@@ -472,11 +472,10 @@ def report(arguments: Sequence[str]) -> int:
     config = tyro.cli(
         tyro.conf.PositionalRequiredArgs[ReportConfig], args=arguments, prog="glot report"
     )
-    from glot_jax.reporting.comparison import find_runs
+    from glot_jax.reporting.finished_runs import find_runs
 
     try:
-        from glot_jax.reporting.report import write_report
-        from glot_jax.reporting.tables import PaperTables
+        from glot_jax.reporting.report import ReportOptions, write_report
     except ImportError as error:
         raise UsageError(
             "a report has figures, which need matplotlib",
@@ -484,7 +483,7 @@ def report(arguments: Sequence[str]) -> int:
             "Install the extra: pip install 'glot-jax[viz]'.",
         ) from error
     from glot_jax.experiments.sentences import sentences_of
-    from glot_jax.reporting.paper import PARAMETERS
+    from glot_jax.reporting.paper import PARAMETERS, PaperTables
 
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     sentences = (
@@ -494,15 +493,14 @@ def report(arguments: Sequence[str]) -> int:
         if config.sentences
         else []
     )
-    write_report(
-        config.folders,
-        config.out,
+    options = ReportOptions(
         title=config.title,
         sentences=sentences,
         beside=PaperTables(("table1",), config.beside),
         reference=config.reference,
         resamples=config.resamples,
     )
+    write_report(config.folders, config.out, options)
     print(f"wrote {config.out}/report.html, report.md and scores.json", file=sys.stderr)
     return 0
 

@@ -29,7 +29,7 @@ MODULES = {
     "analysis.probe": "experiments.linear_probe",
     "analysis.profile": "profiling.head",
     "analysis.report": "reporting.report",
-    "analysis.report_tables": "reporting.tables",
+    "analysis.report_tables": "reporting.paper",
     "analysis.runs": "reporting.comparison",
     "analysis.statistics": "reporting.statistics",
     "config_json": "config.json",

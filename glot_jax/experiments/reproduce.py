@@ -200,7 +200,7 @@ def _run(
             seeds=config.seeds,
             rows=config.rows,
         )
-        return {"records": run_stress(stress)}
+        return {"records": [record.to_json() for record in run_stress(stress)]}
     if card.kind == "search":
         from glot_jax.experiments.sweep import run_sweep
 
@@ -338,8 +338,9 @@ def _probe(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
 def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, str]) -> None:
     from glot_jax.experiments.sentences import sentences_of
-    from glot_jax.reporting.report import write_report
-    from glot_jax.reporting.tables import PaperTables, cost_table
+    from glot_jax.reporting.cost_section import cost_section
+    from glot_jax.reporting.paper import PaperTables
+    from glot_jax.reporting.report import ReportOptions, write_report
 
     folders = [path for path in (config.out / "runs", config.out / "stress") if path.is_dir()]
     remarks = [f"{name}, missing: {line}" for name, of in done.items() for line in of["missing"]]
@@ -357,7 +358,7 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
         block
         for name, of in done.items()
         if name in _COSTS
-        for block in cost_table(
+        for block in cost_section(
             of["title"], of["records"], _COSTS[name], _printed(name, config.beside)
         )
     ]
@@ -367,9 +368,7 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
     run = next((Path(run["run"]) for of in done.values() for run in of.get("runs", [])), None)
     sentences = [] if run is None else sentences_of(run, config.sentences, backbone=config.backbone)
     tables = tuple(dict.fromkeys(_BESIDE[name] for name in done if name in _BESIDE)) or ("table1",)
-    write_report(
-        folders,
-        config.out,
+    options = ReportOptions(
         title=f"{_nouns(done)} of the GLOT paper with {Path(config.backbone).name}",
         sentences=sentences,
         beside=PaperTables(tables, config.beside),
@@ -379,6 +378,7 @@ def _report(config: ReproduceConfig, done: dict[str, Any], labels: dict[Path, st
         resamples=config.resamples,
         more=more,
     )
+    write_report(folders, config.out, options)
     print(f"wrote {config.out}/report.html, report.md, scores.json and cards.json", file=sys.stderr)
 
 

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from glot_jax.reporting.report import Sentence
+from glot_jax.errors import UsageError
+from glot_jax.reporting.token_section import Sentence
+from glot_jax.training.run_folder import RunFolder
 
 
 def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None) -> list[Sentence]:
     """Tokens and states of texts as the run reads them.
 
+    Args:
+        run: run folder.
+        texts: the sentences.
+        backbone: where the model lies, if the run knows it only by the name of a folder.
+
     Raises:
-        UsageError: the backbone is gone or another one, or a text has no token of its own.
+        UsageError: an imported run, a backbone that is gone or another one, or a text without a
+            token of its own.
     """
-    from glot_jax.errors import require
+    # torch and transformers, which a report without sentences does without.
     from glot_jax.extraction.from_recipe import load_backbone
-    from glot_jax.reporting.report import Sentence
-    from glot_jax.training.run_folder import RunFolder
 
     if not texts:
         return []
@@ -30,14 +34,19 @@ def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None
     layers = folder.model.layers
     model = load_backbone(folder.recipe, layers=layers, backbone=backbone)
     tokenized = model.tokenize(texts)
-    found = []
+    sentences = []
     for text, ids, empty in zip(texts, tokenized.ids, tokenized.empty, strict=True):
-        require(not empty, "a sentence has a token", repr(text), "Give another --sentences.")
-        states = model.states([ids]).layers
-        stacked = (
-            np.stack([states[layer] for layer in layers], axis=1)
-            if folder.model.mixed
-            else states[layers[0]]
-        )
-        found.append(Sentence(text, tuple(model.tokenizer.convert_ids_to_tokens(ids)), stacked))
-    return found
+        if empty:
+            raise UsageError(
+                rule="a sentence must have a token",
+                got=repr(text),
+                fix="Give another --sentences.",
+            )
+        by_layer = model.states([ids]).layers
+        if folder.model.mixed:
+            states = np.stack([by_layer[layer] for layer in layers], axis=1)
+        else:
+            states = by_layer[layers[0]]
+        tokens = tuple(model.tokenizer.convert_ids_to_tokens(ids))
+        sentences.append(Sentence(text, tokens, states))
+    return sentences

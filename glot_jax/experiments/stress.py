@@ -4,16 +4,13 @@ control reaches.
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from glot_jax.config.experiments import StressConfig
 from glot_jax.config.extract import ExtractConfig
@@ -25,9 +22,18 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError, lookup
+from glot_jax.experiments.stress_table import print_stress
 from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.files import TABLE_STYLE, write_json
-from glot_jax.training.predictions import read_predictions
+from glot_jax.reporting.stress_records import (
+    COMPARISONS,
+    RECORDS,
+    StressComparison,
+    StressRecord,
+    StressSetting,
+    StressTraining,
+)
+from glot_jax.training.predictions import Predictions, read_predictions
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
 """GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many
@@ -35,55 +41,33 @@ edges as the threshold links but anywhere. What is left of its score on these is
 graph."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One test: its texts are made once, and every pooler is judged on them."""
+def settings_of(config: StressConfig) -> list[StressSetting]:
+    """Every combination of the config's axes.
 
-    protocol: str
-    ratio: float
-    distance: int = 0
-    position: float | None = None
-
-    @property
-    def name(self) -> str:
-        """Of its store, without the backbone's part."""
-        far = f"-distance{self.distance}" if self.distance else ""
-        return f"{self.protocol}-{self.ratio:g}{far}" + (
-            f"-position{self.position:g}" if self.position is not None else ""
-        )
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Of its records: distance and position where they are set."""
-        given = {"distance": self.distance or None, "position": self.position}
-        return {
-            "protocol": self.protocol,
-            "ratio": self.ratio,
-            **{name: value for name, value in given.items() if value is not None},
-        }
+    Distances are for `controlled` alone: other protocols have no related words to move apart.
+    """
+    settings = []
+    for protocol in config.protocol:
+        distances = config.distances if protocol == "controlled" else (0,)
+        axes = itertools.product(config.ratios, config.positions or (None,), distances)
+        for ratio, position, distance in axes:
+            settings.append(StressSetting(protocol, ratio, distance, position))
+    return settings
 
 
-def settings_of(config: StressConfig) -> list[Setting]:
-    """Every combination that is one: only `controlled` has related words to move apart."""
-    return [
-        Setting(protocol, ratio, distance, position)
-        for protocol in config.protocol
-        for ratio in config.ratios
-        for position in config.positions or (None,)
-        for distance in (config.distances if protocol == "controlled" else (0,))
-    ]
+def run_stress(config: StressConfig) -> list[StressRecord]:
+    """Run it and write OUT/stress.json, OUT/comparison.json and OUT/stress.png.
 
+    A record is of the test split, at the epoch and learning rate best on the validation split.
+    Controls are not trained; their records carry the seed of the data. comparison.json has for
+    every pooler the interval of its accuracy over test rows, and its difference to glot, with a
+    permutation p over the same rows and Welch's p over seeds.
 
-def run_stress(config: StressConfig) -> list[dict[str, Any]]:
-    """Run it and write OUT/stress.json, OUT/comparison.json and OUT/stress.png; the first's records
-    are returned too.
+    Returns:
+        The records of stress.json.
 
-    A record has protocol, ratio (distance, position where set), pooler or control, seed, accuracy
-    (test split, at the epoch and learning rate best on the validation split). Records of poolers
-    add lr, validation, parameters and seconds; those of controls have no training seed of their own
-    and carry the seed of the data. comparison.json has for every pooler the interval of its
-    accuracy over test rows, and its difference to glot, with a permutation p over the same rows and
-    Welch's p over seeds.
+    Raises:
+        UsageError: unknown poolers or protocols, or settings that do not fit each other.
     """
     from glot_jax.pooling import POOLERS
     from glot_jax.texts.stress_texts import PROTOCOLS
@@ -99,18 +83,18 @@ def run_stress(config: StressConfig) -> list[dict[str, Any]]:
     extractions = [_extract_config(config, setting) for setting in settings]
     plot_stress = _plotter()
     config.out.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    comparisons: list[dict[str, Any]] = []
+    records: list[StressRecord] = []
+    comparisons: list[StressComparison] = []
     for setting, extract in zip(settings, extractions, strict=True):
-        found, compared = _run_setting(config, setting, extract)
-        records += found
+        scores, compared = _run_setting(config, setting, extract)
+        records += scores
         comparisons += compared
-        _print_table(setting, found, compared, config)
+        print_stress(setting, scores, compared, config.rows[0])
         # After every setting: what is done is not lost with what follows.
-        write_json(config.out / "stress.json", records, TABLE_STYLE)
-        write_json(config.out / "comparison.json", comparisons, TABLE_STYLE)
+        write_json(config.out / RECORDS, [record.to_json() for record in records], TABLE_STYLE)
+        write_json(config.out / COMPARISONS, [row.to_json() for row in comparisons], TABLE_STYLE)
     plot_stress(records, config.out / "stress.png")
-    print(f"wrote {config.out}/stress.json, comparison.json and stress.png", file=sys.stderr)
+    print(f"wrote {config.out}/{RECORDS}, {COMPARISONS} and stress.png", file=sys.stderr)
     return records
 
 
@@ -126,7 +110,7 @@ def _plotter() -> Callable[..., None]:
     return plot_stress
 
 
-def _extract_config(config: StressConfig, setting: Setting) -> ExtractConfig:
+def _extract_config(config: StressConfig, setting: StressSetting) -> ExtractConfig:
     train_rows, test_rows = config.rows
     return ExtractConfig(
         backbone=config.backbone,
@@ -136,78 +120,76 @@ def _extract_config(config: StressConfig, setting: Setting) -> ExtractConfig:
         ratio=setting.ratio,
         distance=setting.distance,
         position=setting.position,
+        # Validation is as large as test: it chooses the learning rate and the epoch.
         diagnostic_rows=(train_rows, test_rows, test_rows),
         sample_seed=config.seeds[0],
     )
 
 
 def _run_setting(
-    config: StressConfig, setting: Setting, extract: ExtractConfig
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(records, comparisons) of one test."""
+    config: StressConfig, setting: StressSetting, extract: ExtractConfig
+) -> tuple[list[StressRecord], list[StressComparison]]:
+    """Extract, score the controls, train every pooler, and compare."""
     from glot_jax.extraction import dump
 
     dump(extract)
-    scores, twins = _test_of(extract)
+    scores, twins = _controls(extract)
     records = [
-        {**setting.fields, "control": name, "seed": extract.sample_seed, "accuracy": accuracy}
+        StressRecord(setting, name, extract.sample_seed, accuracy)
         for name, accuracy in scores.items()
     ]
+    variants = list(config.poolers)
+    if "glot" in variants:
+        variants += list(GRAPH_CONTROLS)
+    # Token states that are placed on the device once, for all runs of this store.
     residents: dict[tuple, Any] = {}
-    predictions: dict[str, list[Any]] = {}
-    for variant in [*config.poolers, *(GRAPH_CONTROLS if "glot" in config.poolers else ())]:
-        runs, predictions[variant] = _runs(config, extract.out, variant, residents)
-        for run in runs:
-            records.append({**setting.fields, "pooler": variant, **run})
-            print(
-                f"{setting.name} {variant} seed {run['seed']}: {run['accuracy']:.3f} at lr"
-                f" {run['lr']:g}",
-                file=sys.stderr,
-            )
-    return records, [{**setting.fields, **row} for row in _compare(predictions, twins)]
+    predictions = {}
+    for variant in variants:
+        trained, predictions[variant] = _runs(config, setting, extract.out, variant, residents)
+        records += trained
+    return records, compare_poolers(setting, predictions, twins)
 
 
-def _compare(predictions: dict[str, list[Any]], twins: np.ndarray) -> list[dict[str, Any]]:
-    """Of each pooler's test predictions: the interval of its accuracy, and its difference to glot's
-    on the same rows.
+def compare_poolers(
+    setting: StressSetting, predictions: Mapping[str, Sequence[Predictions]], twins: np.ndarray
+) -> list[StressComparison]:
+    """The interval of each pooler's accuracy, and its difference to glot's on the same rows.
 
-    Twins are drawn together: a pooler that cannot tell them apart is right for exactly one of each
-        two.
+    Args:
+        setting: what they were trained and judged on.
+        predictions: pooler -> test predictions of each seed.
+        twins: [rows], equal for texts of the same words. Twins are drawn together: a pooler that
+            cannot tell them apart is right for exactly one of each two.
     """
     from glot_jax.objectives.metrics import METRICS
     from glot_jax.reporting.statistics import mean_deviation, paired_difference, score_interval
 
-    accuracy, rows = METRICS["accuracy"], []
-    for name, of in predictions.items():
-        labels, guesses = of[0].labels, [one.predictions for one in of]
+    accuracy = METRICS["accuracy"]
+    comparisons = []
+    for name, seeds in predictions.items():
+        labels = seeds[0].labels
+        guesses = [seed.predictions for seed in seeds]
         mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
-        row = {
-            "pooler": name,
-            "rows": len(labels),
-            "independent": len(np.unique(twins)),
-            "accuracy": mean,
-            "deviation": deviation,
-            "interval": score_interval(accuracy, guesses, labels, groups=twins),
-        }
+        difference = None
         if name != "glot" and "glot" in predictions:
-            difference = paired_difference(
-                accuracy,
-                [one.predictions for one in predictions["glot"]],
-                guesses,
-                labels,
-                groups=twins,
+            of_glot = [seed.predictions for seed in predictions["glot"]]
+            difference = paired_difference(accuracy, of_glot, guesses, labels, groups=twins)
+        comparisons.append(
+            StressComparison(
+                setting=setting,
+                pooler=name,
+                rows=len(labels),
+                independent=len(np.unique(twins)),
+                accuracy=mean,
+                deviation=deviation,
+                interval=score_interval(accuracy, guesses, labels, groups=twins),
+                difference=difference,
             )
-            row |= {
-                "glot_minus_this": difference.value,
-                "difference_interval": difference.interval,
-                "p": difference.p,
-                "p_seeds": difference.p_seeds,
-            }
-        rows.append(row)
-    return rows
+        )
+    return comparisons
 
 
-def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
+def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     """Test accuracies of the probes that see no relation between words; and for each test row the
     number of its twins.
     """
@@ -219,46 +201,48 @@ def _test_of(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
 
     tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
     task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))
-    splits = {
-        name: [StressRow(example.texts[0], int(example.label or 0)) for example in split]
-        for name, split in task.splits.items()
-    }
-    kept = kept_texts(
-        tokenizer,
-        [row.text for row in splits["test"]],
-        HiddenStore(extract.out, trust=True).recipe["max_length"],
-    )
+    splits = {}
+    for name, split in task.splits.items():
+        splits[name] = [StressRow(example.texts[0], int(example.label or 0)) for example in split]
+    texts = [row.text for row in splits["test"]]
+    # A control is to know no more of a text than the backbone, which reads it cut.
+    max_length = HiddenStore(extract.out, trust=True).recipe["max_length"]
+    kept = kept_texts(tokenizer, texts, max_length)
+    accuracies = controls(extract.protocol, splits, extract.sample_seed, kept)
     # Twins have the same words; texts of the other protocols have their own.
-    words = [" ".join(sorted(row.text.split())) for row in splits["test"]]
-    return (
-        controls(extract.protocol, splits, extract.sample_seed, kept),
-        np.unique(words, return_inverse=True)[1],
-    )
+    words = [" ".join(sorted(text.split())) for text in texts]
+    _, twins = np.unique(words, return_inverse=True)
+    return accuracies, twins
 
 
 def _runs(
-    config: StressConfig, store: Path, variant: str, residents: dict[tuple, Any]
-) -> tuple[list[dict[str, Any]], list[Any]]:
-    """One result per seed, and what these runs predict for the test rows."""
-    tuned = tuned_runs(
-        lambda lr, seed: _train_config(config, store, variant, lr, seed),
-        config.lrs,
-        config.seeds,
-        "accuracy",
-        residents,
-    )
-    runs = [
-        {
-            "seed": seed,
-            "accuracy": summary.splits["test"].best["accuracy"],
-            "lr": tuned.lr,
-            "validation": summary.splits["validation"].best["accuracy"],
-            "parameters": summary.trained_parameters,
-            "seconds": summary.seconds["train"],
-        }
-        for seed, summary in zip(config.seeds, tuned.summaries, strict=True)
-    ]
-    return runs, [read_predictions(folder)["test"] for folder in tuned.folders]
+    config: StressConfig,
+    setting: StressSetting,
+    store: Path,
+    variant: str,
+    residents: dict[tuple, Any],
+) -> tuple[list[StressRecord], list[Predictions]]:
+    """One record per seed, and what these runs predict for the test rows."""
+
+    def configure(lr: float, seed: int) -> TrainConfig:
+        return _train_config(config, store, variant, lr, seed)
+
+    tuned = tuned_runs(configure, config.lrs, config.seeds, "accuracy", residents)
+    records = []
+    for seed, summary in zip(config.seeds, tuned.summaries, strict=True):
+        training = StressTraining(
+            lr=tuned.lr,
+            validation=summary.splits["validation"].best["accuracy"],
+            parameters=summary.trained_parameters,
+            seconds=summary.seconds["train"],
+        )
+        accuracy = summary.splits["test"].best["accuracy"]
+        records.append(StressRecord(setting, variant, seed, accuracy, training))
+        print(
+            f"{setting.name} {variant} seed {seed}: {accuracy:.3f} at lr {tuned.lr:g}",
+            file=sys.stderr,
+        )
+    return records, [read_predictions(folder)["test"] for folder in tuned.folders]
 
 
 def _train_config(
@@ -271,75 +255,10 @@ def _train_config(
         epochs=config.epochs,
         seed=seed,
         batch_size=config.batch_size,
+        # The texts of a setting are all of nearly one length: more buckets only compile more.
         buckets=1,
         graph=GraphConfig(graph=GRAPH_CONTROLS.get(variant, "threshold"), tau=config.tau),
         pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
         optimizer=OptimizerConfig(lr=lr),
         objective=ObjectiveConfig(select_on="validation"),
     )
-
-
-def _print_table(
-    setting: Setting,
-    records: list[dict[str, Any]],
-    comparisons: list[dict[str, Any]],
-    config: StressConfig,
-) -> None:
-    from glot_jax.reporting.statistics import p_text
-
-    where = "".join(
-        f", {name} {value:g}"
-        for name, value in setting.fields.items()
-        if name in ("distance", "position")
-    )
-    table = Table(
-        title=(
-            f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{where},"
-            f" {config.rows[0]} training rows, chance 0.5"
-        )
-    )
-    for column in (
-        "pooler or control",
-        "test accuracy",
-        "95 % of rows",
-        "glot - this (p rows; seeds)",
-        "validation",
-        "lr",
-        "parameters",
-        "train s",
-    ):
-        table.add_column(column, justify="left" if column.startswith("pooler") else "right")
-    compared = {row["pooler"]: row for row in comparisons}
-    for name in dict.fromkeys(record.get("pooler", record.get("control")) for record in records):
-        rows = [record for record in records if record.get("pooler", record.get("control")) == name]
-        accuracy = _mean_deviation([record["accuracy"] for record in rows])
-        if "control" in rows[0]:
-            table.add_row(f"control: {name}", accuracy, *[""] * 6)
-            continue
-        of = compared[str(name)]
-        noun = "rows" if of["independent"] == of["rows"] else "pairs of twins"
-        interval = str(of["interval"]) if of["interval"] else f"{of['independent']} {noun}: too few"
-        against = (
-            f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of['p_seeds'])}"
-            if "glot_minus_this" in of
-            else ""
-        )
-        table.add_row(
-            str(name),
-            accuracy,
-            interval,
-            against,
-            _mean_deviation([record["validation"] for record in rows]),
-            f"{rows[0]['lr']:g}",
-            f"{rows[0]['parameters']:,}",
-            f"{statistics.mean(record['seconds'] for record in rows):.1f}",
-        )
-    # A pipe has no width of its own, and half a name helps nobody.
-    console = Console()
-    (console if console.is_terminal else Console(width=150)).print(table)
-
-
-def _mean_deviation(values: list[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"

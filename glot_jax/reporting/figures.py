@@ -6,19 +6,25 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
 from glot_jax.files import whole_file
+from glot_jax.reporting.stress_records import StressRecord, StressSetting
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
 
 # Okabe-Ito, distinguishable without colour vision.
-_POOLER, _CONTROL, _OURS = "#56B4E9", "#BBBBBB", "#D55E00"
+_POOLER = "#56B4E9"
+_CONTROL = "#BBBBBB"
+_OURS = "#D55E00"
 _CYCLE = (
     "#0072B2",
     "#E69F00",
@@ -33,11 +39,19 @@ _CYCLE = (
     "#AA4499",
     "#661100",
 )
+_STYLES = ("--", ":", "-.")
+"""Lines of baselines."""
+
+ScorePanel = Sequence[tuple[str, float, tuple[float, float] | None]]
+"""(variant, score, interval or None), drawn from top to bottom."""
+CurvePanel = Mapping[str, Sequence[Sequence[tuple[int, float]]]]
+"""Variant -> a sequence of (epoch, score) for each seed."""
 
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, the same bytes whenever it is drawn from the same numbers."""
     buffer = io.StringIO()
+    # Ids inside an SVG are salted hashes; without a salt of ours matplotlib draws one at random.
     with mpl.rc_context({"svg.hashsalt": "glot-jax"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)
@@ -45,70 +59,72 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def plot_stress(records: Sequence[dict[str, Any]], path: Path) -> None:
+def plot_stress(records: Sequence[StressRecord], path: Path) -> None:
     """Write `stress_figure` as an image."""
     with whole_file(path) as temporary:
         stress_figure(records).savefig(temporary, dpi=150)
 
 
-def stress_figure(records: Sequence[dict[str, Any]]) -> Figure:
-    """A panel per test, as in the paper's Figure 3: accuracy of poolers and controls, deviation
-    over seeds, chance as a line.
+def stress_figure(records: Sequence[StressRecord]) -> Figure:
+    """The paper's Figure 3: accuracy of poolers and controls, deviation over seeds, chance as a
+    line.
 
-    A row of panels per protocol, a panel per ratio (and distance, and position).
+    A row of panels for each protocol, a panel for each of its settings.
     """
-    panels = list(dict.fromkeys(_panel(record) for record in records))
-    protocols = list(dict.fromkeys(protocol for protocol, _ in panels))
-    columns = max(sum(protocol == of for protocol, _ in panels) for of in protocols)
-    size = (4.4 * columns, 4.2 * len(protocols))
+    by_protocol: dict[str, list[StressSetting]] = {}
+    for setting in dict.fromkeys(record.setting for record in records):
+        by_protocol.setdefault(setting.protocol, []).append(setting)
+    columns = max(len(settings) for settings in by_protocol.values())
     figure, axes = plt.subplots(
-        len(protocols), columns, figsize=size, squeeze=False, sharex=True, layout="constrained"
+        len(by_protocol),
+        columns,
+        figsize=(4.4 * columns, 4.2 * len(by_protocol)),
+        squeeze=False,
+        sharex=True,
+        layout="constrained",
     )
-    for row, of in zip(axes, protocols, strict=True):
-        mine = [panel for panel in panels if panel[0] == of]
-        for axis in row[len(mine) :]:
+    for row, settings in zip(axes, by_protocol.values(), strict=True):
+        for axis in row[len(settings) :]:
             axis.set_visible(False)
-        for axis, panel in zip(row, mine, strict=False):
-            here = [record for record in records if _panel(record) == panel]
-            names = list(dict.fromkeys(_label(record) for record in here))[::-1]
-            values = [
-                [record["accuracy"] for record in here if _label(record) == name] for name in names
-            ]
-            axis.barh(
-                names,
-                [statistics.mean(of) for of in values],
-                xerr=[statistics.stdev(of) if len(of) > 1 else 0 for of in values],
-                color=[
-                    _OURS if name == "glot" else _CONTROL if name.startswith("control") else _POOLER
-                    for name in names
-                ],
-            )
-            for position, scores in enumerate(values):
-                axis.text(0.02, position, f"{statistics.mean(scores):.3f}", va="center", fontsize=8)
-            axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
-            axis.set(
-                xlim=(0, 1),
-                xlabel="test accuracy (dashed: chance)",
-                title=f"{panel[0]}, {panel[1]}",
-            )
+        for axis, setting in zip(row, settings, strict=False):
+            _stress_panel(axis, setting, records)
     plt.close(figure)
     return figure
 
 
-def _panel(record: dict[str, Any]) -> tuple[str, str]:
-    """Protocol, and what else a test is told by."""
-    where = "".join(
-        f", {name} {record[name]:g}" for name in ("distance", "position") if name in record
+def _stress_panel(axis: Axes, setting: StressSetting, records: Sequence[StressRecord]) -> None:
+    accuracies: dict[str, list[float]] = {}
+    for record in records:
+        if record.setting == setting:
+            accuracies.setdefault(record.label, []).append(record.accuracy)
+    # Bars are drawn from the bottom up; the first record belongs to the top.
+    labels = list(accuracies)[::-1]
+    means = [statistics.mean(accuracies[label]) for label in labels]
+    deviations = [_deviation(accuracies[label]) for label in labels]
+    colours = [_bar_colour(label) for label in labels]
+    axis.barh(labels, means, xerr=deviations, color=colours)
+    for position, mean in enumerate(means):
+        axis.text(0.02, position, f"{mean:.3f}", va="center", fontsize=8)
+    axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
+    axis.set(
+        xlim=(0, 1),
+        xlabel="test accuracy (dashed: chance)",
+        title=f"{setting.protocol}, {setting.ratio:.0%} distractors{setting.where}",
     )
-    return record["protocol"], f"{record['ratio']:.0%} distractors{where}"
 
 
-def _label(record: dict[str, Any]) -> str:
-    return record["pooler"] if "pooler" in record else f"control: {record['control']}"
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0
 
 
-def plot_importance(shares: dict[str, float], path: Path, title: str) -> None:
-    """A bar per setting: the share of the scores' variance it explains."""
+def _bar_colour(label: str) -> str:
+    if label == "glot":
+        return _OURS
+    return _CONTROL if label.startswith("control") else _POOLER
+
+
+def plot_importance(shares: Mapping[str, float], path: Path, title: str) -> None:
+    """Write a bar for each setting: the share of the scores' variance that it explains."""
     figure, axis = plt.subplots(figsize=(6, 0.4 * len(shares) + 1.4), layout="constrained")
     names = sorted(shares, key=lambda name: shares[name])
     axis.barh(names, [shares[name] for name in names], color=_POOLER)
@@ -119,17 +135,16 @@ def plot_importance(shares: dict[str, float], path: Path, title: str) -> None:
 
 
 def plot_scores(
-    panels: Mapping[str, Sequence[tuple[str, float, tuple[float, float] | None]]],
-    baselines: Mapping[str, Mapping[str, float]],
+    panels: Mapping[str, ScorePanel], baselines: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """A panel per task and split: the score of each variant as a point with its interval, baselines
     as dashed lines.
 
     Args:
-        panels: title -> (variant, score, interval or None), drawn from top to bottom.
+        panels: title -> scores of the variants.
         baselines: title -> name -> score.
     """
-    rows = max(len(of) for of in panels.values())
+    rows = max(len(scores) for scores in panels.values())
     figure, axes = plt.subplots(
         1,
         len(panels),
@@ -138,49 +153,42 @@ def plot_scores(
         layout="constrained",
     )
     for axis, (title, scores) in zip(axes[0], panels.items(), strict=True):
-        names = [name for name, _, _ in scores]
-        for place, (name, score, interval) in enumerate(scores):
-            low, high = interval or (score, score)
-            colour = _OURS if name.startswith("glot") else _POOLER
-            axis.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
-            axis.plot([score], [place], marker="o", color=colour, markersize=6)
-        for style, (name, value) in zip(
-            ("--", ":", "-."), baselines.get(title, {}).items(), strict=False
-        ):
-            axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
-        if baselines.get(title):
-            axis.legend(fontsize=7, loc="best")
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.grid(axis="x", alpha=0.3)
+        _score_panel(axis, scores, baselines.get(title, {}))
         axis.set_title(title, fontsize=10)
     plt.close(figure)
     return figure
 
 
-def plot_curves(
-    panels: Mapping[str, Mapping[str, Sequence[Sequence[tuple[int, float]]]]],
-) -> Figure:
+def _score_panel(axis: Axes, scores: ScorePanel, baselines: Mapping[str, float]) -> None:
+    for height, (name, score, interval) in enumerate(scores):
+        low, high = interval or (score, score)
+        colour = _OURS if name.startswith("glot") else _POOLER
+        axis.plot([low, high], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
+        axis.plot([score], [height], marker="o", color=colour, markersize=6)
+    for style, (name, value) in zip(_STYLES, baselines.items(), strict=False):
+        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
+    if baselines:
+        axis.legend(fontsize=7, loc="best")
+    axis.set_yticks(range(len(scores)), [name for name, _, _ in scores])
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+
+
+def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
     """A panel per task: a score by epoch, a line per variant (mean of its seeds, the seeds
     themselves faint).
 
     Args:
-        panels: title -> variant -> a sequence of (epoch, score) for each seed.
+        panels: title -> curves of the variants.
     """
     figure, axes = plt.subplots(
         1, len(panels), figsize=(4.6 * len(panels) + 1.8, 3.6), squeeze=False, layout="constrained"
     )
-    handles: dict[str, Any] = {}
+    # Shared by the panels: a variant has one colour and one line of the legend.
+    handles: dict[str, Line2D] = {}
     for axis, (title, variants) in zip(axes[0], panels.items(), strict=True):
         for number, (name, seeds) in enumerate(variants.items()):
-            colour = _CYCLE[number % len(_CYCLE)]
-            for points in seeds if len(seeds) > 1 else ():
-                axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
-            epochs = [epoch for epoch, _ in seeds[0]]
-            means = [statistics.mean(of[place][1] for of in seeds) for place in range(len(epochs))]
-            handles[name] = axis.plot(
-                epochs, means, color=colour, marker="o", markersize=3, linewidth=1.8
-            )[0]
+            handles[name] = _curve(axis, seeds, _CYCLE[number % len(_CYCLE)])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -188,6 +196,18 @@ def plot_curves(
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
     plt.close(figure)
     return figure
+
+
+def _curve(axis: Axes, seeds: Sequence[Sequence[tuple[int, float]]], colour: str) -> Line2D:
+    if len(seeds) > 1:
+        for points in seeds:
+            axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
+    epochs = [epoch for epoch, _ in seeds[0]]
+    means = []
+    for number in range(len(epochs)):
+        means.append(statistics.mean(points[number][1] for points in seeds))
+    (line,) = axis.plot(epochs, means, color=colour, marker="o", markersize=3, linewidth=1.8)
+    return line
 
 
 def plot_z_scores(
@@ -207,15 +227,19 @@ def plot_z_scores(
         sharey=True,
         layout="constrained",
     )
-    handles: dict[str, Any] = {}
+    handles: dict[str, Line2D] = {}
     for axis, (title, poolers) in zip(axes[0], panels.items(), strict=True):
         for number, (name, scores) in enumerate(poolers.items()):
-            places = [place for place, backbone in enumerate(backbones) if backbone in scores]
-            values = [scores[backbones[place]] for place in places]
-            colour = _OURS if name == "glot" else _CYCLE[number % len(_CYCLE)]
-            handles[name] = axis.plot(
-                places, values, marker="o", color=colour, linewidth=2.4 if name == "glot" else 1.2
-            )[0]
+            # A backbone that did not run a kind of task leaves no gap in the line.
+            positions = [at for at, backbone in enumerate(backbones) if backbone in scores]
+            values = [scores[backbones[at]] for at in positions]
+            (handles[name],) = axis.plot(
+                positions,
+                values,
+                marker="o",
+                color=_pooler_colour(name, number),
+                linewidth=2.4 if name == "glot" else 1.2,
+            )
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(backbones)), backbones, rotation=40, ha="right", fontsize=8)
         axis.set_title(title, fontsize=10)
@@ -224,6 +248,10 @@ def plot_z_scores(
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
     plt.close(figure)
     return figure
+
+
+def _pooler_colour(name: str, number: int, ours: str = "glot") -> str:
+    return _OURS if name == ours else _CYCLE[number % len(_CYCLE)]
 
 
 def plot_contributions(
@@ -236,27 +264,35 @@ def plot_contributions(
         tokens: the sentence's `length` tokens.
         weights: pooler -> [length], summing to 1.
         marked: the pooler whose `most` heaviest tokens are coloured on the axis.
+        most: how many those are.
     """
-    places, width = np.arange(len(tokens)), 0.8 / len(weights)
+    positions = np.arange(len(tokens))
+    width = 0.8 / len(weights)
     figure, axis = plt.subplots(
         figsize=(max(5.0, 0.42 * len(tokens) + 2), 3.2), layout="constrained"
     )
     for number, (name, values) in enumerate(weights.items()):
         axis.bar(
-            places + (number - (len(weights) - 1) / 2) * width,
+            positions + _offset(number, len(weights)) * width,
             values,
             width,
             label=name,
-            color=_OURS if name == marked else _CYCLE[number % len(_CYCLE)],
+            color=_pooler_colour(name, number, marked),
         )
-    axis.set_xticks(places, tokens, rotation=60, ha="right")
-    for place in np.argsort(weights[marked])[::-1][:most] if marked in weights else ():
-        axis.get_xticklabels()[place].set_color(_OURS)
-        axis.get_xticklabels()[place].set_fontweight("bold")
+    axis.set_xticks(positions, tokens, rotation=60, ha="right")
+    if marked in weights:
+        for token in np.argsort(weights[marked])[::-1][:most]:
+            axis.get_xticklabels()[token].set_color(_OURS)
+            axis.get_xticklabels()[token].set_fontweight("bold")
     axis.set_ylabel("weight in the sentence vector")
     axis.legend(fontsize=8)
     plt.close(figure)
     return figure
+
+
+def _offset(number: int, bars: int) -> float:
+    """Where a bar of a group stands, in bars from the middle of the group."""
+    return number - (bars - 1) / 2
 
 
 def plot_token_graph(
@@ -273,45 +309,59 @@ def plot_token_graph(
         adjacency: [length, length] bool, [i, j] = edge j -> i.
         weights: pooler name -> [length]; None or empty: the graph alone.
     """
-    length, side = len(tokens), 0.3 * len(tokens) + 1.6
+    side = 0.3 * len(tokens) + 1.6  # inches
+    widths = [side + 1]
+    if weights:
+        widths.append(4.5)
     figure, axes = plt.subplots(
         1,
-        2 if weights else 1,
-        figsize=(side + 1 + (4.5 if weights else 0), side),
-        width_ratios=[side + 1, 4.5] if weights else None,
+        len(widths),
+        figsize=(sum(widths), side),
+        width_ratios=widths,
         squeeze=False,
         layout="constrained",
     )
-    graph = axes[0, 0]
-    image = graph.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
-    receivers, senders = np.nonzero(adjacency)
-    graph.scatter(senders, receivers, s=14, color="black", label="edge")
-    graph.set_xticks(range(length), tokens, rotation=90)
-    graph.set_yticks(range(length), tokens)
-    graph.set_title("cosines of token states; dots are edges", fontsize=10)
-    figure.colorbar(image, ax=graph, fraction=0.046, pad=0.03)
+    image = _graph_panel(axes[0, 0], tokens, similarity, adjacency)
+    figure.colorbar(image, ax=axes[0, 0], fraction=0.046, pad=0.03)
     if weights:
-        bars, height = axes[0, 1], 0.8 / len(weights)
-        for index, (name, values) in enumerate(weights.items()):
-            colour = _OURS if name == "glot" else _CYCLE[index % len(_CYCLE)]
-            bars.barh(
-                np.arange(length) + (index - (len(weights) - 1) / 2) * height,
-                values,
-                height=height,
-                label=name,
-                color=colour,
-            )
-        bars.set_yticks(range(length), tokens)
-        bars.set_ylim(length - 0.5, -0.5)
-        bars.set_title("weight of each token in the sentence vector", fontsize=10)
-        bars.legend(
-            fontsize=8,
-            loc="lower center",
-            bbox_to_anchor=(0.5, -0.02 - 1.1 / side),
-            ncols=len(weights),
-            frameon=False,
-        )
-    plt.close(
-        figure
-    )  # a notebook shows what a cell returns; open figures it would show a second time
+        _weight_panel(axes[0, 1], tokens, weights, side)
+    # A notebook shows what a cell returns; open figures it would show a second time.
+    plt.close(figure)
     return figure
+
+
+def _graph_panel(
+    axis: Axes, tokens: Sequence[str], similarity: np.ndarray, adjacency: np.ndarray
+) -> AxesImage:
+    image = axis.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
+    receivers, senders = np.nonzero(adjacency)
+    axis.scatter(senders, receivers, s=14, color="black", label="edge")
+    axis.set_xticks(range(len(tokens)), tokens, rotation=90)
+    axis.set_yticks(range(len(tokens)), tokens)
+    axis.set_title("cosines of token states; dots are edges", fontsize=10)
+    return image
+
+
+def _weight_panel(
+    axis: Axes, tokens: Sequence[str], weights: Mapping[str, np.ndarray], side: float
+) -> None:
+    height = 0.8 / len(weights)
+    for number, (name, values) in enumerate(weights.items()):
+        axis.barh(
+            np.arange(len(tokens)) + _offset(number, len(weights)) * height,
+            values,
+            height=height,
+            label=name,
+            color=_pooler_colour(name, number),
+        )
+    axis.set_yticks(range(len(tokens)), tokens)
+    axis.set_ylim(len(tokens) - 0.5, -0.5)
+    axis.set_title("weight of each token in the sentence vector", fontsize=10)
+    axis.legend(
+        fontsize=8,
+        loc="lower center",
+        # Below the axis, at a distance that does not grow with the sentence.
+        bbox_to_anchor=(0.5, -0.02 - 1.1 / side),
+        ncols=len(weights),
+        frameon=False,
+    )

@@ -1,5 +1,5 @@
-"""A page of headings, paragraphs, tables and figures, written as one self-contained HTML file and
-as Markdown.
+"""Pages of headings, paragraphs, tables and figures, as one self-contained HTML file and as
+Markdown.
 """
 
 from __future__ import annotations
@@ -11,41 +11,39 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glot_jax.files import make_folders, write_bytes
+from glot_jax.reporting.tables import Cell, Table
 
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
+    """A heading; those of level 2 are linked at the top of the page."""
+
     text: str
     level: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Paragraph:
+    """A paragraph of plain text; `code` stands between backquotes."""
+
     text: str
-    """Plain text; `code` between backquotes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
+    """A list with bullets, each item set like a paragraph."""
+
     items: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    best: tuple[tuple[int, int], ...] = ()
-    """(row, column) of cells set in bold."""
-    faint: tuple[int, ...] = ()
-    """Rows that are no variants of ours: baselines, numbers of the paper."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Figure:
+    """A drawing with a caption."""
+
     name: str
-    """Of its file, without suffix."""
+    """Name of its file without suffix; unique on the page."""
     svg: str
+    """The SVG element."""
     caption: str
 
 
@@ -87,7 +85,7 @@ th, td {
 }
 th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tr.faint td { color: var(--soft); font-style: italic; }
+td.faint { color: var(--soft); font-style: italic; }
 td.best { font-weight: 700; color: var(--mark); }
 .caption, figcaption {
   color: var(--soft); font-size: .88rem; max-width: 46rem; margin: .3rem 0 1rem;
@@ -105,7 +103,11 @@ code {
 
 
 def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "report") -> None:
-    """FOLDER/NAME.html, FOLDER/NAME.md and the latter's FOLDER/figures/*.svg."""
+    """Write FOLDER/NAME.html, FOLDER/NAME.md and the latter's FOLDER/figures/*.svg.
+
+    Raises:
+        OSError: a folder that cannot be written to.
+    """
     make_folders(folder)
     pictures = [block for block in blocks if isinstance(block, Figure)]
     if pictures:
@@ -117,65 +119,80 @@ def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "r
 
 
 def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """One file without scripts or addresses: figures and style are inside."""
-    anchors = {
-        id(block): f"s{number}" for number, block in enumerate(blocks) if isinstance(block, Heading)
-    }
-    links = "".join(
-        f'<a href="#{anchors[id(block)]}">{html.escape(block.text)}</a>'
-        for block in blocks
-        if isinstance(block, Heading) and block.level == 2
-    )
-    # What comes before the first heading introduces the page; the links follow it.
-    first = next(
-        (place for place, block in enumerate(blocks) if isinstance(block, Heading)), len(blocks)
-    )
+    """The page as one HTML file without scripts or addresses: figures and style are inside."""
+    # By identity, not by text: two sections may have the same heading.
+    anchors = {}
+    links = []
+    for number, block in enumerate(blocks):
+        if isinstance(block, Heading):
+            anchors[id(block)] = f"s{number}"
+            if block.level == 2:
+                links.append(f'<a href="#s{number}">{html.escape(block.text)}</a>')
     body = [_html(block, anchors) for block in blocks]
-    body.insert(first, f"<nav>{links}</nav>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport"'
+    # What comes before the first heading introduces the page; the links follow it.
+    body.insert(_first_heading(blocks), f"<nav>{''.join(links)}</nav>")
+    head = (
+        '<head><meta charset="utf-8"><meta name="viewport"'
         ' content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body><h1>{html.escape(title)}</h1>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
     )
+    content = "\n".join(body)
+    return (
+        f'<!doctype html>\n<html lang="en">{head}\n<body><h1>{html.escape(title)}</h1>\n'
+        f"{content}\n</body></html>\n"
+    )
+
+
+def _first_heading(blocks: Sequence[Block]) -> int:
+    for number, block in enumerate(blocks):
+        if isinstance(block, Heading):
+            return number
+    return len(blocks)
 
 
 def _html(block: Block, anchors: dict[int, str]) -> str:
     match block:
         case Heading():
-            return (
-                f"<h{block.level}"
-                f' id="{anchors[id(block)]}">{html.escape(block.text)}</h{block.level}>'
-            )
+            tag = f"h{block.level}"
+            return f'<{tag} id="{anchors[id(block)]}">{html.escape(block.text)}</{tag}>'
         case Paragraph():
             return f"<p>{_inline(block.text)}</p>"
         case Listing():
-            return "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in block.items) + "</ul>"
+            items = "".join(f"<li>{_inline(item)}</li>" for item in block.items)
+            return f"<ul>{items}</ul>"
         case Table():
-            head = "".join(f"<th>{_inline(column)}</th>" for column in block.columns)
-            rows = "".join(
-                f"<tr{' class=faint' if number in block.faint else ''}>"
-                + "".join(
-                    f"<td{' class=best' if (number, place) in block.best else ''}>"
-                    f"{_inline(cell)}</td>"
-                    for place, cell in enumerate(row)
-                )
-                + "</tr>"
-                for number, row in enumerate(block.rows)
-            )
-            caption = f'<p class="caption">{_inline(block.caption)}</p>' if block.caption else ""
-            return (
-                f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-                f"<tbody>{rows}</tbody></table></div>{caption}"
-            )
+            return _html_table(block)
         case Figure():
             # Names inside an SVG are shared by the whole page: each figure's get its own prefix.
             drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{block.name}-", block.svg)
+            label = html.escape(block.caption, quote=True)
             return (
-                f'<figure role="img" aria-label="{html.escape(block.caption, quote=True)}">'
+                f'<figure role="img" aria-label="{label}">'
                 f"{drawn}<figcaption>{_inline(block.caption)}</figcaption></figure>"
             )
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{_inline(title)}</th>" for title in table.titles)
+    lines = []
+    for row in table.rows:
+        cells = "".join(_html_cell(cell) for cell in row)
+        lines.append(f"<tr>{cells}</tr>")
+    caption = f'<p class="caption">{_inline(table.caption)}</p>' if table.caption else ""
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>{caption}"
+    )
+
+
+def _html_cell(cell: Cell) -> str:
+    names = []
+    if cell.bold:
+        names.append("best")
+    if cell.faint:
+        names.append("faint")
+    attribute = f' class="{" ".join(names)}"' if names else ""
+    return f"<td{attribute}>{_inline(cell.text)}</td>"
 
 
 def _inline(text: str) -> str:
@@ -184,7 +201,8 @@ def _inline(text: str) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The same page for readers of repositories; figures are files beside it."""
-    return f"# {title}\n\n" + "\n\n".join(_markdown(block) for block in blocks) + "\n"
+    parts = [f"# {title}", *(_markdown(block) for block in blocks)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _markdown(block: Block) -> str:
@@ -196,24 +214,28 @@ def _markdown(block: Block) -> str:
         case Listing():
             return "\n".join(f"- {item}" for item in block.items)
         case Table():
-            rows = [
-                [
-                    (
-                        f"**{cell}**"
-                        if (number, place) in block.best
-                        else f"*{cell}*"
-                        if number in block.faint and cell
-                        else cell
-                    )
-                    for place, cell in enumerate(row)
-                ]
-                for number, row in enumerate(block.rows)
-            ]
-            lines = [list(block.columns), ["---", *["---:"] * (len(block.columns) - 1)], *rows]
-            text = "\n".join(
-                "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
-                for line in lines
-            )
-            return f"{text}\n\n{block.caption}" if block.caption else text
+            return _markdown_table(block)
         case Figure():
             return f"![{block.caption}](figures/{block.name}.svg)\n\n{block.caption}"
+
+
+def _markdown_table(table: Table) -> str:
+    # The first column names the row; the others are numbers, which stand to the right.
+    rule = ["---", *["---:"] * (len(table.titles) - 1)]
+    lines = [_markdown_line(table.titles), _markdown_line(rule)]
+    for row in table.rows:
+        lines.append(_markdown_line([_markdown_cell(cell) for cell in row]))
+    text = "\n".join(lines)
+    return f"{text}\n\n{table.caption}" if table.caption else text
+
+
+def _markdown_line(texts: Sequence[str]) -> str:
+    escaped = [text.replace("|", "\\|") for text in texts]
+    return f"| {' | '.join(escaped)} |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.bold:
+        return f"**{cell.text}**"
+    # Markdown shows the stars of an empty cell.
+    return f"*{cell.text}*" if cell.faint and cell.text else cell.text

@@ -8,7 +8,10 @@ table of that number.
 
 from __future__ import annotations
 
+import dataclasses
+
 Rows = dict[str, dict[str, float]]
+"""Row -> column -> number."""
 
 _GLUE = "cola sst2 stsb mrpc qqp mnli_m mnli_mm qnli rte wnli"
 _TABLE1 = """
@@ -189,10 +192,9 @@ Mistral-7B | glot | 53.29 80.51 59.21
 def _parse(text: str, columns: str) -> dict[str, Rows]:
     tables: dict[str, Rows] = {}
     for line in text.strip().splitlines():
-        backbone, row, numbers = (part.strip() for part in line.split("|"))
-        tables.setdefault(backbone, {})[row] = dict(
-            zip(columns.split(), map(float, numbers.split()), strict=True)
-        )
+        backbone, row, values = (part.strip() for part in line.split("|"))
+        numbers = map(float, values.split())
+        tables.setdefault(backbone, {})[row] = dict(zip(columns.split(), numbers, strict=True))
     return tables
 
 
@@ -220,7 +222,7 @@ PARAMETERS = {
     "LLaMA-3B": 3.2e9,
     "Mistral-7B": 7.1e9,
 }
-"""Of the backbones, rounded, for the order of Figure 4's axis."""
+"""Parameters of the backbones, rounded, for the order of Figure 4's axis."""
 
 CATEGORIES = {
     "single sentences": ("cola", "sst2"),
@@ -230,17 +232,70 @@ CATEGORIES = {
 """GLUE's tasks as Figure 4 groups them."""
 
 
+_PLAIN = ("glot", "glot, tau 0.6", "glot, gat")
+"""Names of the paper's plain GLOT: GAT layers and tau 0.6, where a table varies neither."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTables:
+    """The tables of the paper that stand beside ours, for one of its backbones."""
+
+    names: tuple[str, ...]
+    """Keys of TABLES, in the order in which they are looked at."""
+    backbone: str
+
+    def number(self, row: str, column: str) -> float | None:
+        """The number of the first table that has this row and column, times 100; None: no table
+        has it.
+        """
+        names = _PLAIN if row == "glot" else (row,)
+        for table in self._tables():
+            for name in names:
+                if column in table.get(name, {}):
+                    return table[name][column]
+        return None
+
+    def rows(self, column: str) -> list[str]:
+        """Rows that have a number in this column.
+
+        The paper's plain GLOT is called glot here, whatever a table calls it.
+        """
+        names: dict[str, None] = {}
+        for table in self._tables():
+            for row, numbers in table.items():
+                if column in numbers:
+                    names["glot" if row in _PLAIN else row] = None
+        return list(names)
+
+    def _tables(self) -> list[Rows]:
+        return [TABLES[name].get(self.backbone, {}) for name in self.names]
+
+    @property
+    def noun(self) -> str:
+        """The title of a column with these numbers."""
+        return f"paper, {self.backbone}"
+
+    @property
+    def source(self) -> str:
+        """The tables by the names they have in the paper."""
+        return ", ".join(name.replace("table", "Table ") for name in self.names)
+
+
 def z_scores(rows: Rows) -> Rows:
-    """Each number minus the mean of its column over the rows, by their deviation (ddof 0), as under
-    Figure 4; columns whose rows are equal, or fewer than two, are left out."""
-    found: Rows = {name: {} for name in rows}
-    columns = dict.fromkeys(column for of in rows.values() for column in of)
+    """Each number minus the mean of its column, divided by the column's deviation (ddof 0).
+
+    This is the paper's Figure 4. Columns whose numbers are all equal, or fewer than two, are left
+    out.
+    """
+    scores: Rows = {name: {} for name in rows}
+    columns = dict.fromkeys(column for numbers in rows.values() for column in numbers)
     for column in columns:
-        values = [of[column] for of in rows.values() if column in of]
+        values = [numbers[column] for numbers in rows.values() if column in numbers]
         mean = sum(values) / len(values)
         deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-        if len(values) > 1 and deviation > 0:
-            for name, of in rows.items():
-                if column in of:
-                    found[name][column] = (of[column] - mean) / deviation
-    return found
+        if len(values) < 2 or deviation == 0:
+            continue
+        for name, numbers in rows.items():
+            if column in numbers:
+                scores[name][column] = (numbers[column] - mean) / deviation
+    return scores

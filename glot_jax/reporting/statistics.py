@@ -59,14 +59,20 @@ class Difference(NamedTuple):
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and sample deviation (ddof 1) where there are two values or more."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return float(np.mean(values)), deviation
+
+
+def number_text(mean: float, deviation: float | None) -> str:
+    """`mean ± deviation`, or the mean alone where there is no deviation."""
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def p_text(rows: float | None, seeds: float | None) -> str:
-    """ " (p over rows; p over seeds)"."""
-    return (
-        "" if rows is None else f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
-    )
+    """` (p over rows; p over seeds)`, as far as the two exist."""
+    if rows is None:
+        return ""
+    return f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
 
 
 def score_interval(

@@ -1,213 +1,126 @@
-"""Parts of a report that are tables by themselves: the paper's numbers, stress tests, measured
-times.
+"""Tables by columns: a column is a title and a function that makes its cell from a row.
+
+The same table is set on a page (`glot_jax.reporting.pages`) and printed to the console.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Generic, Literal, TypeVar
 
-import numpy as np
+from rich.console import Console
+from rich.table import Table as ConsoleTable
+from rich.text import Text
 
-from glot_jax.files import read_json
-from glot_jax.reporting import figures, paper
-from glot_jax.reporting.pages import Block, Figure, Heading, Table
-from glot_jax.reporting.statistics import p_text
+Row = TypeVar("Row")
+Align = Literal["left", "right"]
 
-_PLAIN = ("glot", "glot, tau 0.6", "glot, gat")
+PIPE_WIDTH = 150
+"""Columns of a table that is printed into a pipe or a file."""
 
 
 @dataclasses.dataclass(frozen=True)
-class PaperTables:
-    """Tables of the paper that stand beside ours, of one of its backbones."""
+class Cell:
+    """The text of one row in one column, and how it is set."""
 
-    names: tuple[str, ...]
-    backbone: str
+    text: str
+    bold: bool = False
+    """The best of its column."""
+    faint: bool = False
+    """Not a result of ours: a baseline, or a number of the paper."""
 
-    def number(self, row: str, column: str) -> float | None:
-        """Of the first table that has it.
 
-        The paper's GLOT has GAT layers and tau 0.6 where a table varies neither.
+@dataclasses.dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A title, and the function that makes a cell from a row."""
+
+    title: str
+    cell: Callable[[Row], Cell | str]
+    """A plain string is a cell in ordinary type."""
+    shown_if: bool = True
+    """False leaves the column out of the table."""
+    align: Align = "right"
+    """On the console; a page sets the first column left and all others right."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells in rows below the titles of their columns, with a caption."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+    aligned: tuple[Align, ...] = ()
+    """Of each column on the console."""
+
+    @classmethod
+    def by_columns(
+        cls,
+        columns: Sequence[Column[Row]],
+        rows: Sequence[Row],
+        caption: str = "",
+        *,
+        faint: Callable[[Row], bool] | None = None,
+    ) -> Table:
+        """The table of these rows.
+
+        Args:
+            columns: from left to right; those that are not shown are left out.
+            rows: from top to bottom, of any type that the columns can read.
+            caption: a sentence below the table.
+            faint: tells of a row whether all of its cells are set faint. Default: none is.
         """
-        rows = _PLAIN if row == "glot" else (row,)
-        tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
-        return next(
-            (
-                table[name][column]
-                for table in tables
-                for name in rows
-                if column in table.get(name, {})
-            ),
-            None,
+        shown = [column for column in columns if column.shown_if]
+        cells = []
+        for row in rows:
+            line = [_as_cell(column.cell(row)) for column in shown]
+            if faint is not None and faint(row):
+                line = [dataclasses.replace(cell, faint=True) for cell in line]
+            cells.append(tuple(line))
+        return cls(
+            tuple(column.title for column in shown),
+            tuple(cells),
+            caption,
+            tuple(column.align for column in shown),
         )
 
-    def rows(self, column: str) -> list[str]:
-        """Rows that have a number in this column; the paper's plain GLOT is called glot, whatever a
-        table calls it.
+    def to_console(
+        self,
+        title: str | None = None,
+        *,
+        ruled_after: Collection[int] = (),
+        wrap: bool = True,
+    ) -> ConsoleTable:
+        """The table as rich prints it.
+
+        Args:
+            title: a line above the table.
+            ruled_after: numbers of the rows that are followed by a line.
+            wrap: whether cells may be broken where the console is too narrow.
         """
-        tables = [paper.TABLES[name].get(self.backbone, {}) for name in self.names]
-        return list(
-            dict.fromkeys(
-                "glot" if row in _PLAIN else row
-                for table in tables
-                for row, of in table.items()
-                if column in of
-            )
-        )
-
-    @property
-    def noun(self) -> str:
-        return f"paper, {self.backbone}"
-
-    @property
-    def source(self) -> str:
-        return ", ".join(name.replace("table", "Table ") for name in self.names)
+        table = ConsoleTable(title=title, caption=self.caption or None)
+        for heading, align in zip(self.titles, self.aligned, strict=True):
+            table.add_column(heading, justify=align, no_wrap=not wrap)
+        for number, row in enumerate(self.rows):
+            # As Text, not as str: names of classes and files may hold brackets, no markup.
+            texts = [Text(cell.text, style=_style(cell)) for cell in row]
+            table.add_row(*texts, end_section=number in ruled_after)
+        return table
 
 
-def stress_section(path: Path, number: int) -> list[Block]:
-    records = read_json(path)
-    compared = (
-        read_json(path.with_name("comparison.json"))
-        if path.with_name("comparison.json").exists()
-        else []
-    )
-    tests = list(
-        dict.fromkeys(
-            (record["protocol"], record["ratio"], record.get("distance"), record.get("position"))
-            for record in records
-        )
-    )
-    rows, faint = [], []
-    for test in tests:
-        here = [
-            of
-            for of in records
-            if (of["protocol"], of["ratio"], of.get("distance"), of.get("position")) == test
-        ]
-        for name in dict.fromkeys(of.get("pooler") or f"control: {of['control']}" for of in here):
-            scores = [
-                of["accuracy"]
-                for of in here
-                if name in (of.get("pooler"), f"control: {of.get('control')}")
-            ]
-            of = next(
-                (
-                    of
-                    for of in compared
-                    if of["pooler"] == name
-                    and (of["protocol"], of["ratio"], of.get("distance"), of.get("position"))
-                    == test
-                ),
-                {},
-            )
-            where = "".join(
-                f", {noun} {value:g}"
-                for noun, value in (("distance", test[2]), ("position", test[3]))
-                if value is not None
-            )
-            interval = (
-                ""
-                if not of.get("interval")
-                else f"[{of['interval'][0]:.3f}, {of['interval'][1]:.3f}]"
-            )
-            against = (
-                ""
-                if "glot_minus_this" not in of
-                else f"{of['glot_minus_this']:+.3f}{p_text(of['p'], of.get('p_seeds'))}"
-            )
-            printed = paper.TABLES["table7"]["BERT"].get(name, {}).get(f"{test[1]:g}")
-            if name.startswith("control"):
-                faint.append(len(rows))
-            rows.append(
-                (
-                    f"{test[0]}, {test[1]:.0%}{where}",
-                    name,
-                    number_text(*spread(scores)),
-                    interval,
-                    against,
-                    "" if printed is None or test[0] != "paper" else f"{printed / 100:.3f}",
-                )
-            )
-    columns = (
-        "protocol, distractors",
-        "pooler or control",
-        "test accuracy",
-        "95 % of rows",
-        "glot - this (p rows; seeds)",
-        "paper, BERT (Table 7)",
-    )
-    if all(not row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    caption = (
-        "Chance is 0.5. Controls see the length or the words alone, never their relation;"
-        " glot-self-loops, -complete and -random are GLOT on graphs that know nothing of the text."
-        " p over rows: a permutation test of these trained heads on the same rows; over seeds:"
-        " whether training again gives the same order (Welch)."
-    )
-    figure = Figure(
-        f"stress{number or ''}",
-        figures.svg(figures.stress_figure(records)),
-        "Figure 3: accuracy by share of distractors.",
-    )
-    return [
-        Heading("Stress test"),
-        Table(columns, tuple(rows), caption, faint=tuple(faint)),
-        figure,
-    ]
+def table_console(width: int = PIPE_WIDTH) -> Console:
+    """Stdout for tables: as wide as the terminal, or `width` columns where it is not a terminal."""
+    console = Console()
+    # A pipe does not know its width, and rich would cut names and numbers at 80 columns.
+    return console if console.is_terminal else Console(width=width)
 
 
-def cost_table(
-    title: str, records: Sequence[dict[str, Any]], columns: dict[str, str], printed: paper.Rows
-) -> list[Block]:
-    """Measured times beside the paper's.
-
-    Args:
-        columns: field of a record -> its heading; the first names the row.
-        printed: the paper's rows, whose columns are named as the fields are.
-    """
-
-    def cell(value: Any) -> str:
-        return (
-            ""
-            if value is None
-            else (
-                f"{value:,.3g}"
-                if isinstance(value, float) and abs(value) < 100
-                else f"{value:,.0f}"
-                if isinstance(value, (int, float))
-                else str(value)
-            )
-        )
-
-    rows = [tuple(cell(record.get(field)) for field in columns) for record in records]
-    faint = range(len(rows), len(rows) + len(printed))
-    rows += [
-        (f"paper: {name}", *(cell(values.get(field)) for field in list(columns)[1:]))
-        for name, values in printed.items()
-    ]
-    load = max((float(record.get("load_per_core") or 0) for record in records), default=0.0)
-    caption = (
-        f"Medians on this machine, {records[0].get('backbone', '')}; one-minute load per core"
-        f" before: {load:.2f}."
-        if records
-        else ""
-    )
-    if load > 0.5:
-        caption += (
-            " Other work ran beside: the backbone's threads suffer more from it than the head's, so"
-            " shares of the head come out too small."
-        )
-    return [
-        Heading(title),
-        Table(tuple(columns.values()), tuple(rows), caption, faint=tuple(faint)),
-    ]
+def _as_cell(cell: Cell | str) -> Cell:
+    return Cell(cell) if isinstance(cell, str) else cell
 
 
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def number_text(mean: float, deviation: float | None) -> str:
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+def _style(cell: Cell) -> str:
+    if cell.bold:
+        return "bold"
+    return "dim" if cell.faint else ""

@@ -4,6 +4,7 @@ taking up again.
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -12,9 +13,10 @@ from support.tiny_backbones import make_backbone
 from glot_jax import HiddenStore
 from glot_jax.config.experiments import StressConfig
 from glot_jax.errors import UsageError
-from glot_jax.experiments.stress import GRAPH_CONTROLS, Setting, run_stress, settings_of
+from glot_jax.experiments.stress import GRAPH_CONTROLS, run_stress, settings_of
 from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
+from glot_jax.reporting.stress_records import StressSetting, read_comparisons, read_records
 from glot_jax.texts.stress_texts import controls, generate
 
 
@@ -37,41 +39,41 @@ def test_stress_writes_scores_beside_their_controls(backbone, tmp_path, capsys):
         hidden_dim=8,
     )
     records = run_stress(config)
-    assert records == json.loads((tmp_path / "out" / "stress.json").read_text())
+    assert records == read_records(tmp_path / "out")
     assert (tmp_path / "out" / "stress.png").read_bytes().startswith(b"\x89PNG")
-    scores = {(r["protocol"], r["control"]): r["accuracy"] for r in records if "control" in r}
-    assert scores["controlled", "length"] == scores["controlled", "bag-of-words"] == 0.5
-    assert scores["released", "length"] == 1.0
+    controls = {}
+    poolers = set()
+    for record in records:
+        if record.training is None:
+            controls[record.setting.protocol, record.name] = record.accuracy
+        else:
+            poolers.add((record.setting.protocol, record.name, record.seed))
+            assert record.training.lr in config.lrs
+            assert 0 <= record.accuracy <= 1
+    assert controls["controlled", "length"] == controls["controlled", "bag-of-words"] == 0.5
+    assert controls["released", "length"] == 1.0
     # This model's 64 positions hold only half of a text: that nothing can be learned from the rest
     # is what `order` is for.
-    assert scores["controlled", "order"] == 0.0
-    assert ("released", "order") not in scores
-    poolers = {(r["protocol"], r["pooler"], r["seed"]) for r in records if "pooler" in r}
-    assert poolers == {
-        (p, v, s) for p in config.protocol for v in ("glot", *GRAPH_CONTROLS) for s in config.seeds
-    }
-    assert all(
-        r["lr"] in config.lrs and 0 <= r["accuracy"] <= 1 and r["ratio"] == 0.5
-        for r in records
-        if "pooler" in r
-    )
+    assert controls["controlled", "order"] == 0.0
+    assert ("released", "order") not in controls
+    assert {record.setting.ratio for record in records} == {0.5}
+    variants = ("glot", *GRAPH_CONTROLS)
+    assert poolers == set(itertools.product(config.protocol, variants, config.seeds))
     shown = capsys.readouterr().out
     assert "control: order" in shown
     assert "glot-random" in shown
     assert "5 pairs of twins: too few" in shown
     assert "10 rows: too few" in shown
-    compared = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert {(row["protocol"], row["pooler"]) for row in compared} == {
-        (p, v) for p in config.protocol for v in ("glot", *GRAPH_CONTROLS)
-    }
-    # The head that is compared is the one whose score is reported.
-    assert all(
-        row["accuracy"] == r["accuracy"]
-        for row in compared
-        for r in records
-        if (r["protocol"], r.get("pooler")) == (row["protocol"], row["pooler"])
+    compared = read_comparisons(tmp_path / "out")
+    assert {(row.setting.protocol, row.pooler) for row in compared} == set(
+        itertools.product(config.protocol, variants)
     )
-    assert all(row["rows"] == 10 and row["interval"] is None for row in compared)
+    # The head that is compared is the one whose score is reported.
+    accuracies = {(row.setting, row.pooler): row.accuracy for row in compared}
+    for record in records:
+        if record.training is not None:
+            assert record.accuracy == accuracies[record.setting, record.name]
+    assert all(row.rows == 10 and row.interval is None for row in compared)
     # A second call finds every store and run finished.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npy")}
     assert run_stress(config) == records
@@ -91,10 +93,10 @@ def test_axes_make_a_test_each_and_only_controlled_has_a_distance():
         protocol=("released", "controlled"), ratios=(0.5,), distances=(0, 4), positions=(0.0, 1.0)
     )
     assert settings_of(config) == [
-        Setting("released", 0.5, 0, 0.0),
-        Setting("released", 0.5, 0, 1.0),
+        StressSetting("released", 0.5, 0, 0.0),
+        StressSetting("released", 0.5, 0, 1.0),
         *(
-            Setting("controlled", 0.5, distance, position)
+            StressSetting("controlled", 0.5, distance, position)
             for position in (0.0, 1.0)
             for distance in (0, 4)
         ),
@@ -119,31 +121,20 @@ def test_distance_and_position_reach_the_texts(backbone, tmp_path):
         epochs=1,
     )
     records = run_stress(config)
-    assert all((record["distance"], record["position"]) == (7, 0.0) for record in records)
+    for record in records:
+        assert (record.setting.distance, record.setting.position) == (7, 0.0)
     store = HiddenStore(next((tmp_path / "out" / "stores").iterdir()))
     assert (store.recipe["distance"], store.recipe["position"]) == (7, 0.0)
     # The rate that is reported is the one that the validation split chose.
-    tried = {
-        lr: json.loads(
-            (
-                tmp_path
-                / "out"
-                / "runs"
-                / store.path.name
-                / f"mean-lr{lr:g}-seed1"
-                / "summary.json"
-            ).read_text()
-        )
-        for lr in config.lrs
-    }
-    best = max(of["validation"]["best"]["accuracy"] for of in tried.values())
-    assert (
-        tried[records[-1]["lr"]]["validation"]["best"]["accuracy"]
-        == best
-        == records[-1]["validation"]
-    )
-    interval = json.loads((tmp_path / "out" / "comparison.json").read_text())[0]["interval"]
-    assert interval[0] <= records[-1]["accuracy"] <= interval[1]
+    tried = {}
+    for lr in config.lrs:
+        run = tmp_path / "out" / "runs" / store.path.name / f"mean-lr{lr:g}-seed1"
+        summary = json.loads((run / "summary.json").read_text())
+        tried[lr] = summary["validation"]["best"]["accuracy"]
+    trained = records[-1]
+    assert tried[trained.training.lr] == max(tried.values()) == trained.training.validation
+    interval = read_comparisons(tmp_path / "out")[0].interval
+    assert interval.low <= trained.accuracy <= interval.high
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.9])

@@ -1,0 +1,183 @@
+"""Finished runs, read from their folders alone: the stores and the backbone may be gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config.train import TrainConfig, unread_options
+from glot_jax.errors import UsageError
+from glot_jax.model import ModelSpec
+from glot_jax.objectives import selection_metric
+from glot_jax.training.predictions import FILE, Predictions, read_predictions
+from glot_jax.training.run_folder import CONFIG, RunFolder, Summary
+
+_NOT_THE_VARIANT = (
+    "store",
+    "out",
+    "seed",
+    "cache",
+    "trust_store",
+    "checkpoint_minutes",
+    "log_every",
+    "eval_batch_size",
+)
+"""Settings that make no other variant: where a run lies, its seed, how it is fed and saved."""
+
+_METRICS = "metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run folder with the summary that it got when it was finished."""
+
+    folder: RunFolder
+    summary: Summary
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.folder.path
+
+    @property
+    def config(self) -> TrainConfig:
+        """What it was trained with."""
+        return self.folder.config
+
+    @property
+    def model(self) -> ModelSpec:
+        """The shapes of what was trained."""
+        return self.folder.model
+
+    @property
+    def task(self) -> str:
+        """Name of its task."""
+        return self.model.task.name
+
+    @property
+    def metric(self) -> str:
+        """The metric by which its epochs were selected."""
+        return selection_metric(self.model.task, self.config.objective.metric)
+
+    @property
+    def backbone(self) -> str:
+        """Name and layers of the backbone, as they are told to people."""
+        # Of a name on the Hub the part behind its owner.
+        _, _, name = (self.folder.backbone or "unknown backbone").rpartition("/")
+        if self.model.mixed:
+            return f"{name}, layers {', '.join(map(str, self.model.layers))} mixed"
+        return f"{name}, layer {self.model.layers[0]}"
+
+    @property
+    def splits(self) -> list[str]:
+        """Evaluation splits, in the order they are reported."""
+        return list(self.summary.splits)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings on which its numbers depend and which its pooler reads, name -> value."""
+        unread = unread_options(self.config.graph, self.config.pooler)
+        flat: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self.config).items():
+            if isinstance(value, dict):
+                flat |= {inner: value[inner] for inner in value if inner not in unread}
+            elif name not in _NOT_THE_VARIANT:
+                flat[name] = value
+        return flat | {"prompt": self.folder.prompt or "none"}
+
+    @property
+    def rows(self) -> tuple[str, str]:
+        """What identifies its rows, whatever prompt they were put in: the backbone's recipe and the
+        labels of every split.
+        """
+        recipe = dict(self.folder.recipe)
+        # A prompt needs causal states, so it changes the kind as well.
+        recipe.pop("prompt", None)
+        recipe.pop("kind", None)
+        predictions = self.predictions or {}
+        labels = {split: kept.labels.tolist() for split, kept in predictions.items()}
+        # Without predictions only runs on the very same store are known to have the same rows.
+        rows = json.dumps(labels) if labels else str(self.summary.store)
+        return json.dumps(recipe, sort_keys=True), rows
+
+    @property
+    def selected_here(self) -> str | None:
+        """The reported split that also selected the epoch, which flatters its score; None where
+        none did.
+        """
+        split = self.summary.selected_on
+        if split == "holdout":
+            # Without a validation split the holdout is reported under its name.
+            return None if "holdout" in self.splits else "validation"
+        return split if split in self.splits else None
+
+    @functools.cached_property
+    def predictions(self) -> dict[str, Predictions] | None:
+        """Predictions of its best epoch, by split; None where the run was trained before they were
+        kept.
+        """
+        return read_predictions(self.path) if (self.path / FILE).exists() else None
+
+    def curve(self, split: str, metric: str) -> list[tuple[int, float]]:
+        """(epoch, value) of every epoch, as far as the split has the metric."""
+        points = []
+        for text in (self.path / _METRICS).read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            if line["split"] == split and metric in line:
+                points.append((line["epoch"], line[metric]))
+        return points
+
+
+def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
+    """Every finished run in or under the folders, and a line about each that could not be read as
+    one.
+
+    Raises:
+        UsageError: a folder that does not exist, or no finished run in any of them.
+    """
+    folders = list(folders)
+    runs = []
+    notes = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(
+                rule="runs must be given by their folders",
+                got=f"{folder}, which is not a folder",
+                fix="Give run folders, or folders of them.",
+            )
+        for path in _run_folders(folder):
+            try:
+                runs.append(read_run(path))
+            except UsageError as error:
+                notes.append(str(error))
+    if not runs:
+        raise UsageError(
+            rule="a report must be of finished runs",
+            got="; ".join([f"none in {', '.join(map(str, folders))}", *notes]),
+            fix="Train some: train.py --out DIR/...",
+        )
+    return runs, notes
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """The folder and those below it in which a training has begun."""
+    paths = {folder}
+    paths.update(config.parent for config in folder.rglob(CONFIG))
+    # Exported folders have a config.json too, and no metrics.
+    return [
+        path for path in sorted(paths) if (path / CONFIG).exists() and (path / _METRICS).exists()
+    ]
+
+
+def read_run(path: Path) -> FinishedRun:
+    """A finished run.
+
+    Raises:
+        UsageError: not a run folder, one of another version, or one that is not finished.
+    """
+    folder = RunFolder.open(path)
+    return FinishedRun(folder, folder.require_finished())

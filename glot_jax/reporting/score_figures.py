@@ -1,0 +1,109 @@
+"""Figures of a report that are drawn from scores: all scores, learning curves, z-scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from glot_jax.reporting import figures, paper
+from glot_jax.reporting.pages import Block, Figure, Heading
+from glot_jax.reporting.results import Result
+
+_POOLERS = ("cls", "mean", "max", "adapool", "glot")
+"""The poolers of the paper's Figure 4."""
+_FEWEST_POOLERS = 3
+"""A z-score among fewer poolers says little."""
+
+
+def score_figure(results: Sequence[Result]) -> list[Block]:
+    """A panel for each task and split: scores with their intervals, and baselines."""
+    panels = {}
+    baselines = {}
+    for result in results:
+        for split in result.splits:
+            title = f"{result.comparison.task}, {split}: {result.metric}"
+            scores = result.by_split[split]
+            panels[title] = [
+                (score.variant, score.mean, _bounds(score.interval)) for score in scores
+            ]
+            # A line at zero beside scores of .8 would only flatten them.
+            lowest_drawn = min(score.mean for score in scores) - 0.2
+            baselines[title] = {
+                name: value
+                for name, value in result.comparison.baselines(split).items()
+                if value > lowest_drawn
+            }
+    caption = (
+        "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants"
+        " judged on the same rows say less than the paired tests in the tables."
+    )
+    drawn = figures.svg(figures.plot_scores(panels, baselines))
+    return [Heading("All scores"), Figure("scores", drawn, caption)]
+
+
+def _bounds(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (interval[0], interval[1])
+
+
+def curve_figure(results: Sequence[Result]) -> list[Block]:
+    """A panel for each task: score by epoch on the split that epochs are selected on."""
+    panels = {}
+    for result in results:
+        # A test split is judged after training alone, so the last of the splits has the curve.
+        split = result.splits[-1]
+        title = f"{result.comparison.task}, {split}: {result.metric}"
+        panels[title] = {
+            variant.label: [run.curve(split, result.metric) for run in variant.runs]
+            for variant in result.comparison.variants
+        }
+    caption = "Score after each epoch; thick: mean over seeds, thin: the seeds."
+    drawn = figures.svg(figures.plot_curves(panels))
+    return [Heading("Learning curves"), Figure("curves", drawn, caption)]
+
+
+def z_score_figure(results: Sequence[Result]) -> list[Block]:
+    """Figure 4: our z-scores beside the paper's, where runs compare poolers at all."""
+    ours = _pooler_scores(results)
+    if not ours:
+        return []
+    backbones = sorted(paper.PARAMETERS, key=paper.PARAMETERS.__getitem__)
+    scores = {name: paper.z_scores(paper.TABLES["table1"][name]) for name in backbones}
+    for name, rows in ours.items():
+        scores[name] = paper.z_scores(rows)
+    drawn = figures.plot_z_scores(_panels(scores), [*backbones, *ours])
+    caption = (
+        "Figure 4: z-scores of the poolers within a task and backbone, averaged over kinds of"
+        " tasks. The named language models are computed from the paper's Table 1; ours stand to the"
+        " right of them, over the tasks that were run."
+    )
+    return [Heading("z-scores by backbone"), Figure("z_scores", figures.svg(drawn), caption)]
+
+
+def _pooler_scores(results: Sequence[Result]) -> dict[str, paper.Rows]:
+    """Backbone -> pooler -> task -> mean score on the first split."""
+    ours: dict[str, paper.Rows] = {}
+    for result in results:
+        means = {score.variant: score.mean for score in result.first_scores}
+        compared = [name for name in means if name in _POOLERS]
+        if len(compared) < _FEWEST_POOLERS:
+            continue
+        task = result.comparison.task
+        # The paper's table has two columns of MNLI; ours is matched.
+        column = "mnli_m" if task == "mnli" else task
+        rows = ours.setdefault(result.comparison.backbone, {})
+        for name in compared:
+            rows.setdefault(name, {})[column] = means[name]
+    return ours
+
+
+def _panels(scores: dict[str, paper.Rows]) -> dict[str, dict[str, dict[str, float]]]:
+    """Kind of task -> pooler -> backbone -> mean z-score over the tasks of this kind."""
+    panels: dict[str, dict[str, dict[str, float]]] = {}
+    for kind, tasks in paper.CATEGORIES.items():
+        for backbone, rows in scores.items():
+            for pooler, by_task in rows.items():
+                values = [by_task[task] for task in tasks if task in by_task]
+                if values:
+                    mean = math.fsum(values) / len(values)
+                    panels.setdefault(kind, {}).setdefault(pooler, {})[backbone] = mean
+    return panels

@@ -1,0 +1,205 @@
+"""The table of scores of one comparison: variants, baselines, and rows quoted from the paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from glot_jax.reporting.comparison import Variant
+from glot_jax.reporting.pages import Block, Heading
+from glot_jax.reporting.paper import PaperTables
+from glot_jax.reporting.results import Result
+from glot_jax.reporting.statistics import number_text, p_text
+from glot_jax.reporting.tables import Cell, Column, Table
+from glot_jax.reporting.variant_scores import VariantScore
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreRow:
+    """A line of the table: one of our variants, a baseline, or a row quoted from the paper."""
+
+    name: str
+    scores: Mapping[str, VariantScore] = dataclasses.field(default_factory=dict)
+    """Split -> score of a variant; empty for the others."""
+    variant: Variant | None = None
+    """None for baselines and quoted rows."""
+    baseline: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Split -> score of a baseline; empty for the others."""
+    printed: float | None = None
+    """The paper's number, times 100."""
+    probe: tuple[float, float | None] | None = None
+    """Mean and deviation of the linear probe on the first split."""
+
+
+def score_section(result: Result, beside: PaperTables) -> list[Block]:
+    """Heading and table of one comparison.
+
+    Args:
+        result: the comparison with its statistics.
+        beside: tables of the paper whose numbers are set beside ours.
+    """
+    rows = score_rows(result, beside)
+    table = Table.by_columns(
+        score_columns(result, beside, rows),
+        rows,
+        _caption(result, beside, rows),
+        faint=lambda row: row.variant is None,
+    )
+    heading = Heading(f"{result.comparison.task}: {result.comparison.backbone}")
+    return [heading, table]
+
+
+def score_rows(result: Result, beside: PaperTables) -> list[ScoreRow]:
+    """Variants, then baselines, then rows of the paper that were not run here.
+
+    The last are quoted only where the paper has a number for at least one of our variants.
+    """
+    task = result.comparison.task
+    first = result.splits[0]
+    variants = []
+    for score in result.first_scores:
+        scores = {split: _score_of(result, split, score.variant) for split in result.splits}
+        variants.append(
+            ScoreRow(
+                score.variant,
+                scores,
+                result.variant(score.variant),
+                printed=beside.number(score.variant, task),
+                probe=result.probe(score.variant, first),
+            )
+        )
+    quoted = []
+    if any(row.printed is not None for row in variants):
+        own = {row.name for row in variants}
+        for name in beside.rows(task):
+            if name not in own:
+                quoted.append(ScoreRow(f"quoted: {name}", printed=beside.number(name, task)))
+    return [*variants, *_baseline_rows(result), *quoted]
+
+
+def _score_of(result: Result, split: str, label: str) -> VariantScore:
+    return next(score for score in result.by_split[split] if score.variant == label)
+
+
+def _baseline_rows(result: Result) -> list[ScoreRow]:
+    scores: dict[str, dict[str, float]] = {}
+    for split in result.splits:
+        for name, value in result.comparison.baselines(split).items():
+            scores.setdefault(name, {})[split] = value
+    return [ScoreRow(f"baseline: {name}", baseline=values) for name, values in scores.items()]
+
+
+def score_columns(
+    result: Result, beside: PaperTables, rows: Sequence[ScoreRow]
+) -> list[Column[ScoreRow]]:
+    """The columns of the table; those of the paper, of the reference and of the probe are shown
+    where they have something to show.
+    """
+    first, *others = result.splits
+    return [
+        Column("variant", lambda row: row.name),
+        _split_column(result, first),
+        Column(beside.noun, _printed, shown_if=any(row.printed is not None for row in rows)),
+        Column("95 % of rows", lambda row: _interval(row, first)),
+        Column(
+            f"{result.reference} - this (p rows; seeds)",
+            lambda row: _difference(row, first),
+            shown_if=result.reference is not None,
+        ),
+        Column("linear probe", _probe, shown_if=any(row.probe is not None for row in rows)),
+        *[_split_column(result, split) for split in others],
+        Column(f"last epoch, {first}", lambda row: _last(row, first)),
+        Column("parameters", _parameters),
+        Column("train s", _seconds),
+    ]
+
+
+def _split_column(result: Result, split: str) -> Column[ScoreRow]:
+    """Scores on one split, the highest in bold."""
+    best = max(result.by_split[split], key=lambda score: score.mean)
+
+    def cell(row: ScoreRow) -> Cell:
+        if split in row.baseline:
+            return Cell(f"{row.baseline[split]:.3f}")
+        if split not in row.scores:
+            return Cell("")
+        return Cell(mean_text(row.scores[split]), bold=row.name == best.variant)
+
+    return Column(f"{split} {result.metric}", cell)
+
+
+def mean_text(score: VariantScore) -> str:
+    """`mean ± deviation`, marked where the best epoch was selected on this very split."""
+    mark = "†" if score.selected_here else ""
+    return number_text(score.mean, score.deviation) + mark
+
+
+def _printed(row: ScoreRow) -> str:
+    return "" if row.printed is None else f"{row.printed / 100:.3f}"
+
+
+def _interval(row: ScoreRow, split: str) -> str:
+    if split not in row.scores:
+        return ""
+    score = row.scores[split]
+    return str(score.why if score.interval is None else score.interval)
+
+
+def _difference(row: ScoreRow, split: str) -> str:
+    if split not in row.scores:
+        return ""
+    difference = row.scores[split].difference
+    if difference is None:
+        return ""
+    return f"{difference.value:+.3f}{p_text(difference.p, difference.p_seeds)}"
+
+
+def _probe(row: ScoreRow) -> str:
+    return "" if row.probe is None else number_text(*row.probe)
+
+
+def _last(row: ScoreRow, split: str) -> str:
+    return f"{row.scores[split].last:.3f}" if split in row.scores else ""
+
+
+def _parameters(row: ScoreRow) -> str:
+    return "" if row.variant is None else f"{row.variant.parameters:,}"
+
+
+def _seconds(row: ScoreRow) -> str:
+    return "" if row.variant is None else f"{row.variant.train_seconds:.0f}"
+
+
+def _caption(result: Result, beside: PaperTables, rows: Sequence[ScoreRow]) -> str:
+    sentences = [
+        f"{result.metric}; mean ± deviation over {_seed_counts(result)}, best epoch; the interval"
+        " is a bootstrap over rows of the mean over seeds, p over rows is a permutation test on the"
+        " same rows, p over seeds Welch's t-test of the seeds' scores."
+    ]
+    scores = [score for row in rows for score in row.scores.values()]
+    if any(score.selected_here for score in scores):
+        sentences.append(
+            "†: the best epoch was selected on this very split, which flatters it; the last epoch"
+            " is not."
+        )
+    if any(row.printed is not None for row in rows):
+        sentences.append(
+            f"The paper's number is of another backbone ({beside.backbone}; {beside.source}):"
+            " beside ours for orientation, not for comparison. Quoted rows were not run here."
+        )
+    if any(row.probe is not None for row in rows):
+        sentences.append(
+            "Linear probe: accuracy of a linear SVM on the frozen vectors, C by cross-validation on"
+            " train (Table 8)."
+        )
+    return " ".join(sentences)
+
+
+def _seed_counts(result: Result) -> str:
+    """`1 seed`, `3 seeds` or `1 to 3 seeds`."""
+    counts = [score.seeds for score in result.first_scores]
+    fewest = min(counts)
+    most = max(counts)
+    if fewest == most:
+        return f"{fewest} seed{'' if fewest == 1 else 's'}"
+    return f"{fewest} to {most} seeds"

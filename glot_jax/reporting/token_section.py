@@ -1,0 +1,122 @@
+"""The section of a report about single sentences: the weight of each token, and the token graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from glot_jax.graphs import TokenGraph
+from glot_jax.model import SentenceModel
+from glot_jax.reporting import figures
+from glot_jax.reporting.comparison import Variant
+from glot_jax.reporting.pages import Block, Figure, Heading, Paragraph
+from glot_jax.reporting.results import Result
+from glot_jax.training.evaluation import load_model
+
+_SHOWN = ("adapool", "glot")
+"""Poolers whose token weights are shown; the mean's are known without a run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """A text as the backbone of the runs sees it."""
+
+    text: str
+    tokens: tuple[str, ...]
+    states: np.ndarray
+    """[length, dim], or [length, layers, dim] where layers are mixed."""
+
+
+def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> list[Block]:
+    """Figure 5 and the token graph of each sentence.
+
+    The heads are those of the first seed, of the first task that has a glot.
+
+    Args:
+        results: searched in this order for a glot.
+        sentences: with states of the width that the heads read. None: no section.
+    """
+    if not sentences:
+        return []
+    for result in results:
+        shown = _shown_variants(result)
+        if "glot" in shown:
+            break
+    else:
+        return [Heading("Tokens"), Paragraph("No run of glot is here whose tokens could be shown.")]
+    names = ", ".join(_name(pooler, variant) for pooler, variant in shown.items())
+    blocks: list[Block] = [
+        Heading("Tokens and their graph"),
+        Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}."),
+    ]
+    folders = {pooler: variant.runs[0].path for pooler, variant in shown.items()}
+    for number, sentence in enumerate(sentences):
+        blocks += _sentence_figures(sentence, number, folders)
+    return blocks
+
+
+def _shown_variants(result: Result) -> dict[str, Variant]:
+    """Pooler -> the variant of it that is shown."""
+    shown: dict[str, Variant] = {}
+    # The reference before other glots, which may have been given a wrong graph on purpose.
+    ordered = sorted(
+        result.comparison.variants, key=lambda variant: variant.label != result.reference
+    )
+    for variant in ordered:
+        pooler = variant.runs[0].config.pooler.pooler
+        if pooler in _SHOWN:
+            shown.setdefault(pooler, variant)
+    return shown
+
+
+def _name(pooler: str, variant: Variant) -> str:
+    return pooler if variant.label == pooler else f"{pooler} ({variant.label})"
+
+
+def _sentence_figures(sentence: Sentence, number: int, folders: Mapping[str, Path]) -> list[Figure]:
+    length = len(sentence.tokens)
+    weights = {"mean": np.full(length, 1 / length)}
+    adjacency = np.zeros((length, length), bool)
+    for pooler, folder in folders.items():
+        model = load_model(folder)
+        graph = _graph(model, sentence)
+        weights[pooler] = np.asarray(model.pooler.token_weights(graph))[0]
+        if pooler == "glot":
+            # One short text has a dense graph, whatever backend the run trained with.
+            adjacency = np.asarray(graph.adjacency)[0]  # type: ignore[attr-defined]
+    caption = (
+        f'Figure 5: weight of each token in the vector of "{sentence.text}". Coloured: the'
+        " three tokens glot weighs most."
+    )
+    contributions = figures.svg(figures.plot_contributions(sentence.tokens, weights))
+    # The diagonal is a token's own loop, which links no pair.
+    density = (adjacency.sum() - length) / max(1, length * (length - 1))
+    drawn = figures.plot_token_graph(sentence.tokens, _cosines(sentence.states), adjacency)
+    return [
+        Figure(f"tokens{number}", contributions, caption),
+        Figure(
+            f"graph{number}",
+            figures.svg(drawn),
+            f"Its token graph: cosines, and a dot for each edge; {density:.0%} of the pairs are"
+            " linked.",
+        ),
+    ]
+
+
+def _graph(model: SentenceModel, sentence: Sentence) -> TokenGraph:
+    states = jnp.asarray(sentence.states, jnp.float32)[None]
+    mask = jnp.ones((1, len(sentence.tokens)), bool)
+    return model.stem(states, mask)
+
+
+def _cosines(states: np.ndarray) -> np.ndarray:
+    """Cosines [length, length] of token states; several layers count by their mean."""
+    flat = states.astype(np.float64)
+    if flat.ndim == 3:
+        flat = flat.mean(axis=1)
+    unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
+    return unit @ unit.T

@@ -1,0 +1,89 @@
+"""Which runs are variants of one comparison, what they are called, what their baselines are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from glot_jax.objectives import METRICS
+from glot_jax.reporting.comparison import compare_runs
+from glot_jax.reporting.finished_runs import find_runs
+from glot_jax.training.run_folder import Summary
+
+pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
+
+
+@pytest.fixture(scope="module")
+def runs(folder):
+    return find_runs([folder / "runs"])[0]
+
+
+def compared(runs):
+    """(classes, scores): the former has more variants."""
+    first, second = compare_runs(runs)
+    return (first, second) if len(first.variants) > len(second.variants) else (second, first)
+
+
+def test_variants_are_named_by_what_tells_them_apart(runs):
+    classes, scores = compared(runs)
+    assert {variant.label: len(variant.runs) for variant in classes.variants} == {
+        "mean": 1,
+        "adapool": 1,
+        "glot, tau 0.6": 2,
+        "glot, tau 0.9": 2,
+    }
+    assert {variant.label: len(variant.runs) for variant in scores.variants} == {
+        "mean": 1,
+        "adapool": 1,
+        "glot": 2,
+    }
+    assert classes.splits == ("validation", "test")
+    assert scores.splits == ("validation",)
+
+
+def test_seeds_and_places_make_no_other_variant(runs):
+    # A run that is found twice counts once.
+    assert compare_runs(runs + runs) == compare_runs(runs)
+
+
+def test_the_callers_names_come_first_and_in_the_callers_order(runs, folder):
+    labels = {
+        folder / "runs" / "classes" / "mean": "second",
+        folder / "runs" / "classes" / "adapool": "first",
+    }
+    ordered = dict(reversed(labels.items()))
+    classes, _ = compared_by_size(compare_runs(runs, ordered))
+    assert [variant.label for variant in classes.variants][:2] == ["first", "second"]
+
+
+def compared_by_size(comparisons):
+    return sorted(comparisons, key=lambda comparison: len(comparison.variants), reverse=True)
+
+
+def test_baselines_are_of_the_rows_of_each_split(runs):
+    classes, _ = compared(runs)
+    baselines = classes.variants[0].runs[0].summary.baselines
+    labels = {split: classes.variants[0].predictions(split)[0].labels for split in classes.splits}
+    # The commonest class of train: the share of its rows is the accuracy on any split.
+    positive = np.mean(labels["validation"] == 1)
+    commonest = int(baselines["validation"]["majority"]["accuracy"] == positive)
+    for split, of_split in labels.items():
+        guesses = np.full(len(of_split), commonest)
+        expected = METRICS[classes.metric](guesses, of_split)
+        assert classes.baselines(split)["majority"] == pytest.approx(expected)
+        assert set(classes.baselines(split)) == {"majority", "length"}
+
+
+def test_earlier_versions_knew_the_baselines_of_one_split(runs):
+    old = []
+    for run in runs:
+        values = json.loads((run.path / "summary.json").read_text())
+        del values["baselines"]
+        old.append(dataclasses.replace(run, summary=Summary.from_json(values)))
+    classes, _ = compared(runs)
+    earlier, _ = compared(old)
+    assert earlier.baselines("validation") == classes.baselines("validation")
+    assert earlier.baselines("test") == {}

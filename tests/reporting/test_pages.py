@@ -1,0 +1,50 @@
+"""Pages: one self-contained HTML file, and Markdown of the same content."""
+
+from __future__ import annotations
+
+from glot_jax.reporting.pages import (
+    Figure,
+    Heading,
+    Listing,
+    Paragraph,
+    to_html,
+    to_markdown,
+    write_page,
+)
+from glot_jax.reporting.tables import Cell, Table
+
+
+def test_names_inside_figures_do_not_meet():
+    drawn = '<svg><defs><path id="a"/></defs><use href="#a" clip-path="url(#a)"/></svg>'
+    page = to_html("T", [Heading("One"), Figure("x", drawn, "first"), Figure("y", drawn, "second")])
+    assert page.count('id="x-a"') == page.count('id="y-a"') == 1
+    assert 'href="#x-a" clip-path="url(#x-a)"' in page
+
+
+def test_both_pages_hold_the_same_table():
+    rows = (
+        (Cell("x", faint=True), Cell("", faint=True)),
+        (Cell("<y>"), Cell("2", bold=True)),
+    )
+    table = Table(("a|b", "n"), rows, "why")
+    blocks = [Heading("H", 3), Paragraph("see `code`"), Listing(("one",)), table]
+    lines = to_markdown("T", blocks).splitlines()
+    assert "| a\\|b | n |" in lines
+    assert "| *x* |  |" in lines
+    assert "| <y> | **2** |" in lines
+    html = to_html("T", blocks)
+    assert '<td>&lt;y&gt;</td><td class="best">2</td>' in html
+    assert '<tr><td class="faint">x</td>' in html
+
+
+def test_the_links_stand_below_the_introduction():
+    page = to_html("T", [Paragraph("first"), Heading("One"), Heading("Part", 3), Heading("Two")])
+    assert page.index("<p>first</p>") < page.index("<nav>") < page.index("<h2")
+    assert '<nav><a href="#s1">One</a><a href="#s3">Two</a></nav>' in page
+
+
+def test_a_page_is_three_kinds_of_files(tmp_path):
+    write_page("T", [Heading("One"), Figure("x", "<svg/>", "first")], tmp_path / "out", "page")
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert written == ["out/figures/x.svg", "out/page.html", "out/page.md"]
+    assert "![first](figures/x.svg)" in (tmp_path / "out" / "page.md").read_text()

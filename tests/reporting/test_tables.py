@@ -1,0 +1,46 @@
+"""Tables by columns: which columns are shown, how cells are set, what the console shows."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from glot_jax.reporting.tables import PIPE_WIDTH, Cell, Column, Table, table_console
+
+COLUMNS = [
+    Column("name", lambda row: row["name"], align="left"),
+    Column("value", lambda row: Cell(f"{row['value']:.2f}", bold=row["value"] == 2)),
+    Column("note", lambda row: row["note"], shown_if=False),
+]
+ROWS = [{"name": "a [b]", "value": 1}, {"name": "c", "value": 2}]
+
+
+def test_a_column_that_is_not_shown_is_never_asked_for_a_cell():
+    table = Table.by_columns(COLUMNS, ROWS)
+    assert table.titles == ("name", "value")
+    assert table.rows[1] == (Cell("c"), Cell("2.00", bold=True))
+
+
+def test_a_faint_row_has_faint_cells_and_keeps_what_is_bold():
+    table = Table.by_columns(COLUMNS, ROWS, faint=lambda row: row["name"] == "c")
+    assert table.rows[0] == (Cell("a [b]"), Cell("1.00"))
+    assert table.rows[1] == (Cell("c", faint=True), Cell("2.00", bold=True, faint=True))
+
+
+def test_the_console_shows_the_same_cells():
+    table = Table.by_columns(COLUMNS, ROWS, "below")
+    stream = io.StringIO()
+    Console(file=stream, width=60).print(table.to_console("above", ruled_after=(0,)))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].strip() == "above"
+    assert lines[-1].strip() == "below"
+    cells = [[part.strip() for part in line.split("│")[1:-1]] for line in lines if "│" in line]
+    # Brackets are no markup.
+    assert cells == [["a [b]", "1.00"], ["c", "2.00"]]
+    assert sum("─" in line for line in lines) == 2  # below the first row and at the end
+
+
+def test_a_pipe_is_wide_enough_for_names(capsys):
+    table_console().print("x" * PIPE_WIDTH)
+    assert capsys.readouterr().out == "x" * PIPE_WIDTH + "\n"
