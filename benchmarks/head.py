@@ -36,8 +36,8 @@ from head_contenders import (
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.pooling import count_parameters
+from glot_jax.profiling.ceilings import measure_ceilings
 from glot_jax.profiling.floor import FULL, work_of
-from glot_jax.profiling.head import measure_ceilings
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.steps import edge_counter
 

@@ -22,7 +22,7 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.torch_checkpoint import to_official
-from glot_jax.profiling.head import synthetic_batch
+from glot_jax.profiling.shapes import synthetic_batch
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.edge_budgets import power_of_two
 from glot_jax.training.memory import keep_memory

@@ -517,7 +517,8 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 def profile(arguments: Sequence[str]) -> int:
     config = tyro.cli(tyro.conf.OmitArgPrefixes[ProfileConfig], args=arguments, prog="glot profile")
-    from glot_jax.profiling.head import print_profiles, run_profile, to_json
+    from glot_jax.profiling.profiles import run_profile
+    from glot_jax.profiling.render import print_profiles, to_json
 
     profiles = run_profile(config)
     if config.json:

@@ -219,13 +219,13 @@ def _run(
             ]
         }
     if card.kind == "graph-cost":
-        from glot_jax.profiling.inference_command import run_graph_cost
+        from glot_jax.profiling.graph_cost import run_graph_cost
 
-        return {"records": run_graph_cost(config.backbone)}
+        return {"records": [cost.to_json() for cost in run_graph_cost(config.backbone)]}
     if card.kind == "inference-cost":
-        from glot_jax.profiling.inference_command import run_inference_cost
+        from glot_jax.profiling.pooler_cost import run_inference_cost
 
-        return {"records": run_inference_cost(config.backbone)}
+        return {"records": [cost.to_json() for cost in run_inference_cost(config.backbone)]}
     return {}
 
 

@@ -106,7 +106,7 @@ def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "r
     """Write FOLDER/NAME.html, FOLDER/NAME.md and the latter's FOLDER/figures/*.svg.
 
     Raises:
-        OSError: a folder that cannot be written to.
+        UsageError: a folder that cannot be written to.
     """
     make_folders(folder)
     pictures = [block for block in blocks if isinstance(block, Figure)]

@@ -85,6 +85,27 @@ class Table:
             tuple(column.align for column in shown),
         )
 
+    @property
+    def width(self) -> int:
+        """Columns that it takes on a console."""
+        widths = [len(title) for title in self.titles]
+        for row in self.rows:
+            widths = [max(width, len(cell.text)) for width, cell in zip(widths, row, strict=True)]
+        # A space on both sides of each column and a line after it, and the line at the left.
+        return sum(width + 3 for width in widths) + 1
+
+    def transposed(self) -> Table:
+        """The same table with a row for each column, titles on the left: for few rows with many
+        values.
+        """
+        names, *columns = zip(*self.rows, strict=True)
+        rows = []
+        for title, cells in zip(self.titles[1:], columns, strict=True):
+            rows.append((Cell(title), *cells))
+        titles = (self.titles[0], *(cell.text for cell in names))
+        aligned: tuple[Align, ...] = ("left", *["right"] * len(names))
+        return Table(titles, tuple(rows), self.caption, aligned)
+
     def to_console(
         self,
         title: str | None = None,

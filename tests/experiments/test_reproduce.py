@@ -20,7 +20,7 @@ from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.evaluate_file import evaluate_file
 from glot_jax.experiments.reproduce import run_cards, train_config
 from glot_jax.extraction.prompts import PROMPTS
-from glot_jax.profiling import inference_command
+from glot_jax.profiling import pooler_cost
 from glot_jax.reporting import paper
 from glot_jax.store import HiddenStore
 from glot_jax.texts import TASKS
@@ -158,9 +158,9 @@ def test_again_nothing_is_trained(done):
 def test_times_are_reported_without_any_run(place, tmp_path, monkeypatch):
     # A tiny model has no positions for 128 tokens.
     monkeypatch.setattr(
-        inference_command,
+        pooler_cost,
         "run_inference_cost",
-        functools.partial(inference_command.run_inference_cost, length=16, batch_size=2, repeats=2),
+        functools.partial(pooler_cost.run_inference_cost, length=16, batch_size=2, repeats=2),
     )
     found = run_cards(settings(place, tmp_path / "out", "table16"))
     page = (tmp_path / "out" / "report.md").read_text()
@@ -172,7 +172,7 @@ def test_times_are_reported_without_any_run(place, tmp_path, monkeypatch):
         "mlp",
         "glot",
     ]
-    assert "Cost of inference_command by pooler" in page
+    assert "Cost of inference by pooler" in page
     assert "*paper: Mistral-7B, glot*" in page
 
 

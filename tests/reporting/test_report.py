@@ -85,5 +85,5 @@ def test_what_cannot_be_reported_is_explained(folder, tmp_path, capsys):
     for variant in values["comparisons"][0]["variants"]:
         assert "no predictions.npz" in variant["why"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="--out must be a folder"):
+    with pytest.raises(UsageError, match="must be writable"):
         write_report([tmp_path / "both"], tmp_path / "file", ReportOptions(resamples=100))

@@ -1,0 +1,72 @@
+"""What this machine can do at most: floating-point operations and bytes per second, measured in
+this process.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from glot_jax.profiling.floor import FULL, Ceilings
+from glot_jax.training.xla_options import compiled
+
+_SIDE = 4096  # of the square matrices that are multiplied
+_COPIED = 256 * 1024**2  # bytes
+
+
+@functools.cache
+def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int = 5) -> Ceilings:
+    """Measure a matmul of each dtype, and a copy.
+
+    Of each the best run counts: a ceiling is what the machine can do when nobody disturbs it.
+
+    Args:
+        dtypes: names of dtypes, or FULL; see `ceilings_of`.
+        repeats: runs of each.
+    """
+    rates = {}
+    for dtype in dtypes:
+        if dtype == FULL and jax.default_backend() == "cpu" and "float32" in rates:
+            rates[FULL] = rates["float32"]  # a CPU rounds neither
+        else:
+            rates[dtype] = 2 * _SIDE**3 / _matmul_seconds(dtype, repeats)
+    array = jnp.zeros(_COPIED // 4, jnp.float32)
+    seconds = _fastest(lambda values: values + 1, (array,), repeats)
+    # Each byte is read once and written once.
+    return Ceilings(rates, 2 * _COPIED / seconds)
+
+
+def _matmul_seconds(dtype: str, repeats: int) -> float:
+    precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
+    matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
+    matrix = matrix.astype("float32" if dtype == FULL else dtype)
+    multiply = functools.partial(jnp.matmul, precision=precision)
+    return _fastest(multiply, (matrix, matrix), repeats)
+
+
+def _fastest(function: Callable, arguments: tuple, repeats: int) -> float:
+    call = compiled(jax.jit(function).lower(*arguments))
+    jax.block_until_ready(call(*arguments))
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(call(*arguments))
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def ceilings_of(states_dtype: str, dtype: str) -> tuple[str, ...]:
+    """The dtypes whose rates the floor of a head needs.
+
+    In a fixed order, so that `measure_ceilings` measures each set once.
+
+    Args:
+        states_dtype: dtype of the token states, in which the cosines are taken.
+        dtype: dtype of the head.
+    """
+    cosines = FULL if states_dtype == "float32" else states_dtype
+    return tuple(sorted({dtype, "float32", cosines}))

@@ -1,0 +1,136 @@
+"""Profiles as JSON, and as tables that fit a console."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from glot_jax.profiling.ceilings import ceilings_of, measure_ceilings
+from glot_jax.profiling.floor import Ceilings
+from glot_jax.profiling.head import Profile
+from glot_jax.reporting.tables import Column, Table
+
+WIDTH = 100
+"""Columns of a table, at most; narrower terminals get narrower tables."""
+
+
+def to_json(profiles: Sequence[Profile]) -> dict[str, Any]:
+    """One object: the first profile's values, and all of them under "profiles" where there are
+    several.
+    """
+    values = []
+    for profile in profiles:
+        values.append({**dataclasses.asdict(profile), "over_floor": profile.over_floor})
+    if len(values) == 1:
+        return values[0]
+    return {**values[0], "profiles": values}
+
+
+def print_profiles(
+    profiles: Sequence[Profile], console: Console | None = None, ceilings: Ceilings | None = None
+) -> None:
+    """Print what the machine can do, and a column for each profile.
+
+    Args:
+        profiles: from left to right; where they need more than one table they go on in the next.
+        console: default stdout.
+        ceilings: those that were measured against, if they were given to `profile_head`.
+    """
+    # A file or a notebook does not know its width.
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    first = profiles[0]
+    if ceilings is None:
+        ceilings = measure_ceilings(ceilings_of(first.states_dtype, first.dtype))
+    rates = [f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in ceilings.flops.items()]
+    console.print(
+        f"{first.device}: matmul {', '.join(rates)}; copy {ceilings.bandwidth / 1e9:,.1f} GB/s; jax"
+        f" {jax.__version__}"
+    )
+    trained = any(profile.step_ms is not None for profile in profiles)
+    console.print(f"{'A training step' if trained else 'A forward pass'} of the pooling head")
+    for table in profile_tables(profiles, min(console.width, WIDTH)):
+        console.print(table.to_console())
+    for profile in profiles:
+        counted = _counted(profile)
+        if counted is not None:
+            console.print(counted)
+
+
+def profile_tables(profiles: Sequence[Profile], width: int = WIDTH) -> list[Table]:
+    """A column for each profile, as many in a table as `width` allows, but at least one."""
+    tables: list[Table] = []
+    members: list[Profile] = []
+    for profile in profiles:
+        wider = _table([*members, profile])
+        if members and wider.width > width:
+            members = [profile]
+            tables.append(_table(members))
+        else:
+            members.append(profile)
+            tables[-1:] = [wider]
+    return tables
+
+
+def _table(profiles: Sequence[Profile]) -> Table:
+    # Seventeen values of each profile are too many for a line of it.
+    return Table.by_columns(_COLUMNS, profiles).transposed()
+
+
+def _density(profile: Profile) -> str:
+    return "" if profile.density is None else f"{profile.density:.1%}"
+
+
+def _step(profile: Profile) -> str:
+    return "" if profile.step_ms is None else f"{profile.step_ms:.2f}"
+
+
+def _spread(profile: Profile) -> str:
+    low, high = profile.step_spread_ms or profile.forward_spread_ms
+    return f"{low:.2f}–{high:.2f}"
+
+
+def _floor(profile: Profile) -> str:
+    floor = profile.forward_floor_ms if profile.floor_ms is None else profile.floor_ms
+    return f"{floor:.2f}"
+
+
+_COLUMNS: list[Column[Profile]] = [
+    Column("pooler", lambda profile: profile.pooler),
+    Column("backend", lambda profile: profile.backend),
+    Column("dtype", lambda profile: profile.dtype),
+    Column("states", lambda profile: profile.states_dtype),
+    Column(
+        "texts x length x dim",
+        lambda profile: f"{profile.texts} x {profile.length} x {profile.dim}",
+    ),
+    Column(
+        "real tokens", lambda profile: f"{profile.tokens / (profile.texts * profile.length):.0%}"
+    ),
+    Column("density", _density),
+    Column("forward, ms", lambda profile: f"{profile.forward_ms:.2f}"),
+    Column("step, ms", _step),
+    Column("25–75 %, ms", _spread),
+    Column("floor, ms", _floor),
+    Column("time / floor", lambda profile: f"{profile.over_floor:.2f}"),
+    Column("peak memory", lambda profile: f"{profile.peak_bytes / 1e6:,.0f} MB"),
+    Column("compilation, s", lambda profile: f"{profile.compile_seconds:.1f}"),
+    Column("fusions", lambda profile: f"{profile.fusions}"),
+    Column("scatters", lambda profile: f"{profile.scatters}"),
+    Column("compilations", lambda profile: f"{profile.compilations}"),
+]
+
+
+def _counted(profile: Profile) -> str | None:
+    """XLA's own count of the work, where it has one."""
+    if profile.flops is None or profile.bytes is None:
+        return None
+    noun = "pass" if profile.step_ms is None else "step"
+    return (
+        f"{profile.pooler} {profile.backend} {profile.dtype}: XLA counts {profile.flops / 1e9:.2f}"
+        f" GFLOP and {profile.bytes / 1e6:,.0f} MB accessed in a {noun}"
+    )
