@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -22,8 +22,15 @@ from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressCon
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.json import from_json
 from glot_jax.config.profile import ProfileConfig
-from glot_jax.config.runs import EvaluateConfig, ExportConfig
-from glot_jax.config.train import TrainConfig, unread_options
+from glot_jax.config.runs import (
+    DescribeConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ImportTorchConfig,
+)
+from glot_jax.config.store import StoreConfig
+from glot_jax.config.train import WARMUP, TrainConfig, unread_options
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.files import read_json
 from glot_jax.presets import PRESETS
@@ -48,90 +55,15 @@ class TrainCommand:
 
 
 @dataclasses.dataclass(frozen=True)
-class EncodeCommand:
-    """Vectors of the texts in a file, by a trained run and the backbone it was trained on."""
-
+class _Encode(EncodeConfig):
+    __doc__ = EncodeConfig.__doc__
     file: Annotated[Path, tyro.conf.Positional]
-    """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst
-    behind it.
-    """
-    run: Path
-    """Run folder."""
-    out: Path
-    """.npy: float32 [rows, dim]; .parquet: columns row and vector."""
-    column: str | None = None
-    """Of the texts. Default: text."""
-    encoding: str | None = None
-    """Of FILE, as Python names it: cp1252, latin-1 ...
-
-    Default: UTF-8, or by the byte-order mark.
-    """
-    batch_size: int = 32
-    normalize: bool = False
-    """To unit length."""
-    backbone: str | None = None
-    """Where the frozen model lies, if the run knows it only by the name of a folder."""
-    device: str = "auto"
-    """torch device of the backbone."""
-    checkpoint: Literal["best", "last"] = "best"
 
 
 @dataclasses.dataclass(frozen=True)
-class DescribeCommand:
-    """The model card of a trained run: parameters by part, what its stem learned, its token graph,
-    density by layer.
-    """
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder."""
-    store: Path | None = None
-    """Another store of the same backbone, whose token graphs are looked at.
-
-    Default: the run's own.
-    """
-    texts: int = 512
-    """Texts of the store that are looked at, at most."""
-    checkpoint: Literal["best", "last"] = "best"
-    json: bool = False
-    """Print one JSON object instead of tables."""
-
-
-@dataclasses.dataclass(frozen=True)
-class StoreCommand:
-    """Look at a store, check every byte of it against its hashes, or put it together from the
-    shards of workers.
-    """
-
-    action: Annotated[Literal["info", "verify", "finish"], tyro.conf.Positional]
-    """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1
-    if any; finish: after extract.py --worker.
-    """
-    store: Annotated[Path, tyro.conf.Positional]
-    """Folder of the store."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ImportTorchCommand:
-    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a
-    head.
-
-    Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no
-    defaults.
-    """
-
+class _ImportTorch(ImportTorchConfig):
+    __doc__ = ImportTorchConfig.__doc__
     file: Annotated[Path, tyro.conf.Positional]
-    """A .pth file, written by torch.save(module.state_dict(), FILE). No code in it is run."""
-    gnn: str
-    """Layer type it was trained with: gat, gcn, gin, gine, sage."""
-    jk: str
-    """Its jumping knowledge: cat, max, mean, none.
-
-    The last three have the same shapes: a wrong one cannot be noticed.
-    """
-    tau: float
-    """Threshold of the graphs it was trained on."""
-    out: Path
-    """Run folder to write; new or empty."""
 
 
 def extract(arguments: Sequence[str]) -> int:
@@ -202,12 +134,12 @@ def _parse_train(arguments: Sequence[str]) -> TrainCommand:
     elif files["--preset"] is not None:
         preset = lookup(PRESETS, files["--preset"], "preset (--preset)")
         base = preset(base, _is_similarity(_value_of(arguments, "--store")))
-    warmup = [name for name in _WARMUP if _value_of(arguments, flag(name)) is not None]
+    warmup = [name for name in WARMUP if _value_of(arguments, flag(name)) is not None]
     if warmup and files["--resume"] is None:
         # A warm-up given here takes the place of the one that a preset or file gives in another
         # unit.
         base = dataclasses.replace(
-            base, optimizer=dataclasses.replace(base.optimizer, **dict.fromkeys(_WARMUP))
+            base, optimizer=dataclasses.replace(base.optimizer, **dict.fromkeys(WARMUP))
         )
     return tyro.cli(
         tyro.conf.OmitArgPrefixes[TrainCommand],
@@ -230,9 +162,6 @@ def _is_similarity(store: str | None) -> bool:
         )
     except UsageError:
         return False
-
-
-_WARMUP = ("warmup_steps", "warmup_epochs", "warmup_fraction")
 
 
 def _saved_config(path: Path) -> TrainConfig:
@@ -351,7 +280,9 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 
 def describe(arguments: Sequence[str]) -> int:
-    command = tyro.cli(DescribeCommand, args=arguments, prog="glot describe")
+    command = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[DescribeConfig], args=arguments, prog="glot describe"
+    )
     from glot_jax.reporting.describe import describe_run, print_description
 
     card = describe_run(
@@ -365,7 +296,9 @@ def describe(arguments: Sequence[str]) -> int:
 
 
 def store(arguments: Sequence[str]) -> int:
-    command = tyro.cli(StoreCommand, args=arguments, prog="glot store")
+    command = tyro.cli(
+        tyro.conf.PositionalRequiredArgs[StoreConfig], args=arguments, prog="glot store"
+    )
     from glot_jax.store import describe, finish, read_manifest, verify
     from glot_jax.store.arrays import require_fetched
 
@@ -410,13 +343,7 @@ def sweep(arguments: Sequence[str]) -> int:
 
 
 def encode(arguments: Sequence[str]) -> int:
-    command = tyro.cli(EncodeCommand, args=arguments, prog="glot encode")
-    require(
-        command.batch_size >= 1,
-        "--batch-size is at least 1",
-        command.batch_size,
-        "Give for example 32.",
-    )
+    command = tyro.cli(_Encode, args=arguments, prog="glot encode")
     from glot_jax.inference.encode_file import check_files, encode_file
 
     rows = check_files(command.file, command.out, command.column, command.encoding)
@@ -529,7 +456,7 @@ def profile(arguments: Sequence[str]) -> int:
 
 
 def import_torch(arguments: Sequence[str]) -> int:
-    command = tyro.cli(ImportTorchCommand, args=arguments, prog="glot import-torch")
+    command = tyro.cli(_ImportTorch, args=arguments, prog="glot import-torch")
     from glot_jax.official.import_run import import_run
 
     summary = import_run(

@@ -154,11 +154,11 @@ def store(tmp_path_factory) -> Path:
     [
         (["--pooler", "gloot"], "unknown pooler"),
         (["--gnn", "gta"], "unknown GNN layer"),
-        (["--tau", "2"], "--tau is a cosine"),
+        (["--tau", "2"], "--tau must be a cosine"),
         (["--heads", "3"], "--heads must divide --hidden-dim"),
         (["--jk", "max", "--num-layers", "0"], "--jk max and mean combine"),
-        (["--warmup-steps", "1", "--warmup-epochs", "1"], "warm-up is given in one unit"),
-        (["--epochs", "0"], "--epochs must be a finite number, at least 1"),
+        (["--warmup-steps", "1", "--warmup-epochs", "1"], "warm-up must be given in one unit"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lr", "nan"], "--lr must be a finite number"),
         (["--layer", "7"], "only a stored layer can be read"),
         (["--metric", "mcc"], "judged by accuracy, f1"),
@@ -219,12 +219,15 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[]", "a TrainConfig is a JSON object"),
+        ("[]", "a TrainConfig must be a JSON object"),
         ("{", "config.json must be a whole JSON file"),
-        ("{}", "has a field store"),
-        ('{"config": {"store": "s", "out": "o", "graph": 3}}', "a GraphConfig is a JSON object"),
-        ('{"store": "s", "out": "o", "epochs": 1.5}', "epochs is of type int; got 1.5"),
-        ('{"store": "s", "out": "o", "pooler": {"pooler": ["a"]}}', "pooler is of type str"),
+        ("{}", "must have a field store"),
+        (
+            '{"config": {"store": "s", "out": "o", "graph": 3}}',
+            "a GraphConfig must be a JSON object",
+        ),
+        ('{"store": "s", "out": "o", "epochs": 1.5}', "epochs must be of type int; got 1.5"),
+        ('{"store": "s", "out": "o", "pooler": {"pooler": ["a"]}}', "pooler must be of type str"),
         ('{"store": "s", "out": "o", "lr": 1}', "unknown field of TrainConfig; got 'lr'"),
     ],
 )

@@ -166,10 +166,10 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mix_layers": 3}, "mix_layers is a list; got 3"),
-        ({"mix_layers": ["a"]}, "mix_layers is of type int; got 'a'"),
-        ({"graph": {"temperature": [0.1]}}, r"temperature is a list of 2; got \[0.1\]"),
-        ({"graph": {"k": 2.5}}, "k is of type int; got 2.5"),
+        ({"mix_layers": 3}, "mix_layers must be a list; got 3"),
+        ({"mix_layers": ["a"]}, "mix_layers must be of type int; got 'a'"),
+        ({"graph": {"temperature": [0.1]}}, r"temperature must be a list of 2; got \[0.1\]"),
+        ({"graph": {"k": 2.5}}, "k must be of type int; got 2.5"),
     ],
 )
 def test_a_config_file_edited_by_hand_is_checked(stores, tmp_path, changes, message):

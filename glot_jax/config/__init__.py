@@ -11,7 +11,8 @@ from typing import Any
 from glot_jax import moved
 
 _HOMES = {
-    "config.base": ("flag", "is_number", "require_at_least", "require_divisor"),
+    "config.base": ("flag",),
+    "config.checks": ("is_number", "require_divisor"),
     "config.extract": ("ExtractConfig",),
     "config.train": (
         "GraphConfig",

@@ -1,13 +1,49 @@
-"""Checks that the settings of every command share."""
+"""The base of all settings: a frozen dataclass whose fields say what they accept and decide.
+
+    @dataclasses.dataclass(frozen=True)
+    class TrainConfig(Config):
+        batch_size: int = option(32, whole(1), decides=ALL)
+
+Neither numpy nor jax nor torch is imported here, so that a typing mistake on the command line costs
+milliseconds.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import enum
+import functools
 import typing
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, cast
 
-from glot_jax.errors import UsageError, require
+from glot_jax.config.checks import Check, one_of
+from glot_jax.errors import UsageError
+
+Value = TypeVar("Value")
+
+
+class Decides(enum.Flag):
+    """What changes when a field changes; a field decides any number of these."""
+
+    NOTHING = 0
+    NUMBERS = enum.auto()
+    """The numbers of a run: a resumed run must have the same value."""
+    PROGRAM = enum.auto()
+    """The compiled program: runs that differ by nothing of it share their executables."""
+    VARIANT = enum.auto()
+    """Which variant a run is in a report: runs of one variant differ by their seed alone."""
+    IDENTITY = enum.auto()
+    """The identity of an exported head, which must not hold paths of this machine."""
+    ALL = NUMBERS | PROGRAM | VARIANT | IDENTITY
+
+
+NOTHING = Decides.NOTHING
+NUMBERS = Decides.NUMBERS
+PROGRAM = Decides.PROGRAM
+VARIANT = Decides.VARIANT
+IDENTITY = Decides.IDENTITY
+ALL = Decides.ALL
 
 
 def flag(name: str) -> str:
@@ -15,45 +51,177 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def about(
+    *checks: Check,
+    decides: Decides | None = None,
+    task: str | None = None,
+    positional: bool = False,
+    example: object = None,
+) -> dict[str, object]:
+    """Metadata of a field, for `dataclasses.field(metadata=about(...))`.
 
-
-def require_choices(config: Any) -> None:
-    """Literal fields hold one of their values: tyro checks the command line, this checks Python and
-    JSON.
+    Args:
+        *checks: Each is called with a value that is not None and returns the rule that it breaks.
+        decides: What the field decides; every field of a training's settings says so.
+        task: The only kind of task that reads the field; None where all do.
+        positional: Whether the command line takes the value without a flag.
+        example: A value for error messages, where the default is none.
     """
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        hint = hints[field.name]
-        if typing.get_origin(hint) is Literal and getattr(
-            config, field.name
-        ) not in typing.get_args(hint):
-            choices = ", ".join(map(str, typing.get_args(hint)))
+    return {
+        "checks": checks,
+        "decides": decides,
+        "task": task,
+        "positional": positional,
+        "example": example,
+    }
+
+
+def option(
+    default: Value,
+    *checks: Check,
+    decides: Decides | None = None,
+    task: str | None = None,
+    example: object = None,
+) -> Value:
+    """A field with a default and the metadata of `about`."""
+    metadata = about(*checks, decides=decides, task=task, example=example)
+    return cast("Value", dataclasses.field(default=default, metadata=metadata))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings that are checked where they are born: on the command line, in Python and in JSON.
+
+    A subclass is a frozen dataclass as well. Fields of type Literal hold one of its values, other
+    fields pass the checks of their metadata, and `require_consistent` holds between them.
+    """
+
+    def __post_init__(self) -> None:
+        """Check every field, then what holds between them.
+
+        Raises:
+            UsageError: The first rule that is broken, with the flag and a value that would do.
+        """
+        hints = type_hints(type(self))
+        for field in dataclasses.fields(self):
+            _check_field(field, hints[field.name], getattr(self, field.name))
+        self.require_consistent()
+
+    def require_consistent(self) -> None:
+        """Check what holds between several fields; a subclass overrides it.
+
+        Raises:
+            UsageError: Two settings that do not go together.
+        """
+
+    @classmethod
+    def names(cls, part: Decides) -> tuple[str, ...]:
+        """Names of the fields that decide any of `part`, without those that hold settings."""
+        hints = type_hints(cls)
+        return tuple(
+            field.name
+            for field in dataclasses.fields(cls)
+            if not is_config(hints[field.name]) and decides(field) & part
+        )
+
+    @classmethod
+    def names_for_other_tasks(cls, kind: str) -> tuple[str, ...]:
+        """Names of the fields that a task of this kind does not read."""
+        return tuple(
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.metadata.get("task") not in (None, kind)
+        )
+
+    def part(self, part: Decides) -> dict[str, Any]:
+        """The fields that decide any of `part`, nested as they are here: name -> value."""
+        return part_of(type(self), vars(self), part)
+
+
+def part_of(cls: type[Config], values: Mapping[str, Any], part: Decides) -> dict[str, Any]:
+    """The fields of `values` that decide any of `part`.
+
+    Args:
+        cls: The class of the settings.
+        values: Its fields, or what `config.json.to_json` made of them. Names that `cls` does not
+            have are kept: another version may have written them.
+        part: What is asked about.
+    """
+    hints = type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in fields:
+            kept[name] = value
+        elif is_config(hints[name]):
+            inner = vars(value) if isinstance(value, Config) else value
+            kept[name] = part_of(hints[name], inner, part)
+        elif decides(fields[name]) & part:
+            kept[name] = value
+    return kept
+
+
+def decides(field: dataclasses.Field[Any]) -> Decides:
+    """What a field decides.
+
+    Raises:
+        KeyError: The field does not say.
+    """
+    value = field.metadata["decides"]
+    if value is None:
+        raise KeyError(f"the field {field.name} does not say what it decides")
+    return value
+
+
+def is_config(hint: object) -> bool:
+    """Whether a type hint is a class of settings."""
+    return isinstance(hint, type) and issubclass(hint, Config)
+
+
+@functools.cache
+def type_hints(cls: type[Config]) -> Mapping[str, Any]:
+    """The annotations of a class of settings as types, resolved once a class."""
+    return typing.get_type_hints(cls)
+
+
+def spelled(value: object) -> str:
+    """A value as it is typed on the command line: a tuple is several words."""
+    if isinstance(value, (tuple, list)):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _check_field(field: dataclasses.Field[Any], hint: object, value: object) -> None:
+    checks: tuple[Check, ...] = field.metadata.get("checks", ())
+    if typing.get_origin(hint) is Literal:
+        checks = (one_of(*typing.get_args(hint)), *checks)
+    # None stands for "not given" wherever a field allows it; tyro refuses it elsewhere.
+    if value is None and not _is_required_value(hint):
+        return
+    for check in checks:
+        rule = check(value)
+        if rule is not None:
             raise UsageError(
-                f"{flag(field.name)} takes one of: {choices}",
-                repr(getattr(config, field.name)),
-                "Choose one of them.",
+                rule=f"{flag(field.name)} {rule}", got=_received(value), fix=_example(field)
             )
 
 
-def require_at_least(config: Any, minimum: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        require(
-            value is None or (is_number(value) and value >= minimum),
-            f"{flag(name)} must be a finite number, at least {minimum}",
-            value,
-            f"Give {flag(name)} {minimum} or more.",
-        )
+def _is_required_value(hint: object) -> bool:
+    """Whether None is not among the values that a hint allows."""
+    return type(None) not in typing.get_args(hint)
 
 
-def require_divisor(heads: int, width: int, noun: str) -> None:
-    """Heads share a width equally, or a UsageError lists the numbers that do."""
-    divisors = ", ".join(str(n) for n in range(1, width + 1) if width % n == 0)
-    require(
-        width % heads == 0,
-        f"--heads must divide {noun}",
-        f"{heads} heads for {width}",
-        f"Divisors: {divisors}.",
-    )
+def _received(value: object) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    return spelled(value) or "none"
+
+
+def _example(field: dataclasses.Field[Any]) -> str:
+    example = field.metadata.get("example")
+    if example is None and field.default is not dataclasses.MISSING:
+        example = field.default
+    # An empty word is no example: `Give for example --metric .`
+    if example is None or not spelled(example):
+        return f"Give another {flag(field.name)}."
+    return f"Give for example {flag(field.name)} {spelled(example)}."

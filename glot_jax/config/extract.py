@@ -6,12 +6,13 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from glot_jax.config.base import require_at_least, require_choices
-from glot_jax.errors import require
+from glot_jax.config.base import Config, option
+from glot_jax.config.checks import between, each, filled, share, whole
+from glot_jax.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
-class ExtractConfig:
+class ExtractConfig(Config):
     """Run a frozen language model once over a task's texts and store the token states."""
 
     backbone: str
@@ -31,56 +32,50 @@ class ExtractConfig:
     validation_file: Path | None = None
     """With --data FILE: the validation data. Without it, training sets a holdout of FILE aside."""
     encoding: str | None = None
-    """Of text files, as Python names it: cp1252, latin-1, utf-16 ...
-
-    Default: UTF-8, or UTF-16 where a byte-order mark says so.
+    """Encoding of text files, as Python names it: cp1252, latin-1, utf-16 ... Default: UTF-8, or
+    UTF-16 where a byte-order mark says so.
     """
     text_columns: tuple[str, ...] = ()
     """Columns holding the texts (needed for --task custom). embedding: query, positive and perhaps
     negative, if not query, pos, neg.
     """
     label_column: str | None = None
-    """Column of the label: whole numbers or names = classes, other numbers = regression.
-
-    Without one, states only (custom).
+    """Column of the label: whole numbers or names = classes, other numbers = regression. Without
+    one, states only (custom).
     """
     label_kind: Literal["auto", "classes", "regression"] = "auto"
     """custom: what the labels are. auto: the train split's labels decide."""
     drop_unlabelled: bool = False
     """Leave out rows without a label, and say how many, instead of refusing the file."""
-    max_length: int | None = None
-    """Longest text in tokens, special tokens included; longer ones are cut and counted.
-
-    Default: the task's (128, IMDB 512).
+    max_length: int | None = option(None, whole(1), example=128)
+    """Longest text in tokens, special tokens included; longer ones are cut and counted. Default:
+    the task's (128, IMDB 512).
     """
-    layers: tuple[int, ...] = (-1,)
-    """Hidden layers to store: 0 = embeddings, 1 ..
-
-    L = blocks, negative from the end (-1 = last, after the final norm).
+    layers: tuple[int, ...] = option((-1,), filled)
+    """Hidden layers to store: 0 = embeddings, 1 to L = blocks, negative from the end (-1 = last,
+    after the final norm).
     """
     storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8"] = "auto"
-    """Of the stored states. auto: float16, and bfloat16 for a shard whose states exceed float16's
-    65504. int8: with a scale per token, half of float16.
+    """Dtype of the stored states. auto: float16, and bfloat16 for a shard whose states exceed
+    float16's 65504. int8: with a scale per token, half of float16.
     """
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
-    tokens_per_batch: int = 4096
+    """Dtype of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
+    tokens_per_batch: int = option(4096, whole(1))
     """Budget of padded tokens in one forward pass (at least one text is always taken)."""
-    shard_tokens: int = 131_072
+    shard_tokens: int = option(131_072, whole(1))
     """A shard is closed when its real tokens reach this many; the unit of resuming."""
     device: str = "auto"
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
     revision: str | None = None
     """Commit, tag or branch of a Hub backbone."""
     backbone_name: str | None = None
-    """What stores and reports call the backbone.
-
-    Default: its Hub name, else its folder's, or where that says nothing its config's.
+    """What stores and reports call the backbone. Default: its Hub name, else its folder's, or where
+    that says nothing its config's.
     """
     allow_bin: bool = False
-    """Read weights from pytorch_model.bin where there are no .safetensors.
-
-    No code in the file is run (torch's weights_only).
+    """Read weights from pytorch_model.bin where there are no .safetensors. No code in the file is
+    run (torch's weights_only).
     """
     kind: Literal["auto", "encoder", "decoder"] = "auto"
     """Whether `cls` pooling means the first token (encoder) or the last (decoder). auto: measured,
@@ -91,105 +86,74 @@ class ExtractConfig:
     prompt: str | None = None
     """Put each text into a template: promptbert, prompteol, pretended-cot, knowledge, or one of
     your own with [X] for the text and perhaps [MASK]. cls is then the token that it asks for: the
-    mask, else the template's last."""
+    mask, else the template's last.
+    """
     deterministic: bool = False
     """One text per forward pass, without padding: its states are the same bits whatever is
     extracted beside it. Slower.
     """
     deduplicate: bool = False
-    """Store texts of equal tokens once per split.
-
-    Every row stays; how many texts were equal is counted.
+    """Store texts of equal tokens once per split. Every row stays; how many texts were equal is
+    counted.
     """
     append: bool = False
-    """Add the rows of --data to the finished store OUT: to its splits, or as new ones.
-
-    Its shards stay as they are.
+    """Add the rows of --data to the finished store OUT: to its splits, or as new ones. Its shards
+    stay as they are.
     """
     worker: str | None = None
-    """I/N: write every N-th shard only, from number I (0 ..
-
-    N-1) on. When all N workers are done: glot store finish OUT.
+    """I/N: write every N-th shard only, from number I (0 to N-1) on. When all N workers are done:
+    glot store finish OUT.
     """
-    max_train_rows: int | None = None
-    """Take a seeded sample of this many training rows.
-
-    Default: the task's (20000 for QQP, QNLI, MNLI).
+    max_train_rows: int | None = option(None, whole(1), example=20000)
+    """Take a seeded sample of this many training rows. Default: the task's (20000 for QQP, QNLI,
+    MNLI).
     """
-    sample_seed: int = 42
+    sample_seed: int = option(42, whole(0))
     """Seed of that sample and of the diagnostic generators."""
     protocol: Literal["controlled", "released", "paper"] = "controlled"
     """Stress test of --task diagnostic: which generator."""
-    ratio: float = 0.9
+    ratio: float = option(0.9, share)
     """Share of distractor words in the stress test, in [0, 1)."""
-    distance: int = 0
+    distance: int = option(0, whole(0))
     """Stress test, controlled: words between the two related words."""
-    position: float | None = None
+    position: float | None = option(None, between(0, 1), example=0.5)
     """Stress test: where the signal stands among the distractors, from 0 (first) to 1 (last).
-
     Default: at random.
     """
-    diagnostic_rows: tuple[int, int, int] = (2000, 500, 500)
+    diagnostic_rows: tuple[int, int, int] = option((2000, 500, 500), each(whole(2)))
     """Rows of the stress test's train, validation and test split."""
 
-    def __post_init__(self) -> None:
-        require_choices(self)
-        require_at_least(
-            self, 1, "max_length", "tokens_per_batch", "shard_tokens", "max_train_rows"
-        )
-        require_at_least(self, 0, "sample_seed", "distance")
-        rule = "--worker I/N is a worker's number, from 0, and how many there are"
-        require(
-            self.worker is None or self.share is not None,
-            rule,
-            self.worker,
-            "Give for example --worker 0/4 ... --worker 3/4.",
-        )
-        require(
-            not (self.append and self.worker),
-            "one process appends to a store",
-            f"--append with --worker {self.worker}",
-            "Leave one out.",
-        )
-        require(
-            not self.append or (self.task != "diagnostic" and self.max_train_rows is None),
-            "--append takes every row of the files in --data",
-            (
-                "--task diagnostic"
-                if self.task == "diagnostic"
-                else f"--max-train-rows {self.max_train_rows}"
-            ),
-            "Leave it out.",
-        )
-        require(
-            len(self.layers) > 0,
-            "--layers needs at least one layer",
-            self.layers,
-            "Give for example --layers -1.",
-        )
-        require(
-            0 <= self.ratio < 1,
-            "--ratio is a share in [0, 1)",
-            self.ratio,
-            "Give for example --ratio 0.9.",
-        )
-        require(
-            self.position is None or 0 <= self.position <= 1,
-            "--position is a place in [0, 1]",
-            self.position,
-            "Give for example --position 0.5.",
-        )
-        require(
-            min(self.diagnostic_rows) >= 2,
-            "every split of the stress test has at least 2 rows",
-            self.diagnostic_rows,
-            "Give larger --diagnostic-rows.",
-        )
+    def require_consistent(self) -> None:
+        """Check --worker, and what --append takes."""
+        if self.worker is not None and self.share is None:
+            raise UsageError(
+                rule="--worker I/N must be a worker's number, from 0, and how many there are",
+                got=self.worker,
+                fix="Give for example --worker 0/4 ... --worker 3/4.",
+            )
+        if self.append:
+            self._require_appendable()
+
+    def _require_appendable(self) -> None:
+        if self.worker:
+            raise UsageError(
+                rule="one process at a time must append to a store",
+                got=f"--append with --worker {self.worker}",
+                fix="Leave one out.",
+            )
+        rule = "--append takes every row of the files in --data"
+        if self.task == "diagnostic":
+            raise UsageError(rule=rule, got="--task diagnostic", fix="Leave it out.")
+        if self.max_train_rows is not None:
+            sample = f"--max-train-rows {self.max_train_rows}"
+            raise UsageError(rule=rule, got=sample, fix="Leave it out.")
 
     @property
     def share(self) -> tuple[int, int] | None:
-        """(I, N) of `--worker I/N`; None without it, and for what is none."""
-        first, _, count = (self.worker or "").partition("/")
-        if not (first.isdecimal() and count.isdecimal() and int(first) < int(count)):
+        """(I, N) of `--worker I/N`; None without it, or where it is not two such numbers."""
+        number, _, workers = (self.worker or "").partition("/")
+        if not (number.isdecimal() and workers.isdecimal()):
             return None
-        return int(first), int(count)
+        if int(number) >= int(workers):
+            return None
+        return int(number), int(workers)

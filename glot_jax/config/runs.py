@@ -1,4 +1,4 @@
-"""Settings of the commands that take a trained run."""
+"""Settings of the commands that take a trained run, or make one without training."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from glot_jax.config.base import flag, require_at_least
-from glot_jax.errors import UsageError, require
+from glot_jax.config.base import Config, about, flag, option
+from glot_jax.config.checks import whole
+from glot_jax.errors import UsageError
+
+_FOR_MTEB = (
+    "mteb_data",
+    "mteb_states",
+    "beside",
+    "query_prefix",
+    "passage_prefix",
+    "out",
+)
+_NOT_FOR_MTEB = ("data", "store", "linear_probe")
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """Scores of a trained run, as JSON on stdout: on a store, on a labelled file, or on tasks of
-    MTEB.
-    """
+class EvaluateConfig(Config):
+    """Score a trained run on a store, on a labelled file or on tasks of MTEB; JSON on stdout."""
 
-    run: Path
+    run: Path = dataclasses.field(metadata=about(positional=True))
     """Run folder."""
     store: Path | None = None
-    """Another store of the same task and backbone.
-
-    Default: the run's own. With --data: where to keep the file's states.
+    """Another store of the same task and backbone. Default: the run's own. With --data: where to
+    keep the file's states.
     """
     data: Path | None = None
     """Labelled rows to score instead: a file in the columns the run was trained on, or a folder of
     such files by split.
     """
     encoding: str | None = None
-    """With --data: of its text files, as Python names it: cp1252, latin-1 ...
-
-    Default: UTF-8, or by the byte-order mark.
+    """Encoding of the text files of --data, as Python names it: cp1252, latin-1 ... Default: UTF-8,
+    or by the byte-order mark.
     """
     drop_unlabelled: bool = False
     """With --data: leave out rows without a label, and say how many, instead of refusing the file.
@@ -40,6 +47,7 @@ class EvaluateConfig:
     folder.
     """
     checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run is scored."""
     linear_probe: bool = False
     """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits
     (tasks with classes).
@@ -50,7 +58,6 @@ class EvaluateConfig:
     """
     mteb_data: Path | None = None
     """Folder with a folder of each task, by its name, that is then read instead of the Hub.
-
     Formats: glot_jax.inference.mteb_tasks.
     """
     mteb_states: Path | None = None
@@ -66,80 +73,123 @@ class EvaluateConfig:
     prompts of their own.
     """
     passage_prefix: str = ""
-    """Put before every passage of one."""
-    batch_size: int = 32
+    """Put before every passage of a retrieval or reranking task, for the run."""
+    batch_size: int = option(32, whole(1))
     """Texts of one forward pass, for MTEB."""
     out: Path | None = None
-    """Folder of MTEB results: a JSON file for each model and task, and mteb.json.
-
-    Default: RUN/mteb.
+    """Folder of MTEB results: a JSON file for each model and task, and mteb.json. Default:
+    RUN/mteb.
     """
 
-    def __post_init__(self) -> None:
-        require_at_least(self, 1, "batch_size")
-        require(
-            self.data is None or not self.linear_probe,
-            "a probe is fitted to a train split",
-            "--linear-probe with --data",
-            "Leave one out.",
-        )
-        require(
-            self.data is not None or self.encoding is None,
-            "--encoding is for the files of --data",
-            f"--encoding {self.encoding}",
-            "Leave it out.",
-        )
-        if self.drop_unlabelled and self.data is None:
+    def require_consistent(self) -> None:
+        """Check that one kind of evaluation is chosen, and that its options are its own."""
+        if self.data is not None and self.linear_probe:
+            raise UsageError(
+                rule="--linear-probe is fitted to a train split, which --data does not have",
+                got="--linear-probe with --data",
+                fix="Leave one out.",
+            )
+        if self.data is None and self.encoding is not None:
+            raise UsageError(
+                rule="--encoding is for the files of --data",
+                got=f"--encoding {self.encoding}",
+                fix="Leave it out.",
+            )
+        if self.data is None and self.drop_unlabelled:
             raise UsageError(
                 rule="--drop-unlabelled is for the files of --data",
                 got="no --data",
                 fix="Leave it out.",
             )
-        require(
-            self.data is not None or bool(self.mteb) or self.backbone is None,
-            "--backbone is for the texts of --data or --mteb",
-            f"--backbone {self.backbone}",
-            "Leave it out.",
-        )
-        if not self.mteb:
-            given = [
-                flag(name)
-                for name in (
-                    "mteb_data",
-                    "mteb_states",
-                    "beside",
-                    "query_prefix",
-                    "passage_prefix",
-                    "out",
-                )
-                if getattr(self, name)
-            ]
-            require(
-                not given,
-                "these are for --mteb",
-                " ".join(given),
-                "Name tasks: --mteb STS12, or leave them out.",
+        reads_texts = self.data is not None or bool(self.mteb)
+        if self.backbone is not None and not reads_texts:
+            raise UsageError(
+                rule="--backbone is for the texts of --data or --mteb",
+                got=f"--backbone {self.backbone}",
+                fix="Leave it out.",
             )
-            return
-        given = [flag(name) for name in ("data", "store", "linear_probe") if getattr(self, name)]
-        require(
-            not given,
-            "one kind of evaluation at a time",
-            f"--mteb with {' '.join(given)}",
-            "Leave one out.",
-        )
+        if self.mteb:
+            self._require_mteb_alone()
+        else:
+            self._require_no_mteb_options()
+
+    def _require_mteb_alone(self) -> None:
+        others = [flag(name) for name in _NOT_FOR_MTEB if getattr(self, name)]
+        if others:
+            raise UsageError(
+                rule="only one kind of evaluation runs at a time",
+                got=f"--mteb with {' '.join(others)}",
+                fix="Leave one out.",
+            )
+
+    def _require_no_mteb_options(self) -> None:
+        options = [flag(name) for name in _FOR_MTEB if getattr(self, name)]
+        if options:
+            raise UsageError(
+                rule=f"{', '.join(options)} can be given only with --mteb",
+                got="no --mteb",
+                fix="Name tasks: --mteb STS12, or leave them out.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """A trained run for software without JAX.
-
-    What was written is loaded again and compared with the run first.
+class DescribeConfig(Config):
+    """Print the model card of a trained run: parameters by part, what its stem learned, its token
+    graph, density by layer.
     """
 
+    run: Path = dataclasses.field(metadata=about(positional=True))
+    """Run folder."""
+    store: Path | None = None
+    """Another store of the same backbone, whose token graphs are looked at. Default: the run's own.
+    """
+    texts: int = option(512, whole(1))
+    """Texts of the store that are looked at, at most."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run is described."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeConfig(Config):
+    """Write vectors of the texts in a file, by a trained run and the backbone it was trained on."""
+
+    file: Path = dataclasses.field(metadata=about(positional=True))
+    """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst
+    behind it.
+    """
     run: Path
+    """Run folder."""
+    out: Path
+    """.npy: float32 [rows, dim]; .parquet: columns row and vector."""
+    column: str | None = None
+    """Column of the texts. Default: text."""
+    encoding: str | None = None
+    """Encoding of FILE, as Python names it: cp1252, latin-1 ... Default: UTF-8, or by the
+    byte-order mark.
+    """
+    batch_size: int = option(32, whole(1))
+    """Texts of one forward pass."""
+    normalize: bool = False
+    """Scale the vectors to unit length."""
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    device: str = "auto"
+    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run encodes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(Config):
+    """Write a trained run for software without JAX, after loading it again and comparing it with
+    the run.
+    """
+
+    run: Path = dataclasses.field(metadata=about(positional=True))
     """Run folder; with --to hub also a folder exported before."""
-    out: str
+    out: str = dataclasses.field(metadata=about(positional=True))
     """New folder (sentence-transformers), file (onnx) or owner/model (hub)."""
     to: Literal["sentence-transformers", "onnx", "hub"] = "sentence-transformers"
     """sentence-transformers: backbone, tokenizer and head, loaded with trust_remote_code=True;
@@ -148,19 +198,44 @@ class ExportConfig:
     backbone: str | None = None
     """Where the frozen model lies, if the run knows it only by the name of a folder."""
     checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run is exported."""
     public: bool = False
     """--to hub: a repository that everybody sees."""
 
-    def __post_init__(self) -> None:
-        require(
-            self.to == "hub" or not self.public,
-            "--public is of a repository on the Hub",
-            f"--to {self.to}",
-            "Leave it out.",
-        )
-        require(
-            self.to != "onnx" or self.backbone is None,
-            "an ONNX file holds the head alone",
-            f"--backbone {self.backbone}",
-            "Leave it out.",
-        )
+    def require_consistent(self) -> None:
+        """Check that the options are those of the format."""
+        if self.public and self.to != "hub":
+            raise UsageError(
+                rule="--public is for a repository on the Hub",
+                got=f"--to {self.to}",
+                fix="Leave it out.",
+            )
+        if self.to == "onnx" and self.backbone is not None:
+            raise UsageError(
+                rule="--backbone is not for --to onnx: an ONNX file holds the head alone",
+                got=f"--backbone {self.backbone}",
+                fix="Leave it out.",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportTorchConfig(Config):
+    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a
+    head.
+
+    Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no
+    defaults.
+    """
+
+    file: Path = dataclasses.field(metadata=about(positional=True))
+    """A .pth file, written by torch.save(module.state_dict(), FILE). No code in it is run."""
+    gnn: str
+    """Layer type it was trained with: gat, gcn, gin, gine, sage."""
+    jk: str
+    """Its jumping knowledge: cat, max, mean, none. The last three have the same shapes: a wrong one
+    cannot be noticed.
+    """
+    tau: float
+    """Threshold of the graphs it was trained on."""
+    out: Path
+    """Run folder to write; new or empty."""

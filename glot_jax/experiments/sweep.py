@@ -35,7 +35,7 @@ _STUDY = "glot"
 
 
 def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
-    """Search until `config.wanted` trials are finished (pruned ones count) and write OUT/sweep.json
+    """Search until `config.target` trials are finished (pruned ones count) and write OUT/sweep.json
     and OUT/importance.png.
 
     Called again it goes on: finished trials stay, one that was stopped in the middle is taken up
@@ -69,7 +69,7 @@ def run_sweep(config: SweepConfig) -> list[dict[str, Any]]:
         study = _study(config)
         study.set_user_attr("metric", metric)
         _take_up_again(optuna, study)
-        if _finished(optuna, study) < config.wanted:
+        if _finished(optuna, study) < config.target:
             _work(config)
     study = _study(config)
     trials = [_describe(config, trial) for trial in study.trials if trial.state.is_finished()]
@@ -286,7 +286,7 @@ def _worker(config: SweepConfig, number: int) -> None:
         # the same ones could be chosen meanwhile.
         with locked(config.out / "choosing.lock", wait=True):
             live = _live(optuna, study)
-            if len(live) >= config.wanted:
+            if len(live) >= config.target:
                 return
             if not study.get_trials(deepcopy=False, states=(states.WAITING,)) and (
                 config.sampler == "grid" or repeats >= _REPEATS

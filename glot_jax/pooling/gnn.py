@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config.base import require_divisor
+from glot_jax.config.checks import require_divisor
 from glot_jax.errors import lookup, require
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.init import glorot, torch_linear

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from glot_jax.config.base import require_divisor
+from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import lookup
 from glot_jax.graphs import TokenGraph

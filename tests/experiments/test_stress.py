@@ -102,7 +102,7 @@ def test_axes_make_a_test_each_and_only_controlled_has_a_distance():
         ),
     ]
     assert len({setting.name for setting in settings_of(config)}) == 6
-    with pytest.raises(UsageError, match="--distances are those of the protocol controlled"):
+    with pytest.raises(UsageError, match="--distances is read by --protocol controlled alone"):
         StressConfig(protocol=("released",), distances=(3,))
 
 

@@ -157,12 +157,12 @@ def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp
 
 
 def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
-    with pytest.raises(UsageError, match="--jk takes one of"):
+    with pytest.raises(UsageError, match="--jk must be one of"):
         run_sweep(settings(store, tmp_path / "sweep", jk=("cat", "sum")))
     with pytest.raises(UsageError, match="metric"):
         run_sweep(settings(store, tmp_path / "sweep", metric="bleu"))
     assert not (tmp_path / "sweep").exists()
-    with pytest.raises(UsageError, match="--tau are different"):
+    with pytest.raises(UsageError, match="--tau must have values that differ"):
         settings(store, tmp_path / "sweep", tau=(0.1, 0.1))
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "settings.json").write_text("{}")

@@ -156,7 +156,7 @@ def test_control_rules(graph, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tau": 1.5}, r"--tau is a cosine, in \[-1, 1\]; got 1.5"),
+        ({"tau": 1.5}, r"--tau must be a cosine in \[-1, 1\]; got 1.5"),
         (
             {"backend": "dens"},
             "unknown graph backend .* 'dens'. Known: auto, blockwise, dense, sparse",
@@ -169,8 +169,8 @@ def test_control_rules(graph, expected):
             {"graph": "knn", "k": 4},
             r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3",
         ),
-        ({"graph": "knn", "k": 0}, "--k must be a finite number, at least 1; got 0"),
-        ({"graph": "window", "window": -1}, "--window must be a finite number, at least 0; got -1"),
+        ({"graph": "knn", "k": 0}, "--k must be at least 1; got 0"),
+        ({"graph": "window", "window": -1}, "--window must be at least 0; got -1"),
         ({"mask": np.ones((2, 3))}, "boolean mask"),
         ({"mask": np.ones((2, 4), bool)}, r"hidden \(2, 3, 4\), mask \(2, 4\)"),
     ],

@@ -225,8 +225,8 @@ def test_soft_edges_are_finite_whatever_the_states(progress):
             ),
         ),
         ({"learn_tau": True, "graph": "knn"}, "got --graph knn --backend auto"),
-        ({"temperature": (0.1, 0.0)}, "--temperature FIRST LAST are two positive numbers"),
-        ({"tau": float("nan")}, r"--tau is a cosine, in \[-1, 1\]; got nan"),
+        ({"temperature": (0.1, 0.0)}, "--temperature must each be a positive number"),
+        ({"tau": float("nan")}, r"--tau must be a cosine in \[-1, 1\]; got nan"),
     ],
 )
 def test_impossible_graphs_are_refused_where_they_are_born(arguments, message):

@@ -373,6 +373,6 @@ def test_from_the_command_line(place, tmp_path, capsys):
         assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     with pytest.raises(SystemExit):
         cli.main(["evaluate", str(place / "one"), "--beside", "minilm"])
-    assert "these are for --mteb; got --beside" in " ".join(
+    assert "--beside can be given only with --mteb; got no --mteb" in " ".join(
         capsys.readouterr().err.replace("│", " ").split()
     )

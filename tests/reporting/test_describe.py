@@ -442,7 +442,7 @@ def test_what_is_no_run_is_refused(store, run, tmp_path):
     shutil.copytree(run, tmp_path / "unsaved", ignore=shutil.ignore_patterns("checkpoints"))
     with pytest.raises(UsageError, match="the run has a checkpoint"):
         describe_run(tmp_path / "unsaved")
-    with pytest.raises(UsageError, match="--texts is at least 1; got 0"):
+    with pytest.raises(UsageError, match="--texts must be at least 1; got 0"):
         describe_run(run, texts=0)
 
 

@@ -321,19 +321,19 @@ def test_what_only_the_store_can_tell_is_refused_before_anything_is_written(
             lambda: PoolerConfig(pooler="mlp", jk="mean", num_layers=0),
             "got --jk mean --num-layers 0",
         ),
-        (lambda: PoolerConfig(dropout=1.0), r"--dropout is a share in \[0, 1\); got 1.0"),
+        (lambda: PoolerConfig(dropout=1.0), r"--dropout must be a share in \[0, 1\); got 1.0"),
         (
             lambda: PoolerConfig(attention_dropout=-0.1),
-            r"--attention-dropout is a share in \[0, 1\); got -0.1",
+            r"--attention-dropout must be a share in \[0, 1\); got -0.1",
         ),
-        (lambda: GraphConfig(tau=1.2), r"--tau is a cosine, in \[-1, 1\]; got 1.2"),
+        (lambda: GraphConfig(tau=1.2), r"--tau must be a cosine in \[-1, 1\]; got 1.2"),
         (
             lambda: TrainConfig(store=Path("s"), out=Path("o"), layer=1, mix_layers=(1, 2)),
-            "one layer is read, or several mixed",
+            "only one may be given",
         ),
         (
             lambda: TrainConfig(store=Path("s"), out=Path("o"), mix_layers=(1, 1)),
-            "--mix-layers are different from one another",
+            "--mix-layers must have values that differ from one another",
         ),
     ],
 )
