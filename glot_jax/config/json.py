@@ -12,6 +12,8 @@ from typing import Any, TypeVar, cast
 from glot_jax.errors import UsageError
 
 Value = TypeVar("Value")
+Json = Any
+"""What JSON holds: None, a truth value, a number, a text, a list or an object."""
 
 _ACCEPTED: dict[object, tuple[type, ...]] = {
     int: (int,),
@@ -81,7 +83,7 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
     return field.default_factory is not dataclasses.MISSING
 
 
-def _revive(name: str, hint: Any, value: Any) -> object:  # noqa: ANN401  # JSON holds anything
+def _revive(name: str, hint: object, value: Json) -> object:
     """The value as its type hint says, checked."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
@@ -91,7 +93,7 @@ def _revive(name: str, hint: Any, value: Any) -> object:  # noqa: ANN401  # JSON
     if dataclasses.is_dataclass(hint):
         return from_json(cast("type", hint), value)
     if hint in _ACCEPTED:
-        return _revive_plain(name, hint, value)
+        return _revive_plain(name, cast("type", hint), value)
     if typing.get_origin(hint) is tuple:
         return _revive_tuple(name, typing.get_args(hint), value)
     return value
