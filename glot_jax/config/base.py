@@ -133,6 +133,13 @@ class Config:
             if field.metadata.get("task") not in (None, kind)
         )
 
+    @classmethod
+    def names_only_for(cls, kind: str) -> tuple[str, ...]:
+        """Names of the fields that no other kind of task reads."""
+        return tuple(
+            field.name for field in dataclasses.fields(cls) if field.metadata.get("task") == kind
+        )
+
     def part(self, part: Decides) -> dict[str, Any]:
         """The fields that decide any of `part`, nested as they are here: name -> value."""
         return part_of(type(self), vars(self), part)

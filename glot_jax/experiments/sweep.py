@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from glot_jax.config.base import flag
+from glot_jax.config.base import NUMBERS, flag
 from glot_jax.config.experiments import SPACE, SweepConfig
 from glot_jax.config.train import (
     GraphConfig,
@@ -200,11 +200,10 @@ def _study(config: SweepConfig, sampler_seed: int | None = None) -> Any:
 
 def _require_same(config: SweepConfig, content: str) -> None:
     """OUT belongs to one search: what decides a trial's numbers, and the values tried."""
-    decides = ("batch_size", "epochs", "seed", "select_on", "metric", "sampler", "prune")
     wanted = {
         "store": content,
         "space": config.space,
-        **{name: getattr(config, name) for name in decides},
+        **config.part(NUMBERS),
     }
     path = config.out / "settings.json"
     if not path.exists():

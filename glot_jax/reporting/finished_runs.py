@@ -9,24 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from glot_jax.config.base import VARIANT
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError
 from glot_jax.model import ModelSpec
 from glot_jax.objectives import selection_metric
 from glot_jax.training.predictions import FILE, Predictions, read_predictions
 from glot_jax.training.run_folder import CONFIG, RunFolder, Summary
-
-_NOT_THE_VARIANT = (
-    "store",
-    "out",
-    "seed",
-    "cache",
-    "trust_store",
-    "checkpoint_minutes",
-    "log_every",
-    "eval_batch_size",
-)
-"""Settings that make no other variant: where a run lies, its seed, how it is fed and saved."""
 
 _METRICS = "metrics.jsonl"
 
@@ -82,10 +71,10 @@ class FinishedRun:
         """The settings on which its numbers depend and which its pooler reads, name -> value."""
         unread = unread_options(self.config.graph, self.config.pooler)
         flat: dict[str, Any] = {}
-        for name, value in dataclasses.asdict(self.config).items():
+        for name, value in self.config.part(VARIANT).items():
             if isinstance(value, dict):
                 flat |= {inner: value[inner] for inner in value if inner not in unread}
-            elif name not in _NOT_THE_VARIANT:
+            else:
                 flat[name] = value
         return flat | {"prompt": self.folder.prompt or "none"}
 

@@ -9,9 +9,6 @@ from glot_jax.config.base import flag
 from glot_jax.config.train import ObjectiveConfig, TrainConfig
 from glot_jax.store.reader import HiddenStore
 
-EMBEDDING = ("embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives")
-"""Fields of ObjectiveConfig that only a ranking reads."""
-
 
 def unread_by_pooler(unused: Mapping[str, Any]) -> list[str]:
     """Of options that were given and that this pooler does not read."""
@@ -22,14 +19,13 @@ def unread_by_task(config: ObjectiveConfig, kind: str, given: Collection[str] | 
     """Of options that were `given` (None: those that are not the default) and that a task of this
     kind does not read.
     """
-    unread = ["pair_features"] if kind != "pair" else []
-    unread += EMBEDDING if kind != "embedding" else ()
+    unread = ObjectiveConfig.names_for_other_tasks(kind)
     if given is None:
         given = [
             name for name in unread if getattr(config, name) != getattr(ObjectiveConfig(), name)
         ]
-    unread = [flag(name) for name in unread if name in given]
-    return [f"not read for a task of kind {kind}: {', '.join(unread)}"] if unread else []
+    flags = [flag(name) for name in unread if name in given]
+    return [f"not read for a task of kind {kind}: {', '.join(flags)}"] if flags else []
 
 
 def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:

@@ -18,8 +18,9 @@ from flax import nnx
 from glot_jax.batches.feed import Feed, describe_feed, longest_text_per_row, place_states
 from glot_jax.batches.plan import BatchPlan, choose_bounds, longest_of_batches
 from glot_jax.batches.state_statistics import state_statistics
+from glot_jax.config.base import NUMBERS, PROGRAM, part_of
 from glot_jax.config.json import differences
-from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
@@ -31,7 +32,6 @@ from glot_jax.store.manifest import MANIFEST, read_manifest
 from glot_jax.store.reader import HiddenStore, SplitReader
 from glot_jax.training.edge_budgets import edge_budgets
 from glot_jax.training.notices import (
-    EMBEDDING,
     chosen_layer,
     chosen_split,
     unread_by_pooler,
@@ -93,17 +93,6 @@ class Run:
     def reported_split(self) -> str:
         """The split that people look at first: the (first) validation split."""
         return next(name for name in self.feeds if name.startswith("validation"))
-
-
-_NOT_COMPILED: dict[str, Any] = {
-    "store": Path(),
-    "out": Path(),
-    "seed": 0,
-    "cache": "auto",
-    "trust_store": False,
-    "log_every": 1,
-    "checkpoint_minutes": 0.0,
-}
 
 
 def require_store(store: Path, command: str) -> None:
@@ -211,7 +200,7 @@ def prepare(
         repr(
             (
                 spec,
-                dataclasses.replace(config, **_NOT_COMPILED),
+                config.part(PROGRAM),
                 steps_per_epoch,
                 sorted(budgets.items()),
             )
@@ -393,16 +382,9 @@ def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
     """config.json without what changes no number: where things lie, how they are fed, when they are
     saved, room for edges, and the options of another kind of task (runs of versions without them
     can be resumed)."""
-    config = {
-        name: value
-        for name, value in saved["config"].items()
-        if name not in ("out", "store", "cache", "trust_store", "checkpoint_minutes")
-    }
-    config["graph"] = {
-        name: value for name, value in config["graph"].items() if name != "edge_budget"
-    }
+    config = part_of(TrainConfig, saved["config"], NUMBERS)
     if saved["model"]["task"]["label_kind"] != "ranking":
-        config["objective"] = {
-            name: value for name, value in config["objective"].items() if name not in EMBEDDING
-        }
+        unread = ObjectiveConfig.names_only_for("embedding")
+        objective = config["objective"].items()
+        config["objective"] = {name: value for name, value in objective if name not in unread}
     return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from flax import nnx
 
+from glot_jax.config.base import IDENTITY, part_of
 from glot_jax.config.json import from_json, to_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
@@ -218,9 +219,7 @@ class RunFolder:
         """sha256 of config.json as it lies there, without the paths of this machine."""
         # Read again: a config.json of an earlier version lacks fields that `to_json` would add.
         values = read_json(self.path / CONFIG)
-        config = {
-            name: value for name, value in values["config"].items() if name not in ("out", "store")
-        }
+        config = part_of(TrainConfig, values["config"], IDENTITY)
         return canonical_sha256({**values, "config": config})
 
     @property

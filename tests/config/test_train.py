@@ -1,0 +1,118 @@
+"""What the settings of a training decide: the lists that were kept by hand until version 0.1."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from glot_jax.config.base import IDENTITY, NUMBERS, PROGRAM, VARIANT, is_config, type_hints
+from glot_jax.config.experiments import SPACE, SweepConfig
+from glot_jax.config.json import to_json
+from glot_jax.config.train import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+)
+from glot_jax.errors import UsageError
+
+NESTED = (GraphConfig, PoolerConfig, ObjectiveConfig, OptimizerConfig)
+
+
+def names_without(settings, part) -> set[str]:
+    """Names of the plain fields that do not decide `part`."""
+    hints = type_hints(settings)
+    plain = {field.name for field in dataclasses.fields(settings)}
+    plain = {name for name in plain if not is_config(hints[name])}
+    return plain - set(settings.names(part))
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (NUMBERS, {"out", "store", "cache", "trust_store", "checkpoint_minutes"}),
+        (
+            PROGRAM,
+            {"store", "out", "seed", "cache", "trust_store", "log_every", "checkpoint_minutes"},
+        ),
+        (
+            VARIANT,
+            {
+                "store",
+                "out",
+                "seed",
+                "cache",
+                "trust_store",
+                "checkpoint_minutes",
+                "log_every",
+                "eval_batch_size",
+            },
+        ),
+        (IDENTITY, {"out", "store"}),
+    ],
+)
+def test_what_a_training_does_not_decide(part, expected):
+    assert names_without(TrainConfig, part) == expected
+    inner = {name for settings in NESTED for name in names_without(settings, part)}
+    # Room for edges: the sums are the same, the compiled program is not.
+    assert inner == ({"edge_budget"} if part == NUMBERS else set())
+
+
+def test_what_decides_a_sweep():
+    decides = {"batch_size", "epochs", "seed", "select_on", "metric", "sampler", "prune"}
+    assert set(SweepConfig.names(NUMBERS)) == decides
+    space = ("lr", "weight_decay", "num_layers", "hidden_dim", "jk", "projection_dim", "tau")
+    assert space == SPACE
+
+
+def test_what_only_one_kind_of_task_reads():
+    embedding = ("embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives")
+    assert ObjectiveConfig.names_only_for("embedding") == embedding
+    assert ObjectiveConfig.names_only_for("pair") == ("pair_features",)
+    assert ObjectiveConfig.names_for_other_tasks("single") == ("pair_features", *embedding)
+    assert ObjectiveConfig.names_for_other_tasks("pair") == embedding
+
+
+CONFIG = TrainConfig(store=Path("store"), out=Path("out"))
+
+
+def other_value(value):
+    """Another value of the same type that every field accepts."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, Path):
+        return value / "other"
+    if isinstance(value, (int, float)):
+        return value + 1
+    raise AssertionError(value)
+
+
+@pytest.mark.parametrize("name", ["store", "seed", "log_every", "trust_store", "epochs"])
+@pytest.mark.parametrize("part", [NUMBERS, PROGRAM, VARIANT])
+def test_a_part_changes_exactly_with_the_fields_that_decide_it(name, part):
+    changed = dataclasses.replace(CONFIG, **{name: other_value(getattr(CONFIG, name))})
+    differs = changed.part(part) != CONFIG.part(part)
+    assert differs == (name in TrainConfig.names(part))
+
+
+def test_every_leaf_has_a_name_of_its_own():
+    """The command line spells fields without the group that they are in."""
+    names = [name for settings in (TrainConfig, *NESTED) for name in settings.names(IDENTITY)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_part_of_the_saved_config_is_that_of_the_settings():
+    assert set(to_json(CONFIG)) == set(CONFIG.part(NUMBERS)) | names_without(TrainConfig, NUMBERS)
+
+
+@pytest.mark.parametrize("units", [("warmup_steps", "warmup_epochs"), ("warmup_fraction",) * 2])
+def test_a_warm_up_has_one_unit(units):
+    values = dict.fromkeys(units, 1)
+    if len(values) == 1:
+        assert OptimizerConfig(**values).warmup_fraction == 1
+        return
+    with pytest.raises(UsageError, match="must be given in one unit; got --warmup-steps, --warm"):
+        OptimizerConfig(**values)
