@@ -97,7 +97,7 @@ def evaluate_file(
             task=spec.name,
             data=rows,
             out=store or Path(scratch) / "store",
-            storage_dtype=recipe.get("storage_dtype", "auto"),
+            storage_dtype=recipe.storage_dtype,
             encoding=encoding,
             drop_unlabelled=drop_unlabelled,
             **custom,

@@ -155,7 +155,7 @@ def export_sentence_transformers(
         **head.identity(),
     }
     with _explain_safetensors(out), whole_folder(out) as folder:
-        dtype = str(trained.recipe.get("compute_dtype") or "float32")
+        dtype = str(trained.recipe.compute_dtype or "float32")
         _write_folder(
             folder,
             source,
@@ -459,7 +459,7 @@ def _card(run: RunFolder, summary: Summary, facts: dict[str, Any], dtype: str) -
         selected=selected,
         rows="\n".join(f"| {name} | {' | '.join(values)} |" for name, values in cells.items()),
         layers=facts["layers"],
-        last=run.recipe["num_layers"],
+        last=run.recipe.num_layers,
     )
 
 

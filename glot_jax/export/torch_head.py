@@ -60,7 +60,7 @@ class TrainedHead:
         for name, array in sorted(self.weights.items()):
             digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
         return {
-            "backbone": self.run.recipe.get("backbone"),
+            "backbone": dict(self.run.recipe.backbone) or None,
             "layers": list(self.run.model.layers),
             "store": self.run.store,
             "run": self.run.digest(),

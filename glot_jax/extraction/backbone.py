@@ -37,6 +37,7 @@ from glot_jax.extraction.tokenizer import (
     tokenizer_sha256,
     truncated_ids,
 )
+from glot_jax.store.recipe import Recipe
 
 _FORWARD_ERRORS = (
     TypeError,
@@ -327,36 +328,33 @@ class Backbone:
     # ----------------------------------------------------------------------------------------------
     # Identity
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> Recipe:
         """What decides the states of a text: the backbone's part of a store's recipe."""
         sources = self.probe.layers.sources
-        recipe = {
-            "backbone": self.source.identity(),
-            "tokenizer": tokenizer_sha256(self.tokenizer),
-            "model_type": self.model_type,
-            "kind": self.kind,
-            "num_layers": self.num_layers,
-            "dim": self.dim,
-            "max_length": self.max_length,
-            "layers": list(self.layers),
-            "states": {str(layer): sources[layer] for layer in self.layers},
-            "compute_dtype": self.compute_dtype,
-            "prompt": None if self._prompt is None else self._prompt.template,
-            "special_tokens": {
+        adapter = self.source.adapter
+        # The last three are named where they depart from what is usual: other stores keep the
+        # recipe that earlier versions wrote.
+        return Recipe.partial(
+            backbone=self.source.identity(),
+            tokenizer=tokenizer_sha256(self.tokenizer),
+            model_type=self.model_type,
+            kind=self.kind,
+            num_layers=self.num_layers,
+            dim=self.dim,
+            max_length=self.max_length,
+            layers=tuple(self.layers),
+            states={str(layer): sources[layer] for layer in self.layers},
+            compute_dtype=self.compute_dtype,
+            prompt=None if self._prompt is None else self._prompt.template,
+            special_tokens={
                 "add_special_tokens": True,
                 "added": self.tokenizer.convert_ids_to_tokens(self._special),
                 "truncation_side": self.tokenizer.truncation_side,
             },
-        }
-        # Named where they depart from what is usual: other stores keep the recipe that earlier
-        # versions wrote.
-        if self.probe.passes != "padded":
-            recipe["passes"] = self.probe.passes
-        if self.source.bin:
-            recipe["weights"] = "pytorch_model.bin"
-        if self.source.adapter:
-            recipe["adapter"] = self.source.adapter.record
-        return recipe
+            passes=None if self.probe.passes == "padded" else self.probe.passes,
+            weights="pytorch_model.bin" if self.source.bin else None,
+            adapter=None if adapter is None else adapter.record,
+        )
 
     def notices(self) -> list[str]:
         """What was assumed and what was found out about the backbone, a line each."""

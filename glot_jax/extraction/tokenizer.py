@@ -15,7 +15,7 @@ import transformers
 from glot_jax.errors import UsageError, require
 from glot_jax.extraction.backbone_source import Source
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
-from glot_jax.store.manifest import canonical_sha256
+from glot_jax.store.identity import canonical_sha256
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 # Read when JAX opens its device; whoever set it knows better.
@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from glot_jax.errors import UsageError, require
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
+from glot_jax.store.recipe import Recipe
 from glot_jax.training.evaluation import load_model
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled
@@ -70,13 +71,13 @@ class SentenceEncoder:
         backbone: Backbone | None,
         layers: tuple[int, ...],
         fingerprint: dict[str, Any] | None = None,
-        recipe: Mapping[str, Any] | None = None,
+        recipe: Recipe | None = None,
     ):
         self.backbone, self.layers, self.fingerprint, self.recipe = (
             backbone,
             layers,
             fingerprint or {},
-            recipe or {},
+            recipe or Recipe.partial(),
         )
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
@@ -119,7 +120,7 @@ class SentenceEncoder:
         layers = folder.model.layers
         frozen = load_backbone(folder.recipe, layers=layers, backbone=backbone, device=device)
         fingerprint = {
-            "backbone": folder.recipe["backbone"],
+            "backbone": dict(folder.recipe.backbone),
             "compute_dtype": frozen.compute_dtype,
             "max_length": frozen.max_length,
             "prompt": folder.prompt,

@@ -28,7 +28,7 @@ from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_tasks import known_task, local_task, sha256_of
 from glot_jax.moved import renamed_keywords
 from glot_jax.store import HiddenStore
-from glot_jax.store.manifest import canonical_sha256
+from glot_jax.store.identity import canonical_sha256
 from glot_jax.training.run_folder import CheckpointName
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -339,7 +339,8 @@ def encode_through_store(
     digest = hashlib.sha256()
     for text in texts:
         digest.update(f"{len(text.encode())}:".encode() + text.encode())
-    name = canonical_sha256({"recipe": encoder.backbone.recipe(), "texts": digest.hexdigest()})[:32]
+    recipe = encoder.backbone.recipe().to_json()
+    name = canonical_sha256({"recipe": recipe, "texts": digest.hexdigest()})[:32]
     with tempfile.TemporaryDirectory() as scratch:
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
         (Path(scratch) / "test.jsonl").write_text(lines, encoding="utf-8")

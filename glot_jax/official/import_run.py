@@ -17,6 +17,7 @@ from glot_jax.files import file_sha256, write_json
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.torch_checkpoint import LAYERS, load_official
 from glot_jax.pooling import Glot, count_parameters
+from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.optimizer import build_optimizer, build_schedule
@@ -88,7 +89,7 @@ def import_run(
         },
         "imported": to_json(imported),
     }
-    folder = RunFolder(out, config, spec, store=None, recipe={}, imported=imported)
+    folder = RunFolder(out, config, spec, store=None, recipe=Recipe.partial(), imported=imported)
     try:
         _write(folder, model, summary)
     except OSError as error:

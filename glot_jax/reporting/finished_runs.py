@@ -83,7 +83,7 @@ class FinishedRun:
         """What identifies its rows, whatever prompt they were put in: the backbone's recipe and the
         labels of every split.
         """
-        recipe = dict(self.folder.recipe)
+        recipe = self.folder.recipe.to_json()
         # A prompt needs causal states, so it changes the kind as well.
         recipe.pop("prompt", None)
         recipe.pop("kind", None)

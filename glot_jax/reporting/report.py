@@ -139,15 +139,15 @@ def _origin(result: Result) -> str:
     comparison = result.comparison
     variant = comparison.variants[0]
     run = variant.runs[0]
-    backbone = run.folder.recipe.get("backbone") or {}
-    identity = backbone.get("revision") or backbone.get("sha256") or "unknown"
+    recipe = run.folder.recipe
+    identity = recipe.revision or recipe.backbone.get("sha256") or "unknown"
     counts = []
     for split, predictions in (run.predictions or {}).items():
         counts.append(f"{split} {len(predictions.labels):,}")
     rows = ", ".join(counts) or "unknown"
     seeds = ", ".join(str(run.config.seed) for run in variant.runs)
     return (
-        f"{comparison.task}: {backbone.get('name')} ({identity[:12]}), store"
+        f"{comparison.task}: {recipe.backbone_name} ({identity[:12]}), store"
         f" `{comparison.store[:12]}`, rows: {rows}; {run.config.epochs} epochs,"
         f" batch {run.config.batch_size}, lr {run.config.optimizer.lr:g}, seeds {seeds}, epoch"
         f" selected on {run.summary.selected_on}"

@@ -9,21 +9,22 @@ from glot_jax.store.manifest import (
     Manifest,
     ShardRecord,
     SplitRecord,
-    explain_mismatch,
     read_manifest,
 )
 from glot_jax.store.reader import HiddenStore, Row, SplitReader
+from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.verify import describe, verify
 
 __all__ = [
     "HiddenStore",
     "Manifest",
+    "PendingAppend",
+    "Recipe",
     "Row",
     "ShardRecord",
     "SplitReader",
     "SplitRecord",
     "describe",
-    "explain_mismatch",
     "finish",
     "read_manifest",
     "verify",

@@ -29,6 +29,7 @@ from glot_jax.store.manifest import (
     sum_up,
     write_manifest,
 )
+from glot_jax.store.recipe import Recipe
 
 OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
@@ -46,8 +47,8 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
     if (store / MANIFEST).exists():
         return read_manifest(store)
     with StoreLock(store, notice) as lock:
-        recipe, plan = lock.recipe(), read_plan(store)
-        if recipe is None:
+        recipe, plan = lock.begun_with(), read_plan(store)
+        if not isinstance(recipe, Recipe):
             raise UsageError(
                 "a store is finished when workers have written its shards",
                 store,
@@ -59,7 +60,7 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
                 f"{store}, where worker 0 has not",
                 "Run it again.",
             )
-        layers, number = tuple(recipe["layers"]), 0
+        layers, number = recipe.layers, 0
         splits: dict[str, SplitRecord] = {}
         missing: list[tuple[int, str]] = []
         for name, split in plan["splits"].items():

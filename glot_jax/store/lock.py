@@ -25,7 +25,9 @@ from glot_jax.files import (
     write_bytes,
     write_json,
 )
-from glot_jax.store.manifest import canonical_sha256, lock_folder
+from glot_jax.store.identity import canonical_sha256
+from glot_jax.store.manifest import lock_folder
+from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 
 RECIPE = "recipe.json"
 PLAN = "plan.json"
@@ -120,19 +122,21 @@ class StoreLock:
         """The store is complete: leave nothing beside it."""
         self._finished = True
 
-    def recipe(self) -> dict[str, Any] | None:
-        """The recipe that the unfinished store beside this lock was begun with, if any."""
-        return read_recipe(self._store)
+    def begun_with(self) -> Recipe | PendingAppend | None:
+        """What the unfinished store beside this lock was begun with, if there is one."""
+        return read_begun(self._store)
 
-    def begin(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the recipe for runs that continue this store; called before its first file is
-        written.
+    def begin(self, work: Recipe | PendingAppend) -> Recipe | PendingAppend:
+        """Keep what is being written for runs that continue it.
 
-        Returns the recipe that is kept: of workers that start together the first one's, which the
-            others compare theirs with.
+        Called before the first file of the store is written.
+
+        Returns:
+            What is kept. Of workers that start together it is the first one's, which the others
+            compare theirs with.
         """
-        write_bytes(self._folder / RECIPE, json_bytes(recipe, _STYLE), replace=False)
-        return self.recipe() or {}
+        write_bytes(self._folder / RECIPE, json_bytes(work.to_json(), _STYLE), replace=False)
+        return self.begun_with() or work
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
@@ -243,16 +247,27 @@ def read_plan(store: Path) -> dict[str, Any] | None:
     return plan
 
 
-def read_recipe(store: Path) -> dict[str, Any] | None:
-    """The recipe of an unfinished store, or None. UsageError if its file is damaged."""
+def read_begun(store: Path) -> Recipe | PendingAppend | None:
+    """What an unfinished store, or an unfinished append to a store, was begun with; None if there
+    is nothing unfinished.
+
+    Raises:
+        UsageError: the file that says so is damaged.
+    """
     path = lock_folder(store) / RECIPE
     if not path.is_file():
         return None
-    recipe = read_json(path)
-    require(
-        isinstance(recipe, dict),
-        "the recipe of an unfinished store is a JSON object",
-        path,
-        f"Delete {store} and {path.parent}, and start again.",
-    )
-    return recipe
+    fix = f"Delete {store} and {path.parent}, and start again."
+    values = read_json(path, fix)
+    if not isinstance(values, dict):
+        raise UsageError(
+            rule="the recipe of an unfinished store must be a JSON object", got=path, fix=fix
+        )
+    try:
+        return read_work(values)
+    except UsageError as error:
+        raise UsageError(
+            rule="the recipe of an unfinished store must be whole",
+            got=f"{path}: {error.rule}; got {error.got}",
+            fix=fix,
+        ) from error

@@ -5,17 +5,18 @@ hashes.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config.json import differences, from_json, to_json
+from glot_jax.config.json import from_json, to_json
 from glot_jax.errors import UsageError, require
 from glot_jax.files import AGAIN, STORE_STYLE, json_bytes, read_json, write_bytes
 from glot_jax.store.arrays import NotFetched, check_file, require_fetched
+from glot_jax.store.identity import canonical, canonical_sha256
+from glot_jax.store.recipe import Recipe
 
 SCHEMA_VERSION = 1
 EXTRACT_AGAIN = f"{AGAIN}: finished shards are kept"
@@ -116,17 +117,7 @@ class Manifest:
     Fields
     ------
     recipe
-        Everything that decides the stored bytes and is known before the first shard:
-        `backbone` {name, sha256, revision} (the name is a label: the hash or the revision is the
-        identity), `tokenizer` (sha256), `model_type`, `kind` (encoder | decoder, decides which
-        token `cls` pooling takes), `num_layers` (L blocks; layers count 0 .. L), `dim`,
-        `max_length` in tokens, `layers` (resolved, ascending), `states` (layer -> which tensor of
-        the model it is), `storage_dtype` (as asked, may be "auto"), `compute_dtype`,
-        `special_tokens` {add_special_tokens, added, truncation_side}, `prompt` (null),
-        `shard_tokens`, `task`, `text_columns`, `label_column`, `max_train_rows`, `sample_seed`, and
-        for the stress test `protocol`, `ratio`, `diagnostic_rows`, `distance` and `position` where
-        they are set. The token budget and the padding side of a forward pass are not part of it:
-        they change no state beyond rounding.
+        Everything that decides the stored bytes and is known before the first shard; see `Recipe`.
     task
         The TaskSpec as JSON (`glot_jax.texts.TaskSpec.from_json` reads it back).
     splits
@@ -145,7 +136,7 @@ class Manifest:
             `content`.
     """
 
-    recipe: dict[str, Any]
+    recipe: Recipe
     task: dict[str, Any]
     splits: dict[str, SplitRecord]
     content: str
@@ -155,7 +146,7 @@ class Manifest:
     @classmethod
     def build(
         cls,
-        recipe: Mapping[str, Any],
+        recipe: Recipe,
         task: Mapping[str, Any],
         splits: Mapping[str, SplitRecord],
         *,
@@ -168,7 +159,7 @@ class Manifest:
         # Through JSON: what is written is what is read back, whatever order its keys were found in.
         plain = None if probe is None else json.loads(canonical(probe))
         return cls(
-            dict(recipe), dict(task), dict(splits), content_hash(recipe, task, splits), probe=plain
+            recipe, dict(task), dict(splits), content_hash(recipe, task, splits), probe=plain
         )
 
 
@@ -208,17 +199,6 @@ def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
 def dtypes_of(record: ShardRecord) -> dict[int, str]:
     """Layer -> logical dtype, layers ascending."""
     return {layer: record.dtypes[str(layer)] for layer in sorted(map(int, record.dtypes))}
-
-
-def canonical(value: Any) -> bytes:
-    """JSON bytes that depend on the value alone: sorted keys, no spaces, ASCII."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
-
-
-def canonical_sha256(value: Any) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
@@ -309,9 +289,7 @@ def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
     }
 
 
-def content_hash(
-    recipe: Mapping[str, Any], task: Mapping[str, Any], splits: Mapping[str, SplitRecord]
-) -> str:
+def content_hash(recipe: Recipe, task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> str:
     """The store's `content`: see `Manifest`."""
     parts: dict[str, dict[str, Any]] = {
         name: {
@@ -325,7 +303,7 @@ def content_hash(
         if split.appended:
             parts[name]["appended"] = [to_json(one) for one in split.appended]
     return canonical_sha256(
-        {"recipe": recipe, "task": task, "splits": parts, "order": list(splits)}
+        {"recipe": recipe.to_json(), "task": task, "splits": parts, "order": list(splits)}
     )
 
 
@@ -337,7 +315,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Finish a store: write `manifest.json`, the last of its files."""
     values = {
         "schema_version": manifest.schema_version,
-        "recipe": manifest.recipe,
+        "recipe": manifest.recipe.to_json(),
         "task": manifest.task,
         # Sorted keys: records read back from shards and fresh ones must give the same bytes.
         "splits": {
@@ -430,11 +408,12 @@ def lock_folder(store: Path) -> Path:
 
 
 def _parse(values: dict[str, Any]) -> Manifest:
+    recipe = Recipe.from_json(values["recipe"])
     splits = {}
     for name, split in values["splits"].items():
         check_split_name(name)
         splits[name] = from_json(SplitRecord, split)
-        _check_records(splits[name], values["recipe"])
+        _check_records(splits[name], recipe.layers)
     known = {"schema_version", "recipe", "task", "splits", "content", "probe"}
     require(
         set(values) <= known,
@@ -446,9 +425,7 @@ def _parse(values: dict[str, Any]) -> Manifest:
     # of it.
     if "probe" in values and not isinstance(values["probe"], dict):
         raise ValueError(f"probe {values['probe']!r}, which is no JSON object")
-    return Manifest(
-        values["recipe"], values["task"], splits, values["content"], probe=values.get("probe")
-    )
+    return Manifest(recipe, values["task"], splits, values["content"], probe=values.get("probe"))
 
 
 def check_split_name(name: str) -> None:
@@ -464,11 +441,10 @@ def check_split_name(name: str) -> None:
     )
 
 
-def _check_records(split: SplitRecord, recipe: Mapping[str, Any]) -> None:
+def _check_records(split: SplitRecord, layers: tuple[int, ...]) -> None:
     """File names are built from indexes, never taken from the manifest, so those it lists must be
     exactly these.
     """
-    layers = tuple(recipe["layers"])
     if not set(split.arrays) <= set(SPLIT_ARRAYS) or not set(SPLIT_ARRAYS[:3]) <= set(split.arrays):
         raise ValueError(f"row arrays {sorted(split.arrays)}")
     for index, shard in enumerate(split.shards):
@@ -486,22 +462,3 @@ def _check_records(split: SplitRecord, recipe: Mapping[str, Any]) -> None:
             or not isinstance(file["bytes"], int)
         ):
             raise ValueError(f"file record {file}")
-
-
-def explain_mismatch(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """The fields in which two recipes differ, one `field: stored -> wanted` a line; empty if they
-    make the same store.
-
-    The backbone's name is a label: a renamed or moved folder with the same hash or revision is the
-    same backbone.
-    """
-    return differences(_without_label(stored), _without_label(wanted))
-
-
-def _without_label(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    backbone = recipe.get("backbone")
-    if not isinstance(backbone, Mapping) or not (
-        backbone.get("sha256") or backbone.get("revision")
-    ):
-        return dict(recipe)
-    return {**recipe, "backbone": {key: value for key, value in backbone.items() if key != "name"}}

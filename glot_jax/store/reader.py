@@ -23,6 +23,7 @@ from glot_jax.store.manifest import (
     shard_name,
     states_name,
 )
+from glot_jax.store.recipe import Recipe
 
 _BLOCK = 65_536  # tokens that are converted at once
 
@@ -85,11 +86,11 @@ class HiddenStore:
         self.path = Path(path)
         self.manifest: Manifest = read_manifest(self.path)
         self.content: str = self.manifest.content
-        self.recipe: dict[str, Any] = self.manifest.recipe
+        self.recipe: Recipe = self.manifest.recipe
         self.task: dict[str, Any] = self.manifest.task
-        self.dim: int = self.recipe["dim"]
+        self.dim: int = self.recipe.dim
         self.splits: tuple[str, ...] = tuple(self.manifest.splits)
-        self.stored_layers: tuple[int, ...] = tuple(self.recipe["layers"])
+        self.stored_layers: tuple[int, ...] = self.recipe.layers
         require(
             layer is None or layers is None,
             "a store is opened with layer= or layers=",
@@ -123,7 +124,7 @@ class HiddenStore:
         return ", ".join(map(str, self.stored_layers))
 
     def _resolve(self, layer: int) -> int:
-        resolved = layer if layer >= 0 else self.recipe["num_layers"] + 1 + layer
+        resolved = layer if layer >= 0 else self.recipe.num_layers + 1 + layer
         require(
             resolved in self.stored_layers,
             "only a stored layer can be read",

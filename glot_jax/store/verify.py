@@ -115,7 +115,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "schema_version": manifest.schema_version,
         "content": manifest.content,
         "task": manifest.task,
-        "recipe": manifest.recipe,
+        "recipe": manifest.recipe.to_json(),
         **({"probe": manifest.probe} if manifest.probe is not None else {}),
         "splits": splits,
         **totals,

@@ -30,6 +30,7 @@ from glot_jax.objectives import TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.manifest import MANIFEST, read_manifest
 from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.recipe import Recipe
 from glot_jax.training.edge_budgets import edge_budgets
 from glot_jax.training.notices import (
     chosen_layer,
@@ -49,7 +50,7 @@ class Run:
     config: TrainConfig
     model_spec: ModelSpec
     content: str
-    recipe: dict[str, Any]
+    recipe: Recipe
     metric: str
     selected_on: str
     feeds: dict[str, Feed]
@@ -128,7 +129,7 @@ def prepare(
     store = _open_store(config)
     mixed = config.mix_layers is not None
     spec = ModelSpec(
-        store.dim, store.layers, mixed, store.recipe["kind"], TaskSpec.from_json(store.task)
+        store.dim, store.layers, mixed, store.recipe.kind, TaskSpec.from_json(store.task)
     )
     check_names(config.graph, config.pooler)
     kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either

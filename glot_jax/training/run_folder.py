@@ -15,8 +15,8 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
 from glot_jax.model import ModelSpec, SentenceModel
-from glot_jax.store import explain_mismatch
-from glot_jax.store.manifest import canonical_sha256
+from glot_jax.store.identity import canonical_sha256
+from glot_jax.store.recipe import Recipe
 
 FORMAT = 2
 """Version of the run folder. A folder of another version is explained, not guessed at."""
@@ -26,20 +26,6 @@ SUMMARY = "summary.json"
 
 CheckpointName = Literal["best", "last"]
 """The checkpoint of the epoch that was selected, or the latest one."""
-
-_STATES = (
-    "backbone",
-    "tokenizer",
-    "num_layers",
-    "special_tokens",
-    "prompt",
-    "adapter",
-    "weights",
-    "passes",
-)
-"""Fields of a store's recipe that decide what a state means; a head does not fit the states of
-another model.
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +133,7 @@ class RunFolder:
     """Everything that fixes the shapes of the trained model."""
     store: str | None
     """Content of the store it was trained on; None for an imported run."""
-    recipe: Mapping[str, Any]
+    recipe: Recipe
     """How the states of that store were made; empty for an imported run."""
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options that were given and that the pooler does not read."""
@@ -182,7 +168,7 @@ class RunFolder:
                 config=from_json(TrainConfig, values["config"]),
                 model=ModelSpec.from_json(values["model"]),
                 store=values.get("store"),
-                recipe=values.get("recipe") or {},
+                recipe=Recipe.from_json(values.get("recipe") or {}),
                 unused=values.get("unused") or {},
                 imported=None if imported is None else from_json(Imported, imported),
             )
@@ -200,7 +186,7 @@ class RunFolder:
             "config": to_json(self.config),
             "model": self.model.to_json(),
             "store": self.store,
-            "recipe": self.recipe,
+            "recipe": self.recipe.to_json(),
             "unused": self.unused,
         }
         if self.imported is not None:
@@ -225,12 +211,12 @@ class RunFolder:
     @property
     def prompt(self) -> str | None:
         """Template that the texts of its store were put in."""
-        return self.recipe.get("prompt")
+        return self.recipe.prompt
 
     @property
     def backbone(self) -> str | None:
         """Name of the frozen language model; None for an imported run."""
-        return (self.recipe.get("backbone") or {}).get("name")
+        return self.recipe.backbone_name
 
     def require_head(self) -> None:
         """Refuse an imported run, which has neither a task's head nor a backbone.
@@ -275,19 +261,11 @@ class RunFolder:
             rngs=nnx.Rngs(self.config.seed),
         )
 
-    def fits(self, recipe: Mapping[str, Any]) -> list[str]:
+    def fits(self, recipe: Recipe) -> list[str]:
         """How states made by `recipe` differ from those that the head was trained on, a line each.
 
         An imported run does not know how its states were made, and fits any.
         """
-        if not self.recipe:
+        if not self.recipe.to_json():
             return []
-        layers = [str(layer) for layer in self.model.layers]
-        return explain_mismatch(_of_states(self.recipe, layers), _of_states(recipe, layers))
-
-
-def _of_states(recipe: Mapping[str, Any], layers: list[str]) -> dict[str, Any]:
-    """The fields of a recipe that decide what the states of these layers mean."""
-    fields = {name: recipe.get(name) for name in _STATES}
-    states = recipe.get("states") or {}
-    return {**fields, "states": [states.get(layer) for layer in layers]}
+        return self.recipe.explain_states(recipe, self.model.layers)

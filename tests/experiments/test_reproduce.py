@@ -325,7 +325,7 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(place, tmp_path, mo
         # names.
         for prompt, label in wanted.items():
             store = HiddenStore(config.out / "stores" / f"{backbone.name}-stsb-{prompt}")
-            assert (store.recipe["prompt"], store.recipe["kind"]) == (PROMPTS[prompt], "decoder")
+            assert (store.recipe.prompt, store.recipe.kind) == (PROMPTS[prompt], "decoder")
             (run,) = (run for run in found["runs"] if run["variant"] == label)
             trained = json.loads((Path(run["run"]) / "config.json").read_text())
             assert (trained["config"]["pooler"]["pooler"], trained["recipe"]["prompt"]) == (

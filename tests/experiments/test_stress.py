@@ -124,7 +124,7 @@ def test_distance_and_position_reach_the_texts(backbone, tmp_path):
     for record in records:
         assert (record.setting.distance, record.setting.position) == (7, 0.0)
     store = HiddenStore(next((tmp_path / "out" / "stores").iterdir()))
-    assert (store.recipe["distance"], store.recipe["position"]) == (7, 0.0)
+    assert (store.recipe.distance, store.recipe.position) == (7, 0.0)
     # The rate that is reported is the one that the validation split chose.
     tried = {}
     for lr in config.lrs:

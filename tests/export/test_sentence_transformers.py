@@ -451,7 +451,7 @@ def make_run(
         "parameters": {"pooler": 1234, "head": 5},
     }
     write_json(folder / "summary.json", summary)
-    RunFolder(folder, config, spec, "5" * 64, {**frozen.recipe(), **recipe}).write()
+    RunFolder(folder, config, spec, "5" * 64, frozen.recipe().extended(**recipe)).write()
     return folder
 
 

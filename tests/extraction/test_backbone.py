@@ -191,23 +191,20 @@ def test_identity_is_the_content_of_a_folder_and_not_its_name(folders, tmp_path)
 def test_the_recipe_names_everything_that_decides_a_state(folders):
     backbone = load(folders["roberta"], layers=(-1, 1), max_length=16)
     recipe = backbone.recipe()
-    json.dumps(recipe)
-    assert recipe["layers"] == [1, 2]
-    assert recipe["states"] == {
+    assert recipe.layers == (1, 2)
+    assert recipe.states == {
         "1": "hidden_states[1]",
         "2": "last_hidden_state, after the final norm",
     }
-    assert recipe["special_tokens"] == {
+    assert recipe.special_tokens == {
         "add_special_tokens": True,
         "added": ["<s>", "</s>"],
         "truncation_side": "right",
     }
-    assert (
-        recipe["kind"],
-        recipe["max_length"],
-        recipe["compute_dtype"],
-        recipe["model_type"],
-    ) == ("encoder", 16, "float32", "roberta")
+    assert recipe.kind == "encoder"
+    assert recipe.max_length == 16
+    assert recipe.compute_dtype == "float32"
+    assert recipe.model_type == "roberta"
     backbone.tokenize(TEXTS)
     assert backbone.recipe() == recipe
 

@@ -132,7 +132,7 @@ def test_texts_of_a_leaking_model_share_a_pass_by_length(tmp_path, name):
     together = np.split(backbone.states(ids).layers[3], np.cumsum([len(text) for text in ids])[:-1])
     for text, mine in zip(ids, together, strict=True):
         np.testing.assert_allclose(backbone.states([text]).layers[3], mine, atol=1e-6)
-    assert backbone.recipe()["passes"] == "one length"
+    assert backbone.recipe().passes == "one length"
     assert any("texts of one length share a pass" in line for line in backbone.notices())
     int8 = backbone.states(ids, "int8")
     alone = backbone.states([ids[1]], "int8")
@@ -152,7 +152,7 @@ def test_layer_zero_is_what_the_first_block_reads(tmp_path, name):
         .numpy()
     )
     np.testing.assert_array_equal(backbone.states(ids).layers[0], table[[*ids[0], *ids[1]]])
-    assert backbone.recipe()["states"] == {
+    assert backbone.recipe().states == {
         "0": "input of block 1",
         "1": "output of block 1",
         "3": "last_hidden_state, after the final norm",
@@ -161,7 +161,7 @@ def test_layer_zero_is_what_the_first_block_reads(tmp_path, name):
 
 def test_usual_recipes_say_nothing_new(tmp_path):
     recipe = load(make_backbone("bert", tmp_path / "bert"), layers=(0, 1, 2)).recipe()
-    assert set(recipe) == {
+    assert set(recipe.to_json()) == {
         "backbone",
         "tokenizer",
         "model_type",
@@ -175,7 +175,7 @@ def test_usual_recipes_say_nothing_new(tmp_path):
         "prompt",
         "special_tokens",
     }
-    assert recipe["states"]["0"] == "hidden_states[0]"
+    assert recipe.states["0"] == "hidden_states[0]"
 
 
 def test_the_kind_is_measured_and_not_read_from_a_table(tmp_path):

@@ -256,7 +256,7 @@ def test_diagnostic_needs_no_data(make):
     )
     store, _ = run(config)
     assert [len(store[name]) for name in store] == [6, 2, 4]
-    assert store.recipe["protocol"] == "controlled"
+    assert store.recipe.protocol == "controlled"
     refuse(dataclasses.replace(config, ratio=0.5), r"ratio: 0\.9 -> 0\.5")
 
 

@@ -141,7 +141,7 @@ def test_from_texts_to_vectors(tmp_path):
     )
     run(case)
     assert "nothing to do" in run(case)
-    assert HiddenStore(case.out).recipe["prompt"] == OWN
+    assert HiddenStore(case.out).recipe.prompt == OWN
     with pytest.raises(UsageError, match="(?s)another recipe.*prompt"):
         run(dataclasses.replace(case, prompt=None))
     train(

@@ -179,6 +179,6 @@ def test_deterministic_stores_are_equal_byte_for_byte(tmp_path, change):
 def test_deterministic_is_part_of_the_recipe(tmp_path):
     config = make_case(tmp_path, {"train": 5})
     dump(config, console=Console(file=io.StringIO()))
-    assert "deterministic" not in HiddenStore(config.out).recipe
+    assert "deterministic" not in HiddenStore(config.out).recipe.to_json()
     with pytest.raises(UsageError, match="deterministic: None -> True"):
         run(dataclasses.replace(config, deterministic=True))

@@ -15,6 +15,7 @@ from glot_jax.errors import UsageError
 from glot_jax.store import finish
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import MANIFEST, lock_folder
+from glot_jax.store.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +147,11 @@ def test_of_workers_that_start_together_with_other_recipes_one_is_refused(case, 
         StoreLock(tmp_path / "store", share=(0, 2)) as one,
         StoreLock(tmp_path / "store", share=(1, 2)) as other,
     ):
-        assert one.recipe() is other.recipe() is None
-        assert one.begin({"compute_dtype": "bfloat16"}) == {"compute_dtype": "bfloat16"}
-        assert other.begin({"compute_dtype": "float32"}) == {"compute_dtype": "bfloat16"}
+        assert one.begun_with() is None
+        assert other.begun_with() is None
+        first = Recipe.partial(compute_dtype="bfloat16")
+        assert one.begin(first) == first
+        assert other.begin(Recipe.partial(compute_dtype="float32")) == first
 
 
 def test_shards_of_other_texts_are_not_put_together(case, expected, tmp_path):

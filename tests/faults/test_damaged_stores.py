@@ -15,7 +15,8 @@ from support.synthetic_stores import make_store
 from glot_jax import cli
 from glot_jax.files import file_sha256
 from glot_jax.store import verify
-from glot_jax.store.manifest import MANIFEST, canonical, canonical_sha256
+from glot_jax.store.identity import canonical, canonical_sha256
+from glot_jax.store.manifest import MANIFEST
 
 pytestmark = pytest.mark.faults
 

@@ -42,8 +42,8 @@ def test_names_and_revisions(
         done = walker.glot(*extraction("acme/revised", data, out, *revision))
         assert_done(done)
         assert_no_secret(done, out)
-        recipe = read_manifest(out).recipe["backbone"]
-        assert recipe == {"name": "acme/revised", "sha256": None, "revision": commit}
+        backbone = read_manifest(out).recipe.backbone
+        assert backbone == {"name": "acme/revised", "sha256": None, "revision": commit}
         found[at] = tree(out)
     assert found[None] == found[second]
     assert found["next/try"] == found["v1"] != found[second]
@@ -74,7 +74,7 @@ def test_only_the_files_that_are_read(
     assert_done(walker.glot(*extraction("lonely", data, tmp_path / "second")))
     assert shared.requests("cdn", path="lonely") == []
     assert tree(tmp_path / "second") == tree(tmp_path / "first")
-    assert read_manifest(tmp_path / "first").recipe["backbone"]["name"] == "lonely"
+    assert read_manifest(tmp_path / "first").recipe.backbone_name == "lonely"
 
 
 def test_a_private_model(
@@ -279,5 +279,5 @@ def test_allow_bin_takes_safetensors_where_there_are_some(
         env=hub.env(tmp_path / "hf"),
     )
     assert_done(done)
-    assert "weights" not in read_manifest(tmp_path / "store").recipe
+    assert "weights" not in read_manifest(tmp_path / "store").recipe.to_json()
     assert not any(one.path.endswith(".bin") for one in hub.requests())

@@ -22,9 +22,12 @@ from glot_jax import disk
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256, write_bytes
 from glot_jax.store import HiddenStore, describe, verify
-from glot_jax.store.lock import StoreLock, read_recipe
+from glot_jax.store.lock import StoreLock, read_begun
 from glot_jax.store.manifest import lock_folder
+from glot_jax.store.recipe import Recipe
 from glot_jax.store.writer import ShardWriter, WriterThread
+
+RECIPE = Recipe.partial(dim=3)
 
 STATES = "train/shard-00001/hidden-L2-00001.npy"
 
@@ -361,19 +364,20 @@ def test_a_lock_leaves_nothing_behind(tmp_path):
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
-        lock.begin({"dim": 3})
-        assert read_recipe(store) == lock.recipe() == {"dim": 3}
+        lock.begin(RECIPE)
+        assert lock.begun_with() == RECIPE
+        assert read_begun(store) == RECIPE
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_recipe_of_an_unfinished_store_stays_until_it_is_finished(tmp_path):
     store = tmp_path / "store"
     with StoreLock(store) as lock:
-        lock.begin({"dim": 3})
+        lock.begin(RECIPE)
         (store / "train").mkdir(parents=True)
     assert [path.name for path in lock_folder(store).iterdir()] == ["recipe.json"]
     with StoreLock(store) as lock:
-        assert lock.recipe() == {"dim": 3}
+        assert lock.begun_with() == RECIPE
         lock.finished()
     assert not lock_folder(store).exists()
 
@@ -400,10 +404,10 @@ def test_a_lock_is_held_by_the_open_file_and_not_by_its_name(tmp_path):
     write_lock(store, socket.gethostname(), dead_pid())
     late = os.open(lock_folder(store) / "lock", os.O_RDWR)  # the slower one has looked, no more
     with StoreLock(store) as first:
-        first.begin({"dim": 3})
+        first.begin(RECIPE)
         with pytest.raises(UsageError, match=f"process {os.getpid()} on host"), StoreLock(store):
             pass
-        assert first.recipe() == {"dim": 3}
+        assert first.begun_with() == RECIPE
     os.close(late)
     assert list(tmp_path.iterdir()) == []
 

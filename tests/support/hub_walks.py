@@ -52,7 +52,7 @@ def extraction(backbone: str, data: Path, out: Path, *more: str) -> list[str]:
 
 def commit_of(store: Path) -> str | None:
     """The backbone's commit that a finished store says it was made with."""
-    return read_manifest(store).recipe["backbone"]["revision"]
+    return read_manifest(store).recipe.revision
 
 
 def assert_refused(done: Outcome, *told: str, out: Path | None = None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from glot_jax.store.arrays import file_sha256
 from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
+from glot_jax.store.recipe import Recipe
 from glot_jax.store.writer import ShardWriter
 from glot_jax.texts.tasks import TASKS, TaskSpec
 
@@ -121,14 +122,14 @@ def make_ranking_store(
                 for name in arrays
             },
         )
-    recipe = {
-        "backbone": {"name": "synthetic", "sha256": "0" * 64, "revision": None},
-        "kind": "encoder",
-        "num_layers": 2,
-        "dim": dim,
-        "layers": [2],
-        "storage_dtype": "float16",
-        "seed": 0,
-    }
+    recipe = Recipe.partial(
+        backbone={"name": "synthetic", "sha256": "0" * 64, "revision": None},
+        kind="encoder",
+        num_layers=2,
+        dim=dim,
+        layers=(2,),
+        storage_dtype="float16",
+        more={"seed": 0},
+    )
     write_manifest(folder, Manifest.build(recipe, spec.to_json(), records))
     return folder

@@ -11,6 +11,7 @@ import numpy as np
 
 from glot_jax.store.arrays import DTYPES, file_sha256, stored_dtype
 from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
+from glot_jax.store.recipe import Recipe
 from glot_jax.store.writer import ShardWriter
 from glot_jax.texts.tasks import TaskSpec
 
@@ -154,14 +155,14 @@ def make_store(
                 for name in files
             },
         )
-    recipe = {
-        "backbone": {"name": "synthetic", "sha256": "0" * 64, "revision": None},
-        "kind": kind,
-        "num_layers": max(layers),
-        "dim": dim,
-        "layers": list(layers),
-        "storage_dtype": dtype,
-        "seed": seed,
-    }
+    recipe = Recipe.partial(
+        backbone={"name": "synthetic", "sha256": "0" * 64, "revision": None},
+        kind=kind,
+        num_layers=max(layers),
+        dim=dim,
+        layers=tuple(layers),
+        storage_dtype=dtype,
+        more={"seed": seed},
+    )
     write_manifest(folder, Manifest.build(recipe, spec.to_json(), splits))
     return folder

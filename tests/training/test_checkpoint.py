@@ -162,9 +162,7 @@ def test_seconds_of_an_epoch_travel_with_its_checkpoints(store, tmp_path, monkey
 
 
 def test_minutes_are_checked_where_they_are_given(store, tmp_path):
-    with pytest.raises(
-        UsageError, match="--checkpoint-minutes must be at least 0"
-    ):
+    with pytest.raises(UsageError, match="--checkpoint-minutes must be at least 0"):
         runs.config(store, tmp_path, checkpoint_minutes=-1)
 
 

@@ -12,6 +12,7 @@ from support import runs
 from support.synthetic_stores import make_store
 
 from glot_jax.errors import UsageError
+from glot_jax.store.recipe import Recipe
 from glot_jax.training import train
 from glot_jax.training.evaluation import evaluate_run
 from glot_jax.training.run_folder import Imported, RunFolder, SplitScores, Summary
@@ -121,17 +122,17 @@ def test_an_imported_run_has_no_head(finished, tmp_path):
     with pytest.raises(UsageError, match=r"imported without either.*--store STORE --out NEW"):
         folder.require_head()
     # It does not know how its states were made.
-    assert folder.fits({"backbone": {"name": "any"}}) == []
+    assert folder.fits(Recipe.partial(backbone={"name": "any"})) == []
 
 
 def test_only_what_decides_the_states_of_its_layers_must_fit(finished):
     folder = RunFolder.open(finished)
-    recipe = {**folder.recipe, "seed": -1, "storage_dtype": "int8"}
+    recipe = folder.recipe.extended(more={"seed": -1}, storage_dtype="int8")
     assert folder.fits(recipe) == []
-    recipe["backbone"] = {"name": "renamed", "sha256": "0" * 64, "revision": None}
+    backbone = {"name": "renamed", "sha256": "0" * 64, "revision": None}
+    recipe = recipe.extended(backbone=backbone)
     assert folder.fits(recipe) == []
-    recipe["backbone"] = {"name": "synthetic", "sha256": "1" * 64, "revision": None}
-    recipe["prompt"] = "a {text}"
+    recipe = recipe.extended(backbone={**backbone, "sha256": "1" * 64}, prompt="a {text}")
     differences = folder.fits(recipe)
     assert [line.partition(":")[0] for line in differences] == ["backbone.sha256", "prompt"]
 
