@@ -212,7 +212,7 @@ def test_a_shard_is_not_written_into_a_linked_split(tmp_path):
     lengths = np.ones(2, np.int32)
     with (
         pytest.raises(
-            UsageError, match="not written through symbolic links; got .*train. .*dvc unprotect"
+            UsageError, match="must not be written through symbolic links; got .*train. .*dvc unprotect"
         ),
         ShardWriter(tmp_path / "train", 0, lengths, lengths, dim=2, dtypes={0: "float16"}),
     ):
