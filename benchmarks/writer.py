@@ -35,8 +35,9 @@ from rich.console import Console
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction import Backbone
 from glot_jax.extraction.split_dump import SplitDump
-from glot_jax.store.manifest import ShardRecord
-from glot_jax.store.writer import ShardWriter, WriterThread
+from glot_jax.store.records import ShardRecord
+from glot_jax.store.writer import ShardCounts, ShardWriter
+from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import open_task
 
 
@@ -90,7 +91,7 @@ def write_shards(folder: Path, states: np.ndarray, shards: int) -> None:
                     lambda shard=shard, start=start, piece=piece: shard.put(0, start, piece),
                     piece.nbytes,
                 )
-            sealed.append(thread.finish(shard, truncated=0, empty=0, max_abs=1.0))
+            sealed.append(thread.finish(shard, ShardCounts(truncated=0, empty=0, max_abs=1.0)))
         for one in sealed:
             thread.result(one)
 

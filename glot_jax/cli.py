@@ -300,7 +300,7 @@ def store(arguments: Sequence[str]) -> int:
         tyro.conf.PositionalRequiredArgs[StoreConfig], args=arguments, prog="glot store"
     )
     from glot_jax.store import describe, finish, read_manifest, verify
-    from glot_jax.store.arrays import require_fetched
+    from glot_jax.store.integrity import require_fetched
 
     if command.action == "finish":
         manifest = finish(command.store, lambda line: print(line, file=sys.stderr))

@@ -324,17 +324,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def refuse_link(path: Path) -> None:
-    """Raise UsageError if `path` is a symbolic link: others may use what lies behind it."""
-    if path.is_symlink():
-        raise UsageError(
-            rule="a store must not be written through symbolic links",
-            got=path,
-            fix="Put the file or folder itself there (`dvc unprotect`, `git annex unlock`), or"
-            " choose another --out.",
-        )
-
-
 def _temporary(path: Path) -> Path:
     """A name beside `path`; the suffix stays last, because libraries read the format from it."""
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")

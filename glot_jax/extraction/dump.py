@@ -26,18 +26,13 @@ from glot_jax.store.finish import (
     remove_superseded,
     sync_folders,
 )
+from glot_jax.store.layout import MANIFEST, check_split_name, lock_folder
 from glot_jax.store.lock import StoreLock, read_begun
-from glot_jax.store.manifest import (
-    MANIFEST,
-    Manifest,
-    check_split_name,
-    lock_folder,
-    read_manifest,
-    write_manifest,
-)
+from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import PendingAppend, Recipe
-from glot_jax.store.writer import WriterThread
+from glot_jax.store.worker_plan import WorkerPlan
+from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.stress_texts import whole_words
 
@@ -127,16 +122,10 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
             }
             _write(job, dumps, lock, recipe, console)
             if number == 0:
-                splits = {name: one.plan for name, one in dumps.items()}
+                plans = {name: split.plan for name, split in dumps.items()}
+                splits = {name: plan for name, plan in plans.items() if plan is not None}
                 probe = job.backbone.probe.to_json()
-                lock.plan(
-                    {
-                        "workers": workers,
-                        "task": data.spec.to_json(),
-                        "splits": splits,
-                        "probe": probe,
-                    }
-                )
+                lock.plan(WorkerPlan(workers, data.spec.to_json(), splits, probe))
     if finished:
         _check_finished(job, console)
         return

@@ -9,8 +9,9 @@ import dataclasses
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import hub_models
+from glot_jax.store.layout import MANIFEST
 from glot_jax.store.lock import read_begun
-from glot_jax.store.manifest import MANIFEST, read_manifest
+from glot_jax.store.manifest import read_manifest
 from glot_jax.store.recipe import Recipe
 
 

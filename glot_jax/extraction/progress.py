@@ -19,7 +19,7 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import require
 from glot_jax.extraction.backbone import Backbone
 from glot_jax.store.arrays import DTYPES
-from glot_jax.store.manifest import SplitRecord
+from glot_jax.store.records import SplitRecord
 from glot_jax.texts import Split
 
 SAMPLE_ROWS = 512

@@ -18,23 +18,16 @@ from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.progress import SplitProgress, say
 from glot_jax.extraction.shard_texts import RowTable, ShardTexts, cut_shards, row_key
 from glot_jax.extraction.states import States
-from glot_jax.files import file_sha256, make_folders, refuse_link, write_bytes
+from glot_jax.files import file_sha256, make_folders, write_bytes
 from glot_jax.store.arrays import DTYPES, load_array, npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
-from glot_jax.store.manifest import (
-    DAMAGED,
-    EXTRACT_AGAIN,
-    TEXT_FILES,
-    Appended,
-    ShardRecord,
-    SplitRecord,
-    array_file,
-    read_record,
-    shard_name,
-    sum_up,
-)
+from glot_jax.store.integrity import FileRecord
+from glot_jax.store.layout import EXTRACT_AGAIN, TEXT_FILES, array_file, refuse_link, shard_name
 from glot_jax.store.reader import SplitReader
-from glot_jax.store.writer import ShardWriter, WriterThread
+from glot_jax.store.records import DAMAGED, Appended, ShardRecord, SplitRecord, read_record, sum_up
+from glot_jax.store.worker_plan import SplitPlan
+from glot_jax.store.writer import ShardCounts, ShardWriter
+from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import Split, TaskSpec
 
 
@@ -64,11 +57,11 @@ class SplitDump:
         self._folder, self._base = config.out / split.name, base
         self._skip = 0
         self._records: list[ShardRecord | Future[ShardRecord]] = []
-        self._texts: list[list[str]] = []
+        self._texts: list[tuple[str, ...]] = []
         """Of every shard the sha256 of its TEXT_FILES, as worker 0 sees them."""
         self.shards = 0
         """Shards that the rows of this split make, counted by `run`."""
-        self.plan: dict[str, Any] = {}
+        self.plan: SplitPlan | None = None
         """What `glot store finish` needs to know of the split; filled by worker 0."""
 
     def find_new_rows(self) -> tuple[int, str]:
@@ -168,12 +161,9 @@ class SplitDump:
             ):
                 self.shards += 1
                 if self._config.share is not None and number == 0:
-                    self._texts.append(
-                        [
-                            hashlib.sha256(npy_bytes(of)).hexdigest()
-                            for of in (shard.lengths, shard.token_ids)
-                        ]
-                    )
+                    arrays = (shard.lengths, shard.token_ids)
+                    hashes = (hashlib.sha256(npy_bytes(array)).hexdigest() for array in arrays)
+                    self._texts.append(tuple(hashes))
                 if (first_number + index) % workers != number:
                     continue
                 record = self._finished_shard(index, shard)
@@ -248,19 +238,15 @@ class SplitDump:
                 for name, array in table.arrays().items()
             }
             duplicates = table.duplicates if self._config.deduplicate else None
-            self.plan = {
-                "rows": table.rows,
-                "texts": self._texts,
-                "arrays": arrays,
-                "duplicates": duplicates,
-            }
+            self.plan = SplitPlan(table.rows, tuple(self._texts), arrays, duplicates)
 
-    def _row_array(
-        self, name: str, appended: int, array: np.ndarray, finished: bool
-    ) -> dict[str, Any]:
-        """Write a row array, or check the one that is there; its {"sha256", "bytes"}."""
+    def _row_array(self, name: str, appended: int, array: np.ndarray, finished: bool) -> FileRecord:
+        """Write a row array, or check the one that is there; its size and hash."""
         path, content = self._folder / array_file(name, appended), npy_bytes(array)
-        record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        record: FileRecord = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+        }
         refuse_link(path)
         if path.exists():
             require(
@@ -368,13 +354,13 @@ class SplitDump:
             peak = max(peak, states.peak)
             errors.append(states.cosine_errors)
             progress.advance(sum(map(len, ids)), size)
-        return thread.finish(
-            writer,
+        counts = ShardCounts(
             truncated=shard.truncated,
             empty=shard.empty,
             max_abs=peak,
             cosine_error=_error_of(errors) if dtype == "int8" else None,
         )
+        return thread.finish(writer, counts)
 
     def _check_values(
         self,

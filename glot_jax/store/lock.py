@@ -1,7 +1,4 @@
-"""One writer at a time:
-
-`OUT.lock/` beside a store in the making holds its recipe and who is writing it.
-"""
+"""One writer at a time: `OUT.lock/` beside a store in the making says who, and what is written."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import NamedTuple
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.files import (
     TEMPORARY,
     JsonStyle,
@@ -25,31 +22,37 @@ from glot_jax.files import (
     write_bytes,
     write_json,
 )
-from glot_jax.store.identity import canonical_sha256
-from glot_jax.store.manifest import lock_folder
+from glot_jax.store.layout import EXTRACT_AGAIN, lock_folder
 from glot_jax.store.recipe import PendingAppend, Recipe, read_work
+from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
 RECIPE = "recipe.json"
-PLAN = "plan.json"
+
 _STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
+
+_ONLY_WRITER = "lock"
+_WORKERS = "worker-*"
 
 
 class StoreLock:
-    """Hold the right to write a store, or a worker's share of its shards, for the length of a
-    `with` block.
+    """The right to write a store, or a worker's share of its shards, for a `with` block.
 
     The right is a `flock` on a file, so the system takes it back from a process that died, however
-    it died; host and process id are in the file for people. UsageError names them if another
-    process holds it: any other writer of the store, except workers of the same number beside a
-    worker. The lock of a process of this host that no longer runs is taken over with a `notice`;
-    one of another host is not, because not every shared file system carries `flock` between hosts.
-    On leaving, the lock goes; the recipe stays for the next run to continue with, unless `finished`
+    it died; host and process id are in the file for people. The lock of a process of this host that
+    no longer runs is taken over with a `notice`; one of another host is not, because not every
+    shared file system carries `flock` between hosts.
+
+    On leaving, the lock goes. The recipe stays for the next run to continue with, unless `finished`
     was called or nothing of the store was written.
 
     Args:
         store: folder of the store.
         notice: called with a line for the user.
         share: (number, workers) of a worker; None for the only writer.
+
+    Raises:
+        UsageError: another process holds the right: any other writer of the store, except workers
+            with the same number of workers beside a worker. It names host and process.
     """
 
     def __init__(
@@ -59,37 +62,33 @@ class StoreLock:
         *,
         share: tuple[int, int] | None = None,
     ):
-        self._store, self._notice, self._share = Path(store), notice, share
+        self._store = Path(store)
+        self._notice = notice
+        self._share = share
         self._folder = lock_folder(store)
-        self._file = self._folder / (
-            "lock" if share is None else f"worker-{share[0]}-of-{share[1]}"
-        )
+        name = _ONLY_WRITER if share is None else f"worker-{share[0]}-of-{share[1]}"
+        self._file = self._folder / name
         self._held: int | None = None
         self._finished = False
 
     def __enter__(self) -> StoreLock:
         try:
             make_folders(self._folder)
-            file = self._held = self._take(self._file)
-            os.ftruncate(file, 0)
-            os.pwrite(
-                file, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0
-            )
+            self._held = self._take(self._file)
+            os.ftruncate(self._held, 0)
+            holder = {"host": socket.gethostname(), "pid": os.getpid()}
+            os.pwrite(self._held, json.dumps(holder).encode(), 0)
         except OSError as error:
             self._release()
             raise UsageError(
-                "--out lies in a folder that can be written",
-                f"{self._store} ({error})",
-                "Choose another --out.",
+                rule="--out must lie in a folder that can be written to",
+                got=f"{self._store} ({error})",
+                fix="Choose another --out.",
             ) from error
         try:
             # Taken first, looked around second: of two writers that start together at least one
             # sees the other.
-            for other in self._rivals():
-                file = self._take(other, create=False)
-                if file is not None:
-                    other.unlink(missing_ok=True)
-                    os.close(file)
+            self._refuse_rivals()
         except BaseException:
             self._release()
             raise
@@ -101,20 +100,16 @@ class StoreLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        others = any(path != self._file for path in self._folder.glob("worker-*"))
+        others = any(path != self._file for path in self._folder.glob(_WORKERS))
         written = self._store.is_dir() and any(self._store.iterdir())
-        empty = self._finished or not (written or others)
+        nothing_to_continue = self._finished or not (written or others)
         # Another worker may be leaving too: what it has removed is gone, and the last one removes
         # the folder.
-        with contextlib.suppress(OSError):
-            for path in (
-                (self._folder / RECIPE, self._folder / PLAN, *self._folder.glob(f"{TEMPORARY}*"))
-                if empty
-                else ()
-            ):
-                path.unlink(missing_ok=True)
+        if nothing_to_continue:
+            with contextlib.suppress(OSError):
+                self._remove_notes()
         self._release()
-        if empty:
+        if nothing_to_continue:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
 
@@ -135,121 +130,142 @@ class StoreLock:
             What is kept. Of workers that start together it is the first one's, which the others
             compare theirs with.
         """
-        write_bytes(self._folder / RECIPE, json_bytes(work.to_json(), _STYLE), replace=False)
+        content = json_bytes(work.to_json(), _STYLE)
+        write_bytes(self._folder / RECIPE, content, replace=False, again=EXTRACT_AGAIN)
         return self.begun_with() or work
 
-    def plan(self, plan: Mapping[str, Any]) -> None:
+    def plan(self, plan: WorkerPlan) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
-        signed = {**plan, "sha256": canonical_sha256(plan)}
-        write_json(self._folder / PLAN, signed, _STYLE)
+        write_json(self._folder / PLAN, plan.to_json(), _STYLE, again=EXTRACT_AGAIN)
 
-    def _take(self, path: Path, *, create: bool = True) -> Any:
-        """A descriptor that holds the lock; None for one that is gone and not to be created.
-
-        UsageError where another holds it.
-        """
+    def _take(self, path: Path) -> int:
+        """A descriptor that holds the lock of `path`, which is made if it is absent."""
         while True:
+            descriptor = self._claim(_open_lock(path), path)
+            if descriptor is not None:
+                return descriptor
+
+    def _claim(self, lock: _LockFile, path: Path) -> int | None:
+        """The file's descriptor, now holding its lock; None if its holder took the file away.
+
+        Raises:
+            UsageError: another process holds the lock, or may hold it.
+        """
+        try:
+            host, pid = _holder(lock.descriptor) if lock.existed else ("", 0)
+            locked = take_lock(lock.descriptor, wait=False)
+            if lock.existed and not locked:
+                # Without locks of the system, who created the file holds it; whether it still runs,
+                # nobody can tell safely.
+                raise self._refusal(path, host, pid)
+            if not _is_at(lock.descriptor, path):
+                os.close(lock.descriptor)
+                return None
+            if host not in ("", socket.gethostname()):
+                raise self._refusal(path, host, pid)
+        except BlockingIOError as error:
+            # Read again: the holder may have written its name since.
+            host, pid = _holder(lock.descriptor)
+            os.close(lock.descriptor)
+            raise self._refusal(path, host, pid) from error
+        except BaseException:
+            os.close(lock.descriptor)
+            raise
+        if lock.existed:
+            self._notice(
+                f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it, no"
+                " longer runs."
+            )
+        return lock.descriptor
+
+    def _refuse_rivals(self) -> None:
+        """Raise UsageError for a rival that lives; remove the locks of those that died."""
+        for path in self._rivals():
             try:
-                file, old = os.open(path, os.O_RDWR), True
+                lock = _LockFile(os.open(path, os.O_RDWR), existed=True)
             except FileNotFoundError:
-                if not create:
-                    return None
-                try:
-                    file, old = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644), False
-                except FileExistsError:
-                    continue
-            try:
-                host, pid = _holder(file) if old else ("", 0)
-                if not take_lock(file, wait=False) and old:
-                    # Without locks of the system, who created the file holds it; whether it still
-                    # runs, nobody can tell safely.
-                    self._refuse(path, host, pid)
-                if not _is_at(file, path):
-                    os.close(file)  # its holder left, and took the file along
-                    continue
-                if old and host not in ("", socket.gethostname()):
-                    self._refuse(path, host, pid)
-            except BlockingIOError:
-                host, pid = _holder(file)
-                os.close(file)
-                self._refuse(path, host, pid)
-            except BaseException:
-                os.close(file)
-                raise
-            if old:
-                self._notice(
-                    f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it,"
-                    " no longer runs."
-                )
-            return file
+                continue
+            descriptor = self._claim(lock, path)
+            if descriptor is not None:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+
+    def _rivals(self) -> list[Path]:
+        """Locks that must not be held beside this one."""
+        paths = [self._folder / _ONLY_WRITER, *sorted(self._folder.glob(_WORKERS))]
+        others = [path for path in paths if path != self._file and path.exists()]
+        if self._share is None:
+            return others
+        colleagues = f"-of-{self._share[1]}"
+        return [path for path in others if not path.name.endswith(colleagues)]
+
+    def _remove_notes(self) -> None:
+        for path in (self._folder / RECIPE, self._folder / PLAN):
+            path.unlink(missing_ok=True)
+        for path in self._folder.glob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
 
     def _release(self) -> None:
         if self._held is None:
             return
+        # Unless somebody else put a file of their own there.
         if _is_at(self._held, self._file):
             self._file.unlink(missing_ok=True)
         os.close(self._held)
         self._held = None
 
-    def _rivals(self) -> list[Path]:
-        """Locks that may not be held beside this one."""
-        others = [
-            path
-            for path in (self._folder / "lock", *sorted(self._folder.glob("worker-*")))
-            if path != self._file and path.exists()
-        ]
-        if self._share is None:
-            return others
-        return [path for path in others if not path.name.endswith(f"-of-{self._share[1]}")]
-
-    def _refuse(self, file: Path, host: str, pid: int) -> NoReturn:
-        raise UsageError(
-            "one process at a time writes a store, or workers of one number",
-            f"{self._store}, which process {pid} on host {host} is writing",
-            f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
+    def _refusal(self, file: Path, host: str, pid: int) -> UsageError:
+        return UsageError(
+            rule="only one process, or workers with the same N, may write a store",
+            got=f"{self._store}, which process {pid} on host {host} is writing",
+            fix=f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
         )
 
 
-def _is_at(file: int, path: Path) -> bool:
+class _LockFile(NamedTuple):
+    """An open lock file, not yet locked."""
+
+    descriptor: int
+    existed: bool
+    """Whether another process made it, which may have died."""
+
+
+def _open_lock(path: Path) -> _LockFile:
+    """Open a lock file, or make it."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return _LockFile(os.open(path, os.O_RDWR), existed=True)
+        # Another process may make or remove it between the two calls.
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            return _LockFile(descriptor, existed=False)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one of that name."""
     try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
 
 
-def _holder(file: int) -> tuple[str, int]:
-    """Host and process id in a lock file; ("", 0) for one that is just being written, or that a
-    power cut emptied.
+def _holder(descriptor: int) -> tuple[str, int]:
+    """Host and process id in a lock file.
+
+    ("", 0) for one that is just being written, or that a power cut emptied.
     """
     try:
-        values = json.loads(os.pread(file, 4096, 0))
+        values = json.loads(os.pread(descriptor, 4096, 0))
         return str(values["host"]), int(values["pid"])
     except (KeyError, TypeError, ValueError):
         return "", 0
 
 
-def read_plan(store: Path) -> dict[str, Any] | None:
-    """What worker 0 of an unfinished store left: {workers, task, splits}; None if it has not come
-    to its end. UsageError if it is damaged.
-    """
-    path = lock_folder(store) / PLAN
-    if not path.is_file():
-        return None
-    plan = read_json(path)
-    sha256 = plan.pop("sha256", None) if isinstance(plan, dict) else None
-    require(
-        sha256 is not None and canonical_sha256(plan) == sha256,
-        "the plan of a store has the sha256 it was written with",
-        path,
-        "Run worker 0 again.",
-    )
-    return plan
-
-
 def read_begun(store: Path) -> Recipe | PendingAppend | None:
-    """What an unfinished store, or an unfinished append to a store, was begun with; None if there
-    is nothing unfinished.
+    """What an unfinished store, or an unfinished append to a store, was begun with.
+
+    Returns:
+        None if there is nothing unfinished.
 
     Raises:
         UsageError: the file that says so is damaged.

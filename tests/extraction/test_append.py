@@ -13,8 +13,8 @@ from support.faulty_disk import FaultyDisk, Killed
 
 from glot_jax.errors import UsageError
 from glot_jax.store import HiddenStore, describe, read_manifest, verify
+from glot_jax.store.layout import lock_folder
 from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import lock_folder
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore, verify
-from glot_jax.store.manifest import MANIFEST, lock_folder
+from glot_jax.store.layout import MANIFEST, lock_folder
 from glot_jax.store.writer import ShardWriter
 
 WORDS = " ".join(CORPUS).split()

@@ -13,8 +13,8 @@ from support.extraction_case import finished_shards, make_case, run, tree
 from glot_jax import cli
 from glot_jax.errors import UsageError
 from glot_jax.store import finish
+from glot_jax.store.layout import MANIFEST, lock_folder
 from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import MANIFEST, lock_folder
 from glot_jax.store.recipe import Recipe
 
 

@@ -16,7 +16,7 @@ from glot_jax import cli
 from glot_jax.files import file_sha256
 from glot_jax.store import verify
 from glot_jax.store.identity import canonical, canonical_sha256
-from glot_jax.store.manifest import MANIFEST
+from glot_jax.store.layout import MANIFEST
 
 pytestmark = pytest.mark.faults
 

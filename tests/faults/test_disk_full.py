@@ -15,7 +15,7 @@ from support.extraction_case import finished_shards, identity, make_case, run, t
 
 from glot_jax import disk
 from glot_jax.errors import UsageError
-from glot_jax.store.manifest import MANIFEST
+from glot_jax.store.layout import MANIFEST
 
 pytestmark = pytest.mark.faults
 

@@ -15,7 +15,7 @@ import pytest
 from support.extraction_case import finished_shards, identity, make_case, run, run_in_child, tree
 
 from glot_jax.store import finish
-from glot_jax.store.manifest import MANIFEST, lock_folder
+from glot_jax.store.layout import MANIFEST, lock_folder
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("kills")]
 

@@ -12,7 +12,7 @@ from support.faulty_disk import CALLS, FaultyDisk, Killed
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
-from glot_jax.store.manifest import lock_folder
+from glot_jax.store.layout import lock_folder
 
 pytestmark = pytest.mark.faults
 

@@ -22,7 +22,8 @@ from support.hub_walks import (
 )
 from support.walks import EXTRACTION, PYTHON, ROOT, Walker, run_fresh, settled
 
-from glot_jax.store.manifest import MANIFEST, lock_folder, read_manifest
+from glot_jax.store.layout import MANIFEST, lock_folder
+from glot_jax.store.manifest import read_manifest
 
 pytestmark = pytest.mark.xdist_group("hub-walks")
 

@@ -1,21 +1,15 @@
-"""The manifest: two identities, what it refuses, and how it explains a mismatch."""
+"""The manifest: content, what it refuses, and what it keeps beside."""
 
 import json
 
 import pytest
-from support.synthetic_stores import make_store
 
 from glot_jax.errors import UsageError
-from glot_jax.store import HiddenStore, Recipe, describe, finish, read_manifest, verify
-from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import MANIFEST, Manifest, lock_folder, shard_files, write_manifest
+from glot_jax.store import HiddenStore, Recipe, describe, read_manifest, verify
+from glot_jax.store.layout import MANIFEST, lock_folder
+from glot_jax.store.manifest import Manifest, write_manifest
 
 PROBE = {"last_token_changes_the_first": True, "error": 0.25, "layers": [0, 6], "ü": None}
-
-
-@pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "store", layers=(0, 2))
 
 
 def edit(store, change):
@@ -48,15 +42,6 @@ def test_content_depends_on_recipe_task_and_every_file_but_not_on_the_order_of_k
     manifest.splits["train"].shards[1].files["token_ids.npy"]["sha256"] = "0" * 64
     changed.append(Manifest.build(manifest.recipe, manifest.task, manifest.splits))
     assert len({manifest.content, *(other.content for other in changed)}) == 5
-
-
-def test_shard_files_are_named_by_layer_and_number():
-    assert shard_files({0: "float16", 6: "float16"}, 3) == (
-        "lengths.npy",
-        "token_ids.npy",
-        "hidden-L0-00003.npy",
-        "hidden-L6-00003.npy",
-    )
 
 
 def test_another_schema_version_is_refused(store):
@@ -148,7 +133,8 @@ def test_a_probe_is_kept_beside_recipe_and_content_and_changes_neither(store):
 def test_a_probe_that_is_no_object_is_a_damaged_manifest(store, damage):
     edit(store, lambda values: values.update(probe=damage))
     with pytest.raises(
-        UsageError, match=r"complete and well-formed; got .*manifest\.json .*probe.*no JSON object"
+        UsageError,
+        match=r"complete and well-formed; got .*manifest\.json .*probe.*not a JSON object",
     ):
         HiddenStore(store)
     assert verify(store) == [str(store / MANIFEST)]
@@ -162,32 +148,11 @@ def test_a_probe_of_what_is_no_json_is_refused_before_anything_is_written(store)
         )
 
 
-def test_what_worker_0_found_out_is_in_the_finished_store(store):
-    manifest, expected = read_manifest(store), {}
-    for name, split in manifest.splits.items():
-        texts = [
-            [shard.files[file]["sha256"] for file in ("lengths.npy", "token_ids.npy")]
-            for shard in split.shards
-        ]
-        expected[name] = {
-            "rows": split.rows,
-            "texts": texts,
-            "arrays": split.arrays,
-            "duplicates": split.duplicates,
-        }
-    for probe in (PROBE, None):
-        (store / MANIFEST).unlink()
-        with StoreLock(store) as lock:
-            lock.begin(manifest.recipe)
-            lock.plan(
-                {
-                    "workers": 1,
-                    "task": manifest.task,
-                    "splits": expected,
-                    **({"probe": probe} if probe else {}),
-                }
-            )
-        assert finish(store).probe == probe
-        assert read_manifest(store) == Manifest.build(
-            manifest.recipe, manifest.task, manifest.splits, probe=probe
-        )
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"schema_version": ' + "1" * 5000 + "}", "\udcff"]
+)
+def test_json_that_python_cannot_take_is_a_damaged_manifest(store, content):
+    (store / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert verify(store) == [str(store / "manifest.json")]
+    with pytest.raises(UsageError, match="manifest.json"):
+        HiddenStore(store)

@@ -10,7 +10,8 @@ from support.synthetic_stores import make_store
 from glot_jax.errors import UsageError
 from glot_jax.store import read_manifest
 from glot_jax.store.identity import canonical
-from glot_jax.store.manifest import MANIFEST, write_manifest
+from glot_jax.store.layout import MANIFEST
+from glot_jax.store.manifest import write_manifest
 from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 
 COMPAT = Path(__file__).parent.parent / "compat" / "written-by-0.1.0.tar.xz"

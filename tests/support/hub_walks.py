@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from glot_jax.store.manifest import lock_folder, read_manifest
+from glot_jax.store.layout import lock_folder
+from glot_jax.store.manifest import read_manifest
 from support.hub_datasets import sentences
 from support.hub_server import TOKEN
 from support.walks import Outcome

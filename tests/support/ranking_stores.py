@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.store.arrays import file_sha256
-from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
+from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.recipe import Recipe
-from glot_jax.store.writer import ShardWriter
+from glot_jax.store.records import SplitRecord
+from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.texts.tasks import TASKS, TaskSpec
 
 SPEC = TASKS["embedding"]
@@ -104,7 +105,9 @@ def make_ranking_store(
             ) as shard:
                 shard.put(2, 0, states)
                 sealed.append(
-                    shard.finish(truncated=0, empty=0, max_abs=float(np.abs(states).max()))
+                    shard.finish(
+                        ShardCounts(truncated=0, empty=0, max_abs=float(np.abs(states).max()))
+                    )
                 )
         records[split] = SplitRecord(
             rows=len(rows),

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.store.arrays import DTYPES, file_sha256, stored_dtype
-from glot_jax.store.manifest import Manifest, SplitRecord, write_manifest
+from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.recipe import Recipe
-from glot_jax.store.writer import ShardWriter
+from glot_jax.store.records import SplitRecord
+from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.texts.tasks import TaskSpec
 
 CLASSES = TaskSpec(
@@ -137,7 +138,11 @@ def make_store(
                         np.ascontiguousarray(scaled_states.view(stored_dtype(dtype))),
                     )
                 records.append(
-                    shard.finish(truncated=0, empty=0, max_abs=float(np.abs(tokens).max(initial=0)))
+                    shard.finish(
+                        ShardCounts(
+                            truncated=0, empty=0, max_abs=float(np.abs(tokens).max(initial=0))
+                        )
+                    )
                 )
         splits[split] = SplitRecord(
             rows=count,

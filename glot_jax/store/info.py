@@ -1,0 +1,65 @@
+"""What a finished store holds, in numbers: `glot store info`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config.json import to_json
+from glot_jax.store.layout import LABELS
+from glot_jax.store.manifest import read_manifest
+from glot_jax.store.records import SplitRecord
+
+_TOTALS = ("rows", "texts", "tokens", "truncated", "empty", "bytes")
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describe a finished store as plain JSON values: content, recipe, task, counts and bytes.
+
+    Reads the manifest only. Counts are given per split and in all.
+
+    Raises:
+        UsageError: the folder is not a finished store.
+    """
+    manifest = read_manifest(Path(path))
+    splits = {name: _describe_split(split) for name, split in manifest.splits.items()}
+    card: dict[str, Any] = {
+        "path": str(path),
+        "schema_version": manifest.schema_version,
+        "content": manifest.content,
+        "task": manifest.task,
+        "recipe": manifest.recipe.to_json(),
+    }
+    if manifest.probe is not None:
+        card["probe"] = manifest.probe
+    card["splits"] = splits
+    for name in _TOTALS:
+        card[name] = sum(split[name] for split in splits.values())
+    return card
+
+
+def _describe_split(split: SplitRecord) -> dict[str, Any]:
+    dtypes = set()
+    for shard in split.shards:
+        dtypes |= set(shard.dtypes.values())
+    card: dict[str, Any] = {
+        "rows": split.rows,
+        "texts": split.texts,
+        "tokens": split.tokens,
+        "truncated": split.truncated,
+        "empty": split.empty,
+        "max_abs": split.max_abs,
+        "shards": len(split.shards),
+        "labels": LABELS in split.arrays,
+        "dtypes": sorted(dtypes),
+        "bytes": sum(file["bytes"] for file in split.files),
+    }
+    # Options that the store does not use are not named, as in its manifest.
+    if split.cosine_error:
+        card["cosine_error"] = split.cosine_error
+    if split.duplicates is not None:
+        card["duplicates"] = split.duplicates
+    if split.appended:
+        card["appended"] = [to_json(append) for append in split.appended]
+    return card

@@ -1,0 +1,73 @@
+"""What a store that workers write will consist of: worker 0 says it, and `finish` reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config.json import from_json, to_json
+from glot_jax.errors import UsageError
+from glot_jax.files import read_json
+from glot_jax.store.identity import canonical_sha256
+from glot_jax.store.integrity import FileRecord
+from glot_jax.store.layout import lock_folder
+
+PLAN = "plan.json"
+_REPAIR = "Run worker 0 again."
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPlan:
+    """One split as worker 0 saw it: it cuts every shard, and writes the row arrays."""
+
+    rows: int
+    texts: tuple[tuple[str, ...], ...]
+    """Per shard the sha256 of its `TEXT_FILES`: the shards of the other workers must have these."""
+    arrays: dict[str, FileRecord]
+    duplicates: int | None = None
+    """Texts that are stored once with an equal one; None without `--deduplicate`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerPlan:
+    """A whole store as worker 0 saw it."""
+
+    workers: int
+    task: dict[str, Any]
+    """The TaskSpec as JSON."""
+    splits: Mapping[str, SplitPlan]
+    probe: dict[str, Any] | None = None
+    """What was found out about the backbone; see `Manifest`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, signed with their own hash."""
+        values = {
+            "workers": self.workers,
+            "task": self.task,
+            "splits": {name: to_json(split) for name, split in self.splits.items()},
+            "probe": self.probe,
+        }
+        return {**values, "sha256": canonical_sha256(values)}
+
+
+def read_plan(store: Path) -> WorkerPlan | None:
+    """The plan of an unfinished store; None if worker 0 has not come to its end.
+
+    Raises:
+        UsageError: the plan is damaged.
+    """
+    path = lock_folder(store) / PLAN
+    if not path.is_file():
+        return None
+    values = read_json(path, _REPAIR)
+    signature = values.pop("sha256", None) if isinstance(values, dict) else None
+    if signature is None or canonical_sha256(values) != signature:
+        raise UsageError(
+            rule="the plan of a store must have the sha256 it was written with",
+            got=path,
+            fix=_REPAIR,
+        )
+    splits = {name: from_json(SplitPlan, split) for name, split in values["splits"].items()}
+    return WorkerPlan(values["workers"], values["task"], splits, values.get("probe"))
