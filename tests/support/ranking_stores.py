@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glot_jax.store.arrays import file_sha256
+from glot_jax.files import file_sha256
 from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import SplitRecord

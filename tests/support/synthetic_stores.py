@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glot_jax.store.arrays import DTYPES, file_sha256, stored_dtype
+from glot_jax.files import file_sha256
+from glot_jax.store.arrays import DTYPES, stored_dtype
 from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import SplitRecord
