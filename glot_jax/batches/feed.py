@@ -20,7 +20,8 @@ from jax import Array
 from glot_jax.batches.plan import Batch, BatchPlan
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
-from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.split_reader import SplitReader
 
 _READ_AHEAD = 8  # batches
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glot_jax.store.reader import SplitReader
+from glot_jax.store.split_reader import SplitReader
 
 _CHUNK = 1 << 24  # numbers converted to float64 together
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from glot_jax.extraction.backbone import Backbone
-from glot_jax.store.reader import SplitReader
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.texts import Example, TaskSpec
 
 CHUNK_ROWS = 2048

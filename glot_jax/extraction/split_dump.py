@@ -23,8 +23,8 @@ from glot_jax.store.arrays import DTYPES, load_array, npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.integrity import FileRecord
 from glot_jax.store.layout import EXTRACT_AGAIN, TEXT_FILES, array_file, refuse_link, shard_name
-from glot_jax.store.reader import SplitReader
 from glot_jax.store.records import DAMAGED, Appended, ShardRecord, SplitRecord, read_record, sum_up
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.store.worker_plan import SplitPlan
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread

@@ -7,9 +7,10 @@ NumPy only: neither torch nor jax is imported here, so a store can be read anywh
 from glot_jax.store.finish import finish
 from glot_jax.store.info import describe
 from glot_jax.store.manifest import Manifest, read_manifest
-from glot_jax.store.reader import HiddenStore, Row, SplitReader
+from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.records import ShardRecord, SplitRecord
+from glot_jax.store.split_reader import Row, SplitReader
 from glot_jax.store.verify import verify
 
 __all__ = [

@@ -30,8 +30,9 @@ from glot_jax.objectives import TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.layout import MANIFEST
 from glot_jax.store.manifest import read_manifest
-from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.training.edge_budgets import edge_budgets
 from glot_jax.training.notices import (
     chosen_layer,

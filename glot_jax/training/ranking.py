@@ -17,7 +17,8 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import require
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.ranking import RANKING, chance, query_loss, query_scores
-from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.predictions import Predictions
 from glot_jax.training.steps import TrainState

@@ -1,0 +1,126 @@
+"""One shard, read through memory maps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from glot_jax.errors import UsageError
+from glot_jax.store.arrays import DTYPES, load_array, stored_dtype
+from glot_jax.store.integrity import REPAIR, check_file, hash_ahead
+from glot_jax.store.layout import scales_name, shard_files, states_name
+from glot_jax.store.records import ShardRecord
+
+_INT32 = np.dtype(np.int32)
+_FLOAT16 = np.dtype(np.float16)
+
+
+class ShardReader:
+    """One shard's arrays, each checked and mapped when it is first asked for.
+
+    Args:
+        folder: folder of the shard.
+        index: its number in the split.
+        record: what the manifest says about it.
+        trust: check only the sizes and shapes of files.
+    """
+
+    def __init__(self, folder: Path, index: int, record: ShardRecord, trust: bool):
+        self._folder = folder
+        self._index = index
+        self._record = record
+        self._trust = trust
+        # Maps stay open for the life of the reader: opening one costs more than reading a text.
+        self._states: dict[int, np.ndarray] = {}
+        self._scales: dict[int, np.ndarray] = {}
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """int32 [texts]: tokens of each text."""
+        mapped = self._load("lengths.npy", _INT32, (self._record.texts,))
+        # In memory, where it takes little: a mapped file would keep a descriptor open.
+        lengths = np.array(mapped)
+        # int64: the sum of a large shard does not fit int32.
+        total = int(lengths.sum(dtype=np.int64))
+        # A file may have the hash of its record and still not fit the others. Without this check a
+        # text would be read from the states of its neighbour.
+        if total != self._record.tokens or np.any(lengths < 0):
+            raise UsageError(
+                rule="a shard's lengths must add up to its tokens",
+                got=self._folder / "lengths.npy",
+                fix=REPAIR,
+            )
+        return lengths
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 [texts + 1]: first token of each text, and the number of tokens."""
+        return offsets_of(self.lengths)
+
+    @functools.cached_property
+    def token_ids(self) -> np.ndarray:
+        """int32 [tokens]: the ids of all texts, one after the other."""
+        return self._load("token_ids.npy", _INT32, (self._record.tokens,))
+
+    def span(self, text: int) -> slice:
+        """Tokens of one text."""
+        return slice(self.offsets[text], self.offsets[text + 1])
+
+    def read(self, layer: int, span: slice) -> np.ndarray:
+        """States of the tokens in `span`, [tokens, dim].
+
+        A view of the file, or float32 for int8.
+        """
+        if layer not in self._states:
+            self._open(layer)
+        states = self._states[layer][span]
+        if layer not in self._scales:
+            return states
+        # Widened first: int8 times float16 would be rounded to float16 by NumPy.
+        scales = self._scales[layer][span, None].astype(np.float32)
+        return states * scales
+
+    def hash_ahead(self, layers: Iterable[int]) -> None:
+        """Begin to hash the files that reading these layers will ask for."""
+        dtypes = {layer: self._dtype(layer) for layer in layers}
+        for name in shard_files(dtypes, self._index):
+            hash_ahead(self._folder / name, self._record.files[name])
+
+    def _open(self, layer: int) -> None:
+        logical = self._dtype(layer)
+        tokens = self._record.tokens
+        # The scales first: states without them must never be taken for states.
+        if logical == "int8":
+            name = scales_name(layer, self._index)
+            scales = self._load(name, _FLOAT16, (tokens,))
+            # One broken scale would make a whole token NaN, and with it every vector it is part of.
+            if not np.isfinite(scales).all():
+                raise UsageError(
+                    rule="the scales of int8 states must be finite",
+                    got=self._folder / name,
+                    fix=REPAIR,
+                )
+            self._scales[layer] = scales
+        name = states_name(layer, self._index)
+        shape = (tokens, self._record.dim)
+        stored = self._load(name, stored_dtype(logical), shape)
+        # bfloat16 lies in the file as uint16; the view gives its bits their meaning back.
+        self._states[layer] = stored.view(DTYPES[logical])
+
+    def _dtype(self, layer: int) -> str:
+        return self._record.dtypes[str(layer)]
+
+    def _load(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        path = self._folder / name
+        check_file(path, self._record.files[name], trust=self._trust)
+        return load_array(path, dtype, shape)
+
+
+def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """int64 [n + 1]: where each of n consecutive pieces begins, and the end of the last."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
+    return offsets

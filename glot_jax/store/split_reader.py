@@ -1,0 +1,300 @@
+"""One split of a store: rows of one or more texts, each a ragged block of states."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from glot_jax.errors import UsageError
+from glot_jax.store.arrays import DTYPES, load_array
+from glot_jax.store.integrity import check_file
+from glot_jax.store.layout import LABELS, shard_name
+from glot_jax.store.records import SplitRecord
+from glot_jax.store.shard_reader import ShardReader, offsets_of
+
+_BLOCK = 65_536
+"""Tokens that are converted at once."""
+
+_FLOAT16_BOUND = 65_000
+"""int8 states below it come back as float16, whose largest value is 65,504."""
+
+_INT8 = np.dtype(np.int8)
+_INT64 = np.dtype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a split."""
+
+    texts: tuple[tuple[np.ndarray, np.ndarray], ...]
+    """Per text (hidden [length, (layers,) dim], token_ids [length] int32)."""
+    label: int | float | None
+
+    @property
+    def hidden(self) -> np.ndarray:
+        """States of the row's only text: [length, dim].
+
+        [length, layers, dim] for a store opened with `layers=`.
+        """
+        hidden, _ = self._only_text()
+        return hidden
+
+    @property
+    def token_ids(self) -> np.ndarray:
+        """Token ids of the row's only text, [length] int32."""
+        _, token_ids = self._only_text()
+        return token_ids
+
+    def _only_text(self) -> tuple[np.ndarray, np.ndarray]:
+        # A pair has two of everything; which of them is meant cannot be guessed.
+        if len(self.texts) != 1:
+            raise UsageError(
+                rule="a row must have one text for `hidden` and `token_ids`",
+                got=f"a row of {len(self.texts)}",
+                fix="Use row.texts.",
+            )
+        return self.texts[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What is read of a store."""
+
+    layers: tuple[int, ...]
+    dim: int
+    stack: bool
+    """Whether states have a layers axis."""
+    trust: bool
+    """Whether only the sizes and shapes of files are checked."""
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one token's states: (dim,), or (layers, dim) where several are read."""
+        if self.stack:
+            return (len(self.layers), self.dim)
+        return (self.dim,)
+
+
+class SplitReader:
+    """One split of a `HiddenStore`.
+
+    Its rows have one or more texts, each a ragged [length, (layers,) dim] block of states. Rows are
+    read by index; `states` and `token_ids` read single texts by their number (`row_texts` says
+    which texts a row has). Arrays are read-only views of the files, except where shards had to be
+    joined or states converted.
+
+    Args:
+        folder: folder of the split.
+        record: what the manifest says about it.
+        selection: what is read of it.
+    """
+
+    def __init__(self, folder: Path, record: SplitRecord, selection: Selection):
+        self._folder = folder
+        self._record = record
+        self._selection = selection
+        self._shards: dict[int, ShardReader] = {}
+        self.dim: int = selection.dim
+        """Width of a state."""
+        self.tokens: int = record.tokens
+        """Stored tokens of all texts."""
+        self.dtype: np.dtype = DTYPES[self._read_as()]
+        """dtype of every array of states this reader returns; float32 where shards differ. int8
+        states come back as float16 where they fit.
+        """
+        texts = [shard.texts for shard in record.shards]
+        self.shard_texts: np.ndarray = offsets_of(texts)
+        """int64 [shards + 1]: shard s holds the texts shard_texts[s] .. shard_texts[s + 1]."""
+
+    def _read_as(self) -> str:
+        """Logical dtype that states come back in."""
+        stored: set[str] = set()
+        for shard in self._record.shards:
+            stored |= {shard.dtypes[str(layer)] for layer in self._selection.layers}
+        if stored == {"int8"}:
+            # A scale is rounded up, so a state can come back a little larger than the largest that
+            # was stored: the bound keeps a distance from float16's own.
+            fits = self._record.max_abs < _FLOAT16_BOUND
+            return "float16" if fits else "float32"
+        if len(stored) == 1:
+            return stored.pop()
+        # Shards of several dtypes: the one that holds them all. Also a split without shards.
+        return "float32"
+
+    def __len__(self) -> int:
+        return self._record.rows
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one token's states: (dim,), or (layers, dim) where several are read."""
+        return self._selection.token_shape
+
+    @functools.cached_property
+    def row_offsets(self) -> np.ndarray:
+        """int64 [rows + 1]: where the slots of each row begin.
+
+        Row r has the slots row_offsets[r] .. row_offsets[r + 1] of `row_texts` and `roles`.
+        """
+        return self._array("row_offsets.npy", _INT64, len(self) + 1)
+
+    @property
+    def _slots(self) -> int:
+        return int(self.row_offsets[-1])
+
+    @functools.cached_property
+    def row_texts(self) -> np.ndarray:
+        """int64 [slots]: the stored text of each slot."""
+        return self._array("row_texts.npy", _INT64, self._slots)
+
+    @functools.cached_property
+    def roles(self) -> np.ndarray:
+        """int8 [slots]: index of each slot's role in the task's `roles`."""
+        return self._array("roles.npy", _INT8, self._slots)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray | None:
+        """[rows]: int64 classes, float32 regression targets, or None for a task without labels."""
+        if LABELS not in self._record.arrays:
+            return None
+        # Any dtype: the task decides it, and the file's hash says that it is the one written.
+        return self._array(LABELS, None, len(self))
+
+    @functools.cached_property
+    def text_lengths(self) -> np.ndarray:
+        """int32 [texts]: stored tokens of each text."""
+        # The empty array gives a split without shards its dtype.
+        lengths = [np.zeros(0, np.int32)]
+        for index in range(len(self._record.shards)):
+            lengths.append(self._shard(index).lengths)
+        return np.concatenate(lengths)
+
+    @functools.cached_property
+    def text_offsets(self) -> np.ndarray:
+        """int64 [texts + 1]: where the tokens of each text begin in `read_all()`.
+
+        Text t has the tokens text_offsets[t] .. text_offsets[t + 1].
+        """
+        return offsets_of(self.text_lengths)
+
+    @functools.cached_property
+    def texts_per_row(self) -> int:
+        """Texts of every row: 1, or 2 for pairs.
+
+        Raises:
+            UsageError: rows differ.
+        """
+        counts = np.unique(np.diff(self.row_offsets))
+        if len(counts) != 1:
+            raise UsageError(
+                rule="all rows must have the same number of texts for texts_per_row",
+                got=f"{counts.tolist()} in {self._folder}",
+                fix="Use row_offsets.",
+            )
+        return int(counts[0])
+
+    def __getitem__(self, row: int) -> Row:
+        """One row; negative numbers count from the end.
+
+        Raises:
+            IndexError: the split has fewer rows.
+        """
+        rows = len(self)
+        # IndexError, not UsageError: it is what ends Python's own iteration over a sequence.
+        if not -rows <= row < rows:
+            raise IndexError(f"row {row} of {self._folder.name}, which has {rows} rows")
+        row = row % rows
+        first = self.row_offsets[row]
+        end = self.row_offsets[row + 1]
+        texts = []
+        for text in self.row_texts[first:end].tolist():
+            texts.append((self.states(text), self.token_ids(text)))
+        return Row(tuple(texts), self._label(row))
+
+    def _label(self, row: int) -> int | float | None:
+        if self.labels is None:
+            return None
+        return self.labels[row].item()
+
+    def states(self, text: int) -> np.ndarray:
+        """States of one text, [length, (layers,) dim] of `dtype`.
+
+        Raises:
+            IndexError: the split has fewer texts.
+        """
+        shard, index = self._locate(text)
+        span = shard.span(index)
+        parts = [shard.read(layer, span) for layer in self._selection.layers]
+        # Without a layers axis a view of the file is returned, not a copy.
+        block = np.stack(parts, axis=1) if self._selection.stack else parts[0]
+        return block.astype(self.dtype, copy=False)
+
+    def token_ids(self, text: int) -> np.ndarray:
+        """Token ids of one text, int32 [length].
+
+        Raises:
+            IndexError: the split has fewer texts.
+        """
+        shard, index = self._locate(text)
+        return shard.token_ids[shard.span(index)]
+
+    def read_all(self) -> np.ndarray:
+        """Every state of the split in text order, in memory.
+
+        Returns:
+            One contiguous array [tokens, (layers,) dim] of `dtype`.
+        """
+        layers = self._selection.layers
+        states = np.empty((self.tokens, *self.token_shape), self.dtype)
+        # The same memory with a layers axis in any case.
+        by_layer = states.reshape(self.tokens, len(layers), self.dim)
+        start = 0
+        for index, record in enumerate(self._record.shards):
+            end = start + record.tokens
+            self._copy_shard(index, record.tokens, by_layer[start:end])
+            start = end
+        return states
+
+    def _copy_shard(self, index: int, tokens: int, target: np.ndarray) -> None:
+        """Copy a shard's states into `target` [tokens, layers, dim]."""
+        shard = self._shard(index)
+        for axis, layer in enumerate(self._selection.layers):
+            # Block by block: what is converted is never in memory as a whole.
+            for first in range(0, tokens, _BLOCK):
+                span = slice(first, min(first + _BLOCK, tokens))
+                target[span, axis] = shard.read(layer, span)
+
+    def hash_ahead(self) -> None:
+        """Begin to hash, on other threads, every file that reading the states will ask for.
+
+        A damaged file is refused when it is read.
+        """
+        if self._selection.trust:
+            return
+        for index in range(len(self._record.shards)):
+            self._shard(index).hash_ahead(self._selection.layers)
+
+    def _locate(self, text: int) -> tuple[ShardReader, int]:
+        """The shard that holds a text, and the text's number inside it."""
+        texts = self._record.texts
+        if not 0 <= text < texts:
+            raise IndexError(f"text {text} of {self._folder.name}, which has {texts} texts")
+        # "right": a shard without texts ends where it begins, and holds none.
+        after = np.searchsorted(self.shard_texts, text, side="right")
+        index = int(after) - 1
+        first = int(self.shard_texts[index])
+        return self._shard(index), text - first
+
+    def _shard(self, index: int) -> ShardReader:
+        if index not in self._shards:
+            folder = self._folder / shard_name(index)
+            record = self._record.shards[index]
+            self._shards[index] = ShardReader(folder, index, record, self._selection.trust)
+        return self._shards[index]
+
+    def _array(self, name: str, dtype: np.dtype | None, length: int) -> np.ndarray:
+        path = self._folder / self._record.array_files[name]
+        check_file(path, self._record.arrays[name], trust=self._selection.trust)
+        return load_array(path, dtype, (length,))
