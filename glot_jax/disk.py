@@ -1,7 +1,7 @@
-"""Every change that writing a store makes to the disk, one function each.
+"""Every change that is made to the disk, one function each.
 
-Called as `disk.write(...)`, through the module: tests replace them to make each call fail, tear or
-come last.
+Called as `disk.write(...)`, through the module: tests replace the functions to make each call fail,
+tear or come last.
 """
 
 from __future__ import annotations
@@ -9,28 +9,34 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder in one that exists; one that is there is fine."""
+    """Create a folder inside one that exists; nothing happens if it is there already."""
     path.mkdir(exist_ok=True)
 
 
 def create(path: Path) -> int:
-    """A descriptor of a new, empty file, for writing."""
+    """Open a new, empty file for writing, and return its descriptor."""
     return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
 
 
-def write(file: int, data: Any, at: int) -> None:
-    """All of `data` (bytes or a contiguous array's buffer) at byte `at`."""
+def write(file: int, data: bytes | memoryview, at: int) -> None:
+    """Write all of `data` (bytes or a contiguous array's buffer) from byte `at` on.
+
+    Positioned: threads may write different parts of one file at once.
+    """
     view = memoryview(data)
-    view = view.cast("B") if view.nbytes else view
+    if not view.nbytes:
+        # An empty buffer of several dimensions cannot be cast.
+        return
+    view = view.cast("B")
     while view.nbytes:
         # The system may take less than it is given: more than 2 GiB at once, or what is left of the
         # disk.
         written = os.pwrite(file, view, at)
-        view, at = view[written:], at + written
+        view = view[written:]
+        at += written
 
 
 def sync(file: int) -> None:
@@ -39,6 +45,7 @@ def sync(file: int) -> None:
 
 
 def close(file: int) -> None:
+    """Close a file; some disks report only here that earlier writes failed."""
     os.close(file)
 
 
@@ -62,7 +69,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file, or a folder with all it holds; what is not there is fine."""
+    """Remove a file, or a folder with all it holds; nothing happens if it is not there."""
+    # Of a link to a folder the link goes, never what it leads to.
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     # Not at run time: commands that only parse their options import this module as well.
     import numpy as np
 
+Json = Any
+"""What JSON holds: None, a truth value, a number, a text, a list or an object."""
+
 TEMPORARY = ".tmp-"
 """Prefix of the name of everything that is still being written."""
 
@@ -95,12 +98,14 @@ def write_bytes(path: Path, data: bytes, *, replace: bool = True, again: str = A
         file = disk.create(temporary)
         try:
             disk.write(file, data, 0)
+            # Before the name: after a power cut a name may be there whose bytes are not.
             disk.sync(file)
         finally:
             disk.close(file)
         if replace:
             disk.rename(temporary, path)
         else:
+            # A link fails where a rename would replace, and is made at once as well.
             try:
                 disk.link(temporary, path)
             except FileExistsError:
@@ -116,7 +121,7 @@ def write_bytes(path: Path, data: bytes, *, replace: bool = True, again: str = A
     return True
 
 
-def json_bytes(values: Any, style: JsonStyle = RUN_STYLE) -> bytes:
+def json_bytes(values: Json, style: JsonStyle = RUN_STYLE) -> bytes:
     """The bytes that `write_json` writes."""
     text = json.dumps(
         values, indent=style.indent, ensure_ascii=style.ascii_only, allow_nan=style.allow_nan
@@ -127,7 +132,7 @@ def json_bytes(values: Any, style: JsonStyle = RUN_STYLE) -> bytes:
 
 
 def write_json(
-    path: Path, values: Any, style: JsonStyle = RUN_STYLE, *, again: str = AGAIN
+    path: Path, values: Json, style: JsonStyle = RUN_STYLE, *, again: str = AGAIN
 ) -> None:
     """Write plain JSON values so that the file is whole or not there at all.
 
@@ -140,7 +145,7 @@ def write_json(
     write_bytes(path, json_bytes(values, style), again=again)
 
 
-def read_json(path: Path, fix: str = "Restore the file, or make it again.") -> Any:
+def read_json(path: Path, fix: str = "Restore the file, or make it again.") -> Json:
     """Parse a JSON file.
 
     Args:
@@ -240,6 +245,7 @@ def make_folders(path: Path) -> None:
     Raises:
         UsageError: the disk refused.
     """
+    # From the outermost on: a folder is durable when its parent's list of names is.
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         for folder in reversed(missing):
@@ -268,6 +274,7 @@ def explain_write_error(
             got=error.strerror or error,
             fix=f"Choose another place, grant access or repair the disk, and {again}.",
         ) from error
+    # The file's own folder may not exist yet.
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     rule = f"the disk must have room for {path}"
@@ -292,6 +299,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds the lock, and `wait` is False.
     """
+    # "ab" neither empties the file nor needs it to exist.
     with path.open("ab") as file:
         take_lock(file.fileno(), wait=wait)
         yield

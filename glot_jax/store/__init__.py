@@ -1,5 +1,4 @@
-"""Token states on disk: what a store was made from (`manifest`) and its shards of ragged arrays
-(`shards`).
+"""Token states on disk: written shard by shard, read through memory maps, checked by their hashes.
 
 NumPy only: neither torch nor jax is imported here, so a store can be read anywhere.
 """

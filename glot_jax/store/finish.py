@@ -28,7 +28,7 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan, read_plan
 OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
 
-def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Manifest:
+def finish(path: Path, notice: Callable[[str], None] | None = None) -> Manifest:
     """Make a store of the shards that workers wrote (`extract.py --worker I/N`).
 
     A finished store is left as it is. Files are compared with their recorded sizes; their hashes
@@ -48,6 +48,7 @@ def finish(path: Path, notice: Callable[[str], None] = lambda text: None) -> Man
     store = Path(path)
     if (store / MANIFEST).exists():
         return read_manifest(store)
+    # The lock of an only writer: it refuses while any worker holds its own.
     with StoreLock(store, notice) as lock:
         recipe = lock.begun_with()
         plan = read_plan(store)
@@ -97,15 +98,18 @@ def _put_together(store: Path, plan: WorkerPlan, layers: tuple[int, ...]) -> dic
                 continue
             _refuse_other_texts(folder / shard_name(index), texts, record, number, plan.workers)
             records.append(record)
+        # Worker 0 may have read fewer texts than a worker that ran before the data changed.
         _refuse_extra_shard(folder / shard_name(len(split.texts)))
         splits[name] = _split_record(folder, split, records)
         first_number += len(split.texts)
+    # All of them in one message, after the whole store was looked at.
     _refuse_missing(store, missing, plan.workers)
     return splits
 
 
 def _split_record(folder: Path, plan: SplitPlan, records: list[ShardRecord]) -> SplitRecord:
     for name, record in plan.arrays.items():
+        # Hashed, unlike the shards: nobody has read them since they were written.
         check_file(folder / name, record)
     return sum_up(plan.rows, records, plan.arrays, duplicates=plan.duplicates)
 
@@ -138,6 +142,7 @@ def _refuse_missing(store: Path, missing: list[_MissingShard], workers: int) -> 
     names = ", ".join(shard.name for shard in missing[:5])
     if len(missing) > 5:
         names += f" and {len(missing) - 5} more"
+    # Shards go to workers by their number over all splits.
     owners = sorted({shard.number % workers for shard in missing})
     flags = ", ".join(f"--worker {owner}/{workers}" for owner in owners)
     raise UsageError(
@@ -149,8 +154,10 @@ def _refuse_missing(store: Path, missing: list[_MissingShard], workers: int) -> 
 
 def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
     """Raise UsageError if a store in the making holds anything but its splits."""
-    names = {path.name for path in store.iterdir() if not path.name.startswith(TEMPORARY)}
-    foreign = sorted(names - set(splits))
+    names = [path.name for path in store.iterdir()]
+    # Leftovers are removed afterwards.
+    kept = {name for name in names if not name.startswith(TEMPORARY)}
+    foreign = sorted(kept - set(splits))
     if foreign:
         raise UsageError(
             rule="a store in the making must hold nothing but the splits of its task",
@@ -197,6 +204,7 @@ def remove_superseded(store: Path, manifest: Manifest) -> None:
     for name, split in manifest.splits.items():
         folder = store / name
         if folder.is_symlink():
+            # An append refuses to write there, so there is nothing of ours to remove.
             continue
         for earlier in range(len(split.appended or ())):
             for array in SPLIT_ARRAYS:

@@ -65,6 +65,7 @@ def require_fetched(path: Path) -> None:
     Raises:
         NotFetched: the link leads nowhere, or the file only points to another.
     """
+    # Any folder above the file may be the link.
     for part in (path, *path.parents):
         if part.is_symlink() and not part.exists():
             raise NotFetched(
@@ -74,6 +75,7 @@ def require_fetched(path: Path) -> None:
                 " copy the store with the files themselves.",
             )
     try:
+        # Pointer files are short, but a store's file may have gigabytes.
         with open(path, "rb") as file:
             beginning = file.read(64)
     except OSError:
@@ -100,6 +102,7 @@ def check_file(path: Path, record: FileRecord, *, trust: bool = False) -> None:
         _check_size(path, record)
         if trust:
             return
+        # Taken before the file is hashed: one that changes meanwhile is hashed again next time.
         key = _key(path, record)
         if key in _checked:
             return
@@ -136,12 +139,11 @@ def _check_size(path: Path, record: FileRecord) -> None:
 
 
 def hash_ahead(path: Path, record: FileRecord) -> None:
-    """Begin to hash a file on another thread; `check_file` waits for the result, and reports what
-    is wrong.
-    """
+    """Begin to hash a file on another thread; `check_file` waits for the result."""
     try:
         key = _key(path, record)
     except OSError:
+        # `check_file` says what is wrong, when the file is really asked for.
         return
     if key not in _checked and key not in _hashing:
         _hashing[key] = Future()
@@ -173,6 +175,7 @@ def _hashing_queue() -> SimpleQueue[tuple[Path, Future[str]]]:
             try:
                 result.set_result(file_sha256(path))
             except BaseException as error:
+                # Raised where the hash is asked for; the thread goes on with the next file.
                 result.set_exception(error)
 
     # Hashing releases the interpreter's lock, so threads use as many cores.

@@ -50,11 +50,13 @@ def scales_name(layer: int, index: int) -> str:
 
 def array_file(name: str, appended: int) -> str:
     """File of a row array after so many appends: `labels.npy`, then `labels-1.npy`."""
+    # New names, so that the old arrays stay readable until the manifest names the new ones.
     return name.replace(".npy", f"-{appended}.npy") if appended else name
 
 
 def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
     """Arrays that a shard folder holds beside its record, for these logical dtypes by layer."""
+    # Scales last: stores of all other dtypes keep the order that they had before there were any.
     states = [states_name(layer, index) for layer in dtypes]
     scales = [scales_name(layer, index) for layer, dtype in dtypes.items() if dtype == "int8"]
     return (*TEXT_FILES, *states, *scales)

@@ -58,7 +58,7 @@ class StoreLock:
     def __init__(
         self,
         store: Path,
-        notice: Callable[[str], None] = lambda text: None,
+        notice: Callable[[str], None] | None = None,
         *,
         share: tuple[int, int] | None = None,
     ):
@@ -75,6 +75,7 @@ class StoreLock:
         try:
             make_folders(self._folder)
             self._held = self._take(self._file)
+            # Who held it before is in the file still.
             os.ftruncate(self._held, 0)
             holder = {"host": socket.gethostname(), "pid": os.getpid()}
             os.pwrite(self._held, json.dumps(holder).encode(), 0)
@@ -100,6 +101,7 @@ class StoreLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # Colleagues that still write need the recipe, although this worker may have stored nothing.
         others = any(path != self._file for path in self._folder.glob(_WORKERS))
         written = self._store.is_dir() and any(self._store.iterdir())
         nothing_to_continue = self._finished or not (written or others)
@@ -159,6 +161,7 @@ class StoreLock:
                 # nobody can tell safely.
                 raise self._refusal(path, host, pid)
             if not _is_at(lock.descriptor, path):
+                # The lock of a file without a name keeps nobody out.
                 os.close(lock.descriptor)
                 return None
             if host not in ("", socket.gethostname()):
@@ -171,7 +174,7 @@ class StoreLock:
         except BaseException:
             os.close(lock.descriptor)
             raise
-        if lock.existed:
+        if lock.existed and self._notice is not None:
             self._notice(
                 f"Taking over {self._store}: process {pid or 'unknown'}, which was writing it, no"
                 " longer runs."
@@ -196,6 +199,7 @@ class StoreLock:
         others = [path for path in paths if path != self._file and path.exists()]
         if self._share is None:
             return others
+        # Workers with the same N share the shards out among them by number.
         colleagues = f"-of-{self._share[1]}"
         return [path for path in others if not path.name.endswith(colleagues)]
 

@@ -129,6 +129,7 @@ def read_manifest(folder: Path) -> Manifest:
             manifest does not agree with its own `content`.
     """
     path = Path(folder) / MANIFEST
+    # Before anything is said about a store that is not finished: its manifest may be elsewhere.
     require_fetched(path)
     if not path.is_file():
         raise _unfinished(Path(folder))
@@ -139,6 +140,7 @@ def read_manifest(folder: Path) -> Manifest:
             got=path,
             fix=_REPAIR,
         )
+    # Before all else: another version may have other fields.
     version = values["schema_version"]
     if version != SCHEMA_VERSION:
         raise UsageError(
@@ -150,6 +152,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = _parse(values)
         content = content_hash(manifest.recipe, manifest.task, manifest.splits)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
+        # Whatever a damaged or hand-made file does to the parser; UsageError is a ValueError.
         raise UsageError(
             rule="the manifest of a store must be complete and well-formed",
             got=f"{path} ({error})",
@@ -168,6 +171,7 @@ def _parse(values: dict[str, Any]) -> Manifest:
     recipe = Recipe.from_json(values["recipe"])
     splits = {}
     for name, split in values["splits"].items():
+        # It becomes part of paths.
         check_split_name(name)
         splits[name] = from_json(SplitRecord, split)
         check_split(splits[name], recipe.layers)

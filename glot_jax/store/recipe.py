@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from glot_jax.config.json import differences, from_json
+from glot_jax.config.json import Json, differences, from_json
 from glot_jax.errors import UsageError
 from glot_jax.store.identity import canonical
 
@@ -133,7 +133,7 @@ class Recipe:
         return self.backbone.get("revision")
 
     @classmethod
-    def partial(cls, **fields: Any) -> Recipe:
+    def partial(cls, **fields: Json) -> Recipe:
         """The recipe that has these fields only."""
         return cls(**fields, absent=_FIELDS - _LEFT_OUT - set(fields))
 
@@ -161,6 +161,7 @@ class Recipe:
             unknown = name not in _FIELDS or (name in _LEFT_OUT and value is None)
             (more if unknown else fields)[name] = value
         read = from_json(cls, fields)
+        # Remembered, so that a recipe without a field is not written back with its default.
         absent = _FIELDS - _LEFT_OUT - set(fields)
         return dataclasses.replace(read, more=more, absent=absent)
 
@@ -174,7 +175,7 @@ class Recipe:
         # Through JSON, as the values it will be compared with: tuples become lists.
         return json.loads(canonical(values))
 
-    def extended(self, **fields: Any) -> Recipe:
+    def extended(self, **fields: Json) -> Recipe:
         """The same recipe with these fields added or changed."""
         return dataclasses.replace(self, **fields, absent=self.absent - set(fields))
 
@@ -202,11 +203,15 @@ class Recipe:
         after = _without_label(other.to_json())
         names = set(only) or {*before, *after}
         names -= set(ignore)
-        return differences(_part(before, names), _part(after, names))
+        # A field that one of them does not have counts as null there.
+        return differences(
+            {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
+        )
 
     def explain_states(self, other: Recipe, layers: Iterable[int]) -> list[str]:
-        """How the states of these layers differ in meaning from those that `other` makes, a line
-        each; no line means that a head trained on the ones reads the others.
+        """How the states of these layers differ in meaning from those that `other` makes.
+
+        One field a line; no line means that a head trained on the ones can read the others.
         """
         layers = tuple(layers)
         return differences(self._meaning(layers), other._meaning(layers))
@@ -219,7 +224,7 @@ class Recipe:
         meaning["states"] = [self.states.get(str(layer)) for layer in layers]
         return meaning
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Json:
         """The field as a JSON value, as in version 0.1, with a DeprecationWarning.
 
         Raises:
@@ -257,14 +262,11 @@ def read_work(values: Mapping[str, Any]) -> Recipe | PendingAppend:
     return Recipe.from_json(values)
 
 
-def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in names}
-
-
 def _without_label(values: dict[str, Any]) -> dict[str, Any]:
     """The values without the backbone's name, unless nothing else identifies it."""
-    backbone = values.get("backbone")
-    if not backbone or not (backbone.get("sha256") or backbone.get("revision")):
+    backbone = values.get("backbone") or {}
+    identified = backbone.get("sha256") or backbone.get("revision")
+    if not identified:
         return values
     identity = {name: value for name, value in backbone.items() if name != "name"}
     return {**values, "backbone": identity}

@@ -60,6 +60,7 @@ class ShardRecord:
     @property
     def layer_dtypes(self) -> dict[int, str]:
         """Layer -> logical dtype, layers ascending."""
+        # As numbers: "10" comes before "9".
         layers = sorted(int(layer) for layer in self.dtypes)
         return {layer: self.dtypes[str(layer)] for layer in layers}
 
@@ -124,6 +125,7 @@ def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
     """
     values = {name: value for name, value in to_json(record).items() if value is not None}
     if isinstance(record, SplitRecord):
+        # `to_json` kept the absent fields of the shards.
         values["shards"] = [plain_record(shard) for shard in record.shards]
     return values
 
@@ -150,6 +152,7 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
         UsageError: the shard is damaged.
     """
     folder = split / shard_name(index)
+    # First: a link to a file that was not fetched looks like a shard that was not written.
     require_fetched(folder / RECORD)
     if not folder.exists():
         return None
@@ -197,6 +200,7 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
     """
     optional = {LABELS}
     required = set(SPLIT_ARRAYS) - optional
+    # Anything else could be a path out of the store.
     if not required <= set(split.arrays) <= required | optional:
         raise ValueError(f"row arrays {sorted(split.arrays)}")
     for index, shard in enumerate(split.shards):

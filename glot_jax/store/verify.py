@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,8 @@ from glot_jax.files import file_sha256
 from glot_jax.store.arrays import load_array, stored_dtype
 from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import MANIFEST, RECORD, scales_name, shard_name, states_name
-from glot_jax.store.manifest import Manifest, read_manifest
-from glot_jax.store.records import ShardRecord, record_bytes
+from glot_jax.store.manifest import read_manifest
+from glot_jax.store.records import ShardRecord, SplitRecord, record_bytes
 
 
 def verify(path: str | os.PathLike[str]) -> list[str]:
@@ -33,31 +32,37 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
         if not os.path.lexists(store / MANIFEST):
             raise
         return [str(store / MANIFEST)]
-    intact = dict(_check_files(store, manifest))
-    intact[store / MANIFEST] = True
-    folders = {parent for file in intact for parent in file.parents}
+    intact = {store / MANIFEST: True}
+    for name, split in manifest.splits.items():
+        _check_split(store / name, split, intact)
     damaged = {file for file, good in intact.items() if not good}
-    foreign = set(store.rglob("*")) - set(intact) - folders
+    # Folders are foreign unless something that belongs to the store lies in them.
+    folders: set[Path] = set()
+    for file in intact:
+        folders.update(file.parents)
+    foreign = set(store.rglob("*")) - intact.keys() - folders
     return sorted(map(str, damaged | foreign))
 
 
-def _check_files(store: Path, manifest: Manifest) -> Iterator[tuple[Path, bool]]:
-    """Every file that the manifest lists, and whether it is intact."""
-    for name, split in manifest.splits.items():
-        for array, file in split.array_files.items():
-            path = store / name / file
-            yield path, _is_intact(path, split.arrays[array])
-        for index, record in enumerate(split.shards):
-            yield from _check_shard(store / name / shard_name(index), index, record)
+def _check_split(folder: Path, split: SplitRecord, intact: dict[Path, bool]) -> None:
+    """Note of every file of a split whether it is intact."""
+    for array, name in split.array_files.items():
+        path = folder / name
+        intact[path] = _is_intact(path, split.arrays[array])
+    for index, record in enumerate(split.shards):
+        _check_shard(folder / shard_name(index), index, record, intact)
 
 
-def _check_shard(folder: Path, index: int, record: ShardRecord) -> Iterator[tuple[Path, bool]]:
+def _check_shard(folder: Path, index: int, record: ShardRecord, intact: dict[Path, bool]) -> None:
+    """Note of every file of a shard whether it is intact."""
     for name, expected in record.files.items():
         path = folder / name
+        good = _is_intact(path, expected)
         # A file with the right hash can still be an array that its record does not promise: then
         # the manifest was made by hand.
-        yield path, _is_intact(path, expected) and _has_right_shape(path, index, record)
-    yield folder / RECORD, _holds(folder / RECORD, record_bytes(record))
+        intact[path] = good and _has_right_shape(path, index, record)
+    # The record has no hash of its own; the manifest holds all of it.
+    intact[folder / RECORD] = _holds(folder / RECORD, record_bytes(record))
 
 
 def _is_intact(path: Path, record: FileRecord) -> bool:
@@ -72,18 +77,22 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
 
 def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
-    int32 = np.dtype(np.int32)
-    float16 = np.dtype(np.float16)
-    arrays: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-        "lengths.npy": (int32, (record.texts,)),
-        "token_ids.npy": (int32, (record.tokens,)),
+    per_token = (record.tokens,)
+    shapes: dict[str, tuple[int, ...]] = {
+        "lengths.npy": (record.texts,),
+        "token_ids.npy": per_token,
     }
+    dtypes = dict.fromkeys(shapes, np.dtype(np.int32))
     for layer, logical in record.layer_dtypes.items():
-        states = (record.tokens, record.dim)
-        arrays[states_name(layer, index)] = (stored_dtype(logical), states)
-        arrays[scales_name(layer, index)] = (float16, (record.tokens,))
+        states = states_name(layer, index)
+        shapes[states] = (record.tokens, record.dim)
+        dtypes[states] = stored_dtype(logical)
+        # Of int8 states only; no other shard has a file of this name.
+        scales = scales_name(layer, index)
+        shapes[scales] = per_token
+        dtypes[scales] = np.dtype(np.float16)
     try:
-        load_array(path, *arrays[path.name])
+        load_array(path, dtypes[path.name], shapes[path.name])
     except UsageError:
         return False
     return True

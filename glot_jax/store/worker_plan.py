@@ -62,6 +62,7 @@ def read_plan(store: Path) -> WorkerPlan | None:
     if not path.is_file():
         return None
     values = read_json(path, _REPAIR)
+    # It has no other hash than its own, and a store is built on it.
     signature = values.pop("sha256", None) if isinstance(values, dict) else None
     if signature is None or canonical_sha256(values) != signature:
         raise UsageError(

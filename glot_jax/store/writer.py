@@ -119,6 +119,7 @@ class ShardWriter:
         refuse_link(self.folder.parent)
         try:
             make_folders(self.folder.parent)
+            # A process that was killed may have left one.
             disk.remove(self._temporary)
             disk.make_folder(self._temporary)
             self._write_array("lengths.npy", self._lengths)
@@ -161,6 +162,7 @@ class ShardWriter:
             scales: float16 [tokens], for int8 states.
         """
         if not states.size:
+            # A batch of empty texts; an empty buffer has no address to write from.
             return
         file = self._files[states_name(layer, self._index)]
         try:
@@ -195,6 +197,7 @@ class ShardWriter:
             # whole wherever it has its name.
             disk.sync_folder(self._temporary)
             disk.rename(self._temporary, self.folder)
+            # From here on the shard is finished, even if the name is not yet durable.
             self._ended = True
             disk.sync_folder(self.folder.parent)
         except BaseException as error:
@@ -222,6 +225,7 @@ class ShardWriter:
         """Remove what was written, unless the shard is finished."""
         if self._ended:
             return
+        # Before anything that may fail: it is called again when the block is left.
         self._ended = True
         for file in self._files.values():
             try:
