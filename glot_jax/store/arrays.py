@@ -13,6 +13,8 @@ import numpy as np
 from glot_jax.errors import UsageError, lookup
 from glot_jax.store.integrity import REPAIR, unreadable
 
+Shape = tuple[int, ...]
+
 DTYPES: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -39,7 +41,7 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np.ndarray:
+def load_array(path: Path, dtype: np.dtype | None, shape: Shape) -> np.ndarray:
     """Memory-map an .npy file, read-only and never unpickling.
 
     Args:
@@ -59,10 +61,12 @@ def load_array(path: Path, dtype: np.dtype | None, shape: tuple[int, ...]) -> np
         ) from error
     except OSError as error:
         raise unreadable(path, error) from error
+    # Views of single texts are taken from rows that must lie one after the other.
     if not array.flags.c_contiguous:
         raise UsageError(
             rule="a stored array must be in C order", got=f"{path} in Fortran order", fix=REPAIR
         )
+    # A file of another dtype would be read without an error, as other numbers.
     expected = array.dtype if dtype is None else dtype
     if array.shape != shape or array.dtype != expected:
         raise UsageError(

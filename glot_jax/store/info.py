@@ -33,6 +33,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
     if manifest.probe is not None:
         card["probe"] = manifest.probe
+    # After what describes the store as a whole: people read the card from the top.
     card["splits"] = splits
     for name in _TOTALS:
         card[name] = sum(split[name] for split in splits.values())
@@ -40,6 +41,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _describe_split(split: SplitRecord) -> dict[str, Any]:
+    # With `--storage-dtype auto` shards may differ.
     dtypes = set()
     for shard in split.shards:
         dtypes |= set(shard.dtypes.values())

@@ -175,6 +175,7 @@ def _parse(values: dict[str, Any]) -> Manifest:
         check_split_name(name)
         splits[name] = from_json(SplitRecord, split)
         check_split(splits[name], recipe.layers)
+    # No hash covers an unknown field, and a later version may mean something by it.
     unknown = set(values) - set(_FIELDS)
     if unknown:
         raise UsageError(

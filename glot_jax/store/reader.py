@@ -65,6 +65,7 @@ class HiddenStore:
                 got=f"{layer=}, {layers=}",
                 fix="Give one of them.",
             )
+        # None stands for the last stored layer, which the manifest knows.
         chosen = [layer] if layers is None else layers
         self.layers: tuple[int, ...] = self._resolve(chosen)
         # One layer in a list still has an axis: code for mixed layers needs no exception.

@@ -144,6 +144,7 @@ class Recipe:
         Raises:
             UsageError: a field has a value of another type.
         """
+        # Files that people may have edited come through here.
         if not isinstance(values, Mapping):
             raise UsageError(
                 rule="a recipe must be a JSON object", got=repr(values), fix="Restore the file."
@@ -168,6 +169,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, keys sorted."""
         values = dict(self.more)
+        # Whatever their order here: `canonical` sorts the keys.
         for name in _FIELDS - self.absent:
             value = getattr(self, name)
             if value is not None or name not in _LEFT_OUT:
@@ -182,6 +184,7 @@ class Recipe:
     def at_layers(self, layers: Iterable[int]) -> Recipe:
         """The recipe of a store that holds only these of its layers."""
         layers = tuple(layers)
+        # JSON has strings for keys.
         names = {str(layer) for layer in layers}
         states = {layer: source for layer, source in self.states.items() if layer in names}
         return self.extended(layers=layers, states=states)
@@ -257,6 +260,7 @@ def read_work(values: Mapping[str, Any]) -> Recipe | PendingAppend:
     Raises:
         UsageError: a field has a value of another type.
     """
+    # Version 0.1 told the two apart by this key alone.
     if "append" in values:
         return from_json(PendingAppend, values)
     return Recipe.from_json(values)

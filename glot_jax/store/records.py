@@ -112,6 +112,7 @@ class SplitRecord:
     @property
     def files(self) -> list[FileRecord]:
         """Size and hash of every file of the split but the shards' records."""
+        # A shard's record is listed nowhere: the manifest repeats all of it.
         files = list(self.arrays.values())
         for shard in self.shards:
             files += shard.files.values()
@@ -213,6 +214,7 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
 
 
 def _is_file_record(values: Mapping[str, Any]) -> bool:
+    # These values decide which bytes are accepted as the store's: nothing about them is guessed.
     if set(values) != {"sha256", "bytes"}:
         return False
     return isinstance(values["bytes"], int) and bool(_SHA256.fullmatch(values["sha256"]))
@@ -244,6 +246,7 @@ def sum_up(
 
 def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
     """Mean, weighted by tokens, and maximum over the shards that have a cosine error."""
+    # Weighted by tokens, so that the mean is the one over all tokens whatever the shards' sizes.
     weights = []
     errors = []
     for shard in shards:

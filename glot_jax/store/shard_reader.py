@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.errors import UsageError
-from glot_jax.store.arrays import DTYPES, load_array, stored_dtype
+from glot_jax.store.arrays import DTYPES, Shape, load_array, stored_dtype
 from glot_jax.store.integrity import REPAIR, check_file, hash_ahead
 from glot_jax.store.layout import scales_name, shard_files, states_name
 from glot_jax.store.records import ShardRecord
@@ -113,7 +113,7 @@ class ShardReader:
     def _dtype(self, layer: int) -> str:
         return self._record.dtypes[str(layer)]
 
-    def _load(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    def _load(self, name: str, dtype: np.dtype, shape: Shape) -> np.ndarray:
         path = self._folder / name
         check_file(path, self._record.files[name], trust=self._trust)
         return load_array(path, dtype, shape)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.errors import UsageError
-from glot_jax.store.arrays import DTYPES, load_array
+from glot_jax.store.arrays import DTYPES, Shape, load_array
 from glot_jax.store.integrity import check_file
 from glot_jax.store.layout import LABELS, shard_name
 from glot_jax.store.records import SplitRecord
@@ -71,7 +71,7 @@ class Selection:
     """Whether only the sizes and shapes of files are checked."""
 
     @property
-    def token_shape(self) -> tuple[int, ...]:
+    def token_shape(self) -> Shape:
         """Shape of one token's states: (dim,), or (layers, dim) where several are read."""
         if self.stack:
             return (len(self.layers), self.dim)
@@ -128,7 +128,7 @@ class SplitReader:
         return self._record.rows
 
     @property
-    def token_shape(self) -> tuple[int, ...]:
+    def token_shape(self) -> Shape:
         """Shape of one token's states: (dim,), or (layers, dim) where several are read."""
         return self._selection.token_shape
 
@@ -186,6 +186,7 @@ class SplitReader:
         Raises:
             UsageError: rows differ.
         """
+        # A split without rows has no count either.
         counts = np.unique(np.diff(self.row_offsets))
         if len(counts) != 1:
             raise UsageError(
@@ -206,6 +207,7 @@ class SplitReader:
         if not -rows <= row < rows:
             raise IndexError(f"row {row} of {self._folder.name}, which has {rows} rows")
         row = row % rows
+        # The slots of a row are its texts in the order of their roles.
         first = self.row_offsets[row]
         end = self.row_offsets[row + 1]
         texts = []
@@ -250,6 +252,7 @@ class SplitReader:
         states = np.empty((self.tokens, *self.token_shape), self.dtype)
         # The same memory with a layers axis in any case.
         by_layer = states.reshape(self.tokens, len(layers), self.dim)
+        # Shard after shard, so that the disk reads each file from its beginning to its end.
         start = 0
         for index, record in enumerate(self._record.shards):
             end = start + record.tokens
@@ -288,6 +291,7 @@ class SplitReader:
         return self._shard(index), text - first
 
     def _shard(self, index: int) -> ShardReader:
+        # Kept: a shard that was opened has its files checked and mapped.
         if index not in self._shards:
             folder = self._folder / shard_name(index)
             record = self._record.shards[index]

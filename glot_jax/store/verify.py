@@ -9,7 +9,7 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
-from glot_jax.store.arrays import load_array, stored_dtype
+from glot_jax.store.arrays import Shape, load_array, stored_dtype
 from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import MANIFEST, RECORD, scales_name, shard_name, states_name
 from glot_jax.store.manifest import read_manifest
@@ -78,10 +78,7 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
 def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
     per_token = (record.tokens,)
-    shapes: dict[str, tuple[int, ...]] = {
-        "lengths.npy": (record.texts,),
-        "token_ids.npy": per_token,
-    }
+    shapes: dict[str, Shape] = {"lengths.npy": (record.texts,), "token_ids.npy": per_token}
     dtypes = dict.fromkeys(shapes, np.dtype(np.int32))
     for layer, logical in record.layer_dtypes.items():
         states = states_name(layer, index)

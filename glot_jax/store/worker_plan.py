@@ -43,6 +43,7 @@ class WorkerPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, signed with their own hash."""
+        # The hash covers everything else: a plan that was cut or edited is refused.
         values = {
             "workers": self.workers,
             "task": self.task,

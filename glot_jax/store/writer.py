@@ -97,6 +97,7 @@ class ShardWriter:
     @property
     def bytes(self) -> int:
         """Bytes of the shard's states."""
+        # Lengths, token ids and scales are left out: they are small beside the states.
         states = len(self._token_ids) * self._dim
         return sum(states * DTYPES[logical].itemsize for logical in self._dtypes.values())
 
@@ -124,6 +125,8 @@ class ShardWriter:
             disk.make_folder(self._temporary)
             self._write_array("lengths.npy", self._lengths)
             self._write_array("token_ids.npy", self._token_ids)
+            # Every file exists before the first state: a limit on open files shows before the model
+            # has run.
             for layer, logical in self._dtypes.items():
                 states = states_name(layer, self._index)
                 self._start(states, stored_dtype(logical), (tokens, self._dim))
@@ -139,6 +142,7 @@ class ShardWriter:
 
     def _start(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> _OpenFile:
         """Create an .npy file with its header."""
+        # Written by hand, because np.save would need the states that are not computed yet.
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(
             header,
