@@ -16,6 +16,7 @@ from glot_jax import cli
 from glot_jax.config.experiments import ReproduceConfig
 from glot_jax.config.runs import EvaluateConfig
 from glot_jax.errors import UsageError
+from glot_jax.experiments import reproduce
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.evaluate_file import evaluate_file
 from glot_jax.experiments.reproduce import run_cards, train_config
@@ -332,3 +333,9 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(place, tmp_path, mo
                 "cls",
                 PROMPTS[prompt],
             )
+
+
+def test_scores_of_a_probe_that_are_cut_are_explained(tmp_path):
+    (tmp_path / "probe.json").write_text('{\n "validation": {"acc')
+    with pytest.raises(UsageError, match=r"probe.json must be a whole JSON file; got .*Delete it"):
+        reproduce._probe(tmp_path, {})

@@ -170,3 +170,13 @@ def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
         UsageError, match=r"a sweep goes on with its own settings; got store: None -> "
     ):
         run_sweep(settings(store, tmp_path / "sweep"))
+
+
+def test_settings_that_a_copy_has_cut_are_explained(store, tmp_path):
+    """This version writes them whole; earlier ones could be killed inside the write."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "settings.json").write_text('{\n "store": "a5a4')
+    with pytest.raises(
+        UsageError, match=r"settings.json must be a whole JSON file; got .*Delete it and give the"
+    ):
+        run_sweep(settings(store, tmp_path / "sweep"))
