@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "presets": {"config", "errors"},
     "terminal": {"errors"},
     "texts": {"config", "errors"},
-    "store": {"config", "errors", "disk", "files"},
+    "store": {"config", "errors", "disk", "files", "moved"},
     "extraction": {*BASE, "texts", "store"},
     "batches": {*BASE, "store"},
     "graphs": {"config", "errors", "batches.token_batch"},

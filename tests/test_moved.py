@@ -34,3 +34,24 @@ def test_an_old_name_of_the_settings_is_the_class_of_today():
 def test_a_module_that_never_was_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("glot_jax.no_such_module")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "config.json",
+        "store",
+        "store.arrays",
+        "store.lock",
+        "store.manifest",
+        "store.reader",
+        "store.verify",
+        "store.writer",
+        "training.run_log",
+    ],
+)
+def test_names_that_moved_out_of_a_module_are_answered_there(module):
+    home = importlib.import_module(f"glot_jax.{module}")
+    for name in home._MOVED:
+        with pytest.deprecated_call(match=f"glot_jax.{module}.{name} is glot_jax"):
+            assert getattr(home, name) is not None

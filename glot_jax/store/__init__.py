@@ -3,6 +3,7 @@
 NumPy only: neither torch nor jax is imported here, so a store can be read anywhere.
 """
 
+from glot_jax.moved import moved_name
 from glot_jax.store.finish import finish
 from glot_jax.store.info import describe
 from glot_jax.store.manifest import Manifest, read_manifest
@@ -26,3 +27,13 @@ __all__ = [
     "read_manifest",
     "verify",
 ]
+
+
+_MOVED = {
+    "explain_mismatch": "store.recipe",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have moved."""
+    return moved_name(__name__, name, _MOVED)

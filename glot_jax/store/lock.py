@@ -22,6 +22,7 @@ from glot_jax.files import (
     write_bytes,
     write_json,
 )
+from glot_jax.moved import moved_name
 from glot_jax.store.layout import EXTRACT_AGAIN, lock_folder
 from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 from glot_jax.store.worker_plan import PLAN, WorkerPlan
@@ -291,3 +292,14 @@ def read_begun(store: Path) -> Recipe | PendingAppend | None:
             got=f"{path}: {error.rule}; got {error.got}",
             fix=fix,
         ) from error
+
+
+_MOVED = {
+    "PLAN": "store.worker_plan",
+    "read_plan": "store.worker_plan",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have moved."""
+    return moved_name(__name__, name, _MOVED)

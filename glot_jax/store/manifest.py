@@ -11,6 +11,7 @@ from typing import Any
 from glot_jax.config.json import from_json, to_json
 from glot_jax.errors import UsageError
 from glot_jax.files import STORE_STYLE, json_bytes, read_json, write_bytes
+from glot_jax.moved import moved_name
 from glot_jax.store.identity import canonical, canonical_sha256
 from glot_jax.store.integrity import require_fetched
 from glot_jax.store.layout import EXTRACT_AGAIN, MANIFEST, check_split_name, lock_folder
@@ -208,3 +209,31 @@ def _unfinished(folder: Path) -> UsageError:
         got=f"{folder}, which has none",
         fix="Check the path, or run extract.py first.",
     )
+
+
+_MOVED = {
+    "RECORD": "store.layout",
+    "TEXT_FILES": "store.layout",
+    "SPLIT_ARRAYS": "store.layout",
+    "shard_name": "store.layout",
+    "states_name": "store.layout",
+    "scales_name": "store.layout",
+    "array_file": "store.layout",
+    "shard_files": "store.layout",
+    "Appended": "store.records",
+    "ShardRecord": "store.records",
+    "SplitRecord": "store.records",
+    "DAMAGED": "store.records",
+    "plain_record": "store.records",
+    "record_bytes": "store.records",
+    "read_record": "store.records",
+    "sum_up": "store.records",
+    "canonical": "store.identity",
+    "canonical_sha256": "store.identity",
+    "explain_mismatch": "store.recipe",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have moved."""
+    return moved_name(__name__, name, _MOVED)

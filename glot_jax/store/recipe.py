@@ -266,6 +266,11 @@ def read_work(values: Mapping[str, Any]) -> Recipe | PendingAppend:
     return Recipe.from_json(values)
 
 
+def explain_mismatch(stored: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """`Recipe.explain` for two JSON objects, as in version 0.1."""
+    return Recipe.from_json(stored).explain(Recipe.from_json(other))
+
+
 def _without_label(values: dict[str, Any]) -> dict[str, Any]:
     """The values without the backbone's name, unless nothing else identifies it."""
     backbone = values.get("backbone") or {}

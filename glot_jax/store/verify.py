@@ -9,6 +9,7 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
+from glot_jax.moved import moved_name
 from glot_jax.store.arrays import Shape, load_array, stored_dtype
 from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import MANIFEST, RECORD, scales_name, shard_name, states_name
@@ -100,3 +101,13 @@ def _holds(path: Path, content: bytes) -> bool:
         return path.is_file() and path.read_bytes() == content
     except OSError:
         return False
+
+
+_MOVED = {
+    "describe": "store.info",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have moved."""
+    return moved_name(__name__, name, _MOVED)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glot_jax.errors import UsageError
 from glot_jax.files import locked, write_bytes
+from glot_jax.moved import moved_name
 
 
 def resume_hint(run: Path) -> str:
@@ -200,3 +201,13 @@ class Display:
 
     def stop(self) -> None:
         self._progress.stop()
+
+
+_MOVED = {
+    "write_json": "files",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have moved."""
+    return moved_name(__name__, name, _MOVED)

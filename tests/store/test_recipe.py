@@ -169,3 +169,9 @@ def test_what_a_store_was_begun_with_is_a_recipe_or_an_append():
 def test_a_field_is_read_as_before_with_a_warning():
     with pytest.warns(DeprecationWarning, match="recipe.layers now"):
         assert FRESH["layers"] == [0, 6]
+
+
+def test_the_comparison_of_version_0_1_still_answers():
+    with pytest.deprecated_call(match="store.recipe.explain_mismatch now"):
+        from glot_jax.store import explain_mismatch
+    assert explain_mismatch({"dim": 3}, {"dim": 4}) == ["dim: 3 -> 4"]
