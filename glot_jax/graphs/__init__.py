@@ -1,12 +1,28 @@
-"""Batches -> token graphs: the cosine, the rules that read it, and one interface over two backends.
+"""Batches -> token graphs: the cosine, the rules that read it, and one interface over three
+backends.
 
-Pure functions and modules of JAX: nothing here reads a file, keeps state or draws a random number
-    of its own.
+Pure functions and modules of JAX: nothing here reads a file or draws a random number of its own.
 """
 
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.graphs.similarity import RULES
-from glot_jax.graphs.stem import BACKENDS, SELECTABLE, Stem, token_graph
+from glot_jax.graphs.backends import BACKENDS, SELECTABLE
+from glot_jax.graphs.flat import EdgeList
+from glot_jax.graphs.from_states import token_graph
+from glot_jax.graphs.jraph_graph import from_jraph, to_jraph
+from glot_jax.graphs.rules import RULES, Rule
+from glot_jax.graphs.stem import Stem
 from glot_jax.graphs.token_graph import TokenGraph
 
-__all__ = ["BACKENDS", "RULES", "SELECTABLE", "Stem", "TokenBatch", "TokenGraph", "token_graph"]
+__all__ = [
+    "BACKENDS",
+    "RULES",
+    "SELECTABLE",
+    "EdgeList",
+    "Rule",
+    "Stem",
+    "TokenBatch",
+    "TokenGraph",
+    "from_jraph",
+    "to_jraph",
+    "token_graph",
+]

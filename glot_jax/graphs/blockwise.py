@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from glot_jax.graphs.padded import PaddedGraph, kept_pairs
-from glot_jax.graphs.similarity import (
-    Options,
-    Rule,
-    Tokens,
-    link,
-    pad_rows,
-    sentences_of,
-    with_tokens,
-)
-from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
+from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leaky_relu_slope
+from glot_jax.graphs.flat import EdgeWriter
+from glot_jax.graphs.linking import Linking, refuse_soft_edges, slice_rows
+from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.similarity import Tokens, pad_axis, with_tokens
+from glot_jax.graphs.token_graph import Loops
 
 PAIRS = 1 << 23
 """Pairs of tokens in one block: 32 MiB as float32.
@@ -58,26 +53,53 @@ class BlockwiseGraph(PaddedGraph):
         """[batch, length, length] bool, unpacked: for a look at short texts."""
         length = self.node_mask.shape[1]
         edges = jnp.moveaxis(_unpack(self.bits, length), 0, 1)
-        return edges.reshape(len(edges), -1, length)[:, :length]
+        return edges.reshape(edges.shape[0], -1, length)[:, :length]
 
     @property
-    def _shape(self) -> _Shape:
+    def _blocks(self) -> _Blocks:
         blocks, _, rows, _ = self.bits.shape
-        return _Shape(blocks, rows, self.node_mask.shape[1])
+        return _Blocks(blocks, rows, self.node_mask.shape[1])
+
+    def edge_counts(self) -> Array:
+        """See PaddedGraph.edge_counts."""
+        edges = jax.lax.population_count(self.bits)
+        return jnp.sum(edges, axis=(0, 2, 3), dtype=jnp.int32)
+
+    def write_edges(self, writer: EdgeWriter, position: Array) -> EdgeWriter:
+        """See PaddedGraph.write_edges."""
+        blocks, batch, rows, words = self.bits.shape
+        length = self.node_mask.shape[1]
+        receivers = pad_axis(position, blocks * rows - length, axis=1)
+
+        # Sentence by sentence, although the bits lie block by block: lists are sorted by receiver.
+        def step(writer: EdgeWriter, terms: tuple[Array, Array, Array]) -> tuple[EdgeWriter, None]:
+            bits, senders, receivers = terms
+            edges = _unpack(bits, length)
+            return writer.add(edges[None], senders[None], receivers[None]), None
+
+        terms = (
+            jnp.moveaxis(self.bits, 0, 1).reshape(batch * blocks, rows, words),
+            jnp.repeat(position, blocks, axis=0),
+            receivers.reshape(batch * blocks, rows),
+        )
+        writer, _ = jax.lax.scan(step, writer, terms)
+        return writer
 
     def degree(self, loops: Loops = "as_is") -> Array:
+        """See TokenGraph.degree."""
+        blocks = self._blocks
+
         def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
-            edges = self._shape.edges(*terms, loops)
+            index, bits = terms
+            edges = blocks.edges(index, bits, loops)
             return None, jnp.sum(edges, axis=-1, keepdims=True, dtype=jnp.float32)
 
-        return self._shape.join(jax.lax.scan(step, None, (self._shape.indices, self.bits))[1])
+        _, degree = jax.lax.scan(step, None, (blocks.indices, self.bits))
+        return blocks.join(degree)
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
-        return _sum(self._shape, loops, self.bits, values)
-
-    def mean(self, values: Array, loops: Loops = "as_is") -> Array:
-        degree = self.degree(loops)
-        return self.sum(values, loops) / jnp.where(degree > 0, degree, 1).astype(values.dtype)
+        """See TokenGraph.sum."""
+        return _sum(self._blocks, loops, self.bits, values)
 
     def attend(
         self,
@@ -89,209 +111,230 @@ class BlockwiseGraph(PaddedGraph):
         dropout: float = 0.0,
         key: Array | None = None,
     ) -> Array:
-        source, target = source.astype(jnp.float32), target.astype(jnp.float32)
+        """See TokenGraph.attend."""
+        source = source.astype(jnp.float32)
+        target = target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
+        pairs = _Pairs(self.bits, self.rank, seed)
+        mixed = []
         # One head after another: a block of pairs is the largest array there is.
-        heads: list[Any] = [
-            _attend(
-                self._shape,
-                dropout,
-                head,
-                self.bits,
-                self.rank,
-                seed,
-                source[..., head],
-                target[..., head],
-                values[..., head, :],
+        for head in range(values.shape[-2]):
+            one_head = _Head(self._blocks, dropout, head)
+            out = _attend(
+                one_head, pairs, source[..., head], target[..., head], values[..., head, :]
             )
-            for head in range(values.shape[-2])
-        ]
-        return jnp.stack(heads, axis=-2)
+            mixed.append(out)
+        return jnp.stack(mixed, axis=-2)
 
 
-class _Shape(NamedTuple):
+class _Blocks(NamedTuple):
     """How a batch is cut into blocks of receiving tokens."""
 
-    blocks: int
+    count: int
     rows: int
     length: int
 
     @property
     def indices(self) -> Array:
-        return jnp.arange(self.blocks)
+        return jnp.arange(self.count)
 
     def split(self, values: Array) -> Array:
         """[batch, length, ..] -> [blocks, batch, rows, ..], zeros behind the end."""
-        short = self.blocks * self.rows - self.length
-        padded = jnp.pad(values, [(0, 0), (0, short)] + [(0, 0)] * (values.ndim - 2))
-        return jnp.moveaxis(
-            padded.reshape(len(values), self.blocks, self.rows, *values.shape[2:]), 1, 0
-        )
+        padded = pad_axis(values, self.count * self.rows - self.length, axis=1)
+        batch, _, *rest = values.shape
+        return jnp.moveaxis(padded.reshape(batch, self.count, self.rows, *rest), 1, 0)
 
     def join(self, blocks: Array) -> Array:
         """[blocks, batch, rows, ..] -> [batch, length, ..]."""
         joined = jnp.moveaxis(blocks, 0, 1)
-        return joined.reshape(len(joined), -1, *blocks.shape[3:])[:, : self.length]
+        return joined.reshape(joined.shape[0], -1, *blocks.shape[3:])[:, : self.length]
 
     def edges(self, index: Array, bits: Array, loops: Loops) -> Array:
         """[batch, rows, length] bool of block `index`."""
         edges = _unpack(bits, self.length)
         if loops == "as_is":
             return edges
-        # Rows behind the end are given a loop too, or they would divide by nothing.
+        # Rows behind the end get a loop too, or they would divide by nothing.
         own = jnp.minimum(index * self.rows + jnp.arange(self.rows), self.length - 1)
         return edges | (own[:, None] == jnp.arange(self.length))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sum(shape: _Shape, loops: Loops, bits: Array, values: Array) -> Array:
-    """Sum of the neighbours' values [batch, length, width]."""
+def _sum(blocks: _Blocks, loops: Loops, bits: Array, values: Array) -> Array:
+    """Add up the neighbours' values [batch, length, width]."""
 
     def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
-        edges = shape.edges(*terms, loops).astype(values.dtype)
+        index, bits = terms
+        edges = blocks.edges(index, bits, loops).astype(values.dtype)
         return None, jnp.einsum("bij,bjc->bic", edges, values, preferred_element_type=jnp.float32)
 
-    return shape.join(jax.lax.scan(step, None, (shape.indices, bits))[1]).astype(values.dtype)
+    _, total = jax.lax.scan(step, None, (blocks.indices, bits))
+    return blocks.join(total).astype(values.dtype)
 
 
-def _sum_forward(shape: _Shape, loops: Loops, bits: Array, values: Array) -> tuple[Array, Array]:
-    return _sum(shape, loops, bits, values), bits
+def _sum_forward(blocks: _Blocks, loops: Loops, bits: Array, values: Array) -> tuple[Array, Array]:
+    return _sum(blocks, loops, bits, values), bits
 
 
-def _sum_backward(shape: _Shape, loops: Loops, bits: Array, slope: Array) -> tuple[Any, ...]:
-    def step(total: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        index, bits, slope = terms
-        edges = shape.edges(index, bits, loops).astype(slope.dtype)
-        return (
-            total + jnp.einsum("bic,bij->bcj", slope, edges, preferred_element_type=jnp.float32),
-            None,
-        )
+def _sum_backward(
+    blocks: _Blocks, loops: Loops, bits: Array, grad_out: Array
+) -> tuple[None, Array]:
+    """A block's edges transposed: what a token sent comes back from those who heard it."""
 
-    total, _ = jax.lax.scan(
-        step, jnp.zeros(slope.shape, jnp.float32).mT, (shape.indices, bits, shape.split(slope))
-    )
-    return None, total.mT.astype(slope.dtype)
+    def step(grad_values: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        index, bits, grad_rows = terms
+        edges = blocks.edges(index, bits, loops).astype(grad_rows.dtype)
+        sent_back = jnp.einsum("bic,bij->bcj", grad_rows, edges, preferred_element_type=jnp.float32)
+        return grad_values + sent_back, None
+
+    # Width before length while adding up, for the reason given in _attend_backward.
+    zeros = jnp.zeros(grad_out.shape, jnp.float32).mT
+    terms = (blocks.indices, bits, blocks.split(grad_out))
+    grad_values, _ = jax.lax.scan(step, zeros, terms)
+    return None, grad_values.mT.astype(grad_out.dtype)
 
 
 _sum.defvjp(_sum_forward, _sum_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _attend(
-    shape: _Shape,
-    dropout: float,
-    head: int,
-    bits: Array,
-    rank: Array,
-    seed: ArrayLike,
-    source: Array,
-    target: Array,
-    values: Array,
-) -> Array:
-    """One head of attention: source, target [batch, length] float32, values [batch, length,
-    width].
+class _Head(NamedTuple):
+    """What is static about one head of attention."""
+
+    blocks: _Blocks
+    dropout: float
+    head: int
+
+
+class _Pairs(NamedTuple):
+    """What attention knows of the pairs of tokens."""
+
+    bits: Array
+    rank: Array
+    """[batch, length] int32."""
+    seed: ArrayLike
+    """uint32, of this layer's dropout."""
+
+
+class _Saved(NamedTuple):
+    """What the backward pass of one head reads again: numbers per token, and the bits."""
+
+    pairs: _Pairs
+    source: Array
+    target: Array
+    values: Array
+    out: Array
+    log_total: Array
+    """[blocks, batch, rows]: logarithm of the sum of a row's exponentials."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(head: _Head, pairs: _Pairs, source: Array, target: Array, values: Array) -> Array:
+    """Average values [batch, length, width] by one head of attention; source and target [batch,
+    length] are float32.
     """
-    return _attend_forward(shape, dropout, head, bits, rank, seed, source, target, values)[0]
+    return _attend_forward(head, pairs, source, target, values)[0]
 
 
 def _attend_forward(
-    shape: _Shape,
-    dropout: float,
-    head: int,
-    bits: Array,
-    rank: Array,
-    seed: ArrayLike,
-    source: Array,
-    target: Array,
-    values: Array,
-) -> tuple[Array, tuple[Any, ...]]:
+    head: _Head, pairs: _Pairs, source: Array, target: Array, values: Array
+) -> tuple[Array, _Saved]:
+    blocks = head.blocks
+
     def step(_: None, terms: tuple[Array, ...]) -> tuple[None, tuple[Array, Array]]:
-        index, bits, target, rank_of_row = terms
-        edges = shape.edges(index, bits, "exactly_one")
-        logits = jnp.where(edges, leaky_relu(target[..., None] + source[:, None]), -jnp.inf)
+        index, bits, target, row_rank = terms
+        edges = blocks.edges(index, bits, "exactly_one")
+        logits = leaky_relu(target[..., None] + source[:, None])
+        logits = jnp.where(edges, logits, -jnp.inf)
         # A row always holds its own loop, so its maximum is finite.
         largest = jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - largest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        weights = weights * kept_pairs(dropout, head, seed, rank, rank_of_row)
+        weights = weights * keep_pairs(head.dropout, head.head, pairs.seed, pairs.rank, row_rank)
         mixed = jnp.einsum(
             "bij,bjc->bic", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
         )
-        return None, (mixed / total, (largest + jnp.log(total))[..., 0])
+        log_total = largest + jnp.log(total)
+        return None, (mixed / total, log_total[..., 0])
 
-    _, (mixed, scale) = jax.lax.scan(
-        step, None, (shape.indices, bits, shape.split(target), shape.split(rank))
-    )
-    mixed = shape.join(mixed)
-    return mixed.astype(values.dtype), (bits, rank, seed, source, target, values, mixed, scale)
+    terms = (blocks.indices, pairs.bits, blocks.split(target), blocks.split(pairs.rank))
+    _, (mixed, log_total) = jax.lax.scan(step, None, terms)
+    out = blocks.join(mixed)
+    return out.astype(values.dtype), _Saved(pairs, source, target, values, out, log_total)
 
 
 def _attend_backward(
-    shape: _Shape, dropout: float, head: int, saved: tuple[Any, ...], slope: Array
-) -> tuple[Any, ...]:
+    head: _Head, saved: _Saved, grad_out: Array
+) -> tuple[None, Array, Array, Array]:
     """The weights of a block are computed again, from the logarithm of their sum; with p = softmax
-    and o the result, d logit_ij = p_ij (slope_i . v_j - slope_i . o_i)."""
-    bits, rank, seed, source, target, values, mixed, scale = saved
+    and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i), dot_out_i = grad_out_i .
+    o_i.
+    """
+    pairs, source, target, values, out, log_total = saved
+    blocks = head.blocks
 
     def step(
-        towards: tuple[Array, Array], terms: tuple[Array, ...]
+        grads: tuple[Array, Array], terms: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
-        index, bits, target, rank_of_row, scale, slope, along = terms
-        logits = target[..., None] + source[:, None]
-        edges = shape.edges(index, bits, "exactly_one")
-        weights = jnp.where(edges, jnp.exp(leaky_relu(logits) - scale[..., None]), 0)
-        kept = kept_pairs(dropout, head, seed, rank, rank_of_row)
-        products = (
-            jnp.einsum("bic,bjc->bij", slope, values, preferred_element_type=jnp.float32) * kept
+        index, bits, target, row_rank, log_total, grad_rows, dot_out = terms
+        sums = target[..., None] + source[:, None]
+        edges = blocks.edges(index, bits, "exactly_one")
+        weights = jnp.where(edges, jnp.exp(leaky_relu(sums) - log_total[..., None]), 0)
+        kept = keep_pairs(head.dropout, head.head, pairs.seed, pairs.rank, row_rank)
+        grad_kept = jnp.einsum(
+            "bic,bjc->bij", grad_rows, values, preferred_element_type=jnp.float32
         )
-        steepness = weights * (products - along[..., None]) * jnp.where(logits >= 0, 1.0, 0.2)
+        grad_logits = weights * (grad_kept * kept - dot_out[..., None])
+        grad_sums = grad_logits * leaky_relu_slope(sums)
         # Width before length: multiplied the other way round, a block of few rows would have to be
         # transposed.
-        of_values = jnp.einsum(
+        grad_values = jnp.einsum(
             "bic,bij->bcj",
-            slope,
+            grad_rows,
             (weights * kept).astype(values.dtype),
             preferred_element_type=jnp.float32,
         )
         # As a product too: with XLA's sum over the rows a step at 32,768 tokens took 1.2 times as
         # long on two CPU cores.
-        of_source = jnp.einsum("i,bij->bj", jnp.ones(shape.rows), steepness)
-        return (towards[0] + of_source, towards[1] + of_values), jnp.sum(steepness, axis=2)
+        grad_source = jnp.einsum("i,bij->bj", jnp.ones(blocks.rows), grad_sums)
+        total = (grads[0] + grad_source, grads[1] + grad_values)
+        return total, jnp.sum(grad_sums, axis=2)
 
-    along = jnp.sum(slope.astype(jnp.float32) * mixed, axis=-1)
-    zeros = jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32).mT
-    blocks = (
-        shape.indices,
-        bits,
-        shape.split(target),
-        shape.split(rank),
-        scale,
-        shape.split(slope),
-        shape.split(along),
+    dot_out = jnp.sum(grad_out.astype(jnp.float32) * out, axis=-1)
+    zeros = (jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32).mT)
+    terms = (
+        blocks.indices,
+        pairs.bits,
+        blocks.split(target),
+        blocks.split(pairs.rank),
+        log_total,
+        blocks.split(grad_out),
+        blocks.split(dot_out),
     )
-    (of_source, of_values), of_target = jax.lax.scan(step, zeros, blocks)
-    return None, None, None, of_source, shape.join(of_target), of_values.mT.astype(values.dtype)
+    (grad_source, grad_values), grad_target = jax.lax.scan(step, zeros, terms)
+    # Nothing of `pairs` is trained.
+    return None, grad_source, blocks.join(grad_target), grad_values.mT.astype(values.dtype)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def block_rows(batch: int, length: int) -> int:
-    """Receiving tokens of a block, a power of two:
-
-    PAIRS pairs, yet rows enough to be worth reading all states for.
+    """Return the receiving tokens of a block, a power of two: PAIRS pairs, yet rows enough to be
+    worth reading all states for.
     """
     rows = max(_FEWEST_ROWS, PAIRS // max(1, batch * length))
-    return min(1 << (rows.bit_length() - 1), 1 << max(0, length - 1).bit_length())
+    power = 1 << (rows.bit_length() - 1)
+    # No more than the text has, rounded up.
+    return min(power, 1 << max(0, length - 1).bit_length())
 
 
 def _pack(edges: Array) -> Array:
     """[.., length] bool -> [.., words] uint32."""
     length = edges.shape[-1]
     words = -(-length // _BITS)
-    edges = jnp.pad(edges, [(0, 0)] * (edges.ndim - 1) + [(0, words * _BITS - length)])
+    edges = pad_axis(edges, words * _BITS - length, axis=-1)
     # Plane by plane: as one sum over planes XLA would evaluate the rule bit by bit, inside of the
     # sum.
     planes = (
@@ -308,34 +351,40 @@ def _unpack(bits: Array, length: int) -> Array:
 
 
 def blockwise_graph(
-    hidden: Array,
-    mask: Array,
+    linking: Linking,
     nodes: Array,
     *,
-    rule: Rule,
-    options: Options,
     edge_budget: int | None = None,
-    temperature: None = None,
-    stored: Array | None = None,
+    temperature: Array | None = None,
 ) -> BlockwiseGraph:
-    """Link the raw states `hidden [batch, length, dim]` by `rule`; `stored` are the states that
-    tell texts apart, where they are not those that are linked. No budget is needed: there is a bit
-    for every pair."""
-    batch, length = mask.shape
+    """Link a batch by its rule, one bit a pair.
+
+    Args:
+        linking: states, rule and its numbers.
+        nodes: features [batch, length, width] that layers will see.
+        edge_budget: not read; there is a bit for every pair.
+        temperature: of soft edges, which this backend cannot hold.
+
+    Raises:
+        UsageError: soft edges.
+    """
+    refuse_soft_edges("blockwise", temperature)
+    batch, length = linking.mask.shape
     rows = block_rows(batch, length)
 
     def bits_of(tokens: Tokens) -> Array:
-        known = sentences_of(hidden if stored is None else stored, tokens, rule, options)
-        padded = pad_rows(tokens, -length % rows)
+        sentences = linking.sentences(tokens)
+        padded = tokens.pad_rows(-length % rows)
 
-        def step(_: None, first: Array) -> tuple[None, Array]:
-            block = Tokens(
-                *(jax.lax.dynamic_slice_in_dim(of, first, rows, axis=1) for of in padded)
-            )
-            return None, _pack(link(block, tokens, known, first, rule, options))
+        def step(_: None, first_row: Array) -> tuple[None, Array]:
+            block = slice_rows(padded, first_row, rows)
+            return None, _pack(linking.link(block, tokens, sentences, first_row))
 
-        return jax.lax.scan(step, None, jnp.arange(0, padded.mask.shape[1], rows))[1]
+        _, bits = jax.lax.scan(step, None, jnp.arange(0, padded.mask.shape[1], rows))
+        return bits
 
     with jax.named_scope("token_graph"):
-        bits = with_tokens(bits_of, hidden, mask, rule)
-    return BlockwiseGraph(nodes, mask, bits, jnp.zeros((), jnp.int32))
+        bits = with_tokens(
+            bits_of, linking.hidden, linking.mask, compares_states=linking.rule.compares_states
+        )
+    return BlockwiseGraph(nodes, linking.mask, bits, jnp.zeros((), jnp.int32))

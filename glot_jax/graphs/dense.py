@@ -7,25 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from glot_jax.graphs.padded import PaddedGraph, kept_pairs
-from glot_jax.graphs.similarity import (
-    Options,
-    Rule,
-    Tokens,
-    link,
-    pairs_of,
-    sentences_of,
-    tokens_of,
-    with_tokens,
-)
-from glot_jax.graphs.token_graph import Loops, dropout_seed, leaky_relu
+from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leaky_relu_slope
+from glot_jax.graphs.flat import EdgeWriter
+from glot_jax.graphs.linking import Linking, pairs_of
+from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.similarity import Tokens, tokens_of, with_tokens
+from glot_jax.graphs.token_graph import Loops
 
 
 @jax.tree_util.register_dataclass
@@ -49,18 +43,26 @@ class DenseGraph(PaddedGraph):
 
     def _weights(self, loops: Loops) -> Array:
         edges = self._edges(loops)
-        return edges if self.weight is None else jnp.where(edges, self.weight, 0)
+        if self.weight is None:
+            return edges
+        return jnp.where(edges, self.weight, 0)
+
+    def edge_counts(self) -> Array:
+        """See PaddedGraph.edge_counts."""
+        return jnp.sum(self.adjacency, axis=(1, 2), dtype=jnp.int32)
+
+    def write_edges(self, writer: EdgeWriter, position: Array) -> EdgeWriter:
+        """See PaddedGraph.write_edges."""
+        return writer.add(self.adjacency, position, position)
 
     def degree(self, loops: Loops = "as_is") -> Array:
+        """See TokenGraph.degree."""
         return jnp.sum(self._weights(loops), axis=-1, keepdims=True, dtype=jnp.float32)
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
+        """See TokenGraph.sum."""
         edges = self._weights(loops).astype(values.dtype)
         return jnp.einsum("bij,bjc->bic", edges, values, preferred_element_type=values.dtype)
-
-    def mean(self, values: Array, loops: Loops = "as_is") -> Array:
-        degree = self.degree(loops)
-        return self.sum(values, loops) / jnp.where(degree > 0, degree, 1).astype(values.dtype)
 
     def attend(
         self,
@@ -72,160 +74,183 @@ class DenseGraph(PaddedGraph):
         dropout: float = 0.0,
         key: Array | None = None,
     ) -> Array:
-        source, target = source.astype(jnp.float32), target.astype(jnp.float32)
+        """See TokenGraph.attend."""
+        source = source.astype(jnp.float32)
+        target = target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
-        one_head = functools.partial(
-            _attend, dropout, self._edges("exactly_one"), self.weight, self.rank, seed
-        )
-        if values.shape[-2] == 1:
+        edges = self._edges("exactly_one")
+
+        def one_head(head: Array, source: Array, target: Array, values: Array) -> Array:
+            pairs = _Pairs(edges, self.rank, seed, head)
+            return _attend(dropout, pairs, self.weight, source, target, values)
+
+        heads = values.shape[-2]
+        if heads == 1:
             # Without an axis of one head nothing needs to be transposed.
-            return one_head(
-                jnp.zeros((), jnp.int32), source[..., 0], target[..., 0], values[..., 0, :]
-            )[..., None, :]
-        return jax.vmap(one_head, (0, -1, -1, -2), -2)(
-            jnp.arange(values.shape[-2]), source, target, values
-        )
+            first = jnp.zeros((), jnp.int32)
+            mixed = one_head(first, source[..., 0], target[..., 0], values[..., 0, :])
+            return mixed[..., None, :]
+        over_heads = jax.vmap(one_head, (0, -1, -1, -2), -2)
+        return over_heads(jnp.arange(heads), source, target, values)
+
+
+class _Pairs(NamedTuple):
+    """What one head of attention knows of the pairs of tokens."""
+
+    edges: Array
+    """[batch, length, length] bool, every token linked to itself."""
+    rank: Array
+    """[batch, length] int32."""
+    seed: ArrayLike
+    """uint32, of this layer's dropout."""
+    head: ArrayLike
+    """Number of the head."""
+
+    def kept(self, dropout: float) -> Array | float:
+        return keep_pairs(dropout, self.head, self.seed, self.rank, self.rank)
+
+    def logits(self, sums: Array, weight: Array | None) -> Array:
+        """Return the logits [batch, length, length]; what is not linked has -inf."""
+        logits = leaky_relu(sums)
+        if weight is not None:
+            logits = logits + jnp.log(weight)
+        return jnp.where(self.edges, logits, -jnp.inf)
+
+
+class _Saved(NamedTuple):
+    """What the backward pass of one head reads again: numbers per token, and the pairs."""
+
+    pairs: _Pairs
+    weight: Array | None
+    source: Array
+    target: Array
+    values: Array
+    out: Array
+    log_total: Array
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
     dropout: float,
-    edges: Array,
+    pairs: _Pairs,
     weight: Array | None,
-    rank: Array,
-    seed: ArrayLike,
-    head: ArrayLike,
     source: Array,
     target: Array,
     values: Array,
 ) -> Array:
-    """One head of attention: source, target [batch, length] float32, values [batch, length,
-    width].
+    """Average values [batch, length, width] by one head of attention; source and target [batch,
+    length] are float32, weight [batch, length, length] is that of soft edges.
     """
-    return _attend_forward(dropout, edges, weight, rank, seed, head, source, target, values)[0]
+    return _attend_forward(dropout, pairs, weight, source, target, values)[0]
 
 
-def _logits(
-    edges: Array, weight: Array | None, source: Array, target: Array
-) -> tuple[Array, Array]:
-    """Before and after the leaky relu, [batch, length, length]; what is not linked has -inf."""
-    sums = target[:, :, None] + source[:, None, :]
-    logits = leaky_relu(sums) if weight is None else leaky_relu(sums) + jnp.log(weight)
-    return sums, jnp.where(edges, logits, -jnp.inf)
+def _sums(source: Array, target: Array) -> Array:
+    """Return what the leaky relu is taken of, [batch, length, length]."""
+    return target[:, :, None] + source[:, None, :]
 
 
 def _attend_forward(
     dropout: float,
-    edges: Array,
+    pairs: _Pairs,
     weight: Array | None,
-    rank: Array,
-    seed: ArrayLike,
-    head: ArrayLike,
     source: Array,
     target: Array,
     values: Array,
-) -> tuple[Array, tuple[Any, ...]]:
-    _, logits = _logits(edges, weight, source, target)
+) -> tuple[Array, _Saved]:
+    logits = pairs.logits(_sums(source, target), weight)
     # A row always holds its own loop, so its maximum is finite.
     largest = jnp.max(logits, axis=-1, keepdims=True)
     weights = jnp.exp(logits - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = weights * kept_pairs(dropout, head, seed, rank, rank)
+    weights = (weights * pairs.kept(dropout)).astype(values.dtype)
+    mixed = jnp.einsum("bij,bjc->bic", weights, values, preferred_element_type=jnp.float32)
     # Dividing after the product touches [length, width] numbers instead of [length, length].
-    mixed = (
-        jnp.einsum(
-            "bij,bjc->bic", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
-        )
-        / total
-    )
-    return mixed.astype(values.dtype), (
-        edges,
-        weight,
-        rank,
-        seed,
-        head,
-        source,
-        target,
-        values,
-        mixed,
-        largest + jnp.log(total),
-    )
+    out = mixed / total
+    saved = _Saved(pairs, weight, source, target, values, out, largest + jnp.log(total))
+    return out.astype(values.dtype), saved
 
 
-def _attend_backward(dropout: float, saved: tuple[Any, ...], slope: Array) -> tuple[Any, ...]:
-    """With p = softmax and o the result, d logit_ij = p_ij (slope_i . v_j - slope_i . o_i).
+def _attend_backward(
+    dropout: float, saved: _Saved, grad_out: Array
+) -> tuple[None, Array | None, Array, Array, Array]:
+    """With p = softmax and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i),
+    dot_out_i = grad_out_i . o_i.
 
     p is computed again from the logarithm of its sum, so that no number per pair outlives its
     layer.
     """
-    edges, weight, rank, seed, head, source, target, values, mixed, scale = saved
-    sums, logits = _logits(edges, weight, source, target)
-    weights, kept = jnp.exp(logits - scale), kept_pairs(dropout, head, seed, rank, rank)
-    products = jnp.einsum("bic,bjc->bij", slope, values, preferred_element_type=jnp.float32) * kept
-    along = jnp.matmul(
-        slope.astype(jnp.float32) * mixed, jnp.ones((mixed.shape[-1], 1), jnp.float32)
-    )
-    steepness = weights * (products - along)
-    of_weight = None if weight is None else steepness / weight
-    steepness = steepness * jnp.where(sums >= 0, 1.0, 0.2)
-    of_values = jnp.einsum(
+    pairs, weight, source, target, values, out, log_total = saved
+    sums = _sums(source, target)
+    logits = pairs.logits(sums, weight)
+    weights = jnp.exp(logits - log_total)
+    kept = pairs.kept(dropout)
+    grad_kept = jnp.einsum("bic,bjc->bij", grad_out, values, preferred_element_type=jnp.float32)
+    # A sum over the width, written as a product with ones.
+    ones = jnp.ones((out.shape[-1], 1), jnp.float32)
+    dot_out = jnp.matmul(grad_out.astype(jnp.float32) * out, ones)
+    grad_logits = weights * (grad_kept * kept - dot_out)
+    # The logit holds log(weight), whose derivative is 1 / weight.
+    grad_weight = None if weight is None else grad_logits / weight
+    grad_sums = grad_logits * leaky_relu_slope(sums)
+    grad_values = jnp.einsum(
         "bij,bic->bjc",
         (weights * kept).astype(values.dtype),
-        slope,
+        grad_out,
         preferred_element_type=jnp.float32,
     )
-    return (
-        None,
-        of_weight,
-        None,
-        None,
-        None,
-        jnp.sum(steepness, axis=1),
-        jnp.sum(steepness, axis=2),
-        of_values.astype(values.dtype),
-    )
+    grad_source = jnp.sum(grad_sums, axis=1)
+    grad_target = jnp.sum(grad_sums, axis=2)
+    # Nothing of `pairs` is trained.
+    return None, grad_weight, grad_source, grad_target, grad_values.astype(values.dtype)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def dense_graph(
-    hidden: Array,
-    mask: Array,
+    linking: Linking,
     nodes: Array,
     *,
-    rule: Rule,
-    options: Options,
     edge_budget: int | None = None,
     temperature: Array | None = None,
-    stored: Array | None = None,
 ) -> DenseGraph:
-    """Link the raw states `hidden [batch, length, dim]` by `rule`; `nodes` are the features layers
-    will see; `stored` are the states that tell texts apart, where they are not those that are
-    linked (mixed layers).
+    """Link a batch by its rule, or softly.
 
     With a `temperature` T every pair of real, non-zero tokens is linked, softly: weight sigmoid((S
-    - tau) / T), 1 for a token's own loop. The gradient reaches tau alone. The logit is held within
-    60, so that no weight vanishes.
+    - tau) / T), 1 for a token's own loop. The gradient reaches tau alone.
+
+    Args:
+        linking: states, rule and its numbers.
+        nodes: features [batch, length, width] that layers will see.
+        edge_budget: not read; there is room for every pair.
+        temperature: T of soft edges, in training with a learned tau.
     """
-    texts = hidden if stored is None else stored
     with jax.named_scope("token_graph"):
-        if temperature is None:
+        dropped = jnp.zeros((), jnp.int32)
+        if temperature is not None:
+            adjacency, weight = _soft_edges(linking, temperature)
+            return DenseGraph(nodes, linking.mask, adjacency, dropped, weight)
 
-            def adjacency_of(tokens: Tokens) -> Array:
-                return link(
-                    tokens, tokens, sentences_of(texts, tokens, rule, options), 0, rule, options
-                )
+        def adjacency_of(tokens: Tokens) -> Array:
+            return linking.link(tokens, tokens, linking.sentences(tokens))
 
-            return DenseGraph(
-                nodes, mask, with_tokens(adjacency_of, hidden, mask, rule), jnp.zeros((), jnp.int32)
-            )
-        tokens = tokens_of(hidden, mask)
-        sentences = sentences_of(texts, tokens, rule, options)
-        pairs = pairs_of(tokens, tokens, sentences, 0)
-        adjacency = pairs.real & pairs.nonzero
-        soft = jax.nn.sigmoid(jnp.clip((pairs.similarity - options.tau) / temperature, -60, 60))
-        weight = jnp.where(adjacency & ~pairs.diagonal, soft, 1)
-        return DenseGraph(nodes, mask, adjacency, jnp.zeros((), jnp.int32), weight)
+        adjacency = with_tokens(
+            adjacency_of,
+            linking.hidden,
+            linking.mask,
+            compares_states=linking.rule.compares_states,
+        )
+        return DenseGraph(nodes, linking.mask, adjacency, dropped)
+
+
+def _soft_edges(linking: Linking, temperature: Array) -> tuple[Array, Array]:
+    """Return adjacency and weights, both [batch, length, length]."""
+    tokens = tokens_of(linking.hidden, linking.mask)
+    pairs = pairs_of(tokens, tokens, linking.sentences(tokens), 0)
+    adjacency = pairs.real & pairs.nonzero
+    # Held within 60, so that no weight vanishes and no logarithm of one is infinite.
+    logits = jnp.clip((pairs.similarity - linking.options.tau) / temperature, -60, 60)
+    weight = jnp.where(adjacency & ~pairs.diagonal, jax.nn.sigmoid(logits), 1)
+    return adjacency, weight

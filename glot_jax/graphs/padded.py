@@ -4,15 +4,16 @@ edge.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.typing import ArrayLike
 
-from glot_jax.graphs.token_graph import TokenGraph, keep
+from glot_jax.graphs.flat import EdgeList, EdgeWriter, FlatLayout, exact_budget
+from glot_jax.graphs.token_graph import TokenGraph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,24 +28,48 @@ class PaddedGraph(TokenGraph):
         """[batch, length] int32, real tokens before this one in its sentence."""
         return jnp.cumsum(self.node_mask, axis=1, dtype=jnp.int32) - 1
 
+    @abc.abstractmethod
+    def edge_counts(self) -> Array:
+        """Count the edges of each sentence, [batch] int32; soft ones count whole."""
+
+    @abc.abstractmethod
+    def write_edges(self, writer: EdgeWriter, position: Array) -> EdgeWriter:
+        """Append all edges, sentence by sentence; `position [batch, length]` numbers the nodes."""
+
+    def edge_list(self, budget: int | None = None) -> EdgeList:
+        """See TokenGraph.edge_list."""
+        n_edge = self.edge_counts()
+        if budget is None:
+            budget = exact_budget(n_edge)
+        position = FlatLayout.from_mask(self.node_mask).position
+        writer = EdgeWriter.empty(budget, position.size)
+        return self.write_edges(writer, position).finish(n_edge)
+
     def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
+        """See TokenGraph.sentence_sum."""
         weights = self.node_mask if weights is None else jnp.where(self.node_mask, weights, 0)
         return jnp.einsum(
             "bl,blc->bc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
         )
 
     def sentence_max(self, values: Array) -> Array:
+        """See TokenGraph.sentence_max."""
         largest = jnp.max(jnp.where(self.node_mask[..., None], values, -jnp.inf), axis=1)
-        return jnp.where(jnp.any(self.node_mask, axis=1)[:, None], largest, 0)
+        has_tokens = jnp.any(self.node_mask, axis=1)
+        return jnp.where(has_tokens[:, None], largest, 0)
 
     def softmax(self, scores: Array) -> Array:
+        """See TokenGraph.softmax."""
         scores = jnp.where(self.node_mask, scores.astype(jnp.float32), -jnp.inf)
         largest = jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
-        weights = jnp.exp(scores - jnp.where(jnp.isfinite(largest), largest, 0))
+        # A sentence of padding only has no largest score; -inf - -inf would be NaN.
+        shift = jnp.where(jnp.isfinite(largest), largest, 0)
+        weights = jnp.exp(scores - shift)
         total = jnp.sum(weights, axis=1, keepdims=True)
         return weights / jnp.where(total > 0, total, 1)
 
     def dot(self, values: Array, sentence: Array) -> Array:
+        """See TokenGraph.dot."""
         return jnp.einsum(
             "blc,bhc->blh",
             values,
@@ -53,8 +78,10 @@ class PaddedGraph(TokenGraph):
         )
 
     def token(self, which: Literal["first", "last"]) -> Array:
+        """See TokenGraph.token."""
         length = self.node_mask.shape[1]
         position = jnp.arange(length)
+        # A sentence of padding only gets an index outside of the text, so no token is chosen.
         if which == "first":
             index = jnp.min(jnp.where(self.node_mask, position, length), axis=1, keepdims=True)
         else:
@@ -62,28 +89,9 @@ class PaddedGraph(TokenGraph):
         return (position == index).astype(jnp.float32)
 
     def spread(self, sentence: Array) -> Array:
+        """See TokenGraph.spread."""
         return jnp.broadcast_to(sentence[:, None], (*self.node_mask.shape, sentence.shape[-1]))
 
     def to_padded(self, values: Array) -> Array:
+        """See TokenGraph.to_padded."""
         return jnp.where(self.node_mask[..., None], values, 0)
-
-
-def kept_pairs(
-    dropout: float, head: ArrayLike, seed: ArrayLike, rank: Array, rank_of_row: Array
-) -> Array | float:
-    """What one head's attention weights `[batch, rows, length]` are multiplied with: `keep` of each
-    pair, 1 without dropout.
-
-    rank, rank_of_row: int32 `[batch, length]` and `[batch, rows]`, of sending and of receiving
-        tokens.
-    """
-    if not dropout:
-        return 1.0
-    return keep(
-        dropout,
-        jnp.asarray(seed),
-        jnp.arange(len(rank))[:, None, None],
-        rank_of_row[..., None],
-        rank[:, None],
-        jnp.asarray(head),
-    )

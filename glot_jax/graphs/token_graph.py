@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
 
 from glot_jax.errors import UsageError
-from glot_jax.graphs.hashing import hash_words, with_probability
+from glot_jax.graphs.flat import EdgeList
 
 if TYPE_CHECKING:
     import jraph
@@ -23,8 +24,8 @@ class TokenGraph(abc.ABC):
     A pytree; layers touch the last axis only.
 
     Leading axes belong to the backend, written `*nodes` below: `[batch, length, .]` in the dense
-    backend, flat `[nodes, .]` in the sparse one. Padding nodes may hold any finite value; no
-    sentence reduction reads them.
+    and blockwise backends, flat `[nodes, .]` in the sparse one. Padding nodes may hold any finite
+    value; no sentence reduction reads them.
 
     - `nodes`: [*nodes, dim] features U_0: the states, or their projection
     - `node_mask`: [*nodes] True = a real token
@@ -44,21 +45,28 @@ class TokenGraph(abc.ABC):
     dropped_edges: Any
     weight: Any
 
+    @property
+    @abc.abstractmethod
+    def rank(self) -> Int32[Array, "*nodes"]:
+        """Real tokens before this one in its sentence; of no meaning at padding."""
+
     @abc.abstractmethod
     def degree(self, loops: Loops = "as_is") -> Float[Array, "*nodes 1"]:
-        """In-degree |N(i)|."""
+        """Return the in-degree |N(i)|."""
 
     @abc.abstractmethod
     def sum(
         self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
     ) -> Float[Array, "*nodes width"]:
-        """Sum of the neighbours' values."""
+        """Add up the neighbours' values."""
 
-    @abc.abstractmethod
     def mean(
         self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
     ) -> Float[Array, "*nodes width"]:
-        """Mean of the neighbours' values; 0 for a node without neighbours."""
+        """Average the neighbours' values; 0 for a node without neighbours."""
+        degree = self.degree(loops)
+        divisor = jnp.where(degree > 0, degree, 1)
+        return self.sum(values, loops) / divisor.astype(values.dtype)
 
     @abc.abstractmethod
     def attend(
@@ -71,8 +79,8 @@ class TokenGraph(abc.ABC):
         dropout: float = 0.0,
         key: Any = None,
     ) -> Float[Array, "*nodes heads width"]:
-        """Graph attention: softmax over j in N(i), itself exactly once, of leaky_relu(source_j +
-        target_i + bias, 0.2).
+        """Average the neighbours' values by graph attention: softmax over j in N(i), itself exactly
+        once, of leaky_relu(source_j + target_i + bias, 0.2).
 
         `dropout` sets that share of the attention weights to 0 after the softmax and scales the
         rest up; which ones depends on `key` and on (sentence, i, j, head) alone, so it is the same
@@ -80,32 +88,46 @@ class TokenGraph(abc.ABC):
         """
 
     @abc.abstractmethod
+    def edge_list(self, budget: int | None = None) -> EdgeList:
+        """List the edges, sentence by sentence.
+
+        Args:
+            budget: number of entries, a Python number; None: as many as there are edges, which only
+                a graph outside of jax.jit can tell.
+
+        Raises:
+            UsageError: no budget for a traced graph.
+        """
+
+    @abc.abstractmethod
     def sentence_sum(
         self, values: Float[Array, "*nodes width"], weights: Float[Array, "*nodes"] | None = None
     ) -> Float[Array, "batch width"]:
-        """Sum over a sentence's real tokens, each times its weight; 0 for a sentence of padding
+        """Add up a sentence's real tokens, each times its weight; 0 for a sentence of padding
         only.
         """
 
     @abc.abstractmethod
     def sentence_max(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch width"]:
-        """Largest entry over a sentence's real tokens; 0 for a sentence of padding only."""
+        """Return the largest entry over a sentence's real tokens; 0 for a sentence of padding
+        only.
+        """
 
     @abc.abstractmethod
     def softmax(self, scores: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-        """Softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of padding
-        only.
+        """Take the softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of
+        padding only.
         """
 
     @abc.abstractmethod
     def dot(
         self, values: Float[Array, "*nodes width"], sentence: Float[Array, "batch heads width"]
     ) -> Float[Array, "*nodes heads"]:
-        """Each token's product with vectors of its own sentence, float32."""
+        """Multiply each token with the vectors of its own sentence, in float32."""
 
     @abc.abstractmethod
     def token(self, which: Literal["first", "last"]) -> Float[Array, "*nodes"]:
-        """1 at every sentence's first or last real token, 0 elsewhere."""
+        """Return 1 at every sentence's first or last real token, 0 elsewhere."""
 
     @abc.abstractmethod
     def spread(self, sentence: Float[Array, "batch width"]) -> Float[Array, "*nodes width"]:
@@ -113,39 +135,66 @@ class TokenGraph(abc.ABC):
 
     @abc.abstractmethod
     def to_padded(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch length width"]:
-        """Values in the batch's own layout, 0 at padding."""
+        """Bring values into the batch's own layout, 0 at padding."""
 
     def counts(self) -> Float[Array, "batch 1"]:
-        """Real tokens per sentence."""
+        """Count the real tokens of each sentence."""
         return self.sentence_sum(self.node_mask[..., None].astype("float32"))
 
-    def to_jraph(self) -> jraph.GraphsTuple:
-        """The graph as `jraph.GraphsTuple`; the sparse backend's own, padded one, or a dense
-        graph's edges listed.
+    def to_jraph(self, edge_budget: int | None = None) -> jraph.GraphsTuple:
+        """Return the graph for jraph's own layers, one jraph graph a sentence.
+
+        Args:
+            edge_budget: number of edges of the tuple, needed under jax.jit; see
+                `glot_jax.graphs.jraph_graph.to_jraph`.
+
+        Raises:
+            UsageError: no edge_budget for a dense or blockwise graph under jax.jit.
         """
-        from glot_jax.graphs.sparse import to_jraph
+        return _jraph_conversions["to_jraph"](self, edge_budget)
 
-        return to_jraph(self)
+    @staticmethod
+    def from_jraph(
+        graphs: jraph.GraphsTuple, *, padded: bool = False, length: int | None = None
+    ) -> TokenGraph:
+        """Return a sparse graph that every pooler takes, of a tuple with one graph a sentence.
+
+        Args:
+            graphs: node features [nodes, dim], senders, receivers, n_node and n_edge.
+            padded: the tuple ends in a padding graph, as `jraph.pad_with_graphs` leaves it.
+            length: tokens of the longest sentence; needed under jax.jit.
+
+        Raises:
+            UsageError: a tuple whose parts do not fit together, or that holds what no token graph
+                has.
+        """
+        return _jraph_conversions["from_jraph"](graphs, padded=padded, length=length)
 
 
-def dropout_seed(key: Array | None) -> Array:
-    """Of one layer's dropped edges."""
-    if key is None:
-        raise UsageError(
-            "dropout draws from a key", "none", "Pass rngs=nnx.Rngs(dropout=...) with train=True."
-        )
-    return jax.random.bits(key, (), jax.numpy.uint32)
+_jraph_conversions: dict[Literal["to_jraph", "from_jraph"], Callable[..., Any]] = {}
 
 
-def keep(dropout: float, seed: Array, *words: Array) -> Array:
-    """0 with probability `dropout`, else 1 / (1 - dropout), by a hash of the seed and these
-    integers.
+def register_jraph_conversions(
+    to_jraph: Callable[..., Any], from_jraph: Callable[..., TokenGraph]
+) -> None:
+    """Let TokenGraph's methods of these names call these functions.
+
+    They stand in a module that is built on this one, so an import of them here would be a circle.
     """
-    return ~with_probability(dropout, hash_words(seed, *words)) * jax.numpy.float32(
-        1 / (1 - dropout)
-    )
+    _jraph_conversions["to_jraph"] = to_jraph
+    _jraph_conversions["from_jraph"] = from_jraph
 
 
-def leaky_relu(values: Array) -> Array:
-    """Slope 0.2 below zero, the constant of graph attention networks."""
-    return jax.numpy.where(values >= 0, values, 0.2 * values)
+def require_token_graph(graph: object, taker: str) -> None:
+    """Refuse what is not a TokenGraph, on behalf of the module or function `taker`.
+
+    Raises:
+        UsageError: a jraph.GraphsTuple, an array, or anything else.
+    """
+    if not isinstance(graph, TokenGraph):
+        raise UsageError(
+            rule=f"{taker} must be given a TokenGraph",
+            got=type(graph).__name__,
+            fix="token_graph(hidden, mask) makes one of states, TokenGraph.from_jraph(graphs) of a "
+            "jraph.GraphsTuple with one graph per sentence.",
+        )

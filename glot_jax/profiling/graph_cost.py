@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.graphs import Stem, TokenGraph
-from glot_jax.graphs.stem import require_k_within
+from glot_jax.graphs.from_states import require_k_within
 from glot_jax.profiling import frozen_backbone
 from glot_jax.profiling.frozen_backbone import load_per_core, ms_text, timing_text
 from glot_jax.profiling.pooler_cost import head_cost

@@ -21,7 +21,7 @@ from flax import nnx
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.errors import UsageError
-from glot_jax.graphs.stem import require_k_within
+from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import TaskSpec
 from glot_jax.pooling import AdaPool, Glot, Mlp, count_parameters

@@ -21,7 +21,7 @@ from glot_jax import pooling
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
-from glot_jax.graphs.stem import require_k_within
+from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import TaskSpec
 from glot_jax.profiling import frozen_backbone

@@ -20,7 +20,8 @@ from rich.table import Table
 from glot_jax.config.train import TrainConfig, unread_options
 from glot_jax.errors import UsageError, require
 from glot_jax.graphs import Stem
-from glot_jax.graphs.similarity import BLOCK_PAIRS, link, pad_rows, sentences_of, tokens_of
+from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, slice_rows
+from glot_jax.graphs.similarity import tokens_of
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.pooling import Glot
@@ -389,16 +390,15 @@ def _edges_of_text(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
     def of_text(_: None, text: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
         hidden, mask = (of[None] for of in text)
         tokens = tokens_of(hidden, mask)
-        sentences = sentences_of(hidden, tokens, stem.rule, options)
+        linking = Linking(hidden, mask, hidden, stem.rule, options)
+        sentences = linking.sentences(tokens)
         length = mask.shape[1]
         rows = min(length, max(1, BLOCK_PAIRS // length))
-        padded = pad_rows(tokens, -length % rows)
+        padded = tokens.pad_rows(-length % rows)
 
         def of_block(start: jax.Array) -> jax.Array:
-            block = jax.tree.map(
-                lambda values: jax.lax.dynamic_slice_in_dim(values, start, rows, axis=1), padded
-            )
-            linked = link(block, padded, sentences, start, stem.rule, options)
+            block = slice_rows(padded, start, rows)
+            linked = linking.link(block, padded, sentences, start)
             others = linked & (start + jnp.arange(rows)[:, None] != jnp.arange(linked.shape[-1]))
             alone = block.mask & ~jnp.any(others, axis=-1)
             return jnp.stack([jnp.sum(of, dtype=jnp.int32) for of in (linked, others, alone)])

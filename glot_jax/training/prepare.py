@@ -24,7 +24,7 @@ from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, Tr
 from glot_jax.errors import UsageError, lookup, require
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
-from glot_jax.graphs.stem import require_k_within
+from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import TaskSpec, objective_kind, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters

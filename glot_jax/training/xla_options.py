@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from glot_jax.graphs.stem import DENSE_PAIRS
+from glot_jax.graphs.backends import DENSE_PAIRS
 
 # jaxlib 0.10 multiplies float32 matrices on a CPU with YNNPACK: at most of a head's shapes 1.03 to
 # 1.4 times slower than Eigen, which it used before. Reductions stay with YNNPACK, where it is the

@@ -11,7 +11,7 @@ from flax import nnx
 from support.token_states import pad, sentences
 
 from glot_jax.config.train import GraphConfig
-from glot_jax.graphs import RULES, Stem, similarity, sparse, token_graph
+from glot_jax.graphs import RULES, Stem, linking, sparse, token_graph
 
 
 def edges_of(graph) -> set[tuple[int, int]]:
@@ -26,7 +26,7 @@ def edges_of(graph) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("block", [1, 40])
 @pytest.mark.parametrize("graph", RULES)
 def test_blocks_find_the_dense_edges_in_order(monkeypatch, block, graph):
-    for module in (sparse, similarity):
+    for module in (sparse, linking):
         monkeypatch.setattr(module, "BLOCK_PAIRS", block)
     hidden, mask = pad(sentences([5, 1, 7, 3, 2], 12), 9, "left")
     listed = token_graph(hidden, mask, tau=0.5, graph=graph, k=3, window=1).to_jraph()

@@ -13,8 +13,7 @@ from support.token_states import pad, sentences
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
-from glot_jax.graphs import Stem
-from glot_jax.graphs import stem as module
+from glot_jax.graphs import Stem, backends
 from glot_jax.graphs.blockwise import BlockwiseGraph
 from glot_jax.graphs.dense import DenseGraph
 from glot_jax.graphs.sparse import SparseGraph
@@ -103,7 +102,7 @@ def test_standardising_changes_features_and_never_the_graph():
     np.testing.assert_allclose(np.delete(nodes.std(0), 3), 1, atol=1e-5)
     np.testing.assert_allclose(nodes[:, 3], tokens[:, 3] - tokens[:, 3].mean(), atol=1e-5)
     assert np.array_equal(before.adjacency, after.adjacency)
-    with pytest.raises(UsageError, match="only a standardising stem holds statistics"):
+    with pytest.raises(UsageError, match="a stem must standardise to hold statistics"):
         stem().set_statistics(tokens.mean(0), deviation)
 
 
@@ -236,11 +235,11 @@ def test_impossible_graphs_are_refused_where_they_are_born(arguments, message):
 
 def test_auto_takes_the_backend_that_fits_the_shape(monkeypatch):
     hidden, mask = (jnp.asarray(v) for v in pad(sentences([6, 4], DIM), 8))
-    monkeypatch.setattr(module, "DENSE_PAIRS", 2 * 8 * 8)
+    monkeypatch.setattr(backends, "DENSE_PAIRS", 2 * 8 * 8)
     of = stem(config=GraphConfig(tau=0.5, backend="auto"))
     assert isinstance(of(hidden, mask), DenseGraph)
     assert isinstance(of(hidden, mask, edge_budget=256), SparseGraph)
-    monkeypatch.setattr(module, "DENSE_PAIRS", 2 * 8 * 8 - 1)
+    monkeypatch.setattr(backends, "DENSE_PAIRS", 2 * 8 * 8 - 1)
     assert isinstance(of(hidden, mask), BlockwiseGraph)
     soft = stem(config=GraphConfig(tau=0.5, learn_tau=True))
     assert isinstance(soft(hidden, mask, train=True, edge_budget=256), DenseGraph)

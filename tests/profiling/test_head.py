@@ -79,7 +79,7 @@ def test_density_and_floor_are_of_the_batches_that_are_timed():
 
 
 def test_soft_edges_are_dense_whatever_the_shape(monkeypatch):
-    monkeypatch.setattr("glot_jax.graphs.stem.DENSE_PAIRS", 1)
+    monkeypatch.setattr("glot_jax.graphs.backends.DENSE_PAIRS", 1)
     batch = [synthetic_batch(dim=8, length=8, batch_size=2)]
     profile = profile_head(
         GraphConfig(learn_tau=True), PoolerConfig(hidden_dim=8), batch, repeats=1, ceilings=CEILINGS

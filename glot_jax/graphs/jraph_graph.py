@@ -1,0 +1,228 @@
+"""TokenGraph <-> `jraph.GraphsTuple`. The only `import jraph`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+from jax import Array
+
+from glot_jax.errors import UsageError
+from glot_jax.graphs.flat import FlatLayout
+from glot_jax.graphs.sparse import SparseGraph
+from glot_jax.graphs.token_graph import (
+    TokenGraph,
+    register_jraph_conversions,
+    require_token_graph,
+)
+
+DROPPED = "dropped_edges"
+"""Key of `globals` under which a padded tuple counts the edges its budget had no room for."""
+
+
+def to_jraph(graph: TokenGraph, edge_budget: int | None = None) -> jraph.GraphsTuple:
+    """Return a graph for jraph's own layers, one jraph graph a sentence.
+
+    Without a budget a dense or blockwise graph is listed exactly, with no padding, outside of
+    jax.jit; a sparse one gives its own, padded tuple. With a budget the tuple has static shapes:
+    batch·length + 1 nodes, edge_budget edges and batch + 1 graphs, of which the last one holds the
+    padding. `globals["dropped_edges"] [batch + 1]` is then 0 but for its last entry, the number of
+    edges that had no room: a result with any is wrong.
+
+    Args:
+        graph: a TokenGraph of any backend. The weights of soft edges are left out.
+        edge_budget: number of edges of the tuple, a Python number.
+
+    Raises:
+        UsageError: no budget for a dense or blockwise graph under jax.jit.
+    """
+    require_token_graph(graph, "to_jraph")
+    if isinstance(graph, SparseGraph) and edge_budget is None:
+        return _sparse_tuple(graph)
+    edges = graph.edge_list(edge_budget)
+    mask = graph.to_padded(graph.node_mask[..., None])[..., 0].astype(bool)
+    layout = FlatLayout.from_mask(mask)
+    nodes = layout.flatten(graph.to_padded(graph.nodes))
+    n_node = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    n_edge = edges.n_edge
+    dropped = None
+    if edge_budget is None:
+        # Not traced, or edge_list would have refused: real tokens can be counted and cut out.
+        nodes = nodes[: int(jnp.sum(n_node))]
+    else:
+        dropped = {DROPPED: jnp.append(jnp.zeros_like(n_node), edges.dropped_edges)}
+        n_node = jnp.append(n_node, nodes.shape[0] - jnp.sum(n_node))
+        n_edge = jnp.append(n_edge, edge_budget - jnp.sum(n_edge))
+    return jraph.GraphsTuple(
+        nodes=nodes,
+        edges=None,
+        senders=edges.senders,
+        receivers=edges.receivers,
+        globals=dropped,
+        n_node=n_node,
+        n_edge=n_edge,
+    )
+
+
+def _sparse_tuple(graph: SparseGraph) -> jraph.GraphsTuple:
+    return jraph.GraphsTuple(
+        nodes=graph.nodes,
+        edges=None,
+        senders=graph.senders,
+        receivers=graph.receivers,
+        globals=None,
+        n_node=graph.n_node,
+        n_edge=graph.n_edge,
+    )
+
+
+def from_jraph(
+    graphs: jraph.GraphsTuple, *, padded: bool = False, length: int | None = None
+) -> SparseGraph:
+    """Return the sparse TokenGraph of a tuple with one graph a sentence, nodes in reading order.
+
+    Edges are taken as they are, so one that is listed twice counts twice. Edges between sentences
+    are refused outside of jax.jit and wrong under it. `globals` are not read, but for the count of
+    dropped edges that `to_jraph` left there.
+
+    Args:
+        graphs: node features [nodes, dim], senders, receivers, n_node and n_edge.
+        padded: the tuple ends in a padding graph, as `jraph.pad_with_graphs` leaves it; every graph
+            but the last is a sentence, and one that is padding too is a sentence without tokens.
+        length: tokens of the longest sentence, the width of `token_weights`; needed under jax.jit.
+
+    Raises:
+        UsageError: node features that are not one array [nodes, dim], features of edges, parts that
+            do not fit together, or no length under jax.jit.
+    """
+    _require_token_tuple(graphs)
+    if not padded:
+        graphs = _with_padding_graph(graphs)
+    node_mask = jraph.get_node_padding_mask(graphs)
+    batch = graphs.n_node.shape[0] - 1
+    spare = graphs.nodes.shape[0] - 1
+    is_sentence = jraph.get_graph_padding_mask(graphs)[:batch]
+    n_node = jnp.where(is_sentence, graphs.n_node[:batch], 0).astype(jnp.int32)
+    n_edge = jnp.where(is_sentence, graphs.n_edge[:batch], 0).astype(jnp.int32)
+    sentence = jnp.repeat(jnp.arange(batch + 1), graphs.n_node, total_repeat_length=spare + 1)
+    longest = _longest(n_node) if length is None else length
+    starts = jnp.cumsum(n_node) - n_node
+    offset = jnp.arange(longest)
+    position = jnp.where(offset < n_node[:, None], starts[:, None] + offset, spare)
+    # Sums over neighbours are segment sums over sorted receivers.
+    order = jnp.argsort(graphs.receivers, stable=True)
+    dropped = _dropped(graphs)
+    if length is not None:
+        _require_room(n_node, length)
+    return SparseGraph(
+        nodes=jnp.where(node_mask[:, None], graphs.nodes, 0),
+        node_mask=node_mask,
+        senders=graphs.senders[order].astype(jnp.int32),
+        receivers=graphs.receivers[order].astype(jnp.int32),
+        n_node=jnp.append(n_node, spare + 1 - jnp.sum(n_node)),
+        n_edge=jnp.append(n_edge, graphs.senders.shape[0] - jnp.sum(n_edge)),
+        sentence=jnp.where(node_mask, sentence, batch).astype(jnp.int32),
+        position=position.astype(jnp.int32),
+        dropped_edges=dropped,
+    )
+
+
+def _with_padding_graph(graphs: jraph.GraphsTuple) -> jraph.GraphsTuple:
+    """Append a graph of one node and no edge, which is what references to no token refer to."""
+    nodes = jnp.asarray(graphs.nodes)
+    return graphs._replace(
+        nodes=jnp.concatenate([nodes, jnp.zeros((1, nodes.shape[1]), nodes.dtype)]),
+        senders=jnp.asarray(graphs.senders),
+        receivers=jnp.asarray(graphs.receivers),
+        n_node=jnp.append(jnp.asarray(graphs.n_node), 1),
+        n_edge=jnp.append(jnp.asarray(graphs.n_edge), 0),
+    )
+
+
+def _dropped(graphs: jraph.GraphsTuple) -> Array:
+    """Return the dropped edges that `to_jraph` counted, 0 in a tuple from elsewhere."""
+    if isinstance(graphs.globals, dict) and DROPPED in graphs.globals:
+        return jnp.sum(graphs.globals[DROPPED], dtype=jnp.int32)
+    return jnp.zeros((), jnp.int32)
+
+
+def _longest(n_node: Array) -> int:
+    try:
+        return int(jnp.max(n_node, initial=0))
+    except jax.errors.ConcretizationTypeError:
+        raise UsageError(
+            rule="under jax.jit from_jraph must be given the length of the longest sentence",
+            got="length=None, and n_node is traced",
+            fix="Pass for example length=128.",
+        ) from None
+
+
+def _require_room(n_node: Array, length: int) -> None:
+    """Refuse a length below the longest sentence, where that can be told."""
+    if isinstance(n_node, jax.core.Tracer):
+        return
+    longest = int(jnp.max(n_node, initial=0))
+    if longest > length:
+        raise UsageError(
+            rule="length must be at least that of the longest sentence",
+            got=f"{length} for a sentence of {longest} tokens",
+            fix=f"Pass length={longest}, or leave it out.",
+        )
+
+
+def _require_token_tuple(graphs: jraph.GraphsTuple) -> None:
+    """Refuse a tuple that holds what no token graph has, or whose parts do not fit together."""
+    if not isinstance(graphs, jraph.GraphsTuple):
+        raise UsageError(
+            rule="from_jraph must be given a jraph.GraphsTuple",
+            got=type(graphs).__name__,
+            fix="token_graph(hidden, mask) makes a TokenGraph of states.",
+        )
+    if getattr(graphs.nodes, "ndim", None) != 2:
+        raise UsageError(
+            rule="the nodes of a token graph must be one array [nodes, dim]",
+            got=f"nodes of type {type(graphs.nodes).__name__}",
+            fix="Pass graphs._replace(nodes=...) with the features that poolers shall see.",
+        )
+    if graphs.edges is not None:
+        raise UsageError(
+            rule="the edges of a token graph must have no features: all of them weigh 1",
+            got="a tuple with edge features",
+            fix="Pass graphs._replace(edges=None) if they may be ignored.",
+        )
+    parts = (graphs.n_node, graphs.senders, graphs.receivers)
+    if any(isinstance(part, jax.core.Tracer) for part in parts):
+        return  # Values are not known while tracing; shapes are all that can be checked.
+    _require_consistent(graphs)
+
+
+def _require_consistent(graphs: jraph.GraphsTuple) -> None:
+    n_node = np.asarray(graphs.n_node)
+    nodes = graphs.nodes.shape[0]
+    if n_node.sum() != nodes:
+        raise UsageError(
+            rule="n_node must add up to the number of nodes",
+            got=f"{n_node.sum()} for {nodes} nodes",
+            fix="Count every node in the graph it belongs to.",
+        )
+    senders = np.asarray(graphs.senders)
+    receivers = np.asarray(graphs.receivers)
+    ends = np.concatenate([senders, receivers])
+    if ends.size and not (ends.min() >= 0 and ends.max() < nodes):
+        raise UsageError(
+            rule=f"senders and receivers must be numbers of nodes, 0 to {nodes - 1}",
+            got=f"{ends.min()} to {ends.max()}",
+            fix="Number the nodes through all graphs of the tuple.",
+        )
+    sentence = np.repeat(np.arange(n_node.size), n_node)
+    crossing = int(np.sum(sentence[senders] != sentence[receivers]))
+    if crossing:
+        raise UsageError(
+            rule="every edge must stay within its sentence",
+            got=f"{crossing} edges between two graphs of the tuple",
+            fix="Make one graph of each sentence, as jraph.batch does.",
+        )
+
+
+register_jraph_conversions(to_jraph, from_jraph)

@@ -1,0 +1,192 @@
+"""The rules that decide which tokens are linked (paper section 3.2, step 1), and their table.
+
+A rule sees pairs of tokens and says which are edges. It never sees a backend: dense, blockwise and
+sparse graphs ask the same rule about different blocks of the same pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, UInt32
+
+from glot_jax.config.train import GraphConfig
+from glot_jax.errors import UsageError
+from glot_jax.graphs.hashing import hash_words, with_probability
+from glot_jax.registry import Registry
+
+
+class RuleOptions(NamedTuple):
+    """The numbers that rules read."""
+
+    tau: float | Array
+    """A Python number, or a trained scalar."""
+    k: int = 8
+    window: int = 4
+    seed: int = 0
+
+    @classmethod
+    def from_config(cls, config: GraphConfig, tau: Array | None = None) -> RuleOptions:
+        """Take the numbers of a config; `tau` replaces its own where it is trained."""
+        threshold = config.tau if tau is None else tau
+        return cls(threshold, config.k, config.window, config.graph_seed)
+
+
+class Sentences(NamedTuple):
+    """What a rule with `reads_texts` knows of each sentence; zeros for the other rules."""
+
+    fingerprint: UInt32[Array, "*batch"]
+    """Hash of the text's stored states, the same in every batch."""
+    density: Float[Array, "*batch"]
+    """Share of the pairs i != j that the threshold rule links."""
+
+
+class Pairs(NamedTuple):
+    """What a rule may look at, for `rows` receiving tokens i against all `length` sending tokens j
+    of a sentence.
+
+    A field that a rule ignores costs nothing: the compiler drops what computes it.
+    """
+
+    similarity: Float[Array, "*batch rows length"]
+    """cos(x_i, x_j), float32; 0 where either state is the zero vector."""
+    diagonal: Bool[Array, "*batch rows length"]
+    """i is j."""
+    nonzero: Bool[Array, "*batch rows length"]
+    """Neither x_i nor x_j is the zero vector."""
+    real: Bool[Array, "*batch rows length"]
+    """Neither i nor j is padding."""
+    row_rank: Int32[Array, "*batch rows 1"]
+    """Real tokens before i in its sentence."""
+    column_rank: Int32[Array, "*batch 1 length"]
+    """Real tokens before j in its sentence."""
+    sentences: Sentences
+
+
+Predicate = Callable[[Pairs, RuleOptions], Array]
+"""Pairs and options -> bool [*batch, rows, length], True at an edge j -> i."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A predicate over pairs of tokens, and what it needs to know."""
+
+    predicate: Predicate
+    reads: frozenset[str]
+    """Names of the GraphConfig fields that change its edges."""
+    compares_states: bool = True
+    """False: it looks at no similarity and at no zero vector, so none is computed."""
+    reads_texts: bool = False
+    """True: it looks at `Pairs.sentences`."""
+
+    def __call__(self, pairs: Pairs, options: RuleOptions) -> Bool[Array, "*batch rows length"]:
+        """Return the edges among `pairs`; those of padding tokens are dropped by the caller."""
+        return self.predicate(pairs, options)
+
+
+RULES: Registry[Rule] = Registry("graph rule (--graph)")
+"""Name -> rule, the names that `--graph` takes."""
+
+
+def rule(
+    name: str,
+    *reads: str,
+    compares_states: bool = True,
+    reads_texts: bool = False,
+) -> Callable[[Predicate], Rule]:
+    """Return a decorator that makes a rule of a predicate and registers it under `name`.
+
+    Args:
+        name: the name that `--graph` takes.
+        reads: GraphConfig fields that change its edges; they enter as `RuleOptions`.
+        compares_states: see Rule.
+        reads_texts: see Rule.
+    """
+
+    def make(predicate: Predicate) -> Rule:
+        made = Rule(predicate, frozenset(reads), compares_states, reads_texts)
+        return RULES.register(name)(made)
+
+    return make
+
+
+@rule("threshold", "tau", "learn_tau")
+def threshold(pairs: Pairs, options: RuleOptions) -> Array:
+    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to
+    nothing.
+    """
+    linked = (pairs.similarity > options.tau) | pairs.diagonal
+    # At tau = 1 there is no edge: a cosine rounded up to 1.0000001 must not pass.
+    return linked & pairs.nonzero & jnp.asarray(options.tau < 1)
+
+
+@rule("knn", "k")
+def nearest(pairs: Pairs, options: RuleOptions) -> Array:
+    """The k most similar tokens, itself always among them, ties to the lower rank; not symmetric.
+
+    A zero vector is linked to nothing.
+    """
+    possible = pairs.real & pairs.nonzero
+    # No cosine reaches 2, so a token is always the first of its own neighbours.
+    ranked = jnp.where(pairs.diagonal, 2.0, pairs.similarity)
+    scores = jnp.where(possible, ranked, -jnp.inf)
+    least = jax.lax.top_k(scores, _at_most(options.k, scores.shape[-1]))[0][..., -1:]
+    above = scores > least
+    tied = scores == least
+    # Of the tokens tied at the last place, the first ones fill what room is left.
+    room = options.k - jnp.sum(above, axis=-1, keepdims=True)
+    chosen = above | (tied & (jnp.cumsum(tied, axis=-1) <= room))
+    return chosen & possible
+
+
+def _at_most(k: int, length: int) -> int:
+    """Return min(k, length), where `length` may be a symbolic dimension of jax.export."""
+    try:
+        return min(k, length)
+    except jax.errors.InconclusiveDimensionOperation as error:
+        raise UsageError(
+            rule="with --graph knn an exported length must be known to be at least k",
+            got=f"k={k}, length={length}",
+            fix=f"Export with jax.export.symbolic_shape(..., constraints=['{length} >= {k}']).",
+        ) from error
+
+
+@rule("window", "window", compares_states=False)
+def window(pairs: Pairs, options: RuleOptions) -> Array:
+    """Tokens at most `window` real tokens away: the order of words instead of their meaning."""
+    # Larger windows than an int32 holds would wrap around, and no text is that long.
+    largest = min(options.window, 2**31 - 1)
+    return jnp.abs(pairs.row_rank - pairs.column_rank) <= largest
+
+
+@rule("self", compares_states=False)
+def self_only(pairs: Pairs, options: RuleOptions) -> Array:
+    """Control: every token sees itself alone, so the graph adds nothing."""
+    return pairs.diagonal
+
+
+@rule("complete", compares_states=False)
+def complete(pairs: Pairs, options: RuleOptions) -> Array:
+    """Control: every token sees every token of its sentence, so the similarities add nothing."""
+    return jnp.ones_like(pairs.diagonal)
+
+
+@rule("random", "tau", "graph_seed", reads_texts=True)
+def random_edges(pairs: Pairs, options: RuleOptions) -> Array:
+    """Control: as many edges as the threshold rule's on average, at places that a seeded hash
+    picks; symmetric.
+
+    The same text has the same edges in every batch, bucket and epoch: they depend on its states and
+    not on where it stands.
+    """
+    # An unordered pair is hashed once, which makes the edges symmetric.
+    low = jnp.minimum(pairs.row_rank, pairs.column_rank)
+    high = jnp.maximum(pairs.row_rank, pairs.column_rank)
+    text = pairs.sentences.fingerprint[..., None, None]
+    density = pairs.sentences.density[..., None, None]
+    chosen = with_probability(density, hash_words(text, low, high, options.seed))
+    return chosen | pairs.diagonal
