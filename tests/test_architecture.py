@@ -96,7 +96,7 @@ ONE_HOME = {
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli.py",
-    "orbax": "training/checkpoint.py",
+    "orbax": "training/orbax_files.py",
 }
 JIT_HOMES = {
     "training/steps.py",

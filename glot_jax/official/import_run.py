@@ -20,9 +20,8 @@ from glot_jax.pooling import Glot, count_parameters
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.run_folder import SUMMARY, Imported, RunFolder
-from glot_jax.training.steps import init_state, split_model
+from glot_jax.training.steps import split_model
 
 NO_TASK = TaskSpec("none", ("text",), ("text",), None, "none", splits=())
 """The task of a module that came without a head: one text a row, no label."""
@@ -133,14 +132,9 @@ def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> 
     """config.json comes last: a folder without it is no run, so an import that was cut off is never
     taken for one.
     """
-    config = folder.config
     _, params, stats = split_model(model)
-    # The checkpoint of a run holds its optimizer too; load_model expects one of this structure.
-    optimizer = build_optimizer(config.optimizer, build_schedule(config.optimizer, 1, 1))
     folder.path.mkdir(parents=True, exist_ok=True)
     with Checkpoints(folder.path, writing=True) as checkpoints:
-        # Nothing was selected: the number only lets the one checkpoint there is be the best one
-        # too.
-        checkpoints.save(init_state(params, stats, optimizer, config.seed), selection=0.0)
+        checkpoints.save_model(params, stats)
     write_json(folder.path / SUMMARY, summary, again=f"remove {folder.path} and import again")
     folder.write()

@@ -241,10 +241,11 @@ def _open(folder: RunFolder, given: Path | None) -> tuple[Path | None, str | Non
         try:
             content = HiddenStore(folder.config.store, trust=True).content
         except UsageError as error:
+            path = folder.config.store
             why = (
                 f"cannot be read: {error}"
-                if folder.config.store.exists()
-                else f"is not at {folder.config.store} any more: name it, or one like it, with --store"
+                if path.exists()
+                else f"is not at {path} any more: name it, or one like it, with --store"
             )
             return None, f"the run's store {why}"
         if content != folder.store:

@@ -1,72 +1,90 @@
-"""Checkpoints by orbax: the whole training state (head, optimizer, step, key), and a record by
-which damage is found.
+"""Checkpoints: the model, the state of its training beside it, and a record by which damage is
+found.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
-import gc
 import hashlib
 import json
-import logging
 import shutil
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 from glot_jax.config.json import differences
 from glot_jax.errors import UsageError
+from glot_jax.training import orbax_files
+from glot_jax.training.orbax_files import Damaged, Parts, Response
 from glot_jax.training.plain_path import plain_path
 from glot_jax.training.readback import Readback
+from glot_jax.training.tree_paths import tree_paths
 
-_METADATA = "_CHECKPOINT_METADATA"  # orbax's own file; `custom_metadata` in it is ours
-_UNFINISHED, _REMOVED = ".orbax-checkpoint-tmp", ".removed-"
+FOLDER = "checkpoints"
+ASIDE = "damaged-checkpoints"
 
-# Orbax reports every phase of every save at INFO.
-logging.getLogger("absl").setLevel(logging.ERROR)
+MODEL = ("params", "stats")
+"""What makes a model, of a training state; the rest is needed to go on training only."""
+
+_REMOVED = ".removed-"
+
+State = dict[str, Any]
+"""A training state (`steps.TrainState`), or the MODEL part of one."""
 
 
 class DamagedCheckpoint(UsageError):
     """A checkpoint that does not hold what was saved."""
 
 
-class Checkpoints:
-    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best. `writing`
-    for the run itself.
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a checkpoint without reading its arrays."""
 
-    A checkpoint is whole or absent: orbax writes under a temporary name and renames. Each holds, in
-        orbax's custom
-    metadata, a record {arrays: {path: [dtype, shape, sha256]}, selection, notes} and the record's
-    own sha256. Those of earlier versions have none, and are read without the check.
+    arrays: Mapping[str, Any] | None
+    """Path -> [dtype, shape, sha256]; None in checkpoints of 0.1, which are read without the
+    check.
+    """
+    selection: float | None
+    """The number that the best one is chosen by; None at a step that takes no part in it."""
+    notes: Mapping[str, Any]
+    """What was saved beside the state."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, `RUN/checkpoints/<step>/`: the last two and the best.
+
+    A checkpoint is whole or absent. Its two parts lie in folders of their own: `model` (MODEL) and
+    `training` (optimizer, step, key), so that a model is read without building an optimizer. Older
+    versions wrote one part, `state`, which is read as well. Orbax's custom metadata holds the
+    `Record` and its sha256.
 
     Which are kept is decided here and not by orbax's policies: orbax deletes file by file, and a
     kill in between would leave half a checkpoint under its final name.
 
     The first one that is saved is read back and compared on a thread, once it is on disk: see
     `check`.
+
+    Args:
+        run: run folder.
+        writing: for the run itself. Only who writes may clear away what a kill left: a reader would
+            take a save that is under way for it.
     """
 
     def __init__(self, run: Path, *, writing: bool = False):
-        self.run, self.writing = run, writing
-        self.folder = (run / "checkpoints").absolute()
-        self._records: dict[int, dict[str, Any]] = {}
+        self.run = run
+        self.folder = (run / FOLDER).absolute()
+        self._records: dict[int, Record] = {}
         self._pending: _Pending | None = None
         self._readback: Readback | None = None
-        # Only who writes may clear away what a kill left: a reader would take a save in flight for
-        # it.
         if writing:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.iterdir():
-                if _UNFINISHED in path.name or path.name.startswith(_REMOVED):
+                if orbax_files.UNFINISHED in path.name or path.name.startswith(_REMOVED):
                     shutil.rmtree(path)
 
     def __enter__(self) -> Checkpoints:
@@ -82,15 +100,14 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, ascending."""
-        return (
-            sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
-            if self.folder.is_dir()
-            else []
-        )
+        """Steps of the checkpoints on disk, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
 
     @property
     def latest_step(self) -> int | None:
+        """The last of `steps`."""
         return max(self.steps, default=None)
 
     @property
@@ -98,26 +115,30 @@ class Checkpoints:
         """The step with the highest selection; of equal ones the earliest. Those saved within an
         epoch have no selection.
 
-        The one that is being written counts: a run keeps what it predicted at its best epoch, and
-            asks right after the save.
-
         Raises:
             DamagedCheckpoint: one whose selection cannot be read, which might be the best.
         """
-        pending = [] if self._pending is None else [self._pending.step]
-        selections = {step: self._record(step)["selection"] for step in {*self.steps, *pending}}
-        ranked = [
-            (selection, -step) for step, selection in selections.items() if selection is not None
-        ]
+        steps = set(self.steps)
+        if self._pending is not None:
+            # The one that is being written counts: a run keeps what it predicted at its best epoch,
+            # and asks right after the save.
+            steps.add(self._pending.step)
+        ranked = []
+        for step in steps:
+            selection = self._record(step).selection
+            if selection is not None:
+                ranked.append((selection, -step))
         return -max(ranked)[1] if ranked else None
 
-    def notes(self, step: int) -> dict[str, Any]:
+    def notes(self, step: int) -> Mapping[str, Any]:
         """What was saved beside the state."""
-        return self._record(step)["notes"]
+        return self._record(step).notes
+
+    # ------------------------------------------------------------------------------------- Writing
 
     def save(
         self,
-        state: dict[str, Any],
+        state: State,
         selection: float | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
@@ -133,51 +154,58 @@ class Checkpoints:
         Raises:
             OSError: the save before this one failed.
         """
+        self._save(int(state["step"]), state, selection, notes or {})
+
+    def save_model(self, params: State, stats: State) -> None:
+        """Save a model that was trained elsewhere, at step 0. No training can go on from it."""
+        # Nothing was selected: the number only lets the one checkpoint there is be the best one
+        # too.
+        self._save(0, {"params": params, "stats": stats}, selection=0.0, notes={})
+
+    def _save(
+        self, step: int, state: State, selection: float | None, notes: Mapping[str, Any]
+    ) -> None:
         self.wait()
-        step = int(state["step"])
-        hashes = _hashes(state)
-        record = {
-            "arrays": {name: [*kind, hashes[name]] for name, kind in _kinds(state).items()},
+        values = {
+            "arrays": _describe(state),
             "selection": None if selection is None else float(selection),
-            "notes": notes or {},
+            "notes": notes,
         }
-        record = json.loads(
-            json.dumps(record, allow_nan=False)
-        )  # a copy: the caller's lists grow on while this one is written
-        metadata = {"record": record, "sha256": _digest(record)}
+        # A copy: the caller's lists grow on while this one is written.
+        values = json.loads(json.dumps(values, allow_nan=False))
+        record = Record(**values)
+        metadata = {"record": values, "sha256": _digest(values)}
         self._records[step] = record
         with contextlib.ExitStack() as link:
             folder = link.enter_context(plain_path(self.folder))
-            response = ocp.save_checkpointables_async(
-                str(folder / str(step)), {"state": state}, custom_metadata=metadata
-            )
+            response = orbax_files.start_saving(folder / str(step), _parts(state), metadata)
             self._pending = _Pending(step, response, folder, link.pop_all())
         if self._readback is None:
             # Shapes are taken now: the arrays are given to the next step, which overwrites them.
-            target = _on_the_host(state)
-            self._readback = Readback(
-                lambda: self._read_back(step, response, target, record["arrays"])
-            )
+            target = orbax_files.on_the_host(state)
+            self._readback = Readback(lambda: self._read_back(step, response, target, record))
 
-    def _read_back(
-        self, step: int, response: Any, target: dict[str, Any], arrays: Mapping[str, Any]
-    ) -> None:
+    def _read_back(self, step: int, response: Response, target: State, record: Record) -> None:
         try:
             response.result()
         except Exception:  # what could not be written is `wait`'s to say
             return
-        state, reason = _read(self.folder, step, target)
-        reason = reason or _difference(state, arrays)
+        try:
+            reason = _first_difference(self._read(step, target), record)
+        except Damaged as error:
+            reason = str(error)
         if reason is not None:
             raise UsageError(
-                "the first checkpoint of a run can be read back",
-                f"{self.folder / str(step)}: {reason}",
-                "The run has stopped: no later one could be read either. Choose another --out, on"
-                " another disk perhaps.",
+                rule="the first checkpoint of a run must be readable",
+                got=f"{self.folder / str(step)}: {reason}",
+                fix=(
+                    "The run has stopped: no later one could be read either. Choose another --out,"
+                    " on another disk perhaps."
+                ),
             )
 
     def check(self) -> None:
-        """What reading the first checkpoint back has found so far; does not wait.
+        """Raise what reading the first checkpoint back has shown so far; does not wait.
 
         Raises:
             UsageError: it cannot be read, or is not what was saved.
@@ -186,8 +214,8 @@ class Checkpoints:
             self._readback.check()
 
     def wait(self) -> None:
-        """Until the last save is on disk, and the first one read back; then those that are neither
-        among the last two nor the best are removed.
+        """Wait until the last save is on disk, and the first one read back; then remove those that
+        are neither among the last two nor the best.
 
         Raises:
             OSError: it could not be written.
@@ -195,12 +223,14 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        pending, self._pending = self._pending, None
+        pending = self._pending
+        self._pending = None
         try:
             pending.response.result()
         except (OSError, ValueError) as error:  # tensorstore says ValueError when the disk is full
             del self._records[pending.step]
-            reason = _reason(_causes(error)[-1]).replace(str(pending.folder), str(self.folder))
+            reason = orbax_files.one_line(orbax_files.all_causes(error)[-1])
+            reason = reason.replace(str(pending.folder), str(self.folder))
             raise OSError(f"checkpoint {pending.step}: {reason}") from error
         finally:
             pending.link.close()
@@ -213,114 +243,149 @@ class Checkpoints:
             (self.folder / str(step)).rename(removed)
             shutil.rmtree(removed)
 
-    def load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        """The state of `step`, in the structure, shapes and placement of `like`, compared with what
-        was saved.
+    # ------------------------------------------------------------------------------------- Reading
+
+    def load(self, step: int, like: State) -> State:
+        """The training state of `step`, compared with what was saved.
+
+        Args:
+            step: one of `steps`.
+            like: a state of the same structure, shapes and placement.
 
         Raises:
             UsageError: the arrays that were saved have other names or shapes.
             DamagedCheckpoint: they are not what was saved, or cannot be read.
         """
-        arrays = self._record(step)["arrays"]
-        if arrays is not None:
-            changed = differences({name: entry[:2] for name, entry in arrays.items()}, _kinds(like))
+        return self._load(step, like, self._record(step))
+
+    def load_model(self, step: int, like: State) -> State:
+        """The MODEL part of `step` alone; arguments and errors are those of `load`."""
+        record = self._record(step)
+        if record.arrays is not None:
+            arrays = {
+                name: entry
+                for name, entry in record.arrays.items()
+                if name.partition("/")[0] in MODEL
+            }
+            record = dataclasses.replace(record, arrays=arrays)
+        return self._load(step, {name: like[name] for name in MODEL}, record)
+
+    def _load(self, step: int, like: State, record: Record) -> State:
+        if record.arrays is not None:
+            saved = {name: entry[:2] for name, entry in record.arrays.items()}
+            changed = differences(saved, _kinds(like))
             if changed:
-                raise self._unfit(
-                    step, "; ".join([*changed[:3], *(["..."] if len(changed) > 3 else [])])
-                )
-        state, error = _read(self.folder, step, _on_the_device(like))
-        if error is not None and arrays is None and error.startswith("ValueError"):
-            raise self._unfit(step, error)
-        if error is not None:
-            raise self._damaged(step, error)
-        difference = None if arrays is None else _difference(state, arrays)
+                more = ["..."] if len(changed) > 3 else []
+                raise self._unfit(step, "; ".join([*changed[:3], *more]))
+        try:
+            state = self._read(step, orbax_files.on_the_device(like))
+        except Damaged as error:
+            # Without a record nothing else tells arrays of other shapes from damage.
+            if record.arrays is None and str(error).startswith("ValueError"):
+                raise self._unfit(step, str(error)) from error
+            raise self._damaged(step, str(error)) from error
+        difference = _first_difference(state, record)
         if difference is not None:
             raise self._damaged(step, difference)
         return state
 
-    def restore(self, like: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
-        """The state of the latest whole checkpoint; None where there is none.
+    def _read(self, step: int, target: State) -> State:
+        """The arrays that `target` names, whichever version wrote them."""
+        if (self.folder / str(step) / "state").is_dir():
+            partly = not set(target) - set(MODEL)
+            return orbax_files.read_parts(self.folder, step, {"state": target}, partly=partly)[
+                "state"
+            ]
+        parts = orbax_files.read_parts(self.folder, step, _parts(target))
+        return {**parts["model"], **parts.get("training", {})}
+
+    def restore(self, like: State, say: Callable[[str], None]) -> State | None:
+        """The state of the latest whole checkpoint; None if there is none.
 
         Every checkpoint is read and compared. The damaged ones are moved to
         `RUN/damaged-checkpoints/`, a line each.
 
+        Args:
+            like: as in `load`.
+            say: takes the lines.
+
         Raises:
             UsageError: a checkpoint does not fit `like`, or may not be read.
         """
-        state, steps = None, self.steps
+        state = None
+        steps = self.steps
         for step in reversed(steps):
             try:
                 loaded = self.load(step, like)
             except DamagedCheckpoint as error:
                 say(f"damaged checkpoint: {error.got}; moved to {self._set_aside(step)}")
                 continue
-            state = loaded if state is None else state
+            if state is None:
+                state = loaded
         if steps and state is None:
             say("no whole checkpoint is left: training starts again from step 0")
         return state
 
     def _set_aside(self, step: int) -> Path:
-        aside = self.run / "damaged-checkpoints"
+        """Move a checkpoint where it is in nobody's way, under a name that is free."""
+        aside = self.run / ASIDE
         aside.mkdir(exist_ok=True)
-        names = [
-            str(step),
-            *(f"{step}-{again}" for again in range(2, 2 + len(list(aside.iterdir())))),
-        ]
-        target = next(aside / name for name in names if not (aside / name).exists())
+        target = aside / str(step)
+        number = 1
+        while target.exists():
+            number += 1
+            target = aside / f"{step}-{number}"
         (self.folder / str(step)).rename(target)
         self._records.pop(step, None)
         return target
 
-    def _record(self, step: int) -> dict[str, Any]:
+    def _record(self, step: int) -> Record:
         if step not in self._records:
             self._records[step] = self._read_record(step)
         return self._records[step]
 
-    def _read_record(self, step: int) -> dict[str, Any]:
-        """Read by hand: where its file is broken, orbax loads the arrays all the same and loses the
-        record.
-        """
+    def _read_record(self, step: int) -> Record:
+        # Read by hand: where its file is broken, orbax loads the arrays all the same and loses the
+        # record.
         path = self.folder / str(step)
+        file = orbax_files.METADATA
         try:
-            custom = json.loads((path / _METADATA).read_bytes())["custom_metadata"]
-            if (
-                custom == {}
-            ):  # saved by an earlier version; no single broken byte makes this of a record
-                return {
-                    "arrays": None,
-                    "selection": json.loads((path / "metrics" / "metrics").read_bytes())[
-                        "selection"
-                    ],
-                    "notes": {},
-                }
+            custom = json.loads((path / file).read_bytes())["custom_metadata"]
+            # Version 0.1 saved no record; no single broken byte makes {} of one.
+            if custom == {}:
+                metrics = json.loads((path / "metrics" / "metrics").read_bytes())
+                return Record(arrays=None, selection=metrics["selection"], notes={})
             if custom["sha256"] == _digest(custom["record"]):
-                return custom["record"]
+                return Record(**custom["record"])
         except OSError as error:
-            if not _is_damage(error):
+            if not orbax_files.is_damage(error):
                 raise UsageError(
-                    "a checkpoint can be read", f"{path}: {error}", "Grant access."
+                    rule="a checkpoint must be readable",
+                    got=f"{path}: {error}",
+                    fix="Grant access.",
                 ) from error
-            raise self._damaged(
-                step, f"{Path(error.filename or path).name} cannot be read, {error.strerror}"
-            ) from error
+            name = Path(error.filename or path).name
+            raise self._damaged(step, f"{name} cannot be read, {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(step, f"{_METADATA} or metrics is not what was saved") from error
-        raise self._damaged(step, f"{_METADATA} is not what was saved")
+            raise self._damaged(step, f"{file} or metrics is not what was saved") from error
+        raise self._damaged(step, f"{file} is not what was saved")
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
         fix = f"Repair the run with train.py --resume {self.run}"
         if step != self.latest_step:
             fix += ", or read the latest with --checkpoint last"
         return DamagedCheckpoint(
-            "a checkpoint holds what was saved", f"{self.folder / str(step)}: {reason}", f"{fix}."
+            rule="a checkpoint must hold what was saved",
+            got=f"{self.folder / str(step)}: {reason}",
+            fix=f"{fix}.",
         )
 
     @staticmethod
     def _unfit(step: int, difference: str) -> UsageError:
         return UsageError(
-            "a checkpoint fits the model of its config.json",
-            f"step {step}: {difference}",
-            "Was config.json edited?",
+            rule="a checkpoint must fit the model of its config.json",
+            got=f"step {step}: {difference}",
+            fix="Was config.json edited?",
         )
 
 
@@ -329,141 +394,57 @@ class _Pending:
     """A save that is not known to be on disk."""
 
     step: int
-    response: Any
+    response: Response
     folder: Path
     """Where it is written to: `Checkpoints.folder`, or that folder's other name."""
     link: contextlib.ExitStack
     """Removes the other name."""
 
 
-def _on_the_device(like: dict[str, Any]) -> dict[str, Any]:
-    """What orbax is asked for: the arrays where those of `like` are."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-    )
+def _parts(state: State) -> Parts:
+    """The state as it is laid out on disk."""
+    training = {name: value for name, value in state.items() if name not in MODEL}
+    parts = {"model": {name: state[name] for name in MODEL}}
+    if training:  # orbax cannot save an empty part
+        parts["training"] = training
+    return parts
 
 
-def _on_the_host(like: dict[str, Any]) -> dict[str, Any]:
-    """The same in the host's memory, all but keys, which exist on a device only: a device has no
-    room for two states perhaps.
-    """
-
-    def target(leaf: Any) -> Any:
-        if _is_key(leaf):
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        # Orbax wants an array of NumPy's, of which it reads shape and dtype: one that takes no
-        # memory.
-        return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
-
-    return jax.tree.map(target, like)
+def _describe(state: State) -> dict[str, list[Any]]:
+    """`Record.arrays` of a state."""
+    hashes = _hashes(state)
+    return {name: [*kind, hashes[name]] for name, kind in _kinds(state).items()}
 
 
-def _read(folder: Path, step: int, target: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """(state, None), or ({}, why it cannot be read)."""
-    with plain_path(folder) as plain, _quiet_failures():
-        try:
-            return (
-                ocp.load_checkpointables(str(plain / str(step)), {"state": target})["state"],
-                None,
-            )
-        except Exception as error:  # orbax documents no list of what a broken file makes it raise
-            causes = _causes(error)
-            reason = _reason(causes[-1]).replace(str(plain), str(folder))
-            if not all(map(_is_damage, causes)):
-                raise UsageError(
-                    "a checkpoint can be read",
-                    f"{folder / str(step)}: {reason}",
-                    "Free memory or grant access.",
-                ) from error
-        gc.collect()  # what failed is logged when it is collected
-        return {}, reason
+def _kinds(state: State) -> dict[str, list[Any]]:
+    """Path -> [dtype, shape]."""
+    paths = tree_paths(state)
+    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in paths.items()}
 
 
-@contextlib.contextmanager
-def _quiet_failures() -> Iterator[None]:
-    """Orbax reads many arrays at once and looks at the first failure; the others would be reported
-    too, a page each.
-    """
-    log, hook = logging.getLogger("asyncio"), sys.unraisablehook
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = lambda args: (
-        None if "Event loop is closed" in str(args.exc_value) else hook(args)
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield
-    finally:
-        log.setLevel(level)
-        sys.unraisablehook = hook
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error, what caused it, what caused that."""
-    cause = error.__cause__ or error.__context__
-    return [error] if cause is None else [error, *_causes(cause)]
-
-
-def _is_damage(error: BaseException) -> bool:
-    """Whether the file is to blame: not the memory that ran out, nor the right to read it."""
-    if isinstance(error, OSError):
-        return (
-            isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError)
-            or error.errno == errno.EIO
-        )
-    return not isinstance(error, MemoryError) and not any(
-        word in str(error) for word in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED")
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """In one line; tensorstore adds a page of its settings."""
-    text = str(error).split(" [tensorstore_spec")[0].strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:300] if text else ''}"
-
-
-def _named(state: Any) -> dict[str, Any]:
-    """path -> leaf.
-
-    The names of keys only: an index in a list and in a named tuple's field are spelled as jax
-    spells them.
-    """
-
-    def name(key: Any) -> str:
-        return str(next(getattr(key, of) for of in ("key", "name", "idx") if hasattr(key, of)))
-
-    return {"/".join(map(name, path)): leaf for path, leaf in jax.tree.leaves_with_path(state)}
-
-
-def _kinds(state: Any) -> dict[str, list[Any]]:
-    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in _named(state).items()}
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _difference(state: Any, arrays: Mapping[str, Any]) -> str | None:
-    """How a state that was read differs from its record; None if it does not."""
-    broken = [name for name, found in _hashes(state).items() if found != arrays[name][2]]
-    return (
-        f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}"
-        if broken
-        else None
-    )
-
-
-def _hashes(state: Any) -> dict[str, str]:
+def _hashes(state: State) -> dict[str, str]:
     """sha256 of each array's bytes, as they lie on the host; of a PRNG key, of its data."""
-    plain = {
-        name: jax.random.key_data(leaf) if _is_key(leaf) else leaf
-        for name, leaf in _named(state).items()
-    }
+    paths = tree_paths(state)
+    for name, leaf in paths.items():
+        if orbax_files.is_key(leaf):
+            paths[name] = jax.random.key_data(leaf)
+    # All at once: one copy from the device for each array would wait for each.
+    arrays = jax.device_get(paths)
     return {
         name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
-        for name, array in jax.device_get(plain).items()
+        for name, array in arrays.items()
     }
+
+
+def _first_difference(state: State, record: Record) -> str | None:
+    """How a state that was read differs from its record; None if it does not, or has none."""
+    if record.arrays is None:
+        return None
+    arrays = record.arrays
+    broken = [name for name, digest in _hashes(state).items() if digest != arrays[name][2]]
+    if not broken:
+        return None
+    return f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}"
 
 
 def _digest(record: Any) -> str:

@@ -6,63 +6,26 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
-
 from glot_jax.config.json import differences
-from glot_jax.config.train import TrainConfig
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import require
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.loop import evaluate_split
-from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.predictions import Predictions
 from glot_jax.training.prepare import Run, prepare, require_store
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.run_log import Display
-from glot_jax.training.steps import TrainState, init_state
+from glot_jax.training.steps import TrainState
 
 
 @renamed_keywords(which="checkpoint")
-def load_state(run: Path, like: TrainState, checkpoint: CheckpointName = "best") -> TrainState:
-    """The training state of a run's best or last checkpoint, shaped like `like`.
+def load_model(run: str | Path, checkpoint: CheckpointName = "best") -> SentenceModel:
+    """The trained stem, pooler and head of a run folder; needs the folder alone, no store.
 
     Raises:
-        UsageError: there is none; or none that could be the best, because no epoch is finished.
+        UsageError: no run folder, or no such checkpoint in it.
     """
-    with Checkpoints(run) as checkpoints:
-        last = checkpoints.latest_step
-        if last is None:
-            raise UsageError(
-                "the run has a checkpoint",
-                f"{run}, which has none",
-                f"Train it: train.py --resume {run}.",
-            )
-        step = checkpoints.best_step if checkpoint == "best" else last
-        if step is None:
-            raise UsageError(
-                "the best checkpoint is that of a finished epoch",
-                f"{run}, where none is finished: its last checkpoint, of step {last}, is from"
-                " within one",
-                f"Read it with --checkpoint last, or go on with train.py --resume {run}.",
-            )
-        return checkpoints.load(step, like)
-
-
-@renamed_keywords(which="checkpoint")
-def load_model(run: Path, checkpoint: CheckpointName = "best") -> SentenceModel:
-    """The trained stem, pooler and head of a run folder; needs the folder alone, no store."""
-    folder = RunFolder.open(run)
-    model = folder.new_model()
-    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
-    loaded = load_state(folder.path, _train_state(folder.config, params, stats), checkpoint)
-    return nnx.merge(graphdef, loaded["params"], loaded["stats"])
-
-
-def _train_state(config: TrainConfig, params: nnx.State, stats: nnx.State) -> TrainState:
-    # Orbax wants the whole structure, of which the number of steps changes nothing.
-    optimizer = build_optimizer(config.optimizer, build_schedule(config.optimizer, 1, 1 << 30))
-    return init_state(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), optimizer, config.seed)
+    return RunFolder.open(run).load_model(checkpoint)
 
 
 @renamed_keywords(which="checkpoint")
@@ -148,4 +111,5 @@ def open_run(
         "; ".join(changed),
         "Use the store the head was trained on, or one like it.",
     )
-    return prepared, load_state(folder.path, prepared.state, checkpoint)
+    # The state of the optimizer stays that of step 0: nothing here trains.
+    return prepared, {**prepared.state, **folder.load_arrays(prepared.state, checkpoint)}

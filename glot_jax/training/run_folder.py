@@ -17,9 +17,16 @@ from glot_jax.files import read_json, write_json
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.store.identity import canonical_sha256
 from glot_jax.store.recipe import Recipe
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.steps import split_model
 
-FORMAT = 2
-"""Version of the run folder. A folder of another version is explained, not guessed at."""
+FORMAT = 3
+"""Version of the run folder that is written. Since 3 a checkpoint has two parts, the model and its
+training; before, one.
+"""
+
+READABLE = (2, 3)
+"""A folder of another version is explained, not guessed at."""
 
 CONFIG = "config.json"
 SUMMARY = "summary.json"
@@ -155,9 +162,9 @@ class RunFolder:
                 fix="Give the --out of an earlier train.py.",
             )
         values = read_json(path / CONFIG)
-        if values.get("format") != FORMAT:
+        if values.get("format") not in READABLE:
             raise UsageError(
-                rule=f"a run folder must be of format {FORMAT}",
+                rule=f"a run folder must be of format {' or '.join(map(str, READABLE))}",
                 got=f"{path}: format {values.get('format')}",
                 fix="Train again with this version.",
             )
@@ -260,6 +267,46 @@ class RunFolder:
             objective=self.config.objective,
             rngs=nnx.Rngs(self.config.seed),
         )
+
+    def load_model(self, checkpoint: CheckpointName = "best") -> SentenceModel:
+        """Stem, pooler and head of a checkpoint; needs the folder alone, no store.
+
+        Raises:
+            UsageError: no such checkpoint.
+        """
+        graphdef, params, stats = split_model(self.new_model())
+        arrays = self.load_arrays({"params": params, "stats": stats}, checkpoint)
+        return nnx.merge(graphdef, arrays["params"], arrays["stats"])
+
+    def load_arrays(self, like: dict[str, Any], checkpoint: CheckpointName) -> dict[str, Any]:
+        """`params` and `stats` of a checkpoint, in the shapes and the placement of `like`.
+
+        Raises:
+            UsageError: the run has no checkpoint; or none that could be the best, because no epoch
+                is finished.
+        """
+        with Checkpoints(self.path) as checkpoints:
+            last = checkpoints.latest_step
+            if last is None:
+                raise UsageError(
+                    rule="the run must have a checkpoint",
+                    got=f"{self.path}, which has none",
+                    fix=f"Train it: train.py --resume {self.path}.",
+                )
+            step = checkpoints.best_step if checkpoint == "best" else last
+            if step is None:
+                raise UsageError(
+                    rule="the best checkpoint must be that of a finished epoch",
+                    got=(
+                        f"{self.path}, where none is finished: its last checkpoint, of step {last},"
+                        " is from within one"
+                    ),
+                    fix=(
+                        "Read it with --checkpoint last, or go on with train.py --resume"
+                        f" {self.path}."
+                    ),
+                )
+            return checkpoints.load_model(step, like)
 
     def fits(self, recipe: Recipe) -> list[str]:
         """How states made by `recipe` differ from those that the head was trained on, a line each.

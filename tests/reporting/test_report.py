@@ -73,7 +73,7 @@ def test_what_cannot_be_reported_is_explained(folder, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["report", str(old), "--out", str(tmp_path / "out")])
     assert stop.value.code == 2
-    assert "a run folder must be of format 2; got" in capsys.readouterr().err
+    assert "a run folder must be of format 2 or 3; got" in capsys.readouterr().err
     # Beside readable runs it is a line on the page; so is one that is not finished.
     unfinished = tmp_path / "both" / "unfinished"
     shutil.copytree(folder / "runs" / "classes" / "glot" / "seed-1", unfinished)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from orbax.checkpoint import v1 as ocp
 from support import runs
 from support.synthetic_stores import make_store
@@ -17,8 +18,9 @@ from support.synthetic_stores import make_store
 from glot_jax.errors import UsageError
 from glot_jax.training import checkpoint, loop, steps, train
 from glot_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
-from glot_jax.training.evaluation import evaluate_run
+from glot_jax.training.evaluation import evaluate_run, load_model
 from glot_jax.training.run_log import RunLog
+from glot_jax.training.tree_paths import tree_paths
 
 STEPS, EPOCH, BEST = 15, 5, 5
 
@@ -74,9 +76,9 @@ def count_steps(monkeypatch) -> list[int]:
     return done
 
 
-def data_file(folder: Path) -> Path:
-    """The file that orbax reads the arrays from."""
-    return next((folder / "state" / "d").iterdir())
+def data_file(folder: Path, part: str = "model") -> Path:
+    """The file that orbax reads the arrays of a part from."""
+    return next((folder / part / "d").iterdir())
 
 
 def flip(path: Path, at: int = -1) -> None:
@@ -248,7 +250,8 @@ def test_damage_to_any_file_is_found_or_changes_nothing(finished, kind):
             except DamagedCheckpoint as error:
                 found[str(path.relative_to(folder)).split("/d/")[0]] = str(error)
         path.write_bytes(content)
-    assert {"_CHECKPOINT_METADATA", "state", "state/manifest.ocdbt"} <= set(found)
+    parts = {f"{part}{file}" for part in ("model", "training") for file in ("", "/manifest.ocdbt")}
+    assert {"_CHECKPOINT_METADATA", *parts} <= set(found)
     assert all(str(folder) in said and "--resume" in said for said in found.values())
 
 
@@ -275,7 +278,8 @@ def resave(run: Path, step: int, change) -> None:
         state = checkpoints.load(step, runs.like(run))
     metadata = json.loads((folder / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
     shutil.rmtree(folder)
-    ocp.save_checkpointables(str(folder), {"state": change(state)}, custom_metadata=metadata)
+    parts = checkpoint._parts(change(state))
+    ocp.save_checkpointables(str(folder), parts, custom_metadata=metadata)
 
 
 def test_one_bit_of_one_array_is_found_in_files_that_are_whole(finished):
@@ -326,7 +330,7 @@ def test_a_run_falls_back_to_the_checkpoint_before_and_says_so(
         case "array data":
             flip(data_file(folder))
         case "arrays' names":
-            break_file(folder / "state" / "_METADATA", "truncated")
+            break_file(folder / "training" / "_METADATA", "truncated")
         case "record":
             break_file(folder / "_CHECKPOINT_METADATA", "removed")
         case "every file":
@@ -434,7 +438,7 @@ def test_an_edited_config_is_not_taken_for_damage(finished):
     with pytest.raises(
         UsageError,
         match=(
-            r"fits the model of its config.json; got step 15: .*mu/pooler/readout/bias.*Was"
+            r"must fit the model of its config.json; got step 15: .*mu/pooler/readout/bias.*Was"
             r" config.json edited\?"
         ),
     ):
@@ -451,7 +455,8 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damage(finished, mon
 
     monkeypatch.setattr(ocp, "load_checkpointables", refuse)
     with pytest.raises(
-        UsageError, match=f"a checkpoint can be read; got .*{message}. Free memory or grant access"
+        UsageError,
+        match=f"a checkpoint must be readable; got .*{message}. Free memory or grant access",
     ):
         runs.resume(finished)
     assert kept(finished) == ["14", "15", "5"]
@@ -469,7 +474,7 @@ def test_checkpoints_of_earlier_versions_are_read_and_continued(
         ocp.training.Checkpointer(str(old / "checkpoints")) as writer,
     ):
         for step in (BEST, 10):
-            selection = checkpoints._record(step)["selection"]
+            selection = checkpoints._record(step).selection
             writer.save_checkpointables(
                 step,
                 {"state": checkpoints.load(step, runs.like(old))},
@@ -481,6 +486,61 @@ def test_checkpoints_of_earlier_versions_are_read_and_continued(
     runs.resume(old)
     assert again == list(range(10, STEPS))
     runs.assert_same_run(old, undisturbed)
+
+
+def as_format_2(run: Path) -> None:
+    """Make the checkpoints those of version 0.2: one part that holds everything."""
+    with Checkpoints(run) as checkpoints:
+        states = {step: checkpoints.load(step, runs.like(run)) for step in checkpoints.steps}
+    for step, state in states.items():
+        folder = run / "checkpoints" / str(step)
+        metadata = json.loads((folder / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+        shutil.rmtree(folder)
+        ocp.save_checkpointables(str(folder), {"state": state}, custom_metadata=metadata)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "format": 2}))
+
+
+def test_a_run_of_format_2_is_scored_and_continued(finished, undisturbed, monkeypatch):
+    scores = evaluate_run(finished, quiet=True)
+    as_format_2(finished)
+    assert evaluate_run(finished, quiet=True) == scores
+    shutil.rmtree(finished / "checkpoints" / str(STEPS))
+    again = count_steps(monkeypatch)
+    runs.resume(finished)
+    assert again == [STEPS - 1]
+    # Checkpoints of both formats lie side by side.
+    assert (finished / "checkpoints" / str(BEST) / "state").is_dir()
+    assert (finished / "checkpoints" / str(STEPS) / "model").is_dir()
+    assert json.loads((finished / "config.json").read_text())["format"] == 3
+    runs.assert_same_run(finished, undisturbed)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_damage_of_the_model_is_found_where_the_model_alone_is_read(finished, older):
+    if older:
+        as_format_2(finished)
+    flip(data_file(finished / "checkpoints" / str(BEST), "state" if older else "model"))
+    with pytest.raises(DamagedCheckpoint):
+        load_model(finished)
+
+
+def test_a_model_is_read_without_its_optimizer(finished):
+    whole = load_model(finished)
+    shutil.rmtree(finished / "checkpoints" / str(BEST) / "training")
+    for name, array in tree_paths(nnx.state(load_model(finished))).items():
+        np.testing.assert_array_equal(array, tree_paths(nnx.state(whole))[name])
+    with Checkpoints(finished) as checkpoints, pytest.raises(DamagedCheckpoint):
+        checkpoints.load(BEST, runs.like(finished))
+
+
+def test_a_model_of_other_shapes_does_not_fit(finished):
+    path = finished / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["dim"] += 1
+    path.write_text(json.dumps(values))
+    with pytest.raises(UsageError, match=r"must fit the model of its config.json; got step 5"):
+        load_model(finished)
 
 
 def test_the_noise_of_a_broken_file_stays_out_of_the_log(finished, caplog):
