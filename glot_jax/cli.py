@@ -371,11 +371,7 @@ def export(arguments: Sequence[str]) -> int:
     command = tyro.cli(
         tyro.conf.PositionalRequiredArgs[ExportConfig], args=arguments, prog="glot export"
     )
-    from glot_jax.export.sentence_transformers import (
-        export_hub,
-        export_onnx,
-        export_sentence_transformers,
-    )
+    from glot_jax.export import export_hub, export_onnx, export_sentence_transformers
 
     if command.to == "onnx":
         done = export_onnx(command.run, command.out, command.checkpoint)

@@ -1,6 +1,4 @@
-"""A run's stem and pooler outside JAX: settings and weights for st_module, and states to compare
-the two with.
-"""
+"""A run's stem and pooler outside JAX: settings and weights for `glot_head.GlotHead`."""
 
 from __future__ import annotations
 
@@ -15,35 +13,51 @@ import torch
 from flax import nnx
 
 from glot_jax.config.train import PoolerConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
+from glot_jax.export.glot_head import GlotHead
 from glot_jax.model import SentenceModel
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.pooling.poolers import AdaPool, AdaPoolAttention, Cls, Glot, Mlp
-from glot_jax.training.evaluation import load_model
 from glot_jax.training.run_folder import CheckpointName, RunFolder
+from glot_jax.training.tree_paths import tree_paths
 
-CLOSE = 1e-5
-"""Relative difference of two vectors of one text that is rounding; and, in cosine, how near to its
-rule a pair decides about nothing.
+_RULE_SETTINGS = {
+    "threshold": ("tau",),
+    "knn": ("k",),
+    "window": ("window",),
+    "self": (),
+    "complete": (),
+}
+"""Graph rules of GlotHead, and the settings that each reads."""
+
+_NESTED = re.compile(r"\b(norm|hear|speak|projection)\.")
+"""Modules within a layer, whose arrays GlotHead names with an underscore: norm.scale is
+norm_scale.
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedHead:
-    """Stem and pooler of a run, and what builds the same in st_module."""
+    """Stem and pooler of a run, and what builds the same in PyTorch."""
 
     run: RunFolder
     model: SentenceModel
     """In float32 and on the dense backend, whatever it was trained in."""
     settings: dict[str, Any]
-    """Arguments of st_module.GlotHead, plain JSON."""
+    """Arguments of GlotHead, plain JSON."""
     weights: dict[str, np.ndarray]
+    """Arrays by their names in GlotHead."""
 
     @classmethod
     def load(cls, run: Path, checkpoint: CheckpointName) -> TrainedHead:
+        """The head of a run folder.
+
+        Raises:
+            UsageError: no run, no such checkpoint, or a graph rule that cannot be exported.
+        """
         folder = RunFolder.open(run)
         config = folder.config
-        trained = load_model(run, checkpoint)
+        trained = folder.load_model(checkpoint)
         model = SentenceModel(
             folder.model,
             graph=dataclasses.replace(config.graph, backend="dense"),
@@ -55,7 +69,9 @@ class TrainedHead:
         return cls(folder, model, settings_of(model, config.pooler), weights_of(model))
 
     def identity(self) -> dict[str, Any]:
-        """What made it, without the paths of this machine."""
+        """What made it, without the paths of this machine: backbone, layers, store, and sha256 of
+        the run's config.json and of the weights.
+        """
         digest = hashlib.sha256()
         for name, array in sorted(self.weights.items()):
             digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
@@ -68,139 +84,84 @@ class TrainedHead:
         }
 
 
-def settings_of(model: SentenceModel, pooler: PoolerConfig) -> dict[str, Any]:
-    """Arguments of st_module.GlotHead that build this model's stem and pooler.
+def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
+    """Arguments of GlotHead that build this model's stem and pooler.
+
+    Args:
+        model: whose arrays tell the sizes.
+        config: the settings that it was built with.
 
     Raises:
-        UsageError: a graph rule that the module does not have.
+        UsageError: a graph rule that GlotHead does not have.
     """
-    found, stem = model.pooler, model.stem
+    stem = model.stem
     settings: dict[str, Any] = {
         "dim": stem.dim,
         "mixed": None if stem.layer_scores is None else stem.layer_scores[...].size,
-        "pooler": found.which if isinstance(found, Cls) else pooler.pooler,
+        "pooler": config.pooler,
         "learn_tau": stem.tau is not None,
         "standardise": stem.mean is not None,
-        "projection_dim": pooler.projection_dim,
+        "projection_dim": config.projection_dim,
     }
     if isinstance(model.head, EmbeddingHead):
-        settings |= {"linear": model.head.projection is not None, "unit": model.head.unit}
-    if isinstance(found, AdaPoolAttention):
-        settings["heads"] = found.heads
-    if isinstance(found, (AdaPool, Glot)):
-        settings["scorer_dim"] = found.readout.kernel[...].shape[1]
-    if not isinstance(found, Glot):
+        settings["linear"] = model.head.projection is not None
+        settings["unit"] = model.head.unit
+    pooler = model.pooler
+    if isinstance(pooler, Cls):
+        # GlotHead does not know encoders from decoders: the token is named.
+        settings["pooler"] = pooler.which
+    if isinstance(pooler, AdaPoolAttention):
+        settings["heads"] = pooler.heads
+    if isinstance(pooler, (AdaPool, Glot)):
+        settings["scorer_dim"] = pooler.readout.kernel[...].shape[1]
+    if isinstance(pooler, Glot):
+        settings |= _layer_settings(model, pooler, config)
+    return settings
+
+
+def _layer_settings(model: SentenceModel, pooler: Glot, config: PoolerConfig) -> dict[str, Any]:
+    """Settings of the token-GNN and of the graph that it reads."""
+    layers: list[Any] = list(pooler.gnn.layers)
+    settings: dict[str, Any] = {"num_layers": len(layers), "jk": pooler.gnn.jk}
+    if not layers:
         return settings
-    layers: list[Any] = list(found.gnn.layers)
-    settings |= {"num_layers": len(layers), "jk": found.gnn.jk}
-    if layers and isinstance(found, Mlp):
-        return settings | {"hidden_dim": layers[0].kernel[...].shape[1]}
-    if layers:
-        names = (
-            "gnn",
-            "hidden_dim",
-            "residual",
-            "virtual_node",
-            *(("heads", "edge_term") if pooler.gnn == "gat" else ()),
+    if isinstance(pooler, Mlp):
+        # Its width may follow from that of the glot it stands in for; the array knows.
+        return {**settings, "hidden_dim": layers[0].kernel[...].shape[1]}
+    graph = model.stem.config
+    if graph.graph not in _RULE_SETTINGS:
+        raise UsageError(
+            rule=f"an exported head must link tokens by one of: {', '.join(_RULE_SETTINGS)}",
+            got=f"--graph {graph.graph}, whose edges hang on a hash of the stored states",
+            fix="It is a control; export a run with another rule.",
         )
-        numbers = {
-            "threshold": ["tau"],
-            "knn": ["k"],
-            "window": ["window"],
-            "self": [],
-            "complete": [],
-        }
-        rule = stem.config.graph
-        require(
-            rule in numbers,
-            f"an exported head links tokens by one of: {', '.join(numbers)}",
-            f"--graph {rule}, whose edges hang on a hash of the stored states",
-            "It is a control; export a run with another rule.",
-        )
-        settings |= (
-            {name: getattr(pooler, name) for name in names}
-            | {"graph": rule}
-            | {name: getattr(stem.config, name) for name in numbers[rule]}
-        )
+    names = ["gnn", "hidden_dim", "residual", "virtual_node"]
+    if config.gnn == "gat":
+        names += ["heads", "edge_term"]
+    for name in names:
+        settings[name] = getattr(config, name)
+    settings["graph"] = graph.graph
+    for name in _RULE_SETTINGS[graph.graph]:
+        settings[name] = getattr(graph, name)
     return settings
 
 
 def weights_of(model: SentenceModel) -> dict[str, np.ndarray]:
-    """Arrays of stem, pooler and an embedding's linear map, under the names of
-    st_module.GlotHead.
-    """
-    found = (
-        (".".join(map(str, path)), variable)
-        for path, variable in nnx.to_flat_state(nnx.state(model))
-    )
-    if isinstance(model.head, EmbeddingHead):
-        found = ((name.replace("head.projection.", "out."), variable) for name, variable in found)
-    return {
-        re.sub(r"\b(norm|hear|speak|projection)\.", r"\1_", name): np.asarray(
-            variable[...], np.float32
-        )
-        for name, variable in found
-        if not name.startswith("head.") and not name.endswith("norm.batches")
-    }
+    """Arrays of stem, pooler and an embedding's linear map, float32, by their names in GlotHead."""
+    weights = {}
+    for path, array in tree_paths(nnx.state(model), ".").items():
+        name = path
+        if isinstance(model.head, EmbeddingHead):
+            name = name.replace("head.projection.", "out.")
+        # A classifier stays behind; BatchNorm's counter changes nothing in evaluation.
+        if name.startswith("head.") or name.endswith("norm.batches"):
+            continue
+        weights[_NESTED.sub(r"\1_", name)] = np.asarray(array, np.float32)
+    return weights
 
 
-def torch_head(settings: dict[str, Any], weights: dict[str, np.ndarray]) -> Any:
-    """The st_module.GlotHead of these, in evaluation mode."""
-    from glot_jax.export.st_module import GlotHead
-
+def torch_head(settings: dict[str, Any], weights: dict[str, np.ndarray]) -> GlotHead:
+    """The GlotHead of these settings and weights, in evaluation mode."""
     head = GlotHead(**settings)
     head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
     return head.eval()
-
-
-def margin(model: SentenceModel, states: np.ndarray) -> float:
-    """How far, in cosine, the closest pair of a text's tokens is from being linked otherwise.
-
-    states: [length, dim], or [length, layers, dim] where layers are mixed.
-    """
-    config, tau = model.stem.config, model.stem.tau
-    weights = model.stem.layer_weights()
-    mixed = (
-        states.astype(np.float64)
-        if weights is None
-        else np.tensordot(np.asarray(weights, np.float64), states, (0, 1))
-    )
-    unit = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-300)
-    cosine, others = unit @ unit.T, ~np.eye(len(unit), dtype=bool)
-    if config.graph == "threshold":
-        return float(
-            np.min(
-                np.abs(cosine - (config.tau if tau is None else float(tau[...]))),
-                where=others,
-                initial=np.inf,
-            )
-        )
-    if config.graph == "knn" and config.k < len(unit):
-        ranked = np.sort(np.where(others, cosine, 2), axis=1)[:, ::-1]
-        return float(np.min(ranked[:, config.k - 1] - ranked[:, config.k]))
-    return np.inf
-
-
-def random_texts(model: SentenceModel, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """States [batch, length, (layers,) dim] float32 and a mask [batch, length] int64: rows full, of
-    one token, empty, and others; padded on either side, with noise; cosines on both sides of tau,
-    and no link that hangs on rounding.
-    """
-    stem, rng = model.stem, np.random.default_rng((batch, length))
-    shape = (*(() if stem.layer_scores is None else stem.layer_scores[...].shape), stem.dim)
-    near = float(np.clip(stem.config.tau if stem.tau is None else float(stem.tau[...]), 0.1, 0.9))
-    hidden, mask = (
-        rng.normal(size=(batch, length, *shape)).astype(np.float32),
-        np.zeros((batch, length), np.int64),
-    )
-    for row in range(batch):
-        count = (length, 1, 0)[row] if row < 3 else int(rng.integers(1, length + 1))
-        place = slice(count) if row % 2 else slice(length - count, length)
-        mask[row, place] = 1
-        for _ in range(50):
-            hidden[row, place] = np.sqrt(near / (1 - near)) * rng.normal(size=shape) + rng.normal(
-                size=(count, *shape)
-            )
-            if margin(model, hidden[row, place]) > CLOSE:
-                break
-    return hidden, mask

@@ -33,15 +33,18 @@ from glot_jax import cli
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.export import sentence_transformers
-from glot_jax.export.sentence_transformers import (
-    FILE,
+from glot_jax.export import (
     export_hub,
     export_onnx,
     export_sentence_transformers,
+    glot_pooling,
+    st_folder,
 )
-from glot_jax.export.st_module import GlotHead, GlotPooling, link
-from glot_jax.export.torch_head import margin, settings_of, torch_head, weights_of
+from glot_jax.export.agreement import margin
+from glot_jax.export.glot_graph import link
+from glot_jax.export.glot_head import GlotHead
+from glot_jax.export.glot_pooling import FILES, GlotPooling
+from glot_jax.export.torch_head import TrainedHead, settings_of, torch_head, weights_of
 from glot_jax.extraction import Backbone
 from glot_jax.files import write_json
 from glot_jax.graphs import token_graph
@@ -577,7 +580,7 @@ def test_a_folder_loads_where_there_is_no_jax_and_survives_being_saved_again(pla
         encoder = SentenceEncoder.load(
             place / f"run-{name}", backbone=str(place / name), device="cpu"
         )
-        exact = sentence_transformers.TrainedHead.load(place / f"run-{name}", "best").model
+        exact = TrainedHead.load(place / f"run-{name}", "best").model
         wanted = SentenceEncoder(exact, encoder.backbone, encoder.layers).encode(TEXTS)
         assert wanted[1].any() == (name != "gpt2")  # GPT-2 makes no token of an empty text
         for step in range(3):
@@ -599,7 +602,7 @@ def test_what_a_folder_holds(place, exported):
             "tokenizer_config.json",
             "sentence_bert_config.json",
             "config_sentence_transformers.json",
-            FILE,
+            *FILES,
         }
         assert files == needed | {
             "README.md",
@@ -618,9 +621,9 @@ def test_what_a_folder_holds(place, exported):
         assert str(place) not in "".join(
             (folder / file).read_text() for file in files if not file.endswith(".safetensors")
         )
-        assert (folder / FILE).read_bytes() == Path(
-            importlib.util.find_spec("glot_jax.export.st_module").origin
-        ).read_bytes()
+        for file in FILES:
+            source = Path(glot_pooling.__file__).with_name(file)
+            assert (folder / file).read_bytes() == source.read_bytes()
         assert [
             module["type"].rpartition(".")[2]
             for module in json.loads((folder / "modules.json").read_text())
@@ -695,16 +698,16 @@ def test_from_the_command_line(place, tmp_path, capsys):
 
 
 def test_an_export_that_differs_leaves_nothing(place, monkeypatch, tmp_path):
-    real = sentence_transformers.torch_head
+    real = st_folder.torch_head
     monkeypatch.setattr(
-        sentence_transformers,
+        st_folder,
         "torch_head",
         lambda settings, weights: real(
             settings,
             {name: np.asarray(array * np.float32(1.001)) for name, array in weights.items()},
         ),
     )
-    with pytest.raises(UsageError, match="computes the vectors of its run, to 1e-05"):
+    with pytest.raises(UsageError, match="must compute the vectors of its run, to 1e-05"):
         export_sentence_transformers(
             place / "run-bert", tmp_path / "out", backbone=str(place / "bert")
         )
@@ -720,7 +723,7 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
     full = tmp_path / "full"
     full.mkdir()
     (full / "file").write_text("mine")
-    refused("a new folder; got .*full, which exists", place / "run-bert", full)
+    refused("to a new folder; got .*full, which exists", place / "run-bert", full)
     refused("a new folder; got .*file, which exists", place / "run-bert", full / "file")
     refused(
         "file.inside must be writable; got Not a directory",
@@ -831,7 +834,7 @@ def test_onnx_gives_the_vectors_of_the_run(name, place, tmp_path):
         ("attention_mask", ["batch", "length"]),
     ]
     encoder = SentenceEncoder(
-        sentence_transformers.TrainedHead.load(tmp_path / "run", "best").model,
+        TrainedHead.load(tmp_path / "run", "best").model,
         None,
         tuple(facts["layers"]),
     )
@@ -845,7 +848,7 @@ def test_onnx_gives_the_vectors_of_the_run(name, place, tmp_path):
     )
     assert_close(found, encoder.encode_states(hidden, mask), 1e-4)
     assert not found[2].any()
-    with pytest.raises(UsageError, match="an export goes to a new file"):
+    with pytest.raises(UsageError, match="an export must go to a new file"):
         export_onnx(tmp_path / "run", tmp_path / "head.onnx")
 
 
@@ -884,7 +887,7 @@ def test_a_folder_or_a_run_is_uploaded(place, exported):
     export_hub(place / "run-bert", "me/glot", backbone=str(place / "bert"), api=api)
     assert len(api.uploads) == 2
     assert api.uploads[0] == api.uploads[1]
-    assert {"README.md", FILE, "modules.json", "1_GlotPooling"} <= api.uploads[0][1]
+    assert {"README.md", *FILES, "modules.json", "1_GlotPooling"} <= api.uploads[0][1]
 
 
 def test_what_the_hub_refuses_is_said(place, exported, tmp_path):
@@ -980,7 +983,7 @@ def test_an_upload_over_http_brings_every_file(place, exported, tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     code = (
-        "import json, sys; from glot_jax.export.sentence_transformers import export_hub;"
+        "import json, sys; from glot_jax.export import export_hub;"
         " print(json.dumps(export_hub(sys.argv[1], 'me/glot')))"
     )
     try:

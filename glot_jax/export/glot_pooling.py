@@ -1,0 +1,132 @@
+"""GLOT's pooling head as a module of sentence-transformers, behind a Transformer.
+
+This file is copied into every exported folder, whose modules.json names `GlotPooling`, with
+glot_head.py and glot_graph.py beside it. They import torch and sentence-transformers alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers.base.modules import Module
+from torch import Tensor
+
+# Relative, because it must hold in an exported folder as it does here.
+from .glot_head import GlotHead
+
+FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
+"""The code of an exported folder."""
+
+
+class GlotPooling(Module):
+    """The head as a module of sentence-transformers, behind a Transformer.
+
+    Args:
+        dim: width of the states.
+        layers: whose states are read: -1 the last one's, after the final norm (`token_embeddings`);
+            else an index of `all_layer_embeddings` (0 = embeddings, 1 .. = blocks). Several are
+            mixed, in this order.
+        head: further settings of `GlotHead`.
+    """
+
+    def __init__(self, dim: int, *, layers: Sequence[int] = (-1,), **head: Any):
+        super().__init__()
+        self.layers = list(layers)
+        self.settings = {"dim": dim, "layers": self.layers, **head}
+        self.head = GlotHead(dim, mixed=len(self.layers) if len(self.layers) > 1 else None, **head)
+        self.kept: dict[str, Tensor] = {}
+        """The head's arrays as they were when they were first seen, by name."""
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What goes to the folder's config.json: the arguments of this class."""
+        return self.settings
+
+    def get_embedding_dimension(self) -> int:
+        """Width of the vectors."""
+        return self.head.width
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add `sentence_embedding` [batch, width], in float32, to the features of a Transformer."""
+        if "attention_mask" not in features:
+            raise ValueError(
+                "GlotPooling reads padded texts with their attention_mask; got flattened ones. Load"
+                " the Transformer with unpad_inputs=False."
+            )
+        if max(self.layers) >= 0 and "all_layer_embeddings" not in features:
+            raise ValueError(
+                f"GlotPooling reads the layers {self.layers}; got the last one alone. Load the"
+                " Transformer with output_hidden_states=True."
+            )
+        states = []
+        for layer in self.layers:
+            if layer < 0:
+                states.append(features["token_embeddings"])
+            else:
+                states.append(features["all_layer_embeddings"][layer])
+        hidden = states[0] if len(states) == 1 else torch.stack(states, 2)
+        # Not in half precision, where cosines are too coarse to say who is linked.
+        with torch.autocast(hidden.device.type, enabled=False):
+            vectors = self.exact().head(hidden, features["attention_mask"])
+        features["sentence_embedding"] = vectors
+        return features
+
+    def exact(self) -> GlotPooling:
+        """Itself, the head in float32: in half precision other tokens would be linked.
+
+        What `model.half()` did to the weights is undone; those that were trained since they were
+        kept stay rounded.
+        """
+        for name, array in [*self.head.named_parameters(), *self.head.named_buffers()]:
+            if name not in self.kept:
+                self.kept[name] = array.detach().clone()
+            if array.dtype == torch.float32:
+                continue
+            kept = self.kept[name].to(array.device)
+            untouched = torch.equal(kept.to(array.dtype), array)
+            source = kept if untouched else array.detach()
+            array.data = source.float().clone()
+        return self
+
+    def save(
+        self,
+        output_path: str,
+        *args: Any,
+        safe_serialization: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Write config.json and the weights, as sentence-transformers asks every module to."""
+        self.exact().save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+        if type(self).__module__.startswith("transformers_modules."):
+            # Loaded from an exported folder: the one that is saved needs its code too, beside its
+            # modules.json.
+            for name in FILES:
+                shutil.copy(Path(__file__).with_name(name), Path(output_path).resolve().parent)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: Any = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: Any = None,
+        **kwargs: Any,
+    ) -> GlotPooling:
+        """Read a folder or repository; the arguments are those of sentence-transformers."""
+        source: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "cache_folder": cache_folder,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        pooling = cls(**cls.load_config(model_name_or_path, **source))
+        cls.load_torch_weights(model_name_or_path, model=pooling, **source)
+        return pooling.exact().eval()

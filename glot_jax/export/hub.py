@@ -1,0 +1,85 @@
+"""An exported folder as a repository on the Hub."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from glot_jax.errors import UsageError
+from glot_jax.export.glot_pooling import FILES
+from glot_jax.export.st_folder import export_sentence_transformers
+from glot_jax.moved import renamed_keywords
+from glot_jax.training.run_folder import CheckpointName
+
+
+@renamed_keywords(which="checkpoint")
+def export_hub(
+    folder_or_run: str | os.PathLike[str],
+    name: str,
+    *,
+    private: bool = True,
+    backbone: str | None = None,
+    checkpoint: CheckpointName = "best",
+    api: Any = None,
+) -> dict[str, Any]:
+    """Upload an exported sentence-transformers folder, or a run that is exported first.
+
+    Args:
+        folder_or_run: what `export_sentence_transformers` wrote, or what it can read.
+        name: of the repository, "owner/model".
+        private: a repository that only its owner sees; one that exists and is public is then left
+            alone.
+        backbone, checkpoint: those of `export_sentence_transformers`, for a run.
+        api: a huggingface_hub.HfApi with its own endpoint or token; default: the logged-in user's.
+
+    Returns:
+        {repository, private, commit, url}.
+
+    Raises:
+        UsageError: neither a run nor an exported folder, a public repository, or whatever the Hub
+            refuses.
+    """
+    source = Path(folder_or_run)
+    if not (source / FILES[0]).is_file():
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            export_sentence_transformers(source, folder, backbone=backbone, checkpoint=checkpoint)
+            return export_hub(folder, name, private=private, api=api)
+    from huggingface_hub import HfApi
+
+    api = api or HfApi()
+    try:
+        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
+        # create_repo leaves a repository that exists already as it is.
+        if private and not api.repo_info(repository).private:
+            raise UsageError(
+                rule="a private export must go to a private repository",
+                got=f"{repository}, which is public",
+                fix="Choose another name, or make it public.",
+            )
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=source,
+            commit_message="GLOT pooling head, exported for sentence-transformers",
+        )
+    except UsageError:
+        raise
+    # The Hub's client raises whatever the network, the server or a name provokes.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(
+            rule="a folder must be uploaded by a user who may write to its repository",
+            got=f"{name}: {lines[0]}",
+            fix=(
+                "Log in with `hf auth login`, and check the name and the network (HF_HUB_OFFLINE=1"
+                " forbids uploads)."
+            ),
+        ) from error
+    return {
+        "repository": repository,
+        "private": bool(private),
+        "commit": getattr(commit, "oid", None),
+        "url": str(getattr(commit, "repo_url", "")),
+    }

@@ -1,0 +1,126 @@
+"""README.md of an exported folder: what was trained, on what, how well, under which licence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from glot_jax.export.glot_pooling import FILES
+from glot_jax.extraction.backbone_source import MINILM
+from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """glot_export.json: what an exported folder holds, without the paths of this machine."""
+
+    glot_jax: str
+    """Version of this package."""
+    task: str
+    checkpoint: CheckpointName
+    max_length: int
+    """Tokens that a text is cut to."""
+    dim: int
+    """Width of a vector."""
+    backbone: Mapping[str, Any]
+    """name, revision and sha256 of the frozen model."""
+    layers: list[int]
+    store: str
+    """Content of the store that was trained on."""
+    run: str
+    """sha256 of the run's config.json."""
+    weights: str
+    """sha256 of the head's weights."""
+
+
+def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> str:
+    """The template model_card.md, filled in.
+
+    Args:
+        run: the run that was exported.
+        summary: its scores.
+        facts: what the folder holds.
+        dtype: dtype in which the backbone ran when it was trained on.
+    """
+    template = resources.files("glot_jax.export").joinpath("model_card.md")
+    task = run.model.task
+    name = facts.backbone["name"]
+    ranked = task.label_kind == "ranking"
+    # A ranking's map is exported with the pooler; a classifier is not.
+    parameters = summary.parameters["pooler"]
+    if ranked:
+        parameters += summary.parameters["head"]
+    return template.read_text(encoding="utf-8").format(
+        base=_base_model(facts.backbone),
+        backbone=name,
+        task=facts.task,
+        dim=facts.dim,
+        pooler=run.config.pooler.pooler,
+        version=facts.glot_jax,
+        file=FILES[0],
+        more_files=" and ".join(f"`{file}`" for file in FILES[1:]),
+        max_length=facts.max_length,
+        dtype=dtype,
+        parameters=parameters,
+        roles=", ".join(task.roles),
+        vector=_vector(run, ranked=ranked),
+        scores=_scores(run, summary, facts.checkpoint),
+        selected=_selected(summary, facts.checkpoint),
+        commonest="a random order" if ranked else "the commonest answer",
+        identity=_identity(facts.backbone),
+        layers=facts.layers,
+        last=run.recipe.num_layers,
+        store=facts.store,
+        run=facts.run,
+        checkpoint=facts.checkpoint,
+        weights=facts.weights,
+    )
+
+
+def _base_model(backbone: Mapping[str, Any]) -> str:
+    """The header's line that links the backbone, if the Hub has it under this name."""
+    if backbone["revision"] or backbone["name"] == MINILM:
+        return f"base_model: {backbone['name']}\n"
+    return ""
+
+
+def _identity(backbone: Mapping[str, Any]) -> str:
+    """What tells the backbone from others of its name."""
+    if backbone["revision"]:
+        return f"`{backbone['name']}`, commit `{backbone['revision']}`"
+    return f"`{backbone['name']}`, sha256 `{backbone['sha256']}`"
+
+
+def _vector(run: RunFolder, *, ranked: bool) -> str:
+    """What a vector was trained for."""
+    if not ranked:
+        return (
+            "A vector is\nwhat the task's own classifier or projection read; that one is not in"
+            " this folder."
+        )
+    unit = run.config.objective.embedding_vectors == "unit"
+    length = "of unit length" if unit else "as they are"
+    return f"Vectors were compared by inner product, {length}."
+
+
+def _selected(summary: Summary, checkpoint: CheckpointName) -> str:
+    """Which epoch these weights are of, and what chose it."""
+    if checkpoint == "last" or summary.selected_on in ("last", None):
+        return "No split selected: these are the weights of the last epoch."
+    return f"The best epoch was selected on `{summary.selected_on}`."
+
+
+def _scores(run: RunFolder, summary: Summary, checkpoint: CheckpointName) -> str:
+    """A Markdown table: a row for each split, and one for the majority."""
+    metrics: list[str] = list(run.model.task.metrics)
+    if summary.splits:
+        metrics.append("epoch")
+    rows = {name: split.at(checkpoint) for name, split in summary.splits.items()}
+    rows["majority"] = summary.reported_baselines.get("majority", {})
+    lines = [f"| split | {' | '.join(metrics)} |", "|---|" + "---|" * len(metrics)]
+    for name, scores in rows.items():
+        cells = [f"{scores[metric]:.4g}" if metric in scores else "" for metric in metrics]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
