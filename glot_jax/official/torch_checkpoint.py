@@ -104,7 +104,9 @@ def load_official(
             named.
     """
     lookup(LAYERS, conv, "GNN layer (conv)")
-    require(-1 <= tau <= 1, "tau is a cosine, in [-1, 1]", tau, "Give the one it was trained with.")
+    require(
+        -1 <= tau <= 1, "tau must be a cosine, in [-1, 1]", tau, "Give the one it was trained with."
+    )
     arrays = {name: _array(name, value) for name, value in _state_dict(state_dict_or_path).items()}
     depth = len({match[1] for name in arrays if (match := re.match(r"convs\.(\d+)\.", name))})
     names = _names(conv, depth)

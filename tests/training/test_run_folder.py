@@ -64,7 +64,7 @@ def test_an_older_config_has_the_defaults_of_what_it_does_not_know(finished, tmp
         ({"format": 1}, "format 1. Train again with this version"),
         ({"format": None}, "format None"),
         ({"model": {"dim": 8}}, "config.json: KeyError 'layers'"),
-        ({"config": {}}, "TrainConfig has a field store"),
+        ({"config": {}}, "TrainConfig must have a field store"),
     ],
 )
 def test_what_is_not_a_run_folder_is_refused(finished, tmp_path, values, message):
