@@ -160,7 +160,7 @@ def store(tmp_path_factory) -> Path:
         (["--warmup-steps", "1", "--warmup-epochs", "1"], "warm-up must be given in one unit"),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lr", "nan"], "--lr must be a finite number"),
-        (["--layer", "7"], "only a stored layer can be read"),
+        (["--layer", "7"], "a layer must be stored to be read"),
         (["--metric", "mcc"], "judged by accuracy, f1"),
         (["--jk", "lstm"], "lstm"),
         (["--dtype", "float8"], "float8"),

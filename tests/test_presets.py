@@ -91,7 +91,7 @@ def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
             == 0
         )
         assert saved(out)["optimizer"]["lr"] == rate
-    with pytest.raises(UsageError, match="a store is a folder written by extract.py"):
+    with pytest.raises(UsageError, match="a store must be a folder written by extract.py"):
         cli.train(
             ["--store", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--preset", "tuned"]
         )

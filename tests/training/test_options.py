@@ -291,7 +291,7 @@ def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
         ),
         ({"mix_layers": (2,)}, "--mix-layers mixes two or more layers; got layer 2 alone"),
         ({"mix_layers": (2, -1)}, r"--mix-layers are different from one another; got \(2, 2\)"),
-        ({"mix_layers": (0, 7)}, "only a stored layer can be read; got layer 7. Stored: 0, 1, 2"),
+        ({"mix_layers": (0, 7)}, "a layer must be stored to be read; got layer 7. Stored: 0, 1, 2"),
         (
             {"pooler": "adapool-attention", "heads": 3},
             "--heads must divide the width of the states; got 3 heads for 8. Divisors: 1, 2, 4, 8",
