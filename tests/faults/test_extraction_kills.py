@@ -75,11 +75,11 @@ def test_a_killed_extraction_continues(case, expected, processes, tmp_path, soak
         if len(moments) == kills:
             break
         fresh(config)
-        wanted = draw.randrange(SHARDS)
+        goal = draw.randrange(SHARDS)
         child = start(processes, config)
         if not kill_when(
             child,
-            lambda wanted=wanted: len(finished_shards(config.out)) >= wanted,
+            lambda goal=goal: len(finished_shards(config.out)) >= goal,
             draw.uniform(0, 0.03),
         ):
             continue
@@ -95,9 +95,7 @@ def test_a_killed_extraction_continues(case, expected, processes, tmp_path, soak
             kill_when(start(processes, config), lambda: False, draw.uniform(0.5, 1.5))
         run(config)
         assert tree(config.out) == expected, moments[-1]
-        assert {
-            file: found for file, found in identity(config.out).items() if file in before
-        } == before, moments[-1]
+        assert identity(config.out).items() >= before.items(), moments[-1]
         assert not lock_folder(config.out).exists()
     print(
         "\n".join(

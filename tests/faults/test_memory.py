@@ -32,9 +32,9 @@ def in_child(target, *arguments):
     queue = context.Queue()
     child = context.Process(target=target, args=(*arguments, queue))
     child.start()
-    found = queue.get(timeout=600)
+    result = queue.get(timeout=600)
     child.join()
-    return found
+    return result
 
 
 def test_extraction_needs_no_more_memory_for_ten_times_the_rows(tmp_path, soak, record_property):

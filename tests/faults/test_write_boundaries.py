@@ -39,12 +39,12 @@ def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_
     assert sum(name.endswith("record.json") for name in expected) >= 4
     # Every call in the long version; otherwise a few, other ones for each way, and the last.
     last = len(whole.calls) - 1
-    places = range(last + 1) if soak else sorted({*range(7 * len(how), last, 60), last})
+    calls = range(last + 1) if soak else sorted({*range(7 * len(how), last, 60), last})
     out, said = tmp_path / "store", 0
-    for place in places:
+    for call in calls:
         shutil.rmtree(out, ignore_errors=True)
         shutil.rmtree(lock_folder(out), ignore_errors=True)
-        with FaultyDisk(monkeypatch, place, how) as faulty:
+        with FaultyDisk(monkeypatch, call, how) as faulty:
             try:
                 run(case, out)
             except Killed:
@@ -54,12 +54,12 @@ def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_
         assert faulty.fired
         before = identity(out)
         run(case, out)
-        assert tree(out) == expected, f"{how} at call {place}, {whole.calls[place]}"
-        assert {file: found for file, found in identity(out).items() if file in before} == before
+        assert tree(out) == expected, f"{how} at call {call}, {whole.calls[call]}"
+        assert identity(out).items() >= before.items()
         assert not lock_folder(out).exists()
-    print(f"{how}: {len(places)} of {len(whole.calls)} calls")
+    print(f"{how}: {len(calls)} of {len(whole.calls)} calls")
     # Errors have to be said, with a path; that of a file which is only tidied away need not.
-    assert how != "error" or said > 0.8 * len(places)
+    assert how != "error" or said > 0.8 * len(calls)
     seen = {
         "kill": "nothing; the same command continues",
         "error": "path, the system's error, what to do",
@@ -68,7 +68,7 @@ def test_the_disk_fails_at_every_call(case, tmp_path, monkeypatch, soak, record_
         "fault",
         {
             "fault": f"disk call of a writer fails ({how})",
-            "injected": len(places),
+            "injected": len(calls),
             "lost": 0,
             "seen": seen.get(how, "nothing; the same command continues"),
         },

@@ -6,9 +6,9 @@ from glot_jax.store import HiddenStore, describe
 
 
 def test_describe_counts(store):
-    found = describe(store)
+    card = describe(store)
     split = HiddenStore(store)["train"]
-    assert found["splits"]["train"] == {
+    assert card["splits"]["train"] == {
         "rows": 40,
         "texts": 40,
         "tokens": split.tokens,
@@ -17,10 +17,10 @@ def test_describe_counts(store):
         "shards": 3,
         "labels": True,
         "dtypes": ["float16"],
-        "max_abs": found["splits"]["train"]["max_abs"],
-        "bytes": found["splits"]["train"]["bytes"],
+        "max_abs": card["splits"]["train"]["max_abs"],
+        "bytes": card["splits"]["train"]["bytes"],
     }
     on_disk = sum(path.stat().st_size for path in store.rglob("*.npy"))
-    assert found["bytes"] == on_disk
-    assert found["rows"] == 52
-    json.dumps(found)
+    assert card["bytes"] == on_disk
+    assert card["rows"] == 52
+    json.dumps(card)

@@ -16,7 +16,7 @@ def test_only_so_many_shards_wait_to_be_sealed(tmp_path, monkeypatch):
     going, released = [], threading.Event()
     monkeypatch.setattr(disk, "sync", lambda file: released.wait(10) or os.fsync(file))
 
-    def shard(index):
+    def make_shard(index):
         return ShardWriter(
             tmp_path / "train",
             index,
@@ -29,11 +29,11 @@ def test_only_so_many_shards_wait_to_be_sealed(tmp_path, monkeypatch):
     def work():
         with WriterThread(unsealed=3) as thread:
             for index in range(6):
-                one = shard(index)
-                thread.begin(one)
+                shard = make_shard(index)
+                thread.begin(shard)
                 going.append(index)
-                thread.put(functools.partial(one.put, 0, 0, np.ones((1, 2), np.float32)), 8)
-                thread.finish(one, ShardCounts(truncated=0, empty=0, max_abs=1.0))
+                thread.put(functools.partial(shard.put, 0, 0, np.ones((1, 2), np.float32)), 8)
+                thread.finish(shard, ShardCounts(truncated=0, empty=0, max_abs=1.0))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from glot_jax.files import file_sha256
 from glot_jax.store.arrays import DTYPES, stored_dtype
+from glot_jax.store.integrity import FileRecord
 from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.recipe import Recipe
-from glot_jax.store.records import SplitRecord
+from glot_jax.store.records import ShardRecord, SplitRecord, sum_up
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.texts.tasks import TaskSpec
 
@@ -91,76 +93,12 @@ def make_store(
 
     `empty_rows` of train have no token.
     """
+    layout = _Layout(dim, longest, shards, dtype, layers)
     splits = {}
     for number, (split, count) in enumerate((rows or {"train": 40, "validation": 12}).items()):
-        rng = np.random.default_rng((seed, number))
-        texts = count * len(spec.roles)
-        labels = (
-            np.arange(count) % 2
-            if spec.label_kind != "regression"
-            else rng.uniform(*(spec.label_range or (0, 1)), count)
-        )
-        lengths = rng.integers(1, longest + 1, texts)
-        if split == "train":
-            lengths[[row * len(spec.roles) for row in empty_rows]] = 0
-        scaled = (
-            labels if spec.label_kind != "regression" else labels / (spec.label_range or (0, 1))[1]
-        )
-        states = make_states(lengths, np.repeat(scaled, len(spec.roles)), dim, seed + number)
-        folder_of_split = folder / split
-        folder_of_split.mkdir(parents=True)
-        files = {
-            "row_offsets.npy": np.arange(count + 1, dtype=np.int64) * len(spec.roles),
-            "row_texts.npy": np.arange(texts, dtype=np.int64),
-            "roles.npy": np.tile(np.arange(len(spec.roles), dtype=np.int8), count),
-            "labels.npy": labels.astype(np.int64 if spec.label_kind == "classes" else np.float32),
-        }
-        if spec.label_kind == "none":
-            del files["labels.npy"]
-        for name, array in files.items():
-            np.save(folder_of_split / name, array)
-        records = []
-        for index, chunk in enumerate(np.array_split(np.arange(texts), shards)):
-            tokens = np.concatenate([states[i] for i in chunk])
-            stored = tokens.astype(DTYPES[dtype])
-            with ShardWriter(
-                folder_of_split,
-                index,
-                lengths[chunk].astype(np.int32),
-                np.arange(len(tokens), dtype=np.int32),
-                dim=dim,
-                dtypes=dict.fromkeys(layers, dtype),
-            ) as shard:
-                for layer in layers:
-                    scaled_states = (stored * (layer + 1) / (layers[-1] + 1)).astype(stored.dtype)
-                    shard.put(
-                        layer,
-                        0,
-                        np.ascontiguousarray(scaled_states.view(stored_dtype(dtype))),
-                    )
-                records.append(
-                    shard.finish(
-                        ShardCounts(
-                            truncated=0, empty=0, max_abs=float(np.abs(tokens).max(initial=0))
-                        )
-                    )
-                )
-        splits[split] = SplitRecord(
-            rows=count,
-            texts=texts,
-            tokens=sum(record.tokens for record in records),
-            truncated=0,
-            empty=0,
-            max_abs=max(record.max_abs for record in records),
-            shards=tuple(records),
-            arrays={
-                name: {
-                    "sha256": file_sha256(folder_of_split / name),
-                    "bytes": (folder_of_split / name).stat().st_size,
-                }
-                for name in files
-            },
-        )
+        empty = empty_rows if split == "train" else ()
+        texts = _draw_texts(spec, count, layout, (seed, number), empty)
+        splits[split] = _write_split(folder / split, spec, texts, layout)
     recipe = Recipe.partial(
         backbone={"name": "synthetic", "sha256": "0" * 64, "revision": None},
         kind=kind,
@@ -172,3 +110,82 @@ def make_store(
     )
     write_manifest(folder, Manifest.build(recipe, spec.to_json(), splits))
     return folder
+
+
+class _Layout(NamedTuple):
+    dim: int
+    longest: int
+    shards: int
+    dtype: str
+    layers: tuple[int, ...]
+
+
+class _Texts(NamedTuple):
+    """The texts of one split, and the labels of its rows."""
+
+    labels: np.ndarray
+    lengths: np.ndarray
+    states: list[np.ndarray]
+    """Per text [length, dim], float64."""
+
+
+def _draw_texts(
+    spec: TaskSpec, rows: int, layout: _Layout, seed: tuple[int, int], empty_rows: Sequence[int]
+) -> _Texts:
+    rng = np.random.default_rng(seed)
+    roles = len(spec.roles)
+    # Scaled to 0 .. 1, as the states know them.
+    if spec.label_kind == "regression":
+        low, high = spec.label_range or (0, 1)
+        labels = rng.uniform(low, high, rows)
+        scaled = labels / high
+    else:
+        labels = np.arange(rows) % 2
+        scaled = labels
+    lengths = rng.integers(1, layout.longest + 1, rows * roles)
+    lengths[[row * roles for row in empty_rows]] = 0
+    states = make_states(lengths, np.repeat(scaled, roles), layout.dim, sum(seed))
+    return _Texts(labels, lengths, states)
+
+
+def _write_split(folder: Path, spec: TaskSpec, texts: _Texts, layout: _Layout) -> SplitRecord:
+    folder.mkdir(parents=True)
+    rows = len(texts.labels)
+    roles = len(spec.roles)
+    arrays = {
+        "row_offsets.npy": np.arange(rows + 1, dtype=np.int64) * roles,
+        "row_texts.npy": np.arange(rows * roles, dtype=np.int64),
+        "roles.npy": np.tile(np.arange(roles, dtype=np.int8), rows),
+    }
+    if spec.label_kind != "none":
+        label_dtype = np.int64 if spec.label_kind == "classes" else np.float32
+        arrays["labels.npy"] = texts.labels.astype(label_dtype)
+    files: dict[str, FileRecord] = {}
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+        files[name] = {
+            "sha256": file_sha256(folder / name),
+            "bytes": (folder / name).stat().st_size,
+        }
+    records = []
+    for index, chunk in enumerate(np.array_split(np.arange(rows * roles), layout.shards)):
+        tokens = np.concatenate([texts.states[text] for text in chunk])
+        lengths = texts.lengths[chunk].astype(np.int32)
+        records.append(_write_shard(folder, index, lengths, tokens, layout))
+    return sum_up(rows, records, files)
+
+
+def _write_shard(
+    folder: Path, index: int, lengths: np.ndarray, tokens: np.ndarray, layout: _Layout
+) -> ShardRecord:
+    stored = tokens.astype(DTYPES[layout.dtype])
+    token_ids = np.arange(len(tokens), dtype=np.int32)
+    dtypes = dict.fromkeys(layout.layers, layout.dtype)
+    peak = float(np.abs(tokens).max(initial=0))
+    with ShardWriter(folder, index, lengths, token_ids, dim=layout.dim, dtypes=dtypes) as shard:
+        for layer in layout.layers:
+            # The last layer holds the states themselves, earlier ones a part of them.
+            part = (stored * (layer + 1) / (layout.layers[-1] + 1)).astype(stored.dtype)
+            states = np.ascontiguousarray(part.view(stored_dtype(layout.dtype)))
+            shard.put(layer, 0, states)
+        return shard.finish(ShardCounts(truncated=0, empty=0, max_abs=peak))
