@@ -45,7 +45,7 @@ _LEFT_OUT = frozenset(
 """Fields that a store has only if it uses them. They are never null, so stores that do not use them
 keep the bytes, and the content, that earlier versions gave them."""
 
-_OBJECTS = ("backbone", "states", "special_tokens", "adapter")
+_OBJECTS = frozenset({"backbone", "states", "special_tokens", "adapter"})
 """Fields that are JSON objects; `from_json` of a dataclass does not look at these."""
 
 _NOT_JSON = ("absent", "more")
@@ -152,15 +152,19 @@ class Recipe:
         fields: dict[str, Any] = {}
         more: dict[str, Any] = {}
         for name, value in values.items():
-            # A null where a field should have been left out is kept as it is.
-            if name in _OBJECTS and not isinstance(value, Mapping | None):
+            if name not in _FIELDS:
+                more[name] = value
+            elif value is None and name in _LEFT_OUT | _OBJECTS:
+                # A null where the field should have been left out: given back as it is.
+                more[name] = value
+            elif name in _OBJECTS and not isinstance(value, Mapping):
                 raise UsageError(
                     rule=f"{name} of a recipe must be a JSON object",
                     got=repr(value),
                     fix="Restore the file.",
                 )
-            unknown = name not in _FIELDS or (name in _LEFT_OUT and value is None)
-            (more if unknown else fields)[name] = value
+            else:
+                fields[name] = value
         read = from_json(cls, fields)
         # Remembered, so that a recipe without a field is not written back with its default.
         absent = _FIELDS - _LEFT_OUT - set(fields)
@@ -267,7 +271,10 @@ def read_work(values: Mapping[str, Any]) -> Recipe | PendingAppend:
 
 
 def explain_mismatch(stored: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """`Recipe.explain` for two JSON objects, as in version 0.1."""
+    """Explain how two recipes differ that are given as JSON objects, as in version 0.1.
+
+    `Recipe.explain` has replaced it.
+    """
     return Recipe.from_json(stored).explain(Recipe.from_json(other))
 
 

@@ -69,7 +69,7 @@ def test_the_manifest_of_a_fresh_store_keeps_its_bytes(tmp_path):
         {"dim": 3},
         {"prompt": None, "label_column": None},
         {"field_of_a_newer_version": {"a": [1, None]}, "absent": ["dim"], "more": 3},
-        {"deterministic": None, "ratio": 1},
+        {"deterministic": None, "ratio": 1, "backbone": None, "adapter": None},
         FRESH.to_json(),
         {name: value for name, value in FRESH.to_json().items() if name != "prompt"},
     ],
