@@ -156,6 +156,7 @@ def read_json(path: Path, fix: str = "Restore the file, or make it again.") -> J
         UsageError: the file is missing, unreadable, cut or not JSON.
     """
     try:
+        # Decoded here: from bytes `json` would also accept UTF-16, which no version has written.
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(
@@ -316,10 +317,13 @@ def take_lock(descriptor: int, *, wait: bool) -> bool:
     """
     if fcntl is None:
         return False
+    # flock, not lockf: it belongs to the open file, so two holders inside one process are refused
+    # like two processes, and closing another descriptor of the file does not lose it.
     how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
     try:
         fcntl.flock(descriptor, how)
     except OSError as error:
+        # BlockingIOError passes through here as well.
         if error.errno not in NO_LOCKS:
             raise
         return False
@@ -334,6 +338,7 @@ def file_sha256(path: Path) -> str:
 
 def _temporary(path: Path) -> Path:
     """A name beside `path`; the suffix stays last, because libraries read the format from it."""
+    # Random, so that processes which write the same file at once do not meet.
     return path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
 
 
@@ -353,8 +358,9 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
-    """Make a folder with all it holds survive a power cut; a link is its folder's own content."""
+    """Make a folder with all it holds survive a power cut."""
     for path in folder.iterdir():
+        # What a link leads to is not part of this folder.
         if path.is_symlink():
             continue
         if path.is_dir():

@@ -154,10 +154,10 @@ def _refuse_missing(store: Path, missing: list[_MissingShard], workers: int) -> 
 
 def refuse_foreign(store: Path, splits: Iterable[str]) -> None:
     """Raise UsageError if a store in the making holds anything but its splits."""
-    names = [path.name for path in store.iterdir()]
+    names = {path.name for path in store.iterdir()}
     # Leftovers are removed afterwards.
-    kept = {name for name in names if not name.startswith(TEMPORARY)}
-    foreign = sorted(kept - set(splits))
+    leftovers = {path.name for path in store.glob(f"{TEMPORARY}*")}
+    foreign = sorted(names - leftovers - set(splits))
     if foreign:
         raise UsageError(
             rule="a store in the making must hold nothing but the splits of its task",
@@ -176,6 +176,7 @@ def sync_folders(store: Path, splits: Iterable[str]) -> None:
         UsageError: the disk refused.
     """
     folders = [store / name for name in splits]
+    # The parent holds the store's own name.
     for folder in (*folders, store, store.absolute().parent):
         try:
             disk.sync_folder(folder)

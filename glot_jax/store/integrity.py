@@ -151,6 +151,7 @@ def hash_ahead(path: Path, record: FileRecord) -> None:
 
 
 def _key(path: Path, record: FileRecord) -> _FileKey:
+    # The state of the file, or of the one that a link leads to.
     status = path.stat()
     return _FileKey(
         path=os.path.abspath(path),
@@ -179,6 +180,7 @@ def _hashing_queue() -> SimpleQueue[tuple[Path, Future[str]]]:
                 result.set_exception(error)
 
     # Hashing releases the interpreter's lock, so threads use as many cores.
+    # More than a few make a disk seek between files instead of reading them.
     for number in range(min(8, os.cpu_count() or 1)):
         threading.Thread(target=work, name=f"sha256-{number}", daemon=True).start()
     return queue
@@ -186,6 +188,7 @@ def _hashing_queue() -> SimpleQueue[tuple[Path, Future[str]]]:
 
 def unreadable(path: Path, error: OSError) -> UsageError:
     """What the system says when a stored file cannot be read, which is not always its fault."""
+    # The files are sound: reading them all at once is what the system does not allow.
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return UsageError(
             rule="a process must be allowed to keep a file open per shard and layer",

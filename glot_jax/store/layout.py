@@ -30,11 +30,13 @@ SPLIT_ARRAYS = ("row_offsets.npy", "row_texts.npy", "roles.npy", LABELS)
 EXTRACT_AGAIN = f"{AGAIN}: finished shards are kept"
 """How an error of the disk tells the user to go on with a store."""
 
+# No dot or dash in front: hidden folders, and options of the commands that people type.
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 def shard_name(index: int) -> str:
     """Folder of a shard inside its split: `shard-00007`."""
+    # Five digits keep listings in order; a number with more of them is still a name of its own.
     return f"shard-{index:05d}"
 
 

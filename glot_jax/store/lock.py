@@ -29,6 +29,7 @@ from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
 RECIPE = "recipe.json"
 
+# Version 0.1 wrote its files like this, and a store that it began can be continued.
 _STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
 
 _ONLY_WRITER = "lock"
@@ -260,6 +261,7 @@ def _holder(descriptor: int) -> tuple[str, int]:
     ("", 0) for one that is just being written, or that a power cut emptied.
     """
     try:
+        # Read at byte 0, wherever this descriptor stands.
         values = json.loads(os.pread(descriptor, 4096, 0))
         return str(values["host"]), int(values["pid"])
     except (KeyError, TypeError, ValueError):

@@ -168,7 +168,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _parse(values: dict[str, Any]) -> Manifest:
+def _parse(values: Mapping[str, Any]) -> Manifest:
     recipe = Recipe.from_json(values["recipe"])
     splits = {}
     for name, split in values["splits"].items():
@@ -198,6 +198,7 @@ def _unfinished(folder: Path) -> UsageError:
             got=f"{folder}, which is not a folder",
             fix="Check the path, or run extract.py first.",
         )
+    # Shards without a lock beside them: the store was copied while it was being written.
     if lock_folder(folder).is_dir() or any(folder.glob("*/shard-*")):
         return UsageError(
             rule="the extraction of a store must have finished before it is read",

@@ -135,6 +135,7 @@ class Recipe:
     @classmethod
     def partial(cls, **fields: Json) -> Recipe:
         """The recipe that has these fields only."""
+        # What a store may leave out is never absent: its default says that it is not used.
         return cls(**fields, absent=_FIELDS - _LEFT_OUT - set(fields))
 
     @classmethod
@@ -210,10 +211,7 @@ class Recipe:
         after = _without_label(other.to_json())
         names = set(only) or {*before, *after}
         names -= set(ignore)
-        # A field that one of them does not have counts as null there.
-        return differences(
-            {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
-        )
+        return differences(_part(before, names), _part(after, names))
 
     def explain_states(self, other: Recipe, layers: Iterable[int]) -> list[str]:
         """How the states of these layers differ in meaning from those that `other` makes.
@@ -225,7 +223,7 @@ class Recipe:
 
     def _meaning(self, layers: tuple[int, ...]) -> dict[str, Any]:
         values = _without_label(self.to_json())
-        meaning = {name: values.get(name) for name in _DECIDE_STATES}
+        meaning = _part(values, _DECIDE_STATES)
         # In the order in which the head reads them: the states of layer 3 of one store are not
         # those of layer 6 of another, whatever both call them.
         meaning["states"] = [self.states.get(str(layer)) for layer in layers]
@@ -278,7 +276,12 @@ def explain_mismatch(stored: Mapping[str, Any], other: Mapping[str, Any]) -> lis
     return Recipe.from_json(stored).explain(Recipe.from_json(other))
 
 
-def _without_label(values: dict[str, Any]) -> dict[str, Any]:
+def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """These fields alone; null for those that are not there."""
+    return {name: values.get(name) for name in names}
+
+
+def _without_label(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values without the backbone's name, unless nothing else identifies it."""
     backbone = values.get("backbone") or {}
     identified = backbone.get("sha256") or backbone.get("revision")

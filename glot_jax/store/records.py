@@ -235,6 +235,7 @@ def sum_up(
         tokens=sum(shard.tokens for shard in shards),
         truncated=sum(shard.truncated for shard in shards),
         empty=sum(shard.empty for shard in shards),
+        # A split may have no shard: a task may have no text at all in it.
         max_abs=max((shard.max_abs for shard in shards), default=0.0),
         shards=tuple(shards),
         arrays=arrays,
@@ -247,15 +248,16 @@ def sum_up(
 def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
     """Mean, weighted by tokens, and maximum over the shards that have a cosine error."""
     # Weighted by tokens, so that the mean is the one over all tokens whatever the shards' sizes.
-    weights = []
-    errors = []
+    tokens = 0
+    weighted: list[float] = []
+    largest: list[float] = []
     for shard in shards:
         if shard.cosine_error is not None:
-            weights.append(shard.tokens)
-            errors.append(shard.cosine_error)
-    if not errors:
+            tokens += shard.tokens
+            weighted.append(shard.tokens * shard.cosine_error["mean"])
+            largest.append(shard.cosine_error["max"])
+    if not largest:
         return None
-    weighted = (weight * error["mean"] for weight, error in zip(weights, errors, strict=True))
-    # Shards of empty texts have no token; their mean error is 0.
-    mean = sum(weighted) / max(1, sum(weights))
-    return {"mean": mean, "max": max(error["max"] for error in errors)}
+    # Shards of empty texts have no token; their mean error is 0. Summed by `sum`, whose rounding
+    # the manifests of earlier versions have.
+    return {"mean": sum(weighted) / max(1, tokens), "max": max(largest)}

@@ -71,5 +71,6 @@ def read_plan(store: Path) -> WorkerPlan | None:
             got=path,
             fix=_REPAIR,
         )
+    # One by one: `from_json` of the whole does not look inside a dict.
     splits = {name: from_json(SplitPlan, split) for name, split in values["splits"].items()}
     return WorkerPlan(values["workers"], values["task"], splits, values.get("probe"))
