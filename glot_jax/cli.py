@@ -289,7 +289,7 @@ def describe(arguments: Sequence[str]) -> int:
         command.run, store=command.store, texts=command.texts, checkpoint=command.checkpoint
     )
     if command.json:
-        print(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(card.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print_description(card)
     return 0

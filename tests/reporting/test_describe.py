@@ -15,7 +15,7 @@ from support.synthetic_stores import CLASSES, make_store
 from glot_jax import cli
 from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.reporting import describe
+from glot_jax.reporting import graph_census
 from glot_jax.reporting.describe import describe_run, print_description
 from glot_jax.store import HiddenStore
 from glot_jax.store.writer import ShardWriter
@@ -33,6 +33,11 @@ class _LayeredWriter(ShardWriter):
         shifted = (states + np.float32(0.4 * layer)).astype(states.dtype)
         shifted[5::23] = 0
         super().put(layer, start, shifted)
+
+
+def described(run: Path, **options) -> dict:
+    """The card's values."""
+    return describe_run(run, **options).to_json()
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +179,7 @@ def check_graph(found: dict, expected: dict) -> None:
 
 
 def test_the_graph_is_counted_on_the_layer_that_the_run_reads(store, run):
-    card = describe_run(run)
+    card = described(run)
     texts = texts_of(store, layer=2)
     assert min(map(len, texts)) == 0
     assert max(map(len, texts)) > 32  # two padded lengths
@@ -198,7 +203,7 @@ def test_the_graph_is_counted_on_the_layer_that_the_run_reads(store, run):
 
 
 def test_density_of_every_stored_layer(store, run):
-    layers = describe_run(run)["layers"]
+    layers = described(run)["layers"]
     assert [(of["layer"], of["own"]) for of in layers] == [(1, False), (2, True), (4, False)]
     for of in layers:
         check_layer(of, count(texts_of(store, layer=of["layer"])))
@@ -208,7 +213,7 @@ def test_density_of_every_stored_layer(store, run):
 
 
 def test_the_mix_of_layers_at_the_learned_threshold(store, mixed):
-    card = describe_run(mixed, checkpoint="last")
+    card = described(mixed, checkpoint="last")
     stem = load_model(mixed, "last").stem
     scores = np.asarray(stem.layer_scores[...], np.float64)
     weights = np.exp(scores) / np.exp(scores).sum()
@@ -245,7 +250,7 @@ def test_every_rule(store, run, tmp_path, rule):
     def change(saved):
         saved["config"]["graph"] |= {"graph": rule, "k": 3, "window": 2}
 
-    card = describe_run(changed(run, tmp_path / "run", change))
+    card = described(changed(run, tmp_path / "run", change))
     numbers = {"knn": {"k": 3}, "window": {"window": 2}, "random": {"tau": TAU, "graph_seed": 0}}
     assert card["rule"] == {"graph": rule, **numbers.get(rule, {})}
     texts = texts_of(store, layer=2)
@@ -272,21 +277,20 @@ def test_every_rule(store, run, tmp_path, rule):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_stores_of_half_precision(run, tmp_path, dtype):
     half = make_store(tmp_path / "store", CLASSES, dim=DIM, longest=12, layers=LAYERS, dtype=dtype)
-    card = describe_run(run, store=half)
+    card = described(run, store=half)
     check_graph(card["graph"], count(texts_of(half, layer=2)))
 
 
 @pytest.mark.parametrize("pairs", [1, 100, 600])
 def test_blocks_of_rows_change_nothing(run, monkeypatch, pairs):
-    whole = describe_run(run)
-    monkeypatch.setattr(
-        describe, "BLOCK_PAIRS", pairs
-    )  # 1 row at a time; 3 and 1; 18 and 9, which leave a rest
-    assert describe_run(run) == whole
+    whole = described(run)
+    # 1 row at a time; 3 and 1; 18 and 9, which leave a rest.
+    monkeypatch.setattr(graph_census, "BLOCK_PAIRS", pairs)
+    assert described(run) == whole
 
 
 def test_texts_are_sampled_alike_each_time(store, run):
-    first, again, more = (describe_run(run, texts=texts) for texts in (10, 10, 11))
+    first, again, more = (described(run, texts=texts) for texts in (10, 10, 11))
     assert first == again
     assert (first["sample"]["texts"], more["sample"]["texts"]) == (10, 11)
     # One text more is exactly one text more: what was drawn stays drawn.
@@ -297,7 +301,7 @@ def test_texts_are_sampled_alike_each_time(store, run):
 
 def test_parameters_of_gat_by_part(run):
     summary = json.loads((run / "summary.json").read_text())
-    parameters = describe_run(run)["parameters"]
+    parameters = described(run)["parameters"]
     width = DIM + 2 * HIDDEN
     assert [
         (of["part"], of["type"], of["trained"], of["statistics"]) for of in parameters["parts"]
@@ -315,7 +319,7 @@ def test_parameters_of_gat_by_part(run):
 
 def test_parameters_of_everything_optional(mixed):
     summary = json.loads((mixed / "summary.json").read_text())
-    parameters = describe_run(mixed)["parameters"]
+    parameters = described(mixed)["parameters"]
     parts = {of["part"]: (of["trained"], of["statistics"]) for of in parameters["parts"]}
     wide = 4 + 2 * HIDDEN
     gin = HIDDEN * HIDDEN + 4 * HIDDEN  # second kernel, both biases, the norm's scale and bias
@@ -349,19 +353,20 @@ def test_parameters_of_everything_optional(mixed):
 
 def test_a_pooler_without_edges_has_no_graph(store, tmp_path, capsys):
     pooler = PoolerConfig(pooler="mean", standardise=True)
-    card = describe_run(
+    described_run = describe_run(
         make_run(store, tmp_path / "mean", layer=None, mix_layers=(), pooler=pooler, epochs=1)
     )
+    card = described_run.to_json()
     assert card["left_out"] == "pooler Mean uses no edges: no graph is computed"
     assert card["rule"] is card["sample"] is card["graph"] is card["layers"] is None
     assert [of["layer"] for of in card["learned"]["layer_weights"]] == list(LAYERS)
     assert card["parameters"]["pooler"] == {"trained": 0, "statistics": 0}
-    print_description(card)
+    print_description(described_run)
     assert "no graph is computed" in capsys.readouterr().out
 
 
 def test_a_glot_without_layers_has_no_graph(store, tmp_path):
-    card = describe_run(
+    card = described(
         make_run(
             store, tmp_path / "run", pooler=PoolerConfig(num_layers=0, scorer_dim=SCORER), epochs=1
         )
@@ -371,13 +376,13 @@ def test_a_glot_without_layers_has_no_graph(store, tmp_path):
 
 
 def test_a_store_that_moved_or_changed(store, run, tmp_path, capsys):
-    whole = describe_run(run)
+    whole = described(run)
     gone = changed(
         run,
         tmp_path / "gone",
         lambda saved: saved["config"].update(store=str(tmp_path / "nowhere")),
     )
-    card = describe_run(gone)
+    card = described(gone)
     assert (
         card["left_out"]
         == f"the run's store is not at {tmp_path / 'nowhere'} any more: name it, or one like it,"
@@ -385,32 +390,32 @@ def test_a_store_that_moved_or_changed(store, run, tmp_path, capsys):
     )
     assert card["sample"] is card["graph"] is card["layers"] is None
     assert card["parameters"] == whole["parameters"]
-    print_description(card)
+    print_description(describe_run(gone))
     assert "--store" in capsys.readouterr().out
-    again = describe_run(gone, store=store)
+    again = described(gone, store=store)
     assert {**again, "run": None} == {**whole, "run": None}
 
     no_store = changed(
         run, tmp_path / "no_store", lambda saved: saved["config"].update(store=str(tmp_path))
     )
-    assert describe_run(no_store)["left_out"].startswith("the run's store cannot be read: ")
+    assert described(no_store)["left_out"].startswith("the run's store cannot be read: ")
 
     other = make_store(tmp_path / "other", CLASSES, dim=DIM, layers=LAYERS)
     stale = changed(run, tmp_path / "stale", lambda saved: saved["config"].update(store=str(other)))
-    assert "holds another store than the one trained on" in describe_run(stale)["left_out"]
-    assert describe_run(stale, store=other)["sample"]["content"] == HiddenStore(other).content
+    assert "holds another store than the one trained on" in described(stale)["left_out"]
+    assert described(stale, store=other)["sample"]["content"] == HiddenStore(other).content
 
 
 def test_a_store_that_does_not_fit_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="nowhere"):
-        describe_run(run, store=tmp_path / "nowhere")
+        described(run, store=tmp_path / "nowhere")
     with pytest.raises(UsageError, match="layer 2.*Stored: 1, 4"):
-        describe_run(run, store=make_store(tmp_path / "layers", CLASSES, dim=DIM, layers=(1, 4)))
+        described(run, store=make_store(tmp_path / "layers", CLASSES, dim=DIM, layers=(1, 4)))
     with pytest.raises(UsageError, match="states of the run's backbone; got dim: 8 -> 16"):
-        describe_run(run, store=make_store(tmp_path / "wide", CLASSES, dim=16, layers=LAYERS))
+        described(run, store=make_store(tmp_path / "wide", CLASSES, dim=16, layers=LAYERS))
     deeper = make_store(tmp_path / "deeper", CLASSES, dim=DIM, layers=(*LAYERS, 6))
     with pytest.raises(UsageError, match="num_layers: 4 -> 6"):
-        describe_run(run, store=deeper)
+        described(run, store=deeper)
 
 
 def test_an_imported_run_names_no_store_and_no_layer(store, run, tmp_path, capsys):
@@ -420,30 +425,30 @@ def test_an_imported_run_names_no_store_and_no_layer(store, run, tmp_path, capsy
         saved["model"]["layers"] = []
 
     imported = changed(run, tmp_path / "imported", change)
-    card = describe_run(imported)
+    card = described(imported)
     assert (
         card["left_out"]
         == "the run was made without a store: name one of its backbone with --store"
     )
     assert card["graph"] is card["layers"] is card["backbone"] is None
-    card = describe_run(imported, store=store)
+    card = described(imported, store=store)
     assert "does not say which layer it reads" in card["left_out"]
     assert card["graph"] is None
     assert [of["own"] for of in card["layers"]] == [False] * 3
     check_layer(card["layers"][0], count(texts_of(store, layer=1)))
-    print_description(card)
+    print_description(describe_run(imported, store=store))
     assert "layer unknown" in capsys.readouterr().out
 
 
 def test_what_is_no_run_is_refused(store, run, tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path, store):
         with pytest.raises(UsageError, match="expected a run folder"):
-            describe_run(folder)
+            described(folder)
     shutil.copytree(run, tmp_path / "unsaved", ignore=shutil.ignore_patterns("checkpoints"))
     with pytest.raises(UsageError, match="the run has a checkpoint"):
-        describe_run(tmp_path / "unsaved")
+        described(tmp_path / "unsaved")
     with pytest.raises(UsageError, match="--texts must be at least 1; got 0"):
-        describe_run(run, texts=0)
+        described(run, texts=0)
 
 
 def test_a_store_without_a_token(run, tmp_path, capsys):
@@ -456,13 +461,13 @@ def test_a_store_without_a_token(run, tmp_path, capsys):
         empty_rows=range(4),
         shards=1,
     )
-    card = describe_run(run, store=empty)
+    card = described(run, store=empty)
     assert card["graph"] == {
         "edges_per_token": dict.fromkeys(("mean", "q05", "q50", "q95")),
         "density": None,
         "isolated": None,
     }
-    print_description(card)
+    print_description(describe_run(run, store=empty))
     assert capsys.readouterr().out
 
 
@@ -475,10 +480,10 @@ def call(*arguments: object) -> int:
 def test_the_command_prints_one_json_object_or_tables(store, run, tmp_path, capsys):
     assert call(run, "--texts", 20, "--store", store, "--checkpoint", "last", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == describe_run(run, texts=20, store=store, checkpoint="last")
+    assert printed == described(run, texts=20, store=store, checkpoint="last")
     assert call(run, "--texts", 20) == 0
     printed = capsys.readouterr().out
-    card = describe_run(run, texts=20)
+    card = described(run, texts=20)
     for wanted in (
         "pooler.gnn.layers.1",
         f"{card['parameters']['total']['trained']:,}",

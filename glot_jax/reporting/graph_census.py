@@ -1,0 +1,304 @@
+"""The token graphs of a sample of stored texts: edges, density, tokens that stand alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glot_jax.errors import UsageError
+from glot_jax.graphs import Stem
+from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, slice_rows
+from glot_jax.graphs.similarity import tokens_of
+from glot_jax.model import ModelSpec
+from glot_jax.store import HiddenStore
+
+SAMPLE_SEED = 0
+"""Seed of the sample: not the run's own, so that the cards of several seeds describe the same
+texts.
+"""
+_CHUNK = 32  # texts read at once
+_ROUND = 32  # padded lengths are multiples of it
+QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Distinct stored texts of all splits."""
+
+    locations: tuple[tuple[str, int], ...]
+    """(split, number of the text in it)"""
+    lengths: np.ndarray
+    """int64 [texts], tokens."""
+    stored: int
+    """Texts that there were to choose from."""
+
+
+class Edges(NamedTuple):
+    """Counts over each sampled text's graph; int64 [texts]."""
+
+    all: np.ndarray
+    """A token's own loop included."""
+    others: np.ndarray
+    """Edges between different tokens."""
+    isolated: np.ndarray
+    """Tokens that hear no other token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """Mean and quantiles over texts; None where there is no text."""
+
+    mean: float | None
+    q05: float | None
+    q50: float | None
+    q95: float | None
+
+    @classmethod
+    def over(cls, values: np.ndarray) -> Spread:
+        """The spread of these values."""
+        if len(values) == 0:
+            return cls(None, None, None, None)
+        quantiles = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
+        return cls(float(values.mean()), **quantiles)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphNumbers:
+    """Means over the graphs of texts; numbers that no text decides are None."""
+
+    edges_per_token: float | None
+    """In-edges of a token, its own loop included; mean over texts with a token."""
+    density: float | None
+    """Edges between different tokens / n(n - 1); mean over texts of at least 2 tokens."""
+    isolated: float | None
+    """Share of all tokens that hear no token but themselves."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNumbers:
+    """The graphs of one stored layer, or of the mix of layers."""
+
+    layer: int | str
+    """Number of the layer, or "mix"."""
+    own: bool
+    """Whether the run reads it."""
+    numbers: GraphNumbers
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"layer": self.layer, "own": self.own, **dataclasses.asdict(self.numbers)}
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphCensus:
+    """What the token graphs of a store's texts look like to a run."""
+
+    store: Path
+    content: str
+    """Identity of the store."""
+    sample: Sample
+    graph: GraphNumbers | None
+    """Of the states that the run reads; None: the run does not say which layer that is."""
+    edges_per_token: Spread | None
+    """The same, over texts."""
+    layers: tuple[LayerNumbers, ...]
+    """Of every stored layer by itself, and of the mix where layers are mixed."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the sampled texts."""
+        return int(self.sample.lengths.sum())
+
+    @property
+    def tokens_per_text(self) -> Spread:
+        """Spread over the sampled texts."""
+        return Spread.over(self.sample.lengths)
+
+    def to_json(self) -> dict[str, Any]:
+        """`sample`, `graph` and `layers` of the model card."""
+        graph = None
+        if self.graph is not None and self.edges_per_token is not None:
+            # The mean is one of the spread's numbers.
+            graph = dataclasses.asdict(self.graph)
+            graph["edges_per_token"] = dataclasses.asdict(self.edges_per_token)
+        return {
+            "sample": {
+                "store": str(self.store),
+                "content": self.content,
+                "seed": SAMPLE_SEED,
+                "texts": len(self.sample.locations),
+                "texts_stored": self.sample.stored,
+                "tokens": self.tokens,
+                "tokens_per_text": dataclasses.asdict(self.tokens_per_text),
+            },
+            "graph": graph,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+
+
+def census(path: Path, stem: Stem, spec: ModelSpec, texts: int) -> GraphCensus:
+    """Count the edges of the graphs that the stem links in a sample of a store's texts.
+
+    Args:
+        path: the store.
+        stem: of the run; its rule and its mix of layers are used.
+        spec: tells which layers the run reads.
+        texts: at most this many distinct texts.
+
+    Raises:
+        UsageError: a store without a text, or one that cannot be read.
+    """
+    # Not hashed: 512 texts would cost the reading of every byte of every layer. `glot store verify`
+    # is there for that.
+    stored = HiddenStore(path, trust=True)
+    sample = draw_sample(stored, texts)
+    count_text = _text_counter(stem)
+    layers = []
+    own: Edges | None = None
+    for layer in stored.stored_layers:
+        store = HiddenStore(path, layer=layer, trust=True)
+        edges = _count(store, sample, lambda hidden: hidden, count_text)
+        is_own = layer in spec.layers
+        layers.append(LayerNumbers(layer, is_own, _numbers(sample.lengths, edges)))
+        if is_own and not spec.mixed:
+            own = edges
+    if spec.mixed:
+        store = HiddenStore(path, layers=spec.layers, trust=True)
+        own = _count(store, sample, stem.mix, count_text)
+        layers.append(LayerNumbers("mix", True, _numbers(sample.lengths, own)))
+    graph = None
+    edges_per_token = None
+    if own is not None:
+        nonempty = sample.lengths > 0
+        graph = _numbers(sample.lengths, own)
+        edges_per_token = Spread.over(own.all[nonempty] / sample.lengths[nonempty])
+    return GraphCensus(path, stored.content, sample, graph, edges_per_token, tuple(layers))
+
+
+def draw_sample(store: HiddenStore, texts: int) -> Sample:
+    """Draw distinct texts of all splits with SAMPLE_SEED, sorted as they are stored.
+
+    Args:
+        store: any of its layers.
+        texts: at most this many; a larger number keeps what a smaller one drew.
+
+    Raises:
+        UsageError: a store without a text.
+    """
+    lengths = {split: store[split].text_lengths for split in store}
+    starts = np.cumsum([0, *map(len, lengths.values())])
+    stored = int(starts[-1])
+    if stored == 0:
+        raise UsageError(
+            rule="a graph must be described from stored texts",
+            got=f"{store.path}, which has none",
+            fix="Give another --store.",
+        )
+    chosen = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(stored)[:texts])
+    # The split whose texts end behind the chosen number.
+    splits = np.searchsorted(starts, chosen, side="right") - 1
+    locations = []
+    for split, text in zip(splits, chosen, strict=True):
+        locations.append((store.splits[split], int(text - starts[split])))
+    sampled = np.array([lengths[split][text] for split, text in locations], np.int64)
+    return Sample(tuple(locations), sampled, stored)
+
+
+def _count(
+    store: HiddenStore,
+    sample: Sample,
+    mix: Callable[[jax.Array], jax.Array],
+    count_text: Callable[..., Any],
+) -> Edges:
+    """Edges of each text's graph; `mix` makes one layer of what the store holds."""
+    counts = np.zeros((len(Edges._fields), len(sample.locations)), np.int64)
+    for members, hidden, mask in _chunks(store, sample):
+        batch = (mix(jnp.asarray(hidden)), jnp.asarray(mask))
+        _, edges = jax.lax.scan(count_text, None, batch)
+        # A chunk is filled up with empty texts, which are nobody's.
+        counts[:, members] = np.asarray(edges).T[:, : len(members)]
+    return Edges(*counts)
+
+
+def _chunks(
+    store: HiddenStore, sample: Sample
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Texts of one padded length: (their numbers in the sample, hidden [chunk, length, (layers,)
+    dim], mask [chunk, length]).
+
+    Lengths are rounded up and chunks filled up with empty texts, so that few shapes are ever
+    compiled.
+    """
+    shape = store[store.splits[0]].token_shape
+    dtypes = {store[split].dtype for split in store}
+    # As a reader does where its shards differ.
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.float32
+    padded = -(-sample.lengths // _ROUND) * _ROUND
+    for length in np.unique(padded[padded > 0]).tolist():
+        group = np.nonzero(padded == length)[0]
+        for members in np.split(group, range(_CHUNK, len(group), _CHUNK)):
+            hidden = np.zeros((_CHUNK, length, *shape), dtype)
+            mask = np.zeros((_CHUNK, length), bool)
+            for row, member in enumerate(members):
+                split, text = sample.locations[member]
+                hidden[row, : sample.lengths[member]] = store[split].states(text)
+                mask[row, : sample.lengths[member]] = True
+            yield members, hidden, mask
+
+
+def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
+    """The body of a scan over texts: (nothing, (hidden [length, dim], mask [length])) -> (nothing,
+    int32 [3], the fields of Edges).
+
+    A scan outside of jit is compiled whole, once per shape as long as its body is the same object:
+    so one body serves all chunks and layers. As in Stem.count_edges, no [length, length] array of a
+    long text is ever built.
+    """
+    options = stem.options()
+
+    def count_text(_: None, text: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        states, real = text
+        hidden = states[None]
+        mask = real[None]
+        tokens = tokens_of(hidden, mask)
+        linking = Linking(hidden, mask, hidden, stem.rule, options)
+        sentences = linking.sentences(tokens)
+        length = mask.shape[1]
+        rows = min(length, max(1, BLOCK_PAIRS // length))
+        padded = tokens.pad_rows(-length % rows)
+
+        def count_block(start: jax.Array) -> jax.Array:
+            block = slice_rows(padded, start, rows)
+            linked = linking.link(block, padded, sentences, start)
+            receivers = start + jnp.arange(rows)[:, None]
+            others = linked & (receivers != jnp.arange(linked.shape[-1]))
+            alone = block.mask & ~jnp.any(others, axis=-1)
+            counts = [jnp.sum(marks, dtype=jnp.int32) for marks in (linked, others, alone)]
+            return jnp.stack(counts)
+
+        blocks = jax.lax.map(count_block, jnp.arange(0, padded.mask.shape[1], rows))
+        return None, jnp.sum(blocks, axis=0)
+
+    return count_text
+
+
+def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
+    nonempty = lengths > 0
+    several = lengths > 1
+    pairs = lengths[several] * (lengths[several] - 1)
+    tokens = lengths.sum()
+    return GraphNumbers(
+        edges_per_token=_mean(edges.all[nonempty] / lengths[nonempty]),
+        density=_mean(edges.others[several] / pairs),
+        isolated=float(edges.isolated.sum() / tokens) if tokens else None,
+    )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None

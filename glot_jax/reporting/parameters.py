@@ -1,0 +1,121 @@
+"""The parameters of a model, part by part: what is trained, and what is computed beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from flax import nnx
+
+from glot_jax.model import SentenceModel
+
+STAGES = ("stem", "pooler", "head")
+"""Parts of a SentenceModel, in the order in which a text passes them."""
+
+PartPath = tuple[str | int, ...]
+"""Names of attributes and numbers in lists, from the model down to a part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Numbers of a part."""
+
+    trained: int = 0
+    statistics: int = 0
+    """Running averages and the like, computed and not trained."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.trained + other.trained, self.statistics + other.statistics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A module of the model, or a lone array of a stage."""
+
+    path: PartPath
+    type: str
+    """Class: GAT, AttentionReadout, Linear ...; Param or BatchStat for a lone array."""
+    counts: Counts
+
+    @property
+    def name(self) -> str:
+        """Dotted path in the model, GNN layer by layer."""
+        return ".".join(map(str, self.path))
+
+
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """Parameters of a model by part, and their sums."""
+
+    parts: tuple[Part, ...]
+    """Stage by stage, trained parts of a stage before others."""
+
+    def stage(self, name: str) -> Counts:
+        """Sum over the parts of a stage."""
+        return _sum([part.counts for part in self.parts if part.path[0] == name])
+
+    @property
+    def total(self) -> Counts:
+        """Sum over all parts."""
+        return _sum([part.counts for part in self.parts])
+
+    def to_json(self) -> dict[str, Any]:
+        """`parts`, and sums for stem, pooler, head and total."""
+        values: dict[str, Any] = {"parts": []}
+        for part in self.parts:
+            counts = dataclasses.asdict(part.counts)
+            values["parts"].append({"part": part.name, "type": part.type, **counts})
+        for stage in STAGES:
+            values[stage] = dataclasses.asdict(self.stage(stage))
+        values["total"] = dataclasses.asdict(self.total)
+        return values
+
+
+def count_parts(model: SentenceModel) -> Census:
+    """Count the numbers of every part from the tree of the model's variables."""
+    _, trained, others = nnx.split(model, nnx.Param, ...)
+    counts: dict[PartPath, Counts] = {}
+    for path, variable in nnx.to_flat_state(trained):
+        _add(counts, path, Counts(trained=math.prod(variable.shape)))
+    for path, variable in nnx.to_flat_state(others):
+        _add(counts, path, Counts(statistics=math.prod(variable.shape)))
+    parts = [Part(path, _type(model, path), counts[path]) for path in counts]
+    return Census(tuple(sorted(parts, key=_order)))
+
+
+def _add(counts: dict[PartPath, Counts], path: Sequence[Any], more: Counts) -> None:
+    part = _part(path)
+    counts[part] = counts.get(part, Counts()) + more
+
+
+def _part(path: Sequence[Any]) -> PartPath:
+    """The part that a variable belongs to: a module of a list, whatever is inside it; else the
+    stage's direct member.
+    """
+    for index, name in enumerate(path):
+        if isinstance(name, int):
+            return tuple(path[: index + 1])
+    return tuple(path[:2])
+
+
+def _order(part: Part) -> tuple[int, bool, list[tuple[int, str]]]:
+    stage, *names = part.path
+    return STAGES.index(str(stage)), part.counts.trained == 0, [_name_order(name) for name in names]
+
+
+def _name_order(name: str | int) -> tuple[int, str]:
+    # Layer 10 comes after layer 9.
+    return (name, "") if isinstance(name, int) else (0, name)
+
+
+def _type(model: SentenceModel, path: PartPath) -> str:
+    part: Any = model
+    for name in path:
+        part = part[name] if isinstance(name, int) else getattr(part, name)
+    return type(part).__name__
+
+
+def _sum(counts: Sequence[Counts]) -> Counts:
+    return sum(counts, Counts())

@@ -1,0 +1,47 @@
+"""The sample of texts whose graphs are counted, and numbers that no text decides.
+
+The counts themselves are checked against counts made by hand in test_describe.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from support.synthetic_stores import make_store
+
+from glot_jax.errors import UsageError
+from glot_jax.reporting.graph_census import Spread, draw_sample
+from glot_jax.store import HiddenStore
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("census") / "store"
+    return HiddenStore(make_store(folder, rows={"train": 12, "validation": 8}, empty_rows=[1]))
+
+
+def test_a_sample_has_the_lengths_of_its_texts(store):
+    sample = draw_sample(store, 7)
+    assert (len(sample.locations), sample.stored) == (7, 20)
+    for (split, text), length in zip(sample.locations, sample.lengths, strict=True):
+        assert len(store[split].states(text)) == length
+    order = [(store.splits.index(split), text) for split, text in sample.locations]
+    assert order == sorted(set(order))
+
+
+def test_a_larger_sample_keeps_what_a_smaller_one_drew(store):
+    small = draw_sample(store, 7)
+    assert set(small.locations) < set(draw_sample(store, 8).locations)
+    assert len(draw_sample(store, 100).locations) == 20
+
+
+def test_a_store_without_a_text_is_refused(tmp_path):
+    empty = HiddenStore(make_store(tmp_path / "store", rows={"train": 0}, shards=1))
+    with pytest.raises(UsageError, match="must be described from stored texts"):
+        draw_sample(empty, 1)
+
+
+def test_a_spread_over_nothing_has_no_numbers():
+    assert Spread.over(np.array([])) == Spread(None, None, None, None)
+    spread = Spread.over(np.arange(101))
+    assert (spread.mean, spread.q05, spread.q50, spread.q95) == (50, 5, 50, 95)
