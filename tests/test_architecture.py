@@ -92,7 +92,7 @@ FRAMEWORKS = {
     **dict.fromkeys(("inference", "export", "official", "profiling"), TORCH | JAX),
 }
 ONE_HOME = {
-    "optuna": "experiments/sweep.py",
+    "optuna": "experiments/study.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli.py",

@@ -206,7 +206,7 @@ def _run(
 
         return {
             "records": [
-                {"task": task, **trial}
+                {"task": task, **trial.to_json()}
                 for task, store in stores.items()
                 for trial in run_sweep(
                     SweepConfig(

@@ -8,16 +8,19 @@ import json
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import optuna
 import pytest
 from support.synthetic_stores import make_store
 
 from glot_jax import cli
-from glot_jax.config.experiments import SPACE, SweepConfig
+from glot_jax.config.experiments import SweepConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments import sweep
-from glot_jax.experiments.sweep import command_of, run_sweep
+from glot_jax.experiments.study import Study
+from glot_jax.experiments.sweep import run_sweep
+from glot_jax.experiments.sweep_trials import command_of
 
 FIXED = {
     "weight_decay": (0.0,),
@@ -52,26 +55,21 @@ def finished(out):
 def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tmp_path, capsys):
     config = settings(store, tmp_path / "sweep", sampler="grid", lr=(1e-3, 1e-2))
     trials = run_sweep(config)
-    assert sorted(trial["lr"] for trial in trials) == [1e-3, 1e-2]
-    assert trials == json.loads((tmp_path / "sweep" / "sweep.json").read_text())
-    assert [trial["score"] for trial in trials] == sorted(
-        (trial["score"] for trial in trials), reverse=True
-    )
-    assert set(trials[0]["reported"]) == {"holdout", "validation"}
+    assert sorted(trial.values["lr"] for trial in trials) == [1e-3, 1e-2]
+    written = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert written == [trial.to_json() for trial in trials]
+    scores = [trial.score for trial in trials]
+    assert scores == sorted(scores, reverse=True)
+    best = trials[0]
+    assert set(best.reported) == {"holdout", "validation"}
     command = capsys.readouterr().out.replace("\n", " ").split("the best again: ")[1]
-    assert shlex.split(command) == shlex.split(
-        command_of(config, {name: trials[0][name] for name in SPACE}, "runs/best")
-    )
-    again = shlex.split(
-        command_of(config, {name: trials[0][name] for name in SPACE}, str(tmp_path / "best"))
-    )
+    assert shlex.split(command) == shlex.split(command_of(config, best.values, "runs/best"))
+    again = shlex.split(command_of(config, best.values, str(tmp_path / "best")))
     assert again[:2] == ["python", "train.py"]
     assert cli.train(again[2:]) == 0
     summary = json.loads((tmp_path / "best" / "summary.json").read_text())
-    assert {split: summary[split]["best"] for split in trials[0]["reported"]} == trials[0][
-        "reported"
-    ]
-    assert summary["holdout"]["best"]["accuracy"] == trials[0]["score"]
+    assert {split: summary[split]["best"] for split in best.reported} == best.reported
+    assert summary["holdout"]["best"]["accuracy"] == best.score
     # Nothing is left to do, and nothing is done.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep" / "trials").rglob("*")}
     assert run_sweep(config) == trials
@@ -82,37 +80,33 @@ def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tm
 
 def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path, monkeypatch):
     config = settings(store, tmp_path / "sweep", sampler="random", trials=2, lr=(1e-3, 2e-3, 1e-2))
-    original, begun = sweep._run_trial, []
+    begun = []
 
-    def stopped(config, trial, values, residents):
-        begun.append(values)
+    def stopped(config, trial, metric, residents):
+        begun.append(trial.params)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "_run_trial", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(config)
-    monkeypatch.setattr(sweep, "_run_trial", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "train_trial", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(config)
     trials = run_sweep(config)
-    complete = [trial for trial in trials if trial["state"] == "complete"]
+    complete = [trial for trial in trials if trial.state == "complete"]
     assert len(complete) == len(finished(tmp_path / "sweep")) == 2
-    assert begun[0] in [{name: trial[name] for name in SPACE} for trial in complete]
+    assert begun[0] in [trial.values for trial in complete]
     more = run_sweep(
         settings(store, tmp_path / "sweep", sampler="random", trials=3, lr=(1e-3, 2e-3, 1e-2))
     )
-    assert {trial["number"] for trial in complete} < {
-        trial["number"] for trial in more if trial["state"] == "complete"
-    }
+    numbers = {trial.number for trial in more if trial.state == "complete"}
+    assert {trial.number for trial in complete} < numbers
     assert len(finished(tmp_path / "sweep")) == 3
 
 
 def test_a_trial_that_falls_behind_is_stopped_after_its_epoch(store, tmp_path, monkeypatch):
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number == 0)
     trials = run_sweep(settings(store, tmp_path / "sweep", sampler="grid", epochs=2, prune=True))
-    assert sorted(trial["state"] for trial in trials) == ["complete", "pruned"]
-    runs = {
-        trial["state"]: tmp_path / "sweep" / "trials" / trial["run"].rsplit("/", 1)[1]
-        for trial in trials
-    }
+    assert sorted(trial.state for trial in trials) == ["complete", "pruned"]
+    runs = {trial.state: Path(trial.run) for trial in trials}
     assert not (runs["pruned"] / "summary.json").exists()
     epochs = {
         line["epoch"]
@@ -127,16 +121,14 @@ def test_two_workers_share_one_study(store, tmp_path):
             store, tmp_path / "sweep", sampler="random", trials=5, workers=2, lr=(1e-3, 2e-3, 1e-2)
         )
     )
-    assert sorted(trial["lr"] for trial in trials if trial["state"] == "complete") == [
-        1e-3,
-        2e-3,
-        1e-2,
-    ]  # each once: there are no more
+    rates = sorted(trial.values["lr"] for trial in trials if trial.state == "complete")
+    assert rates == [1e-3, 2e-3, 1e-2]  # each once: there are no more
 
 
 def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp_path, monkeypatch):
     config = settings(store, tmp_path / "sweep", sampler="grid", lr=(1e-3, 2e-3, 1e-2))
-    suggest, trained = optuna.trial.Trial.suggest_categorical, []
+    suggest = optuna.trial.Trial.suggest_categorical
+    trained = []
 
     def slow(trial, name, choices):
         if trial.number == 0:
@@ -144,15 +136,16 @@ def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp
         return suggest(trial, name, choices)
 
     monkeypatch.setattr(optuna.trial.Trial, "suggest_categorical", slow)
-    monkeypatch.setattr(
-        sweep,
-        "_run_trial",
-        lambda config, trial, values, residents: trained.append(values["lr"]) or 0.5,
-    )
+
+    def train_trial(config, trial, metric, residents):
+        trained.append(trial.params["lr"])
+        return 0.5
+
+    monkeypatch.setattr(sweep, "train_trial", train_trial)
     config.out.mkdir()
-    sweep._study(config)
+    Study(config).metric = "accuracy"
     with ThreadPoolExecutor(2) as workers:
-        list(workers.map(lambda number: sweep._worker(config, number), range(2)))
+        list(workers.map(lambda number: sweep.work(config, number), range(2)))
     assert sorted(trained) == [1e-3, 2e-3, 1e-2]
 
 
@@ -167,7 +160,7 @@ def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "settings.json").write_text("{}")
     with pytest.raises(
-        UsageError, match=r"a sweep goes on with its own settings; got store: None -> "
+        UsageError, match=r"a sweep must go on with its own settings; got store: None -> "
     ):
         run_sweep(settings(store, tmp_path / "sweep"))
 
