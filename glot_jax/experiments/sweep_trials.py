@@ -80,7 +80,7 @@ def trial_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> T
 
 
 def trial_folder(config: SweepConfig, values: Mapping[str, Any]) -> Path:
-    """The run folder of a trial, named by its values: the same trial finds the same folder again."""
+    """The run folder of a trial, named by its values: the same trial finds its folder again."""
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return config.out / "trials" / digest[:12]
 
