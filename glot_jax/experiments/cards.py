@@ -12,7 +12,7 @@ Kind = Literal["runs", "search", "stress", "graph-cost", "inference-cost", "quot
 
 
 @dataclasses.dataclass(frozen=True)
-class Variant:
+class CardVariant:
     """A row of a table: how it differs from GLOT as the paper describes it."""
 
     label: str
@@ -21,17 +21,19 @@ class Variant:
     graph: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of GraphConfig."""
     prompt: str | None = None
-    """Of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts in
-    this template.
+    """Name of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts
+    in this template.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
+    """A table or figure of the paper: what is run for it, and what it would need more."""
+
     title: str
     kind: Kind
     tasks: tuple[str, ...] = ()
-    variants: tuple[Variant, ...] = ()
+    variants: tuple[CardVariant, ...] = ()
     probe: bool = False
     """A linear probe on the frozen vectors too, for tasks with classes."""
     lacks: tuple[str, ...] = ()
@@ -42,10 +44,10 @@ class Card:
 
 _GLUE = ("cola", "sst2", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli")
 _THREE = ("cola", "stsb", "rte")
-_GLOT = Variant("glot")
-_STATIC = tuple(Variant(name, {"pooler": name}) for name in ("cls", "mean", "max"))
+_GLOT = CardVariant("glot")
+_STATIC = tuple(CardVariant(name, {"pooler": name}) for name in ("cls", "mean", "max"))
 _PROMPTED = tuple(
-    Variant(label, {"pooler": "cls"}, prompt=name)
+    CardVariant(label, {"pooler": "cls"}, prompt=name)
     for label, name in (
         ("PromptBERT", "promptbert"),
         ("PromptEOL", "prompteol"),
@@ -53,11 +55,11 @@ _PROMPTED = tuple(
         ("knowledge enhancement", "knowledge"),
     )
 )
-_ADAPOOL = Variant("adapool", {"pooler": "adapool"})
-_MLP = Variant("mlp", {"pooler": "mlp"})
+_ADAPOOL = CardVariant("adapool", {"pooler": "adapool"})
+_MLP = CardVariant("mlp", {"pooler": "mlp"})
 _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
 _TAUS = tuple(
-    Variant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)
+    CardVariant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)
 )
 _FINE_TUNING = (
     "rows of LoRA and full fine-tuning are quoted: benchmarks/finetune.py (extra bench) measures"
@@ -107,7 +109,7 @@ CARDS: dict[str, Card] = {
         (
             _ADAPOOL,
             *(
-                Variant(f"glot, {gnn}", {"gnn": gnn})
+                CardVariant(f"glot, {gnn}", {"gnn": gnn})
                 for gnn in ("gcn", "gat", "gin", "gine", "sage")
             ),
         ),
@@ -143,8 +145,8 @@ CARDS: dict[str, Card] = {
         (
             _MLP,
             _GLOT,
-            Variant("glot, self-loops only", graph={"graph": "self"}),
-            Variant("glot, random edges", graph={"graph": "random"}),
+            CardVariant("glot, self-loops only", graph={"graph": "self"}),
+            CardVariant("glot, random edges", graph={"graph": "random"}),
         ),
         note="GLOT on wrong graphs is not in the paper's table",
     ),
@@ -154,8 +156,8 @@ CARDS: dict[str, Card] = {
         "runs",
         _THREE,
         (
-            Variant("mean", {"pooler": "mean"}),
-            Variant("max", {"pooler": "max"}),
+            CardVariant("mean", {"pooler": "mean"}),
+            CardVariant("max", {"pooler": "max"}),
             _ADAPOOL,
             _MLP,
             _GLOT,
@@ -172,7 +174,7 @@ CARDS: dict[str, Card] = {
         "Token contributions",
         "runs",
         ("qqp",),
-        (Variant("mean", {"pooler": "mean"}), _ADAPOOL, _GLOT),
+        (CardVariant("mean", {"pooler": "mean"}), _ADAPOOL, _GLOT),
     ),
 }
 """Name on the command line -> card.

@@ -35,10 +35,22 @@ def test_a_larger_sample_keeps_what_a_smaller_one_drew(store):
     assert len(draw_sample(store, 100).locations) == 20
 
 
-def test_a_store_without_a_text_is_refused(tmp_path):
-    empty = HiddenStore(make_store(tmp_path / "store", rows={"train": 0}, shards=1))
-    with pytest.raises(UsageError, match="must be described from stored texts"):
-        draw_sample(empty, 1)
+class _Empty:
+    """As much of a store as `draw_sample` looks at, without a text."""
+
+    path = "nowhere"
+    splits = ("train",)
+
+    def __iter__(self):
+        return iter(self.splits)
+
+    def __getitem__(self, split):
+        return type("Split", (), {"text_lengths": np.array([], np.int64)})
+
+
+def test_a_store_without_a_text_is_refused():
+    with pytest.raises(UsageError, match="must be described from stored texts; got nowhere"):
+        draw_sample(_Empty(), 1)
 
 
 def test_a_spread_over_nothing_has_no_numbers():

@@ -1,0 +1,190 @@
+"""The runs of cards: stores that cards share, tuned and trained variants, linear probes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from glot_jax.config.experiments import ReproduceConfig
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import TrainConfig
+from glot_jax.experiments.card_results import CardRun
+from glot_jax.experiments.cards import Card, CardVariant
+from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.files import TABLE_STYLE, read_json, write_json
+from glot_jax.presets import paper
+
+
+class CardRunner:
+    """Extracts and trains what cards ask for; what several cards ask for is made once.
+
+    Args:
+        config: settings of the command.
+    """
+
+    def __init__(self, config: ReproduceConfig):
+        self.config = config
+        self.labels: dict[Path, str] = {}
+        """Run folder -> label of its variant, those of plain GLOT called glot."""
+        self._stores: dict[str, Path] = {}
+        # Token states already placed, as in glot_jax.training.train.
+        self._residents: dict[tuple, Any] = {}
+
+    def store(self, task: str) -> Path:
+        """The store of a task, extracted by the first call."""
+        if task not in self._stores:
+            self._stores[task] = self._extract(task)
+        return self._stores[task]
+
+    def _extract(self, task: str, prompt: str | None = None) -> Path:
+        from glot_jax.extraction import dump
+
+        name = f"{Path(self.config.backbone).name}-{task}"
+        if prompt is not None:
+            name += f"-{prompt}"
+        settings = ExtractConfig(
+            backbone=self.config.backbone,
+            task=task,
+            data=None if self.config.data is None else self.config.data / task,
+            out=self.config.out / "stores" / name,
+            prompt=prompt,
+        )
+        dump(settings)
+        return settings.out
+
+    def train_card(self, card: Card, task: str) -> list[CardRun]:
+        """Train every variant and seed of a card on one task.
+
+        A run is found again by what it is, so cards share theirs.
+        """
+        from glot_jax.store import HiddenStore
+        from glot_jax.texts.tasks import TaskSpec
+
+        spec = TaskSpec.from_json(HiddenStore(self.store(task), trust=True).task)
+        probed = card.probe and spec.label_kind == "classes"
+        runs = []
+        for variant in card.variants:
+            runs += self._train_variant(variant, task, spec.metrics[0], probed=probed)
+        # The states of this task make room for the next one's.
+        self._residents.clear()
+        return runs
+
+    def _train_variant(
+        self, variant: CardVariant, task: str, metric: str, *, probed: bool
+    ) -> list[CardRun]:
+        store = self.store(task)
+        if variant.prompt is not None:
+            store = self._extract(task, variant.prompt)
+
+        def configure(lr: float, seed: int) -> TrainConfig:
+            return train_config(self.config, task, store, variant, lr, seed)
+
+        seeds = self.config.seeds
+        tuned = tuned_runs(configure, self.config.lrs, seeds, metric, self._residents)
+        runs = []
+        for seed, folder, summary in zip(seeds, tuned.folders, tuned.summaries, strict=True):
+            self._label(folder, variant, task, tuned.lr, seed)
+            scores = {name: dict(split.best) for name, split in summary.splits.items()}
+            if probed:
+                scores["linear_probe"] = self._probe(folder)
+            runs.append(
+                CardRun(
+                    task=task,
+                    variant=variant.label,
+                    seed=seed,
+                    lr=tuned.lr,
+                    scores=scores,
+                    run=str(folder),
+                    parameters=summary.trained_parameters,
+                    seconds=summary.seconds["train"],
+                )
+            )
+            _print_run(runs[-1], metric)
+        return runs
+
+    def _label(self, folder: Path, variant: CardVariant, task: str, lr: float, seed: int) -> None:
+        # Table 4's tau 0.6 and Table 11's gat are the same runs as everybody's glot.
+        glot = train_config(self.config, task, self.store(task), CardVariant("glot"), lr, seed)
+        self.labels.setdefault(folder, "glot" if folder == glot.out else variant.label)
+
+    def _probe(self, folder: Path) -> dict[str, float]:
+        """The linear probe of a run, fitted once, on the split that people see first."""
+        from glot_jax.experiments.linear_probe import linear_probe
+
+        path = folder / "probe.json"
+        if not path.exists():
+            scores = linear_probe(folder, quiet=True, residents=self._residents)
+            write_json(path, scores, TABLE_STYLE)
+        scores = read_json(path, "Delete it: the same command fits the probe again.")
+        if "test" in scores:
+            return scores["test"]
+        return next(scores[name] for name in scores if name != "holdout")
+
+
+def _print_run(run: CardRun, metric: str) -> None:
+    brief = []
+    for name, scores in run.scores.items():
+        # A probe has an accuracy, whatever metric the task is judged by.
+        if metric in scores:
+            brief.append(f"{name} {scores[metric]:.4f}")
+    print(
+        f"{run.task}, {run.variant}, seed {run.seed}: {', '.join(brief)}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def train_config(
+    config: ReproduceConfig, task: str, store: Path, variant: CardVariant, lr: float, seed: int
+) -> TrainConfig:
+    """GLOT as the paper describes it (preset `paper`), with what the variant changes.
+
+    Args:
+        config: settings of the command.
+        task: names the folder of the runs.
+        store: of the task, or of its prompted texts.
+        variant: a row of a table.
+        lr: learning rate.
+        seed: of the training.
+
+    Returns:
+        Settings whose run folder tells variant, rate and seed, so that two settings never share
+        one.
+    """
+    base = paper(TrainConfig(store=store, out=Path()))
+    run = dataclasses.replace(
+        base,
+        epochs=config.epochs,
+        seed=seed,
+        graph=dataclasses.replace(base.graph, **variant.graph),
+        pooler=dataclasses.replace(
+            base.pooler, **{"hidden_dim": config.hidden_dim, **variant.pooler}
+        ),
+        objective=dataclasses.replace(base.objective, select_on=config.select_on),
+        optimizer=dataclasses.replace(base.optimizer, lr=lr),
+    )
+    name = "-".join(_name_parts(config, variant, run))
+    return dataclasses.replace(run, out=config.out / "runs" / task / name)
+
+
+def _name_parts(config: ReproduceConfig, variant: CardVariant, run: TrainConfig) -> list[str]:
+    pooler = run.pooler.pooler
+    parts = [pooler]
+    if variant.prompt is not None:
+        parts.append(variant.prompt)
+    if pooler == "glot":
+        parts.append(run.pooler.gnn)
+    if pooler in ("glot", "mlp"):
+        parts.append(f"h{run.pooler.hidden_dim}")
+    if pooler == "glot":
+        graph = run.graph
+        parts.append(f"tau{graph.tau:g}" if graph.graph == "threshold" else graph.graph)
+    return [
+        *parts,
+        f"lr{run.optimizer.lr:g}",
+        f"e{config.epochs}",
+        config.select_on,
+        f"seed{run.seed}",
+    ]

@@ -1,0 +1,73 @@
+"""The learning rate is chosen by the first seed on the selecting split; no run is trained twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from glot_jax import training
+from glot_jax.config.train import OptimizerConfig, TrainConfig
+from glot_jax.experiments.tuning import tuned_runs
+
+SCORES = {1e-3: (0.5, 0.9), 1e-2: (0.75, 0.8), 1e-1: (0.75, 0.7)}
+"""Rate -> (accuracy, loss) on the holdout."""
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """(rate, seed, resume) of every training that was asked for."""
+    calls = []
+
+    def train(config, *, resume, quiet, residents):
+        rate = config.optimizer.lr
+        calls.append((rate, config.seed, resume))
+        accuracy, loss = SCORES[rate]
+        holdout = {"accuracy": accuracy, "loss": loss, "epoch": 1}
+        # The reported split prefers another rate, and must not be asked.
+        reported = {"accuracy": 1 - accuracy, "loss": loss, "epoch": 1}
+        return {
+            "task": "custom",
+            "pooler": "mean",
+            "store": "content",
+            "selected_on": "holdout",
+            "holdout": {"best": holdout, "last": holdout},
+            "test": {"best": reported, "last": reported},
+            "parameters": {"pooler": 0, "head": 18},
+        }
+
+    monkeypatch.setattr(training, "train", train)
+    return calls
+
+
+def configure(tmp_path):
+    def make(lr: float, seed: int) -> TrainConfig:
+        out = tmp_path / f"lr{lr:g}-seed{seed}"
+        return TrainConfig(
+            store=tmp_path / "store", out=out, seed=seed, optimizer=OptimizerConfig(lr=lr)
+        )
+
+    return make
+
+
+def test_of_equal_scores_the_lower_loss_decides(trained, tmp_path):
+    tuned = tuned_runs(configure(tmp_path), list(SCORES), [1, 2, 3], "accuracy", {})
+    assert tuned.lr == 1e-1
+    assert [summary.splits["holdout"].best["loss"] for summary in tuned.summaries] == [0.7] * 3
+    assert [folder.name for folder in tuned.folders] == [
+        "lr0.1-seed1",
+        "lr0.1-seed2",
+        "lr0.1-seed3",
+    ]
+    assert [(rate, seed) for rate, seed, _ in trained] == [
+        (1e-3, 1),
+        (1e-2, 1),
+        (1e-1, 1),
+        (1e-1, 2),
+        (1e-1, 3),
+    ]
+
+
+def test_a_run_that_was_begun_is_continued(trained, tmp_path):
+    (tmp_path / "lr0.001-seed1").mkdir()
+    (tmp_path / "lr0.001-seed1" / "config.json").write_text("{}")
+    tuned_runs(configure(tmp_path), [1e-3], [1, 2], "accuracy", {})
+    assert trained == [(1e-3, 1, True), (1e-3, 2, False)]
