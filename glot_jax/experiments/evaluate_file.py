@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 
 if TYPE_CHECKING:
+    from glot_jax.texts.tasks import TaskSpec
     from glot_jax.training.run_folder import CheckpointName
 
 
@@ -26,17 +27,21 @@ def evaluate_file(
     encoding: str | None = None,
     drop_unlabelled: bool = False,
 ) -> dict[str, Any]:
-    """Metrics of a run's head on labelled rows that its store does not have: {split: {metric:
-    value}}.
+    """Judge a run's head on labelled rows that its store does not have.
 
     Args:
+        run: run folder.
         data: a file of any format that extract.py reads, in the columns the run was trained on,
             reported as "test"; or a folder of such files by split.
         store: keep the states there, to be read again by the same call; otherwise they are thrown
             away.
         backbone: where the model lies, if the run knows it only by the name of a folder.
+        checkpoint: "best" or "last".
         encoding: of text files without a byte-order mark; None: UTF-8.
         drop_unlabelled: leave out rows without a label, and say how many.
+
+    Returns:
+        Split -> metric -> value.
 
     Raises:
         UsageError: no such file, columns or classes that the run does not know, or a backbone that
@@ -44,69 +49,86 @@ def evaluate_file(
     """
     from glot_jax.extraction import dump
     from glot_jax.extraction.from_recipe import config_from
-    from glot_jax.texts.formats import OPENERS, is_data_name, name_parts
-    from glot_jax.texts.tasks import TASKS
     from glot_jax.training.evaluation import evaluate_run
     from glot_jax.training.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     folder.require_head()
     spec = folder.model.task
-    require(
-        spec.name != "diagnostic",
-        "texts of the stress test are generated",
-        f"--data {data}",
-        "Extract another store and give it as --store.",
-    )
-    require(
-        data.exists(),
-        "--data is a file or a folder of labelled rows",
-        f"{data}, which does not exist",
-        "Check the path.",
-    )
-    recipe = folder.recipe
-    custom = (
-        {"text_columns": spec.text_columns, "label_column": spec.label_column}
-        if spec.name == "custom"
-        else {}
-    )
-    if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
-        custom = {"text_columns": spec.text_columns}
+    _require_rows(data, spec)
     with tempfile.TemporaryDirectory() as scratch:
-        rows = data
-        link = data
-        if data.is_file():
-            rows = Path(scratch) / "data"
-            rows.mkdir()
-            _, suffix, compression = name_parts(data.name)
-            suffixes = ".".join(filter(None, [suffix, compression]))
-            formats = ", ".join(OPENERS)
-            require(
-                is_data_name(data.name),
-                "--data is a file of a known format",
-                data,
-                f"Formats: {formats}, also as .gz and .zst.",
-            )
-            # Under the name of the split that was held back, whatever the file is called.
-            link = rows / f"{spec.splits[-1][0]}.{suffixes}"
-            link.symlink_to(data.resolve())
+        rows = _as_folder(data, Path(scratch) / "data", spec)
         config = config_from(
-            recipe,
+            folder.recipe,
             layers=folder.model.layers,
             backbone=backbone,
             task=spec.name,
-            data=rows,
+            data=rows.folder,
             out=store or Path(scratch) / "store",
-            storage_dtype=recipe.storage_dtype,
+            storage_dtype=folder.recipe.storage_dtype,
             encoding=encoding,
             drop_unlabelled=drop_unlabelled,
-            **custom,
+            **_columns(spec),
         )
         try:
             dump(config, spec=spec)
         except UsageError as error:
-            raise _about_the_file(error, link, data, run) from error
+            raise _about_the_file(error, rows.file, data, run) from error
         return evaluate_run(run, store=config.out, checkpoint=checkpoint)
+
+
+def _require_rows(data: Path, spec: TaskSpec) -> None:
+    if spec.name == "diagnostic":
+        raise UsageError(
+            rule="--data must not be given for the stress test, whose texts are generated",
+            got=f"--data {data}",
+            fix="Extract another store and give it as --store.",
+        )
+    if not data.exists():
+        raise UsageError(
+            rule="--data must be a file or a folder of labelled rows",
+            got=f"{data}, which does not exist",
+            fix="Check the path.",
+        )
+
+
+def _columns(spec: TaskSpec) -> dict[str, Any]:
+    """The columns of a file, where the run was not trained on those of its task's own files."""
+    from glot_jax.texts.tasks import TASKS
+
+    if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
+        return {"text_columns": spec.text_columns}
+    if spec.name == "custom":
+        return {"text_columns": spec.text_columns, "label_column": spec.label_column}
+    return {}
+
+
+class _Rows(NamedTuple):
+    """Labelled rows as a folder of files by split."""
+
+    folder: Path
+    file: Path
+    """What the user named, or the link to it in the folder."""
+
+
+def _as_folder(data: Path, folder: Path, spec: TaskSpec) -> _Rows:
+    """A single file under the name of the split that was held back, whatever it is called."""
+    from glot_jax.texts.formats import OPENERS, is_data_name, name_parts
+
+    if not data.is_file():
+        return _Rows(data, data)
+    if not is_data_name(data.name):
+        raise UsageError(
+            rule="--data must be a file of a known format",
+            got=data,
+            fix=f"Formats: {', '.join(OPENERS)}, also as .gz and .zst.",
+        )
+    _, suffix, compression = name_parts(data.name)
+    name = ".".join(filter(None, [spec.splits[-1][0], suffix, compression]))
+    folder.mkdir()
+    link = folder / name
+    link.symlink_to(data.resolve())
+    return _Rows(folder, link)
 
 
 def _about_the_file(error: UsageError, link: Path, data: Path, run: Path) -> UsageError:
@@ -116,4 +138,4 @@ def _about_the_file(error: UsageError, link: Path, data: Path, run: Path) -> Usa
     got = str(error.got).replace(str(link), str(data))
     fix = error.fix.replace(str(link), str(data))
     named = f"for {run}" if str(data) in got else f"reading {data} for {run}"
-    return UsageError(rule, f"{got} ({named})", fix)
+    return UsageError(rule=rule, got=f"{got} ({named})", fix=fix)

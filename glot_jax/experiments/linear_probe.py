@@ -1,5 +1,5 @@
-"""A linear SVM on the frozen vectors of a trained run: how separable its classes are (paper Table
-8).
+"""A linear SVM on the frozen vectors of a trained run: how separable its classes are (paper
+Table 8).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import evaluate
 from glot_jax.training.evaluation import open_run
@@ -35,10 +35,20 @@ def linear_probe(
     quiet: bool = False,
     residents: dict[tuple, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of the probe on every evaluation split, {split: {metric: value, "C": value}}.
+    """Fit a linear SVM to the features that the run's own head reads, and judge it.
 
-    `sklearn.svm.LinearSVC` on the standardised features that the run's own head reads, fitted on
-    the rows the run was trained on; C by 5-fold cross-validation there.
+    `sklearn.svm.LinearSVC` on standardised features, fitted on the rows the run was trained on; C
+    by 5-fold cross-validation there (paper Table 8).
+
+    Args:
+        run: run folder.
+        store: of the states. Default: the run's own.
+        checkpoint: "best" or "last".
+        quiet: print nothing.
+        residents: token states already placed, as in glot_jax.training.train.
+
+    Returns:
+        Evaluation split -> metric -> value, with the probe's C among the metrics.
 
     Raises:
         UsageError: a task without classes, or a class of fewer than 5 training rows; otherwise as
@@ -47,44 +57,54 @@ def linear_probe(
     prepared, state = open_run(
         run, store=store, checkpoint=checkpoint, quiet=quiet, residents=residents
     )
-    require(
-        prepared.task.label_kind == "classes",
-        "a linear probe separates classes",
-        f"{run}, of task {prepared.task.name} with scores",
-        "Leave out --linear-probe.",
-    )
+    if prepared.task.label_kind != "classes":
+        raise UsageError(
+            rule="a linear probe needs classes to separate",
+            got=f"{run}, of task {prepared.task.name} with scores",
+            fix="Leave out --linear-probe.",
+        )
     features, labels = split_features(prepared, state, "train")
     _, counts = np.unique(labels, return_counts=True)
     if counts.min() < _FOLDS or len(counts) < 2:
         raise UsageError(
-            f"a probe needs two classes or more, of {_FOLDS} training rows each",
-            f"rows by class: {counts.tolist()}",
-            "Use a larger store.",
+            rule=f"a probe needs two classes or more, of {_FOLDS} training rows each",
+            got=f"rows by class: {counts.tolist()}",
+            fix="Use a larger store.",
         )
     C, probe = _fit(features, labels)
-    found = {}
+    scores = {}
     for split in prepared.feeds:
         if split != "train":
             features, labels = split_features(prepared, state, split)
-            decided = probe.decision_function(features)
-            # As the head's outputs: a column per class.
-            outputs = np.stack([-decided, decided], axis=1) if decided.ndim == 1 else decided
-            found[split] = {**evaluate(outputs, labels, prepared.task), "C": C}
-    return found
+            outputs = _as_outputs(probe.decision_function(features))
+            scores[split] = {**evaluate(outputs, labels, prepared.task), "C": C}
+    return scores
+
+
+def _as_outputs(decided: np.ndarray) -> np.ndarray:
+    """Decisions as a head's outputs: a column per class."""
+    # Of two classes scikit-learn gives one column, positive for the second.
+    return np.stack([-decided, decided], axis=1) if decided.ndim == 1 else decided
 
 
 def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
-    """(C, the SVM fitted with it). C grows until the cross-validated accuracy falls: each ten times
-    takes twice as long to fit, and what is past the best is past it for good."""
+    """(C, the SVM fitted with it).
+
+    C grows until the cross-validated accuracy falls: each ten times takes twice as long to fit, and
+    what is past the best is past it for good.
+    """
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
-    best, C = -1.0, C_VALUES[0]
-    for value in C_VALUES:
-        score = float(np.mean(cross_val_score(_svm(value), features, labels, cv=folds)))
+    best = -1.0
+    best_C = C_VALUES[0]
+    for C in C_VALUES:
+        score = float(np.mean(cross_val_score(_svm(C), features, labels, cv=folds)))
         if score < best:
             break
+        # Of equal scores the smaller C, which is the simpler machine.
         if score > best:
-            best, C = score, value
-    return C, _svm(C).fit(features, labels)
+            best = score
+            best_C = C
+    return best_C, _svm(best_C).fit(features, labels)
 
 
 def _svm(C: float) -> Pipeline:
@@ -92,17 +112,31 @@ def _svm(C: float) -> Pipeline:
 
 
 def split_features(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(features [rows, width] float32, labels [rows]) of a split, in the order of its plan."""
+    """The features of a split and its labels, in the order of its plan.
+
+    Args:
+        run: opened by `open_run`.
+        state: of the trained model.
+        split: one of its feeds.
+
+    Returns:
+        features [rows, width] float32, labels [rows].
+
+    Raises:
+        UsageError: a sparse batch with more edges than its budget.
+    """
     feed = run.feeds[split]
-    features, labels = [], []
+    features = []
+    labels = []
     for step, batch in feed.batches(0, feed.plan.steps_per_epoch):
         result = jax.device_get(run.steps.features(state, batch))
-        require(
-            int(result["dropped_edges"]) == 0,
-            "a sparse batch holds all its edges",
-            f"{result['dropped_edges']} too many in {split}",
-            "Use --backend dense.",
-        )
+        if int(result["dropped_edges"]) != 0:
+            raise UsageError(
+                rule="a sparse batch must hold all its edges",
+                got=f"{result['dropped_edges']} too many in {split}",
+                fix="Use --backend dense.",
+            )
+        # The last batch is filled up with rows of number -1.
         rows = feed.plan(step).rows
         features.append(result["features"][rows >= 0])
         labels.append(feed.labels[rows[rows >= 0]])

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 
 class Tuned(NamedTuple):
+    """Runs of one variant at its best learning rate."""
+
     lr: float
     """The rate whose best epoch was best on the split that selects."""
     summaries: list[Summary]
-    """Of each seed."""
+    """Summary of each seed's run."""
     folders: list[Path]
-    """Run folders of each seed."""
+    """Run folder of each seed."""
 
 
 def tuned_runs(
@@ -30,10 +32,14 @@ def tuned_runs(
     metric: str,
     residents: dict[tuple, Any],
 ) -> Tuned:
-    """Train what `configure(lr, seed)` describes. Runs that an earlier call finished are read,
-    those it began are continued.
+    """Choose the learning rate with the first seed, then train every seed at that rate.
+
+    Runs that an earlier call finished are read, those it began are continued.
 
     Args:
+        configure: makes the settings of a run from its rate and seed.
+        lrs: rates to try.
+        seeds: of the runs.
         metric: that compares rates, on the split that selects epochs.
         residents: token states already placed, as in glot_jax.training.train.
     """
@@ -54,5 +60,6 @@ def tuned_runs(
         return scores[metric], -scores["loss"]
 
     lr = max(tried, key=rank)
-    summaries = [tried[lr] if seed == first else run(lr, seed) for seed in seeds]
+    summaries = [tried[lr]]
+    summaries += [run(lr, seed) for seed in seeds[1:]]
     return Tuned(lr, summaries, [configure(lr, seed).out for seed in seeds])
