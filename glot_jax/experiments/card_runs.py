@@ -88,7 +88,7 @@ class CardRunner:
             self._label(folder, variant, task, tuned.lr, seed)
             scores = {name: dict(split.best) for name, split in summary.splits.items()}
             if probed:
-                scores["linear_probe"] = self._probe(folder)
+                scores["linear_probe"] = probe_run(folder, self._residents)
             runs.append(
                 CardRun(
                     task=task,
@@ -109,18 +109,28 @@ class CardRunner:
         glot = train_config(self.config, task, self.store(task), CardVariant("glot"), lr, seed)
         self.labels.setdefault(folder, "glot" if folder == glot.out else variant.label)
 
-    def _probe(self, folder: Path) -> dict[str, float]:
-        """The linear probe of a run, fitted once, on the split that people see first."""
-        from glot_jax.experiments.linear_probe import linear_probe
 
-        path = folder / "probe.json"
-        if not path.exists():
-            scores = linear_probe(folder, quiet=True, residents=self._residents)
-            write_json(path, scores, TABLE_STYLE)
-        scores = read_json(path, "Delete it: the same command fits the probe again.")
-        if "test" in scores:
-            return scores["test"]
-        return next(scores[name] for name in scores if name != "holdout")
+def probe_run(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
+    """The linear probe of a run, fitted once, on the split that people see first.
+
+    Args:
+        folder: run folder, in which probe.json keeps what was fitted.
+        residents: token states already placed, as in glot_jax.training.train.
+
+    Raises:
+        UsageError: a damaged probe.json, or a run that no probe can be fitted to.
+    """
+    # scikit-learn and jax, which cards without a probe do without.
+    from glot_jax.experiments.linear_probe import linear_probe
+
+    path = folder / "probe.json"
+    if not path.exists():
+        scores = linear_probe(folder, quiet=True, residents=residents)
+        write_json(path, scores, TABLE_STYLE)
+    scores = read_json(path, "Delete it: the same command fits the probe again.")
+    if "test" in scores:
+        return scores["test"]
+    return next(scores[name] for name in scores if name != "holdout")
 
 
 def _print_run(run: CardRun, metric: str) -> None:

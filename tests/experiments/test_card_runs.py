@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from support.paper_cards import settings
 
-from glot_jax.experiments.card_runs import train_config
+from glot_jax.errors import UsageError
+from glot_jax.experiments.card_runs import probe_run, train_config
 from glot_jax.experiments.cards import CARDS, CardVariant
 
 
@@ -36,3 +38,17 @@ def test_a_folder_tells_what_its_run_reads(tmp_path):
     assert name(wrong) == "glot-gat-h8-random-lr0.0002-e1-holdout-seed1"
     prompted = CardVariant("PromptBERT", {"pooler": "cls"}, prompt="promptbert")
     assert name(prompted) == "cls-promptbert-lr0.0002-e1-holdout-seed1"
+
+
+def test_scores_of_a_probe_that_are_cut_are_explained(tmp_path):
+    (tmp_path / "probe.json").write_text('{\n "validation": {"acc')
+    with pytest.raises(UsageError, match=r"probe.json must be a whole JSON file; got .*Delete it"):
+        probe_run(tmp_path, {})
+
+
+def test_a_probe_is_reported_on_the_split_that_people_see_first(tmp_path):
+    path = tmp_path / "probe.json"
+    path.write_text('{"holdout": {"accuracy": 0.1}, "validation": {"accuracy": 0.2}}')
+    assert probe_run(tmp_path, {}) == {"accuracy": 0.2}
+    path.write_text('{"validation": {"accuracy": 0.2}, "test": {"accuracy": 0.3}}')
+    assert probe_run(tmp_path, {}) == {"accuracy": 0.3}

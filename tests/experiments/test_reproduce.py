@@ -14,7 +14,6 @@ from support.paper_cards import WORDS, settings, write_rows
 from support.tiny_backbones import make_backbone
 
 from glot_jax.errors import UsageError
-from glot_jax.experiments import reproduce
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.reproduce import run_cards
 from glot_jax.extraction.prompts import PROMPTS
@@ -188,9 +187,3 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(laboratory, tmp_pat
                 "cls",
                 PROMPTS[prompt],
             )
-
-
-def test_scores_of_a_probe_that_are_cut_are_explained(tmp_path):
-    (tmp_path / "probe.json").write_text('{\n "validation": {"acc')
-    with pytest.raises(UsageError, match=r"probe.json must be a whole JSON file; got .*Delete it"):
-        reproduce._probe(tmp_path, {})
