@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from benchmark import Benchmark, Mismatch, run
 
+from glot_jax.batches.ranking_feed import TextFeed
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import (
     GraphConfig,
@@ -48,7 +49,6 @@ from glot_jax.reporting.statistics import (
 from glot_jax.training import train
 from glot_jax.training.evaluation import open_run
 from glot_jax.training.predictions import read_predictions
-from glot_jax.training.ranking import TextFeed
 
 GLOT = PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat")
 POOLERS: dict[str, tuple[PoolerConfig, str]] = {
@@ -168,9 +168,7 @@ def zero_shot_ranking(run_folder: Path) -> np.ndarray:
         means.append(feed.reader.states(int(text)).astype(np.float64).mean(axis=0))
     vectors = np.stack(means)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.stack(
-        [query_scores(scores, relevant) for scores, relevant, _ in feed.rankings(vectors)]
-    )
+    return np.stack([query_scores(scores, relevant) for scores, relevant in feed.rankings(vectors)])
 
 
 def cosines(encode: Encode, rows: Sequence[Row]) -> np.ndarray:

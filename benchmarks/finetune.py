@@ -94,7 +94,7 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     )
     optimizer = build_optimizer(OptimizerConfig(), build_schedule(OptimizerConfig(), 1, 1000))
     graphdef, params, stats = split_model(model)
-    steps = Steps(graphdef, task, optimizer, {}, 1000)
+    steps = Steps(graphdef, optimizer, {}, 1000)
     state = init_state(params, stats, optimizer, 0)
     batches = [
         synthetic_batch(dim=DIM, length=bench.length, batch_size=BATCH, seed=seed)

@@ -141,7 +141,7 @@ def ours(shape: Shape, backend: str, edges: int) -> Contender:
     budgets = {}
     if backend == "sparse":
         budgets[shape.batch, shape.length] = power_of_two(edges)
-    steps = Steps(graphdef, TASK, optimizer, budgets, MANY_STEPS)
+    steps = Steps(graphdef, optimizer, budgets, MANY_STEPS)
     # The training step takes its state's buffers: the forward pass keeps the first weights.
     fixed = init_state(params, stats, optimizer, 0)
     state = init_state(jax.tree.map(np.array, params), stats, optimizer, 0)

@@ -30,6 +30,7 @@ from glot_jax.files import read_json
 from glot_jax.presets import PRESETS
 from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds
+from glot_jax.training.workspace import Workspace
 
 Record = dict[str, Any]
 """What `train_variant` returns: settings, and mean and deviation of every reported split."""
@@ -71,7 +72,7 @@ class Study:
 
     def __init__(self, bench: Method):
         self.bench = bench
-        self.residents: dict[tuple, Any] = {}
+        self.workspace = Workspace()
 
     def train_variant(
         self,
@@ -100,7 +101,7 @@ class Study:
                 value = dataclasses.replace(getattr(config, field), **values)
             config = dataclasses.replace(config, **{field: value})
         chosen = list(seeds or self.bench.seeds)
-        summary = train_seeds(config, chosen, quiet=True, residents=self.residents)
+        summary = train_seeds(config, chosen, quiet=True, workspace=self.workspace)
         singles = [read_json(config.out / run / "summary.json") for run in summary["runs"]]
         settings = to_json(config)
         for field in ("store", "out", "seed"):

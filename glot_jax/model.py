@@ -15,8 +15,8 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs import Stem, TokenGraph
-from glot_jax.objectives.heads import EmbeddingHead, FeatureHead, pair_features
-from glot_jax.objectives.objective import OBJECTIVES, objective_kind, slots_of
+from glot_jax.objectives.heads import row_vectors
+from glot_jax.objectives.objective import Objective, objective_for, row_loss
 from glot_jax.pooling import POOLERS
 from glot_jax.texts.tasks import TaskSpec
 
@@ -38,6 +38,7 @@ class ModelSpec:
     task: TaskSpec
 
     def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, read back by `from_json`."""
         return {
             "dim": self.dim,
             "layers": list(self.layers),
@@ -48,20 +49,28 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelSpec:
+        """The spec that `to_json` wrote.
+
+        Raises:
+            KeyError: a value is missing.
+            UsageError: the task is damaged.
+        """
         return cls(
-            values["dim"],
-            tuple(values["layers"]),
-            values["mixed"],
-            values["kind"],
-            TaskSpec.from_json(values["task"]),
+            dim=values["dim"],
+            layers=tuple(values["layers"]),
+            mixed=values["mixed"],
+            kind=values["kind"],
+            task=TaskSpec.from_json(values["task"]),
         )
 
 
 class SentenceModel(nnx.Module):
-    """Stem + pooler + head: a batch of token states -> outputs of the task. A task without labels
-    has no head.
+    """Stem + pooler + head: a batch of token states -> outputs of the task.
 
     Poolers that ignore edges get the `self` rule, so that no similarity is ever computed for them.
+    The model of a task without labels has no objective and no head.
+
+    Attributes: `spec`, `stem`, `pooler`, `objective`, `head`, `texts_per_row`.
     """
 
     def __init__(
@@ -73,11 +82,10 @@ class SentenceModel(nnx.Module):
         objective: ObjectiveConfig,
         rngs: nnx.Rngs,
     ):
+        self.spec = spec
         pooler_class = lookup(POOLERS, pooler.pooler, "pooler (--pooler)")
         if not pooler_class.uses_edges:
             graph = dataclasses.replace(graph, graph="self", backend="dense", learn_tau=False)
-        self.roles = slots_of(spec.task, objective)
-        """Texts of a row."""
         self.stem = Stem(
             spec.dim,
             config=graph,
@@ -91,51 +99,83 @@ class SentenceModel(nnx.Module):
         self.pooler = pooler_class.from_config(
             self.stem.node_dim, pooler, kind=spec.kind, rngs=rngs
         )
-        labelled = spec.task.label_kind != "none"
-        build = (
-            lookup(OBJECTIVES, objective_kind(spec.task), "objective").head if labelled else None
-        )
-        self.head = (
-            None if build is None else build(self.pooler.pooled_dim, spec.task, objective, rngs)
-        )
+        trained = spec.task.label_kind != "none"
+        self.objective = objective_for(spec.task, objective) if trained else None
+        # Stem, pooler, head: the order in which initial values are drawn decides them.
+        self.head = _build_head(self.objective, self.pooler.pooled_dim, rngs)
+        self.texts_per_row = _texts_per_row(self.objective, spec.task)
 
     def graph(self, batch: TokenBatch, **options: Any) -> TokenGraph:
-        """`options` are the Stem's: edge_budget, train, progress, rngs."""
+        """The token graphs of a batch; `options` are the Stem's: edge_budget, train, progress,
+        rngs.
+        """
         return self.stem(batch.hidden, batch.mask, **options)
 
     def outputs(
         self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Float[Array, "batch out"]:
-        """Logits [batch, classes], scores [batch, 1] or similarities [batch, candidates]; rows are
-        the texts divided by the roles of a row.
+        """What the head makes of the pooled texts of each row.
+
+        Returns:
+            Logits [batch, classes], scores [batch, 1] or similarities [batch, candidates].
+
+        Raises:
+            UsageError: the model has no head.
         """
-        if self.head is None:
-            raise UsageError(
-                "outputs come from a task's head",
-                "a model without one, such as an imported one",
-                "Train one, or use its pooler alone.",
-            )
+        head = self._require_head()
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
-        return self.head(pooled.reshape(self.roles, -1, pooled.shape[-1]))  # type: ignore[operator]
+        return head(pooled.reshape(self.texts_per_row, -1, pooled.shape[-1]))
+
+    def row_losses(
+        self, outputs: Float[Array, "batch out"], batch: TokenBatch
+    ) -> Float[Array, " batch"]:
+        """Loss of every row, 0 for rows that only fill a partial batch."""
+        if self.objective is None:
+            raise self._no_head()
+        return row_loss(outputs, batch, self.objective)
 
     def vectors(self, graph: TokenGraph) -> Float[Array, "texts width"]:
-        """A vector of every text, float32: the pooled one, or, of an embedding, what is compared
-        with others.
+        """The vector that stands for each text, float32.
+
+        It is the pooled vector, or, where texts are ranked, what is compared with others.
         """
         pooled = self.pooler(graph).astype(jnp.float32)
-        return self.head.vectors(pooled) if isinstance(self.head, EmbeddingHead) else pooled
+        return pooled if self.head is None else self.head.vectors(pooled)
 
     def features(self, graph: TokenGraph) -> Float[Array, "batch width"]:
-        """What a classifier's head multiplies: the vectors of a row's texts, side by side as the
-        head has them. Of an embedding, whose texts stand alone, `vectors`."""
-        if isinstance(self.head, EmbeddingHead):
-            return self.vectors(graph)
+        """What the head multiplies: of a classifier the vectors of a row's texts, side by side.
+
+        Where texts are ranked, which stand alone, it is `vectors`. Without a head it is the pooled
+        vectors of a row.
+        """
         pooled = self.pooler(graph)
-        kind = self.head.features if isinstance(self.head, FeatureHead) else "concat"
-        return pair_features(pooled.reshape(self.roles, -1, pooled.shape[-1]), kind)
+        if self.head is None:
+            return row_vectors(pooled, self.texts_per_row)
+        return self.head.features(pooled, self.texts_per_row)
 
     def __call__(
         self, batch: TokenBatch, *, edge_budget: int | None = None, train: bool = False
     ) -> Array:
+        """Outputs of a batch, see `outputs`."""
         return self.outputs(self.graph(batch, edge_budget=edge_budget), train=train)
+
+    def _require_head(self) -> Any:
+        if self.head is None:
+            raise self._no_head()
+        return self.head
+
+    def _no_head(self) -> UsageError:
+        return UsageError(
+            rule="outputs must come from a task's head",
+            got="a model without one, such as an imported one",
+            fix="Train one, or use its pooler alone.",
+        )
+
+
+def _build_head(objective: Objective | None, pooled_dim: int, rngs: nnx.Rngs) -> Any:
+    return None if objective is None else objective.head(pooled_dim, rngs)
+
+
+def _texts_per_row(objective: Objective | None, task: TaskSpec) -> int:
+    return len(task.roles) if objective is None else objective.texts_per_row

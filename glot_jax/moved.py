@@ -68,6 +68,7 @@ MODULES = {
     "training.compiling": "training.xla_options",
     "training.feed": "batches.feed",
     "training.normalisation": "batches.state_statistics",
+    "training.ranking": "batches.ranking_feed",
     "training.run": "training.prepare",
 }
 """Module of 0.1 -> module of today, below `glot_jax`."""

@@ -100,7 +100,7 @@ ONE_HOME = {
 }
 JIT_HOMES = {
     "training/steps.py",
-    "batches/feed.py",
+    "batches/placement.py",
     "profiling/ceilings.py",
     "profiling/graph_cost.py",
     "profiling/pooler_cost.py",

@@ -234,7 +234,7 @@ def prepare_only(monkeypatch) -> None:
     """`train` ends where the work would start."""
 
     def prepared(config, *_, unused, given, **__):
-        prepare(config, Display(), {}, unused=unused, given=given)
+        prepare(config, Display(), unused=unused, given=given)
         return {}
 
     monkeypatch.setattr("glot_jax.training.train", prepared)

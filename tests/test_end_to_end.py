@@ -161,7 +161,7 @@ def store(tmp_path_factory) -> Path:
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--lr", "nan"], "--lr must be a finite number"),
         (["--layer", "7"], "a layer must be stored to be read"),
-        (["--metric", "mcc"], "judged by accuracy, f1"),
+        (["--metric", "mcc"], "judged by: accuracy, f1"),
         (["--jk", "lstm"], "lstm"),
         (["--dtype", "float8"], "float8"),
         (["--no-such-flag", "1"], "no-such-flag"),

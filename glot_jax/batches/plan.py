@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -29,28 +30,36 @@ def choose_bounds(
     Returns:
         Increasing bounds, multiples of 4, the last one at least the longest row.
     """
-    aligned = np.maximum(1, -(-np.asarray(lengths, np.int64) // _ALIGNMENT)) * _ALIGNMENT
+    aligned = _aligned(np.asarray(lengths, np.int64))
     if longest is not None:
-        aligned = np.append(aligned, max(1, -(-longest // _ALIGNMENT)) * _ALIGNMENT)
+        aligned = np.append(aligned, _aligned(np.int64(longest)))
     values, counts = np.unique(aligned, return_counts=True)
-    below = np.concatenate([[0], np.cumsum(counts)])
-    # cost[j]: fewest padded tokens for the rows up to values[j - 1], using the buckets allowed so
-    # far.
+    rows_below = np.concatenate([[0], np.cumsum(counts)])
+    # Dynamic programming over the distinct lengths. cost[j]: fewest padded tokens for the rows up
+    # to values[j - 1], using the buckets allowed so far.
     cost = np.concatenate([[0.0], np.full(len(values), np.inf)])
+    in_order = np.arange(len(values))[:, None] <= np.arange(len(values))
     choices = []
     for _ in range(min(buckets, len(values))):
         # table[i, j]: rows of values[i .. j - 1] all padded to values[j - 1].
-        table = cost[:-1, None] + (below[None, 1:] - below[:-1, None]) * values[None, :]
-        table = np.where(np.arange(len(values))[:, None] <= np.arange(len(values)), table, np.inf)
+        rows = rows_below[None, 1:] - rows_below[:-1, None]
+        table = np.where(in_order, cost[:-1, None] + rows * values[None, :], np.inf)
         choices.append(table.argmin(axis=0))
         cost = np.concatenate([[0.0], table.min(axis=0)])
-    bounds, end = [], len(values)
+    # Walk back from the longest row: each choice says where the bucket before this one ends.
+    bounds = []
+    end = len(values)
     for choice in reversed(choices):
         if end == 0:
             break
         bounds.append(int(values[end - 1]))
         end = int(choice[end - 1])
     return tuple(reversed(bounds))
+
+
+def _aligned(lengths: Any) -> Any:
+    """Rounded up to a multiple of the alignment; nothing is shorter than one of them."""
+    return np.maximum(1, -(-lengths // _ALIGNMENT)) * _ALIGNMENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,56 +103,68 @@ class BatchPlan:
                 f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds"
                 f" {bounds}"
             )
-        self.rows, self.lengths, self.bounds = np.asarray(rows, np.int64), lengths, bounds
-        self.batch_size, self.seed, self.by_length = batch_size, seed, by_length
+        self.rows = np.asarray(rows, np.int64)
+        self.lengths = lengths
+        self.bounds = bounds
+        self.batch_size = batch_size
+        self.seed = seed
+        self.by_length = by_length
         self.steps_per_epoch = -(-len(rows) // batch_size)
+        # Two epochs: reading ahead crosses the end of one.
         self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
 
-    def __call__(self, step: int) -> Batch:
+    def batch(self, step: int) -> Batch:
         """The batch of global step `step`, counted from 0."""
         epoch, index = divmod(step, self.steps_per_epoch)
         return self._epoch(epoch)[index]
 
     def padded_tokens(self) -> int:
         """Tokens of one epoch's texts, padding of filled rows left out, for one text a row."""
-        return int(sum(batch.length * int((batch.rows >= 0).sum()) for batch in self._epoch(0)))
+        tokens = 0
+        for batch in self._epoch(0):
+            tokens += batch.length * int((batch.rows >= 0).sum())
+        return tokens
 
     def _plan_epoch(self, epoch: int) -> list[Batch]:
         order = np.arange(len(self.rows))
-        generator = None
-        if self.seed is not None:
-            generator = np.random.default_rng((self.seed, epoch))
-            order = generator.permutation(order)
+        if self.seed is None:
+            return self._batches(order)
+        # A generator per epoch: any epoch can be planned without those before it.
+        generator = np.random.default_rng((self.seed, epoch))
+        batches = self._batches(generator.permutation(order))
         if not self.by_length:
-            return [
-                self._batch(order[first : first + self.batch_size])
-                for first in range(0, len(order), self.batch_size)
-            ]
+            return batches
+        # By length the batches come bucket by bucket; training must not see them in that order.
+        return [batches[index] for index in generator.permutation(len(batches))]
+
+    def _batches(self, order: np.ndarray) -> list[Batch]:
+        """Batches of the rows in this order (indices into the plan's rows)."""
+        if not self.by_length:
+            starts = range(0, len(order), self.batch_size)
+            return [self._batch(order[first : first + self.batch_size]) for first in starts]
         bucket = np.searchsorted(self.bounds, self.lengths[order])
-        batches, waiting = [], order[:0]
+        batches = []
+        waiting = order[:0]
         for index, bound in enumerate(self.bounds):
+            # What was left over in the bucket before moves up into this one, ahead of its rows.
             waiting = np.concatenate([waiting, order[bucket == index]])
             full = len(waiting) // self.batch_size * self.batch_size
-            batches += [
-                Batch(self.rows[chunk], bound)
-                for chunk in waiting[:full].reshape(-1, self.batch_size)
-            ]
+            for chunk in waiting[:full].reshape(-1, self.batch_size):
+                batches.append(Batch(self.rows[chunk], bound))
             waiting = waiting[full:]
         if len(waiting):
             batches.append(self._batch(waiting))
-        if generator is not None:
-            batches = [batches[i] for i in generator.permutation(len(batches))]
         return batches
 
     def _batch(self, chosen: np.ndarray) -> Batch:
-        """These rows, by their place in the plan, padded to the bucket of the longest; a short
-        batch is filled with -1.
+        """One batch of these rows, given by their index in the plan.
+
+        It is padded to the bucket of the longest, and filled with -1 where it is short of rows.
         """
         rows = np.full(self.batch_size, -1, np.int64)
         rows[: len(chosen)] = self.rows[chosen]
-        return Batch(
-            rows, self.bounds[int(np.searchsorted(self.bounds, self.lengths[chosen].max()))]
-        )
+        bucket = int(np.searchsorted(self.bounds, self.lengths[chosen].max()))
+        return Batch(rows, self.bounds[bucket])
 
 
 def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
+
+from glot_jax.errors import UsageError
 
 
 @jax.tree_util.register_dataclass
@@ -27,3 +31,77 @@ class TokenBatch:
     mask: Any
     labels: Any
     row_mask: Any
+
+    @classmethod
+    def from_ragged(
+        cls,
+        states: np.ndarray | Sequence[np.ndarray],
+        lengths: np.ndarray | Sequence[int],
+        *,
+        length: int | None = None,
+        rows: int | None = None,
+    ) -> TokenBatch:
+        """Pad the states of texts of different lengths on the right, on the host.
+
+        Each row has one text. Labels are zeros.
+
+            batch = TokenBatch.from_ragged(states, [3, 5])  # states [8, dim] -> hidden [2, 5, dim]
+
+        Args:
+            states: [tokens, (layers,) dim], the texts one after the other; or one array [length,
+                (layers,) dim] a text, at least one.
+            lengths: tokens of each text.
+            length: padded length; default: that of the longest text.
+            rows: rows of the batch, those after the last text are empty; default: one a text.
+
+        Raises:
+            UsageError: `states` and `lengths` disagree, or the texts do not fit `length` or `rows`.
+        """
+        lengths = np.asarray(lengths, np.int64)
+        longest = int(lengths.max(initial=0))
+        length = longest if length is None else length
+        rows = len(lengths) if rows is None else rows
+        if longest > length or len(lengths) > rows:
+            raise UsageError(
+                rule="a batch must have room for its texts",
+                got=f"{len(lengths)} texts of up to {longest} tokens for {rows} x {length}",
+                fix="Leave out length and rows, or make them larger.",
+            )
+        mask = np.zeros((rows, length), bool)
+        mask[: len(lengths)] = np.arange(length) < lengths[:, None]
+        if isinstance(states, np.ndarray):
+            hidden = _padded_tokens(states, mask)
+        else:
+            hidden = _padded_texts(states, lengths, mask.shape)
+        row_mask = np.arange(rows) < len(lengths)
+        return cls(hidden=hidden, mask=mask, labels=np.zeros(rows, np.int32), row_mask=row_mask)
+
+
+def _padded_tokens(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Padded states [rows, length, ...] of the tokens of all texts, one after the other."""
+    if len(states) != mask.sum():
+        raise UsageError(
+            rule="the lengths of the texts must add up to the tokens there are",
+            got=f"{mask.sum()} for {len(states)} tokens",
+            fix="Give one length for each text.",
+        )
+    hidden = np.zeros((*mask.shape, *states.shape[1:]), states.dtype)
+    # The mask is read row by row, which is the order of the tokens.
+    hidden[mask] = states
+    return hidden
+
+
+def _padded_texts(
+    states: Sequence[np.ndarray], lengths: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """The same of an array a text: each is copied once, to where it ends up."""
+    if len(states) == 0 or [len(text) for text in states] != lengths.tolist():
+        raise UsageError(
+            rule="states and lengths must be of the same texts, at least one",
+            got=f"{len(states)} arrays and {len(lengths)} lengths, which disagree",
+            fix="Give one length for each text.",
+        )
+    hidden = np.zeros((*shape, *states[0].shape[1:]), states[0].dtype)
+    for row, text in enumerate(states):
+        hidden[row, : len(text)] = text
+    return hidden

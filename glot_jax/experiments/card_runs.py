@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
 
 from glot_jax.config.experiments import ReproduceConfig
 from glot_jax.config.extract import ExtractConfig
@@ -15,6 +14,7 @@ from glot_jax.experiments.cards import Card, CardVariant
 from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.presets import paper
+from glot_jax.training.workspace import Workspace
 
 
 class CardRunner:
@@ -30,7 +30,7 @@ class CardRunner:
         """Run folder -> label of its variant, those of plain GLOT called glot."""
         self._stores: dict[str, Path] = {}
         # Token states already placed, as in glot_jax.training.train.
-        self._residents: dict[tuple, Any] = {}
+        self._workspace = Workspace()
 
     def store(self, task: str) -> Path:
         """The store of a task, extracted by the first call."""
@@ -68,7 +68,7 @@ class CardRunner:
         for variant in card.variants:
             runs += self._train_variant(variant, task, spec.metrics[0], probed=probed)
         # The states of this task make room for the next one's.
-        self._residents.clear()
+        self._workspace.clear_states()
         return runs
 
     def _train_variant(
@@ -82,13 +82,13 @@ class CardRunner:
             return train_config(self.config, task, store, variant, lr, seed)
 
         seeds = self.config.seeds
-        tuned = tuned_runs(configure, self.config.lrs, seeds, metric, self._residents)
+        tuned = tuned_runs(configure, self.config.lrs, seeds, metric, self._workspace)
         runs = []
         for seed, folder, summary in zip(seeds, tuned.folders, tuned.summaries, strict=True):
             self._label(folder, variant, task, tuned.lr, seed)
             scores = {name: dict(split.best) for name, split in summary.splits.items()}
             if probed:
-                scores["linear_probe"] = probe_run(folder, self._residents)
+                scores["linear_probe"] = probe_run(folder, self._workspace)
             runs.append(
                 CardRun(
                     task=task,
@@ -110,12 +110,12 @@ class CardRunner:
         self.labels.setdefault(folder, "glot" if folder == glot.out else variant.label)
 
 
-def probe_run(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
+def probe_run(folder: Path, workspace: Workspace) -> dict[str, float]:
     """The linear probe of a run, fitted once, on the split that people see first.
 
     Args:
         folder: run folder, in which probe.json keeps what was fitted.
-        residents: token states already placed, as in glot_jax.training.train.
+        workspace: see `glot_jax.training.train`.
 
     Raises:
         UsageError: a damaged probe.json, or a run that no probe can be fitted to.
@@ -125,7 +125,7 @@ def probe_run(folder: Path, residents: dict[tuple, Any]) -> dict[str, float]:
 
     path = folder / "probe.json"
     if not path.exists():
-        scores = linear_probe(folder, quiet=True, residents=residents)
+        scores = linear_probe(folder, quiet=True, workspace=workspace)
         write_json(path, scores, TABLE_STYLE)
     scores = read_json(path, "Delete it: the same command fits the probe again.")
     if "test" in scores:

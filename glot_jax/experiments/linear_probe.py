@@ -5,9 +5,7 @@ Table 8).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -18,22 +16,24 @@ from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import evaluate
 from glot_jax.training.evaluation import open_run
+from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import Run
 from glot_jax.training.run_folder import CheckpointName
 from glot_jax.training.steps import TrainState
+from glot_jax.training.workspace import Workspace
 
 C_VALUES = tuple(10.0**power for power in range(-4, 2))
 _FOLDS = 5
 
 
-@renamed_keywords(which="checkpoint")
+@renamed_keywords(which="checkpoint", residents="workspace")
 def linear_probe(
     run: Path,
     *,
     store: Path | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
-    residents: dict[tuple, Any] | None = None,
+    workspace: Workspace | None = None,
 ) -> dict[str, dict[str, float]]:
     """Fit a linear SVM to the features that the run's own head reads, and judge it.
 
@@ -45,7 +45,7 @@ def linear_probe(
         store: of the states. Default: the run's own.
         checkpoint: "best" or "last".
         quiet: print nothing.
-        residents: token states already placed, as in glot_jax.training.train.
+        workspace: see `glot_jax.training.train`.
 
     Returns:
         Evaluation split -> metric -> value, with the probe's C among the metrics.
@@ -55,7 +55,7 @@ def linear_probe(
             evaluate_run.
     """
     prepared, state = open_run(
-        run, store=store, checkpoint=checkpoint, quiet=quiet, residents=residents
+        run, store=store, checkpoint=checkpoint, quiet=quiet, workspace=workspace
     )
     if prepared.task.label_kind != "classes":
         raise UsageError(
@@ -73,11 +73,10 @@ def linear_probe(
         )
     C, probe = _fit(features, labels)
     scores = {}
-    for split in prepared.feeds:
-        if split != "train":
-            features, labels = split_features(prepared, state, split)
-            outputs = _as_outputs(probe.decision_function(features))
-            scores[split] = {**evaluate(outputs, labels, prepared.task), "C": C}
+    for split in prepared.evaluation_splits:
+        features, labels = split_features(prepared, state, split)
+        outputs = _as_outputs(probe.decision_function(features))
+        scores[split] = {**evaluate(outputs, labels, prepared.task), "C": C}
     return scores
 
 
@@ -112,32 +111,6 @@ def _svm(C: float) -> Pipeline:
 
 
 def split_features(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """The features of a split and its labels, in the order of its plan.
-
-    Args:
-        run: opened by `open_run`.
-        state: of the trained model.
-        split: one of its feeds.
-
-    Returns:
-        features [rows, width] float32, labels [rows].
-
-    Raises:
-        UsageError: a sparse batch with more edges than its budget.
-    """
-    feed = run.feeds[split]
-    features = []
-    labels = []
-    for step, batch in feed.batches(0, feed.plan.steps_per_epoch):
-        result = jax.device_get(run.steps.features(state, batch))
-        if int(result["dropped_edges"]) != 0:
-            raise UsageError(
-                rule="a sparse batch must hold all its edges",
-                got=f"{result['dropped_edges']} too many in {split}",
-                fix="Use --backend dense.",
-            )
-        # The last batch is filled up with rows of number -1.
-        rows = feed.plan(step).rows
-        features.append(result["features"][rows >= 0])
-        labels.append(feed.labels[rows[rows >= 0]])
-    return np.concatenate(features), np.concatenate(labels)
+    """(features [rows, width] float32, labels [rows]) of a split, in the order of its plan."""
+    outputs = run_over(run, state, split, "vectors")
+    return outputs.values, run.feeds[split].labels[outputs.rows]

@@ -8,7 +8,6 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from glot_jax.reporting.stress_records import (
     StressTraining,
 )
 from glot_jax.training.predictions import Predictions, read_predictions
+from glot_jax.training.workspace import Workspace
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
 """GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many
@@ -142,10 +142,10 @@ def _run_setting(
     if "glot" in variants:
         variants += list(GRAPH_CONTROLS)
     # Token states that are placed on the device once, for all runs of this store.
-    residents: dict[tuple, Any] = {}
+    workspace = Workspace()
     predictions = {}
     for variant in variants:
-        trained, predictions[variant] = _runs(config, setting, extract.out, variant, residents)
+        trained, predictions[variant] = _runs(config, setting, extract.out, variant, workspace)
         records += trained
     return records, compare_poolers(setting, predictions, twins)
 
@@ -220,14 +220,14 @@ def _runs(
     setting: StressSetting,
     store: Path,
     variant: str,
-    residents: dict[tuple, Any],
+    workspace: Workspace,
 ) -> tuple[list[StressRecord], list[Predictions]]:
     """One record per seed, and what these runs predict for the test rows."""
 
     def configure(lr: float, seed: int) -> TrainConfig:
         return _train_config(config, store, variant, lr, seed)
 
-    tuned = tuned_runs(configure, config.lrs, config.seeds, "accuracy", residents)
+    tuned = tuned_runs(configure, config.lrs, config.seeds, "accuracy", workspace)
     records = []
     for seed, summary in zip(config.seeds, tuned.summaries, strict=True):
         training = StressTraining(

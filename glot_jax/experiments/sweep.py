@@ -22,6 +22,7 @@ from glot_jax.experiments.sweep_trials import (
 from glot_jax.files import TABLE_STYLE, locked, read_json, write_json
 from glot_jax.reporting.tables import Column, Table, table_console
 from glot_jax.store import HiddenStore
+from glot_jax.training.workspace import Workspace
 
 _SHOWN = 10  # trials of the printed table
 
@@ -155,28 +156,28 @@ def work(config: SweepConfig, number: int) -> None:
     """
     study = Study(config, config.seed + number)
     # Token states and compiled steps, which trials of one process share.
-    residents: dict[tuple, Any] = {}
+    workspace = Workspace()
     while True:
         with locked(config.out / "choosing.lock", wait=True):
             trial = study.next_trial()
         if trial is None:
             return
         try:
-            score = train_trial(config, trial, study.metric, residents)
+            score = train_trial(config, trial, study.metric, workspace)
         except study.optuna.TrialPruned:
             study.tell_pruned(trial)
         else:
             study.tell_score(trial, score)
 
 
-def train_trial(config: SweepConfig, trial: Any, metric: str, residents: dict[tuple, Any]) -> float:
+def train_trial(config: SweepConfig, trial: Any, metric: str, workspace: Workspace) -> float:
     """Train one trial, or go on where it was stopped.
 
     Args:
         config: of the sweep.
         trial: Optuna's; it is told the best score after each epoch.
         metric: that trials are compared by.
-        residents: token states already placed, as in glot_jax.training.train.
+        workspace: see `glot_jax.training.train`.
 
     Returns:
         Its best score on the selecting split.
@@ -201,7 +202,7 @@ def train_trial(config: SweepConfig, trial: Any, metric: str, residents: dict[tu
 
     resume = (run.out / "config.json").exists()
     summary = Summary.from_json(
-        train(run, resume=resume, quiet=True, residents=residents, after_epoch=report)
+        train(run, resume=resume, quiet=True, workspace=workspace, after_epoch=report)
     )
     reported = {name: dict(scores.best) for name, scores in summary.splits.items()}
     trial.set_user_attr("reported", reported)

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from glot_jax.config.train import TrainConfig
+from glot_jax.training.workspace import Workspace
 
 if TYPE_CHECKING:
     from glot_jax.training.run_folder import Summary
@@ -30,7 +31,7 @@ def tuned_runs(
     lrs: Sequence[float],
     seeds: Sequence[int],
     metric: str,
-    residents: dict[tuple, Any],
+    workspace: Workspace,
 ) -> Tuned:
     """Choose the learning rate with the first seed, then train every seed at that rate.
 
@@ -41,7 +42,7 @@ def tuned_runs(
         lrs: rates to try.
         seeds: of the runs.
         metric: that compares rates, on the split that selects epochs.
-        residents: token states already placed, as in glot_jax.training.train.
+        workspace: see `glot_jax.training.train`.
     """
     from glot_jax.training import train
     from glot_jax.training.run_folder import Summary
@@ -49,7 +50,7 @@ def tuned_runs(
     def run(lr: float, seed: int) -> Summary:
         config = configure(lr, seed)
         resume = (config.out / "config.json").exists()
-        return Summary.from_json(train(config, resume=resume, quiet=True, residents=residents))
+        return Summary.from_json(train(config, resume=resume, quiet=True, workspace=workspace))
 
     first = seeds[0]
     tried = {lr: run(lr, first) for lr in lrs}

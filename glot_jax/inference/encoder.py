@@ -25,6 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError, require
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
@@ -254,13 +255,9 @@ class SentenceEncoder:
     def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
         """Vectors of texts whose states [tokens, ...] stand one after the other."""
         length = _padded_length(int(lengths.max()))
-        mask = np.arange(length) < lengths[:, None]
         # The last batch is filled up with empty rows, so that it needs no executable of its own.
-        hidden = np.zeros((batch_size, length, *flat.shape[1:]), flat.dtype)
-        hidden[: len(lengths)][mask] = flat
-        full = np.zeros((batch_size, length), bool)
-        full[: len(lengths)] = mask
-        return np.asarray(self.encode_states(hidden, full))[: len(lengths)]
+        batch = TokenBatch.from_ragged(flat, lengths, length=length, rows=batch_size)
+        return np.asarray(self.encode_states(batch.hidden, batch.mask))[: len(lengths)]
 
 
 def weights_sha256(model: nnx.Module) -> str:

@@ -7,7 +7,9 @@ from glot_jax.objectives.baselines import length_baseline, majority
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.objective import (
     OBJECTIVES,
+    Objective,
     evaluate,
+    objective_for,
     objective_kind,
     row_loss,
     selection_metric,
@@ -17,10 +19,12 @@ from glot_jax.texts.tasks import TaskSpec
 __all__ = [
     "METRICS",
     "OBJECTIVES",
+    "Objective",
     "TaskSpec",
     "evaluate",
     "length_baseline",
     "majority",
+    "objective_for",
     "objective_kind",
     "row_loss",
     "selection_metric",

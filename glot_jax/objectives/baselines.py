@@ -2,25 +2,77 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from glot_jax.objectives.metrics import METRICS
+from glot_jax.objectives.metrics import score
+from glot_jax.objectives.query_metrics import RANKING, chance, query_scores
 from glot_jax.texts.tasks import TaskSpec
+
+_ENOUGH = 2000  # training queries that tell whether long candidates or short ones are relevant
+
+Baselines = dict[str, dict[str, float]]
+"""Baseline (majority, length) -> metric -> value."""
+
+
+@runtime_checkable
+class LabelledRows(Protocol):
+    """What the baselines of rows are computed from; a `Feed` is one."""
+
+    @property
+    def planned_labels(self) -> np.ndarray:
+        """[rows]"""
+        ...
+
+    @property
+    def planned_lengths(self) -> np.ndarray:
+        """[rows, texts of a row] tokens."""
+        ...
+
+
+@runtime_checkable
+class RankedLengths(Protocol):
+    """What those of queries are computed from; the feeds of a ranking are."""
+
+    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(tokens [n] int64, relevant [n] bool) of every query's candidates."""
+        ...
+
+
+def row_baselines(train: LabelledRows, split: LabelledRows, task: TaskSpec) -> Baselines:
+    """Baselines of a split whose rows are judged one by one.
+
+    Args:
+        train: the training rows.
+        split: the rows that are judged.
+        task: whose metrics are computed.
+    """
+    labels = split.planned_labels
+    return {
+        "majority": majority(train.planned_labels, labels, task),
+        "length": length_baseline(
+            train.planned_lengths, train.planned_labels, split.planned_lengths, labels, task
+        ),
+    }
 
 
 def majority(train_labels: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> dict[str, float]:
-    """What the commonest training class scores (for scores: their mean, so every correlation
-    is 0).
+    """What the commonest training class scores.
+
+    For scores it is their mean, so every correlation is 0.
     """
     if spec.label_kind == "classes":
-        constant = np.bincount(train_labels.astype(int), minlength=len(spec.classes)).argmax()
+        counts = np.bincount(train_labels.astype(int), minlength=len(spec.classes))
+        constant = counts.argmax()
     else:
         constant = train_labels.mean()
-    predictions = np.full(len(labels), constant)
-    return {name: METRICS[name](predictions, labels) for name in spec.metrics}
+    return score(np.full(len(labels), constant), labels, spec.metrics)
 
 
 def length_baseline(
@@ -30,26 +82,64 @@ def length_baseline(
     labels: np.ndarray,
     spec: TaskSpec,
 ) -> dict[str, float]:
-    """What the number of tokens alone scores: a logistic (classes) or linear regression on the log
-    lengths of a row's texts, and of two texts on how far these are apart.
+    """What the number of tokens alone scores.
+
+    A logistic (classes) or linear regression on the log lengths of a row's texts, and of two texts
+    on how far these are apart.
 
     Args:
-        train_lengths, lengths: [rows, texts of a row] tokens.
-        train_labels, labels: [rows].
+        train_lengths: [rows, texts of a row] tokens.
+        train_labels: [rows].
+        lengths: [rows, texts of a row] tokens of the rows that are judged.
+        labels: [rows] of the same.
+        spec: the task.
     """
     if len(np.unique(train_labels)) < 2:
         return majority(train_labels, labels, spec)
-    model = (
-        LogisticRegression(max_iter=1000) if spec.label_kind == "classes" else LinearRegression()
-    )
-    predictions = (
-        make_pipeline(StandardScaler(), model)
-        .fit(_length_features(train_lengths), train_labels)
-        .predict(_length_features(lengths))
-    )
-    return {name: METRICS[name](predictions, labels) for name in spec.metrics}
+    if spec.label_kind == "classes":
+        model = LogisticRegression(max_iter=1000)
+    else:
+        model = LinearRegression()
+    pipeline = make_pipeline(StandardScaler(), model)
+    pipeline.fit(_length_features(train_lengths), train_labels)
+    return score(pipeline.predict(_length_features(lengths)), labels, spec.metrics)
 
 
 def _length_features(lengths: np.ndarray) -> np.ndarray:
     logs = np.log1p(lengths.astype(np.float64))
     return np.concatenate([logs, np.abs(np.diff(logs, axis=1))], axis=1)
+
+
+def query_baselines(train: RankedLengths, split: RankedLengths) -> Baselines:
+    """Baselines of a split of queries, both computed on that split.
+
+    `majority` is what a random order scores on average. `length` ranks the longest candidate first,
+    or the shortest: whichever is better on training queries that have negatives (the longest where
+    none has).
+
+    Args:
+        train: the training queries.
+        split: the queries that are judged.
+    """
+    sign = -1 if _short_ones_first(train) else 1
+    by_chance = []
+    by_length = []
+    for lengths, relevant in split.length_rankings():
+        by_chance.append(chance(len(relevant), int(relevant.sum())))
+        by_length.append(query_scores(sign * lengths, relevant))
+    return {"majority": _mean_scores(by_chance), "length": _mean_scores(by_length)}
+
+
+def _mean_scores(scores: list[np.ndarray]) -> dict[str, float]:
+    means = map(float, np.stack(scores).mean(axis=0))
+    return dict(zip(RANKING, means, strict=True))
+
+
+def _short_ones_first(train: RankedLengths) -> bool:
+    """Whether ranking the shortest candidates first is better than the longest first."""
+    longest_first = 0.0
+    shortest_first = 0.0
+    for lengths, relevant in itertools.islice(train.length_rankings(), _ENOUGH):
+        longest_first += query_scores(lengths, relevant)[0]
+        shortest_first += query_scores(-lengths, relevant)[0]
+    return bool(shortest_first > longest_first)

@@ -1,6 +1,4 @@
-"""What stands on top of the pooled vectors: a classifier, a regression, the cosine of two projected
-vectors, or those of a batch.
-"""
+"""Heads on the pooled vectors: linear scores, the cosine of two texts, similarities of a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from glot_jax.config.train import ObjectiveConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
 from glot_jax.pooling.init import torch_linear
 
 
@@ -30,9 +28,9 @@ class Linear(nnx.Module):
 def pair_features(
     vectors: Float[Array, "roles batch dim"], features: str
 ) -> Float[Array, "batch width"]:
-    """A row's text vectors as one:
+    """Text vectors of a row as one vector.
 
-    `concat` [a; b; ...]; `interaction` [a; b; |a-b|; a*b], of two texts.
+    `concat` is [a; b; ...]; `interaction`, of two texts, [a; b; |a-b|; a*b].
     """
     parts = list(vectors)
     if features == "interaction" and len(parts) == 2:
@@ -41,75 +39,135 @@ def pair_features(
     return jnp.concatenate(parts, axis=-1)
 
 
-class FeatureHead(nnx.Module):
+class Head(nnx.Module):
+    """What stands on the pooled vectors: a call gives the outputs that the loss is computed from.
+
+    head(pooled [texts_per_row, batch, dim]) -> outputs [batch, ...]
+    """
+
+    def vectors(self, pooled: Float[Array, "texts dim"]) -> Float[Array, "texts width"]:
+        """The vector that stands for each text, float32: the pooled one."""
+        return pooled.astype(jnp.float32)
+
+    def features(
+        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+    ) -> Float[Array, "batch width"]:
+        """What a linear map on top of the pooled vectors would multiply: those of a row side by
+        side.
+        """
+        return row_vectors(pooled, texts_per_row)
+
+
+def row_vectors(
+    pooled: Float[Array, "texts dim"], texts_per_row: int
+) -> Float[Array, "batch width"]:
+    """Pooled vectors of the texts of each row, side by side."""
+    return pair_features(_by_row(pooled, texts_per_row), "concat")
+
+
+def _by_row(
+    pooled: Float[Array, "texts dim"], texts_per_row: int
+) -> Float[Array, "roles batch dim"]:
+    # Texts are stacked by role: all first texts, then all second texts.
+    return pooled.reshape(texts_per_row, -1, pooled.shape[-1])
+
+
+class FeatureHead(Head):
     """Linear scores from the features of one or more texts (`softmax(W [z_a ; z_b] + b)`).
 
-    Regression has one output. `interaction` needs exactly two texts, of one text there is nothing
-    to interact.
+    Args:
+        pooled_dim: width of the pooled vectors.
+        roles: texts of a row.
+        out: outputs: one for each class, or one score.
+        features: `concat`, or `interaction`, which needs two texts (one text has nothing to
+            interact with).
+        rngs: source of the initial values.
+
+    Raises:
+        UsageError: `interaction` of more than two texts.
     """
 
     def __init__(
         self, pooled_dim: int, roles: int, out: int, *, features: str = "concat", rngs: nnx.Rngs
     ):
-        require(
-            features == "concat" or roles <= 2,
-            "--pair-features interaction is defined for two texts a row",
-            roles,
-            "Use --pair-features concat.",
-        )
+        if features == "interaction" and roles > 2:
+            raise UsageError(
+                rule="--pair-features interaction must be used with two texts a row",
+                got=roles,
+                fix="Use --pair-features concat.",
+            )
+        # Of two texts `interaction` has [a; b; |a-b|; a*b].
         copies = 4 if features == "interaction" and roles == 2 else roles
-        self.features = features
+        self.combination = features
         self.linear = Linear(pooled_dim * copies, out, rngs=rngs)
 
+    def features(
+        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+    ) -> Float[Array, "batch width"]:
+        """What the linear map multiplies."""
+        return pair_features(_by_row(pooled, texts_per_row), self.combination)
+
     def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch out"]:
-        return self.linear(pair_features(vectors, self.features))
+        """Logits or scores of the rows."""
+        return self.linear(pair_features(vectors, self.combination))
 
 
-class CosineHead(nnx.Module):
+class CosineHead(Head):
     """`cos(P z_a, P z_b)` with one trained P for both texts (STS-B)."""
 
     def __init__(self, pooled_dim: int, *, rngs: nnx.Rngs):
         self.projection = Linear(pooled_dim, pooled_dim, rngs=rngs)
 
     def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch 1"]:
-        a, b = self.projection(vectors[0]), self.projection(vectors[1])
-        # The norms' floor sits inside the root: the gradient of sqrt at 0 is infinite (empty texts,
-        # filling rows).
-        norm_a, norm_b = (jnp.sqrt(jnp.sum(v * v, axis=-1) + 1e-16) for v in (a, b))
+        """Cosines of the rows."""
+        a = self.projection(vectors[0])
+        b = self.projection(vectors[1])
+        norm_a = _norm(a)
+        norm_b = _norm(b)
         return (jnp.sum(a * b, axis=-1) / (norm_a * norm_b))[:, None]
 
 
-class EmbeddingHead(nnx.Module):
-    """A text's vector, and the similarities of a batch: the pooled vector, or a trained linear map
-    of it; of unit length, or raw.
+def _norm(vectors: Float[Array, "batch dim"]) -> Float[Array, " batch"]:
+    # The floor sits inside the root: the gradient of sqrt at 0 is infinite (empty texts, filling
+    # rows).
+    return jnp.sqrt(jnp.sum(vectors * vectors, axis=-1) + 1e-16)
+
+
+class EmbeddingHead(Head):
+    """A text's vector, and the similarities of a batch.
+
+    The vector is the pooled one, or a trained linear map of it; of unit length, or raw.
 
     Args:
         pooled_dim: width of the pooled vectors; the map keeps it.
         slots: texts of a training row: query, positive and hard negatives.
         config: its `embedding_head`, `embedding_vectors`, `loss_temperature`.
+        rngs: source of the initial values.
     """
 
     def __init__(self, pooled_dim: int, slots: int, config: ObjectiveConfig, *, rngs: nnx.Rngs):
-        self.slots, self.unit, self.temperature = (
-            slots,
-            config.embedding_vectors == "unit",
-            config.loss_temperature,
-        )
-        self.projection = (
-            Linear(pooled_dim, pooled_dim, rngs=rngs) if config.embedding_head == "linear" else None
-        )
+        self.slots = slots
+        self.unit = config.embedding_vectors == "unit"
+        self.temperature = config.loss_temperature
+        has_map = config.embedding_head == "linear"
+        self.projection = Linear(pooled_dim, pooled_dim, rngs=rngs) if has_map else None
 
     def vectors(self, pooled: Float[Array, "*texts dim"]) -> Float[Array, "*texts dim"]:
         """What is compared by inner product, float32."""
         pooled = pooled.astype(jnp.float32)
         if self.projection is not None:
             pooled = pooled @ self.projection.kernel[...] + self.projection.bias[...]
-        # As in CosineHead the floor sits inside the root: an empty text's vector is 0 and stays it.
-        return (
-            pooled / jnp.sqrt(jnp.sum(pooled * pooled, axis=-1, keepdims=True) + 1e-16)
-            if self.unit
-            else pooled
-        )
+        if not self.unit:
+            return pooled
+        # As in `_norm` the floor sits inside the root: an empty text's vector is 0 and stays it.
+        return pooled / jnp.sqrt(jnp.sum(pooled * pooled, axis=-1, keepdims=True) + 1e-16)
+
+    def features(
+        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+    ) -> Float[Array, "batch width"]:
+        """The vector of each text: texts are ranked one by one, whatever a training row has."""
+        del texts_per_row
+        return self.vectors(pooled)
 
     def __call__(
         self, vectors: Float[Array, "slots batch dim"]
@@ -119,7 +177,5 @@ class EmbeddingHead(nnx.Module):
         """
         vectors = self.vectors(vectors)
         candidates = vectors[1:].reshape(-1, vectors.shape[-1])
-        return (
-            jnp.matmul(vectors[0], candidates.T, precision=jax.lax.Precision.HIGHEST)
-            / self.temperature
-        )
+        similarities = jnp.matmul(vectors[0], candidates.T, precision=jax.lax.Precision.HIGHEST)
+        return similarities / self.temperature

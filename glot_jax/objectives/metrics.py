@@ -2,52 +2,84 @@
 
 Each takes predictions [rows] (class indices, or scores) and labels [rows] and returns a float,
 higher is better. Those of a ranking take the scores of every query, [rows, 3] as
-`ranking.query_scores` makes them, and average over queries.
+`query_metrics.query_scores` makes them, and average over queries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import stats
 
-from glot_jax.objectives.ranking import RANKING
+from glot_jax.objectives.query_metrics import RANKING
+
+JudgedFeed: TypeAlias = Any
+"""A feed of the kind that an objective names; each objective asks something else of it."""
+
+
+class Outputs(NamedTuple):
+    """What a model computed for one split, in the order of the feed's plan."""
+
+    values: np.ndarray
+    """[n, width] float32: outputs of the head, or vectors of texts."""
+    rows: np.ndarray
+    """[n] int64: rows of the plan; those that only fill a batch are left out."""
+    losses: np.ndarray
+    """[n] float32: loss of each row; empty where `values` are vectors."""
+
+    def by_row(self) -> np.ndarray:
+        """[n, width]: the values of the rows 0 .. n - 1, of a plan that has all of them."""
+        ordered = np.empty_like(self.values)
+        ordered[self.rows] = self.values
+        return ordered
+
+
+class Predictions(NamedTuple):
+    """Predictions for one split, rows in the order of the store."""
+
+    predictions: np.ndarray
+    """[rows]: class indices, or scores on the task's own scale; [queries, 3] of a ranking: the
+    scores of every query."""
+    labels: np.ndarray
+    """[rows]; of a ranking: the number of relevant texts."""
+    rows: np.ndarray
+    """[rows] int64, of the stored split; a holdout has some of them only."""
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the rows whose class is predicted."""
     return float(np.mean(predictions == labels))
 
 
 def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float64 [classes, classes], rows: labels.
-
-    Intervals ask for it thousands of times, which scikit-learn's checks forbid.
-    """
+    """float64 [classes, classes], rows: labels."""
+    # Not scikit-learn's: intervals ask for it thousands of times, which its checks forbid.
     classes, codes = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
     true, guessed = np.split(codes, [len(labels)])
-    return (
-        np.bincount(true * len(classes) + guessed, minlength=len(classes) ** 2)
-        .reshape(len(classes), -1)
-        .astype(np.float64)
-    )
+    counts = np.bincount(true * len(classes) + guessed, minlength=len(classes) ** 2)
+    return counts.reshape(len(classes), -1).astype(np.float64)
 
 
 def mcc(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Matthews correlation, as scikit-learn's; 0 where one side is constant."""
     confusion = _confusion(predictions, labels)
-    true, guessed, rows = confusion.sum(1), confusion.sum(0), confusion.sum()
+    true = confusion.sum(1)
+    guessed = confusion.sum(0)
+    rows = confusion.sum()
     spread = (rows**2 - true @ true) * (rows**2 - guessed @ guessed)
-    return (
-        float((np.trace(confusion) * rows - true @ guessed) / np.sqrt(spread))
-        if spread > 0
-        else 0.0
-    )
+    if spread <= 0:
+        return 0.0
+    return float((np.trace(confusion) * rows - true @ guessed) / np.sqrt(spread))
 
 
 def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """F1 of class 1 where there are two classes (GLUE's MRPC and QQP), the unweighted mean over
-    classes otherwise, as scikit-learn's; 0 for a class that is neither there nor predicted."""
+    """F1 of class 1 where there are two classes (GLUE's MRPC and QQP), as scikit-learn's.
+
+    Of more classes the unweighted mean over them. 0 for a class that is neither there nor
+    predicted.
+    """
     if max(int(np.max(labels, initial=0)), int(np.max(predictions, initial=0))) <= 1:
         right = float(np.sum((labels == 1) & (predictions == 1)))
         marked = float(np.sum(labels == 1) + np.sum(predictions == 1))
@@ -63,10 +95,13 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     """
     if len(labels) < 2 or np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
-    a, b = (
-        np.asarray(of, np.float64) - np.mean(of, dtype=np.float64) for of in (predictions, labels)
-    )
+    a = _centred(predictions)
+    b = _centred(labels)
     return float(np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b)))
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64) - np.mean(values, dtype=np.float64)
 
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -75,7 +110,11 @@ def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _mean_over_queries(column: int) -> Callable[[np.ndarray, np.ndarray], float]:
-    return lambda predictions, labels: float(np.mean(predictions[:, column]))
+    def mean(predictions: np.ndarray, labels: np.ndarray) -> float:
+        del labels  # the scores of a query say already how well it ranks its relevant texts
+        return float(np.mean(predictions[:, column]))
+
+    return mean
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -86,3 +125,28 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "spearman": spearman,
     **{name: _mean_over_queries(column) for column, name in enumerate(RANKING)},
 }
+
+
+def score(predictions: np.ndarray, labels: np.ndarray, metrics: Sequence[str]) -> dict[str, float]:
+    """Metrics by name, in the order in which they are asked for."""
+    return {name: METRICS[name](predictions, labels) for name in metrics}
+
+
+def judge_rows(
+    outputs: Outputs, predictions: np.ndarray, labels: np.ndarray, metrics: Sequence[str]
+) -> tuple[dict[str, float], Predictions]:
+    """Scores of rows that are judged one by one: the metrics, and their mean loss.
+
+    Args:
+        outputs: of the model.
+        predictions: [n] in the order of the outputs.
+        labels: [n] in the order of the outputs.
+        metrics: names of METRICS.
+
+    Returns:
+        The scores by name, and the predictions in the order of the store.
+    """
+    scores = score(predictions, labels, metrics)
+    scores["loss"] = float(np.mean(outputs.losses, dtype=np.float64))
+    order = np.argsort(outputs.rows)
+    return scores, Predictions(predictions[order], labels[order], outputs.rows[order])

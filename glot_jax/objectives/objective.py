@@ -1,10 +1,8 @@
-"""Task kind -> head, loss and metrics."""
+"""What a pooled vector is trained and judged on: the protocol of an objective, and their table."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,135 +11,152 @@ from jaxtyping import Array, Float
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import ObjectiveConfig
-from glot_jax.errors import UsageError, lookup, require
+from glot_jax.errors import UsageError, lookup
 from glot_jax.moved import moved_name
-from glot_jax.objectives.heads import CosineHead, EmbeddingHead, FeatureHead
-from glot_jax.objectives.losses import cross_entropy, info_nce, squared_error
-from glot_jax.objectives.metrics import METRICS
+from glot_jax.objectives.baselines import Baselines
+from glot_jax.objectives.classes import Classes, PairClasses
+from glot_jax.objectives.metrics import METRICS, JudgedFeed, Outputs, Predictions, score
+from glot_jax.objectives.ranking import Ranking
+from glot_jax.objectives.scores import Scores, Similarity
 from glot_jax.texts.tasks import TaskSpec
 
 
-@dataclasses.dataclass(frozen=True)
-class Objective:
-    """One kind of task: how a head is built, its loss per row, and predictions from outputs.
+@runtime_checkable
+class Objective(Protocol):
+    """One kind of task, made for one task and its settings.
 
-    head(pooled_dim, spec, config, rngs) -> module [roles, batch, pooled] -> outputs [batch, out]
-    loss(outputs, labels, spec) -> [batch]
-    predict(outputs, spec) -> [rows], on the host: class indices, or scores on the label's own scale
-                              (embedding: scores of every query come in and go out; see
-                              objectives.ranking)
+    A new one is one file and an entry in `OBJECTIVES`: the trainer asks these members only.
+
+    Attributes:
+        reads: fields of ObjectiveConfig that it reads; others that were given are reported.
+        metrics: names of METRICS that tasks of this kind are judged by.
+        feeds: name in `batches.feed_kinds.FEEDS` of how rows become batches.
+        judged_by: what `judge` is given for every row of a feed, in the order of the plan:
+            `outputs` of the head with their losses, or `vectors` (the head's `features`).
     """
 
-    head: Callable[..., nnx.Module]
-    loss: Callable[[Array, Array, TaskSpec], Array]
-    predict: Callable[[np.ndarray, TaskSpec], np.ndarray]
+    reads: ClassVar[frozenset[str]]
+    metrics: ClassVar[tuple[str, ...]]
+    feeds: ClassVar[str]
+    judged_by: ClassVar[str]
+
+    def __init__(self, task: TaskSpec, config: ObjectiveConfig) -> None: ...
+
+    @property
+    def task(self) -> TaskSpec:
+        """The task of the store."""
+        ...
+
+    @property
+    def config(self) -> ObjectiveConfig:
+        """The settings, of which it reads no other field than `reads`."""
+        ...
+
+    @classmethod
+    def fits(cls, task: TaskSpec) -> bool:
+        """Whether it is for tasks of this kind; one objective of the table must be."""
+        ...
+
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a training row, which the head gets side by side."""
+        ...
+
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+        """A `heads.Head`: pooled [texts_per_row, batch, pooled_dim] -> outputs [batch, ...]."""
+        ...
+
+    def loss(self, outputs: Array, labels: Array) -> Array:
+        """[batch] float32 from the head's outputs and the labels of a batch."""
+        ...
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        """What the metrics take, [rows, ...] on the host, from the head's outputs."""
+        ...
+
+    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+        """Scores of a split by name, the task's metrics and `loss` among them, and its
+        predictions.
+
+        Args:
+            feed: the split's feed, of the kind that `feeds` names.
+            outputs: what `judged_by` says.
+        """
+        ...
+
+    def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
+        """What scores on a split without reading a token, from the feeds of train and split."""
+        ...
 
 
-def _classifier(
-    pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs
-) -> nnx.Module:
-    return FeatureHead(
-        pooled_dim, len(spec.roles), len(spec.classes), features=config.pair_features, rngs=rngs
-    )
-
-
-def _regressor(
-    pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs
-) -> nnx.Module:
-    return FeatureHead(pooled_dim, len(spec.roles), 1, features=config.pair_features, rngs=rngs)
-
-
-def _cosine(pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs) -> nnx.Module:
-    return CosineHead(pooled_dim, rngs=rngs)
-
-
-def _embedding(
-    pooled_dim: int, spec: TaskSpec, config: ObjectiveConfig, rngs: nnx.Rngs
-) -> nnx.Module:
-    return EmbeddingHead(pooled_dim, slots_of(spec, config), config, rngs=rngs)
-
-
-def slots_of(spec: TaskSpec, config: ObjectiveConfig) -> int:
-    """Texts of a training row; of a ranking: query, positive and, where the store has any, the hard
-    negatives asked for.
-    """
-    if spec.label_kind != "ranking":
-        return len(spec.roles)
-    return 2 + (config.hard_negatives if len(spec.text_columns) > 2 else 0)
-
-
-def _range(spec: TaskSpec) -> tuple[float, float]:
-    return spec.label_range or (0.0, 1.0)
-
-
-def _rescale(outputs: np.ndarray, spec: TaskSpec) -> np.ndarray:
-    low, high = _range(spec)
-    return outputs[:, 0] * (high - low) + low
-
-
-def _squared_error(outputs: Array, labels: Array, spec: TaskSpec) -> Array:
-    return squared_error(outputs, labels, _range(spec))
-
-
-_CLASSES = Objective(
-    _classifier,
-    lambda outputs, labels, spec: cross_entropy(outputs, labels),
-    lambda o, spec: o.argmax(1),
-)
-OBJECTIVES: dict[str, Objective] = {
-    "single": _CLASSES,
-    "pair": _CLASSES,
-    "similarity": Objective(_cosine, _squared_error, _rescale),
-    "regression": Objective(_regressor, _squared_error, _rescale),
-    "embedding": Objective(
-        _embedding,
-        lambda outputs, labels, spec: info_nce(outputs, labels),
-        lambda scores, spec: scores,
-    ),
+OBJECTIVES: dict[str, type[Objective]] = {
+    "single": Classes,
+    "pair": PairClasses,
+    "similarity": Similarity,
+    "regression": Scores,
+    "embedding": Ranking,
 }
+"""Objectives by the kind of task that they are for."""
 
 
 def objective_kind(spec: TaskSpec) -> str:
-    """single | pair (classes), similarity (a score for two texts), regression (a score for any
-    other number) or embedding (a ranking).
+    """Name in OBJECTIVES of the objective that fits a task.
+
+    Raises:
+        UsageError: a task without labels, or one that no objective fits.
     """
     if spec.label_kind == "none":
         raise UsageError(
-            "training needs labels",
-            f"task {spec.name!r}, stored without",
-            "Extract with --label-column, or use another store.",
+            rule="training needs labels",
+            got=f"task {spec.name!r}, stored without",
+            fix="Extract with --label-column, or use another store.",
         )
-    if spec.label_kind == "classes":
-        return "single" if len(spec.roles) == 1 else "pair"
-    if spec.label_kind == "ranking":
-        return "embedding"
-    return "similarity" if spec.is_similarity else "regression"
+    for kind, objective in OBJECTIVES.items():
+        if objective.fits(spec):
+            return kind
+    raise UsageError(
+        rule="a task needs an objective that fits it",
+        got=f"task {spec.name!r} with labels of kind {spec.label_kind}",
+        fix=f"There are objectives for {', '.join(OBJECTIVES)}.",
+    )
+
+
+def objective_for(task: TaskSpec, config: ObjectiveConfig) -> Objective:
+    """The objective that fits a task. UsageError as in `objective_kind`."""
+    return OBJECTIVES[objective_kind(task)](task, config)
 
 
 def evaluate(outputs: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> dict[str, float]:
     """The task's metrics, by name, from model outputs [rows, out] and labels [rows]."""
-    predictions = lookup(OBJECTIVES, objective_kind(spec), "objective").predict(outputs, spec)
-    return {name: METRICS[name](predictions, labels) for name in spec.metrics}
+    predictions = objective_for(spec, ObjectiveConfig()).predict(outputs)
+    return score(predictions, labels, spec.metrics)
 
 
-def selection_metric(spec: TaskSpec, asked: str | None) -> str:
-    """The metric that picks the best epoch: the one asked for, else the task's first."""
-    if asked is None:
+def selection_metric(spec: TaskSpec, metric: str | None) -> str:
+    """The metric that picks the best epoch: the one asked for, else the task's first.
+
+    Raises:
+        UsageError: there is no such metric, or the task is not judged by it.
+    """
+    if metric is None:
         return spec.metrics[0]
-    lookup(METRICS, asked, "metric (--metric)")
-    require(
-        asked in spec.metrics,
-        f"task {spec.name} is judged by {', '.join(spec.metrics)}",
-        f"--metric {asked}",
-        "Choose one of these.",
-    )
-    return asked
+    lookup(METRICS, metric, "metric (--metric)")
+    if metric not in spec.metrics:
+        raise UsageError(
+            rule=f"--metric must be what task {spec.name} is judged by: {', '.join(spec.metrics)}",
+            got=f"--metric {metric}",
+            fix="Choose one of these.",
+        )
+    return metric
 
 
-def row_loss(outputs: Array, batch: TokenBatch, spec: TaskSpec) -> Float[Array, " batch"]:
+def row_loss(
+    outputs: Array, batch: TokenBatch, objective: Objective | TaskSpec
+) -> Float[Array, " batch"]:
     """Loss of every row, 0 for rows that only fill a partial batch."""
-    loss = OBJECTIVES[objective_kind(spec)].loss(outputs, batch.labels, spec)
-    return jnp.where(batch.row_mask, loss, 0)
+    if isinstance(objective, TaskSpec):
+        objective = objective_for(objective, ObjectiveConfig())
+    return jnp.where(batch.row_mask, objective.loss(outputs, batch.labels), 0)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,66 +1,94 @@
-"""How well one query ranks its candidates: host-side scores of a single query, and what chance
-scores.
-
-An equal score counts against the relevant candidate: a model whose vectors are all the same gains
-nothing by the order in which candidates happen to stand.
+"""Rankings: vectors that are compared with one another, learned by InfoNCE, judged query by
+query.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
 
-RANKING = ("ndcg@10", "map", "mrr")
-"""Metrics of a ranking, in the order of the columns of per-query scores."""
-_CUT = 10  # of ndcg@10
+from glot_jax.config.train import ObjectiveConfig
+from glot_jax.objectives.baselines import Baselines, query_baselines
+from glot_jax.objectives.heads import EmbeddingHead
+from glot_jax.objectives.losses import info_nce
+from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, score
+from glot_jax.objectives.query_metrics import RANKING, query_loss, query_scores
+from glot_jax.texts.tasks import TaskSpec
 
 
-def query_scores(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """[3] float64: ndcg@10, average precision and reciprocal rank of one query.
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Task `embedding`: a query's relevant texts should be closer to it than all others.
 
-    Args:
-        scores: [candidates], higher is more similar.
-        relevant: [candidates] bool, at least one of them True.
+    A training row is a query, one of its relevant texts and some hard negatives; a split is judged
+    by the vectors of its distinct texts.
     """
-    wanted, others = np.sort(scores[relevant])[::-1], np.sort(scores[~relevant])
-    hits = np.arange(1, len(wanted) + 1)
-    # Rank of each relevant candidate: those before it that are relevant, it, and all others that
-    # score as much or more.
-    ranks = hits + len(others) - np.searchsorted(others, wanted, side="left")
-    gain = (_discount(ranks) * (ranks <= _CUT)).sum() / _discount(hits[:_CUT]).sum()
-    return np.array([gain, (hits / ranks).mean(), 1 / ranks[0]])
 
+    task: TaskSpec
+    config: ObjectiveConfig
 
-def chance(candidates: int, relevant: int) -> np.ndarray:
-    """[3] float64: what `query_scores` are on average over all orders of that many candidates."""
-    places = np.arange(1, candidates + 1)
-    gain = (
-        relevant
-        / candidates
-        * _discount(places[:_CUT]).sum()
-        / _discount(places[: min(relevant, _CUT)]).sum()
+    reads: ClassVar[frozenset[str]] = frozenset(
+        {"embedding_head", "embedding_vectors", "loss_temperature", "hard_negatives"}
     )
-    # At place k, if it is a relevant one: itself, and (k - 1) others of which a share of (r - 1) /
-    # (n - 1) is relevant.
-    share = (relevant - 1) / max(1, candidates - 1)
-    precision = ((1 + (places - 1) * share) / places).mean()
-    # No relevant one before place k: the product over the places before it of how likely each is to
-    # hold another.
-    left = candidates - places + 1
-    none_before = np.concatenate([[1.0], np.cumprod(np.maximum(left - relevant, 0) / left)[:-1]])
-    return np.array([gain, precision, (none_before * relevant / left) @ (1 / places)])
+    metrics: ClassVar[tuple[str, ...]] = RANKING
+    feeds: ClassVar[str] = "queries"
+    judged_by: ClassVar[str] = "vectors"
 
+    @classmethod
+    def fits(cls, task: TaskSpec) -> bool:
+        """A task whose rows are a query with relevant and other texts."""
+        return task.label_kind == "ranking"
 
-def query_loss(logits: np.ndarray, relevant: np.ndarray) -> float:
-    """Mean over the relevant candidates of InfoNCE against the others, in float64.
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a training row: query, positive and, where the store has any, the hard negatives
+        asked for.
+        """
+        has_negatives = len(self.task.text_columns) > 2
+        return 2 + (self.config.hard_negatives if has_negatives else 0)
 
-    Args:
-        logits: [candidates], similarities by temperature.
-        relevant: [candidates] bool.
-    """
-    logits = logits.astype(np.float64)
-    against = np.logaddexp.reduce(logits[~relevant]) if not relevant.all() else -np.inf
-    return float(np.mean(np.logaddexp(logits[relevant], against) - logits[relevant]))
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+        """The vectors themselves, or a trained linear map of them."""
+        return EmbeddingHead(pooled_dim, self.texts_per_row, self.config, rngs=rngs)
 
+    def loss(
+        self, outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
+    ) -> Float[Array, " batch"]:
+        """Symmetric InfoNCE of every row."""
+        return info_nce(outputs, labels)
 
-def _discount(ranks: np.ndarray) -> np.ndarray:
-    return 1 / np.log2(1 + ranks)
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        """Scores of every query, as they are."""
+        return outputs
+
+    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+        """Metrics averaged over the queries of a split, and their mean `query_loss`.
+
+        Args:
+            feed: a `batches.ranking_feed.TextFeed`: `rankings(vectors)` and `judged_rows`.
+            outputs: vectors of its texts.
+
+        Returns:
+            The scores by name; and the scores [queries, 3] of every query, with the number of its
+            relevant texts.
+        """
+        scores = []
+        losses = []
+        relevant_texts = []
+        for similarity, relevant in feed.rankings(outputs.by_row()):
+            scores.append(query_scores(similarity, relevant))
+            losses.append(query_loss(similarity / self.config.loss_temperature, relevant))
+            relevant_texts.append(int(relevant.sum()))
+        table = np.stack(scores)
+        labels = np.array(relevant_texts, np.int32)
+        metrics = score(table, labels, RANKING)
+        metrics["loss"] = float(np.mean(losses))
+        return metrics, Predictions(table, labels, feed.judged_rows)
+
+    def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
+        """See `baselines.query_baselines`."""
+        return query_baselines(train, split)

@@ -220,7 +220,7 @@ class Head:
         schedule = build_schedule(OptimizerConfig(), 1, _TOTAL_STEPS)
         optimizer = build_optimizer(OptimizerConfig(), schedule)
         graphdef, params, stats = split_model(self.model)
-        self.steps = Steps(graphdef, PROFILE_TASK, optimizer, budgets, _TOTAL_STEPS)
+        self.steps = Steps(graphdef, optimizer, budgets, _TOTAL_STEPS)
         self.state: TrainState = init_state(params, stats, optimizer, 0)
 
     def _count_edges(self) -> EdgeCount:

@@ -188,7 +188,7 @@ def pooler_cost(
     model = _model(batches[0], graph, pooler, kind)
     graphdef, params, stats = split_model(model)
     # Nothing is trained: no update, no loss, no budgets of edges.
-    steps = Steps(graphdef, _TASK, optax.identity(), {}, 1)
+    steps = Steps(graphdef, optax.identity(), {}, 1)
     state = {"params": params, "stats": stats}
     source = itertools.cycle(batches)
     time = time_latency(lambda: steps.features(state, next(source)), repeats)

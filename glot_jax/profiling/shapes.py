@@ -98,13 +98,13 @@ def _store_batches(config: ProfileConfig, store: Path) -> Iterator[tuple[int, li
         graph=dataclasses.replace(config.graph, backend="dense"),
         pooler=config.pooler,
     )
-    feed = prepare(settings, Display(quiet=True), {}).feeds["train"]
+    feed = prepare(settings, Display(quiet=True)).feeds["train"]
     steps_of_length: dict[int, list[int]] = {length: [] for length in feed.plan.bounds}
     for step in range(feed.plan.steps_per_epoch):
-        steps_of_length.setdefault(feed.plan(step).length, []).append(step)
+        steps_of_length.setdefault(feed.plan.batch(step).length, []).append(step)
     for length, steps in steps_of_length.items():
         # Full batches first: the partial one is there for stores and buckets that hold no full one.
-        steps.sort(key=lambda step: bool((feed.plan(step).rows < 0).any()))
+        steps.sort(key=lambda step: bool((feed.plan.batch(step).rows < 0).any()))
         batches = [_one_text_a_row(feed.batch(step)) for step in steps[:_BATCHES]]
         if batches:
             yield length, batches

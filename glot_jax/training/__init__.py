@@ -3,6 +3,8 @@
 No torch is imported.
 """
 
-from glot_jax.training.loop import train, train_seeds
+from glot_jax.training.loop import train
+from glot_jax.training.seeds import train_seeds
+from glot_jax.training.workspace import Workspace
 
-__all__ = ["train", "train_seeds"]
+__all__ = ["Workspace", "train", "train_seeds"]

@@ -16,13 +16,17 @@ from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.training.steps import edge_counter
 
-SPARSE_LENGTH, SPARSE_DENSITY = 4096, 1 / 1024
-"""From this length on, and up to this share of all pairs, edges in a list beat a bit for every
-pair. Measured on two CPU cores by benchmarks/backends.py: 4 x 4,096 tokens at a density of .0007:
-4.9 s a training step against dense's 5.4 and blockwise's 7.3; 16 x 1,024 tokens at .003: 1.8 to 2.8
-s against 1.65 and 1.9 to 2.5, and the more edges, the further behind."""
+SPARSE_LENGTH = 4096
+"""Tokens from which on a list of edges may beat a bit for every pair."""
+SPARSE_DENSITY = 1 / 1024
+"""Share of all pairs up to which it does.
+
+Measured on two CPU cores by benchmarks/backends.py: 4 x 4,096 tokens at a density of .0007 take
+4.9 s a training step against dense's 5.4 and blockwise's 7.3; 16 x 1,024 tokens at .003 take 1.8 to
+2.8 s against 1.65 and 1.9 to 2.5, and the more edges, the further behind.
+"""
 _SAMPLE = 2048  # texts measured per bucket and split
-_GLANCE = 16  # texts that tell whether it is worth while
+_GLANCE = 16  # texts whose density decides whether measuring is worth while
 
 
 def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
@@ -33,24 +37,33 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
     per bucket and split. With `auto` only long texts are measured, and the sparse backend takes
     those with few edges.
     """
-    chosen = stem.config.backend == "auto"
-    if stem.config.backend not in ("sparse", "auto") or stem.config.learn_tau:
+    backend = stem.config.backend
+    # A learned threshold has soft edges between all pairs of tokens, which no list can hold.
+    if backend not in ("sparse", "auto") or stem.config.learn_tau:
         return {}
     budgets: dict[tuple[int, int], int] = {}
     for feed in feeds.values():
         for length in feed.plan.bounds:
-            if chosen and length < SPARSE_LENGTH:
+            if backend == "auto" and not _may_be_sparse(stem, feed, length):
                 continue
             shape = (feed.texts_per_batch, length)
-            if chosen and not is_sparse(*shape, _measure(stem, feed, length, shape[0], _GLANCE)):
-                continue
-            budget = stem.config.edge_budget or _measure(stem, feed, length, shape[0])
+            budget = stem.config.edge_budget or _measure(stem, feed, length)
+            # Splits may share a shape: one executable serves both.
             budgets[shape] = max(budget, budgets.get(shape, 0))
-    return {
-        shape: budget
-        for shape, budget in budgets.items()
-        if not chosen or is_sparse(*shape, budget)
-    }
+    if backend == "sparse":
+        return budgets
+    return {shape: budget for shape, budget in budgets.items() if is_sparse(*shape, budget)}
+
+
+def describe_budgets(budgets: Mapping[tuple[int, int], int]) -> list[str]:
+    """A line for each shape that is computed sparse."""
+    lines = []
+    for (texts, length), budget in budgets.items():
+        lines.append(
+            f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes"
+            f" and {budget:,} edges"
+        )
+    return lines
 
 
 def is_sparse(texts: int, length: int, edges: int) -> bool:
@@ -58,33 +71,42 @@ def is_sparse(texts: int, length: int, edges: int) -> bool:
 
     Never on accelerators, where it was not measured.
     """
-    return (
-        jax.default_backend() == "cpu"
-        and length >= SPARSE_LENGTH
-        and edges <= SPARSE_DENSITY * texts * length**2
-    )
+    if jax.default_backend() != "cpu" or length < SPARSE_LENGTH:
+        return False
+    return edges <= SPARSE_DENSITY * texts * length**2
 
 
-def _measure(stem: Stem, feed: Feed, length: int, texts: int, sample: int = _SAMPLE) -> int:
+def _may_be_sparse(stem: Stem, feed: Feed, length: int) -> bool:
+    """Whether a few texts of this bucket suggest that its edges should be counted."""
+    if length < SPARSE_LENGTH:
+        return False
+    return is_sparse(feed.texts_per_batch, length, _measure(stem, feed, length, _GLANCE))
+
+
+def _measure(stem: Stem, feed: Feed, length: int, sample: int = _SAMPLE) -> int:
+    """The budget of a batch of this bucket, from the edges of `sample` of its texts."""
+    texts = feed.texts_per_batch
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only
     # thin the mean.
     shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
     rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
-    if not len(rows):
+    if len(rows) == 0:
         return power_of_two(texts * length * length)
     rows = rows[np.random.default_rng(0).permutation(len(rows))[:sample]]
-    chosen = feed.texts[rows].reshape(-1)
-    chosen = chosen[chosen >= 0]
-    counts = []
+    sampled = feed.texts[rows].reshape(-1)
+    sampled = sampled[sampled >= 0]
     count = edge_counter(stem)
-    for chunk in np.array_split(
-        chosen, min(len(chosen), max(1, len(chosen) * length * length >> 22))
-    ):
-        starts, lengths = feed.reader.text_offsets[chunk], feed.reader.text_lengths[chunk]
+    counts = []
+    # Chunks of about four million pairs of tokens, so that counting needs little memory.
+    chunks = min(len(sampled), max(1, len(sampled) * length * length >> 22))
+    for chunk in np.array_split(sampled, chunks):
+        starts = feed.reader.text_offsets[chunk]
+        lengths = feed.reader.text_lengths[chunk]
         hidden, mask = feed.states.gather(starts, lengths, length)
         counts.append(np.asarray(count(hidden, mask)))
     edges = np.concatenate(counts).astype(np.float64)
     expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
+    # No batch has more edges than if all its texts were the densest one.
     return power_of_two(math.ceil(min(expected, texts * edges.max())) + 1)
 
 
@@ -96,20 +118,31 @@ def check_edges(
     split: str,
     out: Path,
 ) -> None:
-    """UsageError, with the budget to use, for the first of these steps of a feed in which a sparse
-    batch dropped edges. `out` is the run's folder.
+    """Make sure that no step dropped edges.
+
+    Args:
+        feed: whose batches the steps had.
+        budgets: of the run.
+        dropped: edges that did not fit, for each of the steps.
+        steps: their numbers.
+        split: name of the feed.
+        out: the run's folder.
+
+    Raises:
+        UsageError: a sparse batch dropped edges; it names the budget to use.
     """
     for step, missing in zip(steps, dropped, strict=True):
-        if missing:
-            budget = budgets[feed.texts_per_batch, feed.plan(step).length]
-            raise UsageError(
-                f"a sparse batch holds at most {budget:,} edges",
-                f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
-                f"Give --edge-budget {power_of_two(budget + missing)} or more, with --resume {out}"
-                " if it was training.",
-            )
+        if missing == 0:
+            continue
+        budget = budgets[feed.texts_per_batch, feed.plan.batch(step).length]
+        enough = power_of_two(budget + missing)
+        raise UsageError(
+            rule=f"a sparse batch must hold at most {budget:,} edges",
+            got=f"{budget + missing:,} in a batch of {split}, {missing:,} too many",
+            fix=f"Give --edge-budget {enough} or more, with --resume {out} if it was training.",
+        )
 
 
 def power_of_two(edges: int) -> int:
-    """The least one that holds so many edges."""
+    """The least power of two that is not below `edges`."""
     return 1 << max(0, edges - 1).bit_length()

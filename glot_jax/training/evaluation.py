@@ -6,16 +6,30 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from glot_jax.batches.split_rows import Splits
 from glot_jax.config.json import differences
-from glot_jax.errors import require
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.training.loop import evaluate_split
-from glot_jax.training.predictions import Predictions
-from glot_jax.training.prepare import Run, prepare, require_store
+from glot_jax.objectives import objective_for
+from glot_jax.objectives.metrics import Predictions
+from glot_jax.training.evaluate import evaluate_split
+from glot_jax.training.prepare import (
+    Run,
+    build,
+    build_steps,
+    check_names,
+    feed_kind,
+    open_store,
+    optimizer_of,
+    require_store,
+    spec_of,
+)
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.run_log import Display
 from glot_jax.training.steps import TrainState
+from glot_jax.training.workspace import Workspace
 
 
 @renamed_keywords(which="checkpoint")
@@ -45,42 +59,38 @@ def evaluate_run(
     """
     prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
     return {
-        split: evaluate_split(prepared, state, split)[0]
-        for split in prepared.feeds
-        if split != "train"
+        split: evaluate_split(prepared, state, split)[0] for split in prepared.evaluation_splits
     }
 
 
-@renamed_keywords(which="checkpoint")
+@renamed_keywords(which="checkpoint", residents="workspace")
 def predict_run(
     run: Path,
     *,
     store: Path | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
-    residents: dict[tuple, Any] | None = None,
+    workspace: Workspace | None = None,
 ) -> dict[str, Predictions]:
     """What a run's head predicts for every row of every evaluation split; arguments and errors are
     evaluate_run's.
     """
     prepared, state = open_run(
-        run, store=store, checkpoint=checkpoint, quiet=quiet, residents=residents
+        run, store=store, checkpoint=checkpoint, quiet=quiet, workspace=workspace
     )
     return {
-        split: evaluate_split(prepared, state, split)[1]
-        for split in prepared.feeds
-        if split != "train"
+        split: evaluate_split(prepared, state, split)[1] for split in prepared.evaluation_splits
     }
 
 
-@renamed_keywords(which="checkpoint")
+@renamed_keywords(which="checkpoint", residents="workspace")
 def open_run(
     run: Path,
     *,
     store: Path | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
-    residents: dict[tuple, Any] | None = None,
+    workspace: Workspace | None = None,
 ) -> tuple[Run, TrainState]:
     """A trained run made ready on its own store or another one, and its best or last state."""
     folder = RunFolder.open(run)
@@ -95,9 +105,7 @@ def open_run(
             config = dataclasses.replace(config, store=store, layer=layers[0], mix_layers=None)
     else:
         require_store(config.store, f"glot evaluate {run}")
-    prepared = prepare(
-        config, Display(quiet=quiet), {} if residents is None else residents, trained=True
-    )
+    prepared = _prepare(config, Display(quiet=quiet), Workspace.shared(workspace))
     changed = differences(folder.model.to_json(), prepared.model_spec.to_json())
     changed += folder.fits(prepared.recipe)
     if store is None and folder.store != prepared.content:
@@ -105,11 +113,42 @@ def open_run(
             f"store: {folder.store!r} -> {prepared.content!r}, made anew since; give it as"
             " --store to use it all the same"
         )
-    require(
-        not changed,
-        "the store fits the trained head",
-        "; ".join(changed),
-        "Use the store the head was trained on, or one like it.",
-    )
+    if changed:
+        raise UsageError(
+            rule="the store must fit the trained head",
+            got="; ".join(changed),
+            fix="Use the store the head was trained on, or one like it.",
+        )
     # The state of the optimizer stays that of step 0: nothing here trains.
     return prepared, {**prepared.state, **folder.load_arrays(prepared.state, checkpoint)}
+
+
+def _prepare(config: TrainConfig, display: Display, workspace: Workspace) -> Run:
+    """Feeds and compiled steps of a trained run, on any store of its task.
+
+    Nothing is measured on the store that its checkpoint brings: the statistics of the states.
+    """
+    store = open_store(config)
+    spec = spec_of(store, config)
+    check_names(config.graph, config.pooler)
+    objective = objective_for(spec.task, config.objective)
+    if "train" in store:
+        splits = Splits.divide(store, config, feed_kind(objective))
+    else:
+        splits = Splits.whole(store)
+    notices: list[str] = []
+    model, feeds = build(store, config, splits, workspace, notices)
+    optimizer = optimizer_of(config, feeds)
+    steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
+    for notice in notices:
+        display.line(notice)
+    return Run(
+        config=config,
+        model_spec=spec,
+        objective=objective,
+        content=store.content,
+        recipe=store.recipe,
+        feeds=feeds,
+        steps=steps,
+        state=state,
+    )

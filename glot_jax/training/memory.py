@@ -8,13 +8,16 @@ import os
 
 import jax
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of malloc.h
+# Parameters of mallopt, from malloc.h.
+_MMAP_THRESHOLD = -3
+_TRIM_THRESHOLD = -1
+_LARGEST_KEPT = 1 << 30  # bytes of a block
 
 
 @functools.cache
 def keep_memory() -> bool:
-    """Let this process keep a step's memory for the next step. Called before the first array is
-    made; whether it was done.
+    """Let this process keep a step's memory for the next step; to be called before the first array
+    is made.
 
     XLA takes a step's temporary block from the C library and gives it back after the step, and
     glibc hands blocks over 32 MiB on to the system. At 32 x 128 tokens and dim 768 that maps and
@@ -26,18 +29,30 @@ def keep_memory() -> bool:
     Nothing is done where the user has decided (`MALLOC_…`, `GLIBC_TUNABLES` on malloc,
     `JAX_CPU_ENABLE_ASYNC_DISPATCH`), nor with another C library than glibc. After JAX has made its
     CPU client only malloc changes, which gains nothing.
+
+    Returns:
+        True if the allocator was changed.
     """
-    decided = any(
-        name.startswith("MALLOC_") or name == "JAX_CPU_ENABLE_ASYNC_DISPATCH" for name in os.environ
-    )
-    if decided or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
-        return False
-    try:
-        library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018 (raises where there is none)
-        if not (library.mallopt(_MMAP_THRESHOLD, 1 << 30) and library.mallopt(_TRIM_THRESHOLD, -1)):
-            return False
-    except (AttributeError, OSError, TypeError):
+    if _user_has_decided() or not _keep_blocks():
         return False
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     return True
+
+
+def _user_has_decided() -> bool:
+    for name in os.environ:
+        if name.startswith("MALLOC_") or name == "JAX_CPU_ENABLE_ASYNC_DISPATCH":
+            return True
+    return "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+
+
+def _keep_blocks() -> bool:
+    """Tell malloc not to give large blocks back; False where the C library is not glibc."""
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018 (raises where there is none)
+        # mallopt returns 1 where it did what it was told.
+        kept = library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        return bool(kept and library.mallopt(_TRIM_THRESHOLD, -1))
+    except (AttributeError, OSError, TypeError):
+        return False

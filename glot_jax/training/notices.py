@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from glot_jax.config.base import flag
 from glot_jax.config.train import ObjectiveConfig, TrainConfig
+from glot_jax.objectives import OBJECTIVES, TaskSpec, objective_kind
 from glot_jax.store.reader import HiddenStore
 
 
+def read_by_others(task: TaskSpec) -> list[str]:
+    """Fields of ObjectiveConfig that only objectives of other tasks read, in their order there."""
+    reads = OBJECTIVES[objective_kind(task)].reads
+    others = frozenset().union(*(objective.reads for objective in OBJECTIVES.values()))
+    fields = [field.name for field in dataclasses.fields(ObjectiveConfig)]
+    return [name for name in fields if name in others and name not in reads]
+
+
 def unread_by_pooler(unused: Mapping[str, Any]) -> list[str]:
-    """Of options that were given and that this pooler does not read."""
-    return [f"not read with these settings: {', '.join(map(flag, unused))}"] if unused else []
+    """A line about options that were given and that this pooler does not read."""
+    if not unused:
+        return []
+    return [f"not read with these settings: {', '.join(map(flag, unused))}"]
 
 
-def unread_by_task(config: ObjectiveConfig, kind: str, given: Collection[str] | None) -> list[str]:
-    """Of options that were `given` (None: those that are not the default) and that a task of this
-    kind does not read.
+def unread_by_task(
+    config: ObjectiveConfig, task: TaskSpec, given: Collection[str] | None
+) -> list[str]:
+    """A line about options that were given and that a task of this kind does not read.
+
+    Args:
+        config: the settings.
+        task: the task.
+        given: names of fields that were given; None: those whose value is not the default.
     """
-    unread = ObjectiveConfig.names_for_other_tasks(kind)
-    if given is None:
-        given = [
-            name for name in unread if getattr(config, name) != getattr(ObjectiveConfig(), name)
-        ]
-    flags = [flag(name) for name in unread if name in given]
-    return [f"not read for a task of kind {kind}: {', '.join(flags)}"] if flags else []
+    default = ObjectiveConfig()
+    unread = []
+    for name in read_by_others(task):
+        changed = getattr(config, name) != getattr(default, name)
+        if changed if given is None else name in given:
+            unread.append(flag(name))
+    if not unread:
+        return []
+    return [f"not read for a task of kind {objective_kind(task)}: {', '.join(unread)}"]
 
 
 def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
-    """Of the layer that is read where several are stored and none was asked for."""
+    """A line about the layer that is read where several are stored and none was asked for."""
     if config.layer is not None or config.mix_layers is not None or len(store.stored_layers) == 1:
         return []
     stored = ", ".join(map(str, store.stored_layers))
@@ -40,11 +60,10 @@ def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
 
 
 def chosen_split(config: TrainConfig, selected_on: str, metric: str, held_out: int) -> list[str]:
-    """Of the rows that select the best epoch where nobody said which."""
+    """A line about the rows that select the best epoch where nobody said which."""
     if config.objective.select_on != "auto":
         return []
+    rows = selected_on
     if selected_on == "holdout":
-        where = f"{held_out:,} training rows set aside, for want of a validation split"
-    else:
-        where = selected_on
-    return [f"the best epoch is chosen by {metric} on {where} (--select-on, --metric)"]
+        rows = f"{held_out:,} training rows set aside, for want of a validation split"
+    return [f"the best epoch is chosen by {metric} on {rows} (--select-on, --metric)"]

@@ -8,22 +8,26 @@ import jax
 import optax
 
 from glot_jax.config.train import OptimizerConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
 
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> int:
-    """The warm-up in steps, whichever unit it was given in."""
+    """The warm-up in steps, whichever unit it was given in.
+
+    Raises:
+        UsageError: it is longer than the run.
+    """
     steps = config.warmup_steps or 0
     if config.warmup_epochs is not None:
         steps = round(config.warmup_epochs * steps_per_epoch)
     if config.warmup_fraction is not None:
         steps = round(config.warmup_fraction * total_steps)
-    require(
-        steps <= total_steps,
-        f"warm-up ends within the run's {total_steps} steps",
-        f"{steps} steps",
-        "Shorten it.",
-    )
+    if steps > total_steps:
+        raise UsageError(
+            rule=f"warm-up must end within the run's {total_steps} steps",
+            got=f"{steps} steps",
+            fix="Shorten it.",
+        )
     return steps
 
 
@@ -40,10 +44,8 @@ def build_schedule(
     return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
 
 
-_NOT_WEIGHTS = {
-    "tau",
-    "layer_scores",
-}  # of the stem: decay would pull a threshold to 0, and layers to equal shares
+# Parameters of the stem: decay would pull a threshold to 0, and layers to equal shares.
+_NOT_WEIGHTS = {"tau", "layer_scores"}
 
 
 def _decayed(params: Any) -> Any:
@@ -56,9 +58,10 @@ def build_optimizer(
     """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally
     clipped.
 
-    What is decayed is every parameter but a learned threshold and the weights of mixed layers.
+    Every parameter is decayed but a learned threshold and the weights of mixed layers.
     """
     parts = []
+    # In this order: the norm that is clipped is the gradient's alone, without decay.
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     if config.optimizer == "adam":

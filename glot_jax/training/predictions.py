@@ -9,26 +9,15 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.files import write_npz
+from glot_jax.objectives.metrics import Predictions
 from glot_jax.training.run_log import resume_hint
 
 FILE = "predictions.npz"
-
-
-class Predictions(NamedTuple):
-    """Of one split, rows in the order of the store."""
-
-    predictions: np.ndarray
-    """[rows]: class indices, or scores on the task's own scale."""
-    labels: np.ndarray
-    """[rows]"""
-    rows: np.ndarray
-    """[rows] int64, of the stored split; a holdout has some of them only."""
 
 
 def write_predictions(run: Path, splits: Mapping[str, Predictions]) -> None:

@@ -1,10 +1,11 @@
-"""What a run is: store, rows, feeds, model and compiled steps, all checked before anything is
-written.
+"""From the settings of a run to its feeds, model and compiled steps: everything is checked before
+anything is written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import shlex
 from collections.abc import Callable, Collection, Mapping
@@ -12,85 +13,105 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+import optax
 from flax import nnx
 
-from glot_jax.batches.feed import Feed, describe_feed, longest_text_per_row, place_states
-from glot_jax.batches.plan import BatchPlan, choose_bounds, longest_of_batches
+from glot_jax.batches.feed import Feed
+from glot_jax.batches.feed_kinds import FEEDS, FeedKind, FeedRequest
+from glot_jax.batches.split_rows import Splits
 from glot_jax.batches.state_statistics import state_statistics
 from glot_jax.config.base import NUMBERS, PROGRAM, part_of
 from glot_jax.config.json import differences
-from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
-from glot_jax.errors import UsageError, lookup, require
+from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError, lookup
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
-from glot_jax.objectives import TaskSpec, objective_kind, selection_metric
+from glot_jax.objectives import Objective, TaskSpec, objective_for, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.layout import MANIFEST
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
-from glot_jax.store.split_reader import SplitReader
-from glot_jax.training.edge_budgets import edge_budgets
+from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.notices import (
     chosen_layer,
     chosen_split,
+    read_by_others,
     unread_by_pooler,
     unread_by_task,
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.ranking import query_of_rows, ranking_feeds
 from glot_jax.training.run_folder import RunFolder
 from glot_jax.training.run_log import Display
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
+from glot_jax.training.workspace import Workspace
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
+    """A model on a store: all that is needed to score it."""
+
     config: TrainConfig
     model_spec: ModelSpec
+    objective: Objective
     content: str
+    """Identity of the store."""
     recipe: Recipe
-    metric: str
-    selected_on: str
+    """How the states of the store were made."""
     feeds: dict[str, Feed]
     """"train", then the evaluation splits in the order they are reported."""
     steps: Steps
     state: TrainState
-    parameters: dict[str, int]
+    """Untrained."""
 
     @property
     def task(self) -> TaskSpec:
+        """The task of the store."""
         return self.model_spec.task
 
     @property
-    def steps_per_epoch(self) -> int:
-        return self.feeds["train"].plan.steps_per_epoch
-
-    @property
-    def total_steps(self) -> int:
-        return self.steps_per_epoch * self.config.epochs
+    def evaluation_splits(self) -> list[str]:
+        """Splits that are judged, in the order they are reported."""
+        return [split for split in self.feeds if split != "train"]
 
     @property
     def compile_seconds(self) -> float:
         """Spent compiling steps and gathers so far."""
-        places = {id(feed.states): feed.states for feed in self.feeds.values()}
-        return self.steps.compile_seconds + sum(
-            states.compile_seconds for states in places.values()
-        )
+        # A holdout waits in the same place as train, and counts once.
+        placed = dict.fromkeys(feed.states for feed in self.feeds.values())
+        return self.steps.compile_seconds + sum(states.compile_seconds for states in placed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun(Run):
+    """A run that is to be trained, and how its best epoch is chosen."""
+
+    metric: str
+    """Metric that selects the best epoch."""
+    selected_on: str
+    """Split that selects it: validation, holdout, or last for no selection."""
+    parameters: dict[str, int]
+    """Trained parameters of `pooler` (the stem included) and `head`."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch."""
+        return self.feeds["train"].plan.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the run."""
+        return self.steps_per_epoch * self.config.epochs
 
     @property
     def selecting_split(self) -> str:
-        """The evaluation split that selects; a holdout is reported as "validation" where there is
-        no other.
-        """
-        return (
-            "validation"
-            if self.selected_on == "holdout" and "holdout" not in self.feeds
-            else self.selected_on
-        )
+        """The evaluation split that selects."""
+        # A holdout is reported as "validation" where there is no other.
+        if self.selected_on == "holdout" and "holdout" not in self.feeds:
+            return "validation"
+        return self.selected_on
 
     @property
     def reported_split(self) -> str:
@@ -99,8 +120,14 @@ class Run:
 
 
 def require_store(store: Path, command: str) -> None:
-    """UsageError with the fix for the store of an earlier run that is no longer where it was;
-    `command` reads it.
+    """Make sure that the store of an earlier run is still where it was.
+
+    Args:
+        store: its folder.
+        command: what reads it now; the error says how to give it another folder.
+
+    Raises:
+        UsageError: there is no store.
     """
     if os.path.lexists(store / MANIFEST):
         return
@@ -108,143 +135,108 @@ def require_store(store: Path, command: str) -> None:
         read_manifest(store)
     except UsageError as error:
         fix = f"If the store was moved, give its new place with --store: {command} --store NEW."
-        raise UsageError(error.rule, error.got, fix) from error
+        raise UsageError(rule=error.rule, got=error.got, fix=fix) from error
 
 
 def prepare(
     config: TrainConfig,
     display: Display,
-    residents: dict[tuple, Any],
+    workspace: Workspace | None = None,
     *,
-    trained: bool = False,
     begun: bool = False,
     unused: Mapping[str, Any] = MappingProxyType({}),
     given: Collection[str] | None = None,
-) -> Run:
-    """Check everything and build it, writing nothing; then say what was decided, in one block of
+) -> TrainingRun:
+    """Check a run and build it, writing nothing; then print what was decided, in one block of
     lines.
 
-    `trained`: a checkpoint will bring the statistics of its own store. `begun`: the run was decided
-        about by an earlier
-    process, which said so. `unused` and `given` are `train`'s.
+    Args:
+        config: the settings.
+        display: where the lines go.
+        workspace: shared with the runs before; default: one of its own.
+        begun: an earlier process has begun this run, and has printed what was decided.
+        unused: see `train`.
+        given: see `train`.
+
+    Raises:
+        UsageError: settings that do not fit the store or each other.
     """
-    store = _open_store(config)
-    mixed = config.mix_layers is not None
-    spec = ModelSpec(
-        store.dim, store.layers, mixed, store.recipe.kind, TaskSpec.from_json(store.task)
-    )
+    workspace = Workspace.shared(workspace)
+    store = open_store(config)
+    spec = spec_of(store, config)
     check_names(config.graph, config.pooler)
-    kind = objective_kind(spec.task)  # first of all: a store without labels has no metric either
+    # First of all: a store without labels has no metric either.
+    objective = objective_for(spec.task, config.objective)
     metric = selection_metric(spec.task, config.objective.metric)
-    rows, selected_on = (
-        _divide(store, config) if "train" in store or not trained else _all_rows(store)
-    )
+    splits = Splits.divide(store, config, feed_kind(objective))
     notices: list[str] = []
-    if not trained and not begun:
+    if not begun:
         notices += unread_by_pooler(unused)
-        notices += unread_by_task(config.objective, kind, given)
+        notices += unread_by_task(config.objective, spec.task, given)
         notices += chosen_layer(store, config)
-        notices += chosen_split(
-            config, selected_on, metric, len(rows.get("validation", rows["train"])[1])
-        )
-    if config.trust_store:
-        notices.append(f"{store.path}: hashes are not checked (--trust-store)")
-    for split in {stored for stored, _ in rows.values()}:
-        # On other threads, while the model is built and the first shards are copied.
-        store[split].hash_ahead()
-    model = SentenceModel(
-        spec,
-        graph=config.graph,
-        pooler=config.pooler,
-        objective=config.objective,
-        rngs=nnx.Rngs(config.seed),
-    )
-    feeds = (
-        _feeds(store, config, rows, residents, notices.append)
-        if kind != "embedding"
-        else ranking_feeds(store, config, model.roles, rows, residents, notices.append)
-    )
-    # A trained run is scored on any store, and its schedule changes nothing any more.
-    steps_per_epoch = feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
-    schedule = build_schedule(config.optimizer, steps_per_epoch, steps_per_epoch * config.epochs)
-    optimizer = build_optimizer(config.optimizer, schedule)
-    if model.pooler.uses_edges and not trained:
+        notices += chosen_split(config, splits.selected_on, metric, splits.held_out)
+    model, feeds = build(store, config, splits, workspace, notices)
+    optimizer = optimizer_of(config, feeds)
+    if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
-    if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
-        notices.append(
-            f"mlp: {count_parameters(model.pooler):,} parameters, to match the"
-            f" {model.pooler.matched:,} of the glot it stands in for"
-        )
-    if config.pooler.standardise and not trained:
-        model.stem.set_statistics(*state_statistics(feeds["train"].reader, rows["train"][1]))
-    budgets = edge_budgets(model.stem, feeds)
-    for (texts, length), budget in budgets.items():
-        notices.append(
-            f"sparse: {texts} texts of {length} tokens have room for {texts * length + 1:,} nodes"
-            f" and {budget:,} edges"
-        )
-    graphdef, params, stats = split_model(model)
-    parameters = {
-        "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
-        "head": count_parameters(model.head),
-    }
-    require(
-        sum(parameters.values()) > 0,
-        "training needs something to train",
-        f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
-        "Give --embedding-head linear, or a pooler that learns.",
-    )
+    if config.pooler.standardise:
+        train = splits.rows["train"]
+        model.stem.set_statistics(*state_statistics(store[train.split], train.rows))
+    parameters = count_trained(model, config)
+    steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
     for notice in notices:
         display.line(notice)
-    # Runs that differ by nothing that is compiled share their executables: the seeds of a study are
-    # traced once.
-    program = (
-        "steps",
-        repr(
-            (
-                spec,
-                config.part(PROGRAM),
-                steps_per_epoch,
-                sorted(budgets.items()),
-            )
-        ),
-    )
-    steps = residents.setdefault(
-        program, Steps(graphdef, spec.task, optimizer, budgets, steps_per_epoch * config.epochs)
-    )
-    return Run(
-        config,
-        spec,
-        store.content,
-        store.recipe,
-        metric,
-        selected_on,
-        feeds,
-        steps,
-        init_state(params, stats, optimizer, config.seed),
-        parameters,
+    return TrainingRun(
+        config=config,
+        model_spec=spec,
+        objective=objective,
+        content=store.content,
+        recipe=store.recipe,
+        feeds=feeds,
+        steps=steps,
+        state=state,
+        metric=metric,
+        selected_on=splits.selected_on,
+        parameters=parameters,
     )
 
 
-def _open_store(config: TrainConfig) -> HiddenStore:
+def open_store(config: TrainConfig) -> HiddenStore:
+    """The store of a run, with the layers that it reads.
+
+    Raises:
+        UsageError: no store, or layers that cannot be read or mixed.
+    """
     if config.mix_layers is None:
         return HiddenStore(config.store, layer=config.layer, trust=config.trust_store)
     # `--mix-layers` without a number means every layer there is.
-    stored = config.mix_layers or HiddenStore(config.store).stored_layers
-    store = HiddenStore(config.store, layers=stored, trust=config.trust_store)
-    require(
-        len(set(store.layers)) == len(store.layers),
-        "--mix-layers are different from one another",
-        store.layers,
-        "Drop the repeats.",
-    )
-    require(
-        len(store.layers) > 1,
-        "--mix-layers mixes two or more layers",
-        f"layer {store.layers[0]} alone",
-        "Extract with --layers, or use --layer.",
-    )
+    layers = config.mix_layers or HiddenStore(config.store).stored_layers
+    store = HiddenStore(config.store, layers=layers, trust=config.trust_store)
+    # Again here: -1 and 12 may name one layer.
+    if len(set(store.layers)) < len(store.layers):
+        raise UsageError(
+            rule="--mix-layers must be different from one another",
+            got=store.layers,
+            fix="Drop the repeats.",
+        )
+    if len(store.layers) == 1:
+        raise UsageError(
+            rule="--mix-layers must mix two or more layers",
+            got=f"layer {store.layers[0]} alone",
+            fix="Extract with --layers, or use --layer.",
+        )
     return store
+
+
+def spec_of(store: HiddenStore, config: TrainConfig) -> ModelSpec:
+    """What fixes the shapes of a model on this store."""
+    return ModelSpec(
+        dim=store.dim,
+        layers=store.layers,
+        mixed=config.mix_layers is not None,
+        kind=store.recipe.kind,
+        task=TaskSpec.from_json(store.task),
+    )
 
 
 def check_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
@@ -254,140 +246,179 @@ def check_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
     lookup(GNN_LAYERS, pooler.gnn, "GNN layer (--gnn)")
 
 
-def _divide(
-    store: HiddenStore, config: TrainConfig
-) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
-    """Rows of each reported split as {name: (stored split, row indices)}, "train" first; and the
-    split that selects.
-    """
-    require(
-        "train" in store,
-        "training needs a train split",
-        f"{store.path}: {', '.join(store)}",
-        "Extract one.",
-    )
-    others = [name for name in store if name != "train"]
-    rows = {name: (name, np.arange(len(store[name]))) for name in ("train", *others)}
-    validations = [name for name in others if name.startswith("validation")]
-    asked = config.objective.select_on
-    if asked == "auto":
-        asked = "validation" if validations else "holdout"
-    require(
-        asked != "validation" or bool(validations),
-        "--select-on validation needs a validation split",
-        ", ".join(store),
-        "Use --select-on holdout.",
-    )
-    if asked == "holdout" or not validations:
-        ranked = store.task["label_kind"] == "ranking"
-        # Rows of one query stand on one side: another row of a query that was trained on is nothing
-        # unseen.
-        unit = (
-            np.unique(query_of_rows(store["train"]), return_inverse=True)[1]
-            if ranked
-            else np.arange(len(store["train"]))
-        )
-        chosen = np.random.default_rng((config.seed, 0x601D)).permutation(
-            int(unit.max(initial=-1)) + 1
-        )
-        # A query without texts of its own that are not relevant is ranked among those of another
-        # one.
-        least = 2 if ranked and not _all_have_negatives(store["train"]) else 1
-        held = max(least, len(chosen) // 10)
-        require(
-            len(chosen) > held,
-            f"a holdout needs at least {least + 1} training {'queries' if ranked else 'rows'}",
-            len(chosen),
-            "Add rows.",
-        )
-        name = "holdout" if validations else "validation"
-        held_out = np.isin(unit, chosen[:held])
-        rows["train"] = ("train", np.flatnonzero(~held_out))
-        rows = {"train": rows["train"], name: ("train", np.flatnonzero(held_out)), **rows}
-    return rows, validations[0] if asked == "validation" else asked
+def feed_kind(objective: Objective) -> FeedKind:
+    """How the rows of a store become feeds for an objective."""
+    return lookup(FEEDS, objective.feeds, "kind of feeds of an objective")
 
 
-def _all_have_negatives(split: SplitReader) -> bool:
-    candidates = np.diff(split.row_offsets) - 1
-    relevant = np.zeros(len(candidates)) if split.labels is None else np.asarray(split.labels)
-    return bool((candidates > relevant).all())
-
-
-def _all_rows(store: HiddenStore) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
-    """The same for a store without a train split: all rows of all splits."""
-    return {name: (name, np.arange(len(store[name]))) for name in store}, "last"
-
-
-def _feeds(
+def build(
     store: HiddenStore,
     config: TrainConfig,
-    rows: dict[str, tuple[str, np.ndarray]],
-    residents: dict[tuple, Any],
-    say: Callable[[str], None],
-) -> dict[str, Feed]:
-    lengths = {
-        name: longest_text_per_row(store[split])[index] for name, (split, index) in rows.items()
-    }
-    longest = max(int(of.max(initial=1)) for of in lengths.values())
-    by_length = config.batches == "by-length"
-    main = next(iter(rows))  # "train", if there is one
-    typical = lengths[main] if by_length else longest_of_batches(lengths[main], config.batch_size)
-    bounds = choose_bounds(typical, config.buckets, longest=longest)
-    feeds = {}
-    for name, (split, index) in rows.items():
-        reader: SplitReader = store[split]
-        training = name == "train"
-        plan = BatchPlan(
-            index,
-            lengths[name],
-            bounds,
-            config.batch_size if training else config.eval_batch_size,
-            config.seed if training else None,
-            by_length=by_length or not training,
+    splits: Splits,
+    workspace: Workspace,
+    notices: list[str],
+) -> tuple[SentenceModel, dict[str, Feed]]:
+    """An untrained model and the feeds of its splits; `notices` takes lines for people to read."""
+    if config.trust_store:
+        notices.append(f"{store.path}: hashes are not checked (--trust-store)")
+    for split in splits.stored:
+        # On other threads, while the model is built and the first shards are copied.
+        store[split].hash_ahead()
+    model = build_model(spec_of(store, config), config)
+    feeds = build_feeds(store, config, splits, workspace, notices.append)
+    if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
+        notices.append(
+            f"mlp: {count_parameters(model.pooler):,} parameters, to match the"
+            f" {model.pooler.matched:,} of the glot it stands in for"
         )
-        place = (store.content, store.layers, config.mix_layers is not None, split, config.cache)
-        if place not in residents:
-            residents[place] = place_states(reader, config.cache)
-        feeds[name] = Feed(reader, plan, residents[place])
-    say(describe_feed(store, feeds))
-    return feeds
+    return model, feeds
 
 
-def open_folder(config: TrainConfig, run: Run, resume: bool, unused: dict[str, Any]) -> None:
-    """Create the run folder, or make sure that it holds this very run."""
-    folder = RunFolder(config.out, config, run.model_spec, run.content, run.recipe, unused)
+def build_model(spec: ModelSpec, config: TrainConfig) -> SentenceModel:
+    """Stem, pooler and head with their initial values."""
+    return SentenceModel(
+        spec,
+        graph=config.graph,
+        pooler=config.pooler,
+        objective=config.objective,
+        rngs=nnx.Rngs(config.seed),
+    )
+
+
+def build_feeds(
+    store: HiddenStore,
+    config: TrainConfig,
+    splits: Splits,
+    workspace: Workspace,
+    report: Callable[[str], None],
+) -> dict[str, Feed]:
+    """A feed for each split, in the order of `splits`.
+
+    Raises:
+        UsageError: a split that cannot be trained or judged on.
+    """
+    objective = objective_for(TaskSpec.from_json(store.task), config.objective)
+    request = FeedRequest(
+        store=store,
+        splits=splits,
+        config=config,
+        texts_per_row=objective.texts_per_row,
+        states=functools.partial(workspace.states, store, cache=config.cache),
+        report=report,
+    )
+    return feed_kind(objective).build(request)
+
+
+def optimizer_of(config: TrainConfig, feeds: Mapping[str, Feed]) -> optax.GradientTransformation:
+    """The optimizer of a run, whose schedule ends with its last step."""
+    steps_per_epoch = _steps_per_epoch(feeds)
+    total_steps = steps_per_epoch * config.epochs
+    schedule = build_schedule(config.optimizer, steps_per_epoch, total_steps)
+    return build_optimizer(config.optimizer, schedule)
+
+
+def _steps_per_epoch(feeds: Mapping[str, Feed]) -> int:
+    # A trained run is scored on any store; without a train split its schedule changes nothing.
+    return feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
+
+
+def count_trained(model: SentenceModel, config: TrainConfig) -> dict[str, int]:
+    """Parameters of `pooler` (the stem included) and `head`.
+
+    Raises:
+        UsageError: there are none.
+    """
+    parameters = {
+        "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
+        "head": count_parameters(model.head),
+    }
+    if sum(parameters.values()) == 0:
+        raise UsageError(
+            rule="training needs something to train",
+            got=f"--pooler {config.pooler.pooler} --embedding-head none, without a parameter",
+            fix="Give --embedding-head linear, or a pooler that learns.",
+        )
+    return parameters
+
+
+def build_steps(
+    model: SentenceModel,
+    config: TrainConfig,
+    feeds: Mapping[str, Feed],
+    optimizer: optax.GradientTransformation,
+    workspace: Workspace,
+    notices: list[str],
+) -> tuple[Steps, TrainState]:
+    """The steps of a run, compiled once they meet a shape, and the state they begin with."""
+    budgets = edge_budgets(model.stem, feeds)
+    notices += describe_budgets(budgets)
+    graphdef, params, stats = split_model(model)
+    steps_per_epoch = _steps_per_epoch(feeds)
+    total_steps = steps_per_epoch * config.epochs
+    # Runs that differ by nothing that is compiled share their executables: the seeds of a study are
+    # traced once.
+    decisive = (model.spec, config.part(PROGRAM), steps_per_epoch, sorted(budgets.items()))
+    build = functools.partial(Steps, graphdef, optimizer, budgets, total_steps)
+    steps = workspace.steps(repr(decisive), build)
+    return steps, init_state(params, stats, optimizer, config.seed)
+
+
+def open_folder(
+    config: TrainConfig, run: TrainingRun, resume: bool, unused: Mapping[str, Any]
+) -> None:
+    """Create the run folder, or make sure that it holds this very run.
+
+    Raises:
+        UsageError: the folder is taken, or holds a run with other settings.
+    """
+    folder = RunFolder(
+        path=config.out,
+        config=config,
+        model=run.model_spec,
+        store=run.content,
+        recipe=run.recipe,
+        unused=unused,
+    )
     if resume:
         saved = RunFolder.open(config.out)
-        changed = differences(_that_decides(saved.to_json()), _that_decides(folder.to_json()))
-        require(
-            not changed,
-            "a run is resumed with its own settings",
-            "; ".join(changed),
-            "Resume without them, or start another --out.",
-        )
+        before = _that_decides(saved.to_json(), run.task)
+        changed = differences(before, _that_decides(folder.to_json(), run.task))
+        if changed:
+            raise UsageError(
+                rule="a run must be resumed with its own settings",
+                got="; ".join(changed),
+                fix="Resume without them, or start another --out.",
+            )
         dataclasses.replace(folder, unused=saved.unused).write()
         return
-    require(
-        not config.out.exists() or (config.out.is_dir() and not any(config.out.iterdir())),
-        "--out is a new folder",
-        f"{config.out}, which exists",
-        (
-            f"Continue it with --resume {shlex.quote(str(config.out))}, or choose another --out."
-            if (config.out / "config.json").is_file()
-            else "It is no run: choose another --out."
-        ),
-    )
+    if config.out.exists() and not _is_empty_folder(config.out):
+        fix = "It is no run: choose another --out."
+        if (config.out / "config.json").is_file():
+            out = shlex.quote(str(config.out))
+            fix = f"Continue it with --resume {out}, or choose another --out."
+        raise UsageError(
+            rule="--out must be a new folder",
+            got=f"{config.out}, which exists",
+            fix=fix,
+        )
     make_folders(config.out)
     folder.write()
 
 
-def _that_decides(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json without what changes no number: where things lie, how they are fed, when they are
-    saved, room for edges, and the options of another kind of task (runs of versions without them
-    can be resumed)."""
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _that_decides(saved: Mapping[str, Any], task: TaskSpec) -> dict[str, Any]:
+    """config.json without what changes no number.
+
+    Options of another kind of task are left out too: runs of versions that did not have them can be
+    resumed.
+    """
     config = part_of(TrainConfig, saved["config"], NUMBERS)
-    if saved["model"]["task"]["label_kind"] != "ranking":
-        unread = ObjectiveConfig.names_only_for("embedding")
-        objective = config["objective"].items()
-        config["objective"] = {name: value for name, value in objective if name not in unread}
-    return {**{name: value for name, value in saved.items() if name != "unused"}, "config": config}
+    config["objective"] = _without(config["objective"], read_by_others(task))
+    return {**_without(saved, {"unused"}), "config": config}
+
+
+def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

@@ -1,13 +1,13 @@
-"""What one process needs at hand while it trains a run."""
+"""What one process holds while it trains a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
 
+from glot_jax.objectives.metrics import Predictions
 from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.predictions import Predictions
-from glot_jax.training.prepare import Run
+from glot_jax.training.prepare import TrainingRun
 from glot_jax.training.run_log import Clock, Display, RunLog
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals
@@ -15,36 +15,44 @@ from glot_jax.training.stopping import StopSignals
 
 @dataclasses.dataclass
 class Session:
-    run: Run
+    """A run that is being trained: its log, clock, checkpoints, and what is not written yet."""
+
+    run: TrainingRun
     checkpoints: Checkpoints
     log: RunLog
     clock: Clock
     display: Display
     stop: StopSignals
     losses: list[float]
-    """Of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
+    """Losses of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
     predictions: dict[int, dict[str, Predictions]] = dataclasses.field(default_factory=dict)
-    """Of the best epoch that this process has seen, by its step."""
+    """Predictions of the best epoch that this process has seen, by its step and split."""
     saved_at: float = dataclasses.field(default_factory=time.perf_counter)
 
     def save(self, state: TrainState, selection: float | None = None) -> None:
-        """Save the state with what a run that continues from it needs; `Checkpoints.save` says what
-        it raises.
+        """Save the state with what a run that continues from it needs.
+
+        Args:
+            state: after a step.
+            selection: score of the epoch that ends with it; None within an epoch.
         """
+        # A checkpoint must never be ahead of the lines that led to it.
         self.log.sync()
-        self.checkpoints.save(
-            state, selection, {"losses": self.losses, "seconds": self.clock.epoch}
-        )
+        notes = {"losses": self.losses, "seconds": self.clock.epoch}
+        self.checkpoints.save(state, selection, notes)
         self.saved_at = time.perf_counter()
 
     def save_is_due(self) -> bool:
+        """Whether `--checkpoint-minutes` have passed since the last save."""
         minutes = self.run.config.checkpoint_minutes
         return minutes > 0 and time.perf_counter() - self.saved_at >= 60 * minutes
 
     def stop_after(self, step: int) -> None:
         """End here, with everything on disk.
 
-        Raises what the signal that was received stands for.
+        Raises:
+            KeyboardInterrupt: SIGINT was received.
+            SystemExit: SIGTERM was received.
         """
         self.checkpoints.wait()
         assert self.stop.received is not None

@@ -16,14 +16,12 @@ from jax import Array
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.graphs import Stem
 from glot_jax.model import SentenceModel
-from glot_jax.objectives import TaskSpec, row_loss
 from glot_jax.training.xla_options import compiled
 
 TrainState = dict[str, Any]
-"""params, stats: nested dicts of arrays; opt_state: optax's; step: int32; key: PRNG key;
-first_bad_step: int32, -1 while every loss was finite. `stats` is what a model keeps besides
+"""`params`, `stats`: nested dicts of arrays; `opt_state`: optax's; `step`: int32; `key`: PRNG key;
+`first_bad_step`: int32, -1 while every loss was finite. `stats` is what a model keeps besides
 parameters (running averages)."""
-
 
 _Name = Literal["train", "evaluate", "features"]
 
@@ -54,22 +52,24 @@ def init_state(
 
 
 class Steps:
-    """`train(state, batch)` and `evaluate(state, batch)`, compiled ahead of time for each shape
+    """`train`, `evaluate` and `features` of (state, batch), compiled ahead of time for each shape
     they meet.
 
     Args:
         graphdef: structure of the SentenceModel, from `split_model`.
-        task: decides the loss.
         optimizer: optax transformation.
         edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty
             for the others.
-        total_steps: of the run; what is annealed ends there.
+        total_steps: steps of the run; what is annealed ends there.
+
+    Attributes:
+        executables: the compiled steps by (name, shape of the states, their dtype).
+        compile_seconds: spent on them.
     """
 
     def __init__(
         self,
         graphdef: Any,
-        task: TaskSpec,
         optimizer: optax.GradientTransformation,
         edge_budgets: dict[tuple, int],
         total_steps: int,
@@ -77,14 +77,10 @@ class Steps:
         self.edge_budgets = edge_budgets
         self.executables: dict[tuple, Callable] = {}
         self.compile_seconds = 0.0
-        self._train = jax.jit(
-            functools.partial(_train_step, graphdef, task, optimizer, total_steps),
-            static_argnums=2,
-            donate_argnums=0,
-        )
-        self._evaluate = jax.jit(
-            functools.partial(_evaluate_step, graphdef, task), static_argnums=3
-        )
+        train = functools.partial(_train_step, graphdef, optimizer, total_steps)
+        # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
+        self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
+        self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef), static_argnums=3)
         self._features = jax.jit(functools.partial(_features_step, graphdef), static_argnums=3)
 
     def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
@@ -100,8 +96,8 @@ class Steps:
         return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
 
     def features(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
-        """features [batch, width], what a classifier's head reads of a row: pooled vectors, side by
-        side; dropped_edges [].
+        """features [batch, width], what the head multiplies, such as the pooled vectors of a row
+        side by side; dropped_edges [].
         """
         return self._executable("features", state, batch)(state["params"], state["stats"], batch)
 
@@ -112,9 +108,13 @@ class Steps:
         batch: TokenBatch,
         platforms: tuple[str, ...] | None = None,
     ) -> Any:
-        """The step for this shape, not yet compiled:
+        """The step for this shape, not yet compiled: a `jax.stages.Lowered`.
 
-        `jax.stages.Lowered`, for other `platforms` than this one's if asked.
+        Args:
+            name: train, evaluate or features.
+            state: of the run.
+            batch: gives the shape.
+            platforms: what it is lowered for; default: this machine's.
         """
         if name == "train":
             traced = self._train.trace(state, batch, self.budget(batch))
@@ -124,6 +124,7 @@ class Steps:
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
+        """Edges that a batch of this shape may hold; None where it is not computed sparse."""
         return self.edge_budgets.get(batch.mask.shape)
 
     def _executable(self, name: _Name, state: TrainState, batch: TokenBatch) -> Callable:
@@ -137,7 +138,6 @@ class Steps:
 
 def _forward(
     graphdef: Any,
-    task: TaskSpec,
     params: dict,
     stats: dict,
     batch: TokenBatch,
@@ -149,22 +149,20 @@ def _forward(
     training.pop("progress", None)
     outputs = model.outputs(graph, **training)
     _, _, stats = split_model(model)
-    return outputs, row_loss(outputs, batch, task), stats, graph.dropped_edges
+    return outputs, model.row_losses(outputs, batch), stats, graph.dropped_edges
 
 
 def _train_step(
     graphdef: Any,
-    task: TaskSpec,
     optimizer: optax.GradientTransformation,
     total_steps: int,
     state: TrainState,
     batch: TokenBatch,
     edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    def loss_of(params: dict) -> tuple[Array, tuple[dict, Array]]:
+    def mean_loss(params: dict) -> tuple[Array, tuple[dict, Array]]:
         _, losses, stats, dropped = _forward(
             graphdef,
-            task,
             params,
             state["stats"],
             batch,
@@ -175,7 +173,9 @@ def _train_step(
         )
         return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)
 
-    (loss, (stats, dropped)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state["params"])
+    (loss, (stats, dropped)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
+        state["params"]
+    )
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
@@ -195,13 +195,12 @@ def _train_step(
 
 def _evaluate_step(
     graphdef: Any,
-    task: TaskSpec,
     params: dict,
     stats: dict,
     batch: TokenBatch,
     edge_budget: int | None,
 ) -> dict[str, Array]:
-    outputs, losses, _, dropped = _forward(graphdef, task, params, stats, batch, edge_budget)
+    outputs, losses, _, dropped = _forward(graphdef, params, stats, batch, edge_budget)
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
 
 

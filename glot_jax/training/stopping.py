@@ -11,11 +11,11 @@ from typing import Any
 
 
 class StopSignals:
-    """Between `with` and its end SIGTERM and SIGINT are only noted, in `received`; a second one
-    does what it did before.
+    """Within its `with` block SIGTERM and SIGINT are only noted, in `received`.
 
-    Python lets the main thread alone handle signals: in another one this notes nothing. A signal
-    that is ignored (Ctrl-C in a background job of a script) stays so.
+    A second signal does what it would have done outside. Python lets only the main thread handle
+    signals: in another one nothing is noted. A signal that is ignored (Ctrl-C in a background job
+    of a script) stays so.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # None: somebody outside Python handles it, whom nobody could put back afterwards.
+                # None: a handler outside Python, which could not be put back afterwards.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -36,10 +36,13 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        del kind, error, trace
         self._put_back()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
         self.received = signal.Signals(number)
+        # Whoever sends a second one does not want to wait.
         self._put_back()
 
     def _put_back(self) -> None:
@@ -47,12 +50,11 @@ class StopSignals:
             signal.signal(*self._before.popitem())
 
     def ending(self, message: str) -> BaseException:
-        """What to raise once everything is saved:
+        """What to raise once everything is saved.
 
-        KeyboardInterrupt (exit code 130) or SystemExit(143).
+        Returns:
+            SystemExit(143) for SIGTERM, KeyboardInterrupt (exit code 130) for SIGINT.
         """
-        return (
-            SystemExit(128 + signal.SIGTERM)
-            if self.received is signal.SIGTERM
-            else KeyboardInterrupt(message)
-        )
+        if self.received is signal.SIGTERM:
+            return SystemExit(128 + signal.SIGTERM)
+        return KeyboardInterrupt(message)

@@ -18,26 +18,19 @@ from glot_jax.graphs.backends import DENSE_PAIRS
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 
-_FEW_TOKENS = 1 << 10
+_FEW_TOKENS = 1 << 10  # of a batch, up to which YNNPACK is the faster one
 
 
 def compiled(lowered: Any, texts: tuple[int, int] | None = None) -> Any:
-    """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul; `XLA_FLAGS` of
-    the same name win.
+    """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul.
+
+    `XLA_FLAGS` of the same name win.
 
     Args:
-        lowered: what is to be compiled.
+        lowered: the program to compile.
         texts: (texts, length) of the batch it takes; left out: matrices that are no batch.
     """
-    count, length = texts or (0, 0)
-    better = texts is not None and (
-        count * length <= _FEW_TOKENS or count * length**2 > DENSE_PAIRS
-    )
-    if (
-        better
-        or jax.default_backend() != "cpu"
-        or any(name in os.environ.get("XLA_FLAGS", "") for name in _ON_CPU)
-    ):
+    if jax.default_backend() != "cpu" or _user_has_decided() or _suits_ynnpack(texts):
         return lowered.compile()
     try:
         return lowered.compile(_ON_CPU)
@@ -45,3 +38,16 @@ def compiled(lowered: Any, texts: tuple[int, int] | None = None) -> Any:
         if "No such compile option" not in str(error):
             raise
         return lowered.compile()  # another jaxlib, which has no such choice
+
+
+def _user_has_decided() -> bool:
+    flags = os.environ.get("XLA_FLAGS", "")
+    return any(name in flags for name in _ON_CPU)
+
+
+def _suits_ynnpack(texts: tuple[int, int] | None) -> bool:
+    """Whether a batch is one of the few that XLA's own choice computes faster."""
+    if texts is None:
+        return False
+    count, length = texts
+    return count * length <= _FEW_TOKENS or count * length**2 > DENSE_PAIRS

@@ -57,7 +57,7 @@ def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed, by_length):
     length_of = dict(zip(rows.tolist(), lengths.tolist(), strict=True))
     seen, partial = [], 0
     for step in range(epoch * plan.steps_per_epoch, (epoch + 1) * plan.steps_per_epoch):
-        batch = plan(step)
+        batch = plan.batch(step)
         real = batch.rows[batch.rows >= 0].tolist()
         assert len(batch.rows) == batch_size
         assert len(real) > 0
@@ -71,20 +71,21 @@ def test_every_row_once_an_epoch(lengths, batch_size, epoch, seed, by_length):
 
 def test_a_step_is_a_function_of_seed_and_step():
     lengths = np.random.default_rng(0).integers(1, 30, 100)
-    first, again, other = (
-        BatchPlan(np.arange(100), lengths, (8, 16, 32), 8, seed) for seed in (1, 1, 2)
-    )
-    asked = [40, 3, 0, 25, 3, 41]  # out of order, over several epochs
-    straight = [first(step).rows for step in range(42)]
-    assert all(np.array_equal(again(step).rows, straight[step]) for step in asked)
-    assert any(not np.array_equal(other(step).rows, straight[step]) for step in asked)
+    bounds = (8, 16, 32)
+    first = BatchPlan(np.arange(100), lengths, bounds, 8, 1)
+    again = BatchPlan(np.arange(100), lengths, bounds, 8, 1)
+    other = BatchPlan(np.arange(100), lengths, bounds, 8, 2)
+    steps = [40, 3, 0, 25, 3, 41]  # out of order, over several epochs
+    straight = [first.batch(step).rows for step in range(42)]
+    assert all(np.array_equal(again.batch(step).rows, straight[step]) for step in steps)
+    assert any(not np.array_equal(other.batch(step).rows, straight[step]) for step in steps)
     assert not np.array_equal(straight[0], straight[first.steps_per_epoch])
 
 
 def test_evaluation_keeps_rows_in_order_within_a_length():
     plan = BatchPlan(np.arange(6), np.array([2, 9, 3, 1, 8, 9]), (4, 12), 2, None)
-    assert [plan(step).rows.tolist() for step in range(3)] == [[0, 2], [3, 1], [4, 5]]
-    assert [plan(step).length for step in range(3)] == [4, 12, 12]
+    assert [plan.batch(step).rows.tolist() for step in range(3)] == [[0, 2], [3, 1], [4, 5]]
+    assert [plan.batch(step).length for step in range(3)] == [4, 12, 12]
 
 
 def test_padded_tokens_are_those_of_real_rows():
@@ -101,7 +102,7 @@ def test_shuffled_batches_ignore_length_and_are_padded_to_their_longest():
     lengths = np.array([2] * 60 + [30] * 4)
     bounds = choose_bounds(longest_of_batches(lengths, 8), 2)
     plan = BatchPlan(np.arange(64), lengths, bounds, 8, 0, by_length=False)
-    batches = [plan(step) for step in range(8)]
+    batches = [plan.batch(step) for step in range(8)]
     mixed = [set(lengths[batch.rows].tolist()) for batch in batches]
     assert {2, 30} in mixed
     for batch in batches:
@@ -109,7 +110,7 @@ def test_shuffled_batches_ignore_length_and_are_padded_to_their_longest():
     assert {batch.length for batch in batches} == {4, 32}
     # By length, the four long rows share a batch.
     together = BatchPlan(np.arange(64), lengths, bounds, 8, 0)
-    assert sum(together(step).length == 32 for step in range(8)) == 1
+    assert sum(together.batch(step).length == 32 for step in range(8)) == 1
 
 
 def test_longest_of_batches():

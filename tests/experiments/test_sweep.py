@@ -82,7 +82,7 @@ def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path
     config = settings(store, tmp_path / "sweep", sampler="random", trials=2, lr=(1e-3, 2e-3, 1e-2))
     begun = []
 
-    def stopped(config, trial, metric, residents):
+    def stopped(config, trial, metric, workspace):
         begun.append(trial.params)
         raise KeyboardInterrupt
 
@@ -137,7 +137,7 @@ def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp
 
     monkeypatch.setattr(optuna.trial.Trial, "suggest_categorical", slow)
 
-    def train_trial(config, trial, metric, residents):
+    def train_trial(config, trial, metric, workspace):
         trained.append(trial.params["lr"])
         return 0.5
 

@@ -17,7 +17,7 @@ def trained(monkeypatch):
     """(rate, seed, resume) of every training that was asked for."""
     calls = []
 
-    def train(config, *, resume, quiet, residents):
+    def train(config, *, resume, quiet, workspace):
         rate = config.optimizer.lr
         calls.append((rate, config.seed, resume))
         accuracy, loss = SCORES[rate]

@@ -84,7 +84,10 @@ def test_vectors_are_what_the_head_reads(place, run):
     features, _ = split_features(prepared, state, "validation")
     feed = prepared.feeds["validation"]
     rows = np.concatenate(
-        [of[of >= 0] for of in (feed.plan(step).rows for step in range(feed.plan.steps_per_epoch))]
+        [
+            of[of >= 0]
+            for of in (feed.plan.batch(step).rows for step in range(feed.plan.steps_per_epoch))
+        ]
     )
     texts = [
         json.loads(line)["sentence"]

@@ -25,7 +25,7 @@ from glot_jax.inference import mteb_eval
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_eval import PRESETS, TextModel, run_mteb
 from glot_jax.inference.mteb_tasks import known_task, local_task
-from glot_jax.objectives.ranking import query_scores
+from glot_jax.objectives.query_metrics import query_scores
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
 

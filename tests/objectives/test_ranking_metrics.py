@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from glot_jax.objectives.metrics import METRICS
-from glot_jax.objectives.ranking import RANKING, chance, query_loss, query_scores
+from glot_jax.objectives.query_metrics import RANKING, chance, query_loss, query_scores
 
 
 @pytest.mark.parametrize("candidates", [2, 5, 11, 40])

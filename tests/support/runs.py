@@ -53,7 +53,7 @@ def resume(out: Path, **changes: Any) -> dict[str, Any]:
 
 def like(out: Path) -> dict[str, Any]:
     """A training state of the run's shapes."""
-    return prepare(saved_config(out), Display(quiet=True), {}).state
+    return prepare(saved_config(out), Display(quiet=True)).state
 
 
 def arrays(state: dict[str, Any]) -> list[np.ndarray]:

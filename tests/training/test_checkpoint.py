@@ -16,6 +16,7 @@ from support import runs
 from support.synthetic_stores import make_store
 
 from glot_jax.errors import UsageError
+from glot_jax.model import SentenceModel
 from glot_jax.training import checkpoint, loop, steps, train
 from glot_jax.training.checkpoint import Checkpoints, DamagedCheckpoint
 from glot_jax.training.evaluation import evaluate_run, load_model
@@ -207,7 +208,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_c
     rows = [
         int(row)
         for row in (
-            loop.prepare(settings, loop.Display(quiet=True), {}).feeds["train"].plan(bad).rows
+            loop.prepare(settings, loop.Display(quiet=True)).feeds["train"].plan.batch(bad).rows
         )
     ]
     with pytest.raises(UsageError) as raised:
@@ -586,24 +587,21 @@ def test_scores_that_were_lost_from_the_log_are_missed_by_epoch(finished):
     assert len(kept) == len(lines) - 1
     metrics.write_bytes("".join(kept).encode() + b"\0" * 64 + b"\n")
     (finished / "summary.json").unlink()
-    with pytest.raises(
-        UsageError,
-        match=r"metrics.jsonl holds the scores of every epoch; got none of validation in epoch 2",
-    ):
+    rule = "metrics.jsonl must hold the scores of every epoch"
+    with pytest.raises(UsageError, match=f"{rule}; got none of validation in epoch 2"):
         runs.resume(finished)
     assert metrics.read_bytes() == "".join(kept).encode()
 
 
 def test_an_infinite_loss_of_finite_outputs_is_refused_by_row(store, tmp_path, monkeypatch):
-    original = steps.row_loss
-    monkeypatch.setattr(
-        steps,
-        "row_loss",
-        lambda outputs, batch, task: (
-            original(outputs, batch, task) + jax.numpy.where(len(outputs) == 16, jax.numpy.inf, 0)
-        ),
-    )
+    original = SentenceModel.row_losses
+
+    def infinite(model, outputs, batch):
+        of_evaluation = len(outputs) == 16  # training batches have 8 rows
+        return original(model, outputs, batch) + jax.numpy.where(of_evaluation, jax.numpy.inf, 0)
+
+    monkeypatch.setattr(SentenceModel, "row_losses", infinite)
     with pytest.raises(
-        UsageError, match="every output and loss of the model is finite.* of validation"
+        UsageError, match="every output and loss of the model must be finite.* of validation"
     ):
         train(runs.config(store, tmp_path / "run"), quiet=True)

@@ -29,6 +29,7 @@ from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.evaluation import evaluate_run, load_model
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
+from glot_jax.training.workspace import Workspace
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +62,6 @@ def arrays(run: Path) -> list[np.ndarray]:
     like = prepare(
         from_json(TrainConfig, json.loads((run / "config.json").read_text())["config"]),
         Display(quiet=True),
-        {},
     ).state
     with Checkpoints(run) as checkpoints:
         state = checkpoints.load(checkpoints.latest_step, like)
@@ -187,10 +187,10 @@ def test_other_settings_are_refused_field_by_field(stores, tmp_path):
     wide = make_store(tmp_path / "wide", CLASSES, dim=16, kind="decoder")
     with pytest.raises(
         UsageError,
-        match="the store fits the trained head; got dim: 8 -> 16; kind: 'encoder' -> 'decoder'",
+        match="the store must fit the trained head; got dim: 8 -> 16; kind: 'encoder' -> 'decoder'",
     ):
         evaluate_run(tmp_path / "run", store=wide, quiet=True)
-    with pytest.raises(UsageError, match="--out is a new folder.*--resume"):
+    with pytest.raises(UsageError, match="--out must be a new folder.*--resume"):
         run(stores["classes"], tmp_path / "run", epochs=1)
 
 
@@ -267,7 +267,7 @@ def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
 
 
 def test_the_step_has_no_scatter(stores, tmp_path):
-    prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True), {})
+    prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
     batch = prepared.feeds["train"].batch(0)
     prepared.steps.train(prepared.state, batch)
     (executable,) = prepared.steps.executables.values()
@@ -275,7 +275,6 @@ def test_the_step_has_no_scatter(stores, tmp_path):
     sparse = prepare(
         config(stores["pairs"], tmp_path / "run", graph=GraphConfig(backend="sparse")),
         Display(quiet=True),
-        {},
     )
     sparse.steps.train(sparse.state, batch)
     (executable,) = sparse.steps.executables.values()
@@ -304,7 +303,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, mo
 
 
 def test_after_a_bad_step_nothing_is_updated(stores, tmp_path, monkeypatch):
-    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True), {})
+    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
     batch = prepared.feeds["train"].batch(0)
     bad = dataclasses.replace(batch, hidden=batch.hidden * np.float16("nan"))
     state, _ = prepared.steps.train(prepared.state, batch)
@@ -327,7 +326,7 @@ def test_best_and_latest_reload_with_their_scores(stores, tmp_path):
         }
         assert again == pytest.approx(expected, abs=1e-6)
     model = load_model(tmp_path / "run")
-    prepared = prepare(config(stores["classes"], tmp_path / "x", epochs=6), Display(quiet=True), {})
+    prepared = prepare(config(stores["classes"], tmp_path / "x", epochs=6), Display(quiet=True))
     feed = prepared.feeds["validation"]
     outputs, labels = [], []
     for step in range(feed.plan.steps_per_epoch):
@@ -354,7 +353,6 @@ def test_holdout_is_never_trained_on(stores, tmp_path):
     prepared = prepare(
         config(stores["classes"], tmp_path / "run", objective=ObjectiveConfig(select_on="holdout")),
         Display(quiet=True),
-        {},
     )
     held, trained = (set(prepared.feeds[name].plan.rows.tolist()) for name in ("holdout", "train"))
     assert len(held) == 4
@@ -382,7 +380,7 @@ def test_last_selects_the_last_epoch(stores, tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeypatch):
-    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True), {})
+    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
     monkeypatch.setattr(steps.optax.tree, "norm", lambda tree: float("nan"))
     before = [np.array(leaf) for leaf in jax.tree.leaves(prepared.state["params"])]
     state, logs = prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
@@ -508,7 +506,7 @@ def test_seeds_are_complete_runs_with_mean_and_deviation(stores, tmp_path):
         train_seeds(config(stores["classes"], tmp_path / "runs"), [1, 2, 3], quiet=True) == summary
     )
     assert (tmp_path / "runs" / "seed-1" / "summary.json").stat().st_mtime_ns == kept
-    with pytest.raises(UsageError, match="--seeds are different"):
+    with pytest.raises(UsageError, match="--seeds must be different"):
         train_seeds(config(stores["classes"], tmp_path / "again"), [1, 1])
 
 
@@ -546,7 +544,7 @@ def test_a_learnable_store_is_learned(stores, tmp_path):
         ({"graph": GraphConfig(backend="fast")}, "unknown graph backend"),
         ({"graph": GraphConfig(graph="tree")}, "unknown graph rule"),
         ({"objective": ObjectiveConfig(metric="bleu")}, "unknown metric .* 'bleu'"),
-        ({"objective": ObjectiveConfig(metric="mcc")}, "judged by accuracy, f1; got --metric mcc"),
+        ({"objective": ObjectiveConfig(metric="mcc")}, "judged by: accuracy, f1; got --metric mcc"),
         ({"layer": 1}, "layer 1.*Stored: 2"),
         ({"optimizer": OptimizerConfig(warmup_steps=99)}, "within the run's 10 steps"),
     ],
@@ -562,7 +560,7 @@ def test_interaction_of_three_texts_is_refused(tmp_path):
         PAIRS, text_columns=("a", "b", "c"), roles=("text0", "text1", "text2")
     )
     store = make_store(tmp_path / "store", three)
-    with pytest.raises(UsageError, match="interaction is defined for two texts"):
+    with pytest.raises(UsageError, match="interaction must be used with two texts"):
         run(store, tmp_path / "run", objective=ObjectiveConfig(pair_features="interaction"))
     assert run(store, tmp_path / "run")["steps"] == 10
 
@@ -581,19 +579,19 @@ def test_config_survives_json(tmp_path):
 
 
 def test_selection_reads_the_task_metric(stores, tmp_path):
-    prepared = prepare(config(stores["scores"], tmp_path / "run"), Display(quiet=True), {})
+    prepared = prepare(config(stores["scores"], tmp_path / "run"), Display(quiet=True))
     assert prepared.metric == "spearman"
-    assert loop._selection(prepared, {"validation": {"spearman": 0.3, "pearson": 0.9}}, 0) == 0.3
+    assert loop.selection_of(prepared, {"validation": {"spearman": 0.3, "pearson": 0.9}}, 0) == 0.3
 
 
 def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monkeypatch):
     settings = config(
         stores["classes"], tmp_path / "run", graph=GraphConfig(graph="self", backend="auto")
     )
-    assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
+    assert prepare(settings, Display(quiet=True)).steps.edge_budgets == {}
     monkeypatch.setattr(edge_budgets, "SPARSE_LENGTH", 8)
     monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1 / 4)
-    prepared = prepare(settings, Display(quiet=True), {})
+    prepared = prepare(settings, Display(quiet=True))
     bounds = prepared.feeds["train"].plan.bounds
     assert {length for _, length in prepared.steps.edge_budgets} == {
         length for length in bounds if length >= 8
@@ -607,9 +605,9 @@ def test_auto_lists_the_edges_of_long_texts_that_have_few(stores, tmp_path, monk
         settings, graph=dataclasses.replace(settings.graph, edge_budget=512)
     )
     monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1.0)
-    assert set(prepare(roomier, Display(quiet=True), {}).steps.edge_budgets.values()) == {512}
+    assert set(prepare(roomier, Display(quiet=True)).steps.edge_budgets.values()) == {512}
     monkeypatch.setattr(edge_budgets, "SPARSE_DENSITY", 1 / 1000)
-    assert prepare(settings, Display(quiet=True), {}).steps.edge_budgets == {}
+    assert prepare(settings, Display(quiet=True)).steps.edge_budgets == {}
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -621,7 +619,7 @@ def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
     settings = config(
         store, tmp_path / "run", graph=GraphConfig(backend="sparse", tau=0.2), buckets=3
     )
-    prepared = prepare(settings, Display(quiet=True), {})
+    prepared = prepare(settings, Display(quiet=True))
     linked = jax.jit(
         lambda hidden, mask: token_graph(hidden, mask, tau=0.2, backend="dense").adjacency.sum()
     )
@@ -635,11 +633,11 @@ def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
 
 
 def test_seeds_share_what_is_compiled(stores, tmp_path):
-    residents: dict = {}
+    workspace = Workspace()
 
     def steps_of(**changes):
         changed = config(stores["pairs"], tmp_path / "run", **changes)
-        return prepare(changed, Display(quiet=True), residents).steps
+        return prepare(changed, Display(quiet=True), workspace).steps
 
     assert steps_of(seed=1) is steps_of(seed=2, log_every=7)
     assert steps_of(seed=1) is not steps_of(seed=1, optimizer=OptimizerConfig(lr=3e-3))
@@ -649,7 +647,7 @@ def test_seeds_share_what_is_compiled(stores, tmp_path):
         train(
             config(stores["pairs"], tmp_path / f"shared-{seed}", seed=seed),
             quiet=True,
-            residents=residents,
+            workspace=workspace,
         )
         for seed in (1, 2)
     ]

@@ -94,8 +94,8 @@ def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, chan
             raise KeyboardInterrupt
         return evaluated(*arguments)
 
-    evaluated = loop._evaluate_all
-    monkeypatch.setattr(loop, "_evaluate_all", stop_in_the_second_epoch)
+    evaluated = loop.evaluate_all
+    monkeypatch.setattr(loop, "evaluate_all", stop_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         run(store, tmp_path / "cut", **changes)
     monkeypatch.undo()
@@ -118,7 +118,7 @@ def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, chan
     "changes", [EVERYTHING, {"graph": {"graph": "knn"}}], ids=["everything", "knn"]
 )
 def test_the_dense_step_has_no_scatter_whatever_is_switched_on(store, tmp_path, changes):
-    prepared = prepare(config(store, tmp_path / "run", **changes), Display(quiet=True), {})
+    prepared = prepare(config(store, tmp_path / "run", **changes), Display(quiet=True))
     prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
     (executable,) = prepared.steps.executables.values()
     assert " scatter(" not in executable.as_text()
@@ -192,7 +192,7 @@ def test_statistics_leave_the_holdout_out(store, tmp_path):
     settings = config(store, tmp_path / "run", standardise=True, epochs=1)
     settings = dataclasses.replace(settings, objective=ObjectiveConfig(select_on="holdout"))
     train(settings, quiet=True)
-    trained = prepare(settings, Display(quiet=True), {}).feeds["train"].plan.rows
+    trained = prepare(settings, Display(quiet=True)).feeds["train"].plan.rows
     assert len(trained) == len(reader) - len(reader) // 10
     expected = state_statistics(reader, trained)
     model = load_model(tmp_path / "run")
@@ -289,8 +289,8 @@ def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
             {"graph": {"graph": "knn", "k": 64}},
             r"--k is at most the longest padded text, 12 tokens; got 64",
         ),
-        ({"mix_layers": (2,)}, "--mix-layers mixes two or more layers; got layer 2 alone"),
-        ({"mix_layers": (2, -1)}, r"--mix-layers are different from one another; got \(2, 2\)"),
+        ({"mix_layers": (2,)}, "--mix-layers must mix two or more layers; got layer 2 alone"),
+        ({"mix_layers": (2, -1)}, r"--mix-layers must be different from one another; got \(2, 2\)"),
         ({"mix_layers": (0, 7)}, "a layer must be stored to be read; got layer 7. Stored: 0, 1, 2"),
         (
             {"pooler": "adapool-attention", "heads": 3},

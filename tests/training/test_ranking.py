@@ -15,17 +15,19 @@ from support.runs import assert_same_run, config, resume
 from support.tiny_backbones import make_backbone
 
 from glot_jax import HiddenStore
+from glot_jax.batches.query_groups import Groups, QueryPairs, identities
+from glot_jax.batches.ranking_feed import PairFeed, TextFeed
 from glot_jax.cli import main
 from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.objectives.ranking import RANKING
+from glot_jax.objectives.query_metrics import RANKING
 from glot_jax.presets import PRESETS
 from glot_jax.training import steps, train
 from glot_jax.training.evaluation import evaluate_run, open_run
+from glot_jax.training.forward import run_over
 from glot_jax.training.predictions import read_predictions
 from glot_jax.training.prepare import prepare
-from glot_jax.training.ranking import Groups, PairFeed, Pairs, TextFeed, identities, text_vectors
 from glot_jax.training.run_log import Display
 
 LINEAR = ObjectiveConfig(embedding_head="linear")
@@ -51,7 +53,7 @@ def pairs_store(tmp_path_factory) -> Path:
 
 
 def made(store: Path, out: Path, **changes):
-    return prepare(config(store, out, objective=LINEAR, **changes), Display(quiet=True), {})
+    return prepare(config(store, out, objective=LINEAR, **changes), Display(quiet=True))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -65,7 +67,7 @@ def test_every_negative_comes_up_before_one_comes_back(tmp_path):
         ("0/s", ["0/d"], ["1/x"]),
     ]
     reader = HiddenStore(make_ranking_store(tmp_path / "store", {"train": groups}))["train"]
-    pairs = Pairs(Groups(reader, np.arange(3)), 2)
+    pairs = QueryPairs(Groups(reader, np.arange(3)), 2)
     assert pairs.group.tolist() == [0, 0, 1, 2]
     epochs = [pairs.texts(np.arange(4), epoch) for epoch in range(7)]
     # Stored texts: 0 query, 1 2 positives, 3 .. 9 negatives; 10 11; 12 13 14.
@@ -73,7 +75,9 @@ def test_every_negative_comes_up_before_one_comes_back(tmp_path):
     assert epochs[1].tolist()[:2] == [[0, 1, 7, 8], [0, 2, 9, 3]]
     counts = np.bincount(np.concatenate([texts[:2, 2:].reshape(-1) for texts in epochs]))[3:10]
     assert counts.tolist() == [4] * 7
-    assert Pairs(Groups(reader, np.array([2])), 0).texts(np.array([0]), 5).tolist() == [[12, 13]]
+    assert QueryPairs(Groups(reader, np.array([2])), 0).texts(np.array([0]), 5).tolist() == [
+        [12, 13]
+    ]
 
 
 def test_batches_ignore_length_and_are_padded_to_their_own_longest(store, tmp_path):
@@ -84,7 +88,7 @@ def test_batches_ignore_length_and_are_padded_to_their_own_longest(store, tmp_pa
     for epoch in (0, 1):
         seen = []
         for step in range(epoch * run.steps_per_epoch, (epoch + 1) * run.steps_per_epoch):
-            planned, batch = feed.plan(step), feed.batch(step)
+            planned, batch = feed.plan.batch(step), feed.batch(step)
             real = planned.rows >= 0
             seen += planned.rows[real].tolist()
             longest = int(np.asarray(batch.mask).sum(axis=1).max())
@@ -100,7 +104,8 @@ def test_batches_ignore_length_and_are_padded_to_their_own_longest(store, tmp_pa
         assert sorted(seen) == list(range(66))
     # Random partners: the lengths of a batch are not sorted.
     spread = [
-        np.ptp(feed.plan.lengths[feed.plan(step).rows]) for step in range(run.steps_per_epoch - 1)
+        np.ptp(feed.plan.lengths[feed.plan.batch(step).rows])
+        for step in range(run.steps_per_epoch - 1)
     ]
     assert max(spread) > 3
 
@@ -114,7 +119,7 @@ def test_equal_texts_are_known_by_their_tokens(tmp_path):
 
 def test_a_holdout_is_of_whole_queries(store, tmp_path):
     held_out = dataclasses.replace(LINEAR, select_on="holdout")
-    run = prepare(config(store, tmp_path / "run", objective=held_out), Display(quiet=True), {})
+    run = prepare(config(store, tmp_path / "run", objective=held_out), Display(quiet=True))
     train_feed, held = run.feeds["train"], run.feeds["holdout"]
     assert isinstance(train_feed, PairFeed)
     assert isinstance(held, TextFeed)
@@ -142,7 +147,6 @@ def test_rows_of_one_query_stay_together(tmp_path):
                 objective=dataclasses.replace(LINEAR, select_on="holdout"),
             ),
             Display(quiet=True),
-            {},
         )
         train_feed, held = run.feeds["train"], run.feeds["holdout"]
         assert isinstance(train_feed, PairFeed)
@@ -162,7 +166,7 @@ def rankings(folder: Path, groups: list, **options) -> tuple[TextFeed, list]:
     store = make_ranking_store(
         folder / "store", {"train": topic_groups(4, 9), "validation": groups}, **options
     )
-    feed = prepare(config(store, folder / "run", objective=LINEAR), Display(quiet=True), {}).feeds[
+    feed = prepare(config(store, folder / "run", objective=LINEAR), Display(quiet=True)).feeds[
         "validation"
     ]
     assert isinstance(feed, TextFeed)
@@ -172,9 +176,8 @@ def rankings(folder: Path, groups: list, **options) -> tuple[TextFeed, list]:
     names = [texts[text] for text in feed.texts[:, 0]]
     vectors = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
     found = []
-    for (scores, relevant, candidates), group in zip(
-        feed.rankings(vectors), feed.judged, strict=True
-    ):
+    for (scores, relevant), group in zip(feed.rankings(vectors), feed.judged, strict=True):
+        candidates, _ = feed.candidates(group)
         np.testing.assert_allclose(
             scores, vectors[candidates] @ vectors[feed.query[group]], rtol=1e-5, atol=1e-6
         )
@@ -220,7 +223,8 @@ def test_without_negatives_all_positives_are_candidates(tmp_path):
 
 def test_a_split_without_anything_to_tell_apart_is_refused(tmp_path):
     with pytest.raises(
-        UsageError, match="has a relevant and another candidate; got validation, whose 2 queries"
+        UsageError,
+        match="must have a relevant and another candidate; got validation, whose 2 queries",
     ):
         rankings(tmp_path, [("0/q", ["0/a"], []), ("0/r", ["0/a"], [])])
 
@@ -230,7 +234,7 @@ def test_scores_are_those_of_the_vectors(store, tmp_path):
     run, state = open_run(tmp_path / "run", quiet=True)
     feed = run.feeds["validation"]
     assert isinstance(feed, TextFeed)
-    vectors = text_vectors(run, feed, state, "validation")
+    vectors = run_over(run, state, "validation", "vectors").by_row()
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     # The mean pooler and one linear map, by hand.
     head = {
@@ -348,7 +352,7 @@ def test_nothing_to_train_is_refused(store, tmp_path):
         ),
     ):
         train(config(store, tmp_path / "run"), quiet=True)
-    with pytest.raises(UsageError, match="judged by ndcg@10, map, mrr; got --metric accuracy"):
+    with pytest.raises(UsageError, match="judged by: ndcg@10, map, mrr; got --metric accuracy"):
         train(
             config(
                 store, tmp_path / "run", objective=dataclasses.replace(LINEAR, metric="accuracy")
@@ -486,7 +490,9 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
         [text_of[text] for text in feed.texts[:, 0].tolist()]
     )
     np.testing.assert_allclose(
-        encoded, text_vectors(run, feed, state, "validation"), atol=1e-3 * np.abs(encoded).max()
+        encoded,
+        run_over(run, state, "validation", "vectors").by_row(),
+        atol=1e-3 * np.abs(encoded).max(),
     )
     more = tmp_path / "more"
     more.mkdir()
@@ -501,7 +507,7 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
 def test_a_holdout_without_negatives_has_two_queries_to_rank_among(tmp_path):
     pairs = [(query, positives, []) for query, positives, _ in topic_groups(8, 5)]
     store = make_ranking_store(tmp_path / "store", {"train": pairs})
-    run = prepare(config(store, tmp_path / "run", objective=LINEAR), Display(quiet=True), {})
+    run = prepare(config(store, tmp_path / "run", objective=LINEAR), Display(quiet=True))
     held = run.feeds["validation"]
     assert isinstance(held, TextFeed)
     assert len(held.groups.rows) == 2

@@ -1,0 +1,223 @@
+"""How the rows of a store become feeds: one text block a row, or queries and their texts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from glot_jax.batches.feed import Feed, describe_feed, longest_text_per_row
+from glot_jax.batches.placement import States
+from glot_jax.batches.plan import BatchPlan, choose_bounds, longest_of_batches
+from glot_jax.batches.query_groups import Groups, QueryPairs, identities, query_of_rows
+from glot_jax.batches.ranking_feed import PairFeed, PairPlan, TextFeed
+from glot_jax.batches.split_rows import Splits, Units
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.split_reader import SplitReader
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedRequest:
+    """Everything that feeds are made of."""
+
+    store: HiddenStore
+    splits: Splits
+    config: TrainConfig
+    texts_per_row: int
+    """Texts of a training row."""
+    states: Callable[[str], States]
+    """Stored split -> its token states, placed."""
+    report: Callable[[str], None]
+    """Takes a line for people to read."""
+
+    def reader(self, name: str) -> SplitReader:
+        """The stored split behind a reported one."""
+        return self.store[self.splits.rows[name].split]
+
+    def placed(self, name: str) -> States:
+        """Token states of the stored split behind a reported one."""
+        return self.states(self.splits.rows[name].split)
+
+
+class FeedKind(Units, Protocol):
+    """One way to feed the rows of a store."""
+
+    def build(self, request: FeedRequest) -> dict[str, Feed]:
+        """A feed for every reported split, "train" first if there is one.
+
+        Raises:
+            UsageError: a split that cannot be trained or judged on.
+        """
+        ...
+
+
+class RowFeeds:
+    """A row is its texts and a label."""
+
+    unit = "rows"
+
+    def units(self, split: SplitReader) -> np.ndarray:
+        """Every row by itself."""
+        return np.arange(len(split))
+
+    def smallest_holdout(self, split: SplitReader) -> int:
+        """One row can be judged."""
+        del split
+        return 1
+
+    def build(self, request: FeedRequest) -> dict[str, Feed]:
+        """See `FeedKind.build`."""
+        config = request.config
+        lengths = {}
+        for name, (_, rows) in request.splits.rows.items():
+            lengths[name] = longest_text_per_row(request.reader(name))[rows]
+        bounds = _row_bounds(lengths, config)
+        feeds = {}
+        for name, (_, rows) in request.splits.rows.items():
+            training = name == "train"
+            plan = BatchPlan(
+                rows,
+                lengths[name],
+                bounds,
+                config.batch_size if training else config.eval_batch_size,
+                config.seed if training else None,
+                by_length=config.batches == "by-length" or not training,
+            )
+            feeds[name] = Feed(request.reader(name), plan, request.placed(name))
+        request.report(describe_feed(request.store, feeds))
+        return feeds
+
+
+def _row_bounds(lengths: dict[str, np.ndarray], config: TrainConfig) -> tuple[int, ...]:
+    """Padded lengths that suit the first split ("train", if there is one) and hold all others."""
+    longest = max(int(split.max(initial=1)) for split in lengths.values())
+    typical = next(iter(lengths.values()))
+    if config.batches != "by-length":
+        typical = longest_of_batches(typical, config.batch_size)
+    return choose_bounds(typical, config.buckets, longest=longest)
+
+
+class QueryFeeds:
+    """A row is a query with relevant and other texts: trained in pairs, judged text by text."""
+
+    unit = "queries"
+
+    def units(self, split: SplitReader) -> np.ndarray:
+        """Rows with one query belong together: another row of a query that was trained on would not
+        be unseen.
+        """
+        return np.unique(query_of_rows(split), return_inverse=True)[1]
+
+    def smallest_holdout(self, split: SplitReader) -> int:
+        """A query without negatives of its own is ranked among the texts of another one."""
+        return 1 if _all_have_negatives(split) else 2
+
+    def build(self, request: FeedRequest) -> dict[str, Feed]:
+        """See `FeedKind.build`: a PairFeed for "train" and a TextFeed for every other split."""
+        config = request.config
+        groups = {}
+        for name, (_, rows) in request.splits.rows.items():
+            groups[name] = Groups(request.reader(name), rows)
+        pairs = None
+        if "train" in groups:
+            pairs = QueryPairs(groups["train"], request.texts_per_row - 2)
+        ranked = {name: _Ranked(group) for name, group in groups.items() if name != "train"}
+        bounds = _query_bounds(groups, pairs, ranked, config)
+        feeds: dict[str, Feed] = {}
+        for name in request.splits.rows:
+            if name == "train" and pairs is not None:
+                plan = PairPlan(pairs, bounds, config.batch_size, config.seed)
+                feeds[name] = PairFeed(plan, request.placed(name))
+                continue
+            feed = ranked[name].feed(bounds, config.eval_batch_size, request.placed(name))
+            request.report(_describe_ranking(name, feed))
+            feeds[name] = feed
+        if pairs is not None:
+            request.report(_describe_pairs(pairs))
+        request.report(describe_feed(request.store, feeds))
+        return feeds
+
+
+class _Ranked:
+    """The distinct texts of an evaluation split."""
+
+    def __init__(self, groups: Groups):
+        self.groups = groups
+        self.identity = identities(groups.reader, groups.texts)
+        # In the order of the store.
+        self.texts = np.unique(self.identity[self.identity >= 0])
+        self.lengths = groups.reader.text_lengths[self.texts]
+
+    def feed(self, bounds: tuple[int, ...], batch_size: int, states: States) -> TextFeed:
+        plan = BatchPlan(np.arange(len(self.lengths)), self.lengths, bounds, batch_size, None)
+        return TextFeed(self.groups, plan, states, self.identity, self.texts)
+
+
+def _query_bounds(
+    groups: dict[str, Groups],
+    pairs: QueryPairs | None,
+    ranked: dict[str, _Ranked],
+    config: TrainConfig,
+) -> tuple[int, ...]:
+    longest = 1
+    for group in groups.values():
+        longest = max(longest, int(group.reader.text_lengths[group.texts].max(initial=1)))
+    if pairs is None:
+        typical = next(iter(ranked.values())).lengths
+    else:
+        lengths = pairs.longest(np.arange(len(pairs)), 0)
+        typical = longest_of_batches(lengths, config.batch_size)
+    return choose_bounds(typical, config.buckets, longest=longest)
+
+
+def _all_have_negatives(split: SplitReader) -> bool:
+    candidates = np.diff(split.row_offsets) - 1
+    relevant = np.zeros(len(candidates)) if split.labels is None else np.asarray(split.labels)
+    return bool((candidates > relevant).all())
+
+
+def _describe_ranking(name: str, feed: TextFeed) -> str:
+    """What the queries of a split rank.
+
+    Raises:
+        UsageError: none of them has anything to tell apart.
+    """
+    queries = len(feed.groups.rows)
+    judged = len(feed.judged)
+    if judged == 0:
+        raise UsageError(
+            rule="a query of an evaluation split must have a relevant and another candidate",
+            got=f"{name}, whose {queries} queries have none to tell apart",
+            fix="Add negatives, or further queries.",
+        )
+    candidates = "its own candidates"
+    if feed.pool is not None:
+        candidates = f"{len(feed.pool):,} candidates, all positives of the split"
+    line = f"{name}: each of {judged:,} queries ranks {candidates}"
+    if judged < queries:
+        line += f"; {queries - judged:,} others have nothing to tell apart"
+    return line
+
+
+def _describe_pairs(pairs: QueryPairs) -> str:
+    """What a training batch is made of."""
+    queries = len(pairs.groups.rows)
+    line = (
+        f"train: {len(pairs):,} pairs of {queries:,} queries, with the other texts of a batch as"
+        " negatives"
+    )
+    if pairs.hard > 0:
+        without = int((pairs.groups.negatives == 0).sum())
+        line += (
+            f" and {pairs.hard} of their own negatives; {without:,} of {queries:,} queries have"
+            " none"
+        )
+    return line
+
+
+FEEDS: dict[str, FeedKind] = {"rows": RowFeeds(), "queries": QueryFeeds()}
+"""Ways to feed a run, by the name that an objective gives as its `feeds`."""

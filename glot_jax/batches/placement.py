@@ -1,0 +1,186 @@
+"""Where the token states of a split wait: on the device, in host memory, or in the memory map."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.store.split_reader import SplitReader
+
+
+class States(Protocol):
+    """Token states of one split, wherever they wait."""
+
+    location: str
+    """device, host, or none: the memory map."""
+    size: int
+    """Bytes of the split's states."""
+    budget: int
+    """Bytes that `--cache auto` would have put there, as of before they came; 0 on disk."""
+    compile_seconds: float
+
+    def gather(
+        self, starts: np.ndarray, lengths: np.ndarray, length: int
+    ) -> tuple[Array | np.ndarray, Array | np.ndarray]:
+        """Padded states of some texts.
+
+        Args:
+            starts: [texts] first token of each text in the split.
+            lengths: [texts] tokens of each text.
+            length: padded length.
+
+        Returns:
+            hidden [texts, length, (layers,) dim] and mask [texts, length].
+        """
+        ...
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[Array, Array]:
+    position = jnp.arange(length, dtype=starts.dtype)
+    mask = position < lengths[:, None]
+    # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
+    # masked below.
+    hidden = jnp.take(tokens, starts[:, None] + position, axis=0, mode="clip")
+    return jnp.where(mask.reshape(*mask.shape, *[1] * (tokens.ndim - 1)), hidden, 0), mask
+
+
+class DeviceStates:
+    """The split's ragged tokens [tokens, (layers,) dim] on the device.
+
+    A batch is one gather there, compiled once per shape.
+    """
+
+    location = "device"
+
+    def __init__(self, reader: SplitReader):
+        self.size = states_bytes(reader)
+        self.budget = device_budget()
+        if reader.tokens:
+            tokens = reader.read_all()
+        else:
+            # Nothing can be gathered from nothing, not even the no tokens of empty texts.
+            tokens = np.zeros((1, *reader.token_shape), reader.dtype)
+        self.tokens = jnp.asarray(tokens)
+        self.compile_seconds = 0.0
+        self._executables: dict[tuple[int, int], Callable] = {}
+
+    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array, Array]:
+        """See `States.gather`."""
+        arguments = (self.tokens, starts.astype(np.int32), lengths)
+        shape = (len(starts), length)
+        if shape not in self._executables:
+            begin = time.perf_counter()
+            self._executables[shape] = _gather.lower(*arguments, length).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._executables[shape](*arguments)
+
+
+class HostStates:
+    """The same tokens in host memory, or in the memory map; batches are padded on the host.
+
+    Args:
+        reader: the split.
+        copy: read all tokens into memory now.
+    """
+
+    def __init__(self, reader: SplitReader, *, copy: bool):
+        self.location = "host" if copy else "none"
+        self.size = states_bytes(reader)
+        self.budget = host_budget() if copy else 0
+        self.reader = reader
+        self.tokens = reader.read_all() if copy else None
+        self.compile_seconds = 0.0
+        if not copy:
+            self._check_hashes()
+
+    def _check_hashes(self) -> None:
+        # Reading one text of each shard checks its hash now, before anything is written, not in
+        # the middle of a run.
+        for first, after in zip(
+            self.reader.shard_texts[:-1], self.reader.shard_texts[1:], strict=True
+        ):
+            if after > first:
+                self.reader.states(int(first))
+
+    def gather(
+        self, starts: np.ndarray, lengths: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """See `States.gather`."""
+        empty = np.zeros((0, *self.reader.token_shape), self.reader.dtype)
+        numbers = np.searchsorted(self.reader.text_offsets, starts, side="right") - 1
+        texts = []
+        for number, start, size in zip(numbers, starts, lengths, strict=True):
+            if size == 0:
+                # What only fills a batch is not read: its shard may not be needed at all.
+                texts.append(empty)
+            elif self.tokens is None:
+                texts.append(self.reader.states(int(number)))
+            else:
+                texts.append(self.tokens[start : start + size])
+        batch = TokenBatch.from_ragged(texts, lengths, length=length)
+        return batch.hidden, batch.mask
+
+
+def place_states(reader: SplitReader, cache: str) -> States:
+    """Put a split where `--cache` says.
+
+    Args:
+        reader: the split.
+        cache: device, host, none, or auto: the device, else the host, if half of what is free there
+            holds the split.
+    """
+    if cache == "auto":
+        cache = _roomy(states_bytes(reader))
+    if cache == "device":
+        return DeviceStates(reader)
+    return HostStates(reader, copy=cache == "host")
+
+
+def _roomy(size: int) -> str:
+    if size <= device_budget():
+        return "device"
+    if size <= host_budget():
+        return "host"
+    return "none"
+
+
+def states_bytes(reader: SplitReader) -> int:
+    """Bytes of a split's token states."""
+    return reader.tokens * math.prod(reader.token_shape) * reader.dtype.itemsize
+
+
+def device_budget() -> int:
+    """Bytes the cache may take on the device: half of what is free there.
+
+    On the CPU that is the host's memory.
+    """
+    stats = jax.local_devices()[0].memory_stats()
+    if not stats or "bytes_limit" not in stats:
+        return host_budget()
+    return (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2
+
+
+def host_budget() -> int:
+    """Half of the memory that the system calls available, in bytes."""
+    try:
+        return _available_bytes() // 2
+    except (OSError, StopIteration):
+        # Not Linux: what is installed has to do.
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _available_bytes() -> int:
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024  # written in KiB

@@ -1,0 +1,169 @@
+"""Feeds of a ranking: pairs to train on, and the distinct texts of a split to rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from glot_jax.batches.feed import Feed
+from glot_jax.batches.placement import States
+from glot_jax.batches.plan import Batch, BatchPlan
+from glot_jax.batches.query_groups import Groups, QueryPairs, identities
+
+_BLOCK = 256  # queries scored against a whole split together
+
+
+class PairPlan(BatchPlan):
+    """Batches of pairs drawn without regard to length.
+
+    Each is padded to the bucket of the longest text it has in its epoch.
+    """
+
+    def __init__(self, pairs: QueryPairs, bounds: tuple[int, ...], batch_size: int, seed: int):
+        every = np.arange(len(pairs))
+        super().__init__(every, pairs.longest(every, 0), bounds, batch_size, seed, by_length=False)
+        self.pairs = pairs
+
+    def batch(self, step: int) -> Batch:
+        """The batch of global step `step`, counted from 0."""
+        rows = super().batch(step).rows
+        # Which hard negatives a pair brings, and so how long it is, changes with the epoch.
+        longest = self.pairs.longest(rows[rows >= 0], step // self.steps_per_epoch).max()
+        return Batch(rows, self.bounds[int(np.searchsorted(self.bounds, longest))])
+
+
+class PairFeed(Feed):
+    """TokenBatches of pairs.
+
+    Labels are the identity of each text, [batch, slots] int32, -1 for none.
+    """
+
+    no_label = -1
+
+    def __init__(self, plan: PairPlan, states: States):
+        pairs = plan.pairs
+        reader = pairs.groups.reader
+        no_labels = np.zeros(len(pairs), np.int32)
+        super().__init__(reader, plan, states, pairs.texts(plan.rows, 0), no_labels)
+        self.pairs = pairs
+        self.identity = identities(reader, pairs.groups.texts)
+
+    def stored_rows(self, rows: np.ndarray) -> np.ndarray:
+        """[n] int64: rows of the stored split whose query these pairs have."""
+        return self.pairs.groups.rows[self.pairs.group[rows]]
+
+    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(tokens [n] int64, relevant [n] bool) of every query that has negatives of its own."""
+        return self.pairs.groups.length_rankings()
+
+    def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        texts = self.pairs.texts(rows, step // self.plan.steps_per_epoch)
+        return texts, np.where(texts >= 0, self.identity[texts], -1).astype(np.int32)
+
+
+class TextFeed(Feed):
+    """The distinct texts of an evaluation split, one a row, and who is ranked for whom.
+
+    Where a row of the split has negatives, a query ranks its own positives and negatives. Where
+    none has, it ranks all positives of the split, less the query's own text, and relevant are those
+    of all rows with an equal query.
+
+    Args:
+        groups: the queries.
+        plan: batches of the distinct texts.
+        states: where the split's token states wait.
+        identity: [stored texts], from `identities`.
+        texts: [n] the distinct texts, increasing.
+
+    Attributes:
+        judged: [queries] index of the groups that can be judged: those with a relevant candidate
+            and another one.
+        query: [groups] index of each query among the texts of the feed.
+        pool: [n] candidates of every query, or None where each has its own.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        plan: BatchPlan,
+        states: States,
+        identity: np.ndarray,
+        texts: np.ndarray,
+    ):
+        no_labels = np.zeros(len(texts), np.int32)
+        super().__init__(groups.reader, plan, states, texts[:, None], no_labels)
+        self.groups = groups
+        index = np.searchsorted(texts, identity[groups.texts])
+        # Of each group: the index of its query among the texts, then those of its candidates.
+        self._members = np.split(index, np.cumsum(groups.sizes)[:-1])
+        self.query = np.array([members[0] for members in self._members])
+        self.pool: np.ndarray | None = None
+        self._relevant: dict[int, set[int]] = {}
+        if groups.negatives.any():
+            self.judged = np.flatnonzero(groups.negatives)
+        else:
+            self.pool = np.unique(np.concatenate([members[1:] for members in self._members]))
+            for members in self._members:
+                relevant = self._relevant.setdefault(int(members[0]), set())
+                relevant.update(members[1:].tolist())
+            self.judged = np.flatnonzero(self._has_another_candidate(self.pool))
+
+    def _has_another_candidate(self, pool: np.ndarray) -> np.ndarray:
+        """[groups] bool: the pool has a text that is neither relevant nor the query itself."""
+        candidates = set(pool.tolist())
+        taken = []
+        for query in self.query.tolist():
+            relevant = self._relevant[query]
+            own = query in candidates and query not in relevant
+            taken.append(len(relevant) + own)
+        return np.array(taken) < len(pool)
+
+    @property
+    def judged_rows(self) -> np.ndarray:
+        """[queries] int64: stored rows of the queries that are judged."""
+        return self.groups.rows[self.judged]
+
+    def name_row(self, row: int) -> str:
+        """What an error calls a text of the feed."""
+        return f"stored text {self.texts[row, 0]}"
+
+    def rankings(self, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(scores [n], relevant [n] bool) of each judged query over its candidates.
+
+        Args:
+            vectors: [texts, width] of the feed's texts; they are compared by inner product.
+        """
+        if self.pool is None:
+            for group in self.judged:
+                candidates, relevant = self.candidates(group)
+                yield vectors[candidates] @ vectors[self.query[group]], relevant
+            return
+        for block in np.split(self.judged, range(_BLOCK, len(self.judged), _BLOCK)):
+            # One product for many queries; each then picks its candidates from its row.
+            scores = vectors[self.query[block]] @ vectors[self.pool].T
+            for row, group in enumerate(block):
+                kept, relevant = self._kept(group, self.pool)
+                yield scores[row, kept], relevant[kept]
+
+    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(tokens [n] int64, relevant [n] bool) of each judged query's candidates."""
+        lengths = self.reader.text_lengths[self.texts[:, 0]].astype(np.int64)
+        for group in self.judged:
+            candidates, relevant = self.candidates(group)
+            yield lengths[candidates], relevant
+
+    def candidates(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+        """(texts of the feed [n], relevant [n] bool) that this query ranks."""
+        if self.pool is None:
+            candidates = self._members[group][1:]
+            return candidates, np.arange(len(candidates)) < self.groups.positives[group]
+        kept, relevant = self._kept(group, self.pool)
+        return self.pool[kept], relevant[kept]
+
+    def _kept(self, group: int, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(candidates of this query, relevant ones), both [pool] bool."""
+        query = int(self.query[group])
+        relevant = np.zeros(len(pool), bool)
+        relevant[np.searchsorted(pool, list(self._relevant[query]))] = True
+        return relevant | (pool != query), relevant

@@ -1,0 +1,77 @@
+"""Classes: a softmax over the classes of a task, for rows of one text or more."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Shaped
+
+from glot_jax.config.train import ObjectiveConfig
+from glot_jax.objectives.baselines import Baselines, row_baselines
+from glot_jax.objectives.heads import FeatureHead
+from glot_jax.objectives.losses import cross_entropy
+from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, judge_rows
+from glot_jax.texts.tasks import TaskSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """The class of a row of one text: `softmax(W z + b)`, cross-entropy, argmax."""
+
+    task: TaskSpec
+    config: ObjectiveConfig
+
+    reads: ClassVar[frozenset[str]] = frozenset()
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "mcc", "f1")
+    feeds: ClassVar[str] = "rows"
+    judged_by: ClassVar[str] = "outputs"
+
+    @classmethod
+    def fits(cls, task: TaskSpec) -> bool:
+        """A task with classes for rows of one text."""
+        return task.label_kind == "classes" and len(task.roles) == 1
+
+    @property
+    def texts_per_row(self) -> int:
+        """Texts of a row: one for each role."""
+        return len(self.task.roles)
+
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+        """A linear map to one logit per class."""
+        classes = len(self.task.classes)
+        features = self.config.pair_features
+        return FeatureHead(pooled_dim, self.texts_per_row, classes, features=features, rngs=rngs)
+
+    def loss(
+        self, outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        """Cross-entropy of every row."""
+        return cross_entropy(outputs, labels)
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        """[rows] int: the class with the largest logit."""
+        return outputs.argmax(1)
+
+    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+        """The task's metrics and the mean loss; `feed.labels` are those of the split's rows."""
+        predictions = self.predict(outputs.values)
+        return judge_rows(outputs, predictions, feed.labels[outputs.rows], self.task.metrics)
+
+    def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
+        """See `baselines.row_baselines`."""
+        return row_baselines(train, split, self.task)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairClasses(Classes):
+    """The class of a row of two texts or more: `softmax(W [z_a ; z_b] + b)`."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"pair_features"})
+
+    @classmethod
+    def fits(cls, task: TaskSpec) -> bool:
+        """A task with classes for rows of several texts."""
+        return task.label_kind == "classes" and len(task.roles) > 1

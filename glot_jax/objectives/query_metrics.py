@@ -1,0 +1,71 @@
+"""How well one query ranks its candidates: scores of a single query, and what chance scores.
+
+An equal score counts against the relevant candidate: a model whose vectors are all the same gains
+nothing by the order in which candidates happen to stand.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+RANKING = ("ndcg@10", "map", "mrr")
+"""Metrics of a ranking, in the order of the columns of per-query scores."""
+_CUT = 10  # of ndcg@10
+
+
+def query_scores(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """ndcg@10, average precision and reciprocal rank of one query, [3] float64.
+
+    Args:
+        scores: [candidates], higher is more similar.
+        relevant: [candidates] bool, at least one of them True.
+    """
+    relevant_scores = np.sort(scores[relevant])[::-1]
+    other_scores = np.sort(scores[~relevant])
+    hits = np.arange(1, len(relevant_scores) + 1)
+    # Rank of each relevant candidate: those before it that are relevant, it, and all others that
+    # score as much or more.
+    others_below = np.searchsorted(other_scores, relevant_scores, side="left")
+    ranks = hits + len(other_scores) - others_below
+    gain = (_discount(ranks) * (ranks <= _CUT)).sum() / _discount(hits[:_CUT]).sum()
+    return np.array([gain, (hits / ranks).mean(), 1 / ranks[0]])
+
+
+def chance(candidates: int, relevant: int) -> np.ndarray:
+    """What `query_scores` are on average over all orders of the candidates, [3] float64.
+
+    Args:
+        candidates: number of candidates.
+        relevant: how many of them are relevant.
+    """
+    ranks = np.arange(1, candidates + 1)
+    ideal = _discount(ranks[: min(relevant, _CUT)]).sum()
+    gain = relevant / candidates * _discount(ranks[:_CUT]).sum() / ideal
+    # At rank k, if a relevant one stands there: itself, and (k - 1) others of which a share of
+    # (r - 1) / (n - 1) is relevant.
+    share = (relevant - 1) / max(1, candidates - 1)
+    precision = ((1 + (ranks - 1) * share) / ranks).mean()
+    # No relevant one before rank k: the product over the ranks before it of how likely each is to
+    # hold another.
+    left = candidates - ranks + 1
+    none_before = np.concatenate([[1.0], np.cumprod(np.maximum(left - relevant, 0) / left)[:-1]])
+    return np.array([gain, precision, (none_before * relevant / left) @ (1 / ranks)])
+
+
+def query_loss(logits: np.ndarray, relevant: np.ndarray) -> float:
+    """Mean over the relevant candidates of InfoNCE against the others, in float64.
+
+    Args:
+        logits: [candidates], similarities by temperature.
+        relevant: [candidates] bool.
+    """
+    logits = logits.astype(np.float64)
+    # Without another candidate there is nothing to lose against: exp(-inf) adds nothing.
+    against = -np.inf
+    if not relevant.all():
+        against = np.logaddexp.reduce(logits[~relevant])
+    return float(np.mean(np.logaddexp(logits[relevant], against) - logits[relevant]))
+
+
+def _discount(ranks: np.ndarray) -> np.ndarray:
+    return 1 / np.log2(1 + ranks)

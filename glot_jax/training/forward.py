@@ -1,0 +1,64 @@
+"""A model over all rows of one split: the one loop that evaluates, ranks and probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from glot_jax.errors import UsageError
+from glot_jax.objectives.metrics import Outputs
+from glot_jax.training.edge_budgets import check_edges
+from glot_jax.training.prepare import Run
+from glot_jax.training.steps import TrainState
+
+IN_FLIGHT = 8
+"""Steps dispatched ahead of the device; more would only hold more batches in memory."""
+
+
+def run_over(run: Run, state: TrainState, split: str, judged_by: str = "outputs") -> Outputs:
+    """What the model makes of every row of a split, in the order of its plan.
+
+    Args:
+        run: whose feed and compiled steps are used.
+        state: parameters.
+        split: a reported split of the run.
+        judged_by: `outputs` of the head, with their losses; or `vectors`, the features that the
+            head reads.
+
+    Raises:
+        UsageError: a value that is not finite, or a sparse batch that overflowed.
+    """
+    feed = run.feeds[split]
+    count = feed.plan.steps_per_epoch
+    step = run.steps.evaluate if judged_by == "outputs" else run.steps.features
+    results: list[Any] = []
+    for number, batch in feed.batches(0, count):
+        results.append(step(state, batch))
+        if number >= IN_FLIGHT:
+            jax.block_until_ready(results[number - IN_FLIGHT])
+    # One transfer for the whole split: reading each result would stop the device at every step.
+    results = jax.device_get(results)
+    dropped = [int(result["dropped_edges"]) for result in results]
+    check_edges(feed, run.steps.edge_budgets, dropped, range(count), split, run.config.out)
+    planned = np.concatenate([feed.plan.batch(number).rows for number in range(count)])
+    real = planned >= 0
+    rows = planned[real]
+    if judged_by == "outputs":
+        values = np.concatenate([result["outputs"] for result in results])[real]
+        losses = np.concatenate([result["loss"] for result in results])[real]
+        finite = np.isfinite(values).all(axis=1) & np.isfinite(losses)
+    else:
+        values = np.concatenate([result["features"] for result in results])[real]
+        losses = np.zeros(0, np.float32)
+        finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        broken = rows[~finite]
+        noun = "output and loss" if judged_by == "outputs" else "vector"
+        raise UsageError(
+            rule=f"every {noun} of the model must be finite",
+            got=f"{len(broken)} that are not, the first in {feed.name_row(broken[0])} of {split}",
+            fix="Lower --lr; the last checkpoint is kept.",
+        )
+    return Outputs(values, rows, losses)

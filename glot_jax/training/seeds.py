@@ -1,0 +1,96 @@
+"""One run several times over, with a seed each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.files import write_json
+from glot_jax.moved import renamed_keywords
+from glot_jax.training.loop import train
+from glot_jax.training.run_folder import Summary
+from glot_jax.training.run_log import Display, resume_hint
+from glot_jax.training.workspace import Workspace
+
+
+@renamed_keywords(residents="workspace")
+def train_seeds(
+    config: TrainConfig,
+    seeds: list[int],
+    *,
+    workspace: Workspace | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a run with each seed, into `RUN/seed-<s>/`, and sum them up in `RUN/summary.json`.
+
+    Called again after a kill or a signal it keeps finished seeds and resumes the one that was
+    stopped.
+
+    Args:
+        config: the run; `config.out` is RUN.
+        seeds: different from one another.
+        workspace: see `train`; default: one for these seeds.
+        options: further keywords of `train`.
+
+    Returns:
+        {seeds, mean, std, runs}. mean and std (ddof 1; 0 for one seed) hold every number of the
+        seeds' evaluation entries.
+
+    Raises:
+        UsageError: repeated seeds, or RUN is a run of its own; otherwise as `train`.
+    """
+    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(
+            rule="--seeds must be different from one another, at least one",
+            got=seeds,
+            fix="Drop the repeats.",
+        )
+    if (config.out / "config.json").exists():
+        raise UsageError(
+            rule="--out of several seeds must be a folder that holds a run per seed",
+            got=f"{config.out}, a run of its own",
+            fix="Choose another --out.",
+        )
+    workspace = Workspace.shared(workspace)
+    summaries = []
+    try:
+        for seed in seeds:
+            run = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
+            begun = (run.out / "config.json").exists()
+            summaries.append(train(run, resume=begun, workspace=workspace, **options))
+    except (KeyboardInterrupt, SystemExit):
+        display = Display(quiet=options.get("quiet", False))
+        display.line(f"{config.out}: the same command finishes the seeds that are left")
+        raise
+    summary = {
+        "seeds": seeds,
+        "mean": _over_runs(summaries, np.mean),
+        "std": _over_runs(summaries, _deviation),
+        "runs": [f"seed-{seed}" for seed in seeds],
+    }
+    write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
+    return summary
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _over_runs(
+    summaries: list[dict[str, Any]], reduce: Callable[[Sequence[float]], Any]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """split -> checkpoint (best, last) -> name -> the values of all runs, reduced to one."""
+    reduced: dict[str, dict[str, dict[str, float]]] = {}
+    for split in Summary.from_json(summaries[0]).splits:
+        reduced[split] = {}
+        for checkpoint in ("best", "last"):
+            entries = [summary[split][checkpoint] for summary in summaries]
+            reduced[split][checkpoint] = {
+                name: float(reduce([entry[name] for entry in entries])) for name in entries[0]
+            }
+    return reduced

@@ -1,0 +1,79 @@
+"""What goes to summary.json of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from glot_jax.errors import UsageError
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.prepare import TrainingRun
+from glot_jax.training.run_log import Clock, RunLog
+
+
+def summarise(
+    run: TrainingRun, log: RunLog, clock: Clock, checkpoints: Checkpoints
+) -> dict[str, Any]:
+    """The summary of a run; `run_folder.Summary` reads it.
+
+    Raises:
+        UsageError: the log has lost lines.
+    """
+    # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be
+    # loaded.
+    best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch
+    splits = {}
+    for split in run.evaluation_splits:
+        by_epoch = _scores_by_epoch(run, log, split)
+        splits[split] = {
+            "best": _entry(by_epoch[best]),
+            "last": _entry(by_epoch[run.config.epochs]),
+        }
+    seconds = clock.total
+    # The floor: a run of a few steps may take no time at all by the clock.
+    train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
+    train = run.feeds["train"]
+    baselines = {
+        split: run.objective.baselines(train, run.feeds[split]) for split in run.evaluation_splits
+    }
+    return {
+        "task": run.task.name,
+        "pooler": run.config.pooler.pooler,
+        "seed": run.config.seed,
+        "store": run.content,
+        "selected_on": run.selected_on,
+        **splits,
+        **baselines[run.reported_split],
+        "baselines": baselines,
+        "parameters": run.parameters,
+        "seconds": {
+            "compile": round(run.compile_seconds - clock.compiled_before, 3),
+            "train": round(train_seconds, 3),
+            "evaluate": round(seconds.get("evaluate_seconds", 0), 3),
+        },
+        "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
+        "steps": run.total_steps,
+        # The contract counts executables of the training and evaluation steps.
+        "compilations": sum(step != "features" for step, *_ in run.steps.executables),
+        "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
+    }
+
+
+def _scores_by_epoch(run: TrainingRun, log: RunLog, split: str) -> dict[int, Mapping[str, Any]]:
+    """Lines of metrics.jsonl about a split, by epoch."""
+    lines = {line["epoch"]: line for line in log.history if line["split"] == split}
+    lost = {*range(1, run.config.epochs + 1)} - {*lines}
+    if lost:
+        raise UsageError(
+            rule=f"{log.metrics_path} must hold the scores of every epoch",
+            got=f"none of {split} in epoch {min(lost)}",
+            fix="Lines were lost from it; train again into another --out.",
+        )
+    return lines
+
+
+def _entry(line: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a line of metrics.jsonl, then its epoch."""
+    counts = ("step", "epoch", "split")
+    scores = {name: value for name, value in line.items() if name not in counts}
+    return {**scores, "epoch": line["epoch"]}
