@@ -24,11 +24,15 @@ class Variant:
 
     def scores(self, split: str, metric: str, checkpoint: CheckpointName = "best") -> list[float]:
         """The metric of each run on a split, at its best or its last epoch."""
-        return [float(run.summary.splits[split].at(checkpoint)[metric]) for run in self.runs]
+        scores = []
+        for run in self.runs:
+            scores.append(float(run.summary.splits[split].at(checkpoint)[metric]))
+        return scores
 
     @property
     def parameters(self) -> int:
         """Trained numbers of pooler and head."""
+        # A seed changes no shape: the first run stands for all.
         return self.runs[0].summary.trained_parameters
 
     @property
@@ -63,8 +67,12 @@ class Comparison:
         """What scores without reading a token: the majority class, and the number of tokens."""
         summary = self.variants[0].runs[0].summary
         scores = summary.baselines.get(split, {})
-        names = [name for name in ("majority", "length") if name in scores]
-        return {name: scores[name][self.metric] for name in names}
+        baselines = {}
+        for name in ("majority", "length"):
+            # The number of tokens was no baseline of earlier versions.
+            if name in scores:
+                baselines[name] = scores[name][self.metric]
+        return baselines
 
 
 def compare_runs(
@@ -83,6 +91,7 @@ def compare_runs(
     for run in runs:
         store = str(run.summary.store)
         if run.folder.prompt:
+            # The prompt is a setting of the variant; the rows are those of the other store.
             store = unprompted.get(run.rows, store)
         groups.setdefault((run.task, run.backbone, store, run.metric), []).append(run)
     comparisons = []
@@ -96,9 +105,14 @@ def compare_runs(
 def _unprompted_stores(runs: Sequence[FinishedRun]) -> dict[tuple[str, str], str]:
     """Rows -> the store that has them without a prompt; empty where no run is prompted."""
     # Predictions are read to compare rows, which is in vain where there is nothing to compare.
-    if not any(run.folder.prompt for run in runs):
+    prompts = {run.folder.prompt for run in runs}
+    if prompts <= {None}:
         return {}
-    return {run.rows: str(run.summary.store) for run in runs if not run.folder.prompt}
+    stores = {}
+    for run in runs:
+        if not run.folder.prompt:
+            stores[run.rows] = str(run.summary.store)
+    return stores
 
 
 def _variants(runs: Sequence[FinishedRun], labels: Mapping[Path, str]) -> tuple[Variant, ...]:
@@ -107,22 +121,22 @@ def _variants(runs: Sequence[FinishedRun], labels: Mapping[Path, str]) -> tuple[
         # Of two runs of one setting and seed the first is kept: they are the same run.
         named.setdefault(label, {}).setdefault(run.config.seed, run)
     # The caller's names come in the caller's order, before all others.
-    order = list(dict.fromkeys(labels.values()))
-    names = sorted(named, key=lambda label: order.index(label) if label in order else len(order))
+    order = [*dict.fromkeys(labels.values()), *named]
+    names = sorted(named, key=order.index)
     variants = []
     for name in names:
-        by_seed = named[name]
-        variants.append(Variant(name, tuple(by_seed[seed] for seed in sorted(by_seed))))
+        by_seed = sorted(named[name].items())
+        variants.append(Variant(name, tuple(run for _, run in by_seed)))
     return tuple(variants)
 
 
 def _common_splits(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
     """Splits that every run reports, without a holdout, which is of each run's own rows."""
-    return tuple(
-        split
-        for split in runs[0].splits
-        if split != "holdout" and all(split in run.splits for run in runs)
-    )
+    splits = []
+    for split in runs[0].splits:
+        if split != "holdout" and all(split in run.splits for run in runs):
+            splits.append(split)
+    return tuple(splits)
 
 
 def _labels(runs: Sequence[FinishedRun], chosen: Mapping[Path, str]) -> list[str]:
@@ -132,9 +146,11 @@ def _labels(runs: Sequence[FinishedRun], chosen: Mapping[Path, str]) -> list[str
     labels = []
     for run, values in zip(runs, settings, strict=True):
         # A setting that one run reads and another does not is told only of those that read it.
-        told = [name for name in varying if name in values]
-        parts = [f"{name.replace('_', ' ')} {_value_text(values[name])}" for name in told]
-        labels.append(chosen.get(run.path) or ", ".join([values["pooler"], *parts]))
+        parts = [values["pooler"]]
+        for name in varying:
+            if name in values:
+                parts.append(f"{name.replace('_', ' ')} {_value_text(values[name])}")
+        labels.append(chosen.get(run.path) or ", ".join(parts))
     return labels
 
 
@@ -143,8 +159,14 @@ def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
     values: dict[str, set[str]] = {}
     for run_settings in settings:
         for name, value in run_settings.items():
+            # By their text: lists have no hash.
             values.setdefault(name, set()).add(repr(value))
-    return [name for name, distinct in values.items() if name != "pooler" and len(distinct) > 1]
+    varying = []
+    for name, texts in values.items():
+        # The pooler stands at the head of every label.
+        if name != "pooler" and len(texts) > 1:
+            varying.append(name)
+    return varying
 
 
 def _value_text(value: Any) -> str:

@@ -99,10 +99,11 @@ def _stress_panel(axis: Axes, setting: StressSetting, records: Sequence[StressRe
             accuracies.setdefault(record.label, []).append(record.accuracy)
     # Bars are drawn from the bottom up; the first record belongs to the top.
     labels = list(accuracies)[::-1]
-    means = [statistics.mean(accuracies[label]) for label in labels]
-    deviations = [_deviation(accuracies[label]) for label in labels]
-    colours = [_bar_colour(label) for label in labels]
-    axis.barh(labels, means, xerr=deviations, color=colours)
+    scores = list(accuracies.values())[::-1]
+    means = list(map(statistics.mean, scores))
+    axis.barh(
+        labels, means, xerr=list(map(_deviation, scores)), color=list(map(_bar_colour, labels))
+    )
     for position, mean in enumerate(means):
         axis.text(0.02, position, f"{mean:.3f}", va="center", fontsize=8)
     axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
@@ -126,8 +127,9 @@ def _bar_colour(label: str) -> str:
 def plot_importance(shares: Mapping[str, float], path: Path, title: str) -> None:
     """Write a bar for each setting: the share of the scores' variance that it explains."""
     figure, axis = plt.subplots(figsize=(6, 0.4 * len(shares) + 1.4), layout="constrained")
-    names = sorted(shares, key=lambda name: shares[name])
-    axis.barh(names, [shares[name] for name in names], color=_POOLER)
+    # From the bottom up, so that the largest share stands at the top.
+    ordered = sorted(shares.items(), key=lambda share: share[1])
+    axis.barh(*zip(*ordered, strict=True), color=_POOLER)
     axis.set(xlim=(0, 1), xlabel="share of the variance explained (functional ANOVA)", title=title)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=150)
@@ -170,6 +172,7 @@ def _score_panel(axis: Axes, scores: ScorePanel, baselines: Mapping[str, float])
     if baselines:
         axis.legend(fontsize=7, loc="best")
     axis.set_yticks(range(len(scores)), [name for name, _, _ in scores])
+    # The first variant at the top, as in the table.
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
 
@@ -202,6 +205,7 @@ def _curve(axis: Axes, seeds: Sequence[Sequence[tuple[int, float]]], colour: str
     if len(seeds) > 1:
         for points in seeds:
             axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
+    # Seeds of one variant have the same epochs.
     epochs = [epoch for epoch, _ in seeds[0]]
     means = []
     for number in range(len(epochs)):
@@ -229,16 +233,14 @@ def plot_z_scores(
     )
     handles: dict[str, Line2D] = {}
     for axis, (title, poolers) in zip(axes[0], panels.items(), strict=True):
-        for number, (name, scores) in enumerate(poolers.items()):
+        for number, (pooler, scores) in enumerate(poolers.items()):
             # A backbone that did not run a kind of task leaves no gap in the line.
-            positions = [at for at, backbone in enumerate(backbones) if backbone in scores]
-            values = [scores[backbones[at]] for at in positions]
-            (handles[name],) = axis.plot(
-                positions,
-                values,
+            points = [(at, scores[name]) for at, name in enumerate(backbones) if name in scores]
+            (handles[pooler],) = axis.plot(
+                *zip(*points, strict=True),
                 marker="o",
-                color=_pooler_colour(name, number),
-                linewidth=2.4 if name == "glot" else 1.2,
+                color=_pooler_colour(pooler, number),
+                linewidth=2.4 if pooler == "glot" else 1.2,
             )
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(backbones)), backbones, rotation=40, ha="right", fontsize=8)
@@ -280,6 +282,7 @@ def plot_contributions(
             color=_pooler_colour(name, number, marked),
         )
     axis.set_xticks(positions, tokens, rotation=60, ha="right")
+    # Sorted from the lightest; argsort has no other direction.
     if marked in weights:
         for token in np.argsort(weights[marked])[::-1][:most]:
             axis.get_xticklabels()[token].set_color(_OURS)

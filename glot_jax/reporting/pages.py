@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from glot_jax.files import make_folders, write_bytes
@@ -109,11 +109,10 @@ def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "r
         UsageError: a folder that cannot be written to.
     """
     make_folders(folder)
-    pictures = [block for block in blocks if isinstance(block, Figure)]
-    if pictures:
-        make_folders(folder / "figures")
-    for picture in pictures:
-        write_bytes(folder / "figures" / f"{picture.name}.svg", picture.svg.encode())
+    for block in blocks:
+        if isinstance(block, Figure):
+            make_folders(folder / "figures")
+            write_bytes(folder / "figures" / f"{block.name}.svg", block.svg.encode())
     write_bytes(folder / f"{name}.md", to_markdown(title, blocks).encode())
     write_bytes(folder / f"{name}.html", to_html(title, blocks).encode())
 
@@ -176,9 +175,9 @@ def _html_table(table: Table) -> str:
     head = "".join(f"<th>{_inline(title)}</th>" for title in table.titles)
     lines = []
     for row in table.rows:
-        cells = "".join(_html_cell(cell) for cell in row)
-        lines.append(f"<tr>{cells}</tr>")
+        lines.append(f"<tr>{''.join(map(_html_cell, row))}</tr>")
     caption = f'<p class="caption">{_inline(table.caption)}</p>' if table.caption else ""
+    # A table that is wider than the page scrolls by itself.
     return (
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>{caption}"
@@ -196,12 +195,13 @@ def _html_cell(cell: Cell) -> str:
 
 
 def _inline(text: str) -> str:
+    # Escaped first: what stands between backquotes may be markup itself.
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The same page for readers of repositories; figures are files beside it."""
-    parts = [f"# {title}", *(_markdown(block) for block in blocks)]
+    parts = [f"# {title}", *map(_markdown, blocks)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -224,12 +224,13 @@ def _markdown_table(table: Table) -> str:
     rule = ["---", *["---:"] * (len(table.titles) - 1)]
     lines = [_markdown_line(table.titles), _markdown_line(rule)]
     for row in table.rows:
-        lines.append(_markdown_line([_markdown_cell(cell) for cell in row]))
+        lines.append(_markdown_line(map(_markdown_cell, row)))
     text = "\n".join(lines)
     return f"{text}\n\n{table.caption}" if table.caption else text
 
 
-def _markdown_line(texts: Sequence[str]) -> str:
+def _markdown_line(texts: Iterable[str]) -> str:
+    # A bar inside a cell would begin another one.
     escaped = [text.replace("|", "\\|") for text in texts]
     return f"| {' | '.join(escaped)} |"
 

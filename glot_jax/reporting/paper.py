@@ -192,8 +192,9 @@ Mistral-7B | glot | 53.29 80.51 59.21
 def _parse(text: str, columns: str) -> dict[str, Rows]:
     tables: dict[str, Rows] = {}
     for line in text.strip().splitlines():
-        backbone, row, values = (part.strip() for part in line.split("|"))
+        backbone, row, values = line.split(" | ")
         numbers = map(float, values.split())
+        # Strict: a number that was left out while typing shifts no other into its column.
         tables.setdefault(backbone, {})[row] = dict(zip(columns.split(), numbers, strict=True))
     return tables
 
@@ -249,6 +250,7 @@ class PaperTables:
         has it.
         """
         names = _PLAIN if row == "glot" else (row,)
+        # The first table wins: tables that repeat a number round it alike.
         for table in self._tables():
             for name in names:
                 if column in table.get(name, {}):
@@ -287,15 +289,18 @@ def z_scores(rows: Rows) -> Rows:
     This is the paper's Figure 4. Columns whose numbers are all equal, or fewer than two, are left
     out.
     """
+    columns: dict[str, dict[str, float]] = {}
+    for name, numbers in rows.items():
+        for column, number in numbers.items():
+            columns.setdefault(column, {})[name] = number
     scores: Rows = {name: {} for name in rows}
-    columns = dict.fromkeys(column for numbers in rows.values() for column in numbers)
-    for column in columns:
-        values = [numbers[column] for numbers in rows.values() if column in numbers]
+    for column, numbers in columns.items():
+        values = list(numbers.values())
         mean = sum(values) / len(values)
         deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-        if len(values) < 2 or deviation == 0:
+        # Equal numbers are neither above nor below each other.
+        if deviation == 0:
             continue
-        for name, numbers in rows.items():
-            if column in numbers:
-                scores[name][column] = (numbers[column] - mean) / deviation
+        for name, number in numbers.items():
+            scores[name][column] = (number - mean) / deviation
     return scores

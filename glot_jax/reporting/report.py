@@ -67,15 +67,14 @@ def write_report(
     """
     options = options or ReportOptions()
     tests = _stress_folders(folders)
+    # A report of stress tests or of the caller's own sections can do without a run.
     needs_runs = not tests and not options.more
     results, notes = _results(folders, tests, options, needs_runs)
     remarks = [*options.remarks, *notes]
     blocks = _blocks(results, tests, remarks, options)
-    values = {
-        "title": options.title,
-        "remarks": remarks,
-        "comparisons": [result.to_json() for result in results],
-    }
+    comparisons = [result.to_json() for result in results]
+    values = {"title": options.title, "remarks": remarks, "comparisons": comparisons}
+    # The page first: whoever waits for scores.json finds the page beside it.
     write_page(options.title, blocks, out)
     write_json(out / "scores.json", values, TABLE_STYLE)
     return values
@@ -99,11 +98,10 @@ def _results(
             raise
         return [], []
     # Runs of a stress test are summed up in its own table.
-    own_runs = [run for run in runs if not any(test in run.path.parents for test in tests)]
-    results = [
-        Result.from_comparison(comparison, options.reference, options.resamples)
-        for comparison in compare_runs(own_runs, options.labels)
-    ]
+    own_runs = [run for run in runs if set(tests).isdisjoint(run.path.parents)]
+    results = []
+    for comparison in compare_runs(own_runs, options.labels):
+        results.append(Result.from_comparison(comparison, options.reference, options.resamples))
     return results, notes
 
 
@@ -130,13 +128,14 @@ def _blocks(
 
 def _provenance(results: Sequence[Result]) -> list[Block]:
     """Backbone, store, rows and settings of each comparison, and what wrote the page."""
-    items = [_origin(result) for result in results]
+    items = list(map(_origin, results))
     items.append(f"Written by glot-jax {__version__}, Python {platform.python_version()}")
     return [Heading("Where this comes from"), Listing(tuple(items))]
 
 
 def _origin(result: Result) -> str:
     comparison = result.comparison
+    # Seeds and their number may differ between variants; everything else is told of the first.
     variant = comparison.variants[0]
     run = variant.runs[0]
     recipe = run.folder.recipe

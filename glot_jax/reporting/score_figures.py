@@ -23,16 +23,8 @@ def score_figure(results: Sequence[Result]) -> list[Block]:
         for split in result.splits:
             title = f"{result.comparison.task}, {split}: {result.metric}"
             scores = result.by_split[split]
-            panels[title] = [
-                (score.variant, score.mean, _bounds(score.interval)) for score in scores
-            ]
-            # A line at zero beside scores of .8 would only flatten them.
-            lowest_drawn = min(score.mean for score in scores) - 0.2
-            baselines[title] = {
-                name: value
-                for name, value in result.comparison.baselines(split).items()
-                if value > lowest_drawn
-            }
+            panels[title] = [(score.variant, score.mean, score.interval) for score in scores]
+            baselines[title] = _drawn_baselines(result, split)
     caption = (
         "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants"
         " judged on the same rows say less than the paired tests in the tables."
@@ -41,8 +33,14 @@ def score_figure(results: Sequence[Result]) -> list[Block]:
     return [Heading("All scores"), Figure("scores", drawn, caption)]
 
 
-def _bounds(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
+def _drawn_baselines(result: Result, split: str) -> dict[str, float]:
+    lowest = min(score.mean for score in result.by_split[split])
+    drawn = {}
+    for name, value in result.comparison.baselines(split).items():
+        # A line at zero beside scores of .8 would only flatten them.
+        if value > lowest - 0.2:
+            drawn[name] = value
+    return drawn
 
 
 def curve_figure(results: Sequence[Result]) -> list[Block]:
@@ -52,10 +50,10 @@ def curve_figure(results: Sequence[Result]) -> list[Block]:
         # A test split is judged after training alone, so the last of the splits has the curve.
         split = result.splits[-1]
         title = f"{result.comparison.task}, {split}: {result.metric}"
-        panels[title] = {
-            variant.label: [run.curve(split, result.metric) for run in variant.runs]
-            for variant in result.comparison.variants
-        }
+        curves = {}
+        for variant in result.comparison.variants:
+            curves[variant.label] = [run.curve(split, result.metric) for run in variant.runs]
+        panels[title] = curves
     caption = "Score after each epoch; thick: mean over seeds, thin: the seeds."
     drawn = figures.svg(figures.plot_curves(panels))
     return [Heading("Learning curves"), Figure("curves", drawn, caption)]
@@ -67,7 +65,10 @@ def z_score_figure(results: Sequence[Result]) -> list[Block]:
     if not ours:
         return []
     backbones = sorted(paper.PARAMETERS, key=paper.PARAMETERS.__getitem__)
-    scores = {name: paper.z_scores(paper.TABLES["table1"][name]) for name in backbones}
+    scores = {}
+    # Ours stand to the right of the paper's, whose backbones grow from left to right.
+    for name in backbones:
+        scores[name] = paper.z_scores(paper.TABLES["table1"][name])
     for name, rows in ours.items():
         scores[name] = paper.z_scores(rows)
     drawn = figures.plot_z_scores(_panels(scores), [*backbones, *ours])
@@ -83,16 +84,16 @@ def _pooler_scores(results: Sequence[Result]) -> dict[str, paper.Rows]:
     """Backbone -> pooler -> task -> mean score on the first split."""
     ours: dict[str, paper.Rows] = {}
     for result in results:
-        means = {score.variant: score.mean for score in result.first_scores}
-        compared = [name for name in means if name in _POOLERS]
+        # Variants that are named by their settings are no poolers of the paper's.
+        compared = [score for score in result.first_scores if score.variant in _POOLERS]
         if len(compared) < _FEWEST_POOLERS:
             continue
         task = result.comparison.task
         # The paper's table has two columns of MNLI; ours is matched.
         column = "mnli_m" if task == "mnli" else task
         rows = ours.setdefault(result.comparison.backbone, {})
-        for name in compared:
-            rows.setdefault(name, {})[column] = means[name]
+        for score in compared:
+            rows.setdefault(score.variant, {})[column] = score.mean
     return ours
 
 
@@ -102,6 +103,7 @@ def _panels(scores: dict[str, paper.Rows]) -> dict[str, dict[str, dict[str, floa
     for kind, tasks in paper.CATEGORIES.items():
         for backbone, rows in scores.items():
             for pooler, by_task in rows.items():
+                # A backbone may have run some tasks of a kind, or none.
                 values = [by_task[task] for task in tasks if task in by_task]
                 if values:
                     mean = math.fsum(values) / len(values)

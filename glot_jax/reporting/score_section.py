@@ -57,8 +57,9 @@ def score_rows(result: Result, beside: PaperTables) -> list[ScoreRow]:
     task = result.comparison.task
     first = result.splits[0]
     variants = []
-    for score in result.first_scores:
-        scores = {split: _score_of(result, split, score.variant) for split in result.splits}
+    for number, score in enumerate(result.first_scores):
+        # Every split lists the variants in the same order.
+        scores = {split: result.by_split[split][number] for split in result.splits}
         variants.append(
             ScoreRow(
                 score.variant,
@@ -68,20 +69,31 @@ def score_rows(result: Result, beside: PaperTables) -> list[ScoreRow]:
                 probe=result.probe(score.variant, first),
             )
         )
+    return [*variants, *_baseline_rows(result), *_quoted_rows(variants, task, beside)]
+
+
+def _quoted_rows(variants: Sequence[ScoreRow], task: str, beside: PaperTables) -> list[ScoreRow]:
+    # A table of the paper that shares no row with ours is about something else.
+    if not _has_printed(variants):
+        return []
+    own = {row.name for row in variants}
     quoted = []
-    if any(row.printed is not None for row in variants):
-        own = {row.name for row in variants}
-        for name in beside.rows(task):
-            if name not in own:
-                quoted.append(ScoreRow(f"quoted: {name}", printed=beside.number(name, task)))
-    return [*variants, *_baseline_rows(result), *quoted]
+    for name in beside.rows(task):
+        if name not in own:
+            quoted.append(ScoreRow(f"quoted: {name}", printed=beside.number(name, task)))
+    return quoted
 
 
-def _score_of(result: Result, split: str, label: str) -> VariantScore:
-    return next(score for score in result.by_split[split] if score.variant == label)
+def _has_printed(rows: Sequence[ScoreRow]) -> bool:
+    return any(row.printed is not None for row in rows)
+
+
+def _has_probe(rows: Sequence[ScoreRow]) -> bool:
+    return any(row.probe is not None for row in rows)
 
 
 def _baseline_rows(result: Result) -> list[ScoreRow]:
+    # One row for each baseline, whichever splits it is known of.
     scores: dict[str, dict[str, float]] = {}
     for split in result.splits:
         for name, value in result.comparison.baselines(split).items():
@@ -99,14 +111,14 @@ def score_columns(
     return [
         Column("variant", lambda row: row.name),
         _split_column(result, first),
-        Column(beside.noun, _printed, shown_if=any(row.printed is not None for row in rows)),
+        Column(beside.noun, _printed, shown_if=_has_printed(rows)),
         Column("95 % of rows", lambda row: _interval(row, first)),
         Column(
             f"{result.reference} - this (p rows; seeds)",
             lambda row: _difference(row, first),
             shown_if=result.reference is not None,
         ),
-        Column("linear probe", _probe, shown_if=any(row.probe is not None for row in rows)),
+        Column("linear probe", _probe, shown_if=_has_probe(rows)),
         *[_split_column(result, split) for split in others],
         Column(f"last epoch, {first}", lambda row: _last(row, first)),
         Column("parameters", _parameters),
@@ -116,6 +128,7 @@ def score_columns(
 
 def _split_column(result: Result, split: str) -> Column[ScoreRow]:
     """Scores on one split, the highest in bold."""
+    # Of equal means the first: two bold cells would say less.
     best = max(result.by_split[split], key=lambda score: score.mean)
 
     def cell(row: ScoreRow) -> Cell:
@@ -142,7 +155,8 @@ def _interval(row: ScoreRow, split: str) -> str:
     if split not in row.scores:
         return ""
     score = row.scores[split]
-    return str(score.why if score.interval is None else score.interval)
+    # Where there is no interval the cell says why.
+    return str(score.interval or score.why)
 
 
 def _difference(row: ScoreRow, split: str) -> str:
@@ -176,23 +190,26 @@ def _caption(result: Result, beside: PaperTables, rows: Sequence[ScoreRow]) -> s
         " is a bootstrap over rows of the mean over seeds, p over rows is a permutation test on the"
         " same rows, p over seeds Welch's t-test of the seeds' scores."
     ]
-    scores = [score for row in rows for score in row.scores.values()]
-    if any(score.selected_here for score in scores):
+    if any(_selected_here(row) for row in rows):
         sentences.append(
             "†: the best epoch was selected on this very split, which flatters it; the last epoch"
             " is not."
         )
-    if any(row.printed is not None for row in rows):
+    if _has_printed(rows):
         sentences.append(
             f"The paper's number is of another backbone ({beside.backbone}; {beside.source}):"
             " beside ours for orientation, not for comparison. Quoted rows were not run here."
         )
-    if any(row.probe is not None for row in rows):
+    if _has_probe(rows):
         sentences.append(
             "Linear probe: accuracy of a linear SVM on the frozen vectors, C by cross-validation on"
             " train (Table 8)."
         )
     return " ".join(sentences)
+
+
+def _selected_here(row: ScoreRow) -> bool:
+    return any(score.selected_here for score in row.scores.values())
 
 
 def _seed_counts(result: Result) -> str:

@@ -71,40 +71,41 @@ class Table:
             caption: a sentence below the table.
             faint: tells of a row whether all of its cells are set faint. Default: none is.
         """
+        # A column that is not shown is never asked for a cell: it may have nothing to read.
         shown = [column for column in columns if column.shown_if]
-        cells = []
+        lines = []
         for row in rows:
-            line = [_as_cell(column.cell(row)) for column in shown]
-            if faint is not None and faint(row):
-                line = [dataclasses.replace(cell, faint=True) for cell in line]
-            cells.append(tuple(line))
-        return cls(
-            tuple(column.title for column in shown),
-            tuple(cells),
-            caption,
-            tuple(column.align for column in shown),
-        )
+            is_faint = faint is not None and faint(row)
+            lines.append(tuple(_cell(column, row, is_faint) for column in shown))
+        titles = tuple(column.title for column in shown)
+        return cls(titles, tuple(lines), caption, tuple(column.align for column in shown))
 
     @property
     def width(self) -> int:
         """Columns that it takes on a console."""
-        widths = [len(title) for title in self.titles]
-        for row in self.rows:
-            widths = [max(width, len(cell.text)) for width, cell in zip(widths, row, strict=True)]
-        # A space on both sides of each column and a line after it, and the line at the left.
-        return sum(width + 3 for width in widths) + 1
+        total = 1  # the line at the left
+        for number, title in enumerate(self.titles):
+            texts = [row[number].text for row in self.rows]
+            # A space on both sides of each column, and a line after it.
+            total += max(map(len, [title, *texts])) + 3
+        return total
 
     def transposed(self) -> Table:
         """The same table with a row for each column, titles on the left: for few rows with many
         values.
         """
-        names, *columns = zip(*self.rows, strict=True)
+        titles = [self.titles[0]]
+        aligned: list[Align] = ["left"]
+        for row in self.rows:
+            titles.append(row[0].text)
+            aligned.append("right")
         rows = []
-        for title, cells in zip(self.titles[1:], columns, strict=True):
-            rows.append((Cell(title), *cells))
-        titles = (self.titles[0], *(cell.text for cell in names))
-        aligned: tuple[Align, ...] = ("left", *["right"] * len(names))
-        return Table(titles, tuple(rows), self.caption, aligned)
+        for number, title in enumerate(self.titles):
+            # The first column has become the line of titles.
+            if number > 0:
+                cells = [row[number] for row in self.rows]
+                rows.append((Cell(title), *cells))
+        return Table(tuple(titles), tuple(rows), self.caption, tuple(aligned))
 
     def to_console(
         self,
@@ -125,7 +126,7 @@ class Table:
             table.add_column(heading, justify=align, no_wrap=not wrap)
         for number, row in enumerate(self.rows):
             # As Text, not as str: names of classes and files may hold brackets, no markup.
-            texts = [Text(cell.text, style=_style(cell)) for cell in row]
+            texts = map(_as_text, row)
             table.add_row(*texts, end_section=number in ruled_after)
         return table
 
@@ -137,11 +138,19 @@ def table_console(width: int = PIPE_WIDTH) -> Console:
     return console if console.is_terminal else Console(width=width)
 
 
-def _as_cell(cell: Cell | str) -> Cell:
-    return Cell(cell) if isinstance(cell, str) else cell
+def _cell(column: Column[Row], row: Row, is_faint: bool) -> Cell:
+    cell = column.cell(row)
+    if isinstance(cell, str):
+        cell = Cell(cell)
+    # A faint row keeps what its cells say of themselves.
+    return dataclasses.replace(cell, faint=True) if is_faint else cell
 
 
-def _style(cell: Cell) -> str:
+def _as_text(cell: Cell) -> Text:
+    style = ""
+    if cell.faint:
+        style = "dim"
+    # The best of a column is to be seen, whatever row it stands in.
     if cell.bold:
-        return "bold"
-    return "dim" if cell.faint else ""
+        style = "bold"
+    return Text(cell.text, style=style)
