@@ -60,7 +60,11 @@ def report_cards(
     from glot_jax.reporting.paper import PaperTables
     from glot_jax.reporting.report import ReportOptions, write_report
 
-    folders = [path for path in (config.out / "runs", config.out / "stress") if path.is_dir()]
+    folders = []
+    for path in (config.out / "runs", config.out / "stress"):
+        # Cards of times alone train nothing.
+        if path.is_dir():
+            folders.append(path)
     costs: list[Block] = []
     for name, result in results.items():
         if name in _COSTS:
@@ -69,6 +73,7 @@ def report_cards(
     if not folders and not costs:
         print("no run to report", file=sys.stderr)
         return
+    # Any run will do: all of them read states of the same backbone.
     run = _first_run(results)
     sentences = []
     if run is not None:
@@ -104,6 +109,7 @@ def _remarks(
 ) -> list[str]:
     remarks = []
     for name, result in results.items():
+        # What is missing stands at the top, before what was run.
         remarks += [f"{name}, missing: {line}" for line in result.missing]
     for name, result in results.items():
         remark = f"{name}, {result.title}"

@@ -65,6 +65,7 @@ _FINE_TUNING = (
     "rows of LoRA and full fine-tuning are quoted: benchmarks/finetune.py (extra bench) measures"
     " their step and memory on this backbone"
 )
+# Quoted from the paper: nothing that this command runs would give these numbers.
 _MTEB = "needs heads trained on MS MARCO and the MTEB data sets"
 
 CARDS: dict[str, Card] = {

@@ -56,6 +56,7 @@ def evaluate_file(
     folder.require_head()
     spec = folder.model.task
     _require_rows(data, spec)
+    # Without --store the states are as large as ever, and are thrown away with the folder.
     with tempfile.TemporaryDirectory() as scratch:
         rows = _as_folder(data, Path(scratch) / "data", spec)
         config = config_from(
@@ -96,6 +97,7 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
     """The columns of a file, where the run was not trained on those of its task's own files."""
     from glot_jax.texts.tasks import TASKS
 
+    # A ranking task has columns of its own unless the run was trained on others.
     if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
         return {"text_columns": spec.text_columns}
     if spec.name == "custom":
@@ -126,6 +128,7 @@ def _as_folder(data: Path, folder: Path, spec: TaskSpec) -> _Rows:
     _, suffix, compression = name_parts(data.name)
     name = ".".join(filter(None, [spec.splits[-1][0], suffix, compression]))
     folder.mkdir()
+    # A link, not a copy: the file may be large.
     link = folder / name
     link.symlink_to(data.resolve())
     return _Rows(folder, link)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class CardPlan:
     """Without the variants that the backbone cannot have."""
     tasks: tuple[str, ...]
     """Those with data."""
-    unmasked: tuple[str, ...]
+    maskless: tuple[str, ...]
     """A line for each variant that was left out."""
     without_data: tuple[str, ...]
     """A line for each task that was left out."""
@@ -39,7 +40,7 @@ class CardPlan:
     @property
     def missing(self) -> list[str]:
         """A line for each part of the table that is not run."""
-        return [*self.card.lacks, *self.unmasked, *self.without_data]
+        return [*self.card.lacks, *self.maskless, *self.without_data]
 
 
 def run_cards(config: ReproduceConfig) -> dict[str, CardResult]:
@@ -63,10 +64,12 @@ def run_cards(config: ReproduceConfig) -> dict[str, CardResult]:
     runner = CardRunner(config)
     results: dict[str, CardResult] = {}
     for plan in plans:
+        # Every store first: a task whose texts cannot be read ends the card before it trains.
         for task in plan.tasks:
             runner.store(task)
         results[plan.name] = _run(config, plan, runner)
         # After every card: what is done is not lost with what follows.
+        # All cards again, not this one alone: the file is one JSON object.
         values = {name: result.to_json() for name, result in results.items()}
         write_json(config.out / "cards.json", values, TABLE_STYLE)
     report_cards(config, results, runner.labels)
@@ -78,7 +81,9 @@ def _named_cards(config: ReproduceConfig) -> dict[str, Card]:
     from glot_jax.reporting.paper import PARAMETERS
     from glot_jax.texts import TASKS
 
-    cards = {name: lookup(CARDS, name, "card of the paper") for name in config.cards}
+    cards = {}
+    for name in config.cards:
+        cards[name] = lookup(CARDS, name, "card of the paper")
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     for task in config.tasks:
         spec = lookup(TASKS, task, "task (--tasks)")
@@ -98,25 +103,40 @@ def plan_cards(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardPlan
     for name, card in cards.items():
         # Tasks that are asked for are run even where the paper's table has others.
         tasks = (config.tasks or card.tasks) if card.tasks else ()
-        kept = tuple(variant for variant in card.variants if variant not in unmasked)
-        plans.append(
-            CardPlan(
-                name,
-                dataclasses.replace(card, variants=kept),
-                tuple(task for task in tasks if not _lacks_data(config, task)),
-                tuple(
-                    f"{variant.label}: the tokenizer of {config.backbone} has no mask token"
-                    for variant in unmasked
-                    if variant in card.variants
-                ),
-                tuple(
-                    f"{task}: there is no folder {_data_folder(config, task)}"
-                    for task in tasks
-                    if _lacks_data(config, task)
-                ),
-            )
-        )
+        plans.append(_plan_card(config, name, card, tasks, unmasked))
     return plans
+
+
+def _plan_card(
+    config: ReproduceConfig,
+    name: str,
+    card: Card,
+    tasks: Sequence[str],
+    unmasked: Sequence[CardVariant],
+) -> CardPlan:
+    variants = []
+    maskless = []
+    for variant in card.variants:
+        if variant in unmasked:
+            maskless.append(
+                f"{variant.label}: the tokenizer of {config.backbone} has no mask token"
+            )
+        else:
+            variants.append(variant)
+    with_data = []
+    without_data = []
+    for task in tasks:
+        if _lacks_data(config, task):
+            without_data.append(f"{task}: there is no folder {_data_folder(config, task)}")
+        else:
+            with_data.append(task)
+    return CardPlan(
+        name,
+        dataclasses.replace(card, variants=tuple(variants)),
+        tuple(with_data),
+        tuple(maskless),
+        tuple(without_data),
+    )
 
 
 def _data_folder(config: ReproduceConfig, task: str) -> Path | None:
@@ -143,6 +163,7 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardV
     from glot_jax.extraction.prompts import MASK, PROMPTS
     from glot_jax.extraction.tokenizer import load_tokenizer
 
+    # The tokenizer alone: its model may take minutes to load, and may be on the Hub.
     tokenizer = load_tokenizer(find_source(config.backbone, None))
     if tokenizer.mask_token is not None:
         return []

@@ -80,6 +80,7 @@ def run_stress(config: StressConfig) -> list[StressRecord]:
     for lr in config.lrs:
         _train_config(config, config.out, "glot", lr, config.seeds[0])
     settings = settings_of(config)
+    # All of them now: a combination that no text has ends here as well.
     extractions = [_extract_config(config, setting) for setting in settings]
     plot_stress = _plotter()
     config.out.mkdir(parents=True, exist_ok=True)
@@ -91,11 +92,15 @@ def run_stress(config: StressConfig) -> list[StressRecord]:
         comparisons += compared
         print_stress(setting, scores, compared, config.rows[0])
         # After every setting: what is done is not lost with what follows.
-        write_json(config.out / RECORDS, [record.to_json() for record in records], TABLE_STYLE)
-        write_json(config.out / COMPARISONS, [row.to_json() for row in comparisons], TABLE_STYLE)
+        _write(config.out / RECORDS, records)
+        _write(config.out / COMPARISONS, comparisons)
     plot_stress(records, config.out / "stress.png")
     print(f"wrote {config.out}/{RECORDS}, {COMPARISONS} and stress.png", file=sys.stderr)
     return records
+
+
+def _write(path: Path, results: Sequence[StressRecord | StressComparison]) -> None:
+    write_json(path, [result.to_json() for result in results], TABLE_STYLE)
 
 
 def _plotter() -> Callable[..., None]:
@@ -134,10 +139,9 @@ def _run_setting(
 
     dump(extract)
     scores, twins = _controls(extract)
-    records = [
-        StressRecord(setting, name, extract.sample_seed, accuracy)
-        for name, accuracy in scores.items()
-    ]
+    records = []
+    for name, accuracy in scores.items():
+        records.append(StressRecord(setting, name, extract.sample_seed, accuracy))
     variants = list(config.poolers)
     if "glot" in variants:
         variants += list(GRAPH_CONTROLS)
@@ -170,6 +174,7 @@ def compare_poolers(
         labels = seeds[0].labels
         guesses = [seed.predictions for seed in seeds]
         mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
+        # Nobody is compared with itself, or with a pooler that was not trained.
         difference = None
         if name != "glot" and "glot" in predictions:
             of_glot = [seed.predictions for seed in predictions["glot"]]
@@ -211,6 +216,7 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     accuracies = controls(extract.protocol, splits, extract.sample_seed, kept)
     # Twins have the same words; texts of the other protocols have their own.
     words = [" ".join(sorted(text.split())) for text in texts]
+    # Rows with the same words get the same number.
     _, twins = np.unique(words, return_inverse=True)
     return accuracies, twins
 
@@ -248,6 +254,7 @@ def _runs(
 def _train_config(
     config: StressConfig, store: Path, variant: str, lr: float, seed: int
 ) -> TrainConfig:
+    # A control is glot with another rule of the graph.
     pooler = "glot" if variant in GRAPH_CONTROLS else variant
     return TrainConfig(
         store=store,

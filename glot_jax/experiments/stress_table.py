@@ -52,11 +52,14 @@ def print_stress(
 
 def _lines(records: Sequence[StressRecord], comparisons: Sequence[StressComparison]) -> list[_Line]:
     compared = {comparison.pooler: comparison for comparison in comparisons}
+    seeds: dict[str, list[StressRecord]] = {}
+    for record in records:
+        seeds.setdefault(record.label, []).append(record)
     lines = []
-    for label in dict.fromkeys(record.label for record in records):
-        seeds = [record for record in records if record.label == label]
-        accuracies = tuple(record.accuracy for record in seeds)
-        trainings = tuple(record.training for record in seeds if record.training is not None)
+    for label, members in seeds.items():
+        accuracies = tuple(record.accuracy for record in members)
+        # A control is not trained, and so is none of its records.
+        trainings = tuple(record.training for record in members if record.training is not None)
         lines.append(_Line(label, accuracies, trainings, compared.get(label)))
     return lines
 
@@ -86,6 +89,7 @@ def _validation(line: _Line) -> str:
 
 
 def _lr(line: _Line) -> str:
+    # One rate for all seeds: the first seed chose it.
     return f"{line.trainings[0].lr:g}" if line.trainings else ""
 
 

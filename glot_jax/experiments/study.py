@@ -119,6 +119,7 @@ class Study:
             stuck = self.config.sampler == "grid" or self._repeats >= _REPEATS
             if stuck and not waiting:
                 self._study.enqueue_trial(self._untried([trial.params for trial in live]))
+            # A waiting trial comes before what the sampler would choose.
             trial = self._study.ask()
             for name, values in self.config.space.items():
                 trial.suggest_categorical(name, values)
@@ -136,7 +137,8 @@ class Study:
             values = dict(zip(SPACE, grid[index], strict=True))
             if values not in tried:
                 return values
-        raise AssertionError("a sweep asks for no more trials than there are combinations")
+        # `target` is at most the number of combinations.
+        raise AssertionError("every combination was tried")
 
     def tell_score(self, trial: Any, score: float) -> None:
         """Finish a trial."""
@@ -160,6 +162,7 @@ class Study:
         for name in SPACE:
             if len({trial.params[name] for trial in complete}) > 1:
                 varied.append(name)
+        # Scores that are all equal leave nothing to explain.
         scores = {trial.value for trial in complete}
         if len(complete) < _FEWEST_TRIALS or not varied or len(scores) == 1:
             return {}

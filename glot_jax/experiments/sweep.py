@@ -44,6 +44,7 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
     store = HiddenStore(config.store)
     _require_values(config)
     metric = _metric(config, store)
+    # Nothing is written before every setting has been checked.
     config.out.mkdir(parents=True, exist_ok=True)
     _require_same(config, store.content)
     from glot_jax.training.run_log import only_writer
@@ -54,6 +55,7 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
         study.take_up_again()
         if study.finished() < config.target:
             _work(config)
+    # Opened again: the workers' trials are in the file.
     study = Study(config)
     trials = study.results()
     write_json(config.out / "sweep.json", [trial.to_json() for trial in trials], TABLE_STYLE)
@@ -122,15 +124,16 @@ def _work(config: SweepConfig) -> None:
         work(config, 0)
         return
     context = multiprocessing.get_context("spawn")  # JAX has threads: a fork could hang
-    workers = [
-        context.Process(target=work, args=(config, number)) for number in range(config.workers)
-    ]
-    for worker in workers:
+    workers = []
+    for number in range(config.workers):
+        worker = context.Process(target=work, args=(config, number))
         worker.start()
+        workers.append(worker)
     try:
         for worker in workers:
             worker.join()
     except BaseException:
+        # Ctrl-C reaches the workers by itself, other errors do not.
         for worker in workers:
             worker.terminate()
         for worker in workers:
@@ -230,7 +233,7 @@ def print_sweep(
         importance: setting -> share of the variance; empty: not known.
         metric: that trials are compared by.
     """
-    pruned = sum(trial.state == "pruned" for trial in trials)
+    pruned = [trial.state for trial in trials].count("pruned")
     title = f"{metric} on {config.select_on}; {len(trials)} trials, {pruned} pruned"
     table = Table.by_columns(_columns(config, metric), trials[:_SHOWN])
     console = table_console()
@@ -238,9 +241,10 @@ def print_sweep(
     if importance:
         shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
         console.print(f"importance: {shares}")
-    best = next((trial for trial in trials if trial.state == "complete"), None)
-    if best is not None:
-        command = command_of(config, best.values, "runs/best")
+    # Best first: only where no trial was complete does another state stand at the head.
+    if trials and trials[0].state == "complete":
+        command = command_of(config, trials[0].values, "runs/best")
+        # On one line, so that it can be copied.
         console.print("the best again:", command, soft_wrap=True)
 
 

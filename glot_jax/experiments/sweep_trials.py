@@ -41,12 +41,9 @@ class SweepTrial:
 
     def to_json(self) -> dict[str, Any]:
         """The trial as it stands in sweep.json, the values tried among its fields."""
-        fields = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "values"
-        }
-        return {**fields, **self.values}
+        fields = dict(vars(self))
+        values = fields.pop("values")
+        return {**fields, **values}
 
 
 def trial_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
@@ -81,6 +78,7 @@ def trial_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> T
 
 def trial_folder(config: SweepConfig, values: Mapping[str, Any]) -> Path:
     """The run folder of a trial, named by its values: the same trial finds its folder again."""
+    # By the values alone: other settings have another OUT.
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return config.out / "trials" / digest[:12]
 

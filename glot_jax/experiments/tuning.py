@@ -52,6 +52,7 @@ def tuned_runs(
         resume = (config.out / "config.json").exists()
         return Summary.from_json(train(config, resume=resume, quiet=True, workspace=workspace))
 
+    # The other seeds take the first one's rate: tuning each would triple the cost.
     first = seeds[0]
     tried = {lr: run(lr, first) for lr in lrs}
 
@@ -61,6 +62,7 @@ def tuned_runs(
         return scores[metric], -scores["loss"]
 
     lr = max(tried, key=rank)
+    # The first seed's run at this rate is there already.
     summaries = [tried[lr]]
     summaries += [run(lr, seed) for seed in seeds[1:]]
     return Tuned(lr, summaries, [configure(lr, seed).out for seed in seeds])

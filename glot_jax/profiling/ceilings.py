@@ -42,6 +42,7 @@ def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int =
 
 def _matmul_seconds(dtype: str, repeats: int) -> float:
     precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
+    # Random: some devices are faster on zeros, which draw less power.
     matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
     matrix = matrix.astype("float32" if dtype == FULL else dtype)
     multiply = functools.partial(jnp.matmul, precision=precision)
@@ -49,6 +50,7 @@ def _matmul_seconds(dtype: str, repeats: int) -> float:
 
 
 def _fastest(function: Callable, arguments: tuple, repeats: int) -> float:
+    # As the trainer compiles, so that both are measured with the same options of XLA.
     call = compiled(jax.jit(function).lower(*arguments))
     jax.block_until_ready(call(*arguments))
     seconds = []
@@ -56,6 +58,7 @@ def _fastest(function: Callable, arguments: tuple, repeats: int) -> float:
         begin = time.perf_counter()
         jax.block_until_ready(call(*arguments))
         seconds.append(time.perf_counter() - begin)
+    # Other work makes a run longer, nothing makes it shorter.
     return min(seconds)
 
 

@@ -37,6 +37,7 @@ class StateBatch:
 
 def load_per_core() -> float:
     """Processes that run or wait to, over the last minute, for each of the machine's cores."""
+    # The shortest of the three averages: what ran a while ago disturbs nothing now.
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
@@ -58,6 +59,7 @@ def load_frozen(backbone: str, lengths: Sequence[int], repeats: int) -> Backbone
             got=list(lengths),
             fix="Give for example 128.",
         )
+    # Before the model is looked for, which may take minutes.
     if repeats < 1:
         raise UsageError(
             rule="a time must be measured at least once", got=repeats, fix="Give for example 20."
@@ -88,6 +90,7 @@ def states_of(frozen: Backbone, ids: Sequence[np.ndarray]) -> StateBatch:
     """States of the last layer for texts of one length."""
     texts = len(ids)
     length = len(ids[0])
+    # One length and no padding: flat states fall into equal rows.
     states = frozen.states(ids).layers[frozen.layers[0]]
     return StateBatch(states.reshape(texts, length, frozen.dim), np.ones((texts, length), bool))
 

@@ -97,6 +97,7 @@ def run_graph_cost(
     costs = []
     for length in lengths:
         ids = frozen_backbone.random_texts(frozen, 1, length, seed)
+        # Apart, not end to end: the table is about shares.
         forward = frozen_backbone.time_forward(frozen, ids, repeats)
         states = frozen_backbone.states_of(frozen, ids)
         graph = graph_cost(states.hidden, states.mask, GraphConfig(), repeats)
@@ -126,6 +127,7 @@ def graph_cost(hidden: ArrayLike, mask: ArrayLike, graph: GraphConfig, repeats: 
     """
     hidden = jnp.asarray(hidden)
     mask = jnp.asarray(mask)
+    # Before tracing, where the error would come out of a compiled function.
     require_k_within(graph, mask.shape[1])
     stem = Stem(hidden.shape[-1], config=graph, rngs=nnx.Rngs(0))
 

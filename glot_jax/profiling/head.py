@@ -119,11 +119,13 @@ def profile_head(
     warning = scatter_warning(backend)
     if warning is not None:
         print(warning, file=sys.stderr)
+    # After the timing: what is inspected is what ran.
     program = inspect_program(
         head.steps, head.state, batches[0], backend=backend, forward_only=forward_only
     )
     if ceilings is None:
         ceilings = measure_ceilings(ceilings_of(head.shape.states_dtype, pooler.dtype))
+    # None where only the forward pass was timed, and so is all that belongs to the step.
     step = times.step
     return Profile(
         device=jax.local_devices()[0].device_kind,
@@ -214,6 +216,7 @@ class Head:
             spec, graph=graph, pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0)
         )
         self.edges = self._count_edges()
+        # Edges are counted before anything is compiled: the budget is a shape of the program.
         budgets = {}
         if self.edges.budget is not None:
             budgets[self.shape.texts, self.shape.length] = self.edges.budget
@@ -229,11 +232,13 @@ class Head:
         require_k_within(self.graph, self.shape.length)
         count = edge_counter(self.model.stem)
         edges = [int(np.sum(count(batch.hidden, batch.mask))) for batch in self.batches]
+        # Pairs of real tokens, their own loops included; padding has no edges.
         pairs = sum(int(np.square(lengths).sum()) for lengths in self.shape.lengths)
         return EdgeCount(sum(edges) / max(1, pairs), self._budget(max(edges)))
 
     def _budget(self, edges: int) -> int | None:
         """The budget of batches with at most this many edges."""
+        # As the trainer rounds, so that the measured program is the trained one.
         needed = power_of_two(edges)
         if self.graph.backend == "sparse":
             budget = self.graph.edge_budget or needed
@@ -266,6 +271,7 @@ class Head:
 
     def write_trace(self, folder: Path, *, forward_only: bool) -> None:
         """Write a trace of a few steps, for Perfetto or TensorBoard."""
+        # Warm by now: the trace shows no compilation.
         call = self._forward_calls() if forward_only else self._step_calls()
         with jax.profiler.trace(folder, create_perfetto_trace=True):
             for number in range(_TRACED_STEPS):
@@ -289,6 +295,7 @@ class Head:
     def floor_ms(self, ceilings: Ceilings, *, train: bool) -> float:
         """The least time of a training step or a forward pass, on average over the batches."""
         parameters = count_parameters(self.model)
+        # The mean of the floors, not the floor of a mean length: pairs grow with its square.
         seconds = []
         for lengths in self.shape.lengths:
             work = work_of(

@@ -192,6 +192,7 @@ def pooler_cost(
     state = {"params": params, "stats": stats}
     source = itertools.cycle(batches)
     time = time_latency(lambda: steps.features(state, next(source)), repeats)
+    # One shape, one step: exactly one program was compiled.
     (executable,) = steps.executables.values()
     return PoolerCost(time, pooling.count_parameters(model), peak_bytes(executable))
 

@@ -26,13 +26,16 @@ def run_profile(config: ProfileConfig) -> list[Profile]:
         UsageError: unknown names, or a store without rows enough for a batch.
     """
     keep_memory()  # as the trainer does
+    # The head itself first: JSON has its values at the top.
     variants = [(config.graph, config.pooler)]
     variants += [vary(config, name) for name in config.compare]
+    # All of them now: a misspelt one ends here, not after minutes of measurements.
     for graph, pooler in variants:
         check_names(graph, pooler)
     profiles = []
     for shape, batches in profiled_shapes(config):
         for number, (graph, pooler) in enumerate(variants):
+            # The first keeps the folder that was asked for; others get one below it.
             trace = config.trace
             if trace is not None and (shape or number):
                 trace = trace / f"{shape}-{number}"

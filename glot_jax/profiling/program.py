@@ -47,11 +47,13 @@ def inspect_program(
         backend: what computes the graph; XLA counts the operations of dense ones alone.
         forward_only: the forward pass is shown, not the training step.
     """
+    # Keys are (name of the step, shapes); all batches are of one shape.
     executables: dict[str, Any] = {}
     for (name, *_), executable in steps.executables.items():
         executables[name] = executable
     forward = executables["evaluate"]
     shown = forward if forward_only else executables["train"]
+    # The dense step has no loop, whose body XLA would count once.
     analysis = shown.cost_analysis() if backend == "dense" else {}
     memory = forward.memory_analysis()
     # As JAX hands it over: on a CPU, XLA turns scatters into loops.
@@ -71,6 +73,7 @@ def inspect_program(
 def peak_bytes(executable: Any) -> int:
     """Arguments, temporaries and results of a compiled program, what is donated counted once."""
     memory = executable.memory_analysis()
+    # What is donated is an argument and a result at once.
     return (
         memory.argument_size_in_bytes
         + memory.temp_size_in_bytes
@@ -98,6 +101,7 @@ def scatter_warning(backend: str) -> str | None:
     """
     if backend != "sparse" or jax.default_backend() != "gpu":
         return None
+    # Only digits: a development version ends in letters.
     digits = re.findall(r"(?:^|\.)(\d*)", jaxlib.__version__)[:3]
     version = tuple(int(number or 0) for number in digits)
     if not (0, 10, 2) <= version <= (0, 11, 0):

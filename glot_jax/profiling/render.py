@@ -43,6 +43,7 @@ def print_profiles(
     """
     # A file or a notebook does not know its width.
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    # Of the first profile's dtypes; a variant in another dtype was measured against its own.
     first = profiles[0]
     if ceilings is None:
         ceilings = measure_ceilings(ceilings_of(first.states_dtype, first.dtype))
@@ -66,12 +67,14 @@ def profile_tables(profiles: Sequence[Profile], width: int = WIDTH) -> list[Tabl
     tables: list[Table] = []
     members: list[Profile] = []
     for profile in profiles:
+        # The width follows from the cells, so it is tried out.
         wider = _table([*members, profile])
         if members and wider.width > width:
             members = [profile]
             tables.append(_table(members))
         else:
             members.append(profile)
+            # In place of the narrower one; the first has none to replace.
             tables[-1:] = [wider]
     return tables
 
@@ -90,6 +93,7 @@ def _step(profile: Profile) -> str:
 
 
 def _spread(profile: Profile) -> str:
+    # Of the step, or of the forward pass where that is all.
     low, high = profile.step_spread_ms or profile.forward_spread_ms
     return f"{low:.2f}–{high:.2f}"
 

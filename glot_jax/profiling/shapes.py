@@ -43,9 +43,11 @@ def synthetic_batch(
     Returns:
         hidden [batch_size, length, dim], zeros where padded; labels of two classes.
     """
+    # Lengths and labels from NumPy, states from JAX: they are made on the device.
     rng = np.random.default_rng(seed)
     lengths = np.full(batch_size, length)
     if tokens_per_text is not None:
+        # Evenly around the average, as far as the shorter side allows.
         reach = min(tokens_per_text - 1, length - tokens_per_text)
         low = round(tokens_per_text - reach)
         high = round(tokens_per_text + reach)
@@ -98,6 +100,7 @@ def _store_batches(config: ProfileConfig, store: Path) -> Iterator[tuple[int, li
         graph=dataclasses.replace(config.graph, backend="dense"),
         pooler=config.pooler,
     )
+    # The trainer's own plan: its buckets, its batches, its order.
     feed = prepare(settings, Display(quiet=True)).feeds["train"]
     steps_of_length: dict[int, list[int]] = {length: [] for length in feed.plan.bounds}
     for step in range(feed.plan.steps_per_epoch):
@@ -114,5 +117,6 @@ def _one_text_a_row(batch: TokenBatch) -> TokenBatch:
     """Every text as a row, of one class or the other: what is measured is the pooling head."""
     hidden = jnp.asarray(batch.hidden)
     mask = jnp.asarray(batch.mask)
+    # Both classes occur in every batch, as they do in training.
     labels = jnp.arange(len(mask), dtype=jnp.int32) % 2
     return TokenBatch(hidden, mask, labels, jnp.ones(len(mask), bool))

@@ -69,7 +69,7 @@ class Comparison:
         scores = summary.baselines.get(split, {})
         baselines = {}
         for name in ("majority", "length"):
-            # The number of tokens was no baseline of earlier versions.
+            # Which baselines there are depends on the task and on the version.
             if name in scores:
                 baselines[name] = scores[name][self.metric]
         return baselines

@@ -37,6 +37,7 @@ def cost_section(
         printed: rows of the paper, whose columns are named as the fields are.
     """
     rows = [CostRow(record) for record in records]
+    # The paper's rows are named in the column that names ours.
     first = next(iter(titles))
     for name, numbers in printed.items():
         rows.append(CostRow({**numbers, first: f"paper: {name}"}, printed=True))
@@ -66,6 +67,7 @@ def _text(value: CostValue) -> str:
 def _caption(records: Sequence[Mapping[str, CostValue]]) -> str:
     if not records:
         return ""
+    # The worst of them: one busy minute spoils the comparison.
     load = max(float(record.get("load_per_core") or 0) for record in records)
     caption = (
         f"Medians on this machine, {records[0].get('backbone', '')}; one-minute load per core"

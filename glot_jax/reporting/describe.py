@@ -142,6 +142,7 @@ def describe_run(
     folder = RunFolder.open(run)
     config = folder.config
     spec = folder.model
+    # The checkpoint's own numbers, not those of a new model of its shapes.
     model = load_model(folder.path, checkpoint)
     rule = None
     graphs = None
@@ -149,6 +150,7 @@ def describe_run(
     if left_out is None:
         rule = _rule(config, model.stem)
         path = None if store is None else Path(store)
+        # A store that was asked for has to fit; the run's own may be gone.
         if path is None:
             left_out = _why_without_store(folder)
         else:
@@ -193,6 +195,7 @@ def _rule(config: TrainConfig, stem: Stem) -> dict[str, Any]:
     """Name of the rule and the numbers it reads."""
     unread = unread_options(config.graph, config.pooler)
     rule: dict[str, Any] = {"graph": config.graph.graph}
+    # Of the options of all rules, those that this one reads.
     for name in ("tau", "k", "window", "graph_seed"):
         if name not in unread:
             rule[name] = getattr(config.graph, name)
@@ -218,6 +221,7 @@ def _why_without_store(folder: RunFolder) -> str | None:
     if not path.exists():
         return f"the run's store is not at {path} any more: name it, or one like it, with --store"
     try:
+        # Not hashed: the content is compared, the bytes are `glot store verify`'s to check.
         content = HiddenStore(path, trust=True).content
     except UsageError as error:
         return f"the run's store cannot be read: {error}"
@@ -284,6 +288,7 @@ class _CountRow:
 
 def _print_parameters(parameters: Census, console: Console) -> None:
     rows = [_CountRow(part.name, part.type, part.counts) for part in parameters.parts]
+    # A line between the parts and their sums.
     parts = len(rows)
     rows += [_CountRow(stage, "", parameters.stage(stage)) for stage in STAGES]
     rows.append(_CountRow("total", "", parameters.total))

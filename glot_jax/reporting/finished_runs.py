@@ -84,7 +84,7 @@ class FinishedRun:
         labels of every split.
         """
         recipe = self.folder.recipe.to_json()
-        # A prompt needs causal states, so it changes the kind as well.
+        # With a prompt the vector is read at the token that it names, noted as another kind.
         recipe.pop("prompt", None)
         recipe.pop("kind", None)
         predictions = self.predictions or {}
@@ -128,6 +128,7 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
     Raises:
         UsageError: a folder that does not exist, or no finished run in any of them.
     """
+    # Read twice: by the search, and by the message that it found nothing.
     folders = list(folders)
     runs = []
     notes = []
@@ -142,6 +143,7 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
             try:
                 runs.append(read_run(path))
             except UsageError as error:
+                # One bad folder does not take the report from the others.
                 notes.append(str(error))
     if not runs:
         raise UsageError(

@@ -159,6 +159,7 @@ def census(path: Path, stem: Stem, spec: ModelSpec, texts: int) -> GraphCensus:
     stored = HiddenStore(path, trust=True)
     sample = draw_sample(stored, texts)
     count_text = _text_counter(stem)
+    # Each stored layer by itself, whether the run reads it or not.
     layers = []
     own: Edges | None = None
     for layer in stored.stored_layers:
@@ -200,6 +201,7 @@ def draw_sample(store: HiddenStore, texts: int) -> Sample:
             got=f"{store.path}, which has none",
             fix="Give another --store.",
         )
+    # A permutation, of which a larger sample takes more: what was drawn stays drawn.
     chosen = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(stored)[:texts])
     # The split whose texts end behind the chosen number.
     splits = np.searchsorted(starts, chosen, side="right") - 1
@@ -289,6 +291,7 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
 
 
 def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
+    # Texts without a token, or without a pair, decide nothing about a mean.
     nonempty = lengths > 0
     several = lengths > 1
     pairs = lengths[several] * (lengths[several] - 1)

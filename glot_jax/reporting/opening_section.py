@@ -52,6 +52,7 @@ def _gap(result: Result) -> str:
 
 
 def _different(result: Result) -> str:
+    # Variants without predictions, or with too few rows, have no test to count.
     p_values = []
     for score in result.first_scores:
         if score.difference is not None and score.difference.p_both is not None:

@@ -250,7 +250,7 @@ class PaperTables:
         has it.
         """
         names = _PLAIN if row == "glot" else (row,)
-        # The first table wins: tables that repeat a number round it alike.
+        # The first table that has the number wins, in the order of the caller.
         for table in self._tables():
             for name in names:
                 if column in table.get(name, {}):

@@ -75,6 +75,7 @@ class Census:
 
 def count_parts(model: SentenceModel) -> Census:
     """Count the numbers of every part from the tree of the model's variables."""
+    # Everything that is not a Param is computed: running averages, counters, buffers.
     _, trained, others = nnx.split(model, nnx.Param, ...)
     counts: dict[PartPath, Counts] = {}
     for path, variable in nnx.to_flat_state(trained):
@@ -101,6 +102,7 @@ def _part(path: Sequence[Any]) -> PartPath:
 
 
 def _order(part: Part) -> tuple[int, bool, list[tuple[int, str]]]:
+    # In the order in which a text passes them; what is not trained stands behind what is.
     stage, *names = part.path
     return STAGES.index(str(stage)), part.counts.trained == 0, [_name_order(name) for name in names]
 

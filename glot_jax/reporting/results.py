@@ -94,6 +94,7 @@ class Result:
             if not path.exists():
                 return None
             probed = read_json(path)
+            # Fitted by an earlier version, or before the store had this split.
             if split not in probed:
                 return None
             accuracies.append(probed[split].get("accuracy", probed[split].get(self.metric)))

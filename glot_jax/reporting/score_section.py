@@ -215,6 +215,7 @@ def _selected_here(row: ScoreRow) -> bool:
 def _seed_counts(result: Result) -> str:
     """`1 seed`, `3 seeds` or `1 to 3 seeds`."""
     counts = [score.seeds for score in result.first_scores]
+    # Variants may have been trained with different numbers of seeds.
     fewest = min(counts)
     most = max(counts)
     if fewest == most:

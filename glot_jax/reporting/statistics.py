@@ -1,4 +1,4 @@
-"""What a score on so many rows says: intervals over rows, and tests of two poolers on the same
+"""How certain a score on so many rows is: intervals over rows, and tests of two poolers on the same
 rows.
 
 Seeds of one pooler are averaged inside every resample: an interval, and the p over rows, take the
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of two poolers on the same rows, seeds averaged."""
+    """The difference between two poolers on the same rows, seeds averaged."""
 
     value: float
     """First minus second."""
@@ -84,23 +84,27 @@ def score_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval | None:
-    """Of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows (or groups of rows).
+    """The interval of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows (or
+    groups of rows).
 
     Args:
+        score: metric of one seed's predictions.
         predictions: of each seed, [rows].
         labels: [rows].
         groups: [rows], equal for rows that are no separate evidence (the stress test's twins): they
             are drawn together.
+        resamples: bootstrap samples.
+        seed: of the resampling, so that a report is the same whenever it is written.
     """
-    labels, units = np.asarray(labels), _Units(groups, len(labels))
+    labels = np.asarray(labels)
+    units = _Units(groups, len(labels))
     if units.count < FEWEST_ROWS:
         return None
-    return _interval(
-        lambda drawn: _mean_score(score, predictions, labels, units.rows(drawn)),
-        units.count,
-        resamples,
-        seed,
-    )
+
+    def resampled(drawn: np.ndarray) -> float:
+        return _mean_score(score, predictions, labels, units.rows(drawn))
+
+    return _interval(resampled, units.count, resamples, seed)
 
 
 def paired_difference(
@@ -113,18 +117,23 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows (or
-    groups of rows).
+    """Compare two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows
+    (or groups of rows).
 
     Args:
-        first, second: predictions of each seed, [rows]; the two need not have equally many seeds.
+        score: metric of one seed's predictions.
+        first: predictions of each seed, [rows].
+        second: the same; the two need not have equally many seeds.
         labels: [rows].
         groups: [rows], equal for rows that are drawn, and change sides, together.
+        resamples: bootstrap samples and permutations.
+        seed: of both, so that a report is the same whenever it is written.
     """
-    labels, units = np.asarray(labels), _Units(groups, len(labels))
+    labels = np.asarray(labels)
+    units = _Units(groups, len(labels))
     every = np.arange(len(labels))
     value = _mean_score(score, first, labels, every) - _mean_score(score, second, labels, every)
-    p_seeds = _welch(*([score(of, labels) for of in pooler] for pooler in (first, second)))
+    p_seeds = _welch(_seed_scores(score, first, labels), _seed_scores(score, second, labels))
     if units.count < FEWEST_ROWS:
         return Difference(value, None, None, p_seeds)
 
@@ -133,26 +142,22 @@ def paired_difference(
         return _mean_score(score, first, labels, rows) - _mean_score(score, second, labels, rows)
 
     interval = _interval(difference, units.count, resamples, seed)
-    # A pair is a row's place in the first and in the second pooler's predictions, and the two may
-    # change sides.
-    both = [np.concatenate([a, b]) for a, b in _in_pairs(first, second)]
+    # A pair is a row's index in the first and in the second pooler's predictions, and the two may
+    # change sides: rows of the second are numbered on from the last row of the first.
+    both = [np.concatenate(pair) for pair in _in_pairs(first, second)]
     doubled = np.concatenate([labels, labels])
 
     def statistic(left: np.ndarray, right: np.ndarray) -> float:
-        return _mean_score(score, both, doubled, sides(left)) - _mean_score(
-            score, both, doubled, sides(right)
-        )
+        left_score = _mean_score(score, both, doubled, sides(left))
+        return left_score - _mean_score(score, both, doubled, sides(right))
 
     def sides(drawn: np.ndarray) -> np.ndarray:
-        """Rows of units, those of the second pooler counted on from the last row."""
-        return np.concatenate(
-            [
-                units.rows(drawn[drawn < units.count]),
-                units.rows(drawn[drawn >= units.count] - units.count) + len(labels),
-            ]
-        )
+        """Rows of units, which are numbered on in the same way."""
+        own = units.rows(drawn[drawn < units.count])
+        others = units.rows(drawn[drawn >= units.count] - units.count)
+        return np.concatenate([own, others + len(labels)])
 
-    units_of_both = np.arange(units.count), np.arange(units.count) + units.count
+    units_of_both = (np.arange(units.count), np.arange(units.count) + units.count)
     test = stats.permutation_test(
         units_of_both,
         statistic,
@@ -164,7 +169,14 @@ def paired_difference(
     return Difference(value, interval, float(test.pvalue), p_seeds)
 
 
+def _seed_scores(
+    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray
+) -> list[float]:
+    return [score(guesses, labels) for guesses in predictions]
+
+
 def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+    # Without a variance of either there is nothing to compare the difference with.
     if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
         return None
     with warnings.catch_warnings():
@@ -182,9 +194,9 @@ class _Units:
         self.count = rows
         if groups is not None:
             _, group = np.unique(groups, return_inverse=True)
-            self._members = np.split(
-                np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]
-            )
+            # Rows sorted by their group, cut where the next group begins.
+            ends = np.cumsum(np.bincount(group))
+            self._members = np.split(np.argsort(group, kind="stable"), ends[:-1])
             self.count = len(self._members)
 
     def rows(self, drawn: np.ndarray) -> np.ndarray:
@@ -197,14 +209,17 @@ def _in_pairs(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each seed of one beside a seed of the other, so often that all count alike."""
-    count = math.lcm(len(first), len(second))
-    return [(first[i % len(first)], second[i % len(second)]) for i in range(count)]
+    pairs = []
+    for number in range(math.lcm(len(first), len(second))):
+        pairs.append((first[number % len(first)], second[number % len(second)]))
+    return pairs
 
 
 def _mean_score(
     score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, rows: np.ndarray
 ) -> float:
-    return float(np.mean([score(of[rows], labels[rows]) for of in predictions]))
+    chosen = [guesses[rows] for guesses in predictions]
+    return float(np.mean(_seed_scores(score, chosen, labels[rows])))
 
 
 def _interval(

@@ -49,6 +49,7 @@ class StressSetting:
 
     def to_json(self) -> dict[str, Any]:
         """Its fields of a record: distance and position where they are set."""
+        # What is not set is left out: earlier versions knew no other axes than these two.
         fields: dict[str, Any] = {"protocol": self.protocol, "ratio": self.ratio}
         if self.distance:
             fields["distance"] = self.distance
@@ -62,6 +63,7 @@ class StressSetting:
         return cls(
             fields["protocol"],
             fields["ratio"],
+            # Left out where it was not set.
             fields.get("distance") or 0,
             fields.get("position"),
         )
@@ -97,6 +99,7 @@ class StressRecord:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> StressRecord:
         """The record that `to_json` made these fields of."""
+        # The field that holds the name tells a pooler from a control.
         training = None
         if "pooler" in fields:
             training = StressTraining(
@@ -202,6 +205,7 @@ def read_comparisons(folder: Path) -> list[StressComparison]:
     Raises:
         UsageError: the file is damaged.
     """
+    # Without it the scores alone are shown: the report of an old test is still a report.
     path = folder / COMPARISONS
     if not path.exists():
         return []

@@ -41,6 +41,7 @@ class StressRow:
     @property
     def printed(self) -> float | None:
         """The paper's accuracy (Table 7, BERT, times 100), of its own protocol alone."""
+        # Released and controlled texts are other texts, whatever their share of distractors.
         if self.setting.protocol != "paper":
             return None
         return paper.TABLES["table7"]["BERT"].get(self.label, {}).get(f"{self.setting.ratio:g}")
@@ -59,6 +60,7 @@ def stress_section(folder: Path, number: int) -> list[Block]:
     """
     records = read_records(folder)
     rows = stress_rows(records, read_comparisons(folder))
+    # A plain name for the first: most reports have one test.
     figure = Figure(
         f"stress{number or ''}",
         figures.svg(figures.stress_figure(records)),
@@ -74,6 +76,7 @@ def stress_rows(
     """A row for each pooler and control of each setting, seeds together, in the order of the
     records.
     """
+    # By label: a pooler has the same one in both files, and a control is in one of them alone.
     compared = {(other.setting, other.pooler): other for other in comparisons}
     members: dict[tuple[StressSetting, str], list[StressRecord]] = {}
     for record in records:

@@ -53,6 +53,7 @@ def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> l
         Heading("Tokens and their graph"),
         Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}."),
     ]
+    # The first seed: a figure of one head, not of a mean that nobody trained.
     folders = {pooler: variant.runs[0].path for pooler, variant in shown.items()}
     for number, sentence in enumerate(sentences):
         blocks += _sentence_figures(sentence, number, folders)
@@ -118,5 +119,6 @@ def _cosines(states: np.ndarray) -> np.ndarray:
     flat = states.astype(np.float64)
     if flat.ndim == 3:
         flat = flat.mean(axis=1)
+    # A zero vector is near nothing, itself included.
     unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
     return unit @ unit.T

@@ -51,6 +51,7 @@ def score_variants(
         reference: label of the variant to which paired differences are made; None: none are.
         resamples: of each interval and each permutation test.
     """
+    # None as well where the reference kept no predictions: there is nothing to pair with.
     compared_with = None
     for variant in comparison.variants:
         if variant.label == reference:
@@ -71,6 +72,7 @@ def _score(
 ) -> VariantScore:
     score = METRICS[metric]
     mean, deviation = mean_deviation(variant.scores(split, metric))
+    # The last epoch's deviation is not shown: it is there to be compared with the best mean.
     last, _ = mean_deviation(variant.scores(split, metric, "last"))
     predictions = variant.predictions(split)
     interval = None
@@ -79,6 +81,7 @@ def _score(
     if predictions is None:
         why = f"no {FILE}: trained by an earlier version"
     else:
+        # Rows and labels are the same for all seeds: they are those of the store.
         labels = predictions[0].labels
         own = [seed.predictions for seed in predictions]
         interval = score_interval(score, own, labels, resamples=resamples)
