@@ -30,7 +30,7 @@ def test_each_sentence_has_two_figures(folder):
     assert names == ["tokens0", "graph0", "tokens1", "graph1"]
     (paragraph,) = (block for block in blocks if isinstance(block, Paragraph))
     # The reference stands for glot, whatever other glots there are.
-    assert paragraph.text == ("Heads trained on custom, first seed: adapool, glot (glot, tau 0.6).")
+    assert paragraph.text == ("Heads trained on custom, first seed: glot (glot, tau 0.6), adapool.")
 
 
 def test_without_a_glot_the_section_says_so(folder):
