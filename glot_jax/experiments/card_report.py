@@ -41,7 +41,9 @@ _BESIDE |= {"table5": "table9", "figure4": "table1"}
 
 
 def report_cards(
-    config: ReproduceConfig, results: Mapping[str, CardResult], labels: Mapping[Path, str]
+    config: ReproduceConfig,
+    results: Mapping[str, CardResult],
+    labels: Mapping[Path, str],
 ) -> None:
     """Write OUT/report.html, report.md and scores.json, if anything was run or measured.
 
@@ -105,7 +107,9 @@ def _tables_beside(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _remarks(
-    config: ReproduceConfig, results: Mapping[str, CardResult], labels: Mapping[Path, str]
+    config: ReproduceConfig,
+    results: Mapping[str, CardResult],
+    labels: Mapping[Path, str],
 ) -> list[str]:
     remarks = []
     for name, result in results.items():

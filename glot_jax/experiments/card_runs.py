@@ -72,7 +72,12 @@ class CardRunner:
         return runs
 
     def _train_variant(
-        self, variant: CardVariant, task: str, metric: str, *, probed: bool
+        self,
+        variant: CardVariant,
+        task: str,
+        metric: str,
+        *,
+        probed: bool,
     ) -> list[CardRun]:
         store = self.store(task)
         if variant.prompt is not None:
@@ -104,7 +109,14 @@ class CardRunner:
             _print_run(runs[-1], metric)
         return runs
 
-    def _label(self, folder: Path, variant: CardVariant, task: str, lr: float, seed: int) -> None:
+    def _label(
+        self,
+        folder: Path,
+        variant: CardVariant,
+        task: str,
+        lr: float,
+        seed: int,
+    ) -> None:
         # Table 4's tau 0.6 and Table 11's gat are the same runs as everybody's glot.
         glot = train_config(self.config, task, self.store(task), CardVariant("glot"), lr, seed)
         self.labels.setdefault(folder, "glot" if folder == glot.out else variant.label)
@@ -147,7 +159,12 @@ def _print_run(run: CardRun, metric: str) -> None:
 
 
 def train_config(
-    config: ReproduceConfig, task: str, store: Path, variant: CardVariant, lr: float, seed: int
+    config: ReproduceConfig,
+    task: str,
+    store: Path,
+    variant: CardVariant,
+    lr: float,
+    seed: int,
 ) -> TrainConfig:
     """GLOT as the paper describes it (preset `paper`), with what the variant changes.
 
@@ -179,7 +196,11 @@ def train_config(
     return dataclasses.replace(run, out=config.out / "runs" / task / name)
 
 
-def _name_parts(config: ReproduceConfig, variant: CardVariant, run: TrainConfig) -> list[str]:
+def _name_parts(
+    config: ReproduceConfig,
+    variant: CardVariant,
+    run: TrainConfig,
+) -> list[str]:
     pooler = run.pooler.pooler
     parts = [pooler]
     if variant.prompt is not None:

@@ -100,7 +100,11 @@ CARDS: dict[str, Card] = {
         note="the paper does not say on which task its probe is",
     ),
     "table9": Card(
-        "Cost and score of training methods", "runs", _THREE, (_GLOT,), lacks=(_FINE_TUNING,)
+        "Cost and score of training methods",
+        "runs",
+        _THREE,
+        (_GLOT,),
+        lacks=(_FINE_TUNING,),
     ),
     "table10": Card("Cost of making the graph", "graph-cost"),
     "table11": Card(

@@ -134,7 +134,12 @@ def _as_folder(data: Path, folder: Path, spec: TaskSpec) -> _Rows:
     return _Rows(folder, link)
 
 
-def _about_the_file(error: UsageError, link: Path, data: Path, run: Path) -> UsageError:
+def _about_the_file(
+    error: UsageError,
+    link: Path,
+    data: Path,
+    run: Path,
+) -> UsageError:
     """The error about `link`, in terms of the file that the user named."""
     # The link is gone when the message is read, and its name was never the user's.
     rule = error.rule.replace(str(link), str(data))

@@ -55,7 +55,11 @@ def linear_probe(
             evaluate_run.
     """
     prepared, state = open_run(
-        run, store=store, checkpoint=checkpoint, quiet=quiet, workspace=workspace
+        run,
+        store=store,
+        checkpoint=checkpoint,
+        quiet=quiet,
+        workspace=workspace,
     )
     if prepared.task.label_kind != "classes":
         raise UsageError(
@@ -83,7 +87,9 @@ def linear_probe(
 def _as_outputs(decided: np.ndarray) -> np.ndarray:
     """Decisions as a head's outputs: a column per class."""
     # Of two classes scikit-learn gives one column, positive for the second.
-    return np.stack([-decided, decided], axis=1) if decided.ndim == 1 else decided
+    if decided.ndim == 1:
+        return np.stack([-decided, decided], axis=1)
+    return decided
 
 
 def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
@@ -107,10 +113,21 @@ def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
 
 
 def _svm(C: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), LinearSVC(C=C, dual="auto", random_state=0))
+    return make_pipeline(
+        StandardScaler(),
+        LinearSVC(
+            C=C,
+            dual="auto",
+            random_state=0,
+        ),
+    )
 
 
-def split_features(run: Run, state: TrainState, split: str) -> tuple[np.ndarray, np.ndarray]:
+def split_features(
+    run: Run,
+    state: TrainState,
+    split: str,
+) -> tuple[np.ndarray, np.ndarray]:
     """(features [rows, width] float32, labels [rows]) of a split, in the order of its plan."""
     outputs = run_over(run, state, split, "vectors")
     return outputs.values, run.feeds[split].labels[outputs.rows]

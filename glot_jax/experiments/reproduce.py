@@ -141,7 +141,9 @@ def _plan_card(
 
 def _data_folder(config: ReproduceConfig, task: str) -> Path | None:
     """Where the data of a task should be; None: on the Hub."""
-    return None if config.data is None else config.data / task
+    if config.data is None:
+        return None
+    return config.data / task
 
 
 def _lacks_data(config: ReproduceConfig, task: str) -> bool:
@@ -195,7 +197,11 @@ def _require_matplotlib() -> None:
         )
 
 
-def _run(config: ReproduceConfig, plan: CardPlan, runner: CardRunner) -> CardResult:
+def _run(
+    config: ReproduceConfig,
+    plan: CardPlan,
+    runner: CardRunner,
+) -> CardResult:
     card = plan.card
     runs = None
     records = None
@@ -237,7 +243,11 @@ def _stress(config: ReproduceConfig) -> list[dict[str, Any]]:
     return [record.to_json() for record in run_stress(settings)]
 
 
-def _search(config: ReproduceConfig, task: str, store: Path) -> list[dict[str, Any]]:
+def _search(
+    config: ReproduceConfig,
+    task: str,
+    store: Path,
+) -> list[dict[str, Any]]:
     from glot_jax.experiments.sweep import run_sweep
 
     settings = SweepConfig(

@@ -12,7 +12,12 @@ from glot_jax.reporting.token_section import Sentence
 from glot_jax.training.run_folder import RunFolder
 
 
-def sentences_of(run: Path, texts: Sequence[str], *, backbone: str | None = None) -> list[Sentence]:
+def sentences_of(
+    run: Path,
+    texts: Sequence[str],
+    *,
+    backbone: str | None = None,
+) -> list[Sentence]:
     """Tokens and states of texts as the run reads them.
 
     Args:

@@ -132,7 +132,9 @@ def _extract_config(config: StressConfig, setting: StressSetting) -> ExtractConf
 
 
 def _run_setting(
-    config: StressConfig, setting: StressSetting, extract: ExtractConfig
+    config: StressConfig,
+    setting: StressSetting,
+    extract: ExtractConfig,
 ) -> tuple[list[StressRecord], list[StressComparison]]:
     """Extract, score the controls, train every pooler, and compare."""
     from glot_jax.extraction import dump
@@ -155,7 +157,9 @@ def _run_setting(
 
 
 def compare_poolers(
-    setting: StressSetting, predictions: Mapping[str, Sequence[Predictions]], twins: np.ndarray
+    setting: StressSetting,
+    predictions: Mapping[str, Sequence[Predictions]],
+    twins: np.ndarray,
 ) -> list[StressComparison]:
     """The interval of each pooler's accuracy, and its difference to glot's on the same rows.
 
@@ -252,7 +256,11 @@ def _runs(
 
 
 def _train_config(
-    config: StressConfig, store: Path, variant: str, lr: float, seed: int
+    config: StressConfig,
+    store: Path,
+    variant: str,
+    lr: float,
+    seed: int,
 ) -> TrainConfig:
     # A control is glot with another rule of the graph.
     pooler = "glot" if variant in GRAPH_CONTROLS else variant

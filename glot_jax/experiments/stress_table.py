@@ -90,11 +90,15 @@ def _validation(line: _Line) -> str:
 
 def _lr(line: _Line) -> str:
     # One rate for all seeds: the first seed chose it.
-    return f"{line.trainings[0].lr:g}" if line.trainings else ""
+    if line.trainings:
+        return f"{line.trainings[0].lr:g}"
+    return ""
 
 
 def _parameters(line: _Line) -> str:
-    return f"{line.trainings[0].parameters:,}" if line.trainings else ""
+    if line.trainings:
+        return f"{line.trainings[0].parameters:,}"
+    return ""
 
 
 def _seconds(line: _Line) -> str:

@@ -47,7 +47,11 @@ class Study:
         sampler_seed: of this process's sampler. Default: the sweep's own.
     """
 
-    def __init__(self, config: SweepConfig, sampler_seed: int | None = None):
+    def __init__(
+        self,
+        config: SweepConfig,
+        sampler_seed: int | None = None,
+    ):
         self.config = config
         self.optuna = load_optuna()
         self._states = self.optuna.trial.TrialState
@@ -168,7 +172,9 @@ class Study:
             return {}
         importance = self.optuna.importance
         shares = importance.get_param_importances(
-            self._study, evaluator=importance.FanovaImportanceEvaluator(seed=0), params=varied
+            self._study,
+            evaluator=importance.FanovaImportanceEvaluator(seed=0),
+            params=varied,
         )
         return dict(shares)
 

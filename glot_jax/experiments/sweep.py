@@ -173,7 +173,12 @@ def work(config: SweepConfig, number: int) -> None:
             study.tell_score(trial, score)
 
 
-def train_trial(config: SweepConfig, trial: Any, metric: str, workspace: Workspace) -> float:
+def train_trial(
+    config: SweepConfig,
+    trial: Any,
+    metric: str,
+    workspace: Workspace,
+) -> float:
     """Train one trial, or go on where it was stopped.
 
     Args:
@@ -205,7 +210,13 @@ def train_trial(config: SweepConfig, trial: Any, metric: str, workspace: Workspa
 
     resume = (run.out / "config.json").exists()
     summary = Summary.from_json(
-        train(run, resume=resume, quiet=True, workspace=workspace, after_epoch=report)
+        train(
+            run,
+            resume=resume,
+            quiet=True,
+            workspace=workspace,
+            after_epoch=report,
+        )
     )
     reported = {name: dict(scores.best) for name, scores in summary.splits.items()}
     trial.set_user_attr("reported", reported)
@@ -275,12 +286,18 @@ def _value_column(name: str, *, shown_if: bool) -> Column[SweepTrial]:
 
 
 def _score(trial: SweepTrial) -> str:
-    return f"{trial.score:.4f}" if trial.state == "complete" else trial.state
+    if trial.state == "complete":
+        return f"{trial.score:.4f}"
+    return trial.state
 
 
 def _parameters(trial: SweepTrial) -> str:
-    return f"{trial.parameters:,}" if trial.parameters else ""
+    if trial.parameters:
+        return f"{trial.parameters:,}"
+    return ""
 
 
 def _seconds(trial: SweepTrial) -> str:
-    return f"{trial.seconds:.0f}" if trial.seconds else ""
+    if trial.seconds:
+        return f"{trial.seconds:.0f}"
+    return ""

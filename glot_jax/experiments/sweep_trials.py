@@ -46,7 +46,11 @@ class SweepTrial:
         return {**fields, **values}
 
 
-def trial_config(config: SweepConfig, values: Mapping[str, Any], out: Path) -> TrainConfig:
+def trial_config(
+    config: SweepConfig,
+    values: Mapping[str, Any],
+    out: Path,
+) -> TrainConfig:
     """The settings of a trial's training.
 
     Args:
@@ -83,7 +87,11 @@ def trial_folder(config: SweepConfig, values: Mapping[str, Any]) -> Path:
     return config.out / "trials" / digest[:12]
 
 
-def command_of(config: SweepConfig, values: Mapping[str, Any], out: str) -> str:
+def command_of(
+    config: SweepConfig,
+    values: Mapping[str, Any],
+    out: str,
+) -> str:
     """The command that trains one trial again, to the same numbers.
 
     Args:

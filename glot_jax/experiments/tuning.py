@@ -50,7 +50,14 @@ def tuned_runs(
     def run(lr: float, seed: int) -> Summary:
         config = configure(lr, seed)
         resume = (config.out / "config.json").exists()
-        return Summary.from_json(train(config, resume=resume, quiet=True, workspace=workspace))
+        return Summary.from_json(
+            train(
+                config,
+                resume=resume,
+                quiet=True,
+                workspace=workspace,
+            )
+        )
 
     # The other seeds take the first one's rate: tuning each would triple the cost.
     first = seeds[0]

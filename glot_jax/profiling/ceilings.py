@@ -49,7 +49,11 @@ def _matmul_seconds(dtype: str, repeats: int) -> float:
     return _fastest(multiply, (matrix, matrix), repeats)
 
 
-def _fastest(function: Callable, arguments: tuple, repeats: int) -> float:
+def _fastest(
+    function: Callable,
+    arguments: tuple,
+    repeats: int,
+) -> float:
     # As the trainer compiles, so that both are measured with the same options of XLA.
     call = compiled(jax.jit(function).lower(*arguments))
     jax.block_until_ready(call(*arguments))

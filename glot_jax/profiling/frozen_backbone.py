@@ -41,7 +41,11 @@ def load_per_core() -> float:
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def load_frozen(backbone: str, lengths: Sequence[int], repeats: int) -> Backbone:
+def load_frozen(
+    backbone: str,
+    lengths: Sequence[int],
+    repeats: int,
+) -> Backbone:
     """Load a backbone for texts of these lengths.
 
     Args:
@@ -62,13 +66,19 @@ def load_frozen(backbone: str, lengths: Sequence[int], repeats: int) -> Backbone
     # Before the model is looked for, which may take minutes.
     if repeats < 1:
         raise UsageError(
-            rule="a time must be measured at least once", got=repeats, fix="Give for example 20."
+            rule="a time must be measured at least once",
+            got=repeats,
+            fix="Give for example 20.",
         )
     from glot_jax.extraction import Backbone
 
     # As a default a length may exceed the model's positions; `max_length` is then all that it has.
     frozen = Backbone(
-        ExtractConfig(backbone=backbone, task="custom", out=Path("unwritten")),
+        ExtractConfig(
+            backbone=backbone,
+            task="custom",
+            out=Path("unwritten"),
+        ),
         default_max_length=max(128, *lengths),
     )
     if max(lengths) > frozen.max_length:
@@ -81,7 +91,11 @@ def load_frozen(backbone: str, lengths: Sequence[int], repeats: int) -> Backbone
     return frozen
 
 
-def time_forward(frozen: Backbone, ids: Sequence[np.ndarray], repeats: int) -> Timing:
+def time_forward(
+    frozen: Backbone,
+    ids: Sequence[np.ndarray],
+    repeats: int,
+) -> Timing:
     """Time one forward pass over these texts."""
     return time_latency(lambda: frozen.states(ids), repeats)
 
@@ -95,7 +109,12 @@ def states_of(frozen: Backbone, ids: Sequence[np.ndarray]) -> StateBatch:
     return StateBatch(states.reshape(texts, length, frozen.dim), np.ones((texts, length), bool))
 
 
-def random_texts(frozen: Backbone, texts: int, length: int, seed: int) -> list[np.ndarray]:
+def random_texts(
+    frozen: Backbone,
+    texts: int,
+    length: int,
+    seed: int,
+) -> list[np.ndarray]:
     """Token ids [length] of each text, drawn evenly from the vocabulary."""
     vocabulary = set(frozen.tokenizer.get_vocab().values())
     # Not the special ones: RoBERTa counts positions by the pad token.
@@ -105,7 +124,9 @@ def random_texts(frozen: Backbone, texts: int, length: int, seed: int) -> list[n
 
 def ms_text(milliseconds: float) -> str:
     """Three decimals of a short time, one of a long one."""
-    return f"{milliseconds:.3f}" if milliseconds < 10 else f"{milliseconds:,.1f}"
+    if milliseconds < 10:
+        return f"{milliseconds:.3f}"
+    return f"{milliseconds:,.1f}"
 
 
 def timing_text(timing: Timing) -> str:

@@ -102,7 +102,12 @@ def run_graph_cost(
         states = frozen_backbone.states_of(frozen, ids)
         graph = graph_cost(states.hidden, states.mask, GraphConfig(), repeats)
         head = head_cost(
-            states.hidden, states.mask, GraphConfig(), PoolerConfig(), repeats, kind=frozen.kind
+            states.hidden,
+            states.mask,
+            GraphConfig(),
+            PoolerConfig(),
+            repeats,
+            kind=frozen.kind,
         )
         costs.append(GraphCost(frozen.source.name, load, length, repeats, graph, forward, head))
     table = Table.by_columns(_COLUMNS, costs, f"load per core before: {load:.2f}")
@@ -111,7 +116,12 @@ def run_graph_cost(
     return costs
 
 
-def graph_cost(hidden: ArrayLike, mask: ArrayLike, graph: GraphConfig, repeats: int = 20) -> Timing:
+def graph_cost(
+    hidden: ArrayLike,
+    mask: ArrayLike,
+    graph: GraphConfig,
+    repeats: int = 20,
+) -> Timing:
     """Time the construction of the graph and nothing else (paper Table 10, "Graph Const."):
     cosines, rule, edges.
 

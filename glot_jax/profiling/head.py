@@ -34,7 +34,13 @@ from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state, split_model
 
 PROFILE_TASK = TaskSpec(
-    "profile", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",)
+    "profile",
+    ("text",),
+    ("text",),
+    "label",
+    "classes",
+    ("no", "yes"),
+    metrics=("accuracy",),
 )
 _TOTAL_STEPS = 1 << 20  # of the schedule: more than anybody measures
 _TRACED_STEPS = 5
@@ -121,7 +127,11 @@ def profile_head(
         print(warning, file=sys.stderr)
     # After the timing: what is inspected is what ran.
     program = inspect_program(
-        head.steps, head.state, batches[0], backend=backend, forward_only=forward_only
+        head.steps,
+        head.state,
+        batches[0],
+        backend=backend,
+        forward_only=forward_only,
     )
     if ceilings is None:
         ceilings = measure_ceilings(ceilings_of(head.shape.states_dtype, pooler.dtype))
@@ -206,14 +216,23 @@ class Head:
         UsageError: unknown names, or a backend that cannot do what is asked.
     """
 
-    def __init__(self, graph: GraphConfig, pooler: PoolerConfig, batches: Sequence[TokenBatch]):
+    def __init__(
+        self,
+        graph: GraphConfig,
+        pooler: PoolerConfig,
+        batches: Sequence[TokenBatch],
+    ):
         self.graph = graph
         self.pooler = pooler
         self.batches = batches
         self.shape = BatchShape.measure(batches)
         spec = ModelSpec(self.shape.dim, (0,), False, "encoder", PROFILE_TASK)
         self.model = SentenceModel(
-            spec, graph=graph, pooler=pooler, objective=ObjectiveConfig(), rngs=nnx.Rngs(0)
+            spec,
+            graph=graph,
+            pooler=pooler,
+            objective=ObjectiveConfig(),
+            rngs=nnx.Rngs(0),
         )
         self.edges = self._count_edges()
         # Edges are counted before anything is compiled: the budget is a shape of the program.
@@ -252,7 +271,9 @@ class Head:
         # A learned threshold has soft edges, which the dense backend alone can do.
         if self.graph.backend == "auto" and not self.graph.learn_tau:
             sparse = is_sparse(self.shape.texts, self.shape.length, needed)
-            return needed if sparse else None
+            if sparse:
+                return needed
+            return None
         return None
 
     def backend(self, *, forward_only: bool) -> str:

@@ -132,7 +132,9 @@ def run_inference_cost(
         )
     if batch_size < 1:
         raise UsageError(
-            rule="a batch must hold at least 1 text", got=batch_size, fix="Give for example 32."
+            rule="a batch must hold at least 1 text",
+            got=batch_size,
+            fix="Give for example 32.",
         )
     # Before the backbone is loaded: loading is work of our own.
     load = load_per_core()
@@ -152,7 +154,14 @@ def run_inference_cost(
         head = pooler_cost(GraphConfig(), config, batches, repeats, kind=frozen.kind)
         costs.append(
             InferenceCost(
-                frozen.source.name, load, name, batch_size, length, repeats, forward, head
+                frozen.source.name,
+                load,
+                name,
+                batch_size,
+                length,
+                repeats,
+                forward,
+                head,
             )
         )
     table = Table.by_columns(_COLUMNS, costs, f"load per core before: {load:.2f}")
@@ -227,7 +236,11 @@ def head_cost(
     graphdef, params, stats = split_model(model)
 
     # Parameters are arguments: as constants, products among them would be taken while compiling.
-    def pool(params: dict, stats: dict, arrays: list[jax.Array]) -> jax.Array:
+    def pool(
+        params: dict,
+        stats: dict,
+        arrays: list[jax.Array],
+    ) -> jax.Array:
         built = jax.tree.unflatten(structure, arrays)
         return nnx.merge(graphdef, params, stats).pooler(built)
 
@@ -247,7 +260,12 @@ def unlabelled_batch(hidden: ArrayLike, mask: ArrayLike) -> TokenBatch:
     return TokenBatch(hidden, mask, jnp.zeros(len(mask), jnp.int32), jnp.ones(len(mask), bool))
 
 
-def _model(batch: TokenBatch, graph: GraphConfig, pooler: PoolerConfig, kind: str) -> SentenceModel:
+def _model(
+    batch: TokenBatch,
+    graph: GraphConfig,
+    pooler: PoolerConfig,
+    kind: str,
+) -> SentenceModel:
     _, length, dim = batch.hidden.shape
     model = SentenceModel(
         ModelSpec(dim, (0,), False, kind, _TASK),

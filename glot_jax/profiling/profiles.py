@@ -58,7 +58,9 @@ def run_profile(config: ProfileConfig) -> list[Profile]:
 
 
 def _in_states_dtype(
-    config: ProfileConfig, batches: list[TokenBatch], pooler: PoolerConfig
+    config: ProfileConfig,
+    batches: list[TokenBatch],
+    pooler: PoolerConfig,
 ) -> list[TokenBatch]:
     """Synthetic states in the dtype of the head, unless the user chose theirs; a store's as they
     are stored.

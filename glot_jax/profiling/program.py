@@ -36,7 +36,12 @@ class Program:
 
 
 def inspect_program(
-    steps: Steps, state: TrainState, batch: TokenBatch, *, backend: str, forward_only: bool
+    steps: Steps,
+    state: TrainState,
+    batch: TokenBatch,
+    *,
+    backend: str,
+    forward_only: bool,
 ) -> Program:
     """Read what the compiled steps say of themselves.
 
@@ -82,7 +87,11 @@ def peak_bytes(executable: Any) -> int:
     )
 
 
-def backend_of(model: SentenceModel, batch: TokenBatch, edge_budget: int | None) -> str:
+def backend_of(
+    model: SentenceModel,
+    batch: TokenBatch,
+    edge_budget: int | None,
+) -> str:
     """What computes the graph of such a batch, "auto" resolved: dense, blockwise or sparse."""
     names = []
 

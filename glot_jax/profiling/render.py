@@ -32,7 +32,9 @@ def to_json(profiles: Sequence[Profile]) -> dict[str, Any]:
 
 
 def print_profiles(
-    profiles: Sequence[Profile], console: Console | None = None, ceilings: Ceilings | None = None
+    profiles: Sequence[Profile],
+    console: Console | None = None,
+    ceilings: Ceilings | None = None,
 ) -> None:
     """Print what the machine can do, and a column for each profile.
 
@@ -85,11 +87,15 @@ def _table(profiles: Sequence[Profile]) -> Table:
 
 
 def _density(profile: Profile) -> str:
-    return "" if profile.density is None else f"{profile.density:.1%}"
+    if profile.density is None:
+        return ""
+    return f"{profile.density:.1%}"
 
 
 def _step(profile: Profile) -> str:
-    return "" if profile.step_ms is None else f"{profile.step_ms:.2f}"
+    if profile.step_ms is None:
+        return ""
+    return f"{profile.step_ms:.2f}"
 
 
 def _spread(profile: Profile) -> str:

@@ -22,7 +22,12 @@ class Variant:
     label: str
     runs: tuple[FinishedRun, ...]
 
-    def scores(self, split: str, metric: str, checkpoint: CheckpointName = "best") -> list[float]:
+    def scores(
+        self,
+        split: str,
+        metric: str,
+        checkpoint: CheckpointName = "best",
+    ) -> list[float]:
         """The metric of each run on a split, at its best or its last epoch."""
         scores = []
         for run in self.runs:

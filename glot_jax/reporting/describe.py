@@ -137,7 +137,9 @@ def describe_run(
     """
     if texts < 1:
         raise UsageError(
-            rule="--texts must be at least 1", got=texts, fix="Give for example --texts 512."
+            rule="--texts must be at least 1",
+            got=texts,
+            fix="Give for example --texts 512.",
         )
     folder = RunFolder.open(run)
     config = folder.config
@@ -179,7 +181,11 @@ def describe_run(
     )
 
 
-def _learned(stem: Stem, spec: ModelSpec, config: TrainConfig) -> Learned:
+def _learned(
+    stem: Stem,
+    spec: ModelSpec,
+    config: TrainConfig,
+) -> Learned:
     weights = stem.layer_weights()
     layer_weights = None
     if weights is not None:
@@ -268,7 +274,10 @@ def print_description(card: RunCard, console: Console | None = None) -> None:
     _print_parameters(card.parameters, console)
     if card.learned.layer_weights is not None:
         _print_table(
-            console, "Learned weights of the mixed layers", _WEIGHTS, card.learned.layer_weights
+            console,
+            "Learned weights of the mixed layers",
+            _WEIGHTS,
+            card.learned.layer_weights,
         )
     if card.learned.tau is not None:
         tau = card.learned.tau
@@ -295,7 +304,11 @@ def _print_parameters(parameters: Census, console: Console) -> None:
     _print_table(console, "Parameters", _COUNTS, rows, ruled_after=parts - 1)
 
 
-def _print_graphs(graphs: GraphCensus, rule: str, console: Console) -> None:
+def _print_graphs(
+    graphs: GraphCensus,
+    rule: str,
+    console: Console,
+) -> None:
     sample = graphs.sample
     _line(
         console,
@@ -343,11 +356,15 @@ def _line(console: Console, text: str) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    if value is None:
+        return "-"
+    return f"{value:.2f}"
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    if value is None:
+        return "-"
+    return f"{value:.1%}"
 
 
 def _layer(layer: LayerNumbers) -> str:

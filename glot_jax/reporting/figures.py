@@ -53,7 +53,11 @@ def svg(figure: Figure) -> str:
     buffer = io.StringIO()
     # Ids inside an SVG are salted hashes; without a salt of ours matplotlib draws one at random.
     with mpl.rc_context({"svg.hashsalt": "glot-jax"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            metadata={"Date": None, "Creator": None},
+        )
     plt.close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
@@ -92,7 +96,11 @@ def stress_figure(records: Sequence[StressRecord]) -> Figure:
     return figure
 
 
-def _stress_panel(axis: Axes, setting: StressSetting, records: Sequence[StressRecord]) -> None:
+def _stress_panel(
+    axis: Axes,
+    setting: StressSetting,
+    records: Sequence[StressRecord],
+) -> None:
     accuracies: dict[str, list[float]] = {}
     for record in records:
         if record.setting == setting:
@@ -102,7 +110,10 @@ def _stress_panel(axis: Axes, setting: StressSetting, records: Sequence[StressRe
     scores = list(accuracies.values())[::-1]
     means = list(map(statistics.mean, scores))
     axis.barh(
-        labels, means, xerr=list(map(_deviation, scores)), color=list(map(_bar_colour, labels))
+        labels,
+        means,
+        xerr=list(map(_deviation, scores)),
+        color=list(map(_bar_colour, labels)),
     )
     for position, mean in enumerate(means):
         axis.text(0.02, position, f"{mean:.3f}", va="center", fontsize=8)
@@ -115,22 +126,34 @@ def _stress_panel(axis: Axes, setting: StressSetting, records: Sequence[StressRe
 
 
 def _deviation(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0
+    if len(values) > 1:
+        return statistics.stdev(values)
+    return 0
 
 
 def _bar_colour(label: str) -> str:
     if label == "glot":
         return _OURS
-    return _CONTROL if label.startswith("control") else _POOLER
+    if label.startswith("control"):
+        return _CONTROL
+    return _POOLER
 
 
-def plot_importance(shares: Mapping[str, float], path: Path, title: str) -> None:
+def plot_importance(
+    shares: Mapping[str, float],
+    path: Path,
+    title: str,
+) -> None:
     """Write a bar for each setting: the share of the scores' variance that it explains."""
     figure, axis = plt.subplots(figsize=(6, 0.4 * len(shares) + 1.4), layout="constrained")
     # From the bottom up, so that the largest share stands at the top.
     ordered = sorted(shares.items(), key=lambda share: share[1])
     axis.barh(*zip(*ordered, strict=True), color=_POOLER)
-    axis.set(xlim=(0, 1), xlabel="share of the variance explained (functional ANOVA)", title=title)
+    axis.set(
+        xlim=(0, 1),
+        xlabel="share of the variance explained (functional ANOVA)",
+        title=title,
+    )
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=150)
     plt.close(figure)
@@ -161,14 +184,30 @@ def plot_scores(
     return figure
 
 
-def _score_panel(axis: Axes, scores: ScorePanel, baselines: Mapping[str, float]) -> None:
+def _score_panel(
+    axis: Axes,
+    scores: ScorePanel,
+    baselines: Mapping[str, float],
+) -> None:
     for height, (name, score, interval) in enumerate(scores):
         low, high = interval or (score, score)
         colour = _OURS if name.startswith("glot") else _POOLER
-        axis.plot([low, high], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
+        axis.plot(
+            [low, high],
+            [height, height],
+            color=colour,
+            linewidth=2,
+            solid_capstyle="butt",
+        )
         axis.plot([score], [height], marker="o", color=colour, markersize=6)
     for style, (name, value) in zip(_STYLES, baselines.items(), strict=False):
-        axis.axvline(value, color="black", linestyle=style, linewidth=1, label=name)
+        axis.axvline(
+            value,
+            color="black",
+            linestyle=style,
+            linewidth=1,
+            label=name,
+        )
     if baselines:
         axis.legend(fontsize=7, loc="best")
     axis.set_yticks(range(len(scores)), [name for name, _, _ in scores])
@@ -185,7 +224,11 @@ def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
         panels: title -> curves of the variants.
     """
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.6 * len(panels) + 1.8, 3.6), squeeze=False, layout="constrained"
+        1,
+        len(panels),
+        figsize=(4.6 * len(panels) + 1.8, 3.6),
+        squeeze=False,
+        layout="constrained",
     )
     # Shared by the panels: a variant has one colour and one line of the legend.
     handles: dict[str, Line2D] = {}
@@ -196,12 +239,21 @@ def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside right upper",
+        fontsize=8,
+    )
     plt.close(figure)
     return figure
 
 
-def _curve(axis: Axes, seeds: Sequence[Sequence[tuple[int, float]]], colour: str) -> Line2D:
+def _curve(
+    axis: Axes,
+    seeds: Sequence[Sequence[tuple[int, float]]],
+    colour: str,
+) -> Line2D:
     if len(seeds) > 1:
         for points in seeds:
             axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
@@ -210,7 +262,14 @@ def _curve(axis: Axes, seeds: Sequence[Sequence[tuple[int, float]]], colour: str
     means = []
     for number in range(len(epochs)):
         means.append(statistics.mean(points[number][1] for points in seeds))
-    (line,) = axis.plot(epochs, means, color=colour, marker="o", markersize=3, linewidth=1.8)
+    (line,) = axis.plot(
+        epochs,
+        means,
+        color=colour,
+        marker="o",
+        markersize=3,
+        linewidth=1.8,
+    )
     return line
 
 
@@ -243,21 +302,37 @@ def plot_z_scores(
                 linewidth=2.4 if pooler == "glot" else 1.2,
             )
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(backbones)), backbones, rotation=40, ha="right", fontsize=8)
+        axis.set_xticks(
+            range(len(backbones)),
+            backbones,
+            rotation=40,
+            ha="right",
+            fontsize=8,
+        )
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("z-score over poolers")
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside right upper",
+        fontsize=8,
+    )
     plt.close(figure)
     return figure
 
 
 def _pooler_colour(name: str, number: int, ours: str = "glot") -> str:
-    return _OURS if name == ours else _CYCLE[number % len(_CYCLE)]
+    if name == ours:
+        return _OURS
+    return _CYCLE[number % len(_CYCLE)]
 
 
 def plot_contributions(
-    tokens: Sequence[str], weights: Mapping[str, np.ndarray], marked: str = "glot", most: int = 3
+    tokens: Sequence[str],
+    weights: Mapping[str, np.ndarray],
+    marked: str = "glot",
+    most: int = 3,
 ) -> Figure:
     """The paper's Figure 5: how much of a sentence vector each token gives, a group of bars per
     token.
@@ -334,7 +409,10 @@ def plot_token_graph(
 
 
 def _graph_panel(
-    axis: Axes, tokens: Sequence[str], similarity: np.ndarray, adjacency: np.ndarray
+    axis: Axes,
+    tokens: Sequence[str],
+    similarity: np.ndarray,
+    adjacency: np.ndarray,
 ) -> AxesImage:
     image = axis.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
     receivers, senders = np.nonzero(adjacency)
@@ -346,7 +424,10 @@ def _graph_panel(
 
 
 def _weight_panel(
-    axis: Axes, tokens: Sequence[str], weights: Mapping[str, np.ndarray], side: float
+    axis: Axes,
+    tokens: Sequence[str],
+    weights: Mapping[str, np.ndarray],
+    side: float,
 ) -> None:
     height = 0.8 / len(weights)
     for number, (name, values) in enumerate(weights.items()):

@@ -101,15 +101,21 @@ class FinishedRun:
         split = self.summary.selected_on
         if split == "holdout":
             # Without a validation split the holdout is reported under its name.
-            return None if "holdout" in self.splits else "validation"
-        return split if split in self.splits else None
+            if "holdout" in self.splits:
+                return None
+            return "validation"
+        if split in self.splits:
+            return split
+        return None
 
     @functools.cached_property
     def predictions(self) -> dict[str, Predictions] | None:
         """Predictions of its best epoch, by split; None where the run was trained before they were
         kept.
         """
-        return read_predictions(self.path) if (self.path / FILE).exists() else None
+        if (self.path / FILE).exists():
+            return read_predictions(self.path)
+        return None
 
     def curve(self, split: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of every epoch, as far as the split has the metric."""

@@ -142,7 +142,12 @@ class GraphCensus:
         }
 
 
-def census(path: Path, stem: Stem, spec: ModelSpec, texts: int) -> GraphCensus:
+def census(
+    path: Path,
+    stem: Stem,
+    spec: ModelSpec,
+    texts: int,
+) -> GraphCensus:
     """Count the edges of the graphs that the stem links in a sample of a store's texts.
 
     Args:
@@ -304,4 +309,6 @@ def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
+    if len(values):
+        return float(values.mean())
+    return None

@@ -39,7 +39,9 @@ def _best(result: Result) -> str:
 
 def _reference(result: Result) -> str:
     score = result.reference_score
-    return "" if score is None else f"{score.variant}: {mean_text(score)}"
+    if score is None:
+        return ""
+    return f"{score.variant}: {mean_text(score)}"
 
 
 def _gap(result: Result) -> str:
@@ -57,12 +59,16 @@ def _different(result: Result) -> str:
     for score in result.first_scores:
         if score.difference is not None and score.difference.p_both is not None:
             p_values.append(score.difference.p_both)
-    return f"{holm(p_values)} of {len(p_values)}" if p_values else ""
+    if p_values:
+        return f"{holm(p_values)} of {len(p_values)}"
+    return ""
 
 
 def _majority(result: Result) -> str:
     majority = result.comparison.baselines(result.splits[0]).get("majority")
-    return "" if majority is None else f"{majority:.3f}"
+    if majority is None:
+        return ""
+    return f"{majority:.3f}"
 
 
 _COLUMNS: list[Column[Result]] = [

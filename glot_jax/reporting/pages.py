@@ -102,7 +102,12 @@ code {
 """
 
 
-def write_page(title: str, blocks: Sequence[Block], folder: Path, name: str = "report") -> None:
+def write_page(
+    title: str,
+    blocks: Sequence[Block],
+    folder: Path,
+    name: str = "report",
+) -> None:
     """Write FOLDER/NAME.html, FOLDER/NAME.md and the latter's FOLDER/figures/*.svg.
 
     Raises:
@@ -226,7 +231,9 @@ def _markdown_table(table: Table) -> str:
     for row in table.rows:
         lines.append(_markdown_line(map(_markdown_cell, row)))
     text = "\n".join(lines)
-    return f"{text}\n\n{table.caption}" if table.caption else text
+    if table.caption:
+        return f"{text}\n\n{table.caption}"
+    return text
 
 
 def _markdown_line(texts: Iterable[str]) -> str:
@@ -239,4 +246,6 @@ def _markdown_cell(cell: Cell) -> str:
     if cell.bold:
         return f"**{cell.text}**"
     # Markdown shows the stars of an empty cell.
-    return f"*{cell.text}*" if cell.faint and cell.text else cell.text
+    if cell.faint and cell.text:
+        return f"*{cell.text}*"
+    return cell.text

@@ -86,7 +86,11 @@ def count_parts(model: SentenceModel) -> Census:
     return Census(tuple(sorted(parts, key=_order)))
 
 
-def _add(counts: dict[PartPath, Counts], path: Sequence[Any], more: Counts) -> None:
+def _add(
+    counts: dict[PartPath, Counts],
+    path: Sequence[Any],
+    more: Counts,
+) -> None:
     part = _part(path)
     counts[part] = counts.get(part, Counts()) + more
 
@@ -109,7 +113,9 @@ def _order(part: Part) -> tuple[int, bool, list[tuple[int, str]]]:
 
 def _name_order(name: str | int) -> tuple[int, str]:
     # Layer 10 comes after layer 9.
-    return (name, "") if isinstance(name, int) else (0, name)
+    if isinstance(name, int):
+        return (name, "")
+    return (0, name)
 
 
 def _type(model: SentenceModel, path: PartPath) -> str:

@@ -50,7 +50,9 @@ class ReportOptions:
 
 
 def write_report(
-    folders: Sequence[Path], out: Path, options: ReportOptions | None = None
+    folders: Sequence[Path],
+    out: Path,
+    options: ReportOptions | None = None,
 ) -> dict[str, Any]:
     """Write OUT/report.html (self-contained), OUT/report.md with OUT/figures, and OUT/scores.json.
 
@@ -88,7 +90,10 @@ def _stress_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _results(
-    folders: Sequence[Path], tests: Sequence[Path], options: ReportOptions, needs_runs: bool
+    folders: Sequence[Path],
+    tests: Sequence[Path],
+    options: ReportOptions,
+    needs_runs: bool,
 ) -> tuple[list[Result], list[str]]:
     """Comparisons of the runs, and a line about each folder that could not be read as one."""
     try:

@@ -24,7 +24,10 @@ class Result:
 
     @classmethod
     def from_comparison(
-        cls, comparison: Comparison, reference: str | None, resamples: int
+        cls,
+        comparison: Comparison,
+        reference: str | None,
+        resamples: int,
     ) -> Result:
         """Score every variant on every split.
 
@@ -84,7 +87,11 @@ class Result:
                 return variant
         raise KeyError(label)
 
-    def probe(self, label: str, split: str) -> tuple[float, float | None] | None:
+    def probe(
+        self,
+        label: str,
+        split: str,
+    ) -> tuple[float, float | None] | None:
         """Mean and deviation over seeds of the linear probe's accuracy; None where it was not
         fitted to all of them.
         """
@@ -118,7 +125,11 @@ class Result:
         # Tuples become lists, as whoever reads the file will find them.
         return json.loads(json.dumps(values))
 
-    def _variant_json(self, split: str, score: VariantScore) -> dict[str, Any]:
+    def _variant_json(
+        self,
+        split: str,
+        score: VariantScore,
+    ) -> dict[str, Any]:
         variant = self.variant(score.variant)
         difference = None if score.difference is None else score.difference._asdict()
         return {

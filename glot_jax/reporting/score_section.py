@@ -72,7 +72,11 @@ def score_rows(result: Result, beside: PaperTables) -> list[ScoreRow]:
     return [*variants, *_baseline_rows(result), *_quoted_rows(variants, task, beside)]
 
 
-def _quoted_rows(variants: Sequence[ScoreRow], task: str, beside: PaperTables) -> list[ScoreRow]:
+def _quoted_rows(
+    variants: Sequence[ScoreRow],
+    task: str,
+    beside: PaperTables,
+) -> list[ScoreRow]:
     # A table of the paper that shares no row with ours is about something else.
     if not _has_printed(variants):
         return []
@@ -102,7 +106,9 @@ def _baseline_rows(result: Result) -> list[ScoreRow]:
 
 
 def score_columns(
-    result: Result, beside: PaperTables, rows: Sequence[ScoreRow]
+    result: Result,
+    beside: PaperTables,
+    rows: Sequence[ScoreRow],
 ) -> list[Column[ScoreRow]]:
     """The columns of the table; those of the paper, of the reference and of the probe are shown
     where they have something to show.
@@ -148,7 +154,9 @@ def mean_text(score: VariantScore) -> str:
 
 
 def _printed(row: ScoreRow) -> str:
-    return "" if row.printed is None else f"{row.printed / 100:.3f}"
+    if row.printed is None:
+        return ""
+    return f"{row.printed / 100:.3f}"
 
 
 def _interval(row: ScoreRow, split: str) -> str:
@@ -169,22 +177,34 @@ def _difference(row: ScoreRow, split: str) -> str:
 
 
 def _probe(row: ScoreRow) -> str:
-    return "" if row.probe is None else number_text(*row.probe)
+    if row.probe is None:
+        return ""
+    return number_text(*row.probe)
 
 
 def _last(row: ScoreRow, split: str) -> str:
-    return f"{row.scores[split].last:.3f}" if split in row.scores else ""
+    if split in row.scores:
+        return f"{row.scores[split].last:.3f}"
+    return ""
 
 
 def _parameters(row: ScoreRow) -> str:
-    return "" if row.variant is None else f"{row.variant.parameters:,}"
+    if row.variant is None:
+        return ""
+    return f"{row.variant.parameters:,}"
 
 
 def _seconds(row: ScoreRow) -> str:
-    return "" if row.variant is None else f"{row.variant.train_seconds:.0f}"
+    if row.variant is None:
+        return ""
+    return f"{row.variant.train_seconds:.0f}"
 
 
-def _caption(result: Result, beside: PaperTables, rows: Sequence[ScoreRow]) -> str:
+def _caption(
+    result: Result,
+    beside: PaperTables,
+    rows: Sequence[ScoreRow],
+) -> str:
     sentences = [
         f"{result.metric}; mean ± deviation over {_seed_counts(result)}, best epoch; the interval"
         " is a bootstrap over rows of the mean over seeds, p over rows is a permutation test on the"

@@ -54,7 +54,9 @@ class Difference(NamedTuple):
         """The larger of the two: below a level where the difference outlasts both other rows and
         other seeds.
         """
-        return None if self.p is None else max(self.p, self.p_seeds or 0.0)
+        if self.p is None:
+            return None
+        return max(self.p, self.p_seeds or 0.0)
 
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -65,14 +67,18 @@ def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 def number_text(mean: float, deviation: float | None) -> str:
     """`mean ± deviation`, or the mean alone where there is no deviation."""
-    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+    if deviation is None:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {deviation:.3f}"
 
 
 def p_text(rows: float | None, seeds: float | None) -> str:
     """` (p over rows; p over seeds)`, as far as the two exist."""
     if rows is None:
         return ""
-    return f" ({rows:.3f})" if seeds is None else f" ({rows:.3f}; {seeds:.3f})"
+    if seeds is None:
+        return f" ({rows:.3f})"
+    return f" ({rows:.3f}; {seeds:.3f})"
 
 
 def score_interval(
@@ -170,7 +176,9 @@ def paired_difference(
 
 
 def _seed_scores(
-    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray
+    score: Score,
+    predictions: Sequence[np.ndarray],
+    labels: np.ndarray,
 ) -> list[float]:
     return [score(guesses, labels) for guesses in predictions]
 
@@ -216,14 +224,20 @@ def _in_pairs(
 
 
 def _mean_score(
-    score: Score, predictions: Sequence[np.ndarray], labels: np.ndarray, rows: np.ndarray
+    score: Score,
+    predictions: Sequence[np.ndarray],
+    labels: np.ndarray,
+    rows: np.ndarray,
 ) -> float:
     chosen = [guesses[rows] for guesses in predictions]
     return float(np.mean(_seed_scores(score, chosen, labels[rows])))
 
 
 def _interval(
-    statistic: Callable[[np.ndarray], float], units: int, resamples: int, seed: int
+    statistic: Callable[[np.ndarray], float],
+    units: int,
+    resamples: int,
+    seed: int,
 ) -> Interval:
     result = stats.bootstrap(
         (np.arange(units),),

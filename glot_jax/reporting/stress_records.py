@@ -85,7 +85,9 @@ class StressRecord:
     @property
     def label(self) -> str:
         """The name, with the word control before that of one."""
-        return f"control: {self.name}" if self.training is None else self.name
+        if self.training is None:
+            return f"control: {self.name}"
+        return self.name
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in stress.json."""
@@ -103,7 +105,10 @@ class StressRecord:
         training = None
         if "pooler" in fields:
             training = StressTraining(
-                fields["lr"], fields["validation"], fields["parameters"], fields["seconds"]
+                fields["lr"],
+                fields["validation"],
+                fields["parameters"],
+                fields["seconds"],
             )
         return cls(
             StressSetting.from_json(fields),
@@ -187,7 +192,9 @@ class StressComparison:
 
 
 def _interval(bounds: list[float] | None) -> Interval | None:
-    return None if bounds is None else Interval(*bounds)
+    if bounds is None:
+        return None
+    return Interval(*bounds)
 
 
 def read_records(folder: Path) -> list[StressRecord]:

@@ -124,4 +124,6 @@ def _difference(row: StressRow) -> str:
 
 
 def _printed(row: StressRow) -> str:
-    return "" if row.printed is None else f"{row.printed / 100:.3f}"
+    if row.printed is None:
+        return ""
+    return f"{row.printed / 100:.3f}"

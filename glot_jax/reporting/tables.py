@@ -135,7 +135,9 @@ def table_console(width: int = PIPE_WIDTH) -> Console:
     """Stdout for tables: as wide as the terminal, or `width` columns where it is not a terminal."""
     console = Console()
     # A pipe does not know its width, and rich would cut names and numbers at 80 columns.
-    return console if console.is_terminal else Console(width=width)
+    if console.is_terminal:
+        return console
+    return Console(width=width)
 
 
 def _cell(column: Column[Row], row: Row, is_faint: bool) -> Cell:
@@ -143,7 +145,9 @@ def _cell(column: Column[Row], row: Row, is_faint: bool) -> Cell:
     if isinstance(cell, str):
         cell = Cell(cell)
     # A faint row keeps what its cells say of themselves.
-    return dataclasses.replace(cell, faint=True) if is_faint else cell
+    if is_faint:
+        return dataclasses.replace(cell, faint=True)
+    return cell
 
 
 def _as_text(cell: Cell) -> Text:

@@ -75,10 +75,16 @@ def _shown_variants(result: Result) -> dict[str, Variant]:
 
 
 def _name(pooler: str, variant: Variant) -> str:
-    return pooler if variant.label == pooler else f"{pooler} ({variant.label})"
+    if variant.label == pooler:
+        return pooler
+    return f"{pooler} ({variant.label})"
 
 
-def _sentence_figures(sentence: Sentence, number: int, folders: Mapping[str, Path]) -> list[Figure]:
+def _sentence_figures(
+    sentence: Sentence,
+    number: int,
+    folders: Mapping[str, Path],
+) -> list[Figure]:
     length = len(sentence.tokens)
     weights = {"mean": np.full(length, 1 / length)}
     adjacency = np.zeros((length, length), bool)
@@ -120,5 +126,12 @@ def _cosines(states: np.ndarray) -> np.ndarray:
     if flat.ndim == 3:
         flat = flat.mean(axis=1)
     # A zero vector is near nothing, itself included.
-    unit = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-12)
+    unit = flat / np.maximum(
+        np.linalg.norm(
+            flat,
+            axis=-1,
+            keepdims=True,
+        ),
+        1e-12,
+    )
     return unit @ unit.T

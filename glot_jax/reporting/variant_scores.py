@@ -41,7 +41,11 @@ class VariantScore:
 
 
 def score_variants(
-    comparison: Comparison, split: str, reference: str | None, *, resamples: int = 1000
+    comparison: Comparison,
+    split: str,
+    reference: str | None,
+    *,
+    resamples: int = 1000,
 ) -> list[VariantScore]:
     """Score every variant on one split, in the order of the comparison.
 
