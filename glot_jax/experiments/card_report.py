@@ -102,7 +102,11 @@ def _first_run(results: Mapping[str, CardResult]) -> Path | None:
 
 
 def _tables_beside(names: Iterable[str]) -> tuple[str, ...]:
-    tables = dict.fromkeys(_BESIDE[name] for name in names if name in _BESIDE)
+    tables = []
+    for name in names:
+        # Two cards may stand beside one table.
+        if name in _BESIDE and _BESIDE[name] not in tables:
+            tables.append(_BESIDE[name])
     return tuple(tables) or ("table1",)
 
 

@@ -79,6 +79,7 @@ class CardRunner:
         *,
         probed: bool,
     ) -> list[CardRun]:
+        # A prompt changes every state, so its texts have a store of their own.
         store = self.store(task)
         if variant.prompt is not None:
             store = self._extract(task, variant.prompt)
@@ -88,6 +89,7 @@ class CardRunner:
 
         seeds = self.config.seeds
         tuned = tuned_runs(configure, self.config.lrs, seeds, metric, self._workspace)
+        # Of the chosen rate alone: runs at other rates are not reported.
         runs = []
         for seed, folder, summary in zip(seeds, tuned.folders, tuned.summaries, strict=True):
             self._label(folder, variant, task, tuned.lr, seed)
@@ -180,6 +182,7 @@ def train_config(
         Settings whose run folder tells variant, rate and seed, so that two settings never share
         one.
     """
+    # The preset first, then the command's settings, then the variant's: each may change the other.
     base = paper(TrainConfig(store=store, out=Path()))
     run = dataclasses.replace(
         base,
@@ -202,6 +205,7 @@ def _name_parts(
     run: TrainConfig,
 ) -> list[str]:
     pooler = run.pooler.pooler
+    # What a pooler does not read stands in no name: its runs would be trained again.
     parts = [pooler]
     if variant.prompt is not None:
         parts.append(variant.prompt)

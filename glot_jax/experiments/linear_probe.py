@@ -68,6 +68,7 @@ def linear_probe(
             fix="Leave out --linear-probe.",
         )
     features, labels = split_features(prepared, state, "train")
+    # Each fold must hold every class.
     _, counts = np.unique(labels, return_counts=True)
     if counts.min() < _FOLDS or len(counts) < 2:
         raise UsageError(
@@ -98,6 +99,7 @@ def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
     C grows until the cross-validated accuracy falls: each ten times takes twice as long to fit, and
     what is past the best is past it for good.
     """
+    # Shuffled with a fixed seed: the probe of a run is the same whenever it is fitted.
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     best = -1.0
     best_C = C_VALUES[0]

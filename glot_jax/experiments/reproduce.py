@@ -169,7 +169,11 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardV
     tokenizer = load_tokenizer(find_source(config.backbone, None))
     if tokenizer.mask_token is not None:
         return []
-    return [variant for variant in prompted.values() if MASK in PROMPTS[variant.prompt or ""]]
+    unmasked = []
+    for variant in prompted.values():
+        if MASK in PROMPTS[variant.prompt or ""]:
+            unmasked.append(variant)
+    return unmasked
 
 
 def _require_data(config: ReproduceConfig, plans: list[CardPlan]) -> None:

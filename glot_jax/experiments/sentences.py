@@ -32,6 +32,7 @@ def sentences_of(
     # torch and transformers, which a report without sentences does without.
     from glot_jax.extraction.from_recipe import load_backbone
 
+    # Before the backbone is loaded, which may take minutes.
     if not texts:
         return []
     folder = RunFolder.open(run)
@@ -47,6 +48,7 @@ def sentences_of(
                 got=repr(text),
                 fix="Give another --sentences.",
             )
+        # One text at a time: a figure shows a text without its neighbours' padding.
         by_layer = model.states([ids]).layers
         if folder.model.mixed:
             states = np.stack([by_layer[layer] for layer in layers], axis=1)

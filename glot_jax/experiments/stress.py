@@ -210,6 +210,7 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
 
     tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
     task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))
+    # Generated again, with the labels: a store keeps states, not texts.
     splits = {}
     for name, split in task.splits.items():
         splits[name] = [StressRow(example.texts[0], int(example.label or 0)) for example in split]
@@ -219,7 +220,9 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     kept = kept_texts(tokenizer, texts, max_length)
     accuracies = controls(extract.protocol, splits, extract.sample_seed, kept)
     # Twins have the same words; texts of the other protocols have their own.
-    words = [" ".join(sorted(text.split())) for text in texts]
+    words = []
+    for text in texts:
+        words.append(" ".join(sorted(text.split())))
     # Rows with the same words get the same number.
     _, twins = np.unique(words, return_inverse=True)
     return accuracies, twins

@@ -51,6 +51,7 @@ def print_stress(
 
 
 def _lines(records: Sequence[StressRecord], comparisons: Sequence[StressComparison]) -> list[_Line]:
+    # Controls are compared with nobody.
     compared = {comparison.pooler: comparison for comparison in comparisons}
     seeds: dict[str, list[StressRecord]] = {}
     for record in records:

@@ -154,8 +154,12 @@ class Study:
 
     def results(self) -> list[SweepTrial]:
         """Finished trials, best first; those that have no score stand last."""
-        trials = [_result(trial) for trial in self._study.trials if trial.state.is_finished()]
-        return sorted(trials, key=_rank)
+        results = []
+        for trial in self._study.trials:
+            # Trials of other processes may still be running.
+            if trial.state.is_finished():
+                results.append(_result(trial))
+        return sorted(results, key=_rank)
 
     def importance(self) -> dict[str, float]:
         """Share of the scores' variance that each setting explains (functional ANOVA); empty where

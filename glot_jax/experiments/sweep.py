@@ -139,7 +139,11 @@ def _work(config: SweepConfig) -> None:
         for worker in workers:
             worker.join()
         raise
-    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    codes = []
+    for worker in workers:
+        # 0 is a good end.
+        if worker.exitcode:
+            codes.append(worker.exitcode)
     if codes:
         raise UsageError(
             rule="every worker of a sweep must end well",
@@ -250,8 +254,10 @@ def print_sweep(
     console = table_console()
     console.print(table.to_console(title))
     if importance:
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
-        console.print(f"importance: {shares}")
+        shares = []
+        for name, share in importance.items():
+            shares.append(f"{name} {share:.2f}")
+        console.print(f"importance: {', '.join(shares)}")
     # Best first: only where no trial was complete does another state stand at the head.
     if trials and trials[0].state == "complete":
         command = command_of(config, trials[0].values, "runs/best")

@@ -331,8 +331,11 @@ def _print_graphs(
 
 def _rule_text(rule: dict[str, Any]) -> str:
     """`threshold tau 0.6`"""
-    numbers = [f"{name} {value:.4g}" for name, value in rule.items() if name != "graph"]
-    return " ".join([rule["graph"], *numbers])
+    words = [rule["graph"]]
+    for name, value in rule.items():
+        if name != "graph":
+            words.append(f"{name} {value:.4g}")
+    return " ".join(words)
 
 
 def _print_table(

@@ -294,7 +294,10 @@ def plot_z_scores(
     for axis, (title, poolers) in zip(axes[0], panels.items(), strict=True):
         for number, (pooler, scores) in enumerate(poolers.items()):
             # A backbone that did not run a kind of task leaves no gap in the line.
-            points = [(at, scores[name]) for at, name in enumerate(backbones) if name in scores]
+            points = []
+            for position, backbone in enumerate(backbones):
+                if backbone in scores:
+                    points.append((position, scores[backbone]))
             (handles[pooler],) = axis.plot(
                 *zip(*points, strict=True),
                 marker="o",

@@ -72,10 +72,11 @@ class FinishedRun:
         unread = unread_options(self.config.graph, self.config.pooler)
         flat: dict[str, Any] = {}
         for name, value in self.config.part(VARIANT).items():
-            if isinstance(value, dict):
-                flat |= {inner: value[inner] for inner in value if inner not in unread}
-            else:
-                flat[name] = value
+            # Names of settings are unique across their groups, as flags of the command line are.
+            flat |= value if isinstance(value, dict) else {name: value}
+        for name in unread:
+            # What the pooler does not read makes no other variant.
+            flat.pop(name, None)
         return flat | {"prompt": self.folder.prompt or "none"}
 
     @property
@@ -88,7 +89,9 @@ class FinishedRun:
         recipe.pop("prompt", None)
         recipe.pop("kind", None)
         predictions = self.predictions or {}
-        labels = {split: kept.labels.tolist() for split, kept in predictions.items()}
+        labels = {}
+        for split, kept in predictions.items():
+            labels[split] = kept.labels.tolist()
         # Without predictions only runs on the very same store are known to have the same rows.
         rows = json.dumps(labels) if labels else str(self.summary.store)
         return json.dumps(recipe, sort_keys=True), rows
@@ -163,11 +166,14 @@ def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
 def _run_folders(folder: Path) -> list[Path]:
     """The folder and those below it in which a training has begun."""
     paths = {folder}
-    paths.update(config.parent for config in folder.rglob(CONFIG))
-    # Exported folders have a config.json too, and no metrics.
-    return [
-        path for path in sorted(paths) if (path / CONFIG).exists() and (path / _METRICS).exists()
-    ]
+    for config in folder.rglob(CONFIG):
+        paths.add(config.parent)
+    begun = []
+    for path in sorted(paths):
+        # Exported folders have a config.json too, and no metrics.
+        if (path / CONFIG).exists() and (path / _METRICS).exists():
+            begun.append(path)
+    return begun
 
 
 def read_run(path: Path) -> FinishedRun:

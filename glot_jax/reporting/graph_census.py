@@ -211,10 +211,14 @@ def draw_sample(store: HiddenStore, texts: int) -> Sample:
     # The split whose texts end behind the chosen number.
     splits = np.searchsorted(starts, chosen, side="right") - 1
     locations = []
-    for split, text in zip(splits, chosen, strict=True):
-        locations.append((store.splits[split], int(text - starts[split])))
-    sampled = np.array([lengths[split][text] for split, text in locations], np.int64)
-    return Sample(tuple(locations), sampled, stored)
+    sampled = []
+    for number, text in zip(splits, chosen, strict=True):
+        split = store.splits[number]
+        # Numbered on through all splits until here, from here on within its own.
+        member = int(text - starts[number])
+        locations.append((split, member))
+        sampled.append(lengths[split][member])
+    return Sample(tuple(locations), np.array(sampled, np.int64), stored)
 
 
 def _count(

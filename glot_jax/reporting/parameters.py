@@ -54,12 +54,17 @@ class Census:
 
     def stage(self, name: str) -> Counts:
         """Sum over the parts of a stage."""
-        return _sum([part.counts for part in self.parts if part.path[0] == name])
+        counts = Counts()
+        for part in self.parts:
+            # The first name of a path is that of the stage.
+            if part.path[0] == name:
+                counts += part.counts
+        return counts
 
     @property
     def total(self) -> Counts:
         """Sum over all parts."""
-        return _sum([part.counts for part in self.parts])
+        return sum(map(self.stage, STAGES), Counts())
 
     def to_json(self) -> dict[str, Any]:
         """`parts`, and sums for stem, pooler, head and total."""
@@ -123,7 +128,3 @@ def _type(model: SentenceModel, path: PartPath) -> str:
     for name in path:
         part = part[name] if isinstance(name, int) else getattr(part, name)
     return type(part).__name__
-
-
-def _sum(counts: Sequence[Counts]) -> Counts:
-    return sum(counts, Counts())

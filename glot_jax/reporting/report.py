@@ -103,7 +103,10 @@ def _results(
             raise
         return [], []
     # Runs of a stress test are summed up in its own table.
-    own_runs = [run for run in runs if set(tests).isdisjoint(run.path.parents)]
+    own_runs = []
+    for run in runs:
+        if set(tests).isdisjoint(run.path.parents):
+            own_runs.append(run)
     results = []
     for comparison in compare_runs(own_runs, options.labels):
         results.append(Result.from_comparison(comparison, options.reference, options.resamples))

@@ -111,7 +111,8 @@ class Result:
         """Plain values; intervals are [low, high]."""
         variants = []
         for split, scores in self.by_split.items():
-            variants += [self._variant_json(split, score) for score in scores]
+            for score in scores:
+                variants.append(self._variant_json(split, score))
         comparison = self.comparison
         values = {
             "task": comparison.task,

@@ -85,7 +85,10 @@ def _pooler_scores(results: Sequence[Result]) -> dict[str, paper.Rows]:
     ours: dict[str, paper.Rows] = {}
     for result in results:
         # Variants that are named by their settings are no poolers of the paper's.
-        compared = [score for score in result.first_scores if score.variant in _POOLERS]
+        compared = []
+        for score in result.first_scores:
+            if score.variant in _POOLERS:
+                compared.append(score)
         if len(compared) < _FEWEST_POOLERS:
             continue
         task = result.comparison.task
@@ -104,7 +107,10 @@ def _panels(scores: dict[str, paper.Rows]) -> dict[str, dict[str, dict[str, floa
         for backbone, rows in scores.items():
             for pooler, by_task in rows.items():
                 # A backbone may have run some tasks of a kind, or none.
-                values = [by_task[task] for task in tasks if task in by_task]
+                values = []
+                for task in tasks:
+                    if task in by_task:
+                        values.append(by_task[task])
                 if values:
                     mean = math.fsum(values) / len(values)
                     panels.setdefault(kind, {}).setdefault(pooler, {})[backbone] = mean

@@ -102,7 +102,10 @@ def _baseline_rows(result: Result) -> list[ScoreRow]:
     for split in result.splits:
         for name, value in result.comparison.baselines(split).items():
             scores.setdefault(name, {})[split] = value
-    return [ScoreRow(f"baseline: {name}", baseline=values) for name, values in scores.items()]
+    rows = []
+    for name, values in scores.items():
+        rows.append(ScoreRow(f"baseline: {name}", baseline=values))
+    return rows
 
 
 def score_columns(
@@ -145,6 +148,10 @@ def _split_column(result: Result, split: str) -> Column[ScoreRow]:
         return Cell(mean_text(row.scores[split]), bold=row.name == best.variant)
 
     return Column(f"{split} {result.metric}", cell)
+
+
+# Cells of the other columns. Rows without a value have an empty cell: what is no result of ours has
+# neither an interval nor a parameter.
 
 
 def mean_text(score: VariantScore) -> str:

@@ -84,6 +84,7 @@ def stress_rows(
     rows = []
     for (setting, label), seeds in members.items():
         accuracies = tuple(record.accuracy for record in seeds)
+        # A control is not trained.
         is_control = seeds[0].training is None
         rows.append(
             StressRow(setting, label, is_control, accuracies, compared.get((setting, label)))

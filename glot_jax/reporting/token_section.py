@@ -48,13 +48,15 @@ def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> l
             break
     else:
         return [Heading("Tokens"), Paragraph("No run of glot is here whose tokens could be shown.")]
-    names = ", ".join(_name(pooler, variant) for pooler, variant in shown.items())
+    names = ", ".join(map(_name, shown.keys(), shown.values()))
     blocks: list[Block] = [
         Heading("Tokens and their graph"),
         Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}."),
     ]
     # The first seed: a figure of one head, not of a mean that nobody trained.
-    folders = {pooler: variant.runs[0].path for pooler, variant in shown.items()}
+    folders = {}
+    for pooler, variant in shown.items():
+        folders[pooler] = variant.runs[0].path
     for number, sentence in enumerate(sentences):
         blocks += _sentence_figures(sentence, number, folders)
     return blocks
