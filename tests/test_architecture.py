@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "config": {"errors", "moved"},
     "presets": {"config", "errors"},
     "terminal": {"errors"},
-    "texts": {"config", "errors"},
+    "texts": {"config", "errors", "moved"},
     "store": {"config", "errors", "disk", "files", "moved"},
     "extraction": {*BASE, "texts", "store"},
     "batches": {*BASE, "store"},

@@ -47,6 +47,12 @@ def test_a_module_that_never_was_is_not_found():
         "store.reader",
         "store.verify",
         "store.writer",
+        "texts.dialects",
+        "texts.folders",
+        "texts.labels",
+        "texts.stress_texts",
+        "texts.survey",
+        "texts.text_lines",
         "training.run_log",
     ],
 )

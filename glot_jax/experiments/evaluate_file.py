@@ -79,7 +79,7 @@ def evaluate_file(
 
 
 def _require_rows(data: Path, spec: TaskSpec) -> None:
-    if spec.name == "diagnostic":
+    if spec.is_generated:
         raise UsageError(
             rule="--data must not be given for the stress test, whose texts are generated",
             got=f"--data {data}",
@@ -100,7 +100,7 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
     # A ranking task has columns of its own unless the run was trained on others.
     if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
         return {"text_columns": spec.text_columns}
-    if spec.name == "custom":
+    if spec.is_from_data:
         return {"text_columns": spec.text_columns, "label_column": spec.label_column}
     return {}
 

@@ -87,7 +87,7 @@ def _named_cards(config: ReproduceConfig) -> dict[str, Card]:
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     for task in config.tasks:
         spec = lookup(TASKS, task, "task (--tasks)")
-        if not spec.metrics or task == "diagnostic":
+        if not spec.metrics or spec.is_generated:
             raise UsageError(
                 rule="--tasks must have labels and files of their own",
                 got=task,

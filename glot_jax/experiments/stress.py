@@ -206,7 +206,9 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.store import HiddenStore
     from glot_jax.texts import open_task
-    from glot_jax.texts.stress_texts import StressRow, controls, whole_words
+    from glot_jax.texts.stress_controls import controls
+    from glot_jax.texts.stress_texts import StressRow
+    from glot_jax.texts.stress_words import whole_words
 
     tokenizer = load_tokenizer(find_source(extract.backbone, extract.revision))
     task = open_task(extract, vocabulary=lambda: whole_words(vocabulary(tokenizer)))

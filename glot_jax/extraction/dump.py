@@ -34,7 +34,7 @@ from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.worker_plan import WorkerPlan
 from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import TaskData, TaskSpec, open_task
-from glot_jax.texts.stress_texts import whole_words
+from glot_jax.texts.stress_words import whole_words
 
 
 def dump(
@@ -376,7 +376,7 @@ def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe
         deterministic=config.deterministic or None,
         deduplicate=config.deduplicate or None,
     )
-    if spec.name != "diagnostic":
+    if not spec.is_generated:
         return recipe
     return recipe.extended(
         protocol=config.protocol,

@@ -66,7 +66,7 @@ def _has_lines(source: Path) -> bool:
 def _open(source: Path, column: str | None, encoding: str | None) -> Source:
     if _has_lines(source):
         return open_text(source, encoding)
-    return open_file(source, Reading(encoding=encoding, wanted=(column or "text",)))
+    return open_file(source, Reading(encoding=encoding, columns=(column or "text",)))
 
 
 def _texts(opened: Source, column: str | None) -> Iterator[str]:
@@ -76,7 +76,7 @@ def _texts(opened: Source, column: str | None) -> Iterator[str]:
         got = f"{record.columns_location}: {listed(record.columns)}"
         require(wanted in record.columns, "--column is a column of FILE", got, fix)
         text = record.values[wanted]
-        require_text(text, wanted, record.place)
+        require_text(text, wanted, record.location)
         yield text
 
 

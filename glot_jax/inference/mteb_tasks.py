@@ -179,7 +179,7 @@ def _rows(
         require(
             not missing,
             "a task's rows have its columns",
-            f"{record.place} without {', '.join(missing)}",
+            f"{record.location} without {', '.join(missing)}",
             f"Columns there: {', '.join(record.columns)}.",
         )
         rows.append(

@@ -1,12 +1,12 @@
 """The bytes of a data file, a chunk at a time: plain, gzip or Zstandard, by their first bytes.
 
-| what is not as it should be                       | ends in one UsageError with the file and |
+| what is wrong                                     | what the one UsageError names            |
 |---------------------------------------------------|------------------------------------------|
 | a link to nothing, a folder                       | where the link points                    |
-| a Git LFS or git-annex pointer, an HTML page      | how to fetch the data                    |
-| a spreadsheet, an archive or a table by its bytes | what it is                               |
+| something else in place of the data               | what it is (`file_kinds`)                |
 | an archive that is cut off or damaged             | what its library says                    |
 | an archive that unpacks to far more than text can | the ratio                                |
+| a disk that fails                                 | the line that was reached                |
 
 Nothing here keeps more than a few chunks in memory. An archive is refused as soon as `WINDOW` bytes
 of it unpack to more than `FLOOR`: text compresses 3 to 20 times, the most repetitive tables a few
@@ -16,132 +16,115 @@ hundred times.
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
+from glot_jax.texts.file_kinds import HEAD, refuse_other_kinds
 from glot_jax.texts.quoting import because
 from glot_jax.texts.records import extract_extra
 
 CHUNK = 1 << 18
 """Bytes that are read, or unpacked, at a time."""
 WINDOW = 1 << 17
+"""Bytes of an archive over which its ratio is taken."""
 FLOOR = 1 << 26
-
-_HEAD = 512
-"""Bytes that tell what a file is."""
-_LFS = b"version https://git-lfs.github.com/spec/"
-_ANNEX = b"/annex/objects/"
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html)\b", re.IGNORECASE)
-_EXPORT = "Export it as .csv, in UTF-8."
-_UNPACK = "Unpack it, or pack it as .gz or .zst."
-_PARQUET = b"PAR1\x15"
-_KINDS: dict[bytes, tuple[str, str]] = {
-    b"PK\x03\x04": ("a zip archive, as .xlsx and .ods files are", f"{_EXPORT} Or unpack it."),
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an old .xls file", _EXPORT),
-    # The four letters alone may begin the name of a column; a page's header follows them.
-    _PARQUET: ("a Parquet file", "Rename it to .parquet."),
-    b"ARROW1\0\0": ("an Arrow file", "Write it as .parquet."),
-    b"\x93NUMPY": ("a NumPy array", _EXPORT),
-    b"SQLite format 3\0": ("an SQLite database", _EXPORT),
-    b"%PDF-": ("a PDF", _EXPORT),
-    b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
-    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
-}
-"""First bytes of what is not text -> what it is, and what to do."""
-_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
-_OWN_KINDS = {
-    ".parquet": "a .parquet file must be a Parquet file",
-    ".gz": "a .gz file must be compressed by gzip",
-    ".zst": "a .zst file must be compressed by Zstandard",
-}
-"""Suffix of a file that is not text -> the rule."""
+"""Bytes to which `WINDOW` bytes of an archive may unpack: 512 times as many."""
 
 
 def require_data_file(path: Path) -> None:
-    """UsageError for a link to nothing, for what is no file, and for what is no data. OSError as
-    the disk has it.
+    """Check that there is a file with data, before anything of it is read.
+
+    Raises:
+        UsageError: a link to nothing, a folder, or something else in place of the data.
+        OSError: the disk failed.
     """
+    # A link to nothing does not exist either, and its target says more than that.
     if path.is_symlink() and not path.exists():
-        got = f"{path}, a link to {os.readlink(path)}, where nothing is"
         raise UsageError(
-            "a data file is there",
-            got,
-            "Fetch the data (dvc pull, git annex get) or mend the link.",
+            rule="a data file must exist",
+            got=f"{path}, a link to {os.readlink(path)}, where nothing is",
+            fix="Fetch the data (dvc pull, git annex get) or mend the link.",
         )
-    require(
-        path.exists(), "a data file is there", f"{path}, which does not exist", "Check the path."
-    )
-    require(path.is_file(), "a data file is a file", f"{path}, which is none", "Name a file in it.")
+    if not path.exists():
+        raise UsageError(
+            rule="a data file must exist",
+            got=f"{path}, which does not exist",
+            fix="Check the path.",
+        )
+    if not path.is_file():
+        raise UsageError(
+            rule="a data file must be a file",
+            got=f"{path}, which is not one",
+            fix="Name a file in it.",
+        )
     with path.open("rb") as file:
-        _refuse_other_kinds(path, file.read(_HEAD))
+        refuse_other_kinds(path, file.read(HEAD))
     _probe(path)
 
 
 def _probe(path: Path) -> None:
-    """Unpack the first `WINDOW` bytes of an archive: one that holds nothing but line ends is
-    refused before they are counted.
+    """Unpack the first `WINDOW` bytes of an archive.
+
+    One that holds nothing but line ends is so refused before they are counted, which takes long.
     """
     ratio = _Ratio(path)
     for _ in _chunks(path, ratio):
+        # Nothing is taken of a plain file: it has no ratio.
         if ratio.total > WINDOW or not ratio.total:
             return
 
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The file's content, unpacked, in pieces of at most a few megabytes; none is empty.
+    """Yield the file's content, unpacked, in pieces of at most a few megabytes; none is empty.
 
-    UsageError as in the table above; OSError where the disk fails.
+    Raises:
+        UsageError: see the table of this module.
+        OSError: the disk failed; `disk_errors` makes a UsageError of it.
     """
     return _chunks(path, _Ratio(path))
 
 
+@contextmanager
+def disk_errors(path: Path, reached: Callable[[], str]) -> Iterator[None]:
+    """Turn the disk's errors into a UsageError that says how far reading had come.
+
+    Args:
+        path: the file that is read.
+        reached: what has been read when the error comes, for example "line 7".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            rule="the files of --data must be readable",
+            got=f"{path}, after {reached()}: {because(error)}",
+            fix="Check the disk and the file's permissions.",
+        ) from error
+
+
 def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        _refuse_other_kinds(path, head)
+        head = file.read(HEAD)
+        # Asked again here: between two passes the file may have become another one.
+        refuse_other_kinds(path, head)
         file.seek(0)
         for magic, unpack in _ARCHIVES.items():
             if head.startswith(magic):
                 yield from unpack(path, file, ratio)
                 return
         suffix = path.suffix.lower()
-        named = suffix in (".gz", ".zst")
-        rule = f"a {suffix} file is compressed"
-        require(
-            not named or not head,
-            rule,
-            f"{path}, whose first bytes are another kind's",
-            "Fetch it again, or rename it.",
-        )
+        if suffix in (".gz", ".zst") and head:
+            raise UsageError(
+                rule=f"a {suffix} file must be compressed",
+                got=f"{path}, whose first bytes are of another kind",
+                fix="Fetch it again, or rename it.",
+            )
         while chunk := file.read(CHUNK):
             yield chunk
-
-
-def _refuse_other_kinds(path: Path, head: bytes) -> None:
-    """UsageError where something else stands in place of the data, whatever the name says."""
-    rule = "a data file holds data"
-    if head.startswith(_LFS):
-        got = f"{path}, a Git LFS pointer in place of the data"
-        raise UsageError(rule, got, "Run: git lfs pull")
-    if head.startswith(_ANNEX):
-        got = f"{path}, a git-annex pointer in place of the data"
-        raise UsageError(rule, got, "Run: git annex get")
-    if _PAGE.match(head):
-        fix = "Fetch the file itself: its raw or download link."
-        raise UsageError(rule, f"{path}:1: an HTML page", fix)
-    suffix = path.suffix.lower()
-    if suffix == ".parquet" and head.startswith(_PARQUET):
-        return
-    rule = _OWN_KINDS.get(suffix, f"a {suffix} file must be text")
-    for magic, (kind, fix) in _KINDS.items():
-        if head.startswith(magic):
-            raise UsageError(rule, f"{path}:1: {kind}, by its first bytes", fix)
-    if _BZIP2.match(head):
-        raise UsageError(rule, f"{path}:1: a bzip2 archive, by its first bytes", _UNPACK)
 
 
 class _Ratio:
@@ -150,46 +133,51 @@ class _Ratio:
     def __init__(self, path: Path):
         self._path = path
         self._taken = 0
-        self._given = 0
+        self._unpacked = 0
+        # All of it, not only of this window: `_probe` stops by it.
         self.total = 0
         """Bytes of the archive that have been taken."""
 
     def take(self, size: int) -> None:
         self.total += size
         self._taken += size
+        # A window of its own for every stretch: a bomb behind honest rows would hide in the mean.
         if self._taken > WINDOW:
             self._taken = size
-            self._given = 0
+            self._unpacked = 0
 
     def give(self, size: int) -> None:
-        self._given += size
-        if self._given > FLOOR:
-            got = f"{self._path}: {self._taken:,} bytes of it unpack to more than {self._given:,}"
+        self._unpacked += size
+        # Compared while it comes out: what is too much is never held.
+        if self._unpacked > FLOOR:
             raise UsageError(
-                "a compressed data file holds text",
-                got,
-                "Look at what it holds, and unpack it by hand.",
+                rule="a compressed data file must hold text",
+                got=f"{self._path}: {self._taken:,} bytes of it unpack to more than "
+                f"{self._unpacked:,}",
+                fix="Look at what it holds, and unpack it by hand.",
             )
 
 
 def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     try:
-        while taken := file.read(CHUNK // 4):
-            ratio.take(len(taken))
-            while taken:
-                chunk = member.decompress(taken, CHUNK)
-                taken = member.unconsumed_tail
+        while packed := file.read(CHUNK // 4):
+            ratio.take(len(packed))
+            while packed:
+                # The second argument bounds what one call may unpack to.
+                chunk = member.decompress(packed, CHUNK)
+                packed = member.unconsumed_tail
                 if chunk:
                     ratio.give(len(chunk))
                     yield chunk
                 if member.eof:
                     # A file may hold several members, and be padded with zeros.
-                    taken = member.unused_data.lstrip(b"\0")
-                    if taken:
+                    packed = member.unused_data.lstrip(b"\0")
+                    if packed:
                         member = zlib.decompressobj(wbits=31)
     except zlib.error as error:
         raise _damaged(path, because(error)) from error
+    # zlib itself says nothing of a stream that has no end.
     if not member.eof:
         raise _damaged(path, "it ends in the middle")
 
@@ -197,31 +185,34 @@ def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
 def _zstandard(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
     zstandard = extract_extra("zstandard")
     frame = zstandard.ZstdDecompressor().decompressobj()
-    empty = True
+    is_frame_new = True
     try:
         # A kilobyte unpacks to 32 MiB at most, so that no single call takes the memory.
-        while taken := file.read(1 << 10):
-            ratio.take(len(taken))
-            while taken:
-                chunk = frame.decompress(taken)
-                empty = False
-                taken = b""
+        while packed := file.read(1 << 10):
+            ratio.take(len(packed))
+            while packed:
+                chunk = frame.decompress(packed)
+                is_frame_new = False
+                packed = b""
                 if chunk:
                     ratio.give(len(chunk))
                     yield chunk
                 if frame.eof:
-                    taken = frame.unused_data
+                    packed = frame.unused_data
                     frame = zstandard.ZstdDecompressor().decompressobj()
-                    empty = True
+                    is_frame_new = True
     except zstandard.ZstdError as error:
         raise _damaged(path, because(error)) from error
-    if not empty:
+    # `eof` is that of the frame before: a frame of which nothing has come has not been cut off.
+    if not is_frame_new:
         raise _damaged(path, "it ends in the middle")
 
 
-def _damaged(path: Path, got: str) -> UsageError:
+def _damaged(path: Path, reason: str) -> UsageError:
     return UsageError(
-        "a compressed data file can be unpacked", f"{path}: {got}", "Fetch or write it again."
+        rule="a compressed data file must be whole and undamaged",
+        got=f"{path}: {reason}",
+        fix="Fetch or write it again.",
     )
 
 
@@ -231,6 +222,7 @@ _ARCHIVES: dict[bytes, Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]] = {
     # Frames that a reader skips, as pzstd puts them first.
     **{bytes([0x50 + index]) + b"\x2a\x4d\x18": _zstandard for index in range(16)},
 }
-"""First bytes of a compressed file, with which no text in UTF-8 or UTF-16 begins -> how it is
-unpacked.
+"""First bytes of a compressed file -> how it is unpacked.
+
+No text in UTF-8 or UTF-16 begins with them, so the name of the file need not say it.
 """

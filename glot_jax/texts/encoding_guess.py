@@ -1,8 +1,8 @@
-"""Which encoding a file may have that is no UTF-8: a proposal for a message, never a decision.
+"""Which encoding a file may have that is not UTF-8: a proposal for a message, never a decision.
 
 | the bytes                                            | proposed                                |
 |------------------------------------------------------|-----------------------------------------|
-| have a 0 at every second or at three of four places  | utf-16-le, utf-16-be, utf-32-le, -be    |
+| have a 0 at every second or at three of four indices | utf-16-le, utf-16-be, utf-32-le, -be    |
 | decode to kana, Hangul or common Chinese characters  | shift_jis, euc_jp, euc_kr, gb18030, big5|
 | decode to words of Cyrillic letters                  | cp1251, koi8-r                          |
 | else                                                 | cp1252 if they decode, else latin-1     |
@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-_PROBED = 1 << 26
+_DECODED = 1 << 26
 """Bytes that a proposal has to decode."""
 _SAMPLE = 1 << 16
 """Bytes that are looked at."""
@@ -31,60 +31,87 @@ _WORD = re.compile(r"[^\x00-\x7f]+")
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What the decoded beginning of a file looks like."""
+class _Sample:
+    """The beginning of a file, decoded in an encoding that it may have."""
 
-    name: str
     other: str
     """Its characters beyond ASCII."""
     run: float
     """How many of them stand together on average."""
 
     def share(self, pattern: re.Pattern[str]) -> float:
-        return len(pattern.findall(self.other)) / len(self.other) if self.other else 0.0
+        """The share of the characters beyond ASCII that match, from 0 to 1."""
+        if not self.other:
+            return 0.0
+        return len(pattern.findall(self.other)) / len(self.other)
 
 
 def proposed_encoding(read: Callable[[], Iterable[bytes]], without: str) -> str:
-    """An encoding, other than `without`, in which the bytes of `read` are text."""
-    sample = _beginning(read())
-    for name in [*filter(None, [wide_encoding(sample)]), "utf-8", *_LIKELY]:
-        looks = _LIKELY.get(name, lambda _: True)
-        look = _look(sample, name)
-        if name != without and look is not None and looks(look) and decodes(read(), name):
+    """Propose an encoding in which the bytes that `read` yields are text.
+
+    Args:
+        read: yields the bytes anew at every call.
+        without: an encoding that they are known not to have, and that is not proposed.
+    """
+    head = _beginning(read())
+    candidates = ["utf-8", *_LIKELY]
+    wide = wide_encoding(head)
+    if wide is not None:
+        # Zeros at every second byte say more than what the bytes decode to.
+        candidates.insert(0, wide)
+    for name in candidates:
+        sample = _decoded(head, name)
+        if name == without or sample is None:
+            continue
+        is_likely = _LIKELY.get(name, _is_anything)
+        # The cheap look at the beginning comes before decoding a file of gigabytes.
+        if is_likely(sample) and decodes(read(), name):
             return name
-    return next(
-        (name for name in ("cp1252",) if name != without and decodes(read(), name)), "latin-1"
-    )
+    if without != "cp1252" and decodes(read(), "cp1252"):
+        return "cp1252"
+    # Any bytes are text in it, so that there is always something to try.
+    return "latin-1"
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """The encoding of two or four bytes for a character that a file without a mark has, by its
-    zeros; None where there are no zeros in such an order.
+    """Tell UTF-16 and UTF-32 without a mark by their zeros; None where there are none in order.
+
+    Text has many characters of one byte's range, blanks and line ends at least, whose upper bytes
+    are 0.
     """
-    zeros = [head[place::4].count(0) / max(1, len(head[place::4])) for place in range(4)]
     if len(head) < 8:
         return None
+    # The share of zeros among the bytes at 0, 4, 8 ..., at 1, 5, 9 ..., and so on.
+    zeros: list[float] = []
+    for offset in range(4):
+        stride = head[offset::4]
+        zeros.append(stride.count(0) / len(stride))
     if min(zeros[2:]) > 0.9 and zeros[0] < 0.1:
         return "utf-32-le"
     if min(zeros[:2]) > 0.9 and zeros[3] < 0.1:
         return "utf-32-be"
-    for name, first, second in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
-        often = min(zeros[first], zeros[first + 2]) > 0.3
-        if often and max(zeros[second], zeros[second + 2]) < 0.05:
-            return name
+    # Three characters in ten of one byte's range are enough, blanks and digits for example, where
+    # the other byte of a pair hardly ever is 0.
+    even = zeros[0::2]
+    odd = zeros[1::2]
+    if min(odd) > 0.3 and max(even) < 0.05:
+        return "utf-16-le"
+    if min(even) > 0.3 and max(odd) < 0.05:
+        return "utf-16-be"
     return None
 
 
 def decodes(chunks: Iterable[bytes], name: str) -> bool:
-    """Whether the bytes, or the beginning of many, are valid in that encoding."""
+    """Tell whether the bytes, or the beginning of many, are valid in that encoding."""
     decoder = codecs.getincrementaldecoder(name)()
-    seen = 0
+    total = 0
     try:
         for chunk in chunks:
             decoder.decode(chunk)
-            seen += len(chunk)
-            if seen > _PROBED:
+            total += len(chunk)
+            if total > _DECODED:
                 return True
+        # A character that is cut off by the end of the file is an error here.
         decoder.decode(b"", final=True)
     except UnicodeError:
         return False
@@ -92,65 +119,81 @@ def decodes(chunks: Iterable[bytes], name: str) -> bool:
 
 
 def _beginning(chunks: Iterable[bytes]) -> bytes:
-    found = b""
+    head = b""
     for chunk in chunks:
-        found += chunk
-        if len(found) >= _SAMPLE:
+        head += chunk
+        if len(head) >= _SAMPLE:
             break
-    return found[:_SAMPLE]
+    return head[:_SAMPLE]
 
 
-def _look(sample: bytes, name: str) -> _Look | None:
+def _decoded(head: bytes, name: str) -> _Sample | None:
     try:
         # The sample may end within a character.
-        text = codecs.getincrementaldecoder(name)().decode(sample)
+        text = codecs.getincrementaldecoder(name)().decode(head)
     except UnicodeError:
         return None
+    # ASCII decodes alike in nearly all encodings, and tells nothing.
     words = _WORD.findall(text)
     other = "".join(words)
-    return _Look(name, other, len(other) / len(words) if words else 0.0)
+    run = len(other) / max(1, len(words))
+    return _Sample(other, run)
 
 
-def _is_wide(look: _Look) -> bool:
+def _is_anything(_: _Sample) -> bool:
+    """UTF-8 and what the zeros tell: bytes that decode so by chance are not to be expected."""
+    return True
+
+
+def _is_wide(sample: _Sample) -> bool:
     """Most characters beyond ASCII are of East Asia or Cyrillic: two arbitrary bytes seldom are."""
-    return look.share(_EAST_ASIAN) + look.share(_CYRILLIC) > 0.9
+    return sample.share(_EAST_ASIAN) + sample.share(_CYRILLIC) > 0.9
 
 
-def _is_japanese(look: _Look) -> bool:
-    return look.run >= 2 and look.share(_EAST_ASIAN) > 0.95 and look.share(_KANA) > 0.1
+def _is_japanese(sample: _Sample) -> bool:
+    # Kana are what Japanese has and Chinese has not.
+    has_kana = sample.share(_KANA) > 0.1
+    return sample.run >= 2 and sample.share(_EAST_ASIAN) > 0.95 and has_kana
 
 
-def _is_korean(look: _Look) -> bool:
-    return look.run >= 1.5 and look.share(_HANGUL) > 0.9
+def _is_korean(sample: _Sample) -> bool:
+    return sample.run >= 1.5 and sample.share(_HANGUL) > 0.9
 
 
-def _is_common(first: str, last: str, encoding: str) -> Callable[[_Look], bool]:
-    """Whether most characters are in the first, common part of a Chinese character set."""
+def _is_common(first: int, last: int, encoding: str) -> Callable[[_Sample], bool]:
+    """Ask whether most characters are in the first, common part of a Chinese character set.
 
-    def is_common(look: _Look) -> bool:
-        raw = [character.encode(encoding, "replace") for character in look.other]
-        common = [
-            pair for pair in raw if len(pair) == 2 and int(first, 16) <= pair[0] <= int(last, 16)
-        ]
-        return look.run >= 1.5 and look.share(_EAST_ASIAN) > 0.9 and len(common) > 0.7 * len(raw)
+    That part has lead bytes from `first` to `last` in `encoding`. Text in another encoding decodes
+    to characters all over the set.
+    """
+
+    def is_common(sample: _Sample) -> bool:
+        common = 0
+        for character in sample.other:
+            raw = character.encode(encoding, "replace")
+            common += len(raw) == 2 and first <= raw[0] <= last
+        if sample.run < 1.5 or sample.share(_EAST_ASIAN) <= 0.9:
+            return False
+        return common > 0.7 * len(sample.other)
 
     return is_common
 
 
-def _is_russian(look: _Look) -> bool:
-    # KOI8 has small letters where cp1251 has capitals.
-    small = look.share(_SMALL_CYRILLIC)
-    return look.run >= 2 and look.share(_CYRILLIC) > 0.8 and small > 0.5
+def _is_russian(sample: _Sample) -> bool:
+    # KOI8 has small letters where cp1251 has capitals, and text is mostly small letters.
+    small = sample.share(_SMALL_CYRILLIC)
+    return sample.run >= 2 and sample.share(_CYRILLIC) > 0.8 and small > 0.5
 
 
-_LIKELY: dict[str, Callable[[_Look], bool]] = {
+_LIKELY: dict[str, Callable[[_Sample], bool]] = {
+    # Those that few bytes are valid in come first: nearly anything is valid in cp1251.
     "utf-16-le": _is_wide,
     "utf-16-be": _is_wide,
     "shift_jis": _is_japanese,
     "euc_jp": _is_japanese,
     "euc_kr": _is_korean,
-    "gb18030": _is_common("b0", "d7", "gb2312"),
-    "big5": _is_common("a4", "c6", "big5"),
+    "gb18030": _is_common(0xB0, 0xD7, "gb2312"),
+    "big5": _is_common(0xA4, 0xC6, "big5"),
     "cp1251": _is_russian,
     "koi8-r": _is_russian,
 }

@@ -17,11 +17,11 @@ missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from glot_jax.texts.records import Record, Source
+from glot_jax.texts.records import Columns, Record, Records, Source
 
 
 @dataclass(frozen=True)
@@ -33,56 +33,69 @@ class GlueLayout:
     headerless: tuple[str, ...] = ()
     """Columns of a file without a header."""
     marks: frozenset[str] = frozenset()
-    """Columns that GLUE's own files have, and hardly any others: one of them tells that a file is
-    GLUE's.
+    """Columns that GLUE's own files have, and hardly any others.
+
+    One of them tells that a file is GLUE's.
     """
     stems: Mapping[str, str] = field(default_factory=dict)
     """Name of a file, without its suffix -> our split, where no file has the split's name."""
     no_label: tuple[str, ...] = ()
-    """What stands in place of a label that there is not."""
+    """What is written where a row has no label."""
 
-    def fits(self, header: Sequence[str], wanted: Sequence[str]) -> bool:
-        """Whether a header has the wanted columns, under either name, or is a row of a file without
-        one.
+    def fits(self, header: Columns, columns: Columns) -> bool:
+        """Tell whether a header has the columns, under either name.
+
+        The first row of a file without a header fits as well.
         """
-        there = {*header}
-        named = all(column in there or self.columns.get(column) in there for column in wanted)
-        # Where nothing is wanted, a header of one column may be one of several that is cut wrongly.
-        return (named and len(header) > (not wanted)) or self.is_headerless(header)
+        if self.is_headerless(header):
+            return True
+        names = {*header}
+        # One name of the two is enough for each: the Hub's or GLUE's.
+        for column in columns:
+            if column not in names and self.columns.get(column) not in names:
+                return False
+        # Where no column is known, a header of one name may be several that are cut wrongly.
+        return len(header) > (0 if columns else 1)
 
-    def is_headerless(self, first: Sequence[str]) -> bool:
-        """Whether a file's first row is CoLA's: an identifier, 0 or 1, a star or nothing, a
-        sentence.
+    def is_headerless(self, first: Columns) -> bool:
+        """Tell whether a file's first row is CoLA's.
+
+        That is an identifier, 0 or 1, a star or nothing, a sentence.
         """
-        same = bool(self.headerless) and len(first) == len(self.headerless)
-        return same and first[1] in ("0", "1") and first[2] in ("", "*")
+        if not self.headerless or len(first) != len(self.headerless):
+            return False
+        _, label, star, _ = first
+        return label in ("0", "1") and star in ("", "*")
 
-    def is_own(self, first: Sequence[str]) -> bool:
-        """Whether a file is GLUE's own, by its first row."""
+    def is_own(self, first: Columns) -> bool:
+        """Tell whether a file is GLUE's own, by its first row."""
         return self.is_headerless(first) or not self.marks.isdisjoint(first)
 
 
 LAYOUTS: dict[str, GlueLayout] = {
     "cola": GlueLayout(headerless=("source", "label", "star", "sentence")),
     "mrpc": GlueLayout(
-        {"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
+        columns={"sentence1": "#1 String", "sentence2": "#2 String", "label": "Quality"},
         marks=frozenset({"#1 ID", "#1 String"}),
+        # The archive has Microsoft's files; train.tsv and dev.tsv are made of them.
         stems={"msr_paraphrase_train": "train", "msr_paraphrase_test": "test"},
     ),
-    "qqp": GlueLayout({"label": "is_duplicate"}, marks=frozenset({"qid1"})),
-    "stsb": GlueLayout({"label": "score"}, marks=frozenset({"old_index", "main-captions"})),
+    "qqp": GlueLayout(columns={"label": "is_duplicate"}, marks=frozenset({"qid1"})),
+    "stsb": GlueLayout(columns={"label": "score"}, marks=frozenset({"old_index", "main-captions"})),
     "mnli": GlueLayout(
-        {"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
+        columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
         marks=frozenset({"promptID", "pairID", "sentence1_parse"}),
+        # A dash where the annotators did not agree; the test set's labels are hidden.
         no_label=("-", "hidden"),
     ),
     "ax": GlueLayout(
-        {"premise": "sentence1", "hypothesis": "sentence2"}, stems={"diagnostic": "test"}
+        columns={"premise": "sentence1", "hypothesis": "sentence2"}, stems={"diagnostic": "test"}
     ),
 }
 """Name of a task -> how GLUE's files of it differ."""
 
 NO_LAYOUT = GlueLayout()
+"""The layout of a task whose files have the Hub's columns."""
 
 
 def renamed(source: Source, layout: GlueLayout, label_column: str | None) -> Source:
@@ -90,24 +103,31 @@ def renamed(source: Source, layout: GlueLayout, label_column: str | None) -> Sou
     if not layout.columns:
         return source
 
-    def read(wanted: Sequence[str]) -> Iterator[Record]:
-        asked = [*wanted, *(layout.columns[name] for name in wanted if name in layout.columns)]
-        for record in source.read(asked):
+    def read(columns: Columns) -> Records:
+        # A Parquet file reads what it is asked for: both names, since either may be there.
+        either = list(columns)
+        for name in columns:
+            if name in layout.columns:
+                either.append(layout.columns[name])
+        for record in source.read(either):
             yield _renamed(record, layout, label_column)
 
     return Source(source.name, source.typed, read, source.remarks)
 
 
 def _renamed(record: Record, layout: GlueLayout, label_column: str | None) -> Record:
-    there = record.columns
-    ours = {
-        theirs: name
-        for name, theirs in layout.columns.items()
-        if name not in there and theirs in there
-    }
+    columns = record.columns
+    ours: dict[str, str] = {}
+    for name, glues_name in layout.columns.items():
+        if name not in columns and glues_name in columns:
+            ours[glues_name] = name
     if not ours:
         return record
-    values: dict[str, Any] = {ours.get(name, name): value for name, value in record.values.items()}
+    values: dict[str, Any] = {}
+    for name, value in record.values.items():
+        values[ours.get(name, name)] = value
+    # Only under GLUE's own name: somebody else may have a class that is called hidden.
     if label_column in values and values[label_column] in layout.no_label:
         values[label_column] = None
-    return Record(record.place, values, [ours.get(name, name) for name in there], record.header)
+    names = [ours.get(name, name) for name in columns]
+    return record._replace(values=values, columns=names)

@@ -1,52 +1,67 @@
-"""A task's splits on the Hub, read by the package datasets, as a stream of the same records as
-files.
-"""
+"""A task's splits on the Hub, read by the package datasets, as records like those of files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from glot_jax.errors import UsageError
 from glot_jax.texts.folders import expected
-from glot_jax.texts.records import BATCH_ROWS, Record, Source, extract_extra
+from glot_jax.texts.records import BATCH_ROWS, Columns, Record, Records, Source, extract_extra
 from glot_jax.texts.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    import datasets
 
 
 def hub_sources(spec: TaskSpec) -> dict[str, Source]:
-    """The task's splits on the Hub. Whatever keeps them from being loaded is a UsageError that
-    names `--data`.
+    """The task's splits on the Hub.
+
+    Raises:
+        UsageError: whatever keeps them from being loaded; the message names `--data`.
     """
-    columns = ", ".join([*spec.text_columns, *filter(None, [spec.label_column])])
-    local = f"Pass --data DIR with {expected(spec)}" + (
-        f", columns: {columns}." if columns else "."
-    )
+    fix = _local_files(spec)
     if spec.hub is None:
-        raise UsageError(f"task {spec.name} reads local files", "no --data", local)
-    datasets = extract_extra("datasets")
+        raise UsageError(f"task {spec.name} needs local files", "no --data", fix)
+    # Imported here: reading files must not take the seconds that this takes.
+    library = extract_extra("datasets")
     repository, subset = spec.hub
-    sources = {}
+    sources: dict[str, Source] = {}
     for split, hub_name in spec.splits:
         try:
-            rows = datasets.load_dataset(repository, subset, split=hub_name)
+            rows = library.load_dataset(repository, subset, split=hub_name)
         # Its failures share no base class: connection, offline mode, missing, gated, disk.
         except Exception as error:
-            got = f"{type(error).__name__}: {error}"
             raise UsageError(
-                f"without --data, {repository} is loaded from the Hub", got, local
+                rule=f"without --data, {repository} must be loaded from the Hub",
+                got=f"{type(error).__name__}: {error}",
+                fix=fix,
             ) from error
-        sources[split] = _hub_source(rows, "/".join(filter(None, [repository, subset, hub_name])))
+        parts = [repository, hub_name] if subset is None else [repository, subset, hub_name]
+        sources[split] = _hub_source(rows, "/".join(parts))
     return sources
 
 
-def _hub_source(rows: Any, name: str) -> Source:
-    def read(wanted: Sequence[str]) -> Iterator[Record]:
+def _local_files(spec: TaskSpec) -> str:
+    """What to do without the Hub."""
+    columns = list(spec.text_columns)
+    if spec.label_column is not None:
+        columns.append(spec.label_column)
+    fix = f"Pass --data DIR with {expected(spec)}"
+    if columns:
+        return f"{fix}, columns: {', '.join(columns)}."
+    return f"{fix}."
+
+
+def _hub_source(rows: datasets.Dataset, name: str) -> Source:
+    def read(columns: Columns) -> Records:
         names = rows.column_names
         # A table read without any column would forget how many rows it has.
-        number, table = 0, rows.select_columns([name for name in names if name in wanted] or names)
-        for batch in table.iter(batch_size=BATCH_ROWS):
-            for values in zip(*batch.values(), strict=True):
+        present = [column for column in names if column in columns] or names
+        number = 0
+        for batch in rows.select_columns(present).iter(batch_size=BATCH_ROWS):
+            for fields in zip(*batch.values(), strict=True):
                 number += 1
-                yield Record(f"{name}:row {number}", dict(zip(batch, values, strict=True)), names)
+                values = dict(zip(batch, fields, strict=True))
+                yield Record(f"{name}:row {number}", values, names)
 
     return Source(name, True, read)

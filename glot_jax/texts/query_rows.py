@@ -1,5 +1,4 @@
-"""Rows of the task `embedding`: a query, the texts that are relevant to it, and others that are
-not.
+"""Rows of the task `embedding`: a query, the texts that are relevant to it, and others.
 
 | column (or the name given to --text-columns) | holds |
 | --- | --- |
@@ -19,13 +18,13 @@ triplets of columns in any format. The same rows train and judge: a query's cand
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.texts.quoting import plain, shown
-from glot_jax.texts.records import Record, Source, require_columns, require_text
+from glot_jax.texts.records import Columns, Record, Records, Source, require_columns, require_text
 from glot_jax.texts.tasks import TASKS, TaskSpec
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {
@@ -42,8 +41,9 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
         "neg_passages",
     ),
 }
-"""Our column -> what data sets call it. Of a query the first that is there counts, of texts all of
-them, and numbered ones.
+"""Our column -> what data sets call it.
+
+Of a query the first that is there counts, of texts all of them, and numbered ones.
 """
 
 _HINT = (
@@ -51,37 +51,51 @@ _HINT = (
     f"and {', '.join(COLUMN_NAMES['pos'])}. "
 )
 _ITEM = re.compile(r"#(\d+)")
+"""A position in a JSON array, as `json_rows` names it."""
 _NUMBERED = re.compile(r"(positive|pos|negative|neg)[_-]?(\d+)")
 
 
-def named_columns(names: Sequence[str], spec: TaskSpec) -> TaskSpec:
+def named_columns(names: Columns, spec: TaskSpec) -> TaskSpec:
     """The spec with the columns of --text-columns, if there are any."""
-    require(
-        len(names) != 1,
-        "--text-columns of task embedding are a query, a positive and perhaps a negative",
-        ", ".join(names),
-        "Name two columns or more; all after the second are negatives.",
-    )
-    return replace(spec, text_columns=tuple(names)) if names else spec
+    if not names:
+        return spec
+    # One name could be the query's or the text's: nothing is guessed.
+    if len(names) == 1:
+        raise UsageError(
+            rule="--text-columns of task embedding must be a query, a positive and perhaps a "
+            "negative",
+            got=", ".join(names),
+            fix="Name two columns or more; all after the second are negatives.",
+        )
+    return replace(spec, text_columns=tuple(names))
 
 
 def grouped(source: Source, spec: TaskSpec, *, named: bool) -> Source:
-    """The source with the columns query, pos and neg, from whatever they are called there, or from
-    a row's positions.
+    """The source with the columns query, pos and neg.
 
-    Where they are `named` (--text-columns) the rows stay as they are. Rows with titles are counted
-    in a line.
+    Args:
+        source: rows with these columns under any name of `COLUMN_NAMES`, or by position.
+        spec: the task, with the columns that a row is read from.
+        named: whether the user has named them (--text-columns), so that rows stay as they are.
+
+    Returns:
+        A source that counts the rows with titles in a line for the user.
     """
 
-    def read(wanted: Sequence[str]) -> Iterator[Record]:
-        first = next(source.read([]), None)
-        there = [] if first is None or named else first.columns
-        # A format that reads only what is asked for has the same columns in every row.
-        asked = [name for names in _roles(there).values() for name in names]
+    def read(columns: Columns) -> Records:
+        read_columns = list(columns)
+        if not named:
+            # A format that reads only what is asked for has the same columns in every row.
+            first = next(source.read([]), None)
+            if first is not None:
+                for names in _roles(first.columns).values():
+                    read_columns += names
         titles = 0
-        for record in source.read([*wanted, *asked]):
+        for record in source.read(read_columns):
+            # Whoever names columns has said which is which.
             row = record if named else _in_roles(record)
-            titles += any(_has_title(row.values.get(column)) for column in spec.text_columns[1:])
+            candidates = [row.values.get(column) for column in spec.text_columns[1:]]
+            titles += any(map(_has_title, candidates))
             yield row
         if titles:
             said = 'texts that have a title are read as title + " " + text'
@@ -90,25 +104,35 @@ def grouped(source: Source, spec: TaskSpec, *, named: bool) -> Source:
     return Source(source.name, source.typed, read, source.remarks)
 
 
-def _roles(columns: Sequence[str]) -> dict[str, list[str]]:
+def _roles(columns: Columns) -> dict[str, list[str]]:
     """Our column -> those of a row that it is made of."""
-    found: dict[str, list[str]] = {}
-    for role, names in COLUMN_NAMES.items():
-        # Our own name stands for itself alone, whatever else there is.
-        found[role] = [role] if role in columns else [name for name in names if name in columns]
-    numbered = [
-        (match[1][:3], int(match[2]), match[0])
-        for match in map(_NUMBERED.fullmatch, columns)
-        if match
-    ]
-    for role, _, name in sorted(numbered):
-        if role not in columns:
-            found[role].append(name)
     items = [name for name in columns if _ITEM.fullmatch(name)]
     if items:
-        found = {"query": items[:1], "pos": items[1:2], "neg": items[2:]}
-    found["query"] = found["query"][:1]
-    return {role: names for role, names in found.items() if names}
+        by_position = {"query": items[:1], "pos": items[1:2], "neg": items[2:]}
+        return _filled(by_position)
+    roles: dict[str, list[str]] = {}
+    for role, names in COLUMN_NAMES.items():
+        # Our own name stands for itself alone, whatever else there is.
+        if role in columns:
+            roles[role] = [role]
+        else:
+            roles[role] = [name for name in names if name in columns]
+    numbered: list[tuple[str, int, str]] = []
+    for match in map(_NUMBERED.fullmatch, columns):
+        if match:
+            # Both spellings of a role begin with our name of three letters.
+            role = match[1][:3]
+            numbered.append((role, int(match[2]), match[0]))
+    # By number, since neg_10 stands before neg_2 in the alphabet.
+    for role, _, name in sorted(numbered):
+        if role not in columns:
+            roles[role].append(name)
+    roles["query"] = roles["query"][:1]
+    return _filled(roles)
+
+
+def _filled(roles: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {role: names for role, names in roles.items() if names}
 
 
 def _in_roles(record: Record) -> Record:
@@ -117,94 +141,112 @@ def _in_roles(record: Record) -> Record:
         return record
     values: dict[str, Any] = {}
     for role, names in roles.items():
-        one = record.values.get(names[0]) if len(names) == 1 else None
-        values[role] = (
-            one
-            if len(names) == 1
-            else [text for name in names for text in _several(record.values.get(name))]
-        )
-    missing = [role for role in ("query", "pos") if role not in values]
+        if len(names) == 1:
+            # As it is, for the messages of what is wrong with it.
+            values[role] = record.values.get(names[0])
+            continue
+        texts: list[Any] = []
+        for name in names:
+            texts += _several(record.values.get(name))
+        values[role] = texts
     # Where nothing stands for a column, the message lists what the file has.
-    return Record(record.place, values, record.columns if missing else list(values), record.header)
+    is_whole = "query" in values and "pos" in values
+    columns = list(values) if is_whole else record.columns
+    return record._replace(values=values, columns=columns)
 
 
-def _several(value: Any) -> list[Any]:
+def _several(value: object) -> list[Any]:
     if value is None or value == "":
         return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, list | tuple):
+        return list(value)
+    return [value]
 
 
-def _has_title(value: Any) -> bool:
+def _has_title(value: object) -> bool:
     texts = value if isinstance(value, list) else [value]
-    return any(isinstance(text, dict) and bool(text.get("title")) for text in texts)
+    passages = [text for text in texts if isinstance(text, dict)]
+    return any(passage.get("title") for passage in passages)
 
 
 def read_group(record: Record, spec: TaskSpec) -> tuple[tuple[str, ...], int]:
-    """A row's texts, the query first, then the relevant ones, then the others; and how many are
-    relevant.
+    """The texts of a row, and how many of them are relevant.
 
-    UsageError with the record's place for a column or a text that is not there, and for what is no
-    string.
+    Returns:
+        The query, the relevant texts and the others, in this order; and the number of relevant
+        ones.
+
+    Raises:
+        UsageError: with the record's location, for a column or a text that is not there, and for
+            what is not a string.
     """
     columns = spec.text_columns
-    # Without --text-columns `neg` may be missing; a column that somebody named may not.
-    ours = columns == TASKS["embedding"].text_columns
-    require_columns(
-        columns[:2] if ours else columns,
-        record.columns,
-        record.columns_location,
-        _HINT if ours else "",
-    )
+    if columns == TASKS["embedding"].text_columns:
+        # Without --text-columns `neg` may be missing; a column that somebody named may not.
+        require_columns(columns[:2], record.columns, record.columns_location, _HINT)
+    else:
+        require_columns(columns, record.columns, record.columns_location)
+    # Several columns of negatives may be named, a positive only one.
     query, positive, *negative = columns
-    require_text(record.values[query], query, record.place)
+    query_text = require_text(record.values[query], query, record.location)
     relevant = _texts(record, positive)
-    got = f"{record.place}: {plain(positive)} = {shown(record.values[positive])}"
-    fix = "Add one or drop the row; --drop-unlabelled leaves such rows out."
-    require(len(relevant) > 0, "a query has at least one relevant text", got, fix)
-    others = [text for column in negative for text in _texts(record, column)]
-    return (record.values[query], *relevant, *others), len(relevant)
+    if not relevant:
+        raise UsageError(
+            rule="a query must have at least one relevant text",
+            got=f"{record.location}: {plain(positive)} = {shown(record.values[positive])}",
+            fix="Add one or drop the row; --drop-unlabelled leaves such rows out.",
+        )
+    others: list[str] = []
+    for column in negative:
+        others += _texts(record, column)
+    return (query_text, *relevant, *others), len(relevant)
 
 
 def has_relevant(record: Record, spec: TaskSpec) -> bool:
-    """Whether the row has something in the column of relevant texts, right or wrong, or has no such
-    column.
+    """Tell whether the row has something in the column of relevant texts, right or wrong.
+
+    A row without such a column is not left out but refused, with the columns that it has.
     """
     positive = spec.text_columns[1]
     return positive not in record.values or bool(_several(record.values[positive]))
 
 
 def _texts(record: Record, column: str) -> list[str]:
-    value: Any = record.values.get(column)
+    value: object = record.values.get(column)
     if value is None or value == "":
         return []
     if isinstance(value, str):
-        require_text(value, column, record.place)
-        return [value]
+        return [require_text(value, column, record.location)]
+    # One passage is a list of one, as Tevatron writes where there is one positive.
     if _is_passage(value):
         value = [value]
     if not isinstance(value, list | tuple):
-        got = f"{record.place}: {plain(column)} = {shown(value)}"
         raise UsageError(
-            "the texts of a row are a string or a list of strings", got, "Correct or drop the row."
+            rule="the texts of a row must be a string or a list of strings",
+            got=f"{record.location}: {plain(column)} = {shown(value)}",
+            fix="Correct or drop the row.",
         )
-    texts = [titled(text) if _is_passage(text) else text for text in value]
-    for index, text in enumerate(texts):
-        require_text(text, f"{column}[{index}]", record.place)
+    texts: list[str] = []
+    for index, item in enumerate(value):
+        text = titled(item) if _is_passage(item) else item
+        texts.append(require_text(text, f"{column}[{index}]", record.location))
     return texts
 
 
-def _is_passage(value: Any) -> bool:
+def _is_passage(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and "text" in value
 
 
-def titled(passage: Mapping[str, Any]) -> Any:
-    """A passage's text after its title, as BEIR, Tevatron and DPR join them; what is no string
-    stays as it is.
+def titled(passage: Mapping[str, Any]) -> object:
+    """A passage's text after its title, as BEIR, Tevatron and DPR join them.
+
+    What is not a string stays as it is, for the messages.
 
     >>> titled({"title": "Moon", "text": "Round."}), titled({"title": None, "text": "Round."})
     ('Moon Round.', 'Round.')
     """
-    title, text = passage.get("title"), passage["text"]
+    title = passage.get("title")
+    text = passage["text"]
     if not isinstance(title, str) or not isinstance(text, str) or not title:
         return text
     return f"{title} {text}".strip()

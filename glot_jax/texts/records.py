@@ -1,29 +1,42 @@
-"""What every format gives: a stream of records that know where they stand, and the checks that all
-of them share.
+"""What every format gives: a stream of records that know where they stand.
+
+The checks that all formats share stand here too: columns that must be there, and texts that a store
+can hold.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any, NamedTuple
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.texts.quoting import encodes, listed, plain, shown
+
+Columns = Sequence[str]
+"""Names of columns, in the order of the file or of the task."""
 
 BATCH_ROWS = 256
 """Rows of a Parquet file or a Hub data set that are held at once."""
+
+_SIMILAR = 0.7
+"""How alike two names must be, from 0 to 1, for one to be proposed for the other."""
+_COMPARED_NAMES = 1000
+_COMPARED_CHARACTERS = 100
 
 
 class Record(NamedTuple):
     """One row as it is written."""
 
-    place: str
+    location: str
     """`file:line`, for messages."""
     values: Mapping[str, Any]
-    columns: Sequence[str]
+    """Column -> value, for at least the columns that were asked for and exist."""
+    columns: Columns
     """Names of the columns there are, also of those that were not read."""
     header: str = ""
     """`file:line` of these names, where they stand in a line of their own."""
@@ -31,24 +44,32 @@ class Record(NamedTuple):
     @property
     def columns_location(self) -> str:
         """Where a missing column would stand: in the header, else in the row itself."""
-        return self.header or self.place
+        return self.header or self.location
+
+
+Records = Iterator[Record]
+"""The rows of a file, one at a time."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A split that can be read any number of times.
-
-    `name` is the file or data set, for messages; `typed` tells whether a label has a type or only a
-    spelling; `read(wanted)` yields the records, with those of the `wanted` columns that there are.
-    """
+    """A split that can be read any number of times."""
 
     name: str
+    """The file or the data set, for messages."""
     typed: bool
-    read: Callable[[Sequence[str]], Iterator[Record]]
+    """Whether a label has a type, as in JSON, or only a spelling, as in a .csv file."""
+    read: Callable[[Columns], Records]
+    """Columns -> records, with the values of those columns that exist."""
     remarks: dict[str, str] = field(default_factory=dict, compare=False)
-    """Subject -> a line for the user: what was assumed or left out. Every pass writes the same ones
-    anew.
+    """Subject -> a line for the user: what was assumed or left out.
+
+    Every pass over the source writes the same lines anew.
     """
+
+
+Sources = Mapping[str, Source]
+"""Split -> its rows, in the task's order of the splits."""
 
 
 @dataclass
@@ -56,44 +77,52 @@ class Seen:
     """How often something occurred, and `file:line` of the first time."""
 
     count: int = 0
-    place: str = ""
+    location: str = ""
 
-    def add(self, place: str) -> None:
-        self.place = self.place or place
+    def add(self, location: str) -> None:
+        """Count one more occurrence."""
+        # Only the first: a message that listed a million rows would not help.
+        self.location = self.location or location
         self.count += 1
 
 
 def chained(sources: Sequence[Source], name: str) -> Source:
-    """The records of several sources, one after the other, and the remarks of all."""
+    """The records of several sources, one after the other, and the remarks of all.
+
+    Reading raises UsageError where the headers of two sources differ in a column that is read.
+    """
+    # Nearly every split is one file: its messages then have no prefix.
     if len(sources) == 1:
         return sources[0]
     remarks: dict[str, str] = {}
 
-    def read(wanted: Sequence[str]) -> Iterator[Record]:
+    def collect_remarks(source: Source) -> None:
+        for subject, line in source.remarks.items():
+            remarks[f"{source.name} {subject}"] = line
+
+    def read(columns: Columns) -> Records:
+        # A generator: the first file is not opened before its first row is wanted.
         first: Record | None = None
         for source in sources:
-            for number, record in enumerate(source.read(wanted)):
+            for number, record in enumerate(source.read(columns)):
                 # A header holds for all rows of its file, so one look at each file is enough.
                 if number == 0 and record.header:
                     first = first or record
-                    _require_same_columns(first, record, wanted)
+                    _require_same_columns(first, record, columns)
                 yield record
-            remarks.update(
-                {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
-            )
+            collect_remarks(source)
 
+    # Opening a file has remarks too, and they are asked for before anything is read.
     for source in sources:
-        remarks.update(
-            {f"{source.name} {subject}": line for subject, line in source.remarks.items()}
-        )
+        collect_remarks(source)
     return Source(name, sources[0].typed, read, remarks)
 
 
-def _require_same_columns(first: Record, record: Record, wanted: Sequence[str]) -> None:
-    """UsageError for a part of a split that lacks a column which the first one has, or has more."""
-    columns = {name for name in wanted if name in first.columns}
-    own_columns = {name for name in wanted if name in record.columns}
-    different = sorted(columns ^ own_columns)
+def _require_same_columns(first: Record, record: Record, columns: Columns) -> None:
+    """Raise UsageError for a part of a split whose columns are not those of the first part."""
+    # Columns that nobody reads may come and go.
+    read = set(columns)
+    different = sorted(read.intersection(first.columns) ^ read.intersection(record.columns))
     if different:
         raise UsageError(
             rule="the parts of a split must have the same columns",
@@ -103,56 +132,106 @@ def _require_same_columns(first: Record, record: Record, wanted: Sequence[str]) 
         )
 
 
-def require_columns(wanted: Iterable[str], there: Sequence[str], place: str, fix: str = "") -> None:
-    """UsageError that names the missing columns, those that may be meant, what else may help, and
-    those there are.
+def require_columns(
+    needed: Iterable[str],
+    columns: Columns,
+    location: str,
+    fix: str = "",
+) -> None:
+    """Check that the columns that a reader needs are among those of a file.
+
+    Args:
+        needed: names of the columns that are read.
+        columns: names that the file has.
+        location: `file:line` of these names.
+        fix: a sentence that goes before the list of the file's columns.
+
+    Raises:
+        UsageError: it names the missing columns, those that may be meant, and those there are.
     """
-    missing = [column for column in wanted if column not in there]
+    missing = [column for column in needed if column not in columns]
     if missing:
-        found = listed(there) or "none"
-        fix = f"{did_you_mean(missing, there)}{fix}Columns there: {found}."
-        raise UsageError(f"column {', '.join(map(repr, missing))} is missing", place, fix)
+        question = did_you_mean(missing, columns)
+        raise UsageError(
+            rule=f"column {', '.join(map(repr, missing))} must be in the data",
+            got=f"{location} without it",
+            fix=f"{question}{fix}Columns there: {listed(columns) or 'none'}.",
+        )
 
 
-def did_you_mean(missing: Iterable[str], there: Sequence[str]) -> str:
+def did_you_mean(missing: Iterable[str], columns: Columns) -> str:
     """A question that ends in a blank, or nothing where no column resembles a missing one.
 
     >>> did_you_mean(["text"], ["Text", "label"]), did_you_mean(["text"], ["sentence"])
     ("Did you mean 'Text'? ", '')
     """
-    nearest = [near for name in missing for near in _nearest(name, there[:1000])]
-    return f"Did you mean {' and '.join(shown(name) for name in nearest)}? " if nearest else ""
+    # A table that is cut wrongly may have a column for every word of its first row.
+    candidates = columns[:_COMPARED_NAMES]
+    # One for each: two missing columns are often two spellings of one mistake.
+    nearest: list[str] = []
+    for name in missing:
+        nearest += _nearest(name, candidates)
+    if not nearest:
+        return ""
+    return f"Did you mean {' and '.join(map(shown, nearest))}? "
 
 
-def _nearest(name: str, there: Sequence[str]) -> list[str]:
-    folded = {column.strip().casefold(): column for column in there if len(column) < 100}
-    near = difflib.get_close_matches(name.strip().casefold(), folded, 1, 0.7)
-    return [folded[found] for found in near]
+def _nearest(name: str, columns: Columns) -> list[str]:
+    """The one column that is most like the name in letters, or none."""
+    folded: dict[str, str] = {}
+    for column in columns:
+        # The comparison takes the square of the length, and a header may be a megabyte of garbage.
+        if len(column) < _COMPARED_CHARACTERS:
+            folded[column.strip().casefold()] = column
+    similar = difflib.get_close_matches(name.strip().casefold(), folded, 1, _SIMILAR)
+    return [folded[match] for match in similar]
 
 
-def require_text(text: Any, column: str, place: str) -> None:
-    """UsageError for what is no string, or none that can be stored. An empty text is one."""
+def require_text(text: object, column: str, location: str) -> str:
+    """The value, if it is a text that can be stored; an empty one can.
+
+    Raises:
+        UsageError: a value that is not a string, or half of a surrogate pair in it.
+    """
     if not isinstance(text, str):
-        got = f"{place}: {plain(column)} = {shown(text)}"
-        raise UsageError("a text is a string", got, 'Correct or drop the row; an empty text is "".')
+        raise UsageError(
+            rule="a text must be a string",
+            got=f"{location}: {plain(column)} = {shown(text)}",
+            fix='Correct or drop the row; an empty text is "".',
+        )
     if not encodes(text):
-        got = f"{place}: {plain(column)} holds half of a surrogate pair"
-        raise UsageError("a text can be written as UTF-8", got, "Correct the row.")
+        raise UsageError(
+            rule="a text must be encodable as UTF-8",
+            got=f"{location}: {plain(column)} holds half of a surrogate pair",
+            fix="Correct the row.",
+        )
+    return text
 
 
-def require_unique(names: Sequence[str], place: str) -> None:
-    """UsageError with the names that stand more than once."""
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    got = f"{place}: {listed(twice, spell=shown)} more than once"
-    require(not twice, "column names are unique", got, "Rename the columns.")
+def require_unique(names: Columns, location: str) -> None:
+    """Raise UsageError with the names that occur more than once."""
+    # A dict of values would keep the last column of a name and lose the others.
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise UsageError(
+            rule="column names must be unique",
+            got=f"{location}: {listed(repeated, spell=shown)} more than once",
+            fix="Rename the columns.",
+        )
 
 
-def extract_extra(module: str) -> Any:
-    """A module of the extra `extract`, imported when it is needed."""
-    import importlib
+def extract_extra(module: str) -> ModuleType:
+    """Import a module of the extra `extract`, when it is needed and not before.
 
+    Raises:
+        UsageError: the package is not installed.
+    """
+    # The readers of .csv and .jsonl must work where none of its packages is installed.
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        rule = f"this needs the package {module.partition('.')[0]}"
-        raise UsageError(rule, str(error), "Run: pip install 'glot-jax[extract]'.") from error
+        raise UsageError(
+            rule=f"this needs the package {module.partition('.')[0]}",
+            got=str(error),
+            fix="Run: pip install 'glot-jax[extract]'.",
+        ) from error

@@ -1,34 +1,43 @@
-"""The splits of a task: examples that are read anew at every iteration, and the passes over a
-source that make them.
+"""The splits of a task: examples that are read anew at every iteration.
+
+The passes over a source that make them stand here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
 
 import numpy as np
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
 from glot_jax.texts.labels import LabelReader
 from glot_jax.texts.query_rows import read_group
-from glot_jax.texts.records import Record, Seen, Source, require_columns, require_text
+from glot_jax.texts.records import (
+    Columns,
+    Record,
+    Records,
+    Seen,
+    Source,
+    Sources,
+    require_columns,
+    require_text,
+)
 from glot_jax.texts.survey import Survey
 from glot_jax.texts.tasks import Example, TaskSpec
 
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one split: `len(split)` of them, and the same ones in the same order at every
-    iteration.
-    """
+    """The examples of one split: the same ones in the same order at every iteration."""
 
     name: str
     rows: int
+    """How many examples there are."""
     read: Callable[[], Iterator[Example]]
+    """What an iteration calls: it opens the source again."""
 
     def __len__(self) -> int:
         return self.rows
@@ -39,128 +48,164 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task with its data.
-
-    `spec` is the task's own, for `custom` with columns, classes or range as found; `splits` are in
-    the task's order: train, validation, test. `notices` are lines for the user: splits left out,
-    rows sampled.
-    """
+    """A task with its data."""
 
     spec: TaskSpec
+    """The task's own; for `custom` with columns, classes or range as the data have them."""
     splits: dict[str, Split]
+    """Name -> split, in the task's order: train, validation, test."""
     notices: tuple[str, ...] = ()
+    """Lines for the user: splits left out, rows sampled, what was assumed."""
 
 
-def wanted_columns(spec: TaskSpec) -> list[str]:
+def columns_of(spec: TaskSpec) -> list[str]:
     """Columns that are read: the texts' and the label's."""
-    return [*spec.text_columns, *filter(None, [spec.label_column])]
+    columns = list(spec.text_columns)
+    if spec.label_column:
+        columns.append(spec.label_column)
+    return columns
 
 
-def raw_labels(source: Source, spec: TaskSpec) -> Iterator[tuple[Any, str]]:
-    """What every row has in the label column, and the row's place."""
-    return ((raw_label(record, spec), record.place) for record in source.read(wanted_columns(spec)))
+def raw_labels(source: Source, spec: TaskSpec) -> Iterator[tuple[object, str]]:
+    """Yield what every row has in the label column, and the row's location."""
+    for record in source.read(columns_of(spec)):
+        yield raw_label(record, spec), record.location
 
 
-def raw_label(record: Record, spec: TaskSpec) -> Any:
+def raw_label(record: Record, spec: TaskSpec) -> object:
     """What the row has in the label column, None where there is none."""
-    return None if spec.label_column is None else record.values.get(spec.label_column)
+    if spec.label_column is None:
+        return None
+    return record.values.get(spec.label_column)
 
 
 def filtered(source: Source, keep: Callable[[Record], bool], what: str) -> Source:
-    """The source without the records that `keep` refuses, which are counted: "train.csv: `what`: 3,
-    first train.csv:7".
+    """The source without the records that `keep` refuses.
+
+    These are counted in a line for the user: "train.csv: `what`: 3, first train.csv:7".
     """
 
-    def read(wanted: Sequence[str]) -> Iterator[Record]:
-        gone = Seen()
-        for record in source.read(wanted):
+    def read(columns: Columns) -> Records:
+        dropped = Seen()
+        for record in source.read(columns):
             if keep(record):
                 yield record
             else:
-                gone.add(record.place)
-        if gone.count:
-            source.remarks[what] = f"{source.name}: {what}: {gone.count}, first {gone.place}"
+                dropped.add(record.location)
+        if dropped.count:
+            first = f"first {dropped.location}"
+            source.remarks[what] = f"{source.name}: {what}: {dropped.count}, {first}"
 
+    # The same remarks: what the source itself has to say is not lost.
     return Source(source.name, source.typed, read, source.remarks)
 
 
 def survey_split(source: Source, spec: TaskSpec) -> Survey:
-    """Read a split once: every text is checked, every label counted by type. UsageError if it has
-    no rows.
+    """Read a split once: every text is checked, every label counted by type.
+
+    Raises:
+        UsageError: with `file:line`, for a text that is not one; for a split without rows.
     """
-    survey, columns = Survey(source.name, source.typed), {}
-    for record in source.read(wanted_columns(spec)):
+    survey = Survey(source.name, source.typed)
+    # A dict, since the order of the columns is that of the file, in messages too.
+    columns: dict[str, None] = {}
+    for record in source.read(columns_of(spec)):
+        # For its errors alone: the texts are read again when they are tokenised.
         texts_of(record, spec)
         columns.update(dict.fromkeys(record.columns))
-        survey.add(raw_label(record, spec), record.place)
-    require(
-        survey.rows > 0,
-        "a split has at least one row",
-        f"{source.name} with none",
-        "Fill the file or remove it.",
-    )
+        survey.add(raw_label(record, spec), record.location)
+    if survey.rows == 0:
+        raise UsageError(
+            rule="a split must have at least one row",
+            got=f"{source.name} with none",
+            fix="Fill the file or remove it.",
+        )
     survey.columns = tuple(columns)
     return survey
 
 
 def texts_of(record: Record, spec: TaskSpec) -> tuple[str, ...]:
-    """The row's texts, as they are: empty ones too."""
+    """The row's texts, as they are: empty ones too.
+
+    Raises:
+        UsageError: with `file:line`, for a column that is missing and for what is not a text.
+    """
     if spec.label_kind == "ranking":
         return read_group(record, spec)[0]
     require_columns(spec.text_columns, record.columns, record.columns_location)
-    texts = tuple(record.values[column] for column in spec.text_columns)
-    for column, text in zip(spec.text_columns, texts, strict=True):
-        require_text(text, column, record.place)
-    return texts
+    return tuple(
+        require_text(record.values[column], column, record.location) for column in spec.text_columns
+    )
 
 
 def task_data(
     config: ExtractConfig,
     labels: LabelReader,
-    sources: Mapping[str, Source],
+    sources: Sources,
     rows: Mapping[str, int],
     notices: Iterable[str],
     *,
     whole: bool = False,
 ) -> TaskData:
-    """Splits that read their source again at every iteration; train is sampled if the task or the
-    user says so, unless `whole`.
+    """Make splits that read their source again at every iteration.
+
+    Args:
+        config: says how many rows of train are sampled, where the task does not.
+        labels: reads the labels, and holds the task's spec.
+        sources: split -> its records.
+        rows: split -> how many records it has.
+        notices: lines for the user; what is sampled is added.
+        whole: take all rows, whatever the task says.
     """
-    limit, notices, splits = (
-        None if whole else config.max_train_rows or labels.spec.max_train_rows,
-        list(notices),
-        {},
-    )
+    limit = None
+    if not whole:
+        # The user's number comes before the task's, also where it is larger.
+        limit = config.max_train_rows or labels.spec.max_train_rows
+    lines = list(notices)
+    splits: dict[str, Split] = {}
     for name, source in sources.items():
-        keep = None
-        if name == "train" and limit is not None and limit < rows[name]:
-            keep = _sample(rows[name], limit, config.sample_seed)
-            notices.append(f"train: {limit} of {rows[name]} rows, seed {config.sample_seed}")
-        splits[name] = _split(name, source, labels, rows[name] if keep is None else len(keep), keep)
-    return TaskData(labels.spec, splits, tuple(notices))
+        kept = None
+        count = rows[name]
+        # Other splits are whole: scores on a sample of them could not be compared.
+        if name == "train" and limit is not None and limit < count:
+            lines.append(f"train: {limit} of {count} rows, seed {config.sample_seed}")
+            kept = _sample(count, limit, config.sample_seed)
+            count = limit
+        splits[name] = _split(name, source, labels, count, kept)
+    return TaskData(labels.spec, splits, tuple(lines))
 
 
 def _sample(rows: int, limit: int, seed: int) -> np.ndarray:
     """Rows of a sample without replacement, ascending [limit] int64."""
-    return np.sort(np.random.default_rng(seed).choice(rows, limit, replace=False))
+    # Sorted, since a source can be read forward only.
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(rows, limit, replace=False))
 
 
 def _split(
-    name: str, source: Source, labels: LabelReader, rows: int, keep: np.ndarray | None
+    name: str,
+    source: Source,
+    labels: LabelReader,
+    rows: int,
+    kept: np.ndarray | None,
 ) -> Split:
+    spec = labels.spec
+
     def read() -> Iterator[Example]:
-        records = source.read(wanted_columns(spec))
-        if keep is not None:
-            chosen = np.zeros(keep[-1] + 1, dtype=bool)
-            chosen[keep] = True
-            records = compress(records, chosen)
+        # Opened at every iteration: nothing is kept between two of them.
+        records = source.read(columns_of(spec))
+        if kept is not None:
+            # One byte a row up to the last one of the sample, after which nothing is read.
+            is_kept = np.zeros(kept[-1] + 1, dtype=bool)
+            is_kept[kept] = True
+            records = compress(records, is_kept)
         for row, record in enumerate(records):
             label = None
             if spec.label_kind == "ranking":
                 label = float(read_group(record, spec)[1])
             elif spec.label_column is not None:
-                label = labels.read(raw_label(record, spec), record.place, source.typed)
+                raw = raw_label(record, spec)
+                label = labels.read(raw, record.location, source.typed)
             yield Example(texts_of(record, spec), label, row)
 
-    spec = labels.spec
     return Split(name, rows, read)

@@ -1,5 +1,6 @@
-"""From `--data`, `--validation-file` and `--encoding` to the source of every split: the Hub, a
-folder, or one file.
+"""From `--data`, `--validation-file` and `--encoding` to the source of every split.
+
+A split comes from the Hub, from a folder, from a retrieval collection, or from one file.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
 from glot_jax.texts.beir import beir_sources, find_beir
 from glot_jax.texts.folders import find_splits
 from glot_jax.texts.formats import Reading, open_file
@@ -17,40 +18,55 @@ from glot_jax.texts.hub_datasets import hub_sources
 from glot_jax.texts.query_rows import grouped
 from glot_jax.texts.records import Source, chained
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.text_lines import check_encoding
+from glot_jax.texts.text_form import check_encoding
+
+_BESIDE = "--validation-file must stand beside --data FILE"
 
 
 def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Source], list[str]]:
-    """The task's splits in its order, and lines for the user about which files they are.
+    """Open the task's splits.
 
-    UsageError for a path that is not there, for options that do not fit it, for whatever is wrong
-    with the files' form.
+    Returns:
+        The sources in the task's order of the splits, and lines for the user about which files
+        they are.
+
+    Raises:
+        UsageError: a path that is not there, options that do not fit it, whatever is wrong with
+            the files' form.
     """
     check_encoding(config.encoding)
-    data, validation = config.data, config.validation_file
-    given = f"--validation-file {validation}"
-    rule = "--validation-file stands beside --data FILE"
-    require(
-        validation is None or data is not None,
-        rule,
-        f"{given} without --data",
-        "Give --data FILE too.",
-    )
+    data = config.data
+    validation = config.validation_file
     if data is None:
+        if validation is not None:
+            got = f"--validation-file {validation} without --data"
+            raise UsageError(_BESIDE, got, "Give --data FILE too.")
         return hub_sources(spec), []
     # A link to nothing is a file that somebody named.
-    if data.is_dir() or not (data.exists() or data.is_symlink()):
-        fix = "Put the file into the folder as validation, or name the training file: --data FILE."
-        require(
-            validation is None or not data.is_dir(), rule, f"{given} and the folder {data}", fix
-        )
+    is_file = data.exists() or data.is_symlink()
+    if data.is_dir() or not is_file:
+        if validation is not None and data.is_dir():
+            raise UsageError(
+                rule=_BESIDE,
+                got=f"--validation-file {validation} and the folder {data}",
+                fix="Put the file into the folder as validation, or name the training file: "
+                "--data FILE.",
+            )
         return _from_folder(config, data, spec)
+    return _from_file(config, data, spec)
+
+
+def _from_file(
+    config: ExtractConfig,
+    data: Path,
+    spec: TaskSpec,
+) -> tuple[dict[str, Source], list[str]]:
     files = {spec.splits[0][0]: [data]}
-    if validation is not None:
-        files[_validation_split(spec)] = [validation]
-    notices = []
-    trains = spec.label_column is not None or spec.label_kind == "ranking"
-    if validation is None and trains:
+    notices: list[str] = []
+    is_trained = spec.label_column is not None or spec.label_kind == "ranking"
+    if config.validation_file is not None:
+        files[_validation_split(spec)] = [config.validation_file]
+    elif is_trained:
         notices.append(
             f"{data} is the train split; there is no validation split, "
             "so training sets a holdout of it aside"
@@ -59,41 +75,56 @@ def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Sourc
 
 
 def _from_folder(
-    config: ExtractConfig, folder: Path, spec: TaskSpec
+    config: ExtractConfig,
+    folder: Path,
+    spec: TaskSpec,
 ) -> tuple[dict[str, Source], list[str]]:
-    collection = (
-        find_beir(folder) if spec.label_kind == "ranking" and not config.text_columns else None
-    )
-    if collection is not None:
-        return beir_sources(collection, spec, config.encoding)
-    found = find_splits(folder, spec)
-    return _opened(config, found.files, spec), list(found.notices)
+    # Whoever names columns has rows of a query with its texts, whatever else lies there.
+    if spec.label_kind == "ranking" and not config.text_columns:
+        collection = find_beir(folder)
+        if collection is not None:
+            return beir_sources(collection, spec, config.encoding)
+    splits = find_splits(folder, spec)
+    return _opened(config, splits.files, spec), list(splits.notices)
 
 
 def _validation_split(spec: TaskSpec) -> str:
     names = [split for split, _ in spec.splits]
-    require(
-        "train" in names,
-        "--validation-file is for tasks that are trained",
-        f"task {spec.name}",
-        "Leave it out.",
-    )
+    if "train" not in names:
+        raise UsageError(
+            rule="--validation-file needs a task that is trained",
+            got=f"task {spec.name}",
+            fix="Leave it out.",
+        )
+    # MNLI has two of them: the first one.
     return next((name for name in names if name.startswith("validation")), "validation")
 
 
 def _opened(
-    config: ExtractConfig, files: Mapping[str, Sequence[Path]], spec: TaskSpec
+    config: ExtractConfig,
+    files: Mapping[str, Sequence[Path]],
+    spec: TaskSpec,
 ) -> dict[str, Source]:
     layout = LAYOUTS.get(spec.name, NO_LAYOUT)
-    ranking = spec.label_kind == "ranking"
-    by_position = ranking and not config.text_columns
-    wanted = () if by_position else spec.text_columns
-    lines = wanted == ("text",) and spec.label_column is None
-    label = layout.columns.get(str(spec.label_column), spec.label_column)
-    reading = Reading(config.encoding, wanted, layout, label, arrays=by_position, lines=lines)
-    sources = {}
+    is_ranking = spec.label_kind == "ranking"
+    # Without names, a query and its texts are found by what data sets call them, or by position.
+    by_position = is_ranking and not config.text_columns
+    columns = () if by_position else spec.text_columns
+    reading = Reading(
+        encoding=config.encoding,
+        columns=columns,
+        layout=layout,
+        label=layout.columns.get(str(spec.label_column), spec.label_column),
+        arrays=by_position,
+        # A label would need a column of its own, so that the file must be a table.
+        lines=columns == ("text",) and spec.label_column is None,
+    )
+    sources: dict[str, Source] = {}
     for split, paths in files.items():
-        opened = [renamed(open_file(path, reading), layout, spec.label_column) for path in paths]
-        source = chained(opened, f"{paths[0]} ... {paths[-1].name}")
-        sources[split] = grouped(source, spec, named=not by_position) if ranking else source
+        # Renamed part by part: one file of a split may be GLUE's own and another not.
+        parts = [renamed(open_file(path, reading), layout, spec.label_column) for path in paths]
+        source = chained(parts, f"{paths[0]} ... {paths[-1].name}")
+        if is_ranking:
+            source = grouped(source, spec, named=not by_position)
+        sources[split] = source
     return sources

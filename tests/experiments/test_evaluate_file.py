@@ -65,7 +65,7 @@ def test_a_run_is_judged_on_a_file(laboratory, done, tmp_path, capsys):
     with pytest.raises(UsageError, match=r"sha256"):
         evaluate_file(run, tmp_path / "some rows.jsonl", backbone=str(other))
     write_rows(tmp_path / "bad.jsonl", [{"sentence": "a cat", "label": 7}])
-    with pytest.raises(UsageError, match="label of cola is a class") as caught:
+    with pytest.raises(UsageError, match="label of cola must be a class") as caught:
         evaluate_file(run, tmp_path / "bad.jsonl", backbone=str(laboratory / "tiny"))
     # The link under which the file was read is not the user's, and is gone.
     assert str(caught.value.got) == f"{tmp_path / 'bad.jsonl'}:1: 7 (for {run})"

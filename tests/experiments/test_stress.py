@@ -17,7 +17,8 @@ from glot_jax.experiments.stress import GRAPH_CONTROLS, run_stress, settings_of
 from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
 from glot_jax.reporting.stress_records import StressSetting, read_comparisons, read_records
-from glot_jax.texts.stress_texts import controls, generate
+from glot_jax.texts.stress_controls import controls
+from glot_jax.texts.stress_texts import generate
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,10 @@ def test_an_unfinished_append_is_finished_before_anything_else(case, tmp_path, m
         ({"layers": (0,)}, "another recipe"),
         ({"label_column": None}, "labels from label"),
         ({"text_columns": ("label",)}, "texts from text"),
-        ({"task": "cola", "text_columns": (), "label_column": None}, "the store holds task custom"),
+        (
+            {"task": "cola", "text_columns": (), "label_column": None},
+            "rows for this store must be of task custom",
+        ),
         ({"storage_dtype": "float16"}, "storage_dtype"),
     ],
 )

@@ -49,9 +49,9 @@ SECONDS = 10.0
 LONGEST_MESSAGE = 2000
 
 WHOLE_FILE = (
-    "a split has at least one row",
+    "a split must have at least one row",
     "the train split needs labels in column",
-    "can be read by pyarrow",
+    "must be readable by pyarrow",
     "a classification needs two classes",
     "regression needs labels that differ",
 )
@@ -452,8 +452,8 @@ def repeat_a_line(draw: Callable[..., Any], data: bytes) -> bytes:
 def repeat_a_name(draw: Callable[..., Any], data: bytes) -> bytes:
     """The first field once more: in an object, or in a header."""
     between = next((between for between in (b", ", b",", b"\t") if between in data), b",")
-    first, found, rest = data.partition(between)
-    return first + found + first.removeprefix(b"{") + found + rest
+    first, separator, rest = data.partition(between)
+    return first + separator + first.removeprefix(b"{") + separator + rest
 
 
 def join_lines(draw: Callable[..., Any], data: bytes) -> bytes:
@@ -699,9 +699,9 @@ def check_error(error: UsageError, path: Path) -> None:
     """Law 1, second outcome: file and line, on one screen, without what a terminal would obey."""
     message = str(error)
     assert str(path) in message, message
-    place = message.partition(str(path))[2]
-    number = place.removeprefix(":").removeprefix("row ").removeprefix(" after row ")
-    schema = path.suffix == ".parquet" and error.rule == "column names are unique"
+    location = message.partition(str(path))[2]
+    number = location.removeprefix(":").removeprefix("row ").removeprefix(" after row ")
+    schema = path.suffix == ".parquet" and error.rule == "column names must be unique"
     assert number[:1].isdecimal() or schema or any(rule in error.rule for rule in WHOLE_FILE), (
         message
     )
@@ -837,7 +837,7 @@ def test_odd_column_types_end_as_rows_or_as_one_error(
     tally, cases = Tally(), long if soak else quick
     fuzz(odd_table(), cases, lambda case: judge(tmp_path, "train", suffix, case, tally))
     assert (
-        "a .parquet file can be read by pyarrow" not in tally.rules
+        "a .parquet file must be readable by pyarrow" not in tally.rules
     )  # the files are sound: a row is at fault, or the columns
     note(record_property, "Parquet files with odd column types", tally, cases)
 

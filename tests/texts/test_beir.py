@@ -65,7 +65,7 @@ def test_queries_and_texts_are_joined_by_their_judgements(tmp_path, suffix):
     assert not says(data, "validation: ")
     # Splits are read side by side, as training and evaluation do.
     pairs = list(zip(data.splits["validation"], data.splits["test"], strict=True))
-    assert [(one.texts[1], other.texts[1]) for one, other in pairs] == [
+    assert [(first.texts[1], second.texts[1]) for first, second in pairs] == [
         ("Title 5 text 5, é", "Title 7 text 7, é")
     ]
 
@@ -104,35 +104,39 @@ def test_without_judged_negatives_there_is_no_column_of_them(tmp_path):
     [
         (
             {"qrels/train.tsv": tabs(HEADER, "q1 d1 high")},
-            ("a judgement is a number", "train.tsv:2: score = 'high'"),
+            ("a judgement must be a number", "train.tsv:2: score = 'high'"),
         ),
         (
             {"qrels/train.tsv": tabs("query corpus score", "q1 d1 1")},
-            ("column 'query-id', 'corpus-id' is missing", "train.tsv:1", "Columns there: query"),
+            (
+                "column 'query-id', 'corpus-id' must be in the data",
+                "train.tsv:1",
+                "Columns there: query",
+            ),
         ),
         (
             {"qrels/train.tsv": tabs(HEADER, "x y 1")},
-            ("queries and texts that are there", "train.tsv with none"),
+            ("queries and texts that exist", "train.tsv with none"),
         ),
         (
             {"qrels/train.tsv": "", "qrels/readme.md": ""},
-            ("queries and texts that are there", "train.tsv"),
+            ("queries and texts that exist", "train.tsv"),
         ),
         (
             {"qrels/other.tsv": tabs(HEADER, "q1 d1 1")},
-            ("qrels holds the judgements of a split", "with other.tsv", "train.tsv"),
+            ("qrels must hold the judgements of a split", "with other.tsv", "train.tsv"),
         ),
         (
             {"qrels/train.tsv": TRAIN, "corpus.jsonl": [*CORPUS, CORPUS[1]]},
-            ("an identifier stands once", "corpus.jsonl:9: 'd1' again"),
+            ("an identifier must be unique", "corpus.jsonl:9: 'd1' again"),
         ),
         (
             {"qrels/train.tsv": TRAIN, "corpus.jsonl": [{"_id": "d1", "text": 3}]},
-            ("a text is a string", "corpus.jsonl:1: text = 3"),
+            ("a text must be a string", "corpus.jsonl:1: text = 3"),
         ),
         (
             {"qrels/train.tsv": TRAIN, "corpus.jsonl": [{"_id": "d1", "body": "x"}]},
-            ("column 'text' is missing", "corpus.jsonl:1", "there: _id, body"),
+            ("column 'text' must be in the data", "corpus.jsonl:1", "there: _id, body"),
         ),
     ],
 )

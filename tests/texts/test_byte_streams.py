@@ -4,17 +4,13 @@ file.
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
-import lzma
 import random
 import sys
 import time
 from collections.abc import Callable
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import zstandard
 from support.written_files import examples, refuses, task, write_all
@@ -22,8 +18,9 @@ from support.written_files import examples, refuses, task, write_all
 from glot_jax.texts import byte_streams
 from glot_jax.texts.byte_streams import read_chunks, require_data_file
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 GOOD = "text,label\na,0\nb,1\n"
+
+
 NOISE = random.Random(0).randbytes(700_000)
 
 
@@ -62,14 +59,14 @@ def test_a_damaged_archive_is_one_error_with_its_name(tmp_path, suffix, damage):
     write_all(tmp_path, {f"train.csv.{suffix}": rows})
     path = tmp_path / f"train.csv.{suffix}"
     path.write_bytes(damage(path.read_bytes()))
-    with refuses("a compressed data file can be unpacked", f"train.csv.{suffix}: "):
+    with refuses("a compressed data file must be whole and undamaged", f"train.csv.{suffix}: "):
         task(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 def test_a_suffix_that_lies_is_an_error(tmp_path, suffix):
     (tmp_path / f"train.csv.{suffix}").write_text(GOOD)
-    with refuses(f"a .{suffix} file is compressed", f"train.csv.{suffix}"):
+    with refuses(f"a .{suffix} file must be compressed", f"train.csv.{suffix}"):
         task(tmp_path)
 
 
@@ -108,7 +105,7 @@ def test_a_bomb_ends_in_one_message_at_once(
     write_all(tmp_path, {name: bomb(begin, unit)})
     assert (tmp_path / name).stat().st_size < 110_000
     start = time.process_time()
-    with refuses("a compressed data file holds text", f"{name}: ", "unpack to more than"):
+    with refuses("a compressed data file must hold text", f"{name}: ", "unpack to more than"):
         task(tmp_path)
     assert time.process_time() - start < 2
 
@@ -118,7 +115,7 @@ def test_a_bomb_behind_honest_rows_is_found_too(tmp_path, monkeypatch):
     monkeypatch.setattr(byte_streams, "WINDOW", 1 << 12)
     rows = "text,label\n" + NOISE[:100_000].hex() + ",1\n" + "x" * 3_000_000 + ",0\n"
     write_all(tmp_path, {"train.csv.gz": rows})
-    with refuses("a compressed data file holds text", "train.csv.gz: "):
+    with refuses("a compressed data file must hold text", "train.csv.gz: "):
         task(tmp_path)
 
 
@@ -134,60 +131,8 @@ def test_a_line_without_an_end_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(text_lines, "LONGEST_LINE", 1_000_000)
     write_all(tmp_path, {"train.jsonl": '{"text": "a", "label": 1}\n{"text": "' + "x" * 2_000_000})
-    with refuses("a line is at most", "train.jsonl:2: more than 1,000,000 bytes"):
+    with refuses("a line must be at most", "train.jsonl:2: more than 1,000,000 bytes"):
         task(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "name", ["train.csv", "train.jsonl", "train.parquet", "train.txt", "train.csv.gz"]
-)
-def test_a_pointer_of_git_lfs_says_how_the_data_are_fetched(tmp_path, name):
-    (tmp_path / name).write_text(POINTER)
-    with refuses("a data file holds data", f"{name}, a Git LFS pointer", "git lfs pull"):
-        task(tmp_path)
-
-
-XLSX = b"PK\x03\x04\x14\0\x06\0\x08\0"
-"""How Excel's .xlsx begins: a zip archive."""
-
-
-def parquet_bytes() -> bytes:
-    file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "label": [1]}), file)
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "parts"),
-    [
-        ("train.csv", XLSX, ("a .csv file must be text", "train.csv:1: a zip archive", ".xlsx")),
-        ("train.jsonl", XLSX, ("a .jsonl file must be text", "Export it as .csv")),
-        ("train.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ("an old .xls file", "as .csv")),
-        ("train.tsv", parquet_bytes(), ("train.tsv:1: a Parquet file", "Rename it to .parquet")),
-        ("train.csv", b"ARROW1\0\0\xff", ("an Arrow file", "Write it as .parquet")),
-        ("train.csv", b"\x93NUMPY\x01\0", ("a NumPy array",)),
-        ("train.csv", b"SQLite format 3\0", ("an SQLite database",)),
-        ("train.csv", b"%PDF-1.7\n", ("a PDF",)),
-        ("train.csv", lzma.compress(GOOD.encode()), ("an xz archive", "pack it as .gz or .zst")),
-        ("train.csv", bz2.compress(GOOD.encode()), ("a bzip2 archive", "Unpack it")),
-        ("train.csv", b"7z\xbc\xaf\x27\x1c\0", ("a 7-Zip archive", "Unpack it")),
-        ("train.csv", b"\n<!DOCTYPE html>\n<html>", ("holds data", "an HTML page", "raw or down")),
-        ("train.csv", b"\xef\xbb\xbf<HTML lang=en>", ("holds data", "an HTML page")),
-        ("train.csv", b"/annex/objects/SHA256E-s9--1.csv\n", ("git-annex", "git annex get")),
-        ("train.parquet", XLSX, ("a .parquet file must be a Parquet file", "a zip archive")),
-        ("train.csv.gz", XLSX, ("a .gz file must be compressed by gzip", "a zip archive")),
-    ],
-)
-def test_what_is_no_text_is_told_by_its_first_bytes(tmp_path, name, content, parts):
-    (tmp_path / name).write_bytes(content)
-    with refuses(*parts):
-        task(tmp_path)
-
-
-@pytest.mark.parametrize("begin", ["PAR1", "ARROW1", "BZh9", "<htmlish>", "PK"])
-def test_letters_that_a_text_may_begin_with_are_text(tmp_path, begin):
-    write_all(tmp_path, {"train.csv": f"{begin},text,label\nx,a,0\nx,b,1\n"})
-    assert examples(task(tmp_path)) == [("a", 0), ("b", 1)]
 
 
 def test_frames_that_zstandard_skips_may_come_first(tmp_path):
@@ -208,12 +153,14 @@ def test_links_as_dvc_lays_them_are_followed_and_dangling_ones_told(tmp_path):
     assert examples(task(folder / "train.csv")) == [("a", 0), ("b", 1)]
     (folder / "dev.csv").symlink_to("../cache/nothing")
     with refuses(
-        "a data file is there", "dev.csv, a link to ../cache/nothing, where nothing is", "dvc pull"
+        "a data file must exist",
+        "dev.csv, a link to ../cache/nothing, where nothing is",
+        "dvc pull",
     ):
         task(folder)
-    with refuses("a data file is there", "dev.csv, a link to"):
+    with refuses("a data file must exist", "dev.csv, a link to"):
         task(folder / "dev.csv")
-    with refuses("a data file is a file"):
+    with refuses("a data file must be a file"):
         require_data_file(folder)
 
 

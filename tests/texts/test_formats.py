@@ -34,7 +34,7 @@ def test_every_format_is_encoded(tmp_path, suffix, packed, capsys):
     if suffix == "parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
         if packed:
-            with refuses("a .parquet file is compressed within", "Unpack it"):
+            with refuses("a .parquet file must not be compressed as a whole", "Unpack it"):
                 check_files(path, tmp_path / "v.npy", None)
             return
     else:
@@ -60,12 +60,16 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
             ("--column is a column of FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
         ),
         ("b.docx", None, ("unknown format of a data file", "docx")),
-        ("c.csv", None, ("text files are UTF-8", "c.csv:2", "cp1252")),
+        ("c.csv", None, ("text files must be UTF-8", "c.csv:2", "cp1252")),
         ("d.txt", "x", ("a text in each line",)),
-        ("e.csv", None, ("a data file is there", "a link to nothing")),
+        ("e.csv", None, ("a data file must exist", "a link to nothing")),
         ("f.csv", None, ("FILE holds texts", "no file")),
-        ("g.jsonl", None, ("a text is a string", "g.jsonl:1: text = 7", 'an empty text is ""')),
-        ("h.jsonl", None, ("written as UTF-8", "h.jsonl:1: text holds half")),
+        (
+            "g.jsonl",
+            None,
+            ("a text must be a string", "g.jsonl:1: text = 7", 'an empty text is ""'),
+        ),
+        ("h.jsonl", None, ("encodable as UTF-8", "h.jsonl:1: text holds half")),
     ):
         with refuses(*parts):
             check_files(tmp_path / name, tmp_path / "v.npy", column)
@@ -91,14 +95,14 @@ def test_the_parts_of_a_name(name, parts):
 def test_the_readers_by_suffix_read_the_same(tmp_path):
     write_all(tmp_path, {"x.csv": CONTENTS["csv"], "x.jsonl": LINES})
     for suffix in ("csv", "jsonl"):
-        found = [
+        texts = [
             record.values["text"] for record in FORMATS[suffix](tmp_path / f"x.{suffix}", ["text"])
         ]
         assert (
-            found
+            texts
             == [
                 record.values["text"]
-                for record in open_file(tmp_path / f"x.{suffix}", Reading(wanted=("text",))).read(
+                for record in open_file(tmp_path / f"x.{suffix}", Reading(columns=("text",))).read(
                     ["text"]
                 )
             ]

@@ -108,15 +108,18 @@ def test_an_empty_field_of_a_csv_is_no_negative(tmp_path):
 @pytest.mark.parametrize(
     ("row", "parts"),
     [
-        ({"query": "q"}, ["column 'pos' is missing", "train.jsonl:2", "Columns there: query"]),
-        ({"pos": ["q"]}, ["column 'query' is missing", "train.jsonl:2"]),
+        (
+            {"query": "q"},
+            ["column 'pos' must be in the data", "train.jsonl:2", "Columns there: query"],
+        ),
+        ({"pos": ["q"]}, ["column 'query' must be in the data", "train.jsonl:2"]),
         ({**ROW, "pos": []}, ["at least one relevant text", "train.jsonl:2", "pos"]),
         ({**ROW, "pos": ""}, ["at least one relevant text", "train.jsonl:2", "pos"]),
         ({**ROW, "pos": None}, ["at least one relevant text", "train.jsonl:2", "pos"]),
-        ({**ROW, "pos": ["a", 3]}, ["a text is a string", "train.jsonl:2", "pos[1]", "3"]),
-        ({**ROW, "neg": [None]}, ["a text is a string", "train.jsonl:2", "neg[0]"]),
+        ({**ROW, "pos": ["a", 3]}, ["a text must be a string", "train.jsonl:2", "pos[1]", "3"]),
+        ({**ROW, "neg": [None]}, ["a text must be a string", "train.jsonl:2", "neg[0]"]),
         ({**ROW, "neg": {"a": 1}}, ["a string or a list of strings", "train.jsonl:2", "neg"]),
-        ({**ROW, "query": ["q"]}, ["a text is a string", "train.jsonl:2", "query"]),
+        ({**ROW, "query": ["q"]}, ["a text must be a string", "train.jsonl:2", "query"]),
         ({**ROW, "pos": ["\ud800"]}, ["UTF-8", "train.jsonl:2", "pos[0]"]),
     ],
 )
@@ -128,11 +131,11 @@ def test_a_wrong_row_is_reported_with_its_line(tmp_path, row, parts):
 def test_options_that_do_not_fit(tmp_path):
     with pytest.raises(UsageError, match="a query, a positive and perhaps a negative; got query"):
         read(tmp_path, {"train.jsonl": [ROW]}, text_columns=("query",))
-    with pytest.raises(UsageError, match="column 'bad' is missing"):
+    with pytest.raises(UsageError, match="column 'bad' must be in the data"):
         read(tmp_path, {}, text_columns=("query", "pos", "bad"))
-    with pytest.raises(UsageError, match="fixes its columns.*--label-column"):
+    with pytest.raises(UsageError, match="must be read from its own columns.*--label-column"):
         read(tmp_path, {}, label_column="label")
-    with pytest.raises(UsageError, match="task embedding reads local files"):
+    with pytest.raises(UsageError, match="task embedding needs local files"):
         open_task(ExtractConfig(backbone="minilm", task="embedding", out=tmp_path / "out"))
 
 
@@ -250,11 +253,12 @@ def test_columns_that_nobody_knows_are_listed_with_those_that_are_known(tmp_path
     with pytest.raises(
         UsageError,
         match=(
-            "column 'query', 'pos' is missing.*--text-columns.*anchor.*Columns there: left, right"
+            "column 'query', 'pos' must be in the data.*--text-columns.*anchor.*"
+            "Columns there: left, right"
         ),
     ):
         read(tmp_path, {"train.jsonl": [{"left": "a", "right": "b"}]})
-    with pytest.raises(UsageError, match="a text is a string.*train.jsonl:1.*pos\\[0\\]"):
+    with pytest.raises(UsageError, match="a text must be a string.*train.jsonl:1.*pos\\[0\\]"):
         read(
             tmp_path, {"train.jsonl": [{"query": "a", "positive_passages": [{"title": "no text"}]}]}
         )
@@ -271,8 +275,8 @@ def test_rows_for_a_store_that_there_is(tmp_path):
     with pytest.raises(
         UsageError,
         match=(
-            "the store holds task embedding, texts from query, pos; got --task embedding, query,"
-            " pos, neg"
+            "rows for this store must be of task embedding, texts from query, pos; "
+            "got --task embedding, query, pos, neg"
         ),
     ):
         read(tmp_path, {"train.jsonl": [ROW]}, spec=pairs)

@@ -9,8 +9,8 @@ from glot_jax.texts.quoting import because, encodes, listed, plain, shown
 
 
 def test_the_examples_of_the_docstrings():
-    found = doctest.testmod(quoting)
-    assert (found.attempted, found.failed) == (1, 0)
+    tested = doctest.testmod(quoting)
+    assert (tested.attempted, tested.failed) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -25,20 +25,20 @@ def test_the_examples_of_the_docstrings():
 
 def test_a_missing_column_is_told_where_the_names_stand(tmp_path):
     write_all(tmp_path, {"train.csv": "sep=;\nText;label\na;0\nb;1\n"})
-    with refuses("column 'text' is missing", "train.csv:2", "Did you mean 'Text'"):
+    with refuses("column 'text' must be in the data", "train.csv:2", "Did you mean 'Text'"):
         task(tmp_path)
     # JSON has no line of names: the row itself is where the column is missing.
     write_all(tmp_path / "rows", {"train.jsonl": [{"text": "a", "label": 0}, {"label": 1}]})
-    with refuses("column 'text' is missing", "train.jsonl:2"):
+    with refuses("column 'text' must be in the data", "train.jsonl:2"):
         task(tmp_path / "rows")
 
 
 def test_a_missing_column_of_glue_and_of_a_ranking_is_told_in_the_header(tmp_path):
     write_all(tmp_path / "mrpc", {"train.tsv": "Quality\t#1 ID\t#1 String\n1\t7\ta\n"})
-    with refuses("column 'sentence2' is missing", "train.tsv:1"):
+    with refuses("column 'sentence2' must be in the data", "train.tsv:1"):
         task(tmp_path / "mrpc", "mrpc")
     write_all(tmp_path / "pairs", {"train.csv": "anchor,other\na,b\n"})
-    with refuses("'pos' is missing", "train.csv:1"):
+    with refuses("'pos' must be in the data", "train.csv:1"):
         task(tmp_path / "pairs", "embedding")
 
 
@@ -49,10 +49,10 @@ def test_a_missing_column_of_a_collection_is_told_in_the_header(tmp_path):
         "qrels/train.tsv": "query-id\tcorpus\tscore\n1\t1\t1\n",
     }
     write_all(tmp_path, collection)
-    with refuses("column 'corpus-id' is missing", "train.tsv:1"):
+    with refuses("column 'corpus-id' must be in the data", "train.tsv:1"):
         task(tmp_path, "embedding")
     write_all(tmp_path, {"qrels/train.tsv": "query-id\tcorpus-id\tscore\n1\t1\t1\n"})
-    with refuses("column '_id' is missing", "queries.csv:1"):
+    with refuses("column '_id' must be in the data", "queries.csv:1"):
         task(tmp_path, "embedding")
 
 

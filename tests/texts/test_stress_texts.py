@@ -3,30 +3,13 @@
 from collections import Counter
 
 import pytest
+from support.stress_rows import RELATED, ROWS, VOCABULARY, lengths, make
 
-from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.texts import open_task, stress_texts
-from glot_jax.texts.stress_texts import (
-    PAIRS,
-    PROTOCOLS,
-    controls,
-    generate,
-    order_feature,
-    whole_words,
-)
-
-ROWS = (60, 20, 40)
-VOCABULARY = [f"word{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-RELATED = {word for pair in PAIRS for word in pair}
-
-
-def make(protocol, ratio=0.9, rows=ROWS, seed=42, **rest):
-    return generate(protocol, ratio=ratio, rows=rows, seed=seed, vocabulary=VOCABULARY, **rest)
-
-
-def lengths(rows):
-    return {len(row.text.split()) for row in rows}
+from glot_jax.texts import stress_texts, stress_words
+from glot_jax.texts.stress_controls import controls
+from glot_jax.texts.stress_texts import PROTOCOLS, generate
+from glot_jax.texts.stress_words import PAIRS
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -53,12 +36,12 @@ class TestEveryProtocol:
         assert labels not in ([0, 1] * 30, [1, 0] * 30, sorted(labels), sorted(labels)[::-1])
 
     def test_a_single_text_may_have_any_ratio_but_one(self, protocol):
-        with pytest.raises(UsageError, match="ratio is a share"):
+        with pytest.raises(UsageError, match="ratio must be a share"):
             make(protocol, ratio=1.0)
 
     @pytest.mark.parametrize("rows", [(3, 2, 2), (2, 2, 5), (0, 2, 2)])
     def test_odd_or_empty_splits_are_refused(self, protocol, rows):
-        with pytest.raises(UsageError, match="rows of a split come in pairs"):
+        with pytest.raises(UsageError, match="rows of a split must come in pairs"):
             make(protocol, rows=rows)
 
 
@@ -78,15 +61,15 @@ class TestTwins:
             assert set(twins.values()) == {3}  # each has one row of label 0 and one of label 1
 
     def test_length_and_bag_of_words_know_nothing_and_order_everything(self, ratio):
-        found = controls("controlled", make("controlled", ratio), 0)
-        assert found == {"length": 0.5, "bag-of-words": 0.5, "order": 1.0}
+        accuracies = controls("controlled", make("controlled", ratio), 0)
+        assert accuracies == {"length": 0.5, "bag-of-words": 0.5, "order": 1.0}
 
 
 def test_controlled_the_word_before_the_negation_is_affirmed():
     for row in make("controlled")["train"]:
         words = row.text.split()
         first, second = (index for index, word in enumerate(words) if word in RELATED)
-        assert tuple(words[first + 1 : second]) in stress_texts.NEGATIONS
+        assert tuple(words[first + 1 : second]) in stress_words.NEGATIONS
         assert row.label == any(words[first] == pair[0] for pair in PAIRS)
 
 
@@ -95,14 +78,14 @@ def test_position_is_where_the_signal_stands(position, start):
     rows = make("controlled", 0.5, position=position)["test"]
     for row in rows:
         assert all(
-            start <= place < start + 50
-            for place, word in enumerate(row.text.split())
+            start <= index < start + 50
+            for index, word in enumerate(row.text.split())
             if word in RELATED
         )
     assert (
         len({" ".join(sorted(row.text.split())) for row in rows}) == len(rows) // 2
     )  # twins still
-    with pytest.raises(UsageError, match="position is a place"):
+    with pytest.raises(UsageError, match="position must be a share"):
         make("controlled", 0.5, position=1.5)
 
 
@@ -118,12 +101,12 @@ def test_controlled_distance_separates_the_related_words(distance):
 def test_controlled_distractors_hold_negations_and_no_related_word():
     words = Counter(word for row in make("controlled")["train"] for word in row.text.split())
     assert (
-        sum(words[modifier] for modifier in stress_texts.MODIFIERS) > 1.5 * ROWS[0]
+        sum(words[modifier] for modifier in stress_words.MODIFIERS) > 1.5 * ROWS[0]
     )  # the signals have one each
     assert not RELATED & {
-        *stress_texts.COMMON_WORDS,
-        *stress_texts.FILLERS,
-        *stress_texts.MODIFIERS,
+        *stress_words.COMMON_WORDS,
+        *stress_words.FILLERS,
+        *stress_words.MODIFIERS,
     }
 
 
@@ -140,52 +123,15 @@ def test_controlled_ratio_is_the_share_of_distractors():
 )
 def test_noise_words_are_the_floor_of_the_exact_product(length, ratio, words):
     """0.29 x 100 is 28.999999999999996 in binary."""
-    assert stress_texts.Recipe(ratio).noise_words(length) == words
-
-
-def test_word_lists_are_one_word_each_and_unique():
-    words = stress_texts.COMMON_WORDS
-    assert len(set(words)) == len(words) >= 300
-    assert all(word.isalpha() and word.islower() and 3 <= len(word) <= 7 for word in words)
-
-
-def test_order_needs_both_words():
-    first, second = PAIRS[0]
-    assert order_feature(["a", first, "but", "not", second]) == 1
-    assert order_feature([second, first]) == 0
-    assert order_feature([first, "but", "not"]) is None
-    assert order_feature([first, PAIRS[1][0]]) is None
-
-
-def test_order_counts_a_truncated_text_as_wrong():
-    splits = make("controlled")
-    cut = {
-        **splits,
-        "test": [stress_texts.StressRow("the signal is gone", row.label) for row in splits["test"]],
-    }
-    assert controls("controlled", cut, 0)["order"] == 0.0
-
-
-@pytest.mark.parametrize("ratio", [0.2, 0.9])
-def test_released_leaks_its_label_through_the_word_count(ratio):
-    splits = make("released", ratio, rows=(200, 20, 100))
-    found = controls("released", splits, 0)
-    assert found["length"] == 1.0
-    assert found["bag-of-words"] > 0.95
-    assert "order" not in found
-    short, long = (
-        lengths(row for row in splits["train"] if row.label == label) for label in (1, 0)
-    )
-    assert max(short) + 5 < min(long)
-    assert min(short) > int(128 * ratio)
+    assert stress_texts.StressTextSpec(ratio).noise_words(length) == words
 
 
 def test_released_negatives_have_a_modifier_ten_words_before_the_noun():
     for row in make("released")["train"]:
         words = row.text.split()
-        modifiers = [index for index, word in enumerate(words) if word in stress_texts.MODIFIERS]
+        modifiers = [index for index, word in enumerate(words) if word in stress_words.MODIFIERS]
         assert len(modifiers) == 1 - row.label
-        assert all(words[index + 11] in stress_texts.NOUNS for index in modifiers)
+        assert all(words[index + 11] in stress_words.NOUNS for index in modifiers)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.2, 0.9])
@@ -200,92 +146,24 @@ def test_paper_texts_have_256_words_and_a_whole_signal(ratio):
 def expected_signals(label):
     return [
         template[1 - label].format(x=x, y=y).split()
-        for template in stress_texts.TEMPLATES
-        for x in stress_texts.NOUNS
-        for y in stress_texts.NOUNS
+        for template in stress_words.TEMPLATES
+        for x in stress_words.NOUNS
+        for y in stress_words.NOUNS
         if x != y
     ]
-
-
-def test_paper_templates_hold_the_same_words_for_both_labels():
-    assert all(sorted(one.split()) == sorted(zero.split()) for one, zero in stress_texts.TEMPLATES)
 
 
 def test_paper_refuses_to_cut_its_signal_or_to_go_without_vocabulary():
     with pytest.raises(UsageError, match=r"ratio 0\.99 leaves 3 words"):
         make("paper", 0.99)
-    with pytest.raises(UsageError, match="draws its distractors from the backbone's vocabulary"):
+    with pytest.raises(UsageError, match="needs the backbone's vocabulary"):
         generate("paper", ratio=0.5, rows=(2, 2, 2), seed=0, vocabulary=None)
 
 
 def test_unknown_protocols_and_useless_distances_are_refused():
     with pytest.raises(UsageError, match="Known: controlled, paper, released"):
         make("honest")
-    with pytest.raises(UsageError, match="for the protocol controlled only; got 3"):
+    with pytest.raises(UsageError, match="0 except for the protocol controlled; got 3"):
         make("released", distance=3)
-    with pytest.raises(UsageError, match="distance is 0 or more"):
+    with pytest.raises(UsageError, match="distance must be 0 or more"):
         make("controlled", distance=-1)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "words"),
-    [
-        (
-            ["[CLS]", "cat", "##dog", "an", "Big", "naïve", "cat", "a1b", "bee", "▁owl"],
-            ["bee", "cat"],
-        ),
-        (["Ġcat", "dog", "Ġan", "ĠBig", "Ġbee", "Ġ", "<s>", "Ġcat"], ["bee", "cat"]),
-        (["▁cat", "dog", "▁", "▁▁owl", "<s>"], ["cat"]),
-        (["dog", "cat", "it"], ["cat", "dog"]),
-        (["dog", "Ġ", "▁"], ["dog"]),
-    ],
-)
-def test_whole_words_of_each_kind_of_vocabulary(tokens, words):
-    assert whole_words(iter(tokens)) == words
-
-
-def config(tmp_path, **rest):
-    return ExtractConfig(
-        backbone="minilm", task="diagnostic", out=tmp_path / "out", diagnostic_rows=ROWS, **rest
-    )
-
-
-def test_open_task_serves_the_generated_rows(tmp_path):
-    data = open_task(config(tmp_path, sample_seed=5, ratio=0.8))
-    expected = make("controlled", 0.8, seed=5)
-    assert {name: len(split) for name, split in data.splits.items()} == dict(
-        zip(expected, ROWS, strict=True)
-    )
-    for name, split in data.splits.items():
-        rows = [((row.text,), row.label) for row in expected[name]]
-        assert [(example.texts, example.label) for example in split] == rows
-        assert [example.row for example in split] == list(
-            range(len(split))
-        )  # the second iteration is the first
-    assert data.spec.max_length == 128
-
-
-def test_open_task_asks_for_the_vocabulary_only_for_paper(tmp_path):
-    asked = []
-    vocabulary = lambda: asked.append(1) or VOCABULARY  # noqa: E731
-    open_task(config(tmp_path), vocabulary=vocabulary)
-    assert not asked
-    data = open_task(config(tmp_path, protocol="paper"), vocabulary=vocabulary)
-    assert asked == [1]
-    assert data.spec.max_length == 512
-    assert [row.texts[0] for row in data.splits["test"]] == [
-        row.text for row in make("paper")["test"]
-    ]
-    with pytest.raises(UsageError, match="backbone's vocabulary"):
-        open_task(config(tmp_path, protocol="paper"))
-    with pytest.raises(UsageError, match=r"got --max-length 128\. Give 258 or more"):
-        open_task(config(tmp_path, protocol="paper", max_length=128), vocabulary=vocabulary)
-
-
-def test_open_task_takes_no_files_and_no_sample(tmp_path):
-    with pytest.raises(UsageError, match="diagnostic is generated; got --data"):
-        open_task(config(tmp_path, data=tmp_path))
-    with pytest.raises(UsageError, match="Leave it out and set --diagnostic-rows"):
-        open_task(config(tmp_path, max_train_rows=10))
-    with pytest.raises(UsageError, match="fixes its columns: text; got --text-columns"):
-        open_task(config(tmp_path, text_columns=("text",)))
