@@ -127,6 +127,7 @@ def _remarks(
         if result.note:
             remark += f" ({result.note})"
         remarks.append(remark)
+    # Tables give the plain GLOT different names; the report has one.
     if "glot" in labels.values():
         remarks.append(
             "`glot` is GAT, tau 0.6: the rows that tables call tau 0.6 or gat are these runs"
@@ -151,6 +152,7 @@ def _printed_costs(card: str, backbone: str) -> dict[str, dict[str, float]]:
 
 def card_names(names: Iterable[str]) -> str:
     """`table4`, `table8`, `figure5` -> "Tables 4, 8, Figure 5"."""
+    # Looked at once for each kind.
     names = list(names)
     parts = []
     for kind in ("table", "figure"):

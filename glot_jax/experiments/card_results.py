@@ -48,6 +48,7 @@ class CardResult:
             "note": self.note,
             "tasks": list(self.tasks),
         }
+        # A quoted card has neither key.
         if self.runs is not None:
             values["runs"] = [dataclasses.asdict(run) for run in self.runs]
         if self.records is not None:

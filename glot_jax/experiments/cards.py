@@ -43,9 +43,11 @@ class Card:
 
 
 _GLUE = ("cola", "sst2", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli")
+# The tasks of most of the paper's ablations.
 _THREE = ("cola", "stsb", "rte")
 _GLOT = CardVariant("glot")
 _STATIC = tuple(CardVariant(name, {"pooler": name}) for name in ("cls", "mean", "max"))
+# cls takes the token whose state the prompt asks for.
 _PROMPTED = tuple(
     CardVariant(label, {"pooler": "cls"}, prompt=name)
     for label, name in (
@@ -57,6 +59,7 @@ _PROMPTED = tuple(
 )
 _ADAPOOL = CardVariant("adapool", {"pooler": "adapool"})
 _MLP = CardVariant("mlp", {"pooler": "mlp"})
+# The poolers of the paper's main tables, in their order.
 _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
 _TAUS = tuple(
     CardVariant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)

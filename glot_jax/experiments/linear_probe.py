@@ -115,6 +115,7 @@ def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
 
 
 def _svm(C: float) -> Pipeline:
+    # Standardised: the margin of an SVM depends on the scale of each feature.
     return make_pipeline(
         StandardScaler(),
         LinearSVC(

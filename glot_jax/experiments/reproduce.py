@@ -83,6 +83,7 @@ def _named_cards(config: ReproduceConfig) -> dict[str, Card]:
 
     cards = {}
     for name in config.cards:
+        # Names are looked up now, in the order in which they were given.
         cards[name] = lookup(CARDS, name, "card of the paper")
     lookup(PARAMETERS, config.beside, "backbone of the paper (--beside)")
     for task in config.tasks:
@@ -228,6 +229,7 @@ def _run(
             from glot_jax.profiling.pooler_cost import run_inference_cost
 
             records = [cost.to_json() for cost in run_inference_cost(config.backbone)]
+        # Its numbers are in the paper alone; the report says what it would need.
         case "quoted":
             pass
     return CardResult(card.title, tuple(plan.missing), card.note, plan.tasks, runs, records)

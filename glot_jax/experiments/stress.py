@@ -82,6 +82,7 @@ def run_stress(config: StressConfig) -> list[StressRecord]:
     settings = settings_of(config)
     # All of them now: a combination that no text has ends here as well.
     extractions = [_extract_config(config, setting) for setting in settings]
+    # Now: without matplotlib the last step of hours of work would fail.
     plot_stress = _plotter()
     config.out.mkdir(parents=True, exist_ok=True)
     records: list[StressRecord] = []
@@ -95,6 +96,7 @@ def run_stress(config: StressConfig) -> list[StressRecord]:
         _write(config.out / RECORDS, records)
         _write(config.out / COMPARISONS, comparisons)
     plot_stress(records, config.out / "stress.png")
+    # To stderr: the tables on stdout can be redirected into a file.
     print(f"wrote {config.out}/{RECORDS}, {COMPARISONS} and stress.png", file=sys.stderr)
     return records
 
@@ -146,6 +148,7 @@ def _run_setting(
         records.append(StressRecord(setting, name, extract.sample_seed, accuracy))
     variants = list(config.poolers)
     if "glot" in variants:
+        # What is left of glot on wrong graphs means nothing without glot itself.
         variants += list(GRAPH_CONTROLS)
     # Token states that are placed on the device once, for all runs of this store.
     workspace = Workspace()

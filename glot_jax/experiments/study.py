@@ -101,7 +101,9 @@ class Study:
         checkpoints.
         """
         for trial in self._trials(self._states.RUNNING):
+            # A trial cannot be resumed in Optuna: another one gets its values.
             self._study.tell(trial.number, state=self._states.FAIL)
+            # A process that ended while choosing left values out.
             if len(trial.params) == len(SPACE):
                 self._study.enqueue_trial(trial.params, skip_if_exists=False)
 

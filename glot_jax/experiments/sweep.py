@@ -49,6 +49,7 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
     _require_same(config, store.content)
     from glot_jax.training.run_log import only_writer
 
+    # Two sweeps in one folder would each count the other one's trials.
     with only_writer(config.out):
         study = Study(config)
         study.metric = metric
@@ -201,17 +202,20 @@ def train_trial(
     from glot_jax.training.run_folder import Summary
 
     run = trial_config(config, trial.params, trial_folder(config, trial.params))
+    # Before training: the folder of a pruned trial is to be known as well.
     trial.set_user_attr("run", str(run.out))
     begin = time.perf_counter()
     scores: list[float] = []
 
     def report(epoch: int, score: float) -> None:
         scores.append(score)
+        # The best so far: a run is selected by its best epoch, not by its last.
         trial.report(max(scores), epoch)
         # The last epoch is paid for already.
         if epoch < config.epochs and trial.should_prune():
             raise load_optuna().TrialPruned
 
+    # A trial that was stopped is found by its values.
     resume = (run.out / "config.json").exists()
     summary = Summary.from_json(
         train(
@@ -276,6 +280,7 @@ def _columns(config: SweepConfig, metric: str) -> list[Column[SweepTrial]]:
 
     columns = []
     for name in SPACE:
+        # A setting with one value tells no trial from another.
         varied = len(config.space[name]) > 1
         columns.append(_value_column(name, shown_if=varied))
     columns += [

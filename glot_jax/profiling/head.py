@@ -241,6 +241,7 @@ class Head:
             budgets[self.shape.texts, self.shape.length] = self.edges.budget
         schedule = build_schedule(OptimizerConfig(), 1, _TOTAL_STEPS)
         optimizer = build_optimizer(OptimizerConfig(), schedule)
+        # Split as in training: parameters are arguments of the step, not constants.
         graphdef, params, stats = split_model(self.model)
         self.steps = Steps(graphdef, optimizer, budgets, _TOTAL_STEPS)
         self.state: TrainState = init_state(params, stats, optimizer, 0)
@@ -340,5 +341,6 @@ class Head:
         if isinstance(built, AdaPool | Glot):
             sizes["scorer_dim"] = built.readout.bias[...].shape[0]
         if isinstance(built, Mlp) and self.pooler.num_layers:
+            # Without layers an mlp is its scorer alone.
             sizes["hidden_dim"] = built.gnn.widths[-1]
         return dataclasses.replace(self.pooler, **sizes)

@@ -143,6 +143,7 @@ def run_inference_cost(
         frozen_backbone.random_texts(frozen, batch_size, length, seed + number)
         for number in range(_BATCHES)
     ]
+    # Once for all poolers: it knows nothing of them.
     forward = frozen_backbone.time_forward(frozen, drawn[0], repeats)
     batches = []
     for ids in drawn:

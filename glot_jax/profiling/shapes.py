@@ -52,6 +52,7 @@ def synthetic_batch(
         low = round(tokens_per_text - reach)
         high = round(tokens_per_text + reach)
         lengths = rng.integers(low, high + 1, batch_size)
+    # True at real tokens, which stand on the left.
     mask = jnp.asarray(np.arange(length) < lengths[:, None])
     shared_key, own_key = jax.random.split(jax.random.key(seed))
     shared = jax.random.normal(shared_key, (batch_size, 1, dim))
@@ -109,6 +110,7 @@ def _store_batches(config: ProfileConfig, store: Path) -> Iterator[tuple[int, li
         # Full batches first: the partial one is there for stores and buckets that hold no full one.
         steps.sort(key=lambda step: bool((feed.plan.batch(step).rows < 0).any()))
         batches = [_one_text_a_row(feed.batch(step)) for step in steps[:_BATCHES]]
+        # A bucket of the plan may have no row.
         if batches:
             yield length, batches
 

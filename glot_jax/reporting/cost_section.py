@@ -40,6 +40,7 @@ def cost_section(
     # The paper's rows are named in the column that names ours.
     first = next(iter(titles))
     for name, numbers in printed.items():
+        # The name replaces whatever number the paper prints under the first field.
         rows.append(CostRow({**numbers, first: f"paper: {name}"}, printed=True))
     columns = [_column(field, heading) for field, heading in titles.items()]
     caption = _caption(records)

@@ -206,6 +206,7 @@ def _rule(config: TrainConfig, stem: Stem) -> dict[str, Any]:
         if name not in unread:
             rule[name] = getattr(config.graph, name)
     if stem.tau is not None:
+        # As it was learned, not as it was when training began.
         rule["tau"] = float(stem.tau[...])
     return rule
 
@@ -263,6 +264,7 @@ def print_description(card: RunCard, console: Console | None = None) -> None:
         console: default stdout.
     """
     console = console or Console(highlight=False)
+    # An imported run does not know its layers.
     layers = ", ".join(map(str, card.layers_read))
     read = f"layers {layers} mixed" if card.mixed else f"layer {layers or 'unknown'}"
     backbone = f" of {card.backbone}" if card.backbone else ""

@@ -117,6 +117,7 @@ def _stress_panel(
     )
     for position, mean in enumerate(means):
         axis.text(0.02, position, f"{mean:.3f}", va="center", fontsize=8)
+    # Twins are balanced: whoever guesses is right for half of the rows.
     axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
     axis.set(
         xlim=(0, 1),
@@ -169,6 +170,7 @@ def plot_scores(
         panels: title -> scores of the variants.
         baselines: title -> name -> score.
     """
+    # All panels are as high as the one with the most variants.
     rows = max(len(scores) for scores in panels.values())
     figure, axes = plt.subplots(
         1,
@@ -190,7 +192,9 @@ def _score_panel(
     baselines: Mapping[str, float],
 ) -> None:
     for height, (name, score, interval) in enumerate(scores):
+        # Without an interval the bar has no length, and the point stands alone.
         low, high = interval or (score, score)
+        # Every variant of glot in our colour, the others are what it is compared with.
         colour = _OURS if name.startswith("glot") else _POOLER
         axis.plot(
             [low, high],
@@ -237,6 +241,7 @@ def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
             handles[name] = _curve(axis, seeds, _CYCLE[number % len(_CYCLE)])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
+        # Epochs are whole numbers; matplotlib would mark halves as well.
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
     figure.legend(
@@ -417,7 +422,9 @@ def _graph_panel(
     similarity: np.ndarray,
     adjacency: np.ndarray,
 ) -> AxesImage:
+    # The whole range of cosines, so that white is 0 in every figure.
     image = axis.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
+    # Row i is the token that listens, column j the one that is heard.
     receivers, senders = np.nonzero(adjacency)
     axis.scatter(senders, receivers, s=14, color="black", label="edge")
     axis.set_xticks(range(len(tokens)), tokens, rotation=90)
@@ -442,6 +449,7 @@ def _weight_panel(
             color=_pooler_colour(name, number),
         )
     axis.set_yticks(range(len(tokens)), tokens)
+    # From top to bottom, in line with the rows of the graph beside it.
     axis.set_ylim(len(tokens) - 0.5, -0.5)
     axis.set_title("weight of each token in the sentence vector", fontsize=10)
     axis.legend(

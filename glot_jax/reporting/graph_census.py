@@ -126,6 +126,7 @@ class GraphCensus:
         if self.graph is not None and self.edges_per_token is not None:
             # The mean is one of the spread's numbers.
             graph = dataclasses.asdict(self.graph)
+            # The spread takes the place of the mean, which it has among its numbers.
             graph["edges_per_token"] = dataclasses.asdict(self.edges_per_token)
         return {
             "sample": {
@@ -175,6 +176,7 @@ def census(
         if is_own and not spec.mixed:
             own = edges
     if spec.mixed:
+        # All mixed layers of a token at once: the stem weighs them.
         store = HiddenStore(path, layers=spec.layers, trust=True)
         own = _count(store, sample, stem.mix, count_text)
         layers.append(LayerNumbers("mix", True, _numbers(sample.lengths, own)))
@@ -250,6 +252,7 @@ def _chunks(
     dtypes = {store[split].dtype for split in store}
     # As a reader does where its shards differ.
     dtype = dtypes.pop() if len(dtypes) == 1 else np.float32
+    # Rounded up: a floor of the negative number is its ceiling.
     padded = -(-sample.lengths // _ROUND) * _ROUND
     for length in np.unique(padded[padded > 0]).tolist():
         group = np.nonzero(padded == length)[0]
@@ -281,6 +284,7 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
         linking = Linking(hidden, mask, hidden, stem.rule, options)
         sentences = linking.sentences(tokens)
         length = mask.shape[1]
+        # As many rows as keep a block at BLOCK_PAIRS pairs, and at least one.
         rows = min(length, max(1, BLOCK_PAIRS // length))
         padded = tokens.pad_rows(-length % rows)
 
@@ -289,6 +293,7 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
             linked = linking.link(block, padded, sentences, start)
             receivers = start + jnp.arange(rows)[:, None]
             others = linked & (receivers != jnp.arange(linked.shape[-1]))
+            # Padding hears nobody and is not alone.
             alone = block.mask & ~jnp.any(others, axis=-1)
             counts = [jnp.sum(marks, dtype=jnp.int32) for marks in (linked, others, alone)]
             return jnp.stack(counts)

@@ -45,6 +45,7 @@ def _reference(result: Result) -> str:
 
 
 def _gap(result: Result) -> str:
+    # The best variant may be the reference, which is not compared with itself.
     difference = result.best.difference
     if result.reference_score is None or difference is None:
         return ""

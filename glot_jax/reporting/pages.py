@@ -117,6 +117,7 @@ def write_page(
     for block in blocks:
         if isinstance(block, Figure):
             make_folders(folder / "figures")
+            # The HTML page has its figures inside; these are for the Markdown page.
             write_bytes(folder / "figures" / f"{block.name}.svg", block.svg.encode())
     write_bytes(folder / f"{name}.md", to_markdown(title, blocks).encode())
     write_bytes(folder / f"{name}.html", to_html(title, blocks).encode())

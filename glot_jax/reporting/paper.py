@@ -13,6 +13,7 @@ import dataclasses
 Rows = dict[str, dict[str, float]]
 """Row -> column -> number."""
 
+# MNLI has two columns: matched and mismatched texts.
 _GLUE = "cola sst2 stsb mrpc qqp mnli_m mnli_mm qnli rte wnli"
 _TABLE1 = """
 BERT | cls | 22.66 83.83 61.08 79.58 19.70 43.86 45.03 54.75 50.90 45.07

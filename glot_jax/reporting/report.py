@@ -85,6 +85,7 @@ def write_report(
 def _stress_folders(folders: Sequence[Path]) -> list[Path]:
     paths = []
     for folder in folders:
+        # A folder may hold several tests, in folders of their own.
         paths += sorted(Path(folder).rglob(RECORDS))
     return [path.parent for path in paths]
 
@@ -150,6 +151,7 @@ def _origin(result: Result) -> str:
     identity = recipe.revision or recipe.backbone.get("sha256") or "unknown"
     counts = []
     for split, predictions in (run.predictions or {}).items():
+        # Predictions have the rows that were judged; a summary does not count them.
         counts.append(f"{split} {len(predictions.labels):,}")
     rows = ", ".join(counts) or "unknown"
     seeds = ", ".join(str(run.config.seed) for run in variant.runs)

@@ -38,6 +38,7 @@ class Result:
             resamples: of intervals and permutation tests.
         """
         labels = [variant.label for variant in comparison.variants]
+        # One label is given for all tasks, and not every task has the variant.
         chosen = reference if reference in labels else _first_glot(comparison)
         # Paired tests are of the split that people look at first; of the others the tables have no
         # room for them.
@@ -104,6 +105,7 @@ class Result:
             # Fitted by an earlier version, or before the store had this split.
             if split not in probed:
                 return None
+            # A task that is judged by another metric has an accuracy as well, if it has classes.
             accuracies.append(probed[split].get("accuracy", probed[split].get(self.metric)))
         return mean_deviation(accuracies)
 

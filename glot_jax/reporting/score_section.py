@@ -116,6 +116,7 @@ def score_columns(
     """The columns of the table; those of the paper, of the reference and of the probe are shown
     where they have something to show.
     """
+    # The split that nobody selected on stands next to what it is compared with.
     first, *others = result.splits
     return [
         Column("variant", lambda row: row.name),

@@ -164,6 +164,7 @@ def paired_difference(
         return np.concatenate([own, others + len(labels)])
 
     units_of_both = (np.arange(units.count), np.arange(units.count) + units.count)
+    # Not vectorized: a metric takes one array of labels at a time.
     test = stats.permutation_test(
         units_of_both,
         statistic,
@@ -256,6 +257,7 @@ def holm(p_values: Sequence[float], level: float = 0.05) -> int:
     """
     rejected = 0
     for p in sorted(p_values):
+        # The smallest p has to pass the strictest level; what fails ends the procedure.
         if p > level / (len(p_values) - rejected):
             break
         rejected += 1

@@ -93,6 +93,7 @@ class StressRecord:
         """The record as it stands in stress.json."""
         kind = "control" if self.training is None else "pooler"
         fields = self.setting.to_json()
+        # The field is called by what it names, as in files of earlier versions.
         fields |= {kind: self.name, "seed": self.seed, "accuracy": self.accuracy}
         if self.training is not None:
             fields |= dataclasses.asdict(self.training)

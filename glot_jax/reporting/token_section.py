@@ -88,6 +88,7 @@ def _sentence_figures(
     folders: Mapping[str, Path],
 ) -> list[Figure]:
     length = len(sentence.tokens)
+    # Every token counts alike; that needs no run.
     weights = {"mean": np.full(length, 1 / length)}
     adjacency = np.zeros((length, length), bool)
     for pooler, folder in folders.items():
@@ -118,6 +119,7 @@ def _sentence_figures(
 
 def _graph(model: SentenceModel, sentence: Sentence) -> TokenGraph:
     states = jnp.asarray(sentence.states, jnp.float32)[None]
+    # A single text has no padding.
     mask = jnp.ones((1, len(sentence.tokens)), bool)
     return model.stem(states, mask)
 

@@ -74,6 +74,7 @@ def _score(
     against: list[Predictions] | None,
     resamples: int,
 ) -> VariantScore:
+    # The same function that judged the epochs, asked about resampled rows.
     score = METRICS[metric]
     mean, deviation = mean_deviation(variant.scores(split, metric))
     # The last epoch's deviation is not shown: it is there to be compared with the best mean.
