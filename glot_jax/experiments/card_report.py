@@ -1,5 +1,6 @@
-"""The report of `glot reproduce`: what was run, beside which numbers of the paper, what is
-missing.
+"""The report of `glot reproduce`.
+
+What was run, beside which numbers of the paper, and what is missing.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""An experiment card for each table and figure of the paper: what is run, beside which numbers, and
-what it would need more.
+"""An experiment card for each table and figure of the paper.
+
+What is run, beside which numbers, and what it would need more.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A trained run judged on any labelled file: its texts go through the run's backbone into a store,
-which is then scored.
+"""A trained run judged on any labelled file.
+
+The file's texts go through the run's backbone into a store, which is then scored.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A linear SVM on the frozen vectors of a trained run: how separable its classes are (paper
-Table 8).
+"""A linear SVM on the frozen vectors of a trained run.
+
+It says how separable the classes are (paper Table 8).
 """
 
 from __future__ import annotations

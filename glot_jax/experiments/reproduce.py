@@ -1,5 +1,6 @@
-"""Tables and figures of the paper again: one store per task, one run per variant and seed, one
-report of all of it.
+"""`glot reproduce`: tables and figures of the paper again.
+
+One store per task, one run per variant and seed, one report of all of it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The stress test: extract once, tune and train every pooler, and print each score beside what a
-control reaches.
+"""`glot stress`: can a pooler find the one relation that matters?
+
+Extract once, tune and train every pooler, and print each score beside what a control reaches.
 """
 
 from __future__ import annotations
@@ -202,8 +203,9 @@ def compare_poolers(
 
 
 def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
-    """Test accuracies of the probes that see no relation between words; and for each test row the
-    number of its twins.
+    """Test accuracies of the probes that see no relation between words.
+
+    And for each test row the number of its twins.
     """
     from glot_jax.extraction.backbone_source import find_source
     from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary

@@ -1,14 +1,16 @@
-"""The Optuna study of a sweep: kept in SQLite, shared by processes, resumable. The only import of
-optuna, which comes with the extra `sweep`.
+"""The Optuna study of a sweep: kept in SQLite, shared by processes, resumable.
+
+The only import of optuna, which comes with the extra `sweep`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,12 +18,18 @@ from glot_jax.config.experiments import SPACE, SweepConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.sweep_trials import SweepTrial
 
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial, Trial, TrialState
+
 _NAME = "glot"
 _REPEATS = 8  # in a row, before a sampler that has made up its mind is helped
 _FEWEST_TRIALS = 4  # below them an analysis of variance would say nothing
 
 
-def load_optuna() -> Any:
+def load_optuna() -> types.ModuleType:
     """The module, or an error that names its extra.
 
     Raises:
@@ -66,13 +74,13 @@ class Study:
         )
         self._repeats = 0
 
-    def _storage(self, folder: Path) -> Any:
+    def _storage(self, folder: Path) -> BaseStorage:
         # Workers wait for one another's writes; SQLite's own patience is five seconds.
         return self.optuna.storages.RDBStorage(
             f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
 
-    def _sampler(self, seed: int) -> Any:
+    def _sampler(self, seed: int) -> BaseSampler:
         samplers = self.optuna.samplers
         if self.config.sampler == "tpe":
             # Workers do not see one another's unfinished trials: each is taken for a bad one.
@@ -80,7 +88,7 @@ class Study:
         # Of a grid, which combination is next is `_untried`'s to say.
         return samplers.RandomSampler(seed=seed)
 
-    def _pruner(self) -> Any:
+    def _pruner(self) -> BasePruner:
         pruners = self.optuna.pruners
         if not self.config.prune:
             return pruners.NopPruner()
@@ -97,8 +105,9 @@ class Study:
         self._study.set_user_attr("metric", name)
 
     def take_up_again(self) -> None:
-        """Begin trials again that were running when an earlier call ended; they find their
-        checkpoints.
+        """Begin trials again that were running when an earlier call ended.
+
+        They find their checkpoints.
         """
         for trial in self._trials(self._states.RUNNING):
             # A trial cannot be resumed in Optuna: another one gets its values.
@@ -111,7 +120,7 @@ class Study:
         """Trials that were finished or pruned."""
         return len(self._trials(self._states.COMPLETE, self._states.PRUNED))
 
-    def next_trial(self) -> Any | None:
+    def next_trial(self) -> Trial | None:
         """A trial with values that no live trial has; None when there are enough trials.
 
         Only one process at a time may ask: another's trial is in the study before its values are,
@@ -146,11 +155,11 @@ class Study:
         # `target` is at most the number of combinations.
         raise AssertionError("every combination was tried")
 
-    def tell_score(self, trial: Any, score: float) -> None:
+    def tell_score(self, trial: Trial, score: float) -> None:
         """Finish a trial."""
         self._study.tell(trial, score)
 
-    def tell_pruned(self, trial: Any) -> None:
+    def tell_pruned(self, trial: Trial) -> None:
         """Finish a trial that was stopped because it fell behind."""
         self._study.tell(trial, state=self._states.PRUNED)
 
@@ -164,8 +173,9 @@ class Study:
         return sorted(results, key=_rank)
 
     def importance(self) -> dict[str, float]:
-        """Share of the scores' variance that each setting explains (functional ANOVA); empty where
-        too little varies.
+        """Share of the scores' variance that each setting explains (functional ANOVA).
+
+        Empty where too little varies.
         """
         complete = self._trials(self._states.COMPLETE)
         varied = []
@@ -184,11 +194,11 @@ class Study:
         )
         return dict(shares)
 
-    def _trials(self, *states: Any) -> list[Any]:
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states)
 
 
-def _result(trial: Any) -> SweepTrial:
+def _result(trial: FrozenTrial) -> SweepTrial:
     seconds = None
     if trial.datetime_start and trial.datetime_complete:
         seconds = (trial.datetime_complete - trial.datetime_start).total_seconds()

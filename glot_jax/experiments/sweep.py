@@ -7,7 +7,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from glot_jax.config.base import NUMBERS
 from glot_jax.config.experiments import SPACE, SweepConfig
@@ -24,12 +24,16 @@ from glot_jax.reporting.tables import Column, Table, table_console
 from glot_jax.store import HiddenStore
 from glot_jax.training.workspace import Workspace
 
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
 _SHOWN = 10  # trials of the printed table
 
 
 def run_sweep(config: SweepConfig) -> list[SweepTrial]:
-    """Search until `config.target` trials are finished (pruned ones count) and write OUT/sweep.json
-    and OUT/importance.png.
+    """Search until `config.target` trials are finished; pruned ones count.
+
+    Writes OUT/sweep.json and OUT/importance.png.
 
     Called again it goes on: finished trials stay, one that was stopped in the middle is taken up
     from its checkpoint.
@@ -96,8 +100,9 @@ def _plotter() -> Callable[..., None]:
 
 
 def _require_same(config: SweepConfig, content: str) -> None:
-    """Refuse an OUT that belongs to another search: other values, or another setting that decides a
-    trial's numbers.
+    """Refuse an OUT that belongs to another search.
+
+    One with other values, or with another setting that decides a trial's numbers.
     """
     settings = {"store": content, "space": config.space, **config.part(NUMBERS)}
     path = config.out / "settings.json"
@@ -180,7 +185,7 @@ def work(config: SweepConfig, number: int) -> None:
 
 def train_trial(
     config: SweepConfig,
-    trial: Any,
+    trial: Trial,
     metric: str,
     workspace: Workspace,
 ) -> float:

@@ -1,5 +1,6 @@
-"""Runs of one variant: the learning rate chosen on the selecting split by the first seed, then
-every seed at that rate.
+"""Runs of one variant at the learning rate that suits it.
+
+The first seed chooses the rate on the selecting split, then every seed is trained at that rate.
 """
 
 from __future__ import annotations

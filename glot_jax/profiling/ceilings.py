@@ -1,5 +1,6 @@
-"""What this machine can do at most: floating-point operations and bytes per second, measured in
-this process.
+"""What this machine can do at most.
+
+Floating-point operations and bytes per second, measured in this process.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The frozen backbone beside which heads are timed: random texts of one length, their real states,
-and the time of a forward pass.
+"""The frozen backbone beside which heads are timed.
+
+Random texts of one length, their real states, and the time of a forward pass.
 
 Forward passes are those of extraction, copies to and from the device included. All times are of
 this machine, in milliseconds, and it has to be idle: torch's threads wait for one another, so other

@@ -1,5 +1,6 @@
-"""The graph's share of the time of one text: graph construction, backbone and head, apart (paper
-Table 10).
+"""The graph's share of the time of one text (paper Table 10).
+
+Graph construction, backbone and head are timed apart.
 
 Every call is waited for, so a time is what one batch takes and not the reciprocal of a throughput.
 States and masks lie on the device when the clock starts.
@@ -79,8 +80,9 @@ def run_graph_cost(
     *,
     seed: int = 0,
 ) -> list[GraphCost]:
-    """Time one text of each length through backbone, graph construction and GLOT's head; print the
-    times as a table.
+    """Time one text of each length and print the times as a table.
+
+    Backbone, graph construction and GLOT's head are timed apart.
 
     Args:
         backbone: name on the Hub or a local folder.
@@ -122,8 +124,9 @@ def graph_cost(
     graph: GraphConfig,
     repeats: int = 20,
 ) -> Timing:
-    """Time the construction of the graph and nothing else (paper Table 10, "Graph Const."):
-    cosines, rule, edges.
+    """Time the construction of the graph and nothing else: cosines, rule, edges.
+
+    Paper Table 10, "Graph Const.".
 
     Args:
         hidden: states [batch, length, dim] of any float dtype.
@@ -150,8 +153,9 @@ def graph_cost(
 
 
 def edges_of(graph: TokenGraph) -> list[jax.Array]:
-    """Every array of a graph but its nodes: dense has the adjacency among them, blockwise its bits,
-    sparse the lists of edges.
+    """Every array of a graph but its nodes.
+
+    Dense has the adjacency among them, blockwise its bits, sparse the lists of edges.
     """
     return [leaf for leaf in jax.tree.leaves(graph) if leaf is not graph.nodes]
 

@@ -1,5 +1,4 @@
-"""One training step of a pooling head: what it costs, and how far that is from what the machine can
-do.
+"""One training step of a pooling head, against what the machine can do.
 
 A step takes states and mask as arguments, new values each time: graph, forward, loss, gradient,
 Adam. It is the trainer's own compiled step, so what is measured is what trains.
@@ -307,7 +306,7 @@ class Head:
     def _step_calls(self) -> Callable[[], Any]:
         source = itertools.cycle(self.batches)
 
-        def step() -> Any:
+        def step() -> tuple[jax.Array, jax.Array]:
             # The old state's buffers are donated to the step, which leaves a new one.
             self.state, logs = self.steps.train(self.state, next(source))
             return logs["loss"], self.state["step"]
@@ -333,8 +332,9 @@ class Head:
         return 1000 * float(np.mean(seconds))
 
     def _built_pooler(self) -> PoolerConfig:
-        """The config with the sizes that the head really has: an mlp's width is matched to that of
-        a glot, a scorer's has a default.
+        """The config with the sizes that the head really has.
+
+        An mlp's width is matched to that of a glot, a scorer's has a default.
         """
         built = self.model.pooler
         sizes = {}

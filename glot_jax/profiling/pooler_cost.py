@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -182,8 +182,9 @@ def pooler_cost(
     *,
     kind: str = "encoder",
 ) -> PoolerCost:
-    """Cost of pooling batches of one shape, taken in turn, by the trainer's own compiled forward
-    pass (paper Table 16).
+    """Cost of pooling batches of one shape, by the trainer's own compiled forward pass.
+
+    The batches are taken in turn (paper Table 16).
 
     Args:
         graph: rule and backend of the token graph.
@@ -204,7 +205,9 @@ def pooler_cost(
     time = time_latency(lambda: steps.features(state, next(source)), repeats)
     # One shape, one step: exactly one program was compiled.
     (executable,) = steps.executables.values()
-    return PoolerCost(time, pooling.count_parameters(model), peak_bytes(executable))
+    return PoolerCost(
+        time, pooling.count_parameters(model), peak_bytes(cast("jax.stages.Compiled", executable))
+    )
 
 
 def head_cost(

@@ -19,8 +19,9 @@ _DTYPES = ("float32", "bfloat16")
 
 
 def run_profile(config: ProfileConfig) -> list[Profile]:
-    """Profile the config's head, at its shape or at every bucket of its store, and the variants it
-    names.
+    """Profile the config's head and the variants it names.
+
+    At its shape, or at every bucket of its store.
 
     Raises:
         UsageError: unknown names, or a store without rows enough for a batch.
@@ -62,8 +63,9 @@ def _in_states_dtype(
     batches: list[TokenBatch],
     pooler: PoolerConfig,
 ) -> list[TokenBatch]:
-    """Synthetic states in the dtype of the head, unless the user chose theirs; a store's as they
-    are stored.
+    """Synthetic states in the dtype of the head, unless the user chose theirs.
+
+    A store's stay as they are stored.
     """
     if config.store is not None or config.states_dtype:
         return batches

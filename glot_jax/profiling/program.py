@@ -75,9 +75,9 @@ def inspect_program(
     )
 
 
-def peak_bytes(executable: Any) -> int:
+def peak_bytes(executable: jax.stages.Compiled) -> int:
     """Arguments, temporaries and results of a compiled program, what is donated counted once."""
-    memory = executable.memory_analysis()
+    memory: Any = executable.memory_analysis()
     # What is donated is an argument and a result at once.
     return (
         memory.argument_size_in_bytes
@@ -105,8 +105,9 @@ def backend_of(
 
 
 def scatter_warning(backend: str) -> str | None:
-    """A line about a known fault of XLA on NVIDIA GPUs that makes the sparse backend hundreds of
-    times slower; None where it does not apply.
+    """A line about a known fault of XLA on NVIDIA GPUs, or None where it does not apply.
+
+    It makes the sparse backend hundreds of times slower.
     """
     if backend != "sparse" or jax.default_backend() != "gpu":
         return None

@@ -20,8 +20,9 @@ WIDTH = 100
 
 
 def to_json(profiles: Sequence[Profile]) -> dict[str, Any]:
-    """One object: the first profile's values, and all of them under "profiles" where there are
-    several.
+    """One object: the first profile's values, and all of them where there are several.
+
+    The latter stand under "profiles".
     """
     values = []
     for profile in profiles:

@@ -28,8 +28,9 @@ def synthetic_batch(
     dtype: str = "float32",
     seed: int = 0,
 ) -> TokenBatch:
-    """Texts whose tokens share a direction, `x = 1.2 g + n` with g drawn once a text: a cosine of
-    0.59 on average.
+    """Texts whose tokens share a direction.
+
+    `x = 1.2 g + n` with g drawn once a text: a cosine of 0.59 on average.
 
     Args:
         dim: width of the states.

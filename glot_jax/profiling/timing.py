@@ -1,5 +1,6 @@
-"""Clocks of calls on a device: medians and quartiles, each measurement ended when the device is
-done.
+"""Clocks of calls on a device.
+
+Medians and quartiles; each measurement ends when the device is done.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def time_throughput(call: Callable[[], Any], repeats: int) -> Timing:
 
 
 def time_latency(call: Callable[[], Any], repeats: int) -> Timing:
-    """Time calls each of which is waited for: what one batch takes, not the reciprocal of a
-    throughput.
+    """Time calls each of which is waited for.
+
+    That is what one batch takes, not the reciprocal of a throughput.
 
     Args: as `time_throughput`.
     """

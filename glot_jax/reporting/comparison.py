@@ -1,5 +1,6 @@
-"""Runs grouped for comparison: which settings tell them apart, which of them differ by their seed
-alone.
+"""Runs grouped for comparison.
+
+Which settings tell them apart, and which of them differ by their seed alone.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:
     return varying
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (tuple, list)):

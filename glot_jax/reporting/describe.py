@@ -1,5 +1,6 @@
-"""The model card of a trained run: its parameters by part, what its stem learned, and the token
-graph it sees.
+"""The model card of a trained run.
+
+Its parameters by part, what its stem learned, and the token graph it sees.
 """
 
 from __future__ import annotations
@@ -120,8 +121,7 @@ def describe_run(
     texts: int = 512,
     checkpoint: CheckpointName = "best",
 ) -> RunCard:
-    """Describe a run: count its parameters, read what its stem learned, and count the edges of its
-    token graphs.
+    """Describe a run: its parameters, what its stem learned, and the edges of its token graphs.
 
     Args:
         run: run folder.
@@ -332,7 +332,7 @@ def _print_graphs(
 
 
 def _rule_text(rule: dict[str, Any]) -> str:
-    """`threshold tau 0.6`"""
+    """The rule and its numbers in words, as in `threshold tau 0.6`."""
     words = [rule["graph"]]
     for name, value in rule.items():
         if name != "graph":

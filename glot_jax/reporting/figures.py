@@ -70,8 +70,7 @@ def plot_stress(records: Sequence[StressRecord], path: Path) -> None:
 
 
 def stress_figure(records: Sequence[StressRecord]) -> Figure:
-    """The paper's Figure 3: accuracy of poolers and controls, deviation over seeds, chance as a
-    line.
+    """Draw the paper's Figure 3: accuracies with their deviation over seeds, chance as a line.
 
     A row of panels for each protocol, a panel for each of its settings.
     """
@@ -163,8 +162,7 @@ def plot_importance(
 def plot_scores(
     panels: Mapping[str, ScorePanel], baselines: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """A panel per task and split: the score of each variant as a point with its interval, baselines
-    as dashed lines.
+    """Draw a panel per task and split: scores as points with intervals, baselines as lines.
 
     Args:
         panels: title -> scores of the variants.
@@ -221,8 +219,9 @@ def _score_panel(
 
 
 def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
-    """A panel per task: a score by epoch, a line per variant (mean of its seeds, the seeds
-    themselves faint).
+    """Draw a panel per task: score by epoch, a line per variant.
+
+    A line is the mean of the seeds, which are drawn faint.
 
     Args:
         panels: title -> curves of the variants.
@@ -342,8 +341,7 @@ def plot_contributions(
     marked: str = "glot",
     most: int = 3,
 ) -> Figure:
-    """The paper's Figure 5: how much of a sentence vector each token gives, a group of bars per
-    token.
+    """Draw the paper's Figure 5: the share of each token in a sentence vector, by pooler.
 
     Args:
         tokens: the sentence's `length` tokens.

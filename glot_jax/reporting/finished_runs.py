@@ -81,8 +81,9 @@ class FinishedRun:
 
     @property
     def rows(self) -> tuple[str, str]:
-        """What identifies its rows, whatever prompt they were put in: the backbone's recipe and the
-        labels of every split.
+        """What identifies its rows, whatever prompt they were put in.
+
+        The backbone's recipe, and the labels of every split.
         """
         recipe = self.folder.recipe.to_json()
         # With a prompt the vector is read at the token that it names, noted as another kind.
@@ -98,9 +99,7 @@ class FinishedRun:
 
     @property
     def selected_here(self) -> str | None:
-        """The reported split that also selected the epoch, which flatters its score; None where
-        none did.
-        """
+        """The reported split that also selected the epoch, which flatters its score, or None."""
         split = self.summary.selected_on
         if split == "holdout":
             # Without a validation split the holdout is reported under its name.
@@ -113,8 +112,9 @@ class FinishedRun:
 
     @functools.cached_property
     def predictions(self) -> dict[str, Predictions] | None:
-        """Predictions of its best epoch, by split; None where the run was trained before they were
-        kept.
+        """Predictions of its best epoch, by split.
+
+        None where the run was trained before they were kept.
         """
         if (self.path / FILE).exists():
             return read_predictions(self.path)
@@ -131,8 +131,9 @@ class FinishedRun:
 
 
 def find_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[str]]:
-    """Every finished run in or under the folders, and a line about each that could not be read as
-    one.
+    """Find every finished run in or under the folders.
+
+    Beside them stands a line about each folder that could not be read as one.
 
     Raises:
         UsageError: a folder that does not exist, or no finished run in any of them.

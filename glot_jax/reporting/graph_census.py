@@ -242,8 +242,10 @@ def _count(
 def _chunks(
     store: HiddenStore, sample: Sample
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Texts of one padded length: (their numbers in the sample, hidden [chunk, length, (layers,)
-    dim], mask [chunk, length]).
+    """Texts of one padded length, a chunk at a time.
+
+    Yields (their numbers in the sample, hidden [chunk, length, (layers,) dim], mask [chunk,
+    length]).
 
     Lengths are rounded up and chunks filled up with empty texts, so that few shapes are ever
     compiled.
@@ -267,8 +269,9 @@ def _chunks(
 
 
 def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
-    """The body of a scan over texts: (nothing, (hidden [length, dim], mask [length])) -> (nothing,
-    int32 [3], the fields of Edges).
+    """The body of a scan over texts.
+
+    (nothing, (hidden [length, dim], mask [length])) -> (nothing, int32 [3], the fields of Edges).
 
     A scan outside of jit is compiled whole, once per shape as long as its body is the same object:
     so one body serves all chunks and layers. As in Stem.count_edges, no [length, length] array of a

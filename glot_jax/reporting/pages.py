@@ -1,5 +1,6 @@
-"""Pages of headings, paragraphs, tables and figures, as one self-contained HTML file and as
-Markdown.
+"""Pages of headings, paragraphs, tables and figures.
+
+A page is one self-contained HTML file, and the same as Markdown.
 """
 
 from __future__ import annotations

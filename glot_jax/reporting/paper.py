@@ -1,5 +1,6 @@
-"""The paper's numbers, to stand beside ours: never aims, never tuned to. Scores are times 100, as
-printed there.
+"""The paper's numbers, to stand beside ours: never aims, never tuned to.
+
+Scores are times 100, as printed there.
 
 `TABLES[name][backbone][row][column]`; columns are those of the printed tables, tasks by their names
 here (an empty field is a number that the paper does not give). Source: arXiv 2603.03389v1, the
@@ -247,9 +248,7 @@ class PaperTables:
     backbone: str
 
     def number(self, row: str, column: str) -> float | None:
-        """The number of the first table that has this row and column, times 100; None: no table
-        has it.
-        """
+        """The number of the first table that has this row and column, times 100, or None."""
         names = _PLAIN if row == "glot" else (row,)
         # The first table that has the number wins, in the order of the caller.
         for table in self._tables():

@@ -101,8 +101,9 @@ def _add(
 
 
 def _part(path: Sequence[Any]) -> PartPath:
-    """The part that a variable belongs to: a module of a list, whatever is inside it; else the
-    stage's direct member.
+    """The part that a variable belongs to.
+
+    A module of a list, whatever is inside it; else the stage's direct member.
     """
     for index, name in enumerate(path):
         if isinstance(name, int):

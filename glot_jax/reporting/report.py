@@ -1,5 +1,6 @@
-"""One page about runs: scores with intervals beside the paper's, learning curves, costs, stress
-tests, tokens and graphs.
+"""One page about runs.
+
+Scores with intervals beside the paper's, learning curves, costs, stress tests, tokens and graphs.
 """
 
 from __future__ import annotations

@@ -93,8 +93,9 @@ class Result:
         label: str,
         split: str,
     ) -> tuple[float, float | None] | None:
-        """Mean and deviation over seeds of the linear probe's accuracy; None where it was not
-        fitted to all of them.
+        """Mean and deviation over seeds of the linear probe's accuracy.
+
+        None where it was not fitted to all of them.
         """
         accuracies = []
         for run in self.variant(label).runs:

@@ -113,8 +113,10 @@ def score_columns(
     beside: PaperTables,
     rows: Sequence[ScoreRow],
 ) -> list[Column[ScoreRow]]:
-    """The columns of the table; those of the paper, of the reference and of the probe are shown
-    where they have something to show.
+    """The columns of the table.
+
+    Those of the paper, of the reference and of the probe are shown where they have something to
+    show.
     """
     # The split that nobody selected on stands next to what it is compared with.
     first, *others = result.splits

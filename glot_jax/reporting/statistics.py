@@ -1,5 +1,6 @@
-"""How certain a score on so many rows is: intervals over rows, and tests of two poolers on the same
-rows.
+"""How certain a score on so many rows is.
+
+Intervals over rows, and tests of two poolers on the same rows.
 
 Seeds of one pooler are averaged inside every resample: an interval, and the p over rows, take the
 trained heads as they are and ask about other rows of the split. Whether training again, from other
@@ -51,8 +52,9 @@ class Difference(NamedTuple):
 
     @property
     def p_both(self) -> float | None:
-        """The larger of the two: below a level where the difference outlasts both other rows and
-        other seeds.
+        """The larger of the two p.
+
+        It is below a level where the difference outlasts both other rows and other seeds.
         """
         if self.p is None:
             return None
@@ -90,8 +92,9 @@ def score_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval | None:
-    """The interval of the mean over seeds of `score`; None for fewer than FEWEST_ROWS rows (or
-    groups of rows).
+    """The interval of the mean over seeds of `score`.
+
+    None for fewer than FEWEST_ROWS rows (or groups of rows).
 
     Args:
         score: metric of one seed's predictions.
@@ -123,8 +126,9 @@ def paired_difference(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Difference:
-    """Compare two poolers on the same rows; interval and p are None for fewer than FEWEST_ROWS rows
-    (or groups of rows).
+    """Compare two poolers on the same rows.
+
+    Interval and p are None for fewer than FEWEST_ROWS rows (or groups of rows).
 
     Args:
         score: metric of one seed's predictions.
@@ -252,8 +256,9 @@ def _interval(
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> int:
-    """How many of these tests reject together at `level`, by Holm's step-down procedure
-    (Scandinavian J. Statistics 6, 1979).
+    """How many of these tests reject together at `level`, by Holm's step-down procedure.
+
+    Scandinavian J. Statistics 6, 1979.
     """
     rejected = 0
     for p in sorted(p_values):

@@ -1,5 +1,6 @@
-"""Results of a stress test: what one setting is, the scores in stress.json, the intervals and
-differences in comparison.json.
+"""Results of a stress test.
+
+A setting, the scores in stress.json, the intervals and differences in comparison.json.
 """
 
 from __future__ import annotations

@@ -73,8 +73,9 @@ def stress_section(folder: Path, number: int) -> list[Block]:
 def stress_rows(
     records: Sequence[StressRecord], comparisons: Sequence[StressComparison]
 ) -> list[StressRow]:
-    """A row for each pooler and control of each setting, seeds together, in the order of the
-    records.
+    """A row for each pooler and control of each setting, seeds together.
+
+    In the order of the records.
     """
     # By label: a pooler has the same one in both files, and a control is in one of them alone.
     compared = {(other.setting, other.pooler): other for other in comparisons}

@@ -91,8 +91,9 @@ class Table:
         return total
 
     def transposed(self) -> Table:
-        """The same table with a row for each column, titles on the left: for few rows with many
-        values.
+        """The same table with a row for each column, titles on the left.
+
+        For few rows with many values.
         """
         titles = [self.titles[0]]
         aligned: list[Align] = ["left"]
