@@ -80,12 +80,16 @@ MAY_IMPORT = {
     "reporting": {*BASE, *FLOW[: FLOW.index("inference")]} - {"extraction"},
     "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official"},
     "cli": {*BASE, *FLOW},
+    "__main__": {"cli"},
     "__init__": {*BASE, "store", "batches", "graphs", "pooling", "inference"},
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
-    **{stage: set() for stage in (*BASE, "presets", "terminal", "store", "cli", "__init__")},
+    **{
+        stage: set()
+        for stage in (*BASE, "presets", "terminal", "store", "cli", "__init__", "__main__")
+    },
     "texts": {"datasets"},
     "extraction": TORCH,
     "experiments": JAX,
@@ -95,7 +99,7 @@ ONE_HOME = {
     "optuna": "experiments/study.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
-    "tyro": "cli.py",
+    "tyro": "cli/parsing.py",
     "orbax": "training/orbax_files.py",
 }
 JIT_HOMES = {
@@ -319,6 +323,7 @@ def run_python(code: str) -> str:
     [
         ("glot_jax", "numpy jax torch"),
         ("glot_jax.cli", "numpy jax torch"),
+        ("glot_jax.training.run_files", "jax torch"),
         ("glot_jax.config", "numpy jax torch tyro"),
         ("glot_jax.store", "jax torch"),
         ("glot_jax.texts", "jax torch datasets pyarrow"),

@@ -165,7 +165,7 @@ def store(tmp_path_factory) -> Path:
         (["--jk", "lstm"], "lstm"),
         (["--dtype", "float8"], "float8"),
         (["--no-such-flag", "1"], "no-such-flag"),
-        (["--seeds", "1", "1"], "--seeds are different"),
+        (["--seeds", "1", "1"], "--seeds"),
     ],
 )
 def test_bad_training_flags_exit_2_and_write_nothing(store, tmp_path, capsys, flags, message):
@@ -206,7 +206,7 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     assert exit_code("train", "--resume", out, "--lr", "0.5") == 2
     assert "config.optimizer.lr: 0.0002 -> 0.5" in capsys.readouterr().err
     assert exit_code("train", "--store", store, "--out", out, *common) == 2
-    assert "--out is a new folder" in capsys.readouterr().err
+    assert "--out must be a new folder" in capsys.readouterr().err
     assert exit_code("train", "--config", out / "config.json", "--out", tmp_path / "again") == 0
     assert (tmp_path / "again" / "metrics.jsonl").read_bytes() == (
         out / "metrics.jsonl"

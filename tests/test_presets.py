@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support.synthetic_stores import CLASSES, PAIRS, SCORES, make_store
 
-from glot_jax import cli
+from glot_jax.cli import COMMANDS
+from glot_jax.cli.train import read_train
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.presets import PRESETS
@@ -74,7 +75,7 @@ def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
     for task, rate in (("pairs", 1e-3), ("scores", 2e-4)):
         out = tmp_path / task
         assert (
-            cli.train(
+            COMMANDS["train"](
                 [
                     "--store",
                     str(stores[task]),
@@ -92,7 +93,7 @@ def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
         )
         assert saved(out)["optimizer"]["lr"] == rate
     with pytest.raises(UsageError, match="a store must be a folder written by extract.py"):
-        cli.train(
+        COMMANDS["train"](
             ["--store", str(tmp_path / "none"), "--out", str(tmp_path / "run"), "--preset", "tuned"]
         )
 
@@ -116,7 +117,7 @@ def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
         "--lr",
         "0.001",
     ]
-    assert cli.train(arguments) == 0
+    assert COMMANDS["train"](arguments) == 0
     config = saved(tmp_path / "run")
     assert config["pooler"]["hidden_dim"] == 8
     assert config["optimizer"]["lr"] == 0.001
@@ -138,13 +139,13 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
         "8",
     ]
     begun = [*where, "--out", str(tmp_path / "run"), "--preset", "tuned"]
-    optimizer = cli._parse_train([*begun, "--warmup_epochs=0.5"]).run.optimizer
+    optimizer = read_train([*begun, "--warmup_epochs=0.5"], "train.py").run.optimizer
     assert (optimizer.warmup_steps, optimizer.warmup_epochs, optimizer.warmup_fraction) == (
         None,
         0.5,
         None,
     )
-    assert cli.train([*begun, "--warmup-steps", "2"]) == 0
+    assert COMMANDS["train"]([*begun, "--warmup-steps", "2"]) == 0
     optimizer = saved(tmp_path / "run")["optimizer"]
     assert (
         optimizer["warmup_steps"],
@@ -159,7 +160,7 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
         "--out",
         str(tmp_path / "again"),
     ]
-    optimizer = cli._parse_train(again).run.optimizer
+    optimizer = read_train(again, "train.py").run.optimizer
     assert (optimizer.warmup_steps, optimizer.warmup_fraction) == (None, 0.2)
 
 
@@ -175,7 +176,7 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
 def test_a_config_file_edited_by_hand_is_checked(stores, tmp_path, changes, message):
     (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o", **changes}))
     with pytest.raises(UsageError, match=message):
-        cli.train(
+        COMMANDS["train"](
             [
                 "--config",
                 str(tmp_path / "config.json"),
@@ -193,12 +194,12 @@ def test_impossible_presets_are_refused(stores, tmp_path):
         UsageError,
         match=r"unknown preset \(--preset\); got 'best'. Known: msmarco, paper, release, tuned",
     ):
-        cli.train([*where, "--preset", "best"])
+        COMMANDS["train"]([*where, "--preset", "best"])
     (tmp_path / "config.json").write_text(json.dumps({"store": "s", "out": "o"}))
-    with pytest.raises(UsageError, match="settings come from one place"):
-        cli.train([*where, "--preset", "paper", "--config", str(tmp_path / "config.json")])
+    with pytest.raises(UsageError, match="settings must come from one place"):
+        COMMANDS["train"]([*where, "--preset", "paper", "--config", str(tmp_path / "config.json")])
     with pytest.raises(
         UsageError, match="--resume names the run and its settings; got --resume with --preset"
     ):
-        cli.train(["--resume", str(tmp_path), "--preset", "paper"])
+        COMMANDS["train"](["--resume", str(tmp_path), "--preset", "paper"])
     assert not (tmp_path / "run").exists()

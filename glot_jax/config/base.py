@@ -115,14 +115,15 @@ class Config:
         """
 
     @classmethod
-    def names(cls, part: Decides) -> tuple[str, ...]:
-        """Names of the fields that decide any of `part`, without those that hold settings."""
+    def names(cls, part: Decides | None = None) -> tuple[str, ...]:
+        """Names of the fields that decide any of `part` (None: of all fields), without those that
+        hold settings of their own.
+        """
         hints = type_hints(cls)
-        return tuple(
-            field.name
-            for field in dataclasses.fields(cls)
-            if not is_config(hints[field.name]) and decides(field) & part
-        )
+        plain = [field for field in dataclasses.fields(cls) if not is_config(hints[field.name])]
+        if part is not None:
+            plain = [field for field in plain if decides(field) & part]
+        return tuple(field.name for field in plain)
 
     @classmethod
     def names_for_other_tasks(cls, kind: str) -> tuple[str, ...]:

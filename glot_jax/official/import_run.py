@@ -54,7 +54,7 @@ def import_run(
     file, out = Path(file), Path(out)
     require(
         not out.exists() or (out.is_dir() and not any(out.iterdir())),
-        "--out is a new folder",
+        "--out must be a new folder",
         f"{out}, which exists",
         "Choose another --out, or remove it.",
     )

@@ -23,9 +23,9 @@ from glot_jax.training.prepare import (
     feed_kind,
     open_store,
     optimizer_of,
-    require_store,
     spec_of,
 )
+from glot_jax.training.run_files import require_store
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.run_log import Display
 from glot_jax.training.steps import TrainState

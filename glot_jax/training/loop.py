@@ -21,7 +21,8 @@ from glot_jax.training.forward import IN_FLIGHT
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.predictions import FILE as PREDICTIONS
 from glot_jax.training.predictions import write_predictions
-from glot_jax.training.prepare import TrainingRun, open_folder, prepare, require_store
+from glot_jax.training.prepare import TrainingRun, open_folder, prepare
+from glot_jax.training.run_files import require_store
 from glot_jax.training.run_folder import RunFolder
 from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, resume_hint
 from glot_jax.training.session import Session

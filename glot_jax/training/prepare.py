@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import shlex
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -30,8 +27,6 @@ from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import Objective, TaskSpec, objective_for, selection_metric
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
-from glot_jax.store.layout import MANIFEST
-from glot_jax.store.manifest import read_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
@@ -43,6 +38,7 @@ from glot_jax.training.notices import (
     unread_by_task,
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.run_files import require_new_folder
 from glot_jax.training.run_folder import RunFolder
 from glot_jax.training.run_log import Display
 from glot_jax.training.steps import Steps, TrainState, init_state, split_model
@@ -117,25 +113,6 @@ class TrainingRun(Run):
     def reported_split(self) -> str:
         """The split that people look at first: the (first) validation split."""
         return next(name for name in self.feeds if name.startswith("validation"))
-
-
-def require_store(store: Path, command: str) -> None:
-    """Make sure that the store of an earlier run is still where it was.
-
-    Args:
-        store: its folder.
-        command: what reads it now; the error says how to give it another folder.
-
-    Raises:
-        UsageError: there is no store.
-    """
-    if os.path.lexists(store / MANIFEST):
-        return
-    try:
-        read_manifest(store)
-    except UsageError as error:
-        fix = f"If the store was moved, give its new place with --store: {command} --store NEW."
-        raise UsageError(rule=error.rule, got=error.got, fix=fix) from error
 
 
 def prepare(
@@ -391,22 +368,9 @@ def open_folder(
             )
         dataclasses.replace(folder, unused=saved.unused).write()
         return
-    if config.out.exists() and not _is_empty_folder(config.out):
-        fix = "It is no run: choose another --out."
-        if (config.out / "config.json").is_file():
-            out = shlex.quote(str(config.out))
-            fix = f"Continue it with --resume {out}, or choose another --out."
-        raise UsageError(
-            rule="--out must be a new folder",
-            got=f"{config.out}, which exists",
-            fix=fix,
-        )
+    require_new_folder(config.out)
     make_folders(config.out)
     folder.write()
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def _that_decides(saved: Mapping[str, Any], task: TaskSpec) -> dict[str, Any]:

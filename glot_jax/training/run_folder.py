@@ -18,17 +18,9 @@ from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.store.identity import canonical_sha256
 from glot_jax.store.recipe import Recipe
 from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.run_files import CONFIG, FORMAT, read_config
 from glot_jax.training.steps import split_model
 
-FORMAT = 3
-"""Version of the run folder that is written. Since 3 a checkpoint has two parts, the model and its
-training; before, one.
-"""
-
-READABLE = (2, 3)
-"""A folder of another version is explained, not guessed at."""
-
-CONFIG = "config.json"
 SUMMARY = "summary.json"
 
 CheckpointName = Literal["best", "last"]
@@ -155,19 +147,7 @@ class RunFolder:
                 was damaged.
         """
         path = Path(path)
-        if not (path / CONFIG).is_file():
-            raise UsageError(
-                rule=f"expected a run folder, with {CONFIG} in it",
-                got=path,
-                fix="Give the --out of an earlier train.py.",
-            )
-        values = read_json(path / CONFIG)
-        if values.get("format") not in READABLE:
-            raise UsageError(
-                rule=f"a run folder must be of format {' or '.join(map(str, READABLE))}",
-                got=f"{path}: format {values.get('format')}",
-                fix="Train again with this version.",
-            )
+        values = read_config(path)
         imported = values.get("imported")
         try:
             return cls(

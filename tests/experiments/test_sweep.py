@@ -66,7 +66,7 @@ def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tm
     assert shlex.split(command) == shlex.split(command_of(config, best.values, "runs/best"))
     again = shlex.split(command_of(config, best.values, str(tmp_path / "best")))
     assert again[:2] == ["python", "train.py"]
-    assert cli.train(again[2:]) == 0
+    assert cli.COMMANDS["train"](again[2:]) == 0
     summary = json.loads((tmp_path / "best" / "summary.json").read_text())
     assert {split: summary[split]["best"] for split in best.reported} == best.reported
     assert summary["holdout"]["best"]["accuracy"] == best.score

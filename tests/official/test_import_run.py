@@ -292,10 +292,10 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
 def test_a_folder_in_use_is_left_alone(tmp_path, imported):
     file = imported.parent / "glot.pth"
     before = {path: path.read_bytes() for path in imported.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match="--out is a new folder"):
+    with pytest.raises(UsageError, match="--out must be a new folder"):
         import_run(file, out=imported, **SETTINGS)
     assert {path: path.read_bytes() for path in imported.rglob("*") if path.is_file()} == before
-    with pytest.raises(UsageError, match="--out is a new folder"):
+    with pytest.raises(UsageError, match="--out must be a new folder"):
         import_run(file, out=file, **SETTINGS)
     with pytest.raises(UsageError, match="--out can be written to"):
         import_run(file, out=file / "run", **SETTINGS)  # a file stands where its parent should be

@@ -25,7 +25,7 @@ from glot_jax.terminal import device_error, print_anything
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = ("--pooler", "mean", "--epochs", "1", "--batch-size", "8", "--buckets", "1")
 
 SEVERAL = """

@@ -1,0 +1,44 @@
+"""What a command of the command line is."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from glot_jax.cli.parsing import parse
+from glot_jax.config.base import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A function of settings, and how its settings are read."""
+
+    run: Callable[[Any], int]
+    """Does the work and returns the exit code. Its docstring's first line stands in `glot --help`.
+    """
+    settings: type[Config]
+    """What `run` takes."""
+    prog: str
+    """The command as it is typed, for `--help` and errors."""
+    read: Callable[[Sequence[str], str], Config] | None = None
+    """Reads the settings from the words behind the command's name and from `prog`; None where
+    every flag has one meaning, whatever the others are.
+    """
+
+    @property
+    def summary(self) -> str:
+        """One line about the command."""
+        return (inspect.getdoc(self.run) or "").partition("\n")[0]
+
+    def __call__(self, arguments: Sequence[str]) -> int:
+        """Read the settings and run the command; returns the exit code.
+
+        Raises:
+            UsageError: The settings, or what they name, break a rule.
+            SystemExit: A flag is unknown or has no such value, or `--help` was printed.
+        """
+        if self.read is None:
+            return self.run(parse(self.settings, arguments, self.prog))
+        return self.run(self.read(arguments, self.prog))

@@ -1,0 +1,120 @@
+"""What a command can refuse before it loads jax or torch: names, paths and headers of files.
+
+The work checks everything again where it happens, for callers from Python; here the same mistakes
+cost milliseconds instead of the seconds of an import. A name that is not known here may be one that
+a plugin registers, which is then to be loaded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from glot_jax.config import names
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError, require_known
+
+
+def require_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
+    """Require that every name exists, even one that the pooler would not read.
+
+    Raises:
+        UsageError: An unknown rule, backend, GNN layer or pooler.
+    """
+    require_known(names.RULES, graph.graph, "graph rule (--graph)")
+    require_known(names.BACKENDS, graph.backend, "graph backend (--backend)")
+    require_known(names.GNN_LAYERS, pooler.gnn, "GNN layer (--gnn)")
+    require_known(names.POOLERS, pooler.pooler, "pooler (--pooler)")
+
+
+def require_poolers(poolers: Iterable[str], flag: str) -> None:
+    """Require that every pooler exists; `flag` is what named them."""
+    for pooler in poolers:
+        require_known(names.POOLERS, pooler, f"pooler ({flag})")
+
+
+def require_stored_layers(config: TrainConfig) -> None:
+    """Require a finished store that holds the layers which are read.
+
+    Raises:
+        UsageError: No store, a damaged one, or a layer that it does not hold.
+    """
+    from glot_jax.store import HiddenStore, read_manifest
+
+    if config.mix_layers is None and config.layer is not None:
+        HiddenStore(config.store, layer=config.layer, trust=True)
+    elif config.mix_layers:
+        HiddenStore(config.store, layers=config.mix_layers, trust=True)
+    else:
+        read_manifest(config.store)
+
+
+def require_run(run: Path) -> None:
+    """Require a run folder of this version.
+
+    Raises:
+        UsageError: Another kind of folder.
+    """
+    from glot_jax.training.run_files import read_config
+
+    read_config(run)
+
+
+def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
+    """Require a run folder, and its store unless another one is given.
+
+    Raises:
+        UsageError: Another kind of folder, or a store that is no longer where it was.
+    """
+    from glot_jax.store import read_manifest
+    from glot_jax.training.run_files import read_config, require_store
+
+    values = read_config(run)
+    if store is not None:
+        read_manifest(store)
+    elif "imported" not in values:
+        require_store(Path(values["config"]["store"]), command)
+
+
+def require_empty(out: Path, rule: str, fix: str) -> None:
+    """Require that a folder does not exist or holds nothing.
+
+    Raises:
+        UsageError: It holds something, or is a file.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(rule=rule, got=f"{out}, which exists", fix=fix)
+
+
+def require_file(file: Path, noun: str) -> None:
+    """Require that a file exists; `noun` is what it should be: "a .pth file"."""
+    if not file.is_file():
+        raise UsageError(
+            rule=f"expected {noun}", got=f"{file}, which is not a file", fix="Check the path."
+        )
+
+
+def require_task(config: ExtractConfig) -> None:
+    """Require that a task exists, and the files and the folder that were named.
+
+    Raises:
+        UsageError: An unknown task, or --data, --validation-file or --backbone that lead nowhere.
+    """
+    from glot_jax.texts.tasks import TASKS
+
+    require_known(TASKS, config.task, "task")
+    if config.data is not None and not config.data.exists():
+        raise UsageError(
+            rule="--data must be a folder or a file",
+            got=f"{config.data}, which does not exist",
+            fix="Give a folder with {train,validation,test}.{jsonl,csv,tsv,parquet}, or one file.",
+        )
+    # A name with one slash may be on the Hub; these are paths and nothing else.
+    is_path = config.backbone.startswith(("/", "./", "../", "~"))
+    if is_path and not Path(config.backbone).is_dir():
+        raise UsageError(
+            rule="--backbone must be a folder with a model, or a name on the Hub",
+            got=f"{config.backbone}, which is not a folder",
+            fix="Check the path.",
+        )

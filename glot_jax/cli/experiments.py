@@ -1,0 +1,101 @@
+"""Commands that train many runs, or report on them."""
+
+from __future__ import annotations
+
+import sys
+
+from glot_jax.cli.early_checks import require_poolers
+from glot_jax.config import names
+from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.errors import UsageError, lookup, require_extra, require_known
+
+
+def stress(config: StressConfig) -> int:
+    """Run the stress test: which poolers find one relation among distractor words."""
+    from glot_jax.texts.stress_texts import PROTOCOLS
+
+    for protocol in config.protocol:
+        require_known(PROTOCOLS, protocol, "protocol (--protocol)")
+    require_poolers(config.poolers, "--poolers")
+    require_extra("extract", "glot stress")
+    require_extra("viz", "the figure of glot stress")
+    from glot_jax.experiments.stress import run_stress
+
+    run_stress(config)
+    return 0
+
+
+def sweep(config: SweepConfig) -> int:
+    """Search GLOT's settings on one store."""
+    for jk in config.jk:
+        if jk not in names.JUMPING_KNOWLEDGE:
+            raise UsageError(
+                rule=f"--jk must be one of {', '.join(names.JUMPING_KNOWLEDGE)}",
+                got=repr(jk),
+                fix="Give for example --jk cat max.",
+            )
+    require_extra("sweep", "glot sweep")
+    from glot_jax.store import read_manifest
+
+    read_manifest(config.store)
+    from glot_jax.experiments.sweep import run_sweep
+
+    run_sweep(config)
+    return 0
+
+
+def reproduce(config: ReproduceConfig) -> int:
+    """Run tables and figures of the paper again on a backbone of your choice."""
+    from glot_jax.experiments.cards import CARDS
+
+    for card in config.cards:
+        lookup(CARDS, card, "card of the paper")
+    _require_paper_backbone(config.beside)
+    from glot_jax.experiments.reproduce import run_cards
+
+    run_cards(config)
+    return 0
+
+
+def report(config: ReportConfig) -> int:
+    """Write one page about finished runs: HTML in a single file, and Markdown."""
+    _require_paper_backbone(config.beside)
+    for folder in config.folders:
+        if not folder.is_dir():
+            raise UsageError(
+                rule="runs are read from folders",
+                got=f"{folder}, which is not a folder",
+                fix="Give run folders, or folders of them.",
+            )
+    require_extra("viz", "glot report")
+    if config.sentences:
+        require_extra("extract", "--sentences")
+    from glot_jax.reporting.paper import PaperTables
+    from glot_jax.reporting.report import ReportOptions, write_report
+
+    options = ReportOptions(
+        title=config.title,
+        sentences=_sentences(config),
+        beside=PaperTables(("table1",), config.beside),
+        reference=config.reference,
+        resamples=config.resamples,
+    )
+    write_report(config.folders, config.out, options)
+    print(f"wrote {config.out}/report.html, report.md and scores.json", file=sys.stderr)
+    return 0
+
+
+def _sentences(config: ReportConfig) -> list:
+    if not config.sentences:
+        return []
+    from glot_jax.experiments.sentences import sentences_of
+    from glot_jax.reporting.finished_runs import find_runs
+
+    runs, _ = find_runs(config.folders)
+    return sentences_of(runs[0].path, config.sentences, backbone=config.backbone)
+
+
+def _require_paper_backbone(name: str) -> None:
+    from glot_jax.reporting.paper import PARAMETERS
+
+    require_known(PARAMETERS, name, "backbone of the paper (--beside)")

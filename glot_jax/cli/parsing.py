@@ -1,0 +1,208 @@
+"""Command line -> settings. The only module that knows tyro.
+
+tyro never sees a class of settings itself but a view of its leaves: plain dataclasses, made here,
+without checks and without nesting but for the groups of `--help`. So a broken rule is raised by the
+settings and ends in one line, and the order of the flags in `--help` is free.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypedDict, TypeVar, cast
+
+import tyro
+
+from glot_jax.config.base import Config, is_config, type_hints
+
+Settings = TypeVar("Settings", bound=Config)
+
+_NO_DEFAULT = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A field of settings that is no group of settings itself: one flag."""
+
+    name: str
+    hint: object
+    default: object
+    text: str
+    positional: bool
+
+    def field(self) -> tuple[str, object, Any]:
+        """The leaf as `dataclasses.make_dataclass` takes it."""
+        # tyro reads the text of a field from its metadata.
+        metadata = {"help": self.text}
+        if self.default is _NO_DEFAULT:
+            field: Any = dataclasses.field(metadata=metadata, kw_only=True)
+        else:
+            field = dataclasses.field(default=self.default, metadata=metadata, kw_only=True)
+        return self.name, self._annotated(), field
+
+    def _annotated(self) -> object:
+        if self.positional:
+            return Annotated[self.hint, tyro.conf.Positional]
+        if self.default is not None and self.default != ():
+            return self.hint
+        # "(default: None)" contradicts a text that says what happens without the flag.
+        hint_of_default = "" if "Default:" in self.text else "(default: none)"
+        about = tyro.conf.arg(metavar=_metavar(self.hint), help_behavior_hint=hint_of_default)
+        return Annotated[self.hint, about]
+
+
+def leaves(
+    settings: type[Config], base: Config | None = None, required: Sequence[str] = ()
+) -> dict[str, Leaf]:
+    """The flags of a class of settings by their names, which no two groups share.
+
+    Args:
+        settings: The class.
+        base: Where defaults come from; without it, from the class.
+        required: Names whose default in `base` does not count.
+    """
+    hints = type_hints(settings)
+    texts = field_texts(settings)
+    collected: dict[str, Leaf] = {}
+    for field in dataclasses.fields(settings):
+        hint = hints[field.name]
+        value = _NO_DEFAULT if base is None else getattr(base, field.name)
+        if is_config(hint):
+            inner = value if isinstance(value, Config) else None
+            collected |= leaves(hint, inner, required)
+            continue
+        if value is _NO_DEFAULT and field.default is not dataclasses.MISSING:
+            value = field.default
+        if field.name in required:
+            value = _NO_DEFAULT
+        positional = bool(field.metadata.get("positional")) and value is _NO_DEFAULT
+        collected[field.name] = Leaf(field.name, hint, value, texts[field.name], positional)
+    return collected
+
+
+@functools.cache
+def field_texts(settings: type[Config]) -> Mapping[str, str]:
+    """The docstrings of the fields, each as one line; "" for a field without one."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(settings)))
+    body = cast("ast.ClassDef", tree.body[0]).body
+    texts: dict[str, str] = {}
+    name = ""
+    for statement in body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            name = statement.target.id
+            texts[name] = ""
+        elif name and isinstance(statement, ast.Expr):
+            texts[name] = " ".join(str(ast.literal_eval(statement.value)).split())
+            name = ""
+    return texts
+
+
+def parse(
+    settings: type[Settings],
+    arguments: Sequence[str],
+    prog: str,
+    *,
+    defaults: Mapping[str, Leaf] | None = None,
+    groups: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    examples: Sequence[str] = (),
+) -> Settings:
+    """The settings that a command line gives. A wrong flag and `--help` end the process.
+
+    Args:
+        settings: The class to build.
+        arguments: What stands behind the name of the command.
+        prog: The command, as `--help` and errors spell it.
+        defaults: The flags with other defaults than those of the class.
+        groups: Title -> text and names of a group of flags that `--help` shows apart, in this
+            order; flags that no group names come first.
+        examples: Command lines for `--help`, each a paragraph behind the description.
+
+    Raises:
+        UsageError: The settings break a rule of their own.
+    """
+    flags = leaves(settings) if defaults is None else defaults
+    view = _view(settings, flags, groups or {})
+    description = inspect.getdoc(settings) or ""
+    # Paragraphs of their own: tyro joins the lines of one.
+    description = "\n\n".join([description, *examples])
+    options = tyro.cli(
+        tyro.conf.OmitArgPrefixes[view],
+        args=arguments,
+        prog=prog,
+        description=description,
+    )
+    return build(settings, dict(_flat(options)))
+
+
+def typed(
+    flags: Mapping[str, Leaf], arguments: Sequence[str], prog: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The flags that were typed, name -> value, and the words that belong to none of `flags`.
+
+    A value that does not fit its flag ends the process.
+    """
+    hints = {leaf.name: leaf.hint for leaf in flags.values()}
+    # A key of such a dict is absent unless it was typed: no default has to be told from a value.
+    view: Any = TypedDict("Typed", hints, total=False)  # pyright: ignore[reportArgumentType]
+    values, rest = tyro.cli(
+        view, args=arguments, prog=prog, return_unknown_args=True, add_help=False
+    )
+    return values, rest
+
+
+def build(settings: type[Settings], values: Mapping[str, object]) -> Settings:
+    """Nested settings from the values of their leaves."""
+    hints = type_hints(settings)
+    arguments = {}
+    for field in dataclasses.fields(settings):
+        hint = hints[field.name]
+        if is_config(hint):
+            arguments[field.name] = build(hint, values)
+        else:
+            arguments[field.name] = values[field.name]
+    return settings(**arguments)
+
+
+def _view(
+    settings: type[Config],
+    flags: Mapping[str, Leaf],
+    groups: Mapping[str, tuple[str, Sequence[str]]],
+) -> type:
+    grouped = {name for _, names in groups.values() for name in names}
+    fields = [leaf.field() for leaf in flags.values() if leaf.name not in grouped]
+    for title, (text, names) in groups.items():
+        members = [flags[name].field() for name in names]
+        group = dataclasses.make_dataclass(title, members, namespace={"__doc__": text})
+        fields.append((title, group, dataclasses.field(kw_only=True)))
+    return dataclasses.make_dataclass(settings.__name__, fields)
+
+
+def _flat(options: object) -> Iterator[tuple[str, object]]:
+    """The leaves of an instance of a view, name and value."""
+    for field in dataclasses.fields(cast("Any", options)):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value)
+        else:
+            yield field.name, value
+
+
+_METAVARS: dict[object, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+
+
+def _metavar(hint: object) -> str:
+    """What stands for the value of a flag that may be left out: PATH, not {None}|PATH."""
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        arms = [arm for arm in arguments if arm is not type(None)]
+        return _metavar(arms[0])
+    if typing.get_origin(hint) is tuple:
+        return f"[{_METAVARS[arguments[0]]} ...]"
+    return _METAVARS[hint]

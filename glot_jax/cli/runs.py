@@ -1,0 +1,200 @@
+"""Commands that take a trained run, or make one without training."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from glot_jax.cli.early_checks import require_empty, require_file, require_run, require_store_of_run
+from glot_jax.cli.parsing import Leaf, leaves, parse, typed
+from glot_jax.config import names
+from glot_jax.config.runs import (
+    DescribeConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ImportTorchConfig,
+)
+from glot_jax.errors import UsageError, require_extra, require_known
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
+    require_run(config.run)
+    if config.mteb:
+        scores = _scores_of_mteb(config)
+    elif config.data is not None:
+        scores = _scores_of_file(config)
+    else:
+        scores = _scores_of_store(config)
+    print(json.dumps(scores, indent=2))
+    return 0
+
+
+def _scores_of_mteb(config: EvaluateConfig) -> object:
+    require_extra("mteb", "--mteb")
+    require_extra("extract", "--mteb")
+    from glot_jax.inference.mteb_eval import run_mteb
+
+    return run_mteb(
+        config.run,
+        config.mteb,
+        data=config.mteb_data,
+        states=config.mteb_states,
+        beside=config.beside,
+        out=config.out,
+        backbone=config.backbone,
+        checkpoint=config.checkpoint,
+        batch_size=config.batch_size,
+        query_prefix=config.query_prefix,
+        passage_prefix=config.passage_prefix,
+    )
+
+
+def _scores_of_file(config: EvaluateConfig) -> object:
+    assert config.data is not None
+    if not config.data.exists():
+        raise UsageError(
+            rule="--data must be a folder or a file",
+            got=f"{config.data}, which does not exist",
+            fix="Check the path.",
+        )
+    require_extra("extract", "--data")
+    from glot_jax.experiments.evaluate_file import evaluate_file
+
+    return evaluate_file(
+        config.run,
+        config.data,
+        store=config.store,
+        backbone=config.backbone,
+        checkpoint=config.checkpoint,
+        encoding=config.encoding,
+        drop_unlabelled=config.drop_unlabelled,
+    )
+
+
+def _scores_of_store(config: EvaluateConfig) -> object:
+    require_store_of_run(config.run, config.store, f"glot evaluate {config.run}")
+    from glot_jax.training.evaluation import evaluate_run
+
+    scores = evaluate_run(config.run, store=config.store, checkpoint=config.checkpoint)
+    if not config.linear_probe:
+        return scores
+    from glot_jax.experiments.linear_probe import linear_probe
+
+    probed = linear_probe(config.run, store=config.store, checkpoint=config.checkpoint, quiet=True)
+    return {split: {**scores[split], "linear_probe": probed[split]} for split in scores}
+
+
+def read_evaluate(arguments: Sequence[str], prog: str) -> EvaluateConfig:
+    """The settings of `arguments`. Behind a list of tasks the run would read as one of them, so it
+    may be named as well: `--mteb STS12 --run RUN`.
+    """
+    named = {"run": Leaf("run", Path, Path(), "", positional=False)}
+    values, rest = typed(named, arguments, prog)
+    if "run" not in values:
+        return parse(EvaluateConfig, arguments, prog)
+    base = EvaluateConfig(run=values["run"])
+    return parse(EvaluateConfig, rest, prog, defaults=leaves(EvaluateConfig, base))
+
+
+def describe(config: DescribeConfig) -> int:
+    """Print the model card of a trained run: parameters, token graph, density by layer."""
+    require_run(config.run)
+    from glot_jax.reporting.describe import describe_run, print_description
+
+    card = describe_run(
+        config.run, store=config.store, texts=config.texts, checkpoint=config.checkpoint
+    )
+    if config.json:
+        print(json.dumps(card.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        print_description(card)
+    return 0
+
+
+def encode(config: EncodeConfig) -> int:
+    """Write vectors of the texts in a file, by a trained run and its backbone."""
+    require_run(config.run)
+    from glot_jax.inference.encode_file import check_files, encode_file
+
+    # Every text is looked at before a model is loaded for it.
+    rows = check_files(config.file, config.out, config.column, config.encoding)
+    require_extra("extract", "glot encode")
+    from glot_jax.inference.encoder import SentenceEncoder
+
+    encoder = SentenceEncoder.load(
+        config.run, backbone=config.backbone, device=config.device, checkpoint=config.checkpoint
+    )
+    encode_file(
+        encoder,
+        config.file,
+        config.out,
+        rows,
+        column=config.column,
+        encoding=config.encoding,
+        batch_size=config.batch_size,
+        normalize=config.normalize,
+        progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),
+    )
+    print(f"wrote {config.out}: {rows:,} rows of {encoder.dim}", file=sys.stderr)
+    return 0
+
+
+def export(config: ExportConfig) -> int:
+    """Write a trained run for software without JAX, after comparing it with the run."""
+    if config.to == "sentence-transformers":
+        require_empty(
+            Path(config.out),
+            rule="an export must go to a new folder",
+            fix="Choose another one, or remove it.",
+        )
+    # A folder that was exported before can be uploaded without its run.
+    if config.to != "hub" or (config.run / "config.json").is_file():
+        require_run(config.run)
+    require_extra("extract", "glot export")
+    if config.to == "onnx":
+        require_extra("export", "--to onnx", "onnx", "onnxruntime", "onnxscript")
+    elif config.to == "sentence-transformers":
+        require_extra("export", "--to sentence-transformers", "sentence_transformers")
+    from glot_jax.export.sentence_transformers import (
+        export_hub,
+        export_onnx,
+        export_sentence_transformers,
+    )
+
+    if config.to == "onnx":
+        facts = export_onnx(config.run, config.out, config.checkpoint)
+    elif config.to == "hub":
+        facts = export_hub(
+            config.run,
+            config.out,
+            private=not config.public,
+            backbone=config.backbone,
+            checkpoint=config.checkpoint,
+        )
+    else:
+        facts = export_sentence_transformers(
+            config.run, config.out, backbone=config.backbone, checkpoint=config.checkpoint
+        )
+    print(json.dumps(facts, indent=2))
+    return 0
+
+
+def import_torch(config: ImportTorchConfig) -> int:
+    """Turn a state_dict of the paper's released PyTorch module into a run folder."""
+    require_empty(
+        config.out,
+        rule="--out must be a new folder",
+        fix="Choose another --out, or remove it.",
+    )
+    require_known(names.GNN_LAYERS, config.gnn, "GNN layer (--gnn)")
+    require_file(config.file, "a .pth file with a state_dict")
+    require_extra("extract", "glot import-torch", "torch")
+    from glot_jax.official.import_run import import_run
+
+    summary = import_run(config.file, gnn=config.gnn, jk=config.jk, tau=config.tau, out=config.out)
+    print(json.dumps(summary, indent=2))
+    return 0

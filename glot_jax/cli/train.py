@@ -1,0 +1,220 @@
+"""`glot train`: settings from a run, a file or a preset, changed by the flags that were typed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glot_jax.cli.early_checks import require_names, require_stored_layers
+from glot_jax.cli.parsing import leaves, parse, typed
+from glot_jax.config.base import Config, flag
+from glot_jax.config.json import from_json
+from glot_jax.config.train import (
+    WARMUP,
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+    unread_options,
+)
+from glot_jax.errors import UsageError, lookup
+from glot_jax.files import read_json
+from glot_jax.presets import PRESETS
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainCommand(Config):
+    """Train a pooling head on a store of token states. Pure JAX: no torch is imported."""
+
+    run: TrainConfig
+    """Settings of the run."""
+    seeds: tuple[int, ...] = ()
+    """Train once per seed, into OUT/seed-<s>, and write mean and deviation to OUT/summary.json.
+    Default: once, with --seed.
+    """
+    resume: Path | None = None
+    """Continue the run in this folder from its latest checkpoint, with its own settings. Default: a
+    new run in OUT.
+    """
+    config: Path | None = None
+    """Take every setting that is not given from this config.json of an earlier run. Default: from
+    the defaults below.
+    """
+    preset: str | None = None
+    """Take every setting that is not given from a preset of glot_jax.presets: paper, release,
+    tuned, msmarco. Default: from the defaults below.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRequest(TrainCommand):
+    """A command and which of its settings were typed, which is no flag itself."""
+
+    typed: frozenset[str] = frozenset()
+    """Names of the settings that a flag gave: only these are complained about where they are not
+    read.
+    """
+
+
+EXAMPLES = (
+    "Example: python train.py --store stores/cola --preset tuned --out runs/cola",
+    "Example: python train.py --store stores/cola --gnn gat --tau 0.3 --seeds 1 2 3 --out runs/gat",
+)
+
+_COMMON = (
+    "store",
+    "out",
+    "preset",
+    "config",
+    "resume",
+    "pooler",
+    "gnn",
+    "tau",
+    "hidden_dim",
+    "num_layers",
+    "epochs",
+    "batch_size",
+    "lr",
+    "seed",
+    "seeds",
+)
+_GROUPS: dict[str, tuple[type[Config], str]] = {
+    "token_graph": (GraphConfig, "Which tokens are linked, and how the graph is computed."),
+    "pooling": (PoolerConfig, "The pooler's parts, and what is done with the states before it."),
+    "objective": (ObjectiveConfig, "What is trained and judged; the task comes from the store."),
+    "optimization": (OptimizerConfig, "Adam or AdamW, its schedule and its warm-up."),
+    "feeding": (TrainConfig, "Which states are read, how they are batched, logged and saved."),
+}
+
+
+def train(command: TrainRequest) -> int:
+    """Train a pooling head on a store of token states; JAX alone, no torch."""
+    config = command.run
+    require_names(config.graph, config.pooler)
+    if command.resume is not None and command.seeds:
+        raise UsageError(
+            rule="--resume continues one run at a time",
+            got="--seeds with --resume",
+            fix="Resume OUT/seed-<s>.",
+        )
+    _require_folders(command)
+    unread = unread_options(config.graph, config.pooler)
+    unused = {name: unread[name] for name in unread if name in command.typed}
+    from glot_jax import training
+
+    if command.seeds:
+        seeds = list(command.seeds)
+        summary = training.train_seeds(config, seeds, unused=unused, given=command.typed)
+    else:
+        resume = command.resume is not None
+        summary = training.train(config, resume=resume, unused=unused, given=command.typed)
+    print(json.dumps(summary, indent=2))
+    return 0
+
+
+def _require_folders(command: TrainRequest) -> None:
+    """Require a store to read and a folder to write, or a run to go on with."""
+    from glot_jax.training.run_files import read_config, require_new_folder, require_store
+
+    config = command.run
+    if command.resume is not None:
+        read_config(command.resume)
+        require_store(config.store, f"train.py --resume {config.out}")
+        return
+    require_stored_layers(config)
+    # The seeds' folders may be there already: the same command finishes those that are left.
+    if not command.seeds:
+        require_new_folder(config.out)
+
+
+def read_train(arguments: Sequence[str], prog: str) -> TrainRequest:
+    """The settings of `arguments`: those of --resume's or --config's run, or of a preset, become
+    the defaults that other flags change.
+    """
+    # Twice by tyro: what was typed decides the defaults, and those are in `--help` as well.
+    values, _ = typed(leaves(TrainCommand), arguments, prog)
+    base, required = _base(values)
+    if values.keys() & set(WARMUP) and "resume" not in values:
+        # A warm-up given here replaces the one that a preset or file gives in another unit.
+        optimizer = dataclasses.replace(base.optimizer, **dict.fromkeys(WARMUP))
+        base = dataclasses.replace(base, optimizer=optimizer)
+    command = parse(
+        TrainCommand,
+        arguments,
+        prog,
+        defaults=leaves(TrainCommand, TrainCommand(base), required),
+        groups=_groups(),
+        examples=EXAMPLES,
+    )
+    return TrainRequest(**vars(command), typed=frozenset(values))
+
+
+def _groups() -> dict[str, tuple[str, Sequence[str]]]:
+    """The groups of `--help`: what most runs need first."""
+    groups: dict[str, tuple[str, Sequence[str]]] = {"common": ("What most runs need.", _COMMON)}
+    for title, (settings, text) in _GROUPS.items():
+        # Those of the class itself: TrainConfig holds the other classes.
+        own = settings.names()
+        groups[title] = (text, [name for name in own if name not in _COMMON])
+    return groups
+
+
+def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The settings that typed flags change, and the names of those that must be typed."""
+    defaults = TrainConfig(store=Path(), out=Path())
+    sources = [name for name in ("resume", "config", "preset") if name in values]
+    if "resume" in sources:
+        others = [flag(name) for name in ("out", "config", "preset") if name in values]
+        if others:
+            raise UsageError(
+                rule="--resume names the run and its settings",
+                got=f"--resume with {' and '.join(others)}",
+                fix="Leave the others out.",
+            )
+        folder = values["resume"]
+        # Whatever else is given is compared with what was saved, field by field, by the run itself.
+        return dataclasses.replace(_saved_config(folder / "config.json"), out=folder), ()
+    if len(sources) > 1:
+        raise UsageError(
+            rule="settings must come from one place",
+            got="--config with --preset",
+            fix="Leave one out.",
+        )
+    if "config" in sources:
+        return _saved_config(values["config"]), ("out",)
+    if "preset" in sources:
+        preset = lookup(PRESETS, values["preset"], "preset (--preset)")
+        return preset(defaults, _is_similarity(values.get("store"))), ("store", "out")
+    return defaults, ("store", "out")
+
+
+def _is_similarity(store: Path | None) -> bool:
+    """Whether a store's task scores two texts; a folder that holds no store is refused later, with
+    everything else about it.
+    """
+    if store is None:
+        return False
+    from glot_jax.store import read_manifest
+    from glot_jax.texts.tasks import TaskSpec
+
+    try:
+        return TaskSpec.from_json(read_manifest(store).task).is_similarity
+    except UsageError:
+        return False
+
+
+def _saved_config(path: Path) -> TrainConfig:
+    if not path.is_file():
+        raise UsageError(
+            rule="expected the config.json of an earlier run",
+            got=path,
+            fix="Give a folder written by train.py.",
+        )
+    values = read_json(path)
+    if isinstance(values, dict) and "config" in values:
+        values = values["config"]
+    return from_json(TrainConfig, values)

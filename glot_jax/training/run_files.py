@@ -1,0 +1,78 @@
+"""Checks of a run folder that need neither jax nor a model: what a command tests before it loads
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from glot_jax.errors import UsageError
+from glot_jax.files import read_json
+from glot_jax.store.manifest import MANIFEST, read_manifest
+
+FORMAT = 3
+"""Version of the run folder that is written. Since 3 a checkpoint has two parts, the model and its
+training; before, one.
+"""
+
+READABLE = (2, 3)
+"""Versions that can be read. A folder of another one is explained, not guessed at."""
+
+CONFIG = "config.json"
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The values of config.json: format, config, model, store, recipe, unused.
+
+    Raises:
+        UsageError: `run` is not a run folder, or one of another version.
+    """
+    if not (run / CONFIG).is_file():
+        raise UsageError(
+            rule=f"expected a run folder, with {CONFIG} in it",
+            got=run,
+            fix="Give the --out of an earlier train.py.",
+        )
+    values = read_json(run / CONFIG)
+    if values.get("format") not in READABLE:
+        raise UsageError(
+            rule=f"a run folder must be of format {' or '.join(map(str, READABLE))}",
+            got=f"{run}: format {values.get('format')}",
+            fix="Train again with this version.",
+        )
+    return values
+
+
+def require_store(store: Path, command: str) -> None:
+    """Require that the store of an earlier run is still where it was.
+
+    Raises:
+        UsageError: It is not; the error says how `command` is told its new place.
+    """
+    if os.path.lexists(store / MANIFEST):
+        return
+    try:
+        read_manifest(store)
+    except UsageError as error:
+        fix = f"If the store was moved, give its new place with --store: {command} --store NEW."
+        raise UsageError(error.rule, error.got, fix) from error
+
+
+def require_new_folder(out: Path) -> None:
+    """Require that a run can be started in `out`: a new folder or an empty one.
+
+    Raises:
+        UsageError: `out` is a file, or holds something.
+    """
+    if not out.exists():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if (out / CONFIG).is_file():
+        fix = f"Continue it with --resume {shlex.quote(str(out))}, or choose another --out."
+    else:
+        fix = "It is not a run: choose another --out."
+    raise UsageError(rule="--out must be a new folder", got=f"{out}, which exists", fix=fix)
