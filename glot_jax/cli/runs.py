@@ -159,11 +159,7 @@ def export(config: ExportConfig) -> int:
         require_extra("export", "--to onnx", "onnx", "onnxruntime", "onnxscript")
     elif config.to == "sentence-transformers":
         require_extra("export", "--to sentence-transformers", "sentence_transformers")
-    from glot_jax.export.sentence_transformers import (
-        export_hub,
-        export_onnx,
-        export_sentence_transformers,
-    )
+    from glot_jax.export import export_hub, export_onnx, export_sentence_transformers
 
     if config.to == "onnx":
         facts = export_onnx(config.run, config.out, config.checkpoint)
