@@ -34,7 +34,6 @@ from head_contenders import (
     needed_gib,
 )
 
-from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.ceilings import measure_ceilings
 from glot_jax.profiling.floor import FULL, work_of
@@ -130,12 +129,12 @@ def floor_seconds(shape: Shape, kind: Kind, parameters: int) -> float:
     """The time that this machine needs for the arithmetic and the traffic alone, measured now."""
     measure_ceilings.cache_clear()
     ceilings = measure_ceilings(("float32", FULL), 2)
+    model = build_model(shape)
     seconds = []
     for batch in make_batches(shape):
         work = work_of(
-            GraphConfig(tau=TAU),
-            PoolerConfig(hidden_dim=shape.hidden, num_layers=LAYERS),
-            dim=shape.dim,
+            model.stem,
+            model.pooler,
             lengths=np.asarray(batch.mask).sum(1),
             states_dtype="float32",
             parameters=parameters,

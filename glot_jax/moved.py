@@ -49,6 +49,7 @@ MODULES = {
     "interop.st_module": "export.glot_pooling",
     "interop.torch_checkpoint": "official.torch_checkpoint",
     "interop.torch_head": "export.torch_head",
+    "pooling.gnn": "pooling.layers",
     "profile_config": "config.profile",
     "reproduce_config": "config.experiments",
     "store.assemble": "store.finish",

@@ -51,8 +51,8 @@ MAY_IMPORT = {
     "store": {"config", "errors", "disk", "files", "moved"},
     "extraction": {*BASE, "texts", "store"},
     "batches": {*BASE, "store"},
-    "graphs": {"config", "errors", "registry", "batches.token_batch"},
-    "pooling": {"config", "errors", "registry", "graphs"},
+    "graphs": {"config", "errors", "moved", "registry", "batches.token_batch"},
+    "pooling": {"config", "errors", "moved", "registry", "graphs"},
     "objectives": {
         "config",
         "errors",

@@ -19,7 +19,6 @@ from glot_jax.config.train import (
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    unread_options,
 )
 from glot_jax.errors import UsageError, lookup
 from glot_jax.files import read_json
@@ -102,6 +101,9 @@ def train(command: TrainRequest) -> int:
             fix="Resume OUT/seed-<s>.",
         )
     _require_folders(command)
+    # The tables of poolers and layers stand in JAX: not before the command line has been read.
+    from glot_jax.pooling.options import unread_options
+
     unread = unread_options(config.graph, config.pooler)
     unused = {name: unread[name] for name in unread if name in command.typed}
     from glot_jax import training

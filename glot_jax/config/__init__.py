@@ -20,8 +20,8 @@ _HOMES = {
         "OptimizerConfig",
         "PoolerConfig",
         "TrainConfig",
-        "unread_options",
     ),
+    "pooling.options": ("unread_options",),
     "errors": ("UsageError", "lookup", "require"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

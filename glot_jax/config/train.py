@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from glot_jax.config.base import (
     ALL,
@@ -160,36 +160,6 @@ class PoolerConfig(Config):
                 got=f"--jk {self.jk} --num-layers 0",
                 fix="With --num-layers 0 use --jk cat or none.",
             )
-
-
-def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
-    """Options that these settings do not read, with their values: GLOT's own with another pooler,
-    and the like.
-    """
-    layers = pooler.num_layers > 0
-    glot = pooler.pooler == "glot" and layers
-    sized = pooler.pooler in ("glot", "mlp")
-    gat = pooler.gnn == "gat"
-    read = {
-        **dict.fromkeys(("graph", "backend"), glot),
-        **dict.fromkeys(("num_layers", "jk"), sized),
-        **dict.fromkeys(("gnn", "hidden_dim"), sized and layers),
-        # `random` imitates the density that a threshold of tau gives.
-        "tau": glot and graph.graph in ("threshold", "random"),
-        "k": glot and graph.graph == "knn",
-        "window": glot and graph.graph == "window",
-        "graph_seed": glot and graph.graph == "random",
-        "learn_tau": glot and graph.graph == "threshold",
-        "temperature": glot and graph.learn_tau,
-        "edge_budget": glot and graph.backend in ("auto", "sparse"),
-        "heads": (sized and gat and layers) or pooler.pooler == "adapool-attention",
-        "edge_term": sized and gat and layers,
-        "attention_dropout": glot and gat,
-        **dict.fromkeys(("residual", "virtual_node"), glot),
-        "scorer_dim": sized or pooler.pooler == "adapool",
-    }
-    values = {**dataclasses.asdict(graph), **dataclasses.asdict(pooler)}
-    return {name: values[name] for name, is_read in read.items() if not is_read}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,10 @@ from glot_jax.errors import UsageError
 from glot_jax.export.glot_head import GlotHead
 from glot_jax.model import SentenceModel
 from glot_jax.objectives.heads import EmbeddingHead
-from glot_jax.pooling.poolers import AdaPool, AdaPoolAttention, Cls, Glot, Mlp
+from glot_jax.pooling import GNN_LAYERS, POOLERS
+from glot_jax.pooling.adapool import AdaPool, AdaPoolAttention
+from glot_jax.pooling.glot import Glot, Mlp
+from glot_jax.pooling.poolers import Cls, First, Last
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.tree_paths import tree_paths
 
@@ -84,6 +87,29 @@ class TrainedHead:
         }
 
 
+def require_exportable(config: PoolerConfig) -> None:
+    """Refuse a pooler or a layer that GlotHead does not have.
+
+    Raises:
+        UsageError: its class says so.
+    """
+    fix = "Encode with SentenceEncoder.load(RUN) instead, which needs no export."
+    if not POOLERS[config.pooler].exportable:
+        names = [name for name, pooler in POOLERS.items() if pooler.exportable]
+        raise UsageError(
+            rule=f"the pooler of an exported head must be one of {', '.join(names)}",
+            got=f"--pooler {config.pooler}",
+            fix=fix,
+        )
+    if config.pooler == "glot" and not GNN_LAYERS[config.gnn].exportable:
+        names = [name for name, layer in GNN_LAYERS.items() if layer.exportable]
+        raise UsageError(
+            rule=f"the layers of an exported head must be one of {', '.join(names)}",
+            got=f"--gnn {config.gnn}",
+            fix=fix,
+        )
+
+
 def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
     """Arguments of GlotHead that build this model's stem and pooler.
 
@@ -92,8 +118,9 @@ def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
         config: the settings that it was built with.
 
     Raises:
-        UsageError: a graph rule that GlotHead does not have.
+        UsageError: a pooler, layer or graph rule that GlotHead does not have.
     """
+    require_exportable(config)
     stem = model.stem
     settings: dict[str, Any] = {
         "dim": stem.dim,
@@ -107,9 +134,9 @@ def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
         settings["linear"] = model.head.projection is not None
         settings["unit"] = model.head.unit
     pooler = model.pooler
-    if isinstance(pooler, Cls):
+    if isinstance(pooler, Cls | First | Last):
         # GlotHead does not know encoders from decoders: the token is named.
-        settings["pooler"] = pooler.which
+        settings["pooler"] = pooler.position
     if isinstance(pooler, AdaPoolAttention):
         settings["heads"] = pooler.heads
     if isinstance(pooler, (AdaPool, Glot)):

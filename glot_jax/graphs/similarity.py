@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
+from glot_jax.moved import moved_name
+
 _Built = TypeVar("_Built")
 
 _SMALLEST_ORDINARY = 2.0**-50
@@ -132,3 +134,19 @@ def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows lengt
         preferred_element_type=jnp.float32,
     )
     return products * rows.inverse_norm[..., :, None] * columns.inverse_norm[..., None, :]
+
+
+_MOVED = {
+    "BLOCK_PAIRS": "graphs.linking",
+    "Pairs": "graphs.rules",
+    "RULES": "graphs.rules",
+    "Sentences": "graphs.rules",
+    "count_edges": "graphs.linking",
+    "pairs_of": "graphs.linking",
+}
+"""Name of 0.1 -> module of today."""
+
+
+def __getattr__(name: str) -> object:
+    """Answer for names that have moved, for one release."""
+    return moved_name(__name__, name, _MOVED)

@@ -20,6 +20,7 @@ from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, refuse_soft_edges, sli
 from glot_jax.graphs.rules import Sentences
 from glot_jax.graphs.similarity import Tokens, pad_axis, tokens_of
 from glot_jax.graphs.token_graph import Loops, TokenGraph
+from glot_jax.moved import moved_name
 
 if TYPE_CHECKING:
     import jraph
@@ -302,3 +303,14 @@ def _find_edges(linking: Linking, position: Array, budget: int) -> EdgeWriter:
     blocks = position.shape[0] // sentences * row_blocks
     writer, _ = jax.lax.scan(step, EdgeWriter.empty(budget, spare), jnp.arange(blocks))
     return writer
+
+
+_MOVED = {
+    "to_jraph": "graphs.jraph_graph",
+}
+"""Name of 0.1 -> module of today."""
+
+
+def __getattr__(name: str) -> object:
+    """Answer for names that have moved, for one release."""
+    return moved_name(__name__, name, _MOVED)

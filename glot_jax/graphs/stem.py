@@ -17,6 +17,7 @@ from glot_jax.graphs.linking import Linking, count_edges
 from glot_jax.graphs.rules import RULES, RuleOptions
 from glot_jax.graphs.similarity import tokens_of
 from glot_jax.graphs.token_graph import TokenGraph
+from glot_jax.moved import moved_name
 
 
 class Stem(nnx.Module):
@@ -203,3 +204,19 @@ def flat_layers(
 ) -> Shaped[Array, "batch length all"]:
     """Lay the stored layers side by side: a text's identity, which no training changes."""
     return hidden.reshape(*hidden.shape[:2], -1)
+
+
+_MOVED = {
+    "BACKENDS": "graphs.backends",
+    "DENSE_PAIRS": "graphs.backends",
+    "SELECTABLE": "graphs.backends",
+    "auto_graph": "graphs.backends",
+    "require_k_within": "graphs.from_states",
+    "token_graph": "graphs.from_states",
+}
+"""Name of 0.1 -> module of today."""
+
+
+def __getattr__(name: str) -> object:
+    """Answer for names that have moved, for one release."""
+    return moved_name(__name__, name, _MOVED)

@@ -1,21 +1,17 @@
-"""Token graph -> one vector per sentence: GNN layers, readout and the poolers built from them."""
+"""Token graph -> one vector per sentence: GNN layers, readout and the poolers built from them.
 
-from glot_jax.pooling.gnn import GNN_LAYERS, TokenGNN
-from glot_jax.pooling.poolers import (
-    POOLERS,
-    AdaPool,
-    AdaPoolAttention,
-    Cls,
-    First,
-    Glot,
-    Last,
-    Max,
-    Mean,
-    Mlp,
-    Pooler,
-    count_parameters,
-)
+`POOLERS` and `GNN_LAYERS` list what has a name; both can be registered to from outside.
+"""
+
+from glot_jax.pooling.adapool import AdaPool, AdaPoolAttention
+from glot_jax.pooling.glot import Glot, Mlp
+from glot_jax.pooling.layers import GNN_LAYERS, GNNLayer, LayerOptions
+from glot_jax.pooling.options import unread_options
+from glot_jax.pooling.parameters import count_parameters
+from glot_jax.pooling.pooler import POOLERS, Pooler
+from glot_jax.pooling.poolers import Cls, First, Last, Max, Mean, MeanSqrtLen, WeightedMean
 from glot_jax.pooling.readout import AttentionReadout
+from glot_jax.pooling.token_gnn import GNNDesign, TokenGNN
 
 __all__ = [
     "GNN_LAYERS",
@@ -25,12 +21,18 @@ __all__ = [
     "AttentionReadout",
     "Cls",
     "First",
+    "GNNDesign",
+    "GNNLayer",
     "Glot",
     "Last",
+    "LayerOptions",
     "Max",
     "Mean",
+    "MeanSqrtLen",
     "Mlp",
     "Pooler",
     "TokenGNN",
+    "WeightedMean",
     "count_parameters",
+    "unread_options",
 ]

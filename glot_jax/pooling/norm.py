@@ -18,9 +18,12 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, width: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
-        self.momentum, self.epsilon = momentum, epsilon
-        self.scale, self.bias = nnx.Param(jnp.ones(width)), nnx.Param(jnp.zeros(width))
-        self.mean, self.var = nnx.BatchStat(jnp.zeros(width)), nnx.BatchStat(jnp.ones(width))
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.scale = nnx.Param(jnp.ones(width))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.mean = nnx.BatchStat(jnp.zeros(width))
+        self.var = nnx.BatchStat(jnp.ones(width))
         self.batches = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
     def __call__(
@@ -30,21 +33,30 @@ class BatchNorm(nnx.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "*nodes width"]:
-        mean, var = self.mean[...], self.var[...]
+        """Normalise every entry by the statistics of its dimension."""
         if train:
             mean, var = self._batch_statistics(values.astype(jnp.float32), mask)
+        else:
+            mean = self.mean[...]
+            var = self.var[...]
         normal = (values.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + self.epsilon)
         return (normal * self.scale[...] + self.bias[...]).astype(values.dtype)
 
     def _batch_statistics(self, values: Array, mask: Array) -> tuple[Array, Array]:
         axes = tuple(range(values.ndim - 1))
+        is_real = mask[..., None]
+        # A batch of padding only has no token to divide by.
         count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-        mean = jnp.sum(jnp.where(mask[..., None], values, 0), axis=axes) / count
-        var = jnp.sum(jnp.where(mask[..., None], jnp.square(values - mean), 0), axis=axes) / count
+        mean = jnp.sum(jnp.where(is_real, values, 0), axis=axes) / count
+        var = jnp.sum(jnp.where(is_real, jnp.square(values - mean), 0), axis=axes) / count
+        # PyTorch keeps the unbiased variance, and normalises with the biased one.
         unbiased = var * (count / jnp.maximum(count - 1, 1))
-        for running, now in ((self.mean, mean), (self.var, unbiased)):
-            running[...] = (1 - self.momentum) * running[
-                ...
-            ] + self.momentum * jax.lax.stop_gradient(now)
+        self._move(self.mean, mean)
+        self._move(self.var, unbiased)
         self.batches[...] = self.batches[...] + 1
         return mean, var
+
+    def _move(self, running: nnx.BatchStat, now: Array) -> None:
+        """Move a running statistic by `momentum` towards that of the batch."""
+        kept = (1 - self.momentum) * running[...]
+        running[...] = kept + self.momentum * jax.lax.stop_gradient(now)

@@ -14,6 +14,12 @@ from jaxtyping import Array, Float
 from glot_jax.graphs import TokenGraph
 from glot_jax.pooling.init import torch_linear
 from glot_jax.pooling.project import project
+from glot_jax.pooling.work import StepWork
+
+
+def default_scorer_dim(width: int) -> int:
+    """Return the release's width of the scorer for refined tokens of `width`."""
+    return max(128, width // 2)
 
 
 class AttentionReadout(nnx.Module):
@@ -29,14 +35,16 @@ class AttentionReadout(nnx.Module):
         self, widths: Sequence[int], scorer_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs
     ):
         width = sum(widths)
-        self.widths, self.dtype = tuple(widths), jnp.dtype(dtype)
+        self.widths = tuple(widths)
+        self.scorer_dim = scorer_dim
+        self.dtype = jnp.dtype(dtype)
         self.kernel = nnx.Param(torch_linear(rngs.params(), (width, scorer_dim), width))
         self.bias = nnx.Param(torch_linear(rngs.params(), (scorer_dim,), width))
         self.vector = nnx.Param(torch_linear(rngs.params(), (scorer_dim,), scorer_dim))
         self.vector_bias = nnx.Param(torch_linear(rngs.params(), (), scorer_dim))
 
     def weights(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "*nodes"]:
-        """pi, float32: a distribution over each sentence's real tokens."""
+        """Return pi, float32: a distribution over each sentence's real tokens."""
         scores = self.bias[...].astype(jnp.float32)
         # Split, not sliced: the gradient is then put together once, and not added up from padded
         # pieces.
@@ -50,6 +58,14 @@ class AttentionReadout(nnx.Module):
         return graph.softmax(scores + self.vector_bias[...])
 
     def __call__(self, graph: TokenGraph, parts: Sequence[Array]) -> Float[Array, "batch pooled"]:
+        """Return z, the parts' weighted sums side by side."""
         with jax.named_scope("readout"):
             weights = self.weights(graph, parts)
             return jnp.concatenate([graph.sentence_sum(part, weights) for part in parts], axis=-1)
+
+    def work(self, work: StepWork, *, frozen: Sequence[bool]) -> None:
+        """Count the scorer's matmuls; `frozen` says of each part whether no gradient flows into
+        it.
+        """
+        for width, is_frozen in zip(self.widths, frozen, strict=True):
+            work.linear(width, self.scorer_dim, frozen=is_frozen)

@@ -10,12 +10,14 @@ else that a perfect compiler would hide behind the products.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.graphs import Stem
+from glot_jax.pooling import Glot, Pooler
+from glot_jax.pooling.work import StepWork
 
 FULL = "float32 at full precision"
 """Key of float32 products that may not be rounded to TensorFloat-32, as GPUs do by default: the
@@ -42,120 +44,49 @@ class Work:
     bytes: float
 
     def seconds(self, ceilings: Ceilings) -> float:
-        return (
-            sum(flops / ceilings.flops[dtype] for dtype, flops in self.flops.items())
-            + self.bytes / ceilings.bandwidth
-        )
+        """Return the time it takes at these ceilings."""
+        products = sum(flops / ceilings.flops[dtype] for dtype, flops in self.flops.items())
+        return products + self.bytes / ceilings.bandwidth
 
 
 def work_of(
-    graph: GraphConfig,
-    pooler: PoolerConfig,
+    stem: Stem,
+    pooler: Pooler,
     *,
-    dim: int,
     lengths: Sequence[int] | np.ndarray,
     states_dtype: str,
     parameters: int,
     train: bool,
 ) -> Work:
-    """Work on texts of these real lengths [texts]; padding is no work.
+    """Return the work on texts of these real lengths [texts]; padding is no work.
 
     Args:
-        graph, pooler: settings of the head; an mlp's hidden_dim is its own, not that of the glot it
-            stands in for.
-        dim: width of the states.
+        stem: its width, projection, rule and dtype count.
+        pooler: says itself what it multiplies; its sizes are those that it really has.
         lengths: real tokens of each text of the step.
         states_dtype: dtype of the states, in which the Gram matrix is taken.
         parameters: trained numbers, head of the task included.
         train: a training step; else one forward pass.
     """
     lengths = np.asarray(lengths, np.float64)
-    tokens, pairs = lengths.sum(), np.square(lengths).sum()
-    products = _Products(tokens, pairs, train)
-    width, vectors = dim, 0.0
-    if pooler.projection_dim:
-        products.linear(dim, pooler.projection_dim, frozen=True)
-        width = pooler.projection_dim
-    if pooler.pooler in ("glot", "mlp"):
-        _gnn(products, pooler, width, frozen=not pooler.projection_dim)
-    elif pooler.pooler == "adapool":
-        products.linear(width, pooler.scorer_dim or 128, frozen=not pooler.projection_dim)
-    elif pooler.pooler == "adapool-attention":
-        # Per text: W_q (of a mean of frozen states), W_k, W_v and W_o; per token and head: one
-        # product to ask, one to add up.
-        once = 11 + bool(pooler.projection_dim) if train else 4
-        vectors = len(lengths) * 2 * width * width * once
-        products.total += (
-            (2 if not train else 6 if pooler.projection_dim else 4)
-            * 2
-            * tokens
-            * width
-            * pooler.heads
-        )
-    flops = {pooler.dtype: products.total}
-    if vectors:
-        flops["float32"] = flops.get("float32", 0.0) + vectors
-    if (
-        pooler.pooler == "glot"
-        and pooler.num_layers
-        and graph.graph in ("threshold", "knn", "random")
-    ):
-        kind = FULL if states_dtype == "float32" else states_dtype
-        flops[kind] = flops.get(kind, 0.0) + 2 * pairs * dim
-    size = tokens * dim * jnp.dtype(states_dtype).itemsize
+    tokens = float(lengths.sum())
+    pairs = float(np.square(lengths).sum())
+    work = StepWork(len(lengths), tokens, pairs, dtype=str(stem.dtype), train=train)
+    is_projected = stem.projection is not None
+    if is_projected:
+        work.linear(stem.dim, stem.node_dim, frozen=True)
+    pooler.work(work, frozen=not is_projected)
+    if _takes_gram_matrix(stem, pooler):
+        work.add(2 * pairs * stem.dim, FULL if states_dtype == "float32" else states_dtype)
+    states = tokens * stem.dim * jnp.dtype(states_dtype).itemsize
     # Adam reads parameter, gradient and two moments, and writes parameter and moments.
-    return Work(flops, size + (7 * 4 * parameters if train else 4 * parameters))
+    passes = 7 if train else 1
+    return Work(work.flops, states + passes * 4 * parameters)
 
 
-class _Products:
-    """Adds up matmuls: one forward, one towards the parameters, one towards the input unless that
-    is frozen.
+def _takes_gram_matrix(stem: Stem, pooler: Pooler) -> bool:
+    """Tell whether similarities are computed: of edges that nothing reads, the compiler drops all
+    of it.
     """
-
-    def __init__(self, tokens: float, pairs: float, train: bool):
-        self.tokens, self.pairs, self.train, self.total = tokens, pairs, train, 0.0
-
-    def linear(self, inputs: int, outputs: int, *, frozen: bool = False) -> None:
-        self.total += (
-            (1 if not self.train else 2 if frozen else 3) * 2 * self.tokens * inputs * outputs
-        )
-
-    def mix(self, width: int, *, weighted: bool) -> None:
-        """Neighbours' values added up; attention also has weights, towards which a product leads
-        back.
-        """
-        self.total += (1 if not self.train else 3 if weighted else 2) * 2 * self.pairs * width
-
-
-_LINEARS: Mapping[str, int] = {"gat": 1, "gcn": 1, "gin": 1, "gine": 1, "sage": 2}
-
-
-def _gnn(products: _Products, pooler: PoolerConfig, width: int, frozen: bool) -> None:
-    hidden, glot = pooler.hidden_dim, pooler.pooler == "glot"
-    for layer in range(pooler.num_layers):
-        inputs, still = (width, frozen) if layer == 0 else (hidden, False)
-        for _ in range(_LINEARS[pooler.gnn] if glot else 1):
-            # GINE's own edge term lies below its first product, so something is learned on that
-            # side.
-            products.linear(inputs, hidden, frozen=still and not (glot and pooler.gnn == "gine"))
-        if glot:
-            if pooler.gnn in ("gin", "gine"):
-                products.linear(hidden, hidden)
-            # GINE adds up before its product, over the width that comes in; from frozen states
-            # nothing flows back but to its edge term.
-            products.mix(inputs if pooler.gnn == "gine" else hidden, weighted=pooler.gnn == "gat")
-            if pooler.residual and inputs != hidden:
-                products.linear(inputs, hidden, frozen=still)
-    parts = {"cat": [width] + [hidden] * pooler.num_layers}.get(
-        pooler.jk, [hidden if pooler.num_layers else width]
-    )
-    scorer = pooler.scorer_dim or max(128, sum(parts) // 2)
-    for index, part in enumerate(parts):
-        products.linear(
-            part,
-            scorer,
-            frozen=frozen
-            and index == 0
-            and part == width
-            and (pooler.jk == "cat" or not pooler.num_layers),
-        )
+    has_layers = not isinstance(pooler, Glot) or bool(pooler.gnn.layers)
+    return pooler.uses_edges and has_layers and stem.rule.compares_states

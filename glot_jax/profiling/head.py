@@ -23,7 +23,7 @@ from glot_jax.errors import UsageError
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import TaskSpec
-from glot_jax.pooling import AdaPool, Glot, Mlp, count_parameters
+from glot_jax.pooling import count_parameters
 from glot_jax.profiling.ceilings import ceilings_of, measure_ceilings
 from glot_jax.profiling.floor import Ceilings, work_of
 from glot_jax.profiling.program import backend_of, inspect_program, scatter_warning
@@ -320,9 +320,8 @@ class Head:
         seconds = []
         for lengths in self.shape.lengths:
             work = work_of(
-                self.graph,
-                self._built_pooler(),
-                dim=self.shape.dim,
+                self.model.stem,
+                self.model.pooler,
                 lengths=lengths,
                 states_dtype=self.shape.states_dtype,
                 parameters=parameters,
@@ -330,17 +329,3 @@ class Head:
             )
             seconds.append(work.seconds(ceilings))
         return 1000 * float(np.mean(seconds))
-
-    def _built_pooler(self) -> PoolerConfig:
-        """The config with the sizes that the head really has.
-
-        An mlp's width is matched to that of a glot, a scorer's has a default.
-        """
-        built = self.model.pooler
-        sizes = {}
-        if isinstance(built, AdaPool | Glot):
-            sizes["scorer_dim"] = built.readout.bias[...].shape[0]
-        if isinstance(built, Mlp) and self.pooler.num_layers:
-            # Without layers an mlp is its scorer alone.
-            sizes["hidden_dim"] = built.gnn.widths[-1]
-        return dataclasses.replace(self.pooler, **sizes)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from glot_jax.config.train import TrainConfig, unread_options
+from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.pooling import Glot
+from glot_jax.pooling.options import unread_options
 from glot_jax.reporting.graph_census import GraphCensus, LayerNumbers, Spread, census
 from glot_jax.reporting.parameters import STAGES, Census, Counts, count_parts
 from glot_jax.reporting.tables import Column, Table

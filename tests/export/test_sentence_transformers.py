@@ -254,8 +254,10 @@ CASES: dict[str, tuple[PoolerConfig, GraphConfig, dict[str, Any]]] = {
 
 
 def test_the_cases_name_every_pooler_layer_and_rule():
-    assert {pooler.pooler for pooler, _, _ in CASES.values()} == set(POOLERS)
-    assert {pooler.gnn for pooler, _, _ in CASES.values()} == set(GNN_LAYERS)
+    poolers = {name for name, pooler in POOLERS.items() if pooler.exportable}
+    layers = {name for name, layer in GNN_LAYERS.items() if layer.exportable}
+    assert {pooler.pooler for pooler, _, _ in CASES.values()} == poolers
+    assert {pooler.gnn for pooler, _, _ in CASES.values()} == layers
     assert {graph.graph for _, graph, _ in CASES.values()} >= {
         "threshold",
         "knn",
@@ -263,6 +265,14 @@ def test_the_cases_name_every_pooler_layer_and_rule():
         "self",
         "complete",
     }
+
+
+def test_a_pooler_without_an_export_is_refused_by_name():
+    unexported = [name for name, pooler in POOLERS.items() if not pooler.exportable]
+    assert unexported == ["weighted-mean", "mean-sqrt-len"]
+    config = PoolerConfig(pooler="weighted-mean")
+    with pytest.raises(UsageError, match="must be one of .*; got --pooler weighted-mean"):
+        settings_of(model_of(config, GraphConfig()), config)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -243,7 +243,7 @@ def test_the_command_prints_the_summary(tmp_path, capsys):
         (lambda s: None, {"gnn": "gta"}, "unknown GNN layer .--gnn.; got 'gta'"),
         (lambda s: None, {"gnn": "gcn"}, "unexpected: convs.0.att_dst"),
         (lambda s: None, {"jk": "max"}, "takes tokens of width 8; got 40"),
-        (lambda s: None, {"jk": "lstm"}, "unknown jumping knowledge"),
+        (lambda s: None, {"jk": "lstm"}, r"jumping knowledge \(--jk\) must be"),
         (lambda s: None, {"tau": 1.5}, "tau must be a cosine"),
         (lambda s: None, {"tau": float("nan")}, "tau must be a cosine"),
         (

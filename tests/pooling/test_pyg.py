@@ -16,7 +16,7 @@ from torch_geometric.nn import MLP, GATConv, GCNConv, GINConv, GINEConv, SAGECon
 
 from glot_jax.graphs.dense import DenseGraph
 from glot_jax.official.torch_checkpoint import LAYERS
-from glot_jax.pooling import GNN_LAYERS
+from glot_jax.pooling import GNN_LAYERS, LayerOptions
 
 DIM, HIDDEN, ROOM = 6, 8, 10
 CASES = {
@@ -75,7 +75,7 @@ def make_pair(case: str):
         for key, value in conv.state_dict().items():
             if value.is_floating_point() and key != "eps":
                 value.normal_() if "running_var" not in key else value.uniform_(0.5, 2)
-    layer = GNN_LAYERS[name](DIM, HIDDEN, rngs=nnx.Rngs(0), **options)
+    layer = GNN_LAYERS[name](DIM, HIDDEN, LayerOptions(**options), rngs=nnx.Rngs(0))
     state = conv.state_dict()
     for ours, official in LAYERS[name].items():
         variable = layer

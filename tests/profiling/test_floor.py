@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import pytest
+from flax import nnx
 from jax.interpreters import partial_eval
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.graphs import Stem
+from glot_jax.pooling import POOLERS, Pooler
 from glot_jax.profiling.floor import FULL, Ceilings, work_of
 from glot_jax.profiling.head import Head
 from glot_jax.profiling.shapes import synthetic_batch
@@ -68,12 +70,6 @@ def test_the_floor_is_what_the_dense_step_multiplies(name, train):
     batch = synthetic_batch(dim=DIM, length=LENGTH, batch_size=TEXTS)
     head = Head(graph, pooler, [batch])
     steps, state, model = head.steps, head.state, head.model
-    if name == "mlp":
-        pooler = dataclasses.replace(
-            pooler,
-            hidden_dim=model.pooler.gnn.widths[-1],
-            scorer_dim=len(model.pooler.readout.bias[...]),
-        )
     if train:
         jaxpr = jax.make_jaxpr(lambda state, batch: steps._train(state, batch, None))(state, batch)
     else:
@@ -83,9 +79,8 @@ def test_the_floor_is_what_the_dense_step_multiplies(name, train):
     # What nothing depends on is not compiled: the similarities of a head without layers.
     jaxpr, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
     floor = work_of(
-        graph,
-        pooler,
-        dim=DIM,
+        model.stem,
+        model.pooler,
         lengths=[LENGTH] * TEXTS,
         states_dtype="float32",
         parameters=0,
@@ -95,20 +90,22 @@ def test_the_floor_is_what_the_dense_step_multiplies(name, train):
     assert 0.94 * matmul_flops(jaxpr) < sum(floor.flops.values()) <= matmul_flops(jaxpr)
 
 
+def head_of(config: PoolerConfig) -> tuple[Stem, Pooler]:
+    stem = Stem(DIM, config=GraphConfig(), dtype=config.dtype, rngs=nnx.Rngs(0))
+    pooler = POOLERS[config.pooler].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(0))
+    return stem, pooler
+
+
 def test_padding_and_poolers_without_products_are_no_work():
     half = work_of(
-        GraphConfig(),
-        PoolerConfig(),
-        dim=DIM,
+        *head_of(PoolerConfig()),
         lengths=[12, 12],
         states_dtype="float32",
         parameters=10,
         train=True,
     )
     whole = work_of(
-        GraphConfig(),
-        PoolerConfig(),
-        dim=DIM,
+        *head_of(PoolerConfig()),
         lengths=[12, 12, 12, 12],
         states_dtype="float32",
         parameters=10,
@@ -116,9 +113,7 @@ def test_padding_and_poolers_without_products_are_no_work():
     )
     assert whole.flops["float32"] == 2 * half.flops["float32"]
     mean = work_of(
-        GraphConfig(),
-        PoolerConfig(pooler="mean"),
-        dim=DIM,
+        *head_of(PoolerConfig(pooler="mean")),
         lengths=[10],
         states_dtype="float16",
         parameters=0,
@@ -130,9 +125,7 @@ def test_padding_and_poolers_without_products_are_no_work():
 
 def test_the_gram_matrix_is_counted_in_the_dtype_of_the_states():
     work = work_of(
-        GraphConfig(),
-        PoolerConfig(dtype="bfloat16"),
-        dim=DIM,
+        *head_of(PoolerConfig(dtype="bfloat16")),
         lengths=[LENGTH],
         states_dtype="float32",
         parameters=0,

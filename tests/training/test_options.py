@@ -21,10 +21,10 @@ from glot_jax.config.train import (
     OptimizerConfig,
     PoolerConfig,
     TrainConfig,
-    unread_options,
 )
 from glot_jax.errors import UsageError
 from glot_jax.pooling import POOLERS, count_parameters
+from glot_jax.pooling.options import unread_options
 from glot_jax.store import HiddenStore
 from glot_jax.training import loop, train
 from glot_jax.training.evaluation import evaluate_run, load_model

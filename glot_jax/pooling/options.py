@@ -1,0 +1,42 @@
+"""Which settings of graph and pooler a head reads, by what their classes say."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.graphs import RULES
+from glot_jax.pooling.layers import GNN_LAYERS
+from glot_jax.pooling.pooler import POOLERS
+
+_EVERY_HEAD = frozenset({"pooler", "projection_dim", "standardise", "dropout", "dtype"})
+"""Fields of PoolerConfig that the stem reads, or that choose the pooler."""
+
+
+def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
+    """Return the options that a head of these settings does not read, with their values: GLOT's own
+    with another pooler, and the like.
+
+    Of a pooler, layer or rule that is not registered nothing is known, so nothing is unread.
+    """
+    is_registered = pooler.pooler in POOLERS and pooler.gnn in GNN_LAYERS and graph.graph in RULES
+    if not is_registered:
+        return {}
+    pooler_class = POOLERS[pooler.pooler]
+    read = _EVERY_HEAD | pooler_class.fields_read(pooler)
+    if pooler_class.reads_edges(pooler):
+        read |= _graph_fields_read(graph)
+    values = {**dataclasses.asdict(graph), **dataclasses.asdict(pooler)}
+    return {name: value for name, value in values.items() if name not in read}
+
+
+def _graph_fields_read(graph: GraphConfig) -> frozenset[str]:
+    """Return the GraphConfig fields that decide the edges and how they are computed."""
+    read = RULES[graph.graph].reads | {"graph", "backend"}
+    if graph.learn_tau:
+        read |= {"temperature"}
+    # "auto" takes the sparse backend where a budget was measured to be small.
+    if graph.backend in ("auto", "sparse"):
+        read |= {"edge_budget"}
+    return read
