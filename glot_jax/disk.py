@@ -18,7 +18,8 @@ def make_folder(path: Path) -> None:
 
 def create(path: Path) -> int:
     """Open a new, empty file for writing, and return its descriptor."""
-    return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o644)
+    # The user's umask takes away what others may not do, as for the files of other programs.
+    return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
 
 
 def write(file: int, data: bytes | memoryview, at: int) -> None:
