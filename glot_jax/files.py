@@ -25,7 +25,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from glot_jax import disk
 from glot_jax.errors import UsageError
@@ -184,7 +184,8 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, again: str = AGAI
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    # For the type checker a name could be that of an option of savez.
+    np.savez(buffer, **cast("Mapping[str, Any]", arrays))
     write_bytes(path, buffer.getvalue(), again=again)
 
 

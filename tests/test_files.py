@@ -99,6 +99,7 @@ def test_a_failure_inside_a_write_leaves_the_old_file_or_the_new_one(
 @pytest.mark.parametrize("how", ["kill", "torn", "power", "error"])
 def test_a_failure_inside_a_folder_leaves_nothing_or_the_whole_of_it(tmp_path, monkeypatch, how):
     seen = set()
+    out = tmp_path
     for at in range(100):
         out = tmp_path / str(at) / "export"
         with FaultyDisk(monkeypatch, at, how) as faulty:

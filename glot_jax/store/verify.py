@@ -80,7 +80,7 @@ def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
     per_token = (record.tokens,)
     shapes: dict[str, Shape] = {"lengths.npy": (record.texts,), "token_ids.npy": per_token}
-    dtypes = dict.fromkeys(shapes, np.dtype(np.int32))
+    dtypes: dict[str, np.dtype] = dict.fromkeys(shapes, np.dtype(np.int32))
     for layer, logical in record.layer_dtypes.items():
         states = states_name(layer, index)
         shapes[states] = (record.tokens, record.dim)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from support.synthetic_stores import make_store
 
+from glot_jax import store
 from glot_jax.errors import UsageError
 from glot_jax.store import read_manifest
 from glot_jax.store.identity import canonical
 from glot_jax.store.layout import MANIFEST
 from glot_jax.store.manifest import write_manifest
-from glot_jax.store.recipe import PendingAppend, Recipe, read_work
+from glot_jax.store.recipe import PendingAppend, Recipe, explain_mismatch, read_work
 
 COMPAT = Path(__file__).parent.parent / "compat" / "written-by-0.1.0.tar.xz"
 BACKBONE = {"name": "minilm", "sha256": "a" * 64, "revision": None}
@@ -173,5 +174,5 @@ def test_a_field_is_read_as_before_with_a_warning():
 
 def test_the_comparison_of_version_0_1_still_answers():
     with pytest.deprecated_call(match="store.recipe.explain_mismatch now"):
-        from glot_jax.store import explain_mismatch
+        assert store.explain_mismatch is explain_mismatch
     assert explain_mismatch({"dim": 3}, {"dim": 4}) == ["dim: 3 -> 4"]

@@ -59,6 +59,7 @@ def test_a_pair_is_read_through_texts(tmp_path):
 
 def test_regression_labels_are_floats(tmp_path):
     split = HiddenStore(make_store(tmp_path / "scores", SCORES))["train"]
+    assert split.labels is not None
     assert split.labels.dtype == np.float32
     assert isinstance(split[0].label, float)
 

@@ -20,6 +20,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -83,8 +84,13 @@ class FaultyDisk:
             patch.setattr(disk, name, self._wrap(name, getattr(disk, name)))
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._context.__exit__(*exception)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._context.__exit__(kind, error, trace)
         if self._how == "power" and self._dead:
             self._lose()
 
@@ -133,7 +139,8 @@ class FaultyDisk:
         elif name == "link":
             self._names.setdefault(arguments[1], _Name())
         elif name == "rename":
-            self._rename(*arguments, replaced)
+            source, target = arguments
+            self._rename(source, target, replaced)
         elif name == "sync_folder":
             folder = arguments[0]
             self._names = {

@@ -58,7 +58,7 @@ SCORE = TaskSpec(
 
 
 def make_states(
-    lengths: Sequence[int], labels: np.ndarray, dim: int, seed: int
+    lengths: Sequence[int] | np.ndarray, labels: np.ndarray, dim: int, seed: int
 ) -> list[np.ndarray]:
     """Tokens scattered around a direction of their text, plus one token that gives the label
     away.
