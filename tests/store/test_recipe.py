@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.synthetic_stores import make_store
 
-from glot_jax import store
+import glot_jax.store
 from glot_jax.errors import UsageError
 from glot_jax.store import read_manifest
 from glot_jax.store.identity import canonical
@@ -174,5 +174,5 @@ def test_a_field_is_read_as_before_with_a_warning():
 
 def test_the_comparison_of_version_0_1_still_answers():
     with pytest.deprecated_call(match="store.recipe.explain_mismatch now"):
-        assert store.explain_mismatch is explain_mismatch
+        assert glot_jax.store.explain_mismatch is explain_mismatch
     assert explain_mismatch({"dim": 3}, {"dim": 4}) == ["dim: 3 -> 4"]
