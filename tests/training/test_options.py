@@ -28,7 +28,6 @@ from glot_jax.pooling.options import unread_options
 from glot_jax.store import HiddenStore
 from glot_jax.training import loop, train
 from glot_jax.training.evaluation import evaluate_run, load_model
-from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 
@@ -198,40 +197,6 @@ def test_statistics_leave_the_holdout_out(store, tmp_path):
     model = load_model(tmp_path / "run")
     np.testing.assert_allclose(model.stem.mean[...], expected[0], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(model.stem.deviation[...], expected[1], rtol=1e-6)
-
-
-def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
-    from glot_jax.batches import state_statistics
-
-    reader = HiddenStore(store, layers=LAYERS)["train"]
-    whole = state_statistics(reader, np.arange(len(reader)))
-    monkeypatch.setattr(state_statistics, "_CHUNK", 50)
-    for part, expected in zip(state_statistics(reader, np.arange(len(reader))), whole, strict=True):
-        np.testing.assert_allclose(part, expected, rtol=1e-12)
-
-
-def test_statistics_of_no_token_change_nothing(tmp_path):
-    store = make_store(
-        tmp_path / "store", CLASSES, rows={"train": 4, "validation": 4}, empty_rows=[0, 1]
-    )
-    mean, deviation = state_statistics(HiddenStore(store)["train"], np.array([0, 1]))
-    assert np.all(mean == 0)
-    assert np.all(deviation == 1)
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
-def test_weight_decay_leaves_threshold_and_layer_shares_alone(optimizer):
-    tree = {
-        "stem": {"tau": np.float32(0.6), "layer_scores": np.ones(2, np.float32)},
-        "head": {"kernel": np.ones(3, np.float32)},
-    }
-    settings = OptimizerConfig(optimizer=optimizer, weight_decay=0.1, lr=0.1)
-    update = build_optimizer(settings, build_schedule(settings, 1, 10))
-    zeros = jax.tree.map(np.zeros_like, tree)
-    moved, _ = update.update(zeros, update.init(tree), tree)
-    assert float(moved["stem"]["tau"]) == 0
-    assert np.all(moved["stem"]["layer_scores"] == 0)
-    assert np.all(np.asarray(moved["head"]["kernel"]) < 0)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from support.runs import assert_same_run, config, resume
 from support.tiny_backbones import make_backbone
 
 from glot_jax import HiddenStore
-from glot_jax.batches.query_groups import Groups, QueryPairs, identities
-from glot_jax.batches.ranking_feed import PairFeed, TextFeed
+from glot_jax.batches.ranking_feed import TextFeed
 from glot_jax.cli import main
 from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
@@ -60,173 +59,8 @@ def made(store: Path, out: Path, **changes):
 # Batches
 
 
-def test_every_negative_comes_up_before_one_comes_back(tmp_path):
-    groups = [
-        ("0/q", ["0/a", "0/b"], [f"1/{index}" for index in range(7)]),
-        ("0/r", ["0/c"], []),
-        ("0/s", ["0/d"], ["1/x"]),
-    ]
-    reader = HiddenStore(make_ranking_store(tmp_path / "store", {"train": groups}))["train"]
-    pairs = QueryPairs(Groups(reader, np.arange(3)), 2)
-    assert pairs.group.tolist() == [0, 0, 1, 2]
-    epochs = [pairs.texts(np.arange(4), epoch) for epoch in range(7)]
-    # Stored texts: 0 query, 1 2 positives, 3 .. 9 negatives; 10 11; 12 13 14.
-    assert epochs[0].tolist() == [[0, 1, 3, 4], [0, 2, 5, 6], [10, 11, -1, -1], [12, 13, 14, -1]]
-    assert epochs[1].tolist()[:2] == [[0, 1, 7, 8], [0, 2, 9, 3]]
-    counts = np.bincount(np.concatenate([texts[:2, 2:].reshape(-1) for texts in epochs]))[3:10]
-    assert counts.tolist() == [4] * 7
-    assert QueryPairs(Groups(reader, np.array([2])), 0).texts(np.array([0]), 5).tolist() == [
-        [12, 13]
-    ]
-
-
-def test_batches_ignore_length_and_are_padded_to_their_own_longest(store, tmp_path):
-    run = made(store, tmp_path / "run", buckets=3)
-    feed = run.feeds["train"]
-    assert isinstance(feed, PairFeed)
-    assert feed.plan.steps_per_epoch == -(-66 // 8)
-    for epoch in (0, 1):
-        seen = []
-        for step in range(epoch * run.steps_per_epoch, (epoch + 1) * run.steps_per_epoch):
-            planned, batch = feed.plan.batch(step), feed.batch(step)
-            real = planned.rows >= 0
-            seen += planned.rows[real].tolist()
-            longest = int(np.asarray(batch.mask).sum(axis=1).max())
-            assert planned.length == min(bound for bound in feed.plan.bounds if bound >= longest)
-            assert batch.labels.shape == (8, 3)
-            assert batch.labels.dtype == np.int32
-            assert (batch.labels[~real] == -1).all()
-            assert not np.asarray(batch.mask).reshape(3, 8, -1)[:, ~real].any()
-            texts = feed.pairs.texts(planned.rows[real], epoch)
-            for slot in range(3):
-                lengths = np.asarray(batch.mask).reshape(3, 8, -1)[slot].sum(axis=1)[real]
-                np.testing.assert_array_equal(lengths, feed.reader.text_lengths[texts[:, slot]])
-        assert sorted(seen) == list(range(66))
-    # Random partners: the lengths of a batch are not sorted.
-    spread = [
-        np.ptp(feed.plan.lengths[feed.plan.batch(step).rows])
-        for step in range(run.steps_per_epoch - 1)
-    ]
-    assert max(spread) > 3
-
-
-def test_equal_texts_are_known_by_their_tokens(tmp_path):
-    groups = [("0/q", ["0/a"], ["1/n"]), ("0/r", ["0/a"], ["0/q"])]
-    reader = HiddenStore(make_ranking_store(tmp_path / "store", {"train": groups}))["train"]
-    assert identities(reader, np.arange(6)).tolist() == [0, 1, 2, 3, 1, 0]
-    assert identities(reader, np.array([4, 5])).tolist() == [-1, -1, -1, -1, 4, 5]
-
-
-def test_a_holdout_is_of_whole_queries(store, tmp_path):
-    held_out = dataclasses.replace(LINEAR, select_on="holdout")
-    run = prepare(config(store, tmp_path / "run", objective=held_out), Display(quiet=True))
-    train_feed, held = run.feeds["train"], run.feeds["holdout"]
-    assert isinstance(train_feed, PairFeed)
-    assert isinstance(held, TextFeed)
-    assert len(held.groups.rows) == 3
-    trained = train_feed.stored_rows(np.arange(len(train_feed.pairs)))
-    assert sorted({*trained.tolist()} | {*held.groups.rows.tolist()}) == list(range(30))
-    assert not {*trained.tolist()} & {*held.groups.rows.tolist()}
-
-
-def test_rows_of_one_query_stay_together(tmp_path):
-    groups = topic_groups(20, 5)
-    groups = [
-        (groups[row % 7][0], positives, negatives)
-        for row, (_, positives, negatives) in enumerate(groups)
-    ]  # seven queries
-    store = make_ranking_store(
-        tmp_path / "store", {"train": groups, "validation": topic_groups(3, 6)}
-    )
-    for seed in range(4):
-        run = prepare(
-            config(
-                store,
-                tmp_path / "run",
-                seed=seed,
-                objective=dataclasses.replace(LINEAR, select_on="holdout"),
-            ),
-            Display(quiet=True),
-        )
-        train_feed, held = run.feeds["train"], run.feeds["holdout"]
-        assert isinstance(train_feed, PairFeed)
-        assert isinstance(held, TextFeed)
-        assert len({groups[row][0] for row in held.groups.rows}) == 1
-        assert not {row % 7 for row in held.groups.rows.tolist()} & {
-            row % 7 for row in train_feed.stored_rows(np.arange(len(train_feed.pairs))).tolist()
-        }
-        assert len(held.groups.rows) in (2, 3)
-
-
 # --------------------------------------------------------------------------------------------------
 # Rankings
-
-
-def rankings(folder: Path, groups: list, **options) -> tuple[TextFeed, list]:
-    store = make_ranking_store(
-        folder / "store", {"train": topic_groups(4, 9), "validation": groups}, **options
-    )
-    feed = prepare(config(store, folder / "run", objective=LINEAR), Display(quiet=True)).feeds[
-        "validation"
-    ]
-    assert isinstance(feed, TextFeed)
-    texts = [
-        name for query, positives, negatives in groups for name in (query, *positives, *negatives)
-    ]
-    names = [texts[text] for text in feed.texts[:, 0]]
-    vectors = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
-    found = []
-    for (scores, relevant), group in zip(feed.rankings(vectors), feed.judged, strict=True):
-        candidates, _ = feed.candidates(group)
-        np.testing.assert_allclose(
-            scores, vectors[candidates] @ vectors[feed.query[group]], rtol=1e-5, atol=1e-6
-        )
-        found.append(
-            (
-                int(group),
-                {names[text]: bool(flag) for text, flag in zip(candidates, relevant, strict=True)},
-            )
-        )
-    return feed, found
-
-
-def test_a_query_ranks_its_own_candidates(tmp_path):
-    groups = [
-        ("0/q", ["0/a", "0/b"], ["1/n", "1/m"]),
-        ("0/r", ["0/c"], []),
-        ("0/s", ["0/a"], ["0/c"]),
-    ]
-    feed, found = rankings(tmp_path, groups)
-    assert found == [
-        (0, {"0/a": True, "0/b": True, "1/n": False, "1/m": False}),
-        (2, {"0/a": True, "0/c": False}),
-    ]
-    assert len(feed.texts) == 8  # 0/a and 0/c are encoded once
-
-
-def test_without_negatives_all_positives_are_candidates(tmp_path):
-    groups = [
-        ("0/q", ["0/a"], []),
-        ("0/r", ["0/b"], []),
-        ("0/q", ["0/c"], []),
-        ("0/b", ["0/a", "0/d"], []),
-    ]
-    _, found = rankings(tmp_path, groups)
-    of_q = {"0/a": True, "0/b": False, "0/c": True, "0/d": False}
-    assert found == [
-        (0, of_q),
-        (1, {"0/a": False, "0/b": True, "0/c": False, "0/d": False}),
-        (2, of_q),
-        (3, {"0/a": True, "0/c": False, "0/d": True}),
-    ]
-
-
-def test_a_split_without_anything_to_tell_apart_is_refused(tmp_path):
-    with pytest.raises(
-        UsageError,
-        match="must have a relevant and another candidate; got validation, whose 2 queries",
-    ):
-        rankings(tmp_path, [("0/q", ["0/a"], []), ("0/r", ["0/a"], [])])
 
 
 def test_scores_are_those_of_the_vectors(store, tmp_path):
@@ -502,12 +336,3 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
     assert len(HiddenStore(store)["train"]) == 21
     assert exit_code(*append, "--append") == 0  # held already
     assert len(HiddenStore(store)["train"]) == 21
-
-
-def test_a_holdout_without_negatives_has_two_queries_to_rank_among(tmp_path):
-    pairs = [(query, positives, []) for query, positives, _ in topic_groups(8, 5)]
-    store = make_ranking_store(tmp_path / "store", {"train": pairs})
-    run = prepare(config(store, tmp_path / "run", objective=LINEAR), Display(quiet=True))
-    held = run.feeds["validation"]
-    assert isinstance(held, TextFeed)
-    assert len(held.groups.rows) == 2

@@ -1,0 +1,85 @@
+"""The compiled steps: how often they are traced, what is in them, and bad numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from support.head_runs import config, run
+
+from glot_jax.config.train import (
+    GraphConfig,
+)
+from glot_jax.training import steps
+from glot_jax.training.prepare import prepare
+from glot_jax.training.run_log import Display
+
+
+@pytest.mark.parametrize("backend", ["dense", "sparse"])
+def test_one_executable_per_bucket_and_step(stores, tmp_path, backend):
+    counts = [
+        run(stores["classes"], tmp_path / name, epochs=epochs, graph=GraphConfig(backend=backend))[
+            "compilations"
+        ]
+        for epochs, name in [(1, "short"), (3, "long")]
+    ]
+    assert counts == [
+        3,
+        3,
+    ]  # training at two lengths; validation's few short rows join its long ones
+
+
+def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
+    traced = []
+    original = steps._forward
+
+    def counting(graphdef, task, params, stats, batch, edge_budget, **training):
+        traced.append((batch.hidden.shape, bool(training)))
+        return original(graphdef, task, params, stats, batch, edge_budget, **training)
+
+    monkeypatch.setattr(steps, "_forward", counting)
+    run(stores["classes"], tmp_path / "run", epochs=3)
+    assert len(traced) == len(set(traced)) == 3, f"traced again: {traced}"
+
+
+def test_the_step_has_no_scatter(stores, tmp_path):
+    prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
+    batch = prepared.feeds["train"].batch(0)
+    prepared.steps.train(prepared.state, batch)
+    (executable,) = prepared.steps.executables.values()
+    assert " scatter(" not in executable.as_text()
+    sparse = prepare(
+        config(stores["pairs"], tmp_path / "run", graph=GraphConfig(backend="sparse")),
+        Display(quiet=True),
+    )
+    sparse.steps.train(sparse.state, batch)
+    (executable,) = sparse.steps.executables.values()
+    assert " scatter(" in executable.as_text()  # the test can fail
+
+
+def test_after_a_bad_step_nothing_is_updated(stores, tmp_path, monkeypatch):
+    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
+    batch = prepared.feeds["train"].batch(0)
+    bad = dataclasses.replace(batch, hidden=batch.hidden * np.float16("nan"))
+    state, _ = prepared.steps.train(prepared.state, batch)
+    kept = [np.array(leaf) for leaf in jax.tree.leaves((state["params"], state["opt_state"]))]
+    state, logs = prepared.steps.train(state, bad)
+    state, _ = prepared.steps.train(state, batch)
+    assert np.isnan(logs["loss"])
+    assert int(state["first_bad_step"]) == 1
+    assert int(state["step"]) == 3
+    for a, b in zip(jax.tree.leaves((state["params"], state["opt_state"])), kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeypatch):
+    prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
+    monkeypatch.setattr(steps.optax.tree, "norm", lambda tree: float("nan"))
+    before = [np.array(leaf) for leaf in jax.tree.leaves(prepared.state["params"])]
+    state, logs = prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
+    assert np.isfinite(logs["loss"])
+    assert int(state["first_bad_step"]) == 0
+    for a, b in zip(jax.tree.leaves(state["params"]), before, strict=True):
+        np.testing.assert_array_equal(a, b)
