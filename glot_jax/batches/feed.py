@@ -49,14 +49,18 @@ class Feed:
         self.reader = reader
         self.plan = plan
         self.states = states
-        self.texts = reader.row_texts.reshape(-1, reader.texts_per_row) if texts is None else texts
-        labels = reader.labels if labels is None else labels
+        if texts is None:
+            texts = reader.row_texts.reshape(-1, reader.texts_per_row)
+        self.texts = texts
+        if labels is None:
+            labels = reader.labels
         if labels is None:
             raise UsageError(
                 rule="training and evaluation need labels",
                 got="a store without",
                 fix="Extract with --label-column.",
             )
+        # What JAX has without x64: stored labels are int64 or float32.
         is_class = np.issubdtype(labels.dtype, np.integer)
         self.labels = labels.astype(np.int32 if is_class else np.float32)
         self.waited = 0.0
@@ -65,6 +69,7 @@ class Feed:
     def batches(self, first: int, last: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) for steps first .. last - 1."""
         if self.states.location == "device":
+            # Gathering there is dispatched like a step: a thread that reads ahead would only wait.
             source = map(self.batch, range(first, last))
         else:
             source = self._read_ahead(first, last)
@@ -90,6 +95,7 @@ class Feed:
         starts = self.reader.text_offsets[texts]
         lengths = np.where(present, self.reader.text_lengths[texts], 0).astype(np.int32)
         hidden, mask = self.states.gather(starts, lengths, planned.length)
+        # Labels are a number a row, or a number for each of its texts.
         has_label = real.reshape(-1, *[1] * (labels.ndim - 1))
         filled = np.where(has_label, labels, self.no_label).astype(labels.dtype)
         return TokenBatch(hidden=hidden, mask=mask, labels=filled, row_mask=real)

@@ -78,15 +78,18 @@ class RowFeeds:
         bounds = _row_bounds(lengths, config)
         feeds = {}
         for name, (_, rows) in request.splits.rows.items():
-            training = name == "train"
-            plan = BatchPlan(
-                rows,
-                lengths[name],
-                bounds,
-                config.batch_size if training else config.eval_batch_size,
-                config.seed if training else None,
-                by_length=config.batches == "by-length" or not training,
-            )
+            if name == "train":
+                plan = BatchPlan(
+                    rows,
+                    lengths[name],
+                    bounds,
+                    config.batch_size,
+                    config.seed,
+                    by_length=config.batches == "by-length",
+                )
+            else:
+                # Whatever training does: scores do not depend on who shares a batch.
+                plan = BatchPlan(rows, lengths[name], bounds, config.eval_batch_size, seed=None)
             feeds[name] = Feed(request.reader(name), plan, request.placed(name))
         request.report(describe_feed(request.store, feeds))
         return feeds
@@ -97,6 +100,7 @@ def _row_bounds(lengths: dict[str, np.ndarray], config: TrainConfig) -> tuple[in
     longest = max(int(split.max(initial=1)) for split in lengths.values())
     typical = next(iter(lengths.values()))
     if config.batches != "by-length":
+        # A batch of any rows is as long as its longest: buckets must suit those.
         typical = longest_of_batches(typical, config.batch_size)
     return choose_bounds(typical, config.buckets, longest=longest)
 
@@ -122,6 +126,7 @@ class QueryFeeds:
         groups = {}
         for name, (_, rows) in request.splits.rows.items():
             groups[name] = Groups(request.reader(name), rows)
+        # A trained run is judged on stores that have no train split.
         pairs = None
         if "train" in groups:
             pairs = QueryPairs(groups["train"], request.texts_per_row - 2)
@@ -176,8 +181,10 @@ def _query_bounds(
 
 def _all_have_negatives(split: SplitReader) -> bool:
     candidates = np.diff(split.row_offsets) - 1
-    relevant = np.zeros(len(candidates)) if split.labels is None else np.asarray(split.labels)
-    return bool((candidates > relevant).all())
+    if split.labels is None:
+        # What is wrong with such a store is said where its queries are read.
+        return bool((candidates > 0).all())
+    return bool((candidates > np.asarray(split.labels)).all())
 
 
 def _describe_ranking(name: str, feed: TextFeed) -> str:

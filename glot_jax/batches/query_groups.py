@@ -28,6 +28,7 @@ def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
     first_with: dict[bytes, int] = {}
     for text in np.unique(texts).tolist():
         tokens = np.ascontiguousarray(reader.token_ids(text)).tobytes()
+        # 16 bytes instead of the text: collisions are negligible, and millions of texts fit.
         digest = hashlib.blake2b(tokens, digest_size=16).digest()
         numbers[text] = first_with.setdefault(digest, text)
     return numbers
@@ -35,6 +36,7 @@ def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
 
 def query_of_rows(reader: SplitReader) -> np.ndarray:
     """[rows] int32, equal for rows whose query has the same tokens."""
+    # The query is the first text of its row.
     queries = reader.row_texts[reader.row_offsets[:-1]]
     return identities(reader, queries)[queries]
 
@@ -81,8 +83,11 @@ class Groups:
     def texts(self) -> np.ndarray:
         """[slots] int64: the stored text of every slot of these rows, row by row."""
         sizes = self.sizes
-        within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        return self.reader.row_texts[np.repeat(self.first, sizes) + within]
+        # Number of each slot within its row: a running number less that of the row's first slot.
+        first = np.cumsum(sizes) - sizes
+        within = np.arange(sizes.sum()) - np.repeat(first, sizes)
+        slots = np.repeat(self.first, sizes) + within
+        return self.reader.row_texts[slots]
 
     def candidates(self, group: int) -> tuple[np.ndarray, np.ndarray]:
         """(stored texts [n], relevant [n] bool) that a query has of its own."""
@@ -130,14 +135,17 @@ class QueryPairs:
         first = self.groups.first[group]
         positives = self.groups.positives[group]
         negatives = self.groups.negatives[group]
+        # Slots of a stored row: the query, its positives, its negatives.
+        first_positive = first + 1
+        first_negative = first_positive + positives
         texts = np.full((len(pairs), 2 + self.hard), -1, np.int64)
         texts[:, 0] = row_texts[first]
-        texts[:, 1] = row_texts[first + 1 + number]
+        texts[:, 1] = row_texts[first_positive + number]
         for slot in range(self.hard):
             has_slot = negatives > slot
             turn = (number + epoch * positives) * self.hard + slot
-            # The floor only keeps the division defined; those rows are not read.
-            index = first + 1 + positives + turn % np.maximum(negatives, 1)
+            # The floor only keeps the division defined: a query without negatives has no slot.
+            index = first_negative + turn % np.maximum(negatives, 1)
             texts[has_slot, 2 + slot] = row_texts[index[has_slot]]
         return texts
 

@@ -29,8 +29,10 @@ class PairPlan(BatchPlan):
         """The batch of global step `step`, counted from 0."""
         rows = super().batch(step).rows
         # Which hard negatives a pair brings, and so how long it is, changes with the epoch.
-        longest = self.pairs.longest(rows[rows >= 0], step // self.steps_per_epoch).max()
-        return Batch(rows, self.bounds[int(np.searchsorted(self.bounds, longest))])
+        epoch = step // self.steps_per_epoch
+        longest = self.pairs.longest(rows[rows >= 0], epoch).max()
+        bucket = int(np.searchsorted(self.bounds, longest))
+        return Batch(rows, self.bounds[bucket])
 
 
 class PairFeed(Feed):
@@ -58,8 +60,11 @@ class PairFeed(Feed):
         return self.pairs.groups.length_rankings()
 
     def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        texts = self.pairs.texts(rows, step // self.plan.steps_per_epoch)
-        return texts, np.where(texts >= 0, self.identity[texts], -1).astype(np.int32)
+        epoch = step // self.plan.steps_per_epoch
+        texts = self.pairs.texts(rows, epoch)
+        # Not the number of the text: two stored texts with equal tokens are one to the loss.
+        labels = np.where(texts >= 0, self.identity[texts], -1)
+        return texts, labels.astype(np.int32)
 
 
 class TextFeed(Feed):
@@ -140,7 +145,8 @@ class TextFeed(Feed):
                 yield vectors[candidates] @ vectors[self.query[group]], relevant
             return
         for block in np.split(self.judged, range(_BLOCK, len(self.judged), _BLOCK)):
-            # One product for many queries; each then picks its candidates from its row.
+            # One product for many queries; each then picks its candidates from its row. In blocks:
+            # a product of all queries with all candidates may not fit into memory.
             scores = vectors[self.query[block]] @ vectors[self.pool].T
             for row, group in enumerate(block):
                 kept, relevant = self._kept(group, self.pool)
@@ -165,5 +171,8 @@ class TextFeed(Feed):
         """(candidates of this query, relevant ones), both [pool] bool."""
         query = int(self.query[group])
         relevant = np.zeros(len(pool), bool)
-        relevant[np.searchsorted(pool, list(self._relevant[query]))] = True
-        return relevant | (pool != query), relevant
+        indices = np.searchsorted(pool, list(self._relevant[query]))
+        relevant[indices] = True
+        # A query is not asked to find itself, unless some row says that its own text is relevant.
+        kept = relevant | (pool != query)
+        return kept, relevant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -62,8 +63,9 @@ class Splits:
                 fix="Extract one.",
             )
         others = [name for name in store if name != "train"]
-        rows = {name: SplitRows(name, np.arange(len(store[name]))) for name in ("train", *others)}
+        rows = _all_rows(store, ("train", *others))
         validations = [name for name in others if name.startswith("validation")]
+        # MNLI has two validation splits, "validation_matched" and "validation_mismatched".
         select_on = config.objective.select_on
         if select_on == "auto":
             select_on = "validation" if validations else "holdout"
@@ -73,12 +75,14 @@ class Splits:
                 got=", ".join(store),
                 fix="Use --select-on holdout.",
             )
+        # Something must be reported in any case, even where the last epoch is taken unselected.
         if select_on == "holdout" or not validations:
             held_out = _held_out(store["train"], config.seed, units)
             name = "holdout" if validations else "validation"
             train = SplitRows("train", np.flatnonzero(~held_out))
             holdout = SplitRows("train", np.flatnonzero(held_out))
-            rows = {**rows, "train": train}
+            # A holdout is reported first, right after train.
+            del rows["train"]
             rows = {"train": train, name: holdout, **rows}
         return cls(rows, validations[0] if select_on == "validation" else select_on)
 
@@ -87,8 +91,7 @@ class Splits:
         """All rows of all splits of a store that has no train split, which nothing is selected
         on.
         """
-        rows = {name: SplitRows(name, np.arange(len(store[name]))) for name in store}
-        return cls(rows, "last")
+        return cls(_all_rows(store, store.splits), "last")
 
     @property
     def stored(self) -> set[str]:
@@ -101,11 +104,16 @@ class Splits:
         return len(self.rows.get("validation", self.rows["train"]).rows)
 
 
+def _all_rows(store: HiddenStore, names: Iterable[str]) -> dict[str, SplitRows]:
+    return {name: SplitRows(name, np.arange(len(store[name]))) for name in names}
+
+
 def _held_out(train: SplitReader, seed: int, units: Units) -> np.ndarray:
     """[rows] bool: which rows of train are set aside."""
     unit = units.units(train)
     count = int(unit.max(initial=-1)) + 1
-    order = np.random.default_rng((seed, _HOLDOUT_SEED)).permutation(count)
+    generator = np.random.default_rng((seed, _HOLDOUT_SEED))
+    order = generator.permutation(count)
     smallest = units.smallest_holdout(train)
     size = max(smallest, count // 10)
     if count <= size:

@@ -19,28 +19,42 @@ def state_statistics(reader: SplitReader, rows: np.ndarray) -> tuple[np.ndarray,
     in memory, and independent of how the store was cut into shards.
 
     Args:
-        reader: split the rows are of.
+        reader: split of the rows.
         rows: row indices; a holdout is left out by leaving its rows out.
 
     Returns:
         (mean, deviation), float64, of the shape of one token's states; (0, 1) where the rows have
         no token.
     """
-    counts = np.diff(reader.row_offsets)[rows]
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    texts = np.unique(reader.row_texts[np.repeat(reader.row_offsets[rows], counts) + within])
+    texts = _texts_of(reader, rows)
     tokens = int(reader.text_lengths[texts].sum(dtype=np.int64))
+    zeros = np.zeros(reader.token_shape)
     if tokens == 0:
-        return np.zeros(reader.token_shape), np.ones(reader.token_shape)
-    mean = _sum(reader, texts, np.zeros(reader.token_shape), power=1) / tokens
-    return mean, np.sqrt(_sum(reader, texts, mean, power=2) / tokens)
+        return zeros, np.ones(reader.token_shape)
+    mean = _sum(reader, texts, zeros, power=1) / tokens
+    # A second pass, not the mean of squares: their difference would lose most digits.
+    variance = _sum(reader, texts, mean, power=2) / tokens
+    return mean, np.sqrt(variance)
+
+
+def _texts_of(reader: SplitReader, rows: np.ndarray) -> np.ndarray:
+    """Distinct stored texts of these rows, increasing."""
+    offsets = reader.row_offsets
+    counts = np.diff(offsets)[rows]
+    # Slots of each row, numbered from 0: a running number less that of the row's first slot.
+    first = np.cumsum(counts) - counts
+    within = np.arange(counts.sum()) - np.repeat(first, counts)
+    slots = np.repeat(offsets[rows], counts) + within
+    return np.unique(reader.row_texts[slots])
 
 
 def _sum(reader: SplitReader, texts: np.ndarray, centre: np.ndarray, *, power: int) -> np.ndarray:
     """Sum of (state - centre) ** power over the texts' tokens."""
     total = np.zeros(reader.token_shape)
-    sizes = np.cumsum(reader.text_lengths[texts].astype(np.int64) * centre.size)
-    for piece in np.split(texts, np.flatnonzero(np.diff(sizes // _CHUNK)) + 1):
-        states = np.concatenate([reader.states(int(text)) for text in piece]).astype(np.float64)
-        total += ((states - centre) ** power).sum(axis=0)
+    numbers = np.cumsum(reader.text_lengths[texts].astype(np.int64) * centre.size)
+    # A new piece begins wherever the running count passes a multiple of the chunk.
+    cuts = np.flatnonzero(np.diff(numbers // _CHUNK)) + 1
+    for piece in np.split(texts, cuts):
+        states = np.concatenate([reader.states(int(text)) for text in piece])
+        total += ((states.astype(np.float64) - centre) ** power).sum(axis=0)
     return total

@@ -94,12 +94,14 @@ def length_baseline(
         labels: [rows] of the same.
         spec: the task.
     """
+    # Scikit-learn refuses to fit a single class.
     if len(np.unique(train_labels)) < 2:
         return majority(train_labels, labels, spec)
     if spec.label_kind == "classes":
         model = LogisticRegression(max_iter=1000)
     else:
         model = LinearRegression()
+    # Standardised, or the penalty of the logistic regression would depend on the unit of length.
     pipeline = make_pipeline(StandardScaler(), model)
     pipeline.fit(_length_features(train_lengths), train_labels)
     return score(pipeline.predict(_length_features(lengths)), labels, spec.metrics)
@@ -121,6 +123,7 @@ def query_baselines(train: RankedLengths, split: RankedLengths) -> Baselines:
         train: the training queries.
         split: the queries that are judged.
     """
+    # Decided on training queries: on those that are judged it would be chosen in hindsight.
     sign = -1 if _short_ones_first(train) else 1
     by_chance = []
     by_length = []

@@ -41,9 +41,14 @@ class Classes:
 
     def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
         """A linear map to one logit per class."""
-        classes = len(self.task.classes)
-        features = self.config.pair_features
-        return FeatureHead(pooled_dim, self.texts_per_row, classes, features=features, rngs=rngs)
+        return FeatureHead(
+            pooled_dim,
+            self.texts_per_row,
+            len(self.task.classes),
+            # Of one text both combinations are that text.
+            features=self.config.pair_features,
+            rngs=rngs,
+        )
 
     def loss(
         self, outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]
@@ -58,7 +63,8 @@ class Classes:
     def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
         """The task's metrics and the mean loss; `feed.labels` are those of the split's rows."""
         predictions = self.predict(outputs.values)
-        return judge_rows(outputs, predictions, feed.labels[outputs.rows], self.task.metrics)
+        labels = feed.labels[outputs.rows]
+        return judge_rows(outputs, predictions, labels, self.task.metrics)
 
     def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
         """See `baselines.row_baselines`."""

@@ -33,9 +33,9 @@ def squared_error(
     labels: Shaped[Array, " batch"],
     label_range: tuple[float, float],
 ) -> Float[Array, " batch"]:
-    """(prediction - scaled label)², the label scaled from its range to [0, 1]:
+    """(prediction - scaled label)², the label scaled from its range to [0, 1].
 
-    STS-B's label / 5.
+    STS-B's labels are divided by 5.
     """
     low, high = label_range
     return jnp.square(outputs[:, 0] - (labels - low) / (high - low))
@@ -45,12 +45,12 @@ def info_nce(
     outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
 ) -> Float[Array, " batch"]:
     """Symmetric InfoNCE: each query against the batch's positives and hard negatives, each positive
-    against its queries; the mean of both.
+    against the batch's queries; the mean of both.
 
-    A text is known by a number, its slots are query, positive and hard negatives, -1 is none. Among
-    the negatives of a query every text counts once, however often it stands in the batch; the query
-    itself does not, nor does what is the positive of an equal query. For the positives the same
-    holds with query and positive exchanged.
+    A text is known by a number; the slots of a row are query, positive and hard negatives, -1 for
+    none. Among the negatives of a query every text counts once, however often it stands in the
+    batch; the query itself does not, nor does what is the positive of an equal query. For the
+    positives the same holds with query and positive exchanged.
 
     Args:
         outputs: similarity / temperature of each query with all positives, then all first hard
@@ -58,12 +58,15 @@ def info_nce(
         labels: texts of the slots.
     """
     batch = len(outputs)
-    query, positive, candidates = labels[:, 0], labels[:, 1], labels[:, 1:].T.reshape(-1)
+    query = labels[:, 0]
+    positive = labels[:, 1]
+    # In the order of the outputs: all positives, then all first hard negatives, and so on.
+    candidates = labels[:, 1:].T.reshape(-1)
     square = outputs[:, :batch]
-    own = jnp.sum(
-        jnp.where(jnp.eye(batch, dtype=bool), square, 0), axis=1
-    )  # not jnp.diagonal: its gradient is a scatter
+    # Not jnp.diagonal: its gradient is a scatter.
+    own = jnp.sum(jnp.where(jnp.eye(batch, dtype=bool), square, 0), axis=1)
     forward = _against(own, outputs, _negatives(query, positive, candidates))
+    # Hard negatives have no query of their own, so only the square is read backwards.
     backward = _against(own, square.T, _negatives(positive, query, query))
     return (forward + backward) / 2
 
@@ -84,12 +87,14 @@ def _negatives(
     candidates: Int[Array, " candidates"],
 ) -> Bool[Array, "batch candidates"]:
     """Which candidates are negatives of which anchor; `partners` are the anchors' positives."""
+    # The first of equal candidates counts, those after it repeat it.
     same = candidates[:, None] == candidates[None, :]
-    repeats = jnp.any(same & jnp.tri(len(candidates), k=-1, dtype=bool), axis=1)
+    earlier = jnp.tri(len(candidates), k=-1, dtype=bool)
+    repeats = jnp.any(same & earlier, axis=1)
     # Positive of any anchor of the same text: a boolean matrix product.
-    equal_anchor, is_partner = (
-        anchors[:, None] == anchors[None, :],
-        partners[:, None] == candidates[None, :],
-    )
-    wanted = jnp.matmul(equal_anchor.astype(jnp.float32), is_partner.astype(jnp.float32)) > 0
-    return (candidates >= 0) & ~repeats & ~wanted & (anchors[:, None] != candidates[None, :])
+    equal_anchor = anchors[:, None] == anchors[None, :]
+    is_partner = partners[:, None] == candidates[None, :]
+    paths = jnp.matmul(equal_anchor.astype(jnp.float32), is_partner.astype(jnp.float32))
+    relevant = paths > 0
+    is_other = anchors[:, None] != candidates[None, :]
+    return (candidates >= 0) & ~repeats & ~relevant & is_other

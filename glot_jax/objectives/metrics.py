@@ -56,10 +56,13 @@ def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
 def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """float64 [classes, classes], rows: labels."""
     # Not scikit-learn's: intervals ask for it thousands of times, which its checks forbid.
-    classes, codes = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
+    both = np.concatenate([labels, predictions])
+    classes, codes = np.unique(both, return_inverse=True)
+    count = len(classes)
     true, guessed = np.split(codes, [len(labels)])
-    counts = np.bincount(true * len(classes) + guessed, minlength=len(classes) ** 2)
-    return counts.reshape(len(classes), -1).astype(np.float64)
+    # A pair of classes is one number: row by row of the matrix.
+    counts = np.bincount(true * count + guessed, minlength=count**2)
+    return counts.reshape(count, -1).astype(np.float64)
 
 
 def mcc(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -71,7 +74,8 @@ def mcc(predictions: np.ndarray, labels: np.ndarray) -> float:
     spread = (rows**2 - true @ true) * (rows**2 - guessed @ guessed)
     if spread <= 0:
         return 0.0
-    return float((np.trace(confusion) * rows - true @ guessed) / np.sqrt(spread))
+    covariance = np.trace(confusion) * rows - true @ guessed
+    return float(covariance / np.sqrt(spread))
 
 
 def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -80,12 +84,17 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     Of more classes the unweighted mean over them. 0 for a class that is neither there nor
     predicted.
     """
-    if max(int(np.max(labels, initial=0)), int(np.max(predictions, initial=0))) <= 1:
-        right = float(np.sum((labels == 1) & (predictions == 1)))
-        marked = float(np.sum(labels == 1) + np.sum(predictions == 1))
+    largest = max(int(np.max(labels, initial=0)), int(np.max(predictions, initial=0)))
+    if largest <= 1:
+        is_one = labels == 1
+        predicted_one = predictions == 1
+        right = float(np.sum(is_one & predicted_one))
+        marked = float(np.sum(is_one) + np.sum(predicted_one))
         return 2 * right / marked if marked else 0.0
     confusion = _confusion(predictions, labels)
-    return float(np.mean(2 * np.diag(confusion) / (confusion.sum(0) + confusion.sum(1))))
+    # No class here is neither there nor predicted: the matrix has none of those.
+    marked_by_class = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(2 * np.diag(confusion) / marked_by_class))
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -97,7 +106,8 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
         return 0.0
     a = _centred(predictions)
     b = _centred(labels)
-    return float(np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b)))
+    norms = np.sqrt(np.sum(a * a) * np.sum(b * b))
+    return float(np.sum(a * b) / norms)
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
@@ -147,6 +157,7 @@ def judge_rows(
         The scores by name, and the predictions in the order of the store.
     """
     scores = score(predictions, labels, metrics)
+    # Summed in the order of the plan, which a resumed run has too: equal runs write equal bytes.
     scores["loss"] = float(np.mean(outputs.losses, dtype=np.float64))
     order = np.argsort(outputs.rows)
     return scores, Predictions(predictions[order], labels[order], outputs.rows[order])

@@ -27,8 +27,11 @@ def query_scores(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     # score as much or more.
     others_below = np.searchsorted(other_scores, relevant_scores, side="left")
     ranks = hits + len(other_scores) - others_below
-    gain = (_discount(ranks) * (ranks <= _CUT)).sum() / _discount(hits[:_CUT]).sum()
-    return np.array([gain, (hits / ranks).mean(), 1 / ranks[0]])
+    gain = (_discount(ranks) * (ranks <= _CUT)).sum()
+    # The best there can be: relevant candidates on the first ranks.
+    ideal = _discount(hits[:_CUT]).sum()
+    average_precision = (hits / ranks).mean()
+    return np.array([gain / ideal, average_precision, 1 / ranks[0]])
 
 
 def chance(candidates: int, relevant: int) -> np.ndarray:
@@ -48,8 +51,10 @@ def chance(candidates: int, relevant: int) -> np.ndarray:
     # No relevant one before rank k: the product over the ranks before it of how likely each is to
     # hold another.
     left = candidates - ranks + 1
-    none_before = np.concatenate([[1.0], np.cumprod(np.maximum(left - relevant, 0) / left)[:-1]])
-    return np.array([gain, precision, (none_before * relevant / left) @ (1 / ranks)])
+    stays_out = np.maximum(left - relevant, 0) / left
+    none_before = np.concatenate([[1.0], np.cumprod(stays_out)[:-1]])
+    reciprocal = (none_before * relevant / left) @ (1 / ranks)
+    return np.array([gain, precision, reciprocal])
 
 
 def query_loss(logits: np.ndarray, relevant: np.ndarray) -> float:

@@ -48,6 +48,7 @@ class Ranking:
         """Texts of a training row: query, positive and, where the store has any, the hard negatives
         asked for.
         """
+        # Columns of the query, of the relevant and, where there are any, of the other texts.
         has_negatives = len(self.task.text_columns) > 2
         return 2 + (self.config.hard_negatives if has_negatives else 0)
 
@@ -79,9 +80,11 @@ class Ranking:
         scores = []
         losses = []
         relevant_texts = []
+        temperature = self.config.loss_temperature
         for similarity, relevant in feed.rankings(outputs.by_row()):
             scores.append(query_scores(similarity, relevant))
-            losses.append(query_loss(similarity / self.config.loss_temperature, relevant))
+            # The loss that training would have: similarities by the same temperature.
+            losses.append(query_loss(similarity / temperature, relevant))
             relevant_texts.append(int(relevant.sum()))
         table = np.stack(scores)
         labels = np.array(relevant_texts, np.int32)

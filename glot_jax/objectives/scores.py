@@ -41,8 +41,14 @@ class Scores:
 
     def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
         """A linear map to one score."""
-        features = self.config.pair_features
-        return FeatureHead(pooled_dim, self.texts_per_row, 1, features=features, rngs=rngs)
+        return FeatureHead(
+            pooled_dim,
+            self.texts_per_row,
+            1,
+            # More than two texts cannot interact; the head refuses it.
+            features=self.config.pair_features,
+            rngs=rngs,
+        )
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -63,7 +69,8 @@ class Scores:
     def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
         """The task's metrics and the mean loss; `feed.labels` are those of the split's rows."""
         predictions = self.predict(outputs.values)
-        return judge_rows(outputs, predictions, feed.labels[outputs.rows], self.task.metrics)
+        labels = feed.labels[outputs.rows]
+        return judge_rows(outputs, predictions, labels, self.task.metrics)
 
     def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
         """See `baselines.row_baselines`."""

@@ -36,6 +36,7 @@ def run_over(run: Run, state: TrainState, split: str, judged_by: str = "outputs"
     results: list[Any] = []
     for number, batch in feed.batches(0, count):
         results.append(step(state, batch))
+        # As in training the host runs ahead of a GPU, but not so far that its batches fill memory.
         if number >= IN_FLIGHT:
             jax.block_until_ready(results[number - IN_FLIGHT])
     # One transfer for the whole split: reading each result would stop the device at every step.

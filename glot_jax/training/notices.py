@@ -40,8 +40,12 @@ def unread_by_task(
     default = ObjectiveConfig()
     unread = []
     for name in read_by_others(task):
-        changed = getattr(config, name) != getattr(default, name)
-        if changed if given is None else name in given:
+        if given is None:
+            # In Python nobody can tell a value that was given from one that was left alone.
+            is_given = getattr(config, name) != getattr(default, name)
+        else:
+            is_given = name in given
+        if is_given:
             unread.append(flag(name))
     if not unread:
         return []

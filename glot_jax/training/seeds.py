@@ -61,6 +61,7 @@ def train_seeds(
     try:
         for seed in seeds:
             run = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
+            # A finished seed is read back, one that was stopped goes on.
             begun = (run.out / "config.json").exists()
             summaries.append(train(run, resume=begun, workspace=workspace, **options))
     except (KeyboardInterrupt, SystemExit):
@@ -78,6 +79,7 @@ def train_seeds(
 
 
 def _deviation(values: Sequence[float]) -> float:
+    # One seed has no deviation; NumPy would say NaN, which JSON does not have.
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 

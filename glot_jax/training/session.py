@@ -45,7 +45,8 @@ class Session:
     def save_is_due(self) -> bool:
         """Whether `--checkpoint-minutes` have passed since the last save."""
         minutes = self.run.config.checkpoint_minutes
-        return minutes > 0 and time.perf_counter() - self.saved_at >= 60 * minutes
+        passed = time.perf_counter() - self.saved_at
+        return minutes > 0 and passed >= 60 * minutes
 
     def stop_after(self, step: int) -> None:
         """End here, with everything on disk.
@@ -54,6 +55,7 @@ class Session:
             KeyboardInterrupt: SIGINT was received.
             SystemExit: SIGTERM was received.
         """
+        # The message promises that it is saved; saving goes on in the background until here.
         self.checkpoints.wait()
         assert self.stop.received is not None
         message = (

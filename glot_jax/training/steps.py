@@ -116,11 +116,12 @@ class Steps:
             batch: gives the shape.
             platforms: what it is lowered for; default: this machine's.
         """
+        budget = self.budget(batch)
         if name == "train":
-            traced = self._train.trace(state, batch, self.budget(batch))
+            traced = self._train.trace(state, batch, budget)
         else:
             step = self._evaluate if name == "evaluate" else self._features
-            traced = step.trace(state["params"], state["stats"], batch, self.budget(batch))
+            traced = step.trace(state["params"], state["stats"], batch, budget)
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
@@ -128,10 +129,13 @@ class Steps:
         return self.edge_budgets.get(batch.mask.shape)
 
     def _executable(self, name: _Name, state: TrainState, batch: TokenBatch) -> Callable:
+        # Ahead of time and by hand: jax.jit would compile silently, and nobody could count or time
+        # it.
         shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
-            self.executables[shape] = compiled(self.lower(name, state, batch), batch.mask.shape)
+            lowered = self.lower(name, state, batch)
+            self.executables[shape] = compiled(lowered, batch.mask.shape)
             self.compile_seconds += time.perf_counter() - begin
         return self.executables[shape]
 
@@ -146,6 +150,7 @@ def _forward(
 ) -> tuple[Array, Array, dict, Array]:
     model: SentenceModel = nnx.merge(graphdef, params, stats)
     graph = model.graph(batch, edge_budget=edge_budget, **training)
+    # Only the stem anneals with the progress of the run.
     training.pop("progress", None)
     outputs = model.outputs(graph, **training)
     _, _, stats = split_model(model)
@@ -169,28 +174,29 @@ def _train_step(
             edge_budget,
             train=True,
             progress=state["step"] / max(1, total_steps - 1),
+            # The key of a step is a function of its number: a resumed run drops the same entries.
             rngs=nnx.Rngs(dropout=jax.random.fold_in(state["key"], state["step"])),
         )
-        return jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1), (stats, dropped)
+        # Rows that only fill the batch have no loss and are not counted either.
+        mean = jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1)
+        return mean, (stats, dropped)
 
-    (loss, (stats, dropped)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
-        state["params"]
-    )
+    differentiate = jax.value_and_grad(mean_loss, has_aux=True)
+    (loss, (stats, dropped)), gradient = differentiate(state["params"])
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
     # After the first loss or gradient that is not finite nothing is updated any more: the host
     # finds the last good state.
     fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
-    bad = jnp.where((state["first_bad_step"] < 0) & ~fine, state["step"], state["first_bad_step"])
-    new = {"params": params, "stats": stats, "opt_state": opt_state}
-    kept = jax.tree.map(
-        lambda a, b: jnp.where(bad < 0, a, b), new, {name: state[name] for name in new}
-    )
-    return dict(state, **kept, step=state["step"] + 1, first_bad_step=bad), {
-        "loss": loss,
-        "dropped_edges": dropped,
-    }
+    is_first = (state["first_bad_step"] < 0) & ~fine
+    bad_step = jnp.where(is_first, state["step"], state["first_bad_step"])
+    after = {"params": params, "stats": stats, "opt_state": opt_state}
+    before = {name: state[name] for name in after}
+    # A select and not a branch: both sides are there already, and XLA fuses it with the update.
+    kept = jax.tree.map(lambda new, old: jnp.where(bad_step < 0, new, old), after, before)
+    updated = {**state, **kept, "step": state["step"] + 1, "first_bad_step": bad_step}
+    return updated, {"loss": loss, "dropped_edges": dropped}
 
 
 def _evaluate_step(

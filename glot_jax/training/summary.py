@@ -33,9 +33,9 @@ def summarise(
     # The floor: a run of a few steps may take no time at all by the clock.
     train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
     train = run.feeds["train"]
-    baselines = {
-        split: run.objective.baselines(train, run.feeds[split]) for split in run.evaluation_splits
-    }
+    baselines = {}
+    for split in run.evaluation_splits:
+        baselines[split] = run.objective.baselines(train, run.feeds[split])
     return {
         "task": run.task.name,
         "pooler": run.config.pooler.pooler,
@@ -43,6 +43,7 @@ def summarise(
         "store": run.content,
         "selected_on": run.selected_on,
         **splits,
+        # Where version 0.1 had them, and other tools read them.
         **baselines[run.reported_split],
         "baselines": baselines,
         "parameters": run.parameters,
