@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, slice_rows
@@ -250,7 +251,6 @@ def _chunks(
     Lengths are rounded up and chunks filled up with empty texts, so that few shapes are ever
     compiled.
     """
-    shape = store[store.splits[0]].token_shape
     dtypes = {store[split].dtype for split in store}
     # As a reader does where its shards differ.
     dtype = dtypes.pop() if len(dtypes) == 1 else np.float32
@@ -259,13 +259,14 @@ def _chunks(
     for length in np.unique(padded[padded > 0]).tolist():
         group = np.nonzero(padded == length)[0]
         for members in np.split(group, range(_CHUNK, len(group), _CHUNK)):
-            hidden = np.zeros((_CHUNK, length, *shape), dtype)
-            mask = np.zeros((_CHUNK, length), bool)
-            for row, member in enumerate(members):
+            texts = []
+            for member in members:
                 split, text = sample.locations[member]
-                hidden[row, : sample.lengths[member]] = store[split].states(text)
-                mask[row, : sample.lengths[member]] = True
-            yield members, hidden, mask
+                texts.append(store[split].states(text).astype(dtype, copy=False))
+            batch = TokenBatch.from_ragged(
+                texts, sample.lengths[members], length=length, rows=_CHUNK
+            )
+            yield members, batch.hidden, batch.mask
 
 
 def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
