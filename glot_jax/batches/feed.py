@@ -93,7 +93,8 @@ class Feed:
         present = np.tile(real, row_texts.shape[1]) & (texts >= 0)
         texts = np.maximum(texts, 0)
         starts = self.reader.text_offsets[texts]
-        lengths = np.where(present, self.reader.text_lengths[texts], 0).astype(np.int32)
+        lengths = self.reader.text_lengths[texts]
+        lengths = np.where(present, lengths, 0).astype(np.int32)
         hidden, mask = self.states.gather(starts, lengths, planned.length)
         # Labels are a number a row, or a number for each of its texts.
         has_label = real.reshape(-1, *[1] * (labels.ndim - 1))
@@ -132,7 +133,8 @@ class Feed:
 
     def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
-        return iter(grain.MapDataset.source(_Steps(self, first, last)).to_iter_dataset(options))
+        dataset = grain.MapDataset.source(_Steps(self, first, last))
+        return iter(dataset.to_iter_dataset(options))
 
 
 class _Steps:

@@ -97,7 +97,9 @@ class RowFeeds:
 
 def _row_bounds(lengths: dict[str, np.ndarray], config: TrainConfig) -> tuple[int, ...]:
     """Padded lengths that suit the first split ("train", if there is one) and hold all others."""
-    longest = max(int(split.max(initial=1)) for split in lengths.values())
+    longest = 1
+    for split in lengths.values():
+        longest = max(longest, int(split.max(initial=1)))
     typical = next(iter(lengths.values()))
     if config.batches != "by-length":
         # A batch of any rows is as long as its longest: buckets must suit those.
@@ -130,7 +132,10 @@ class QueryFeeds:
         pairs = None
         if "train" in groups:
             pairs = QueryPairs(groups["train"], request.texts_per_row - 2)
-        ranked = {name: _Ranked(group) for name, group in groups.items() if name != "train"}
+        ranked = {}
+        for name, group in groups.items():
+            if name != "train":
+                ranked[name] = _Ranked(group)
         bounds = _query_bounds(groups, pairs, ranked, config)
         feeds: dict[str, Feed] = {}
         for name in request.splits.rows:
@@ -158,7 +163,8 @@ class _Ranked:
         self.lengths = groups.reader.text_lengths[self.texts]
 
     def feed(self, bounds: tuple[int, ...], batch_size: int, states: States) -> TextFeed:
-        plan = BatchPlan(np.arange(len(self.lengths)), self.lengths, bounds, batch_size, None)
+        rows = np.arange(len(self.lengths))
+        plan = BatchPlan(rows, self.lengths, bounds, batch_size, seed=None)
         return TextFeed(self.groups, plan, states, self.identity, self.texts)
 
 
@@ -170,7 +176,8 @@ def _query_bounds(
 ) -> tuple[int, ...]:
     longest = 1
     for group in groups.values():
-        longest = max(longest, int(group.reader.text_lengths[group.texts].max(initial=1)))
+        lengths = group.reader.text_lengths[group.texts]
+        longest = max(longest, int(lengths.max(initial=1)))
     if pairs is None:
         typical = next(iter(ranked.values())).lengths
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import time
@@ -51,8 +52,11 @@ def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[
     mask = position < lengths[:, None]
     # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
     # masked below.
-    hidden = jnp.take(tokens, starts[:, None] + position, axis=0, mode="clip")
-    return jnp.where(mask.reshape(*mask.shape, *[1] * (tokens.ndim - 1)), hidden, 0), mask
+    index = starts[:, None] + position
+    hidden = jnp.take(tokens, index, axis=0, mode="clip")
+    # One more axis for the width, and one for the layers where there are several.
+    is_token = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 1))
+    return jnp.where(is_token, hidden, 0), mask
 
 
 class DeviceStates:
@@ -107,9 +111,7 @@ class HostStates:
     def _check_hashes(self) -> None:
         # Reading one text of each shard checks its hash now, before anything is written, not in
         # the middle of a run.
-        for first, after in zip(
-            self.reader.shard_texts[:-1], self.reader.shard_texts[1:], strict=True
-        ):
+        for first, after in itertools.pairwise(self.reader.shard_texts):
             if after > first:
                 self.reader.states(int(first))
 

@@ -37,13 +37,16 @@ def choose_bounds(
     rows_below = np.concatenate([[0], np.cumsum(counts)])
     # Dynamic programming over the distinct lengths. cost[j]: fewest padded tokens for the rows up
     # to values[j - 1], using the buckets allowed so far.
-    cost = np.concatenate([[0.0], np.full(len(values), np.inf)])
-    in_order = np.arange(len(values))[:, None] <= np.arange(len(values))
+    cost = np.full(len(values) + 1, np.inf)
+    cost[0] = 0.0
+    index = np.arange(len(values))
+    in_order = index[:, None] <= index
     choices = []
     for _ in range(min(buckets, len(values))):
         # table[i, j]: rows of values[i .. j - 1] all padded to values[j - 1].
         rows = rows_below[None, 1:] - rows_below[:-1, None]
-        table = np.where(in_order, cost[:-1, None] + rows * values[None, :], np.inf)
+        padded = cost[:-1, None] + rows * values[None, :]
+        table = np.where(in_order, padded, np.inf)
         choices.append(table.argmin(axis=0))
         cost = np.concatenate([[0.0], table.min(axis=0)])
     # Walk back from the longest row: each choice says where the bucket before this one ends.
@@ -163,7 +166,8 @@ class BatchPlan:
         """
         rows = np.full(self.batch_size, -1, np.int64)
         rows[: len(chosen)] = self.rows[chosen]
-        bucket = int(np.searchsorted(self.bounds, self.lengths[chosen].max()))
+        longest = self.lengths[chosen].max()
+        bucket = int(np.searchsorted(self.bounds, longest))
         return Batch(rows, self.bounds[bucket])
 
 
@@ -174,4 +178,5 @@ def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
     A fixed shuffle stands for all of them, so that seeds of a run share their shapes.
     """
     order = np.random.default_rng(0).permutation(len(lengths))
-    return np.maximum.reduceat(np.asarray(lengths)[order], np.arange(0, len(lengths), batch_size))
+    starts = np.arange(0, len(lengths), batch_size)
+    return np.maximum.reduceat(np.asarray(lengths)[order], starts)

@@ -64,10 +64,13 @@ class Groups:
                 fix="Extract it again.",
             )
         self.first = reader.row_offsets[self.rows]
-        self.positives = np.asarray(reader.labels)[self.rows].astype(np.int64)
+        # Stored as float32, like every label that is not a class.
+        relevant = np.asarray(reader.labels)[self.rows]
+        self.positives = relevant.astype(np.int64)
         texts = reader.row_offsets[self.rows + 1] - self.first
         self.negatives = texts - 1 - self.positives
-        if (self.positives <= 0).any() or (self.negatives < 0).any():
+        has_positive = (self.positives > 0).all()
+        if not has_positive or (self.negatives < 0).any():
             raise UsageError(
                 rule="a row of a ranking must have a query and a relevant text",
                 got="a store whose labels and texts disagree",
@@ -118,7 +121,8 @@ class QueryPairs:
     def __init__(self, groups: Groups, hard: int):
         self.groups = groups
         self.hard = hard
-        self.group = np.repeat(np.arange(len(groups.rows)), groups.positives)
+        numbers = np.arange(len(groups.rows))
+        self.group = np.repeat(numbers, groups.positives)
         """[pairs]: index of the query among the groups."""
         first_pair = np.cumsum(groups.positives) - groups.positives
         self.number = np.arange(len(self.group)) - first_pair[self.group]

@@ -22,7 +22,9 @@ class PairPlan(BatchPlan):
 
     def __init__(self, pairs: QueryPairs, bounds: tuple[int, ...], batch_size: int, seed: int):
         every = np.arange(len(pairs))
-        super().__init__(every, pairs.longest(every, 0), bounds, batch_size, seed, by_length=False)
+        # Of the first epoch; `batch` asks again in each.
+        lengths = pairs.longest(every, 0)
+        super().__init__(every, lengths, bounds, batch_size, seed, by_length=False)
         self.pairs = pairs
 
     def batch(self, step: int) -> Batch:
@@ -46,8 +48,9 @@ class PairFeed(Feed):
     def __init__(self, plan: PairPlan, states: States):
         pairs = plan.pairs
         reader = pairs.groups.reader
+        texts = pairs.texts(plan.rows, 0)
         no_labels = np.zeros(len(pairs), np.int32)
-        super().__init__(reader, plan, states, pairs.texts(plan.rows, 0), no_labels)
+        super().__init__(reader, plan, states, texts, no_labels)
         self.pairs = pairs
         self.identity = identities(reader, pairs.groups.texts)
 
@@ -101,14 +104,16 @@ class TextFeed(Feed):
         self.groups = groups
         index = np.searchsorted(texts, identity[groups.texts])
         # Of each group: the index of its query among the texts, then those of its candidates.
-        self._members = np.split(index, np.cumsum(groups.sizes)[:-1])
+        ends = np.cumsum(groups.sizes)
+        self._members = np.split(index, ends[:-1])
         self.query = np.array([members[0] for members in self._members])
         self.pool: np.ndarray | None = None
         self._relevant: dict[int, set[int]] = {}
         if groups.negatives.any():
             self.judged = np.flatnonzero(groups.negatives)
         else:
-            self.pool = np.unique(np.concatenate([members[1:] for members in self._members]))
+            positives = [members[1:] for members in self._members]
+            self.pool = np.unique(np.concatenate(positives))
             for members in self._members:
                 relevant = self._relevant.setdefault(int(members[0]), set())
                 relevant.update(members[1:].tolist())
@@ -144,7 +149,8 @@ class TextFeed(Feed):
                 candidates, relevant = self.candidates(group)
                 yield vectors[candidates] @ vectors[self.query[group]], relevant
             return
-        for block in np.split(self.judged, range(_BLOCK, len(self.judged), _BLOCK)):
+        cuts = range(_BLOCK, len(self.judged), _BLOCK)
+        for block in np.split(self.judged, cuts):
             # One product for many queries; each then picks its candidates from its row. In blocks:
             # a product of all queries with all candidates may not fit into memory.
             scores = vectors[self.query[block]] @ vectors[self.pool].T
@@ -154,7 +160,9 @@ class TextFeed(Feed):
 
     def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(tokens [n] int64, relevant [n] bool) of each judged query's candidates."""
-        lengths = self.reader.text_lengths[self.texts[:, 0]].astype(np.int64)
+        # Signed: the baseline ranks by the negative length too.
+        lengths = self.reader.text_lengths[self.texts[:, 0]]
+        lengths = lengths.astype(np.int64)
         for group in self.judged:
             candidates, relevant = self.candidates(group)
             yield lengths[candidates], relevant

@@ -105,7 +105,10 @@ class Splits:
 
 
 def _all_rows(store: HiddenStore, names: Iterable[str]) -> dict[str, SplitRows]:
-    return {name: SplitRows(name, np.arange(len(store[name]))) for name in names}
+    rows = {}
+    for name in names:
+        rows[name] = SplitRows(name, np.arange(len(store[name])))
+    return rows
 
 
 def _held_out(train: SplitReader, seed: int, units: Units) -> np.ndarray:

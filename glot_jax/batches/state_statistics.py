@@ -51,10 +51,12 @@ def _texts_of(reader: SplitReader, rows: np.ndarray) -> np.ndarray:
 def _sum(reader: SplitReader, texts: np.ndarray, centre: np.ndarray, *, power: int) -> np.ndarray:
     """Sum of (state - centre) ** power over the texts' tokens."""
     total = np.zeros(reader.token_shape)
-    numbers = np.cumsum(reader.text_lengths[texts].astype(np.int64) * centre.size)
+    tokens = reader.text_lengths[texts].astype(np.int64)
+    numbers = np.cumsum(tokens * centre.size)
     # A new piece begins wherever the running count passes a multiple of the chunk.
     cuts = np.flatnonzero(np.diff(numbers // _CHUNK)) + 1
     for piece in np.split(texts, cuts):
         states = np.concatenate([reader.states(int(text)) for text in piece])
-        total += ((states.astype(np.float64) - centre) ** power).sum(axis=0)
+        distance = states.astype(np.float64) - centre
+        total += (distance**power).sum(axis=0)
     return total

@@ -59,8 +59,10 @@ class TokenBatch:
         """
         lengths = np.asarray(lengths, np.int64)
         longest = int(lengths.max(initial=0))
-        length = longest if length is None else length
-        rows = len(lengths) if rows is None else rows
+        if length is None:
+            length = longest
+        if rows is None:
+            rows = len(lengths)
         if longest > length or len(lengths) > rows:
             raise UsageError(
                 rule="a batch must have room for its texts",
@@ -73,8 +75,9 @@ class TokenBatch:
             hidden = _padded_tokens(states, mask)
         else:
             hidden = _padded_texts(states, lengths, mask.shape)
+        labels = np.zeros(rows, np.int32)
         row_mask = np.arange(rows) < len(lengths)
-        return cls(hidden=hidden, mask=mask, labels=np.zeros(rows, np.int32), row_mask=row_mask)
+        return cls(hidden=hidden, mask=mask, labels=labels, row_mask=row_mask)
 
 
 def _padded_tokens(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -95,13 +98,16 @@ def _padded_texts(
     states: Sequence[np.ndarray], lengths: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     """The same of an array a text: each is copied once, to where it ends up."""
-    if len(states) == 0 or [len(text) for text in states] != lengths.tolist():
+    sizes = [len(text) for text in states]
+    if len(sizes) == 0 or sizes != lengths.tolist():
         raise UsageError(
             rule="states and lengths must be of the same texts, at least one",
             got=f"{len(states)} arrays and {len(lengths)} lengths, which disagree",
             fix="Give one length for each text.",
         )
-    hidden = np.zeros((*shape, *states[0].shape[1:]), states[0].dtype)
+    # Known from the first text, even if it is empty.
+    first = states[0]
+    hidden = np.zeros((*shape, *first.shape[1:]), first.dtype)
     for row, text in enumerate(states):
         hidden[row, : len(text)] = text
     return hidden

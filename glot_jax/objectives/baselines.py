@@ -109,7 +109,9 @@ def length_baseline(
 
 def _length_features(lengths: np.ndarray) -> np.ndarray:
     logs = np.log1p(lengths.astype(np.float64))
-    return np.concatenate([logs, np.abs(np.diff(logs, axis=1))], axis=1)
+    # Of one text there is no difference: this has no column then.
+    distance = np.abs(np.diff(logs, axis=1))
+    return np.concatenate([logs, distance], axis=1)
 
 
 def query_baselines(train: RankedLengths, split: RankedLengths) -> Baselines:

@@ -18,8 +18,11 @@ class Linear(nnx.Module):
     """
 
     def __init__(self, dim: int, out: int, *, rngs: nnx.Rngs):
-        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, out), dim))
-        self.bias = nnx.Param(torch_linear(rngs.params(), (out,), dim))
+        # Kernel first: the order in which keys are drawn decides the initial values.
+        kernel = torch_linear(rngs.params(), (dim, out), dim)
+        bias = torch_linear(rngs.params(), (out,), dim)
+        self.kernel = nnx.Param(kernel)
+        self.bias = nnx.Param(bias)
 
     def __call__(self, values: Float[Array, "batch dim"]) -> Float[Array, "batch out"]:
         return values @ self.kernel[...] + self.bias[...]
@@ -124,7 +127,8 @@ class CosineHead(Head):
         b = self.projection(vectors[1])
         norm_a = _norm(a)
         norm_b = _norm(b)
-        return (jnp.sum(a * b, axis=-1) / (norm_a * norm_b))[:, None]
+        cosine = jnp.sum(a * b, axis=-1) / (norm_a * norm_b)
+        return cosine[:, None]
 
 
 def _norm(vectors: Float[Array, "batch dim"]) -> Float[Array, " batch"]:
@@ -160,7 +164,8 @@ class EmbeddingHead(Head):
         if not self.unit:
             return pooled
         # As in `_norm` the floor sits inside the root: an empty text's vector is 0 and stays it.
-        return pooled / jnp.sqrt(jnp.sum(pooled * pooled, axis=-1, keepdims=True) + 1e-16)
+        squares = jnp.sum(pooled * pooled, axis=-1, keepdims=True)
+        return pooled / jnp.sqrt(squares + 1e-16)
 
     def features(
         self, pooled: Float[Array, "texts dim"], texts_per_row: int
@@ -177,5 +182,7 @@ class EmbeddingHead(Head):
         """
         vectors = self.vectors(vectors)
         candidates = vectors[1:].reshape(-1, vectors.shape[-1])
-        similarities = jnp.matmul(vectors[0], candidates.T, precision=jax.lax.Precision.HIGHEST)
+        # Divided by a small temperature, an error of bfloat16 products would be a large one.
+        highest = jax.lax.Precision.HIGHEST
+        similarities = jnp.matmul(vectors[0], candidates.T, precision=highest)
         return similarities / self.temperature

@@ -24,7 +24,8 @@ def cross_entropy(
 
     One-hot labels: optax's integer-label loss puts a scatter into the gradient.
     """
-    targets = jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
+    classes = outputs.shape[-1]
+    targets = jax.nn.one_hot(labels, classes, dtype=outputs.dtype)
     return -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
 
 
@@ -38,7 +39,8 @@ def squared_error(
     STS-B's labels are divided by 5.
     """
     low, high = label_range
-    return jnp.square(outputs[:, 0] - (labels - low) / (high - low))
+    targets = (labels - low) / (high - low)
+    return jnp.square(outputs[:, 0] - targets)
 
 
 def info_nce(
@@ -64,7 +66,8 @@ def info_nce(
     candidates = labels[:, 1:].T.reshape(-1)
     square = outputs[:, :batch]
     # Not jnp.diagonal: its gradient is a scatter.
-    own = jnp.sum(jnp.where(jnp.eye(batch, dtype=bool), square, 0), axis=1)
+    diagonal = jnp.eye(batch, dtype=bool)
+    own = jnp.sum(jnp.where(diagonal, square, 0), axis=1)
     forward = _against(own, outputs, _negatives(query, positive, candidates))
     # Hard negatives have no query of their own, so only the square is read backwards.
     backward = _against(own, square.T, _negatives(positive, query, query))
@@ -77,7 +80,8 @@ def _against(
     mask: Bool[Array, "batch candidates"],
 ) -> Float[Array, " batch"]:
     # `own` is finite, so a row without any negative is 0 and not NaN.
-    logits = jnp.concatenate([own[:, None], jnp.where(mask, others, -jnp.inf)], axis=1)
+    negatives = jnp.where(mask, others, -jnp.inf)
+    logits = jnp.concatenate([own[:, None], negatives], axis=1)
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
@@ -94,7 +98,9 @@ def _negatives(
     # Positive of any anchor of the same text: a boolean matrix product.
     equal_anchor = anchors[:, None] == anchors[None, :]
     is_partner = partners[:, None] == candidates[None, :]
-    paths = jnp.matmul(equal_anchor.astype(jnp.float32), is_partner.astype(jnp.float32))
+    equal_anchor = equal_anchor.astype(jnp.float32)
+    is_partner = is_partner.astype(jnp.float32)
+    paths = jnp.matmul(equal_anchor, is_partner)
     relevant = paths > 0
     is_other = anchors[:, None] != candidates[None, :]
     return (candidates >= 0) & ~repeats & ~relevant & is_other

@@ -84,8 +84,9 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     Of more classes the unweighted mean over them. 0 for a class that is neither there nor
     predicted.
     """
-    largest = max(int(np.max(labels, initial=0)), int(np.max(predictions, initial=0)))
-    if largest <= 1:
+    # The largest class that occurs, on either side.
+    largest = np.maximum(np.max(labels, initial=0), np.max(predictions, initial=0))
+    if int(largest) <= 1:
         is_one = labels == 1
         predicted_one = predictions == 1
         right = float(np.sum(is_one & predicted_one))
@@ -102,7 +103,9 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
 
     A correlation with a constant is undefined; it is reported as 0, like MCC, not as NaN.
     """
-    if len(labels) < 2 or np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+    if len(labels) < 2:
+        return 0.0
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return 0.0
     a = _centred(predictions)
     b = _centred(labels)
@@ -111,7 +114,8 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _centred(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, np.float64) - np.mean(values, dtype=np.float64)
+    mean = np.mean(values, dtype=np.float64)
+    return np.asarray(values, np.float64) - mean
 
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:

@@ -69,7 +69,8 @@ def query_loss(logits: np.ndarray, relevant: np.ndarray) -> float:
     against = -np.inf
     if not relevant.all():
         against = np.logaddexp.reduce(logits[~relevant])
-    return float(np.mean(np.logaddexp(logits[relevant], against) - logits[relevant]))
+    own = logits[relevant]
+    return float(np.mean(np.logaddexp(own, against) - own))
 
 
 def _discount(ranks: np.ndarray) -> np.ndarray:

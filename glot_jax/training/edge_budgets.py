@@ -88,24 +88,31 @@ def _measure(stem: Stem, feed: Feed, length: int, sample: int = _SAMPLE) -> int:
     texts = feed.texts_per_batch
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only
     # thin the mean.
-    shorter = max((bound for bound in feed.plan.bounds if bound < length), default=-1)
-    rows = feed.plan.rows[(feed.plan.lengths > shorter) & (feed.plan.lengths <= length)]
+    plan = feed.plan
+    shorter = max((bound for bound in plan.bounds if bound < length), default=-1)
+    in_bucket = (plan.lengths > shorter) & (plan.lengths <= length)
+    rows = plan.rows[in_bucket]
     if len(rows) == 0:
         return power_of_two(texts * length * length)
-    rows = rows[np.random.default_rng(0).permutation(len(rows))[:sample]]
+    # Always the same texts: equal runs have equal budgets and so equal programs.
+    order = np.random.default_rng(0).permutation(len(rows))
+    rows = rows[order[:sample]]
     sampled = feed.texts[rows].reshape(-1)
     sampled = sampled[sampled >= 0]
     count = edge_counter(stem)
     counts = []
     # Chunks of about four million pairs of tokens, so that counting needs little memory.
-    chunks = min(len(sampled), max(1, len(sampled) * length * length >> 22))
+    pairs = len(sampled) * length * length
+    chunks = min(len(sampled), max(1, pairs >> 22))
     for chunk in np.array_split(sampled, chunks):
         starts = feed.reader.text_offsets[chunk]
         lengths = feed.reader.text_lengths[chunk]
         hidden, mask = feed.states.gather(starts, lengths, length)
         counts.append(np.asarray(count(hidden, mask)))
     edges = np.concatenate(counts).astype(np.float64)
-    expected = texts * edges.mean() + 6 * math.sqrt(texts) * edges.std()
+    # A sum of independent texts: the deviation grows with the root of their number.
+    margin = 6 * math.sqrt(texts) * edges.std()
+    expected = texts * edges.mean() + margin
     # No batch has more edges than if all its texts were the densest one.
     return power_of_two(math.ceil(min(expected, texts * edges.max())) + 1)
 

@@ -38,11 +38,12 @@ def evaluate_all(
     run = session.run
     # Compilation is not evaluation: its seconds are taken off both ends.
     session.clock.start({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
+    step = int(state["step"])
     scores = {}
     predictions = {}
     for split in run.evaluation_splits:
         scores[split], predictions[split] = evaluate_split(run, state, split)
-        session.log.metrics(step=int(state["step"]), epoch=epoch, split=split, **scores[split])
+        session.log.metrics(step=step, epoch=epoch, split=split, **scores[split])
     session.clock.lap({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
     return scores, predictions
 

@@ -54,7 +54,9 @@ def unread_by_task(
 
 def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
     """A line about the layer that is read where several are stored and none was asked for."""
-    if config.layer is not None or config.mix_layers is not None or len(store.stored_layers) == 1:
+    if config.layer is not None or config.mix_layers is not None:
+        return []
+    if len(store.stored_layers) == 1:
         return []
     stored = ", ".join(map(str, store.stored_layers))
     return [

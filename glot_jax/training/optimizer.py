@@ -41,7 +41,8 @@ def build_schedule(
         after = optax.cosine_decay_schedule(config.lr, max(1, total_steps - warmup))
     if warmup == 0:
         return after
-    return optax.join_schedules([optax.linear_schedule(0.0, config.lr, warmup), after], [warmup])
+    before = optax.linear_schedule(0.0, config.lr, warmup)
+    return optax.join_schedules([before, after], [warmup])
 
 
 # Parameters of the stem: decay would pull a threshold to 0, and layers to equal shares.
