@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def model_of(task: TaskSpec, pooler: str = "mean", **objective) -> SentenceModel
 
 def batch_of(texts: int) -> TokenBatch:
     states = np.random.default_rng(0).normal(size=(texts * 3, 4)).astype(np.float32)
-    return TokenBatch.from_ragged(states, [3] * texts)
+    batch = TokenBatch.from_ragged(states, [3] * texts)
+    return jax.tree.map(jnp.asarray, batch)
 
 
 def test_a_spec_survives_json():

@@ -21,11 +21,9 @@ def store(tmp_path_factory) -> Path:
 
 
 def test_statistics_in_pieces_are_those_of_the_whole(store, monkeypatch):
-    from glot_jax.batches import state_statistics
-
     reader = HiddenStore(store, layers=LAYERS)["train"]
     whole = state_statistics(reader, np.arange(len(reader)))
-    monkeypatch.setattr(state_statistics, "_CHUNK", 50)
+    monkeypatch.setattr("glot_jax.batches.state_statistics._CHUNK", 50)
     for part, expected in zip(state_statistics(reader, np.arange(len(reader))), whole, strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-12)
 
