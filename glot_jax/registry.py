@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from glot_jax.errors import UsageError
@@ -23,6 +25,7 @@ class Registry(dict[str, Part]):
     def __init__(self, noun: str):
         super().__init__()
         self.noun = noun
+        self._sources: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[Any], Any]:
         """Return a decorator that adds a part under `name` and gives it back unchanged.
@@ -30,6 +33,8 @@ class Registry(dict[str, Part]):
         Raises:
             UsageError: the name belongs to another part.
         """
+
+        plugin = _plugins[-1] if _plugins else _calling_module()
 
         def add(part: Any) -> Any:
             if name in self and _origin(self[name]) != _origin(part):
@@ -39,12 +44,47 @@ class Registry(dict[str, Part]):
                     fix="Register it under another name.",
                 )
             self[name] = part
+            self._sources[name] = plugin
             return part
 
         return add
 
+    def plugin_of(self, name: str) -> str | None:
+        """The plugin that registered a part; None for a part of this package.
 
-def _origin(part: Any) -> str:
-    """Where a part was defined: a notebook's cell that runs twice defines the same one again."""
-    name = getattr(part, "__qualname__", repr(part))
-    return f"{getattr(part, '__module__', '')}.{name}"
+        A part that was registered in a notebook or by an import belongs to its module.
+        """
+        source = self._sources.get(name, PACKAGE)
+        return None if source.partition(".")[0] == PACKAGE else source
+
+
+PACKAGE = "glot_jax"
+
+_plugins: list[str] = []
+"""Names of the plugins that are being imported, the innermost last."""
+
+
+@contextlib.contextmanager
+def registering(plugin: str) -> Iterator[None]:
+    """Note everything that is registered in this block as a part of `plugin`."""
+    _plugins.append(plugin)
+    try:
+        yield
+    finally:
+        _plugins.pop()
+
+
+def _calling_module() -> str:
+    """The module on whose behalf `Registry.register` is called: the first outside this package.
+
+    While this package is imported that is Python's import machinery, and the part is its own.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", PACKAGE))
+        if module.startswith("importlib."):
+            return PACKAGE
+        if module.partition(".")[0] != PACKAGE:
+            return module
+        frame = frame.f_back
+    return PACKAGE
