@@ -70,7 +70,11 @@ def find_beir(folder: Path) -> Collection | None:
     files = files_by_name(folder, {"corpus": "corpus", "queries": "queries"})
     if "corpus" not in files or "queries" not in files:
         return None
-    collection = Collection(folder, files["corpus"], files["queries"])
+    collection = Collection(
+        folder=folder,
+        corpus=files["corpus"],
+        queries=files["queries"],
+    )
     if not collection.qrels.is_dir():
         raise UsageError(
             rule="a corpus and queries must have judgements, qrels/train.tsv and others",
@@ -200,6 +204,7 @@ def beir_sources(
 
 
 def _judgement_files(collection: Collection, spec: TaskSpec) -> dict[str, list[Path]]:
+    # dev.tsv is the validation split here as everywhere.
     names = split_names(split for split, _ in spec.splits)
     files = files_by_name(collection.qrels, names)
     if not files:
@@ -310,4 +315,8 @@ def _source(
             }
             yield Record(split.locations[query], values, columns)
 
-    return Source(name, True, read)
+    return Source(
+        name=name,
+        typed=True,
+        read=read,
+    )

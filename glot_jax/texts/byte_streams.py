@@ -112,6 +112,7 @@ def _chunks(path: Path, ratio: _Ratio) -> Iterator[bytes]:
         # Asked again here: between two passes the file may have become another one.
         refuse_other_kinds(path, head)
         file.seek(0)
+        # By content: people decompress a file and keep its name, or the other way round.
         for magic, unpack in _ARCHIVES.items():
             if head.startswith(magic):
                 yield from unpack(path, file, ratio)
@@ -183,6 +184,7 @@ def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
 
 
 def _zstandard(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
+    # Not in Python's own library before 3.14.
     zstandard = extract_extra("zstandard")
     frame = zstandard.ZstdDecompressor().decompressobj()
     is_frame_new = True
@@ -216,7 +218,8 @@ def _damaged(path: Path, reason: str) -> UsageError:
     )
 
 
-_ARCHIVES: dict[bytes, Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]] = {
+Unpacker = Callable[[Path, BinaryIO, _Ratio], Iterator[bytes]]
+_ARCHIVES: dict[bytes, Unpacker] = {
     b"\x1f\x8b": _gzip,
     b"\x28\xb5\x2f\xfd": _zstandard,
     # Frames that a reader skips, as pzstd puts them first.

@@ -74,6 +74,7 @@ def _alike(classes: Sequence[str]) -> list[str]:
 
 def _scores(spec: TaskSpec, survey: Survey, train: RawLabels) -> LabelReader:
     metrics = ("spearman", "pearson")
+    # Read by the reader itself: its errors name the row of a score that is infinite.
     reader = LabelReader(replace(spec, label_kind="regression", metrics=metrics), "float")
     low = math.inf
     high = -math.inf

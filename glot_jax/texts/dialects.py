@@ -57,6 +57,7 @@ def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
     lines = islice(read_lines(path, form), dialect.skip, None)
     if not dialect.quoted:
         for location, line in lines:
+            # Every CR: CRCRLF ends in two of them, as Windows makes of CRLF.
             text = line.removesuffix("\n").rstrip("\r")
             yield location, text.split(dialect.delimiter)
         return
@@ -112,7 +113,10 @@ def find_delimiter(
     for delimiter in DELIMITERS:
         if delimiter in first_line and delimiter != default:
             present.append(delimiter)
-    fitting = [delimiter for delimiter in present if fits(_header(path, form, delimiter))]
+    fitting: list[str] = []
+    for delimiter in present:
+        if fits(_header(path, form, delimiter)):
+            fitting.append(delimiter)
     # A fitting header counts more than regular rows: a broken row is then told as one.
     regular = [delimiter for delimiter in fitting or present if _is_regular(path, form, delimiter)]
     candidates = regular or fitting

@@ -56,21 +56,39 @@ def refuse_other_kinds(path: Path, head: bytes) -> None:
     rule = _RULES.get(suffix, f"a {suffix} file must be text")
     for magic, (kind, fix) in _KINDS.items():
         if head.startswith(magic):
-            raise UsageError(rule, f"{path}:1: {kind}, by its first bytes", fix)
+            raise UsageError(
+                rule=rule,
+                got=f"{path}:1: {kind}, by its first bytes",
+                fix=fix,
+            )
     # A level stands between the letters and the magic number, so that no prefix tells them.
     if _BZIP2.match(head):
-        raise UsageError(rule, f"{path}:1: a bzip2 archive, by its first bytes", _UNPACK)
+        raise UsageError(
+            rule=rule,
+            got=f"{path}:1: a bzip2 archive, by its first bytes",
+            fix=_UNPACK,
+        )
 
 
 def _refuse_stand_ins(path: Path, head: bytes) -> None:
     """Raise UsageError for what says where the data are instead of holding them."""
     rule = "a data file must hold data"
     if head.startswith(_LFS):
-        got = f"{path}, a Git LFS pointer in place of the data"
-        raise UsageError(rule, got, "Run: git lfs pull")
+        raise UsageError(
+            rule=rule,
+            got=f"{path}, a Git LFS pointer in place of the data",
+            fix="Run: git lfs pull",
+        )
     if head.startswith(_ANNEX):
-        got = f"{path}, a git-annex pointer in place of the data"
-        raise UsageError(rule, got, "Run: git annex get")
+        raise UsageError(
+            rule=rule,
+            got=f"{path}, a git-annex pointer in place of the data",
+            fix="Run: git annex get",
+        )
     if _PAGE.match(head):
-        fix = "Fetch the file itself: its raw or download link."
-        raise UsageError(rule, f"{path}:1: an HTML page", fix)
+        # What a server answers instead of the file: its text would read as a table of one column.
+        raise UsageError(
+            rule=rule,
+            got=f"{path}:1: an HTML page",
+            fix="Fetch the file itself: its raw or download link.",
+        )

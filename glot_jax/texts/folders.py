@@ -84,7 +84,10 @@ def find_splits(folder: Path, spec: TaskSpec) -> FolderSplits:
             for split, _ in spec.splits:
                 if split in files_by_split:
                     ordered[split] = files_by_split[split]
-            return FolderSplits(ordered, _notices(subfolder, folder, ordered, spec))
+            return FolderSplits(
+                files=ordered,
+                notices=_notices(subfolder, folder, ordered, spec),
+            )
     raise _nothing_in(folder, spec)
 
 
@@ -122,7 +125,8 @@ def _notices(
     """What is read, where that is not plain to see, and what is not."""
     lines: list[str] = []
     # Nothing is said where the folder is as the documentation has it.
-    is_plain = subfolder == folder and all(map(_has_own_name, files, files.values()))
+    have_own_names = all(map(_has_own_name, files, files.values()))
+    is_plain = have_own_names and subfolder == folder
     if not is_plain:
         read: list[str] = []
         for split, paths in files.items():
@@ -151,7 +155,8 @@ def _notices(
 
 
 def _has_own_name(split: str, paths: Sequence[Path]) -> bool:
-    return len(paths) == 1 and name_parts(paths[0].name)[0] == split
+    stem, _, _ = name_parts(paths[0].name)
+    return len(paths) == 1 and stem == split
 
 
 def _described(folder: Path, files: Sequence[Path]) -> str:
@@ -162,6 +167,7 @@ def _described(folder: Path, files: Sequence[Path]) -> str:
 
 
 def _is_data(path: Path) -> bool:
+    # Of editors and file systems: .~lock.train.csv and the like.
     if path.name.startswith("."):
         return False
     suffix = path.suffix[1:].lower()

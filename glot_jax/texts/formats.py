@@ -110,7 +110,11 @@ def _open_json(path: Path, suffix: str, reading: Reading) -> Source:
     def read(_: Columns) -> Records:
         return json_records(path, suffix, form, arrays=reading.arrays)
 
-    return Source(str(path), True, read)
+    return Source(
+        name=str(path),
+        typed=True,
+        read=read,
+    )
 
 
 def _open_table(path: Path, suffix: str, reading: Reading) -> Source:
@@ -144,10 +148,15 @@ def open_text(path: Path, encoding: str | None = None, column: str = "text") -> 
     form = find_text_form(path, encoding)
 
     def read(_: Columns) -> Records:
+        # A blank line is a text too: vectors are written in the order of the lines.
         for location, line in read_lines(path, form):
             yield Record(location, {column: line.rstrip("\r\n")}, [column])
 
-    return Source(str(path), False, read)
+    return Source(
+        name=str(path),
+        typed=False,
+        read=read,
+    )
 
 
 def _open_parquet(path: Path, suffix: str, reading: Reading) -> Source:
@@ -159,10 +168,15 @@ def _open_parquet(path: Path, suffix: str, reading: Reading) -> Source:
     def read(columns: Columns) -> Records:
         return parquet_records(path, columns)
 
-    return Source(str(path), True, read)
+    return Source(
+        name=str(path),
+        typed=True,
+        read=read,
+    )
 
 
-OPENERS: dict[str, Callable[[Path, str, Reading], Source]] = {
+Opener = Callable[[Path, str, Reading], Source]
+OPENERS: dict[str, Opener] = {
     "jsonl": _open_json,
     "csv": _open_table,
     "tsv": _open_table,

@@ -18,7 +18,7 @@ missing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glot_jax.texts.records import Columns, Record, Records, Source
@@ -80,8 +80,14 @@ LAYOUTS: dict[str, GlueLayout] = {
         # The archive has Microsoft's files; train.tsv and dev.tsv are made of them.
         stems={"msr_paraphrase_train": "train", "msr_paraphrase_test": "test"},
     ),
-    "qqp": GlueLayout(columns={"label": "is_duplicate"}, marks=frozenset({"qid1"})),
-    "stsb": GlueLayout(columns={"label": "score"}, marks=frozenset({"old_index", "main-captions"})),
+    "qqp": GlueLayout(
+        columns={"label": "is_duplicate"},
+        marks=frozenset({"qid1"}),
+    ),
+    "stsb": GlueLayout(
+        columns={"label": "score"},
+        marks=frozenset({"old_index", "main-captions"}),
+    ),
     "mnli": GlueLayout(
         columns={"premise": "sentence1", "hypothesis": "sentence2", "label": "gold_label"},
         marks=frozenset({"promptID", "pairID", "sentence1_parse"}),
@@ -112,7 +118,7 @@ def renamed(source: Source, layout: GlueLayout, label_column: str | None) -> Sou
         for record in source.read(either):
             yield _renamed(record, layout, label_column)
 
-    return Source(source.name, source.typed, read, source.remarks)
+    return replace(source, read=read)
 
 
 def _renamed(record: Record, layout: GlueLayout, label_column: str | None) -> Record:

@@ -21,7 +21,11 @@ def hub_sources(spec: TaskSpec) -> dict[str, Source]:
     """
     fix = _local_files(spec)
     if spec.hub is None:
-        raise UsageError(f"task {spec.name} needs local files", "no --data", fix)
+        raise UsageError(
+            rule=f"task {spec.name} needs local files",
+            got="no --data",
+            fix=fix,
+        )
     # Imported here: reading files must not take the seconds that this takes.
     library = extract_extra("datasets")
     repository, subset = spec.hub
@@ -36,6 +40,7 @@ def hub_sources(spec: TaskSpec) -> dict[str, Source]:
                 got=f"{type(error).__name__}: {error}",
                 fix=fix,
             ) from error
+        # As load_dataset is called, for messages.
         parts = [repository, hub_name] if subset is None else [repository, subset, hub_name]
         sources[split] = _hub_source(rows, "/".join(parts))
     return sources
@@ -64,4 +69,8 @@ def _hub_source(rows: datasets.Dataset, name: str) -> Source:
                 values = dict(zip(batch, fields, strict=True))
                 yield Record(f"{name}:row {number}", values, names)
 
-    return Source(name, True, read)
+    return Source(
+        name=name,
+        typed=True,
+        read=read,
+    )

@@ -96,11 +96,18 @@ def _by_line(path: Path, form: TextForm, *, arrays: bool) -> Records:
             values = decode_line(line)
         except json.JSONDecodeError as error:
             # Its own line number is always 1 or 2.
-            got = f"{location}: {error.msg} at character {error.pos + 1} of the line"
-            raise UsageError(_RULE, got, _FIX) from error
+            raise UsageError(
+                rule=_RULE,
+                got=f"{location}: {error.msg} at character {error.pos + 1} of the line",
+                fix=_FIX,
+            ) from error
         except (ValueError, RecursionError) as error:
             # An integer of thousands of digits; brackets in thousands.
-            raise UsageError(_RULE, f"{location}: {because(error)}", _FIX) from error
+            raise UsageError(
+                rule=_RULE,
+                got=f"{location}: {because(error)}",
+                fix=_FIX,
+            ) from error
         yield _record(values, location, arrays)
 
 
@@ -109,7 +116,11 @@ def _record(values: Json, location: str, arrays: bool) -> Record:
         # The names say that these are positions; `query_rows` knows them.
         values = {f"#{index}": value for index, value in enumerate(values)}
     if not isinstance(values, dict):
-        raise UsageError(_RULE, f"{location}: {type(values).__name__}", _FIX)
+        raise UsageError(
+            rule=_RULE,
+            got=f"{location}: {type(values).__name__}",
+            fix=_FIX,
+        )
     if isinstance(values, RepeatedNames):
         require_unique(values.names, location)
     return Record(location, values, list(values))

@@ -51,17 +51,8 @@ def column_kind(
             fix=_ONE_TYPE,
         )
     if requested_kind != "regression" and _are_truth_values(surveys, kinds):
-        # pandas writes 1 and 0 for them in one file and True and False in the next: the train
-        # split's way names the classes.
-        train_has_words = "bool" in train.kinds or "truth" in train.kinds
-        return "bool" if train_has_words else "int", []
-    if len({_GROUPS[kind] for kind in kinds}) != 1:
-        types = [f"{kind} (first in {location})" for kind, location in kinds.items()]
-        raise UsageError(
-            rule="a column must have labels of one type",
-            got=" and ".join(types),
-            fix=_ONE_TYPE,
-        )
+        return _truth_kind(train), []
+    _require_one_type(kinds)
     if "int" in kinds or "float" in kinds:
         kind, notices = _number_kind(train, requested_kind)
         # Train says that labels are classes, so floats of another split are read as such.
@@ -78,6 +69,28 @@ def column_kind(
     if kind == "str":
         return kind, _mixed(train, requested_kind, gaps)
     return kind, []
+
+
+def _truth_kind(train: Survey) -> Kind:
+    """How a column of nothing but true, false, 1 and 0 is read.
+
+    pandas writes True and False in one file and 1 and 0 in the next: the train split's way names
+    the classes.
+    """
+    if "bool" in train.kinds or "truth" in train.kinds:
+        return "bool"
+    return "int"
+
+
+def _require_one_type(kinds: Mapping[Kind, str]) -> None:
+    """Raise UsageError where labels of two groups meet, with the first of each."""
+    if len({_GROUPS[kind] for kind in kinds}) != 1:
+        types = [f"{kind} (first in {location})" for kind, location in kinds.items()]
+        raise UsageError(
+            rule="a column must have labels of one type",
+            got=" and ".join(types),
+            fix=_ONE_TYPE,
+        )
 
 
 def _kinds_as_read(surveys: Surveys, gaps: Kinds) -> dict[Kind, str]:
@@ -123,7 +136,8 @@ def _require_no_slip(train: Survey, requested_kind: str) -> None:
     if name is None or not numbers or train.typed or requested_kind == "classes":
         return
     count = sum(seen.count for seen in numbers)
-    are_few = name.count <= _FEW_NAMES * count or (name.count == 1 and count > 2)
+    is_only_one = name.count == 1 and count > 2
+    are_few = name.count <= _FEW_NAMES * count or is_only_one
     # Fractions are scores, even where more than a few words stand among them.
     are_scores = train.fraction.count > 0 and name.count < count and count > 2
     if are_few or are_scores:
@@ -179,6 +193,7 @@ def _number_kind(train: Survey, requested_kind: str) -> tuple[Kind, list[str]]:
     """Decide whether train's numbers are classes or scores."""
     floats = train.kinds.get("float")
     has_fractions = train.fraction.count > 0
+    # 0.0 is what pandas makes of 0 beside a gap: whole and few is as good as an int.
     look_like_classes = floats is None or (not has_fractions and len(train.numbers) <= FEW)
     source = f"({train.source})"
     if requested_kind == "regression":
@@ -197,7 +212,8 @@ def _number_kind(train: Survey, requested_kind: str) -> tuple[Kind, list[str]]:
     if floats is None:
         return "int", []
     if look_like_classes:
-        values = listed([str(int(value)) for value in sorted(train.numbers)])
+        whole = map(int, sorted(train.numbers))
+        values = listed([str(number) for number in whole])
         return "int", [
             f"labels {values} are written as floats (first in {floats.location}) and are whole and"
             " few, so they are read as classes; if they are scores: --label-kind regression"

@@ -108,6 +108,7 @@ def _kind_of_text(text: str) -> Kind:
 
 def kind_of_label(raw: object, typed: bool) -> Kind:
     """The type of a label in a source with types or without; with them, "NA" is a string."""
+    # A typed file has null for a gap: "NA" was written on purpose.
     if not typed:
         return kind_of(spelled(raw))
     kind = kind_of(raw)

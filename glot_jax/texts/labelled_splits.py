@@ -13,7 +13,7 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.texts.custom_labels import custom_labels
 from glot_jax.texts.label_types import GAPS
-from glot_jax.texts.labels import LabelReader
+from glot_jax.texts.labels import LabelReader, RawLabels
 from glot_jax.texts.quoting import listed
 from glot_jax.texts.records import Record, Seen, Source, Sources, did_you_mean
 from glot_jax.texts.splits import filtered, raw_label, raw_labels, survey_split
@@ -78,7 +78,12 @@ def labelled_splits(
         rows[name] = survey.rows - gaps.count
     # The survey has seen types alone; a class that train lacks is found here.
     require_readable(kept, labels)
-    return LabelledSplits(labels, kept, rows, [*assumed, *skipped])
+    return LabelledSplits(
+        labels=labels,
+        sources=kept,
+        rows=rows,
+        notices=[*assumed, *skipped],
+    )
 
 
 def complete(
@@ -125,6 +130,7 @@ def _label_reader(
     Returns it with lines about what was assumed; raises UsageError if train has no labels.
     """
     survey = surveys["train"]
+    # A fixed task has no class that is called NA.
     kinds = GAPS
     if spec.is_from_data:
         kinds = gap_kinds(survey, config.label_kind, drop=config.drop_unlabelled)
@@ -139,13 +145,18 @@ def _label_reader(
     if not spec.is_from_data:
         return LabelReader(spec), []
     # Of a column of any type, a gap is what is missing.
-    train = complete(config, "train", train, survey, LabelReader(spec, "str", kinds))
+    reader = LabelReader(spec, "str", kinds)
+    train = complete(config, "train", train, survey, reader)
     labelled: dict[str, Survey] = {}
     for name, other in surveys.items():
         # A test split of nothing but -1 says nothing about the type of the column.
         if name == "train" or other.may_be_labelled:
             labelled[name] = other
-    return custom_labels(spec, labelled, lambda: raw_labels(train, spec), config.label_kind, kinds)
+
+    def train_labels() -> RawLabels:
+        return raw_labels(train, spec)
+
+    return custom_labels(spec, labelled, train_labels, config.label_kind, kinds)
 
 
 def _require_complete(name: str, survey: Survey, gaps: Seen) -> None:

@@ -77,7 +77,11 @@ class LabelReader:
             fix = _CORRECT
             if self.column in ("int", "number") and kind_of(value) == "float":
                 fix = f"{fix} If labels are scores, give --label-kind regression."
-            raise UsageError(self._rule(), f"{location}: {shown(value)}", fix)
+            raise UsageError(
+                rule=self._rule(),
+                got=f"{location}: {shown(value)}",
+                fix=fix,
+            )
         return index
 
     def gaps(self, survey: Survey) -> Seen:
@@ -87,6 +91,7 @@ class LabelReader:
         """
         if self.column is None:
             return survey.gaps(self.gap_kinds)
+        # GLUE's mark for a hidden label, and a class of -1, 0, 1 elsewhere.
         minus_one = not (survey.may_be_labelled or self._knows_minus_one)
         return survey.gaps(self.gap_kinds, minus_one=minus_one)
 
@@ -106,14 +111,16 @@ class LabelReader:
         if self.column == "bool":
             name = str(value).strip().lower()
             return _TRUTH_NAMES.get(name, name)
-        if self.column == "int" and set(self.spec.classes) == {"0", "1"}:
+        if self.column == "int" and {*self.spec.classes} == {"0", "1"}:
             # Another split may say true for train's 1.
             name = str(value).strip().lower()
             if name in TRUTH:
                 return str(TRUTH.index(name))
         if isinstance(value, bool):
             return str(value).lower()
-        if isinstance(value, float) and self.column in ("int", "number") and value.is_integer():
+        has_numbers = self.column in ("int", "number")
+        if has_numbers and isinstance(value, float) and value.is_integer():
+            # pandas writes the class 7 as 7.0 in a column that has a gap.
             return str(int(value))
         return str(value)
 

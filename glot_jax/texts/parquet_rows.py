@@ -36,6 +36,7 @@ def parquet_records(path: Path, columns: Columns) -> Records:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             names = file.schema_arrow.names
             rows = file.metadata.num_rows
+            # A row is a dict, which has room for one column of a name.
             require_unique(names, str(path))
             # Columns that nobody asks for are not decoded: their types are their own business.
             present = [name for name in names if name in columns]

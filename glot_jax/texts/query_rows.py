@@ -101,14 +101,18 @@ def grouped(source: Source, spec: TaskSpec, *, named: bool) -> Source:
             said = 'texts that have a title are read as title + " " + text'
             source.remarks["titles"] = f"{source.name}: {said}, in {titles} rows"
 
-    return Source(source.name, source.typed, read, source.remarks)
+    return replace(source, read=read)
 
 
 def _roles(columns: Columns) -> dict[str, list[str]]:
     """Our column -> those of a row that it is made of."""
     items = [name for name in columns if _ITEM.fullmatch(name)]
     if items:
-        by_position = {"query": items[:1], "pos": items[1:2], "neg": items[2:]}
+        by_position = {
+            "query": items[:1],
+            "pos": items[1:2],
+            "neg": items[2:],
+        }
         return _filled(by_position)
     roles: dict[str, list[str]] = {}
     for role, names in COLUMN_NAMES.items():
@@ -137,6 +141,7 @@ def _filled(roles: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 def _in_roles(record: Record) -> Record:
     roles = _roles(record.columns)
+    # Nearly every file: its rows pass as they are.
     if all(names == [role] for role, names in roles.items()):
         return record
     values: dict[str, Any] = {}

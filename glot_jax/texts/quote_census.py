@@ -164,7 +164,8 @@ class _Census:
         """Count a row of a file that is not quoted, and whether a field looks as if it were."""
         self.quotes.rows += 1
         for text in _without_end(line).split(self._delimiter):
-            if len(text) < _SHORTEST_QUOTED or text[0] != '"' or text[-1] != '"':
+            is_quoted = text.startswith('"') and text.endswith('"')
+            if len(text) < _SHORTEST_QUOTED or not is_quoted:
                 continue
             # "a ""b""" is what quoting makes of a "b", and hardly anything else.
             inside = text[1:-1]

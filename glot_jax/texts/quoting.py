@@ -70,5 +70,5 @@ def listed(names: Sequence[str], limit: int = 20, spell: Callable[[str], str] = 
 def because(error: Exception) -> str:
     """What another library says about a failure, in one line of at most 200 characters."""
     # A MemoryError, for one, has no text: then its class has to do.
-    message = " ".join(str(error).split()) or type(error).__name__
-    return plain(message, 200)
+    message = " ".join(str(error).split())
+    return plain(message or type(error).__name__, 200)

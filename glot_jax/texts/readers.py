@@ -51,6 +51,7 @@ def open_task(
     # The name is checked before any file is opened, so that a slip costs nothing.
     task = lookup(TASKS, config.task, "task")
     _check_options(config, task)
+    # No columns and no file: nothing below applies.
     if task.is_generated:
         return stress_test(config, task, vocabulary)
     if task.label_kind == "ranking":
@@ -70,6 +71,7 @@ def open_task(
     if not task.text_columns:
         # After the files are open, so that the message can list their columns.
         raise _no_text_columns(sources)
+    # What labels mean is settled by the rows that the store has.
     if spec is not None:
         return _more_rows(config, spec, sources, notices)
     if task.label_column is None:

@@ -29,6 +29,7 @@ _COMPARED_NAMES = 1000
 _COMPARED_CHARACTERS = 100
 
 
+# A tuple and no dataclass: one is made for every row of every pass.
 class Record(NamedTuple):
     """One row as it is written."""
 
@@ -115,14 +116,21 @@ def chained(sources: Sequence[Source], name: str) -> Source:
     # Opening a file has remarks too, and they are asked for before anything is read.
     for source in sources:
         collect_remarks(source)
-    return Source(name, sources[0].typed, read, remarks)
+    return Source(
+        name=name,
+        typed=sources[0].typed,
+        read=read,
+        remarks=remarks,
+    )
 
 
 def _require_same_columns(first: Record, record: Record, columns: Columns) -> None:
     """Raise UsageError for a part of a split whose columns are not those of the first part."""
     # Columns that nobody reads may come and go.
     read = set(columns)
-    different = sorted(read.intersection(first.columns) ^ read.intersection(record.columns))
+    first_columns = read.intersection(first.columns)
+    own_columns = read.intersection(record.columns)
+    different = sorted(first_columns ^ own_columns)
     if different:
         raise UsageError(
             rule="the parts of a split must have the same columns",
@@ -183,7 +191,8 @@ def _nearest(name: str, columns: Columns) -> list[str]:
         # The comparison takes the square of the length, and a header may be a megabyte of garbage.
         if len(column) < _COMPARED_CHARACTERS:
             folded[column.strip().casefold()] = column
-    similar = difflib.get_close_matches(name.strip().casefold(), folded, 1, _SIMILAR)
+    folded_name = name.strip().casefold()
+    similar = difflib.get_close_matches(folded_name, folded, 1, _SIMILAR)
     return [folded[match] for match in similar]
 
 
@@ -211,7 +220,8 @@ def require_text(text: object, column: str, location: str) -> str:
 def require_unique(names: Columns, location: str) -> None:
     """Raise UsageError with the names that occur more than once."""
     # A dict of values would keep the last column of a name and lose the others.
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    counts = Counter(names)
+    repeated = sorted(name for name in counts if counts[name] > 1)
     if repeated:
         raise UsageError(
             rule="column names must be unique",

@@ -53,6 +53,7 @@ def split_names(splits: Iterable[str]) -> dict[str, str]:
             if not part:
                 names[name] = split
                 continue
+            # dev_matched, dev-matched and dev.matched are all in use.
             for between in "_-.":
                 names[f"{name}{between}{part}"] = split
     # A split's own name is always its own.
@@ -153,11 +154,14 @@ def _inside(folder: Path) -> list[_Shard]:
             got=f"{folder} with {listed([path.name for path in files])}",
             fix="Keep those of one format.",
         )
-    return [_Shard(index, len(files), path) for index, path in enumerate(files)]
+    count = len(files)
+    return [_Shard(index, count, path) for index, path in enumerate(files)]
 
 
 def _numbered(match: re.Match[str], path: Path) -> _Shard:
-    return _Shard(int(match["index"]), int(match["count"]), path)
+    index = int(match["index"])
+    count = int(match["count"])
+    return _Shard(index, count, path)
 
 
 def _complete(shards: Sequence[_Shard]) -> list[Path]:

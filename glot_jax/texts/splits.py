@@ -6,7 +6,7 @@ The passes over a source that make them stand here too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -97,7 +97,7 @@ def filtered(source: Source, keep: Callable[[Record], bool], what: str) -> Sourc
             source.remarks[what] = f"{source.name}: {what}: {dropped.count}, {first}"
 
     # The same remarks: what the source itself has to say is not lost.
-    return Source(source.name, source.typed, read, source.remarks)
+    return replace(source, read=read)
 
 
 def survey_split(source: Source, spec: TaskSpec) -> Survey:
@@ -133,9 +133,11 @@ def texts_of(record: Record, spec: TaskSpec) -> tuple[str, ...]:
     if spec.label_kind == "ranking":
         return read_group(record, spec)[0]
     require_columns(spec.text_columns, record.columns, record.columns_location)
-    return tuple(
-        require_text(record.values[column], column, record.location) for column in spec.text_columns
-    )
+    texts: list[str] = []
+    for column in spec.text_columns:
+        text = record.values[column]
+        texts.append(require_text(text, column, record.location))
+    return tuple(texts)
 
 
 def task_data(
@@ -172,7 +174,11 @@ def task_data(
             kept = _sample(count, limit, config.sample_seed)
             count = limit
         splits[name] = _split(name, source, labels, count, kept)
-    return TaskData(labels.spec, splits, tuple(lines))
+    return TaskData(
+        spec=labels.spec,
+        splits=splits,
+        notices=tuple(lines),
+    )
 
 
 def _sample(rows: int, limit: int, seed: int) -> np.ndarray:
@@ -199,13 +205,19 @@ def _split(
             is_kept = np.zeros(kept[-1] + 1, dtype=bool)
             is_kept[kept] = True
             records = compress(records, is_kept)
+        # Numbered after the sample: a store's rows have no gaps.
         for row, record in enumerate(records):
             label = None
             if spec.label_kind == "ranking":
+                # A float, as `Example.label` is for a ranking.
                 label = float(read_group(record, spec)[1])
             elif spec.label_column is not None:
                 raw = raw_label(record, spec)
                 label = labels.read(raw, record.location, source.typed)
             yield Example(texts_of(record, spec), label, row)
 
-    return Split(name, rows, read)
+    return Split(
+        name=name,
+        rows=rows,
+        read=read,
+    )

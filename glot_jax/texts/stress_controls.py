@@ -22,6 +22,7 @@ def order_feature(words: Sequence[str]) -> int | None:
     Returns:
         1 if the first-listed member stands before the other, 0 if after it, None if one is missing.
     """
+    # A text has one pair of them; a truncated one may have half of it.
     for first, second in PAIRS:
         if first in words and second in words:
             return int(words.index(first) < words.index(second))

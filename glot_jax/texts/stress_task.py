@@ -34,6 +34,7 @@ def stress_test(
     Raises:
         UsageError: options for files, and texts that would be cut.
     """
+    # A folder that is named and not read would be a surprise.
     if config.data is not None:
         raise UsageError(
             rule=f"task {spec.name} must be generated",
@@ -80,7 +81,12 @@ def _require_whole_texts(config: ExtractConfig, spec: TaskSpec) -> None:
 
 
 def _split(name: str, rows: Sequence[StressRow]) -> Split:
+    # A list: the texts are there already, so that iterating again costs nothing.
     examples: list[Example] = []
     for index, row in enumerate(rows):
         examples.append(Example((row.text,), row.label, index))
-    return Split(name, len(rows), lambda: iter(examples))
+    return Split(
+        name=name,
+        rows=len(rows),
+        read=lambda: iter(examples),
+    )

@@ -128,7 +128,8 @@ def generate(
         for _ in range(count // 2):
             twins += generator(rng, spec)
         # Mixed: one label after the other would be an order that batches inherit.
-        splits[name] = [twins[row] for row in rng.permutation(count)]
+        order = rng.permutation(count)
+        splits[name] = [twins[row] for row in order]
     return splits
 
 
@@ -140,7 +141,11 @@ def _check_options(
     position: float | None,
 ) -> None:
     if not 0 <= ratio < 1:
-        raise UsageError("ratio must be a share in [0, 1)", ratio, "Give for example 0.9.")
+        raise UsageError(
+            rule="ratio must be a share in [0, 1)",
+            got=ratio,
+            fix="Give for example 0.9.",
+        )
     # An odd number of rows cannot have as many of one label as of the other.
     if any(count % 2 or count < 2 for count in rows):
         raise UsageError(
@@ -156,7 +161,11 @@ def _check_options(
             fix="Leave it out.",
         )
     if position is not None and not 0 <= position <= 1:
-        raise UsageError("position must be a share in [0, 1]", position, "Give for example 0.5.")
+        raise UsageError(
+            rule="position must be a share in [0, 1]",
+            got=position,
+            fix="Give for example 0.5.",
+        )
 
 
 def words_in(protocol: str) -> int:
@@ -193,8 +202,9 @@ def _controlled(rng: Rng, spec: StressTextSpec) -> Twins:
         return " ".join([*distractors[:index], *signal, *distractors[index:]])
 
     first, second = pair
-    affirmed_first = StressRow(text(first, second), 1)
-    return affirmed_first, StressRow(text(second, first), 0)
+    first_affirmed = StressRow(text(first, second), 1)
+    second_affirmed = StressRow(text(second, first), 0)
+    return first_affirmed, second_affirmed
 
 
 def _released(rng: Rng, spec: StressTextSpec) -> Twins:
@@ -238,14 +248,17 @@ def _paper(rng: Rng, spec: StressTextSpec) -> Twins:
         # Two different nouns: "keys but not keys" would have no label.
         x, y = rng.choice(len(NOUNS), 2, replace=False)
         template = _pick(rng, TEMPLATES)[1 - label]
-        signal = template.format(x=NOUNS[x], y=NOUNS[y]).split()
+        statement = template.format(x=NOUNS[x], y=NOUNS[y])
+        signal = statement.split()
         padding = PAPER_WORDS - noise - len(signal)
         _require_room(padding, PAPER_WORDS - noise, spec)
         distractors = _draw(rng, spec.vocabulary, noise)
         signal += _draw(rng, spec.vocabulary, padding)
         return _insert(rng, spec, distractors, signal)
 
-    return StressRow(text(1), 1), StressRow(text(0), 0)
+    affirmed = StressRow(text(1), 1)
+    negated = StressRow(text(0), 0)
+    return affirmed, negated
 
 
 PROTOCOLS: dict[str, Generator] = {
@@ -272,7 +285,8 @@ def _pick(rng: Rng, table: Sequence[Item]) -> Item:
 
 
 def _draw(rng: Rng, words: Sequence[str], count: int) -> list[str]:
-    return [words[index] for index in rng.integers(len(words), size=count)]
+    indices = rng.integers(len(words), size=count)
+    return [words[index] for index in indices]
 
 
 def _insert(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+_WORD = re.compile("[a-z]{3,}")
+
 PAIRS = (
     ("keys", "reports"),
     ("apples", "letters"),
@@ -20,7 +22,12 @@ PAIRS = (
 A text has both members of one pair; label 1 = the first-listed one is affirmed.
 """
 
-NEGATIONS = (("but", "not"), ("and", "never"), ("but", "without"), ("while", "excluding"))
+NEGATIONS = (
+    ("but", "not"),
+    ("and", "never"),
+    ("but", "without"),
+    ("while", "excluding"),
+)
 """`controlled`: what stands between the related words.
 
 It affirms the word before it and negates the one after it.
@@ -116,7 +123,8 @@ def whole_words(tokens: Iterable[str]) -> list[str]:
         # A vocabulary without marks: nothing tells a piece from a word.
         tokens = marked or tokens
     # Shorter entries are pieces of words and abbreviations more often than words.
-    return sorted({token for token in tokens if re.fullmatch("[a-z]{3,}", token)})
+    words = {token for token in tokens if _WORD.fullmatch(token)}
+    return sorted(words)
 
 
 def _begins_word(token: str) -> bool:

@@ -47,6 +47,7 @@ class _Plan:
         """Fields of a row, up to the last one that is read."""
         if self.keep is None:
             return len(self.names)
+        # Unnamed columns behind the last one may be missing in some rows.
         return self.keep[-1] + 1
 
 
@@ -74,7 +75,8 @@ def open_table(
     table = _Table(path, suffix, form)
     plan = table.look_through(columns, layout)
     # By commas or tabs, 3,5 is a text or two fields, and no number.
-    may_have_commas = label is not None and plan.dialect.delimiter == ";" and label in plan.names
+    has_label = label is not None and label in plan.names
+    may_have_commas = has_label and plan.dialect.delimiter == ";"
 
     def read(_: Columns) -> Records:
         # All fields of a line are cut anyway, so a record has them whatever is asked for.
@@ -83,7 +85,12 @@ def open_table(
             return table.with_decimal_points(records, label)
         return records
 
-    return Source(str(path), False, read, table.remarks)
+    return Source(
+        name=str(path),
+        typed=False,
+        read=read,
+        remarks=table.remarks,
+    )
 
 
 @dataclass
@@ -104,16 +111,29 @@ class _Table:
         is_glues = layout.is_own(first)
         if dialect.delimiter == "\t" and self.suffix != "csv":
             dialect = self._choose_quoting(dialect, is_glues)
+        # Read again: with quotes the header may be another one, over several lines.
         location, header = self._first_row(dialect)
         if layout.is_headerless(header):
             names = ", ".join(layout.headerless)
             self.remarks["header"] = f"{path}: has no header; its columns are {names}, as GLUE's"
-            return _Plan(dialect, layout.headerless, "", None, is_glues)
+            return _Plan(
+                dialect=dialect,
+                names=layout.headerless,
+                location="",
+                keep=None,
+                is_glues=is_glues,
+            )
         # Before names are compared: several empty ones would be refused as one name.
         keep = self._named_columns(dialect, header, location)
         names = header if keep is None else [header[index] for index in keep]
         require_unique(names, location)
-        return _Plan(dialect, names, location, keep, is_glues)
+        return _Plan(
+            dialect=dialect,
+            names=names,
+            location=location,
+            keep=keep,
+            is_glues=is_glues,
+        )
 
     def _dialect(self, columns: Columns, layout: GlueLayout) -> Dialect:
         def fits(header: Columns) -> bool:

@@ -39,8 +39,11 @@ def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Sourc
     validation = config.validation_file
     if data is None:
         if validation is not None:
-            got = f"--validation-file {validation} without --data"
-            raise UsageError(_BESIDE, got, "Give --data FILE too.")
+            raise UsageError(
+                rule=_BESIDE,
+                got=f"--validation-file {validation} without --data",
+                fix="Give --data FILE too.",
+            )
         return hub_sources(spec), []
     # A link to nothing is a file that somebody named.
     is_file = data.exists() or data.is_symlink()
@@ -61,6 +64,7 @@ def _from_file(
     data: Path,
     spec: TaskSpec,
 ) -> tuple[dict[str, Source], list[str]]:
+    # The task's first split: train, where there is anything to train on.
     files = {spec.splits[0][0]: [data]}
     notices: list[str] = []
     is_trained = spec.label_column is not None or spec.label_kind == "ranking"
@@ -97,7 +101,10 @@ def _validation_split(spec: TaskSpec) -> str:
             fix="Leave it out.",
         )
     # MNLI has two of them: the first one.
-    return next((name for name in names if name.startswith("validation")), "validation")
+    for name in names:
+        if name.startswith("validation"):
+            return name
+    return "validation"
 
 
 def _opened(
@@ -122,7 +129,10 @@ def _opened(
     sources: dict[str, Source] = {}
     for split, paths in files.items():
         # Renamed part by part: one file of a split may be GLUE's own and another not.
-        parts = [renamed(open_file(path, reading), layout, spec.label_column) for path in paths]
+        parts: list[Source] = []
+        for path in paths:
+            part = open_file(path, reading)
+            parts.append(renamed(part, layout, spec.label_column))
         source = chained(parts, f"{paths[0]} ... {paths[-1].name}")
         if is_ranking:
             source = grouped(source, spec, named=not by_position)

@@ -25,6 +25,7 @@ MNLI_SPLITS = (
     ("test_matched", "test_matched"),
     ("test_mismatched", "test_mismatched"),
 )
+# Tables and not fields of a spec: manifests hold specs, and must stay as they are.
 GENERATED = frozenset(("diagnostic",))
 """Tasks whose texts are generated, not read from files (`stress_texts`)."""
 FROM_DATA = frozenset(("custom",))
@@ -143,6 +144,7 @@ def roles_of(count: int) -> tuple[str, ...]:
     """
     if count == 1:
         return ("text",)
+    # A pair is symmetric or not, but neither text is the main one.
     if count == 2:
         return ("a", "b")
     return tuple(f"text{index}" for index in range(count))

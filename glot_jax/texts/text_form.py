@@ -77,7 +77,8 @@ def check_encoding(name: str | None) -> None:
         "a".encode(name)
     except (LookupError, ValueError, TypeError) as error:
         spellings = {*aliases, *aliases.values()}
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), spellings, 1)
+        folded = name.lower().replace("-", "_")
+        near = difflib.get_close_matches(folded, spellings, 1)
         hint = ""
         if near and near[0] != name:
             hint = f"Did you mean {near[0]}? "
@@ -103,6 +104,7 @@ def find_text_form(path: Path, encoding: str | None = None) -> TextForm:
         require_data_file(path)
         stream = read_chunks(path)
         head = b""
+        # An archive gives pieces of any length, the first one perhaps of a byte.
         while len(head) < _HEAD and (chunk := next(stream, b"")):
             head += chunk
         # A mark is believed before --encoding: it is the file's, the option may be another file's.

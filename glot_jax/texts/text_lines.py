@@ -58,6 +58,7 @@ def read_text(path: Path, form: TextForm) -> Iterator[str]:
     # Incremental: a character may be cut by the end of a chunk.
     decoder = codecs.getincrementaldecoder(form.encoding)()
     number = 1
+    # A function of the moment: the line that was reached when the error came.
     with disk_errors(path, lambda: f"line {number}"):
         try:
             for chunk in _unmarked(path, form):
@@ -155,7 +156,11 @@ def _not_text(path: Path, form: TextForm, number: int, reason: str) -> UsageErro
     fix = f"It decodes as {name}: check the text. Convert it to UTF-8, or give --encoding {name}."
     if name == "utf-8":
         fix = "It can be read as UTF-8: leave out --encoding."
-    return UsageError(rule, f"{path}:{number}: {reason}", fix)
+    return UsageError(
+        rule=rule,
+        got=f"{path}:{number}: {reason}",
+        fix=fix,
+    )
 
 
 _MOVED = {
