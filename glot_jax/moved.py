@@ -74,6 +74,33 @@ MODULES = {
 }
 """Module of 0.1 -> module of today, below `glot_jax`."""
 
+NAMES = {
+    "analysis.inference": {
+        "Timing": "profiling.timing",
+        "edges_of": "profiling.graph_cost",
+        "graph_cost": "profiling.graph_cost",
+    },
+    "analysis.profile": {
+        "backend_of": "profiling.program",
+        "ceilings_of": "profiling.ceilings",
+        "measure_ceilings": "profiling.ceilings",
+        "print_profiles": "profiling.render",
+        "run_profile": "profiling.profiles",
+        "scatter_warning": "profiling.program",
+        "synthetic_batch": "profiling.shapes",
+        "to_json": "profiling.render",
+        "vary": "profiling.profiles",
+    },
+    "analysis.report": {"Sentence": "reporting.token_section"},
+    "analysis.report_tables": {"number_text": "reporting.statistics"},
+    "analysis.runs": {
+        "find_runs": "reporting.finished_runs",
+        "read_run": "reporting.finished_runs",
+    },
+    "experiments.inference": {"run_graph_cost": "profiling.graph_cost"},
+}
+"""Module of 0.1 -> its names that are elsewhere than in the module of today."""
+
 PACKAGES = ("analysis", "interop")
 """Packages of 0.1 that are no more: only their modules can be asked for."""
 
@@ -131,7 +158,8 @@ class _Loader(importlib.abc.Loader):
         if old in PACKAGES:
             return None
         warn(old, MODULES[old])
-        return _Alias(spec.name, importlib.import_module(f"glot_jax.{MODULES[old]}"))
+        module = importlib.import_module(f"glot_jax.{MODULES[old]}")
+        return _Alias(spec.name, module, NAMES.get(old, {}))
 
     def exec_module(self, module: types.ModuleType) -> None:
         if not isinstance(module, _Alias):
@@ -139,13 +167,18 @@ class _Loader(importlib.abc.Loader):
 
 
 class _Alias(types.ModuleType):
-    """A module under its old name: what it has is what the module of today has."""
+    """A module under its old name: it has what the module of today has, and the names that other
+    modules took from it.
+    """
 
-    def __init__(self, name: str, module: types.ModuleType):
+    def __init__(self, name: str, module: types.ModuleType, homes: Mapping[str, str]):
         super().__init__(name, module.__doc__)
         self._module = module
+        self._homes = homes
 
     def __getattr__(self, name: str) -> object:
+        if name in self._homes:
+            return getattr(importlib.import_module(f"glot_jax.{self._homes[name]}"), name)
         return getattr(self._module, name)
 
 

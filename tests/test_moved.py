@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 
 import pytest
 
@@ -29,6 +30,16 @@ def test_an_old_name_of_the_settings_is_the_class_of_today():
     assert old is importlib.import_module("glot_jax.errors").UsageError
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = glot_jax.config.no_such_name
+
+
+@pytest.mark.parametrize("old", sorted(moved.NAMES))
+def test_names_that_other_modules_took_are_answered_by_the_old_module(old):
+    with warnings.catch_warnings():
+        # A module warns when it is imported first, which another test may have done.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = importlib.import_module(f"glot_jax.{old}")
+    for name, home in moved.NAMES[old].items():
+        assert getattr(module, name) is getattr(importlib.import_module(f"glot_jax.{home}"), name)
 
 
 def test_a_module_that_never_was_is_not_found():

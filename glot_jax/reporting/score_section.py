@@ -153,10 +153,6 @@ def _split_column(result: Result, split: str) -> Column[ScoreRow]:
     return Column(f"{split} {result.metric}", cell)
 
 
-# Cells of the other columns. Rows without a value have an empty cell: what is no result of ours has
-# neither an interval nor a parameter.
-
-
 def mean_text(score: VariantScore) -> str:
     """`mean ± deviation`, marked where the best epoch was selected on this very split."""
     mark = "†" if score.selected_here else ""
