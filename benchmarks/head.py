@@ -35,8 +35,8 @@ from head_contenders import (
 )
 
 from glot_jax.pooling import count_parameters
-from glot_jax.profiling.ceilings import measure_ceilings
-from glot_jax.profiling.floor import FULL, work_of
+from glot_jax.profiling.ceilings import FULL, measure_ceilings
+from glot_jax.profiling.floor import work_of
 from glot_jax.training.memory import keep_memory
 from glot_jax.training.steps import edge_counter
 

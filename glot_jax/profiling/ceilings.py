@@ -5,6 +5,7 @@ Floating-point operations and bytes per second, measured in this process.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -12,11 +13,25 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from glot_jax.profiling.floor import FULL, Ceilings
 from glot_jax.training.xla_options import compiled
+
+FULL = "float32 at full precision"
+"""Key of float32 products that may not be rounded to TensorFloat-32, as GPUs do by default: the
+cosine's.
+"""
 
 _SIDE = 4096  # of the square matrices that are multiplied
 _COPIED = 256 * 1024**2  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Ceilings:
+    """What this machine reached in this process."""
+
+    flops: dict[str, float]
+    """Dtype, or FULL, -> floating-point operations per second of a 4096-cubed matmul."""
+    bandwidth: float
+    """Bytes per second, read and written, of a copy of 256 MiB."""
 
 
 @functools.cache

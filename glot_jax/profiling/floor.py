@@ -1,6 +1,6 @@
-"""The least time a step can take on this machine: its unavoidable products and bytes over what was
-measured here.
+"""The least time a step can take on this machine.
 
+Its unavoidable products and bytes, over the ceilings that were measured here:
 `floor = sum over matmuls of flops / (rate of a 4096-cubed matmul of that dtype) + bytes / (copy
 bandwidth)`, the bytes being the states, read once, and Adam's traffic. Products towards frozen
 states are not in it, the whole Gram matrix is; nor are exponentials, masks, softmaxes and anything
@@ -18,21 +18,7 @@ import numpy as np
 from glot_jax.graphs import Stem
 from glot_jax.pooling import Glot, Pooler
 from glot_jax.pooling.work import StepWork
-
-FULL = "float32 at full precision"
-"""Key of float32 products that may not be rounded to TensorFloat-32, as GPUs do by default: the
-cosine's.
-"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ceilings:
-    """What this machine reached in this process."""
-
-    flops: dict[str, float]
-    """Dtype, or FULL, -> floating-point operations per second of a 4096-cubed matmul."""
-    bandwidth: float
-    """Bytes per second, read and written, of a copy of 256 MiB."""
+from glot_jax.profiling.ceilings import FULL, Ceilings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +71,9 @@ def work_of(
 
 
 def _takes_gram_matrix(stem: Stem, pooler: Pooler) -> bool:
-    """Tell whether similarities are computed: of edges that nothing reads, the compiler drops all
-    of it.
+    """Tell whether similarities are computed.
+
+    Of edges that nothing reads, the compiler drops all of it.
     """
     has_layers = not isinstance(pooler, Glot) or bool(pooler.gnn.layers)
     return pooler.uses_edges and has_layers and stem.rule.compares_states

@@ -24,8 +24,8 @@ from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.objectives import TaskSpec
 from glot_jax.pooling import count_parameters
-from glot_jax.profiling.ceilings import ceilings_of, measure_ceilings
-from glot_jax.profiling.floor import Ceilings, work_of
+from glot_jax.profiling.ceilings import Ceilings, ceilings_of, measure_ceilings
+from glot_jax.profiling.floor import work_of
 from glot_jax.profiling.program import backend_of, inspect_program, scatter_warning
 from glot_jax.profiling.timing import Timing, time_throughput
 from glot_jax.training.edge_budgets import is_sparse, power_of_two

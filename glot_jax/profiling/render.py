@@ -10,8 +10,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from glot_jax.profiling.ceilings import ceilings_of, measure_ceilings
-from glot_jax.profiling.floor import Ceilings
+from glot_jax.profiling.ceilings import Ceilings, ceilings_of, measure_ceilings
 from glot_jax.profiling.head import Profile
 from glot_jax.reporting.tables import Column, Table
 

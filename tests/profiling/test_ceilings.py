@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
-from glot_jax.profiling.ceilings import ceilings_of, measure_ceilings
-from glot_jax.profiling.floor import FULL
+from glot_jax.profiling.ceilings import FULL, ceilings_of, measure_ceilings
 
 
 def test_a_set_of_dtypes_is_measured_once():

@@ -12,7 +12,8 @@ from jax.interpreters import partial_eval
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.graphs import Stem
 from glot_jax.pooling import POOLERS, Pooler
-from glot_jax.profiling.floor import FULL, Ceilings, work_of
+from glot_jax.profiling.ceilings import FULL, Ceilings
+from glot_jax.profiling.floor import work_of
 from glot_jax.profiling.head import Head
 from glot_jax.profiling.shapes import synthetic_batch
 

@@ -8,7 +8,7 @@ import pytest
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
-from glot_jax.profiling.floor import FULL, Ceilings
+from glot_jax.profiling.ceilings import FULL, Ceilings
 from glot_jax.profiling.head import profile_head
 from glot_jax.profiling.shapes import synthetic_batch
 

@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from glot_jax.profiling.floor import FULL, Ceilings
+from glot_jax.profiling.ceilings import FULL, Ceilings
 from glot_jax.profiling.head import Profile
 from glot_jax.profiling.render import WIDTH, print_profiles, profile_tables, to_json
 
