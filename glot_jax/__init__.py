@@ -6,7 +6,7 @@ texts -> tokens -> hidden states -> store   -> batches -> token graph -> GNN -> 
 `training/` runs the loop over them and writes checkpoints. `extract.py` runs the frozen model once
 (PyTorch), `train.py` does the rest (JAX). From Python:
 
-    from glot_jax import token_graph, Glot, HiddenStore, SentenceEncoder
+    from glot_jax import Glot, HiddenStore, SentenceEncoder, token_graph
     # hidden [batch, length, dim], mask [batch, length]
     graph = token_graph(hidden, mask, tau=0.6)
     pooled = Glot(dim=384, hidden_dim=128, rngs=nnx.Rngs(0))(graph)
@@ -16,7 +16,7 @@ texts -> tokens -> hidden states -> store   -> batches -> token graph -> GNN -> 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glot_jax import moved
 from glot_jax.version import __version__
@@ -26,49 +26,73 @@ if TYPE_CHECKING:
     from glot_jax.config.extract import ExtractConfig
     from glot_jax.config.train import TrainConfig
     from glot_jax.errors import UsageError
+    from glot_jax.extraction import Backbone
+    from glot_jax.extraction import dump as extract
     from glot_jax.graphs import TokenGraph, token_graph
     from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.store import HiddenStore
+    from glot_jax.training import train
+    from glot_jax.training.evaluation import evaluate_run, load_model
+    from glot_jax.training.run_folder import RunFolder
 
 # Loaded on first use: `import glot_jax` must cost neither torch nor jax.
 _HOMES = {
-    "glot_jax.batches.token_batch": ("TokenBatch",),
-    "glot_jax.config.extract": ("ExtractConfig",),
-    "glot_jax.config.train": ("TrainConfig",),
-    "glot_jax.errors": ("UsageError",),
-    "glot_jax.graphs": ("TokenGraph", "token_graph"),
-    "glot_jax.inference.encoder": ("SentenceEncoder",),
-    "glot_jax.pooling": ("AdaPool", "Cls", "Glot", "Max", "Mean"),
-    "glot_jax.store": ("HiddenStore",),
+    "AdaPool": "glot_jax.pooling",
+    "Backbone": "glot_jax.extraction",
+    "Cls": "glot_jax.pooling",
+    "ExtractConfig": "glot_jax.config.extract",
+    "Glot": "glot_jax.pooling",
+    "HiddenStore": "glot_jax.store",
+    "Max": "glot_jax.pooling",
+    "Mean": "glot_jax.pooling",
+    "RunFolder": "glot_jax.training.run_folder",
+    "SentenceEncoder": "glot_jax.inference.encoder",
+    "TokenBatch": "glot_jax.batches.token_batch",
+    "TokenGraph": "glot_jax.graphs",
+    "TrainConfig": "glot_jax.config.train",
+    "UsageError": "glot_jax.errors",
+    "evaluate_run": "glot_jax.training.evaluation",
+    "extract": "glot_jax.extraction",
+    "load_model": "glot_jax.training.evaluation",
+    "token_graph": "glot_jax.graphs",
+    "train": "glot_jax.training",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_NAMES_AT_HOME = {"extract": "dump"}
+"""Public names that are called otherwise where they are defined."""
 
 __all__ = [
     "AdaPool",
+    "Backbone",
     "Cls",
     "ExtractConfig",
     "Glot",
     "HiddenStore",
     "Max",
     "Mean",
+    "RunFolder",
     "SentenceEncoder",
     "TokenBatch",
     "TokenGraph",
     "TrainConfig",
     "UsageError",
     "__version__",
+    "evaluate_run",
+    "extract",
+    "load_model",
     "token_graph",
+    "train",
 ]
 
 # Names of the version before are found where they were, with a warning.
 moved.install()
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
         raise AttributeError(f"module 'glot_jax' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return getattr(home, _NAMES_AT_HOME.get(name, name))
 
 
 def __dir__() -> list[str]:

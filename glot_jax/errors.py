@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -29,6 +30,10 @@ class UsageError(ValueError):
         self.got = got
         self.fix = fix
         super().__init__(f"{rule}; got {got}. {fix}")
+
+
+class MissingExtraError(UsageError, ImportError):
+    """A package of an extra is not installed."""
 
 
 def lookup(table: Mapping[str, Value], name: str, noun: str) -> Value:
@@ -66,20 +71,50 @@ def require_extra(extra: str, purpose: str, *modules: str) -> None:
         *modules: Those of its modules that are needed. Default: all of them.
 
     Raises:
-        UsageError: A module is missing; the error names the command that installs it.
+        MissingExtraError: A module is missing; the error names the command that installs it.
     """
-    for module in modules or EXTRAS[extra]:
-        if not _is_installed(module):
-            raise missing_extra(extra, purpose, f"no module named {module!r}")
+    missing = [module for module in modules or EXTRAS[extra] if not _is_installed(module)]
+    if missing:
+        raise missing_extra(extra, purpose, ", ".join(missing))
 
 
-def missing_extra(extra: str, purpose: str, reason: object) -> UsageError:
-    """The error that names the extra to install, for `raise ... from error`."""
-    return UsageError(
-        rule=f"{purpose} needs the extra '{extra}'",
-        got=str(reason),
-        fix=f"Install it: pip install 'glot-jax[{extra}]'.",
+def missing_extra(
+    extra: str, purpose: str, modules: str, reason: object = None
+) -> MissingExtraError:
+    """The error that names the extra to install.
+
+    Args:
+        extra: A name of EXTRAS.
+        purpose: What needs it, as the subject of a sentence.
+        modules: What is missing.
+        reason: What importing them said. Default: that they are not there.
+    """
+    return MissingExtraError(
+        rule=f"{purpose} needs the package {modules}",
+        got=f"no {modules}" if reason is None else reason,
+        fix=f"Install the extra: pip install 'glot-jax[{extra}]'.",
     )
+
+
+@contextlib.contextmanager
+def extra_of(extra: str, purpose: str) -> Iterator[None]:
+    """Turn a failed import of a package of `extra` into the error that names the extra.
+
+    Raises:
+        MissingExtraError: The body could not import a module that is not ours. It names the extra
+            that holds it, else `extra`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        # A module of ours that is missing is a mistake in the package, not in the installation.
+        package = (error.name or "").partition(".")[0]
+        if package == "glot_jax":
+            raise
+        for other, modules in EXTRAS.items():
+            if package in modules:
+                extra = other
+        raise missing_extra(extra, purpose, package, error) from error
 
 
 def _is_installed(module: str) -> bool:

@@ -18,7 +18,7 @@ def stress(config: StressConfig) -> int:
         require_known(PROTOCOLS, protocol, "protocol (--protocol)")
     require_poolers(config.poolers, "--poolers")
     require_extra("extract", "glot stress")
-    require_extra("viz", "the figure of glot stress")
+    require_extra("viz", "glot stress")
     from glot_jax.experiments.stress import run_stress
 
     run_stress(config)
@@ -51,6 +51,8 @@ def reproduce(config: ReproduceConfig) -> int:
     for card in config.cards:
         lookup(CARDS, card, "card of the paper")
     _require_paper_backbone(config.beside)
+    require_extra("viz", "glot reproduce")
+    require_extra("extract", "glot reproduce")
     from glot_jax.experiments.reproduce import run_cards
 
     run_cards(config)

@@ -156,7 +156,7 @@ def export(config: ExportConfig) -> int:
         require_run(config.run)
     require_extra("extract", "glot export")
     if config.to == "onnx":
-        require_extra("export", "--to onnx", "onnx", "onnxruntime", "onnxscript")
+        require_extra("export", "--to onnx")
     elif config.to == "sentence-transformers":
         require_extra("export", "--to sentence-transformers", "sentence_transformers")
     from glot_jax.export import export_hub, export_onnx, export_sentence_transformers

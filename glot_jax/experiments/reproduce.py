@@ -6,14 +6,13 @@ One store per task, one run per variant and seed, one report of all of it.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from glot_jax.config.experiments import ReproduceConfig, StressConfig, SweepConfig
-from glot_jax.errors import UsageError, lookup
+from glot_jax.errors import UsageError, lookup, require_extra
 from glot_jax.experiments.card_report import report_cards
 from glot_jax.experiments.card_results import CardResult
 from glot_jax.experiments.card_runs import CardRunner
@@ -57,7 +56,8 @@ def run_cards(config: ReproduceConfig) -> dict[str, CardResult]:
     cards = _named_cards(config)
     plans = plan_cards(config, cards)
     _require_data(config, plans)
-    _require_matplotlib()
+    # Found without importing it: the report is hours away, and so is the import.
+    require_extra("viz", "the report")
     config.out.mkdir(parents=True, exist_ok=True)
     for plan in plans:
         for line in plan.missing:
@@ -190,16 +190,6 @@ def _require_data(config: ReproduceConfig, plans: list[CardPlan]) -> None:
             got="; ".join(lines),
             fix="Give --allow-missing to run the rest, or --tasks to choose; the report lists what"
             " is missing.",
-        )
-
-
-def _require_matplotlib() -> None:
-    # Found without importing it: the report is hours away, and so is the import.
-    if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            rule="the report needs matplotlib",
-            got="an installation without it",
-            fix="Install the extra: pip install 'glot-jax[viz]'.",
         )
 
 

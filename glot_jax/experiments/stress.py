@@ -21,7 +21,7 @@ from glot_jax.config.train import (
     PoolerConfig,
     TrainConfig,
 )
-from glot_jax.errors import UsageError, lookup
+from glot_jax.errors import lookup, missing_extra
 from glot_jax.experiments.stress_table import print_stress
 from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.files import TABLE_STYLE, write_json
@@ -110,11 +110,7 @@ def _plotter() -> Callable[..., None]:
     try:
         from glot_jax.reporting.figures import plot_stress
     except ImportError as error:
-        raise UsageError(
-            "the figure needs matplotlib",
-            str(error),
-            "Install the extra: pip install 'glot-jax[viz]'.",
-        ) from error
+        raise missing_extra("viz", "the figure", "matplotlib", error) from error
     return plot_stress
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glot_jax.config.experiments import SPACE, SweepConfig
-from glot_jax.errors import UsageError
+from glot_jax.errors import missing_extra
 from glot_jax.experiments.sweep_trials import SweepTrial
 
 if TYPE_CHECKING:
@@ -38,11 +38,7 @@ def load_optuna() -> types.ModuleType:
     try:
         import optuna
     except ImportError as error:
-        raise UsageError(
-            rule="sweeps need optuna",
-            got=str(error),
-            fix="Install the extra: pip install 'glot-jax[sweep]'.",
-        ) from error
+        raise missing_extra("sweep", "a sweep", "optuna", error) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

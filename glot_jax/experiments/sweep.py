@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from glot_jax.config.base import NUMBERS
 from glot_jax.config.experiments import SPACE, SweepConfig
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, missing_extra
 from glot_jax.experiments.study import Study, load_optuna
 from glot_jax.experiments.sweep_trials import (
     SweepTrial,
@@ -91,11 +91,7 @@ def _plotter() -> Callable[..., None]:
     try:
         from glot_jax.reporting.figures import plot_importance
     except ImportError as error:
-        raise UsageError(
-            rule="the figure needs matplotlib",
-            got=str(error),
-            fix="Install the extra: pip install 'glot-jax[viz]'.",
-        ) from error
+        raise missing_extra("viz", "the figure", "matplotlib", error) from error
     return plot_importance
 
 

@@ -7,8 +7,11 @@
 | `hub` | the folder as a repository on the Hub |
 """
 
-from glot_jax.export.hub import export_hub
-from glot_jax.export.onnx_file import export_onnx
-from glot_jax.export.st_folder import export_sentence_transformers
+from glot_jax.errors import extra_of
+
+with extra_of("extract", "an export"):
+    from glot_jax.export.hub import export_hub
+    from glot_jax.export.onnx_file import export_onnx
+    from glot_jax.export.st_folder import export_sentence_transformers
 
 __all__ = ["export_hub", "export_onnx", "export_sentence_transformers"]

@@ -12,9 +12,8 @@ import jax
 import numpy as np
 import torch
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, require_extra
 from glot_jax.export.agreement import PADDED, random_texts, require_agreement
-from glot_jax.export.extra import need_export_extra
 from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.files import whole_file
 from glot_jax.inference.encoder import SentenceEncoder
@@ -58,7 +57,7 @@ def export_onnx(
         UsageError: no run, the graph rule `random`, packages that are missing, a file that exists
             or cannot be written, vectors that differ.
     """
-    need_export_extra("sentence_transformers", "onnx", "onnxruntime", "onnxscript")
+    require_extra("export", "an ONNX file")
     file = Path(file)
     if file.exists():
         raise UsageError(

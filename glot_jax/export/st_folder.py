@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, require_extra
 from glot_jax.export import glot_pooling
 from glot_jax.export.agreement import CLOSE, FIX, PADDED, margin, require_agreement
-from glot_jax.export.extra import need_export_extra
 from glot_jax.export.model_card import Facts, model_card
 from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.extraction.from_recipe import load_backbone
@@ -95,7 +94,7 @@ def export_sentence_transformers(
             backbone that is gone or another one, packages that are missing, a folder that is not
             empty or cannot be written, vectors that differ.
     """
-    need_export_extra("sentence_transformers")
+    require_extra("export", "an export", "sentence_transformers")
     out = Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from glot_jax.errors import UsageError, lookup, require
+from glot_jax.errors import lookup, missing_extra, require
 from glot_jax.files import whole_file
 from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
 from glot_jax.texts.quoting import listed
@@ -145,11 +145,7 @@ class _Parquet:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
-            raise UsageError(
-                "a .parquet file needs pyarrow",
-                str(error),
-                "Run: pip install 'glot-jax[extract]', or write .npy.",
-            ) from error
+            raise missing_extra("extract", "a .parquet file", "pyarrow", error) from error
         self._pa: Any = pa
         self._schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), dim))])
         self._dim = dim

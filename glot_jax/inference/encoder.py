@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError, require, require_extra
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.store.recipe import Recipe
@@ -111,6 +111,7 @@ class SentenceEncoder:
             UsageError: no run, no checkpoint, an imported run, or a backbone that is gone or
                 another one.
         """
+        require_extra("extract", "SentenceEncoder.load")
         folder = RunFolder.open(run)
         folder.require_head()
         # The head first, which takes moments: what is wrong with it is said before torch and a

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from glot_jax.errors import UsageError, lookup, require
+from glot_jax.errors import UsageError, lookup, missing_extra, require
 from glot_jax.pooling import Glot, Mlp
 
 Shape = tuple[int, ...]
@@ -307,11 +307,7 @@ def _state_dict(source: Mapping[str, Any] | str | PathLike[str]) -> Mapping[str,
 
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except ImportError as error:
-        raise UsageError(
-            "reading a .pth file needs torch",
-            str(error),
-            "Install the extra: pip install 'glot-jax[extract]'.",
-        ) from error
+        raise missing_extra("extract", "a .pth file", "torch", error) from error
     except Exception as error:  # torch raises whatever the damaged file provokes
         raise UsageError(
             "a .pth file holds a state_dict of tensors",

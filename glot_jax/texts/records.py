@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, missing_extra
 from glot_jax.texts.quoting import encodes, listed, plain, shown
 
 Columns = Sequence[str]
@@ -240,8 +240,5 @@ def extract_extra(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(
-            rule=f"this needs the package {module.partition('.')[0]}",
-            got=str(error),
-            fix="Run: pip install 'glot-jax[extract]'.",
-        ) from error
+        package = module.partition(".")[0]
+        raise missing_extra("extract", "this", package, error) from error

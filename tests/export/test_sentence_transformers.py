@@ -772,7 +772,7 @@ def test_folders_that_are_refused(place, tmp_path, monkeypatch):
         lambda name, *of: None if name == "sentence_transformers" else find(name, *of),
     )
     refused(
-        r"needs sentence_transformers; got no sentence_transformers. Install the extra: pip install"
+        r"needs the package sentence_transformers; got no sentence_transformers. Install the extra: pip install"
         r" 'glot-jax\[export\]'",
         place / "run-bert",
     )
