@@ -81,7 +81,16 @@ MAY_IMPORT = {
     "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official"},
     "cli": {*BASE, *FLOW},
     "__main__": {"cli"},
-    "__init__": {*BASE, "store", "batches", "graphs", "pooling", "inference"},
+    "__init__": {
+        *BASE,
+        "store",
+        "extraction",
+        "batches",
+        "graphs",
+        "pooling",
+        "training",
+        "inference",
+    },
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
