@@ -9,6 +9,7 @@ import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from glot_jax.reporting.stress_records import (
 )
 from glot_jax.training.predictions import Predictions, read_predictions
 from glot_jax.training.workspace import Workspace
+
+Protocol = Literal["controlled", "released", "paper"]
 
 GRAPH_CONTROLS = {"glot-self-loops": "self", "glot-complete": "complete", "glot-random": "random"}
 """GLOT on graphs that know nothing of the text: every token alone, all linked to all, and as many
@@ -120,7 +123,7 @@ def _extract_config(config: StressConfig, setting: StressSetting) -> ExtractConf
         backbone=config.backbone,
         task="diagnostic",
         out=config.out / "stores" / f"{Path(config.backbone).name}-{setting.name}",
-        protocol=setting.protocol,  # type: ignore[arg-type]
+        protocol=cast("Protocol", setting.protocol),
         ratio=setting.ratio,
         distance=setting.distance,
         position=setting.position,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +332,7 @@ def _print_graphs(
     _print_table(console, title, _LAYERS, graphs.layers)
 
 
-def _rule_text(rule: dict[str, Any]) -> str:
+def _rule_text(rule: Mapping[str, Any]) -> str:
     """The rule and its numbers in words, as in `threshold tau 0.6`."""
     words = [rule["graph"]]
     for name, value in rule.items():

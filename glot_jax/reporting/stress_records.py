@@ -6,6 +6,7 @@ A setting, the scores in stress.json, the intervals and differences in compariso
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class StressSetting:
         return fields
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> StressSetting:
+    def from_json(cls, fields: Mapping[str, Any]) -> StressSetting:
         """The setting of a record."""
         return cls(
             fields["protocol"],
@@ -101,7 +102,7 @@ class StressRecord:
         return fields
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> StressRecord:
+    def from_json(cls, fields: Mapping[str, Any]) -> StressRecord:
         """The record that `to_json` made these fields of."""
         # The field that holds the name tells a pooler from a control.
         training = None
@@ -171,7 +172,7 @@ class StressComparison:
         return fields
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> StressComparison:
+    def from_json(cls, fields: Mapping[str, Any]) -> StressComparison:
         """The comparison that `to_json` made these fields of; earlier versions wrote fewer."""
         difference = None
         if "glot_minus_this" in fields:

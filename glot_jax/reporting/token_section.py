@@ -96,8 +96,7 @@ def _sentence_figures(
         graph = _graph(model, sentence)
         weights[pooler] = np.asarray(model.pooler.token_weights(graph))[0]
         if pooler == "glot":
-            # One short text has a dense graph, whatever backend the run trained with.
-            adjacency = np.asarray(graph.adjacency)[0]  # type: ignore[attr-defined]
+            adjacency = _adjacency(graph, length)
     caption = (
         f'Figure 5: weight of each token in the vector of "{sentence.text}". Coloured: the'
         " three tokens glot weighs most."
@@ -122,6 +121,16 @@ def _graph(model: SentenceModel, sentence: Sentence) -> TokenGraph:
     # A single text has no padding.
     mask = jnp.ones((1, len(sentence.tokens)), bool)
     return model.stem(states, mask)
+
+
+def _adjacency(graph: TokenGraph, length: int) -> np.ndarray:
+    """[length, length] bool of a single text without padding, [i, j] = edge j -> i."""
+    edges = graph.edge_list()
+    # A list may be longer than its edges; what is behind them belongs to no token.
+    count = int(edges.n_edge[0])
+    adjacency = np.zeros((length, length), bool)
+    adjacency[np.asarray(edges.receivers)[:count], np.asarray(edges.senders)[:count]] = True
+    return adjacency
 
 
 def _cosines(states: np.ndarray) -> np.ndarray:
