@@ -85,7 +85,12 @@ class SentenceModel(nnx.Module):
         self.spec = spec
         pooler_class = lookup(POOLERS, pooler.pooler, "pooler (--pooler)")
         if not pooler_class.uses_edges:
-            graph = dataclasses.replace(graph, graph="self", backend="dense", learn_tau=False)
+            graph = dataclasses.replace(
+                graph,
+                graph="self",
+                backend="dense",
+                learn_tau=False,
+            )
         self.stem = Stem(
             spec.dim,
             config=graph,
@@ -123,8 +128,10 @@ class SentenceModel(nnx.Module):
             UsageError: the model has no head.
         """
         head = self._require_head()
+        # Named for profilers: the trace shows the pooler whatever its class.
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
+        # Texts are stacked by role, so the first axis becomes that of the roles.
         return head(pooled.reshape(self.texts_per_row, -1, pooled.shape[-1]))
 
     def row_losses(
@@ -140,6 +147,7 @@ class SentenceModel(nnx.Module):
 
         It is the pooled vector, or, where texts are ranked, what is compared with others.
         """
+        # Never in training: no dropout, and running averages stay as they are.
         pooled = self.pooler(graph).astype(jnp.float32)
         return pooled if self.head is None else self.head.vectors(pooled)
 
@@ -173,7 +181,11 @@ class SentenceModel(nnx.Module):
         )
 
 
-def _build_head(objective: Objective | None, pooled_dim: int, rngs: nnx.Rngs) -> Any:
+def _build_head(
+    objective: Objective | None,
+    pooled_dim: int,
+    rngs: nnx.Rngs,
+) -> Any:
     return None if objective is None else objective.head(pooled_dim, rngs)
 
 

@@ -66,7 +66,11 @@ class Feed:
         self.waited = 0.0
         """Seconds the consumer waited for input, compilation apart."""
 
-    def batches(self, first: int, last: int) -> Iterator[tuple[int, TokenBatch]]:
+    def batches(
+        self,
+        first: int,
+        last: int,
+    ) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) for steps first .. last - 1."""
         if self.states.location == "device":
             # Gathering there is dispatched like a step: a thread that reads ahead would only wait.
@@ -77,6 +81,7 @@ class Feed:
             begin = time.perf_counter()
             compiled = self.states.compile_seconds
             batch = next(source)
+            # A gather that is compiled here does not wait for input.
             compiling = self.states.compile_seconds - compiled
             self.waited += time.perf_counter() - begin - compiling
             yield step, batch
@@ -99,7 +104,12 @@ class Feed:
         # Labels are a number a row, or a number for each of its texts.
         has_label = real.reshape(-1, *[1] * (labels.ndim - 1))
         filled = np.where(has_label, labels, self.no_label).astype(labels.dtype)
-        return TokenBatch(hidden=hidden, mask=mask, labels=filled, row_mask=real)
+        return TokenBatch(
+            hidden=hidden,
+            mask=mask,
+            labels=filled,
+            row_mask=real,
+        )
 
     @property
     def texts_per_batch(self) -> int:
@@ -124,7 +134,11 @@ class Feed:
         """What an error calls a row of the plan."""
         return f"row {row}"
 
-    def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(
+        self,
+        step: int,
+        rows: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(texts [n, slots], -1 where there is none; labels [n, ...]) of these rows of the plan, at
         this step.
         """
@@ -132,6 +146,7 @@ class Feed:
         return self.texts[rows], self.labels[rows]
 
     def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
+        # Threads and not processes: the states are in this one, and NumPy copies without the lock.
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
         dataset = grain.MapDataset.source(_Steps(self, first, last))
         return iter(dataset.to_iter_dataset(options))
@@ -166,6 +181,7 @@ def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
     plan = feeds[main].plan
     states = feeds[main].states
     bounds = ", ".join(map(str, plan.bounds))
+    # How well the buckets suit the texts, before the first step is paid for.
     share = int(plan.lengths.sum()) / plan.padded_tokens()
     location = "disk"
     if states.budget:

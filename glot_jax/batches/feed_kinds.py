@@ -72,6 +72,8 @@ class RowFeeds:
     def build(self, request: FeedRequest) -> dict[str, Feed]:
         """See `FeedKind.build`."""
         config = request.config
+        # Of all splits first: the longest text of any of them decides the last bucket, which they
+        # share.
         lengths = {}
         for name, (_, rows) in request.splits.rows.items():
             lengths[name] = longest_text_per_row(request.reader(name))[rows]
@@ -89,7 +91,13 @@ class RowFeeds:
                 )
             else:
                 # Whatever training does: scores do not depend on who shares a batch.
-                plan = BatchPlan(rows, lengths[name], bounds, config.eval_batch_size, seed=None)
+                plan = BatchPlan(
+                    rows,
+                    lengths[name],
+                    bounds,
+                    config.eval_batch_size,
+                    seed=None,
+                )
             feeds[name] = Feed(request.reader(name), plan, request.placed(name))
         request.report(describe_feed(request.store, feeds))
         return feeds
@@ -116,6 +124,7 @@ class QueryFeeds:
         """Rows with one query belong together: another row of a query that was trained on would not
         be unseen.
         """
+        # Numbered without gaps, so that a permutation of the numbers draws queries.
         return np.unique(query_of_rows(split), return_inverse=True)[1]
 
     def smallest_holdout(self, split: SplitReader) -> int:
@@ -131,6 +140,7 @@ class QueryFeeds:
         # A trained run is judged on stores that have no train split.
         pairs = None
         if "train" in groups:
+            # Two of the texts of a row are the query and its positive.
             pairs = QueryPairs(groups["train"], request.texts_per_row - 2)
         ranked = {}
         for name, group in groups.items():
@@ -140,7 +150,12 @@ class QueryFeeds:
         feeds: dict[str, Feed] = {}
         for name in request.splits.rows:
             if name == "train" and pairs is not None:
-                plan = PairPlan(pairs, bounds, config.batch_size, config.seed)
+                plan = PairPlan(
+                    pairs,
+                    bounds,
+                    config.batch_size,
+                    config.seed,
+                )
                 feeds[name] = PairFeed(plan, request.placed(name))
                 continue
             feed = ranked[name].feed(bounds, config.eval_batch_size, request.placed(name))
@@ -162,10 +177,27 @@ class _Ranked:
         self.texts = np.unique(self.identity[self.identity >= 0])
         self.lengths = groups.reader.text_lengths[self.texts]
 
-    def feed(self, bounds: tuple[int, ...], batch_size: int, states: States) -> TextFeed:
+    def feed(
+        self,
+        bounds: tuple[int, ...],
+        batch_size: int,
+        states: States,
+    ) -> TextFeed:
         rows = np.arange(len(self.lengths))
-        plan = BatchPlan(rows, self.lengths, bounds, batch_size, seed=None)
-        return TextFeed(self.groups, plan, states, self.identity, self.texts)
+        plan = BatchPlan(
+            rows,
+            self.lengths,
+            bounds,
+            batch_size,
+            seed=None,
+        )
+        return TextFeed(
+            self.groups,
+            plan,
+            states,
+            self.identity,
+            self.texts,
+        )
 
 
 def _query_bounds(
@@ -179,6 +211,7 @@ def _query_bounds(
         lengths = group.reader.text_lengths[group.texts]
         longest = max(longest, int(lengths.max(initial=1)))
     if pairs is None:
+        # Texts of a split stand alone; in training the longest of a pair, and of a batch, decides.
         typical = next(iter(ranked.values())).lengths
     else:
         lengths = pairs.longest(np.arange(len(pairs)), 0)
@@ -202,6 +235,7 @@ def _describe_ranking(name: str, feed: TextFeed) -> str:
     """
     queries = len(feed.groups.rows)
     judged = len(feed.judged)
+    # Whatever the model does, such a split would score 1.
     if judged == 0:
         raise UsageError(
             rule="a query of an evaluation split must have a relevant and another candidate",
@@ -233,5 +267,6 @@ def _describe_pairs(pairs: QueryPairs) -> str:
     return line
 
 
+# Objects and not classes: they hold nothing, and all runs share them.
 FEEDS: dict[str, FeedKind] = {"rows": RowFeeds(), "queries": QueryFeeds()}
 """Ways to feed a run, by the name that an objective gives as its `feeds`."""

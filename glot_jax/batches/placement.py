@@ -47,7 +47,12 @@ class States(Protocol):
 
 
 @functools.partial(jax.jit, static_argnames="length")
-def _gather(tokens: Array, starts: Array, lengths: Array, length: int) -> tuple[Array, Array]:
+def _gather(
+    tokens: Array,
+    starts: Array,
+    lengths: Array,
+    length: int,
+) -> tuple[Array, Array]:
     position = jnp.arange(length, dtype=starts.dtype)
     mask = position < lengths[:, None]
     # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
@@ -79,11 +84,17 @@ class DeviceStates:
         self.compile_seconds = 0.0
         self._executables: dict[tuple[int, int], Callable] = {}
 
-    def gather(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[Array, Array]:
+    def gather(
+        self,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        length: int,
+    ) -> tuple[Array, Array]:
         """See `States.gather`."""
         arguments = (self.tokens, starts.astype(np.int32), lengths)
         shape = (len(starts), length)
         if shape not in self._executables:
+            # By hand, so that the seconds can be told from those spent waiting for input.
             begin = time.perf_counter()
             self._executables[shape] = _gather.lower(*arguments, length).compile()
             self.compile_seconds += time.perf_counter() - begin
@@ -144,6 +155,7 @@ def place_states(reader: SplitReader, cache: str) -> States:
     """
     if cache == "auto":
         cache = _roomy(states_bytes(reader))
+    # On a CPU the device is the host, and a gather there is compiled like any step.
     if cache == "device":
         return DeviceStates(reader)
     return HostStates(reader, copy=cache == "host")
@@ -168,6 +180,7 @@ def device_budget() -> int:
     On the CPU that is the host's memory.
     """
     stats = jax.local_devices()[0].memory_stats()
+    # A CPU has no statistics of its own.
     if not stats or "bytes_limit" not in stats:
         return host_budget()
     return (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2

@@ -63,6 +63,7 @@ class Groups:
                 got="a store without labels",
                 fix="Extract it again.",
             )
+        # Rows have different numbers of texts, so slots are found by offset and not by shape.
         self.first = reader.row_offsets[self.rows]
         # Stored as float32, like every label that is not a class.
         relevant = np.asarray(reader.labels)[self.rows]
@@ -124,6 +125,7 @@ class QueryPairs:
         numbers = np.arange(len(groups.rows))
         self.group = np.repeat(numbers, groups.positives)
         """[pairs]: index of the query among the groups."""
+        # A running number less that of the query's first pair numbers the pairs of each query.
         first_pair = np.cumsum(groups.positives) - groups.positives
         self.number = np.arange(len(self.group)) - first_pair[self.group]
         """[pairs]: index j of the positive among its query's."""

@@ -20,11 +20,24 @@ class PairPlan(BatchPlan):
     Each is padded to the bucket of the longest text it has in its epoch.
     """
 
-    def __init__(self, pairs: QueryPairs, bounds: tuple[int, ...], batch_size: int, seed: int):
+    def __init__(
+        self,
+        pairs: QueryPairs,
+        bounds: tuple[int, ...],
+        batch_size: int,
+        seed: int,
+    ):
         every = np.arange(len(pairs))
         # Of the first epoch; `batch` asks again in each.
         lengths = pairs.longest(every, 0)
-        super().__init__(every, lengths, bounds, batch_size, seed, by_length=False)
+        super().__init__(
+            every,
+            lengths,
+            bounds,
+            batch_size,
+            seed,
+            by_length=False,
+        )
         self.pairs = pairs
 
     def batch(self, step: int) -> Batch:
@@ -48,9 +61,17 @@ class PairFeed(Feed):
     def __init__(self, plan: PairPlan, states: States):
         pairs = plan.pairs
         reader = pairs.groups.reader
+        # Placeholders: texts and labels of a pair change with the epoch, and are made batch by
+        # batch.
         texts = pairs.texts(plan.rows, 0)
         no_labels = np.zeros(len(pairs), np.int32)
-        super().__init__(reader, plan, states, texts, no_labels)
+        super().__init__(
+            reader,
+            plan,
+            states,
+            texts,
+            no_labels,
+        )
         self.pairs = pairs
         self.identity = identities(reader, pairs.groups.texts)
 
@@ -62,7 +83,11 @@ class PairFeed(Feed):
         """(tokens [n] int64, relevant [n] bool) of every query that has negatives of its own."""
         return self.pairs.groups.length_rankings()
 
-    def _rows(self, step: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(
+        self,
+        step: int,
+        rows: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
         epoch = step // self.plan.steps_per_epoch
         texts = self.pairs.texts(rows, epoch)
         # Not the number of the text: two stored texts with equal tokens are one to the loss.
@@ -100,8 +125,15 @@ class TextFeed(Feed):
         texts: np.ndarray,
     ):
         no_labels = np.zeros(len(texts), np.int32)
-        super().__init__(groups.reader, plan, states, texts[:, None], no_labels)
+        super().__init__(
+            groups.reader,
+            plan,
+            states,
+            texts[:, None],
+            no_labels,
+        )
         self.groups = groups
+        # Equal texts of different rows are one text of the feed, encoded once.
         index = np.searchsorted(texts, identity[groups.texts])
         # Of each group: the index of its query among the texts, then those of its candidates.
         ends = np.cumsum(groups.sizes)
@@ -112,6 +144,7 @@ class TextFeed(Feed):
         if groups.negatives.any():
             self.judged = np.flatnonzero(groups.negatives)
         else:
+            # Without negatives every text after the query is relevant to it.
             positives = [members[1:] for members in self._members]
             self.pool = np.unique(np.concatenate(positives))
             for members in self._members:
@@ -175,7 +208,11 @@ class TextFeed(Feed):
         kept, relevant = self._kept(group, self.pool)
         return self.pool[kept], relevant[kept]
 
-    def _kept(self, group: int, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _kept(
+        self,
+        group: int,
+        pool: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(candidates of this query, relevant ones), both [pool] bool."""
         query = int(self.query[group])
         relevant = np.zeros(len(pool), bool)

@@ -62,6 +62,7 @@ class Splits:
                 got=f"{store.path}: {', '.join(store)}",
                 fix="Extract one.",
             )
+        # In the order of the store, which is the order in which splits are reported.
         others = [name for name in store if name != "train"]
         rows = _all_rows(store, ("train", *others))
         validations = [name for name in others if name.startswith("validation")]
@@ -125,4 +126,5 @@ def _held_out(train: SplitReader, seed: int, units: Units) -> np.ndarray:
             got=count,
             fix="Add rows.",
         )
+    # A tenth of the units, however many rows each of them has.
     return np.isin(unit, order[:size])

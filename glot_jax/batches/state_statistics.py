@@ -48,7 +48,13 @@ def _texts_of(reader: SplitReader, rows: np.ndarray) -> np.ndarray:
     return np.unique(reader.row_texts[slots])
 
 
-def _sum(reader: SplitReader, texts: np.ndarray, centre: np.ndarray, *, power: int) -> np.ndarray:
+def _sum(
+    reader: SplitReader,
+    texts: np.ndarray,
+    centre: np.ndarray,
+    *,
+    power: int,
+) -> np.ndarray:
     """Sum of (state - centre) ** power over the texts' tokens."""
     total = np.zeros(reader.token_shape)
     tokens = reader.text_lengths[texts].astype(np.int64)

@@ -69,6 +69,7 @@ class TokenBatch:
                 got=f"{len(lengths)} texts of up to {longest} tokens for {rows} x {length}",
                 fix="Leave out length and rows, or make them larger.",
             )
+        # Padding stands on the right here; what reads a batch must not rely on it.
         mask = np.zeros((rows, length), bool)
         mask[: len(lengths)] = np.arange(length) < lengths[:, None]
         if isinstance(states, np.ndarray):
@@ -77,7 +78,12 @@ class TokenBatch:
             hidden = _padded_texts(states, lengths, mask.shape)
         labels = np.zeros(rows, np.int32)
         row_mask = np.arange(rows) < len(lengths)
-        return cls(hidden=hidden, mask=mask, labels=labels, row_mask=row_mask)
+        return cls(
+            hidden=hidden,
+            mask=mask,
+            labels=labels,
+            row_mask=row_mask,
+        )
 
 
 def _padded_tokens(states: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -62,15 +62,21 @@ def row_baselines(train: LabelledRows, split: LabelledRows, task: TaskSpec) -> B
     }
 
 
-def majority(train_labels: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> dict[str, float]:
+def majority(
+    train_labels: np.ndarray,
+    labels: np.ndarray,
+    spec: TaskSpec,
+) -> dict[str, float]:
     """What the commonest training class scores.
 
     For scores it is their mean, so every correlation is 0.
     """
     if spec.label_kind == "classes":
+        # `minlength`: the last class may not occur in train.
         counts = np.bincount(train_labels.astype(int), minlength=len(spec.classes))
         constant = counts.argmax()
     else:
+        # Any constant has the same correlation, which is none.
         constant = train_labels.mean()
     return score(np.full(len(labels), constant), labels, spec.metrics)
 
@@ -108,6 +114,7 @@ def length_baseline(
 
 
 def _length_features(lengths: np.ndarray) -> np.ndarray:
+    # The logarithm: one token more matters among short texts. An empty text has length 0.
     logs = np.log1p(lengths.astype(np.float64))
     # Of one text there is no difference: this has no column then.
     distance = np.abs(np.diff(logs, axis=1))
@@ -144,6 +151,7 @@ def _short_ones_first(train: RankedLengths) -> bool:
     """Whether ranking the shortest candidates first is better than the longest first."""
     longest_first = 0.0
     shortest_first = 0.0
+    # A sample decides as well as all of them, and a split may have millions.
     for lengths, relevant in itertools.islice(train.length_rankings(), _ENOUGH):
         longest_first += query_scores(lengths, relevant)[0]
         shortest_first += query_scores(-lengths, relevant)[0]

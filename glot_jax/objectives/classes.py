@@ -58,11 +58,17 @@ class Classes:
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """[rows] int: the class with the largest logit."""
+        # The first of equal logits: a model that tells nothing apart predicts one class.
         return outputs.argmax(1)
 
-    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+    def judge(
+        self,
+        feed: JudgedFeed,
+        outputs: Outputs,
+    ) -> tuple[dict[str, float], Predictions]:
         """The task's metrics and the mean loss; `feed.labels` are those of the split's rows."""
         predictions = self.predict(outputs.values)
+        # In the order of the plan, as the outputs are.
         labels = feed.labels[outputs.rows]
         return judge_rows(outputs, predictions, labels, self.task.metrics)
 

@@ -17,7 +17,13 @@ class Linear(nnx.Module):
     to matter.
     """
 
-    def __init__(self, dim: int, out: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        dim: int,
+        out: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
         # Kernel first: the order in which keys are drawn decides the initial values.
         kernel = torch_linear(rngs.params(), (dim, out), dim)
         bias = torch_linear(rngs.params(), (out,), dim)
@@ -35,6 +41,7 @@ def pair_features(
 
     `concat` is [a; b; ...]; `interaction`, of two texts, [a; b; |a-b|; a*b].
     """
+    # A list of arrays: the first axis are the texts of a row.
     parts = list(vectors)
     if features == "interaction" and len(parts) == 2:
         a, b = parts
@@ -50,6 +57,7 @@ class Head(nnx.Module):
 
     def vectors(self, pooled: Float[Array, "texts dim"]) -> Float[Array, "texts width"]:
         """The vector that stands for each text, float32: the pooled one."""
+        # Poolers may compute in bfloat16; vectors are stored and compared in float32.
         return pooled.astype(jnp.float32)
 
     def features(
@@ -123,6 +131,7 @@ class CosineHead(Head):
 
     def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch 1"]:
         """Cosines of the rows."""
+        # One projection for both: the score must not depend on which text comes first.
         a = self.projection(vectors[0])
         b = self.projection(vectors[1])
         norm_a = _norm(a)
@@ -149,7 +158,14 @@ class EmbeddingHead(Head):
         rngs: source of the initial values.
     """
 
-    def __init__(self, pooled_dim: int, slots: int, config: ObjectiveConfig, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        pooled_dim: int,
+        slots: int,
+        config: ObjectiveConfig,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.slots = slots
         self.unit = config.embedding_vectors == "unit"
         self.temperature = config.loss_temperature
@@ -181,6 +197,7 @@ class EmbeddingHead(Head):
         and so on.
         """
         vectors = self.vectors(vectors)
+        # Slot by slot, not row by row: the first columns are the positives, as the loss expects.
         candidates = vectors[1:].reshape(-1, vectors.shape[-1])
         # Divided by a small temperature, an error of bfloat16 products would be a large one.
         highest = jax.lax.Precision.HIGHEST

@@ -24,6 +24,7 @@ def cross_entropy(
 
     One-hot labels: optax's integer-label loss puts a scatter into the gradient.
     """
+    # Labels of rows that only fill a batch are class 0; their loss is masked by the caller.
     classes = outputs.shape[-1]
     targets = jax.nn.one_hot(labels, classes, dtype=outputs.dtype)
     return -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
@@ -80,6 +81,7 @@ def _against(
     mask: Bool[Array, "batch candidates"],
 ) -> Float[Array, " batch"]:
     # `own` is finite, so a row without any negative is 0 and not NaN.
+    # exp(-inf) is 0: what is not a negative adds nothing to the sum.
     negatives = jnp.where(mask, others, -jnp.inf)
     logits = jnp.concatenate([own[:, None], negatives], axis=1)
     return jax.nn.logsumexp(logits, axis=1) - own

@@ -120,6 +120,7 @@ def _centred(values: np.ndarray) -> np.ndarray:
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Pearson correlation of the ranks, equal values sharing theirs."""
+    # Average ranks for ties, as scipy.stats.spearmanr has them.
     return pearson(stats.rankdata(predictions), stats.rankdata(labels))
 
 
@@ -137,11 +138,16 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "f1": f1,
     "pearson": pearson,
     "spearman": spearman,
+    # Any other number of queries can be averaged again: intervals resample the rows of the table.
     **{name: _mean_over_queries(column) for column, name in enumerate(RANKING)},
 }
 
 
-def score(predictions: np.ndarray, labels: np.ndarray, metrics: Sequence[str]) -> dict[str, float]:
+def score(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    metrics: Sequence[str],
+) -> dict[str, float]:
     """Metrics by name, in the order in which they are asked for."""
     return {name: METRICS[name](predictions, labels) for name in metrics}
 

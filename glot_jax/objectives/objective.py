@@ -74,7 +74,11 @@ class Objective(Protocol):
         """What the metrics take, [rows, ...] on the host, from the head's outputs."""
         ...
 
-    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+    def judge(
+        self,
+        feed: JudgedFeed,
+        outputs: Outputs,
+    ) -> tuple[dict[str, float], Predictions]:
         """Scores of a split by name, the task's metrics and `loss` among them, and its
         predictions.
 
@@ -111,6 +115,7 @@ def objective_kind(spec: TaskSpec) -> str:
             got=f"task {spec.name!r}, stored without",
             fix="Extract with --label-column, or use another store.",
         )
+    # In the order of the table: an entry of somebody else may stand before ours.
     for kind, objective in OBJECTIVES.items():
         if objective.fits(spec):
             return kind
@@ -126,8 +131,13 @@ def objective_for(task: TaskSpec, config: ObjectiveConfig) -> Objective:
     return OBJECTIVES[objective_kind(task)](task, config)
 
 
-def evaluate(outputs: np.ndarray, labels: np.ndarray, spec: TaskSpec) -> dict[str, float]:
+def evaluate(
+    outputs: np.ndarray,
+    labels: np.ndarray,
+    spec: TaskSpec,
+) -> dict[str, float]:
     """The task's metrics, by name, from model outputs [rows, out] and labels [rows]."""
+    # No setting decides how outputs are read, only how they come about.
     predictions = objective_for(spec, ObjectiveConfig()).predict(outputs)
     return score(predictions, labels, spec.metrics)
 
@@ -141,6 +151,7 @@ def selection_metric(spec: TaskSpec, metric: str | None) -> str:
     if metric is None:
         return spec.metrics[0]
     lookup(METRICS, metric, "metric (--metric)")
+    # A metric that exists may still mean nothing for this task.
     if metric not in spec.metrics:
         raise UsageError(
             rule=f"--metric must be what task {spec.name} is judged by: {', '.join(spec.metrics)}",
@@ -156,6 +167,7 @@ def row_loss(
     """Loss of every row, 0 for rows that only fill a partial batch."""
     if isinstance(objective, TaskSpec):
         objective = objective_for(objective, ObjectiveConfig())
+    # A filling row repeats a real one, whose loss would count twice.
     return jnp.where(batch.row_mask, objective.loss(outputs, batch.labels), 0)
 
 

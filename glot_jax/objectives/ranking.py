@@ -54,7 +54,12 @@ class Ranking:
 
     def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
         """The vectors themselves, or a trained linear map of them."""
-        return EmbeddingHead(pooled_dim, self.texts_per_row, self.config, rngs=rngs)
+        return EmbeddingHead(
+            pooled_dim,
+            self.texts_per_row,
+            self.config,
+            rngs=rngs,
+        )
 
     def loss(
         self, outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
@@ -66,7 +71,11 @@ class Ranking:
         """Scores of every query, as they are."""
         return outputs
 
-    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+    def judge(
+        self,
+        feed: JudgedFeed,
+        outputs: Outputs,
+    ) -> tuple[dict[str, float], Predictions]:
         """Metrics averaged over the queries of a split, and their mean `query_loss`.
 
         Args:

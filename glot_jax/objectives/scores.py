@@ -64,11 +64,17 @@ class Scores:
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """[rows] scores on the task's own scale."""
         low, high = self._range
+        # Not clipped to the range: a correlation would see the edge.
         return outputs[:, 0] * (high - low) + low
 
-    def judge(self, feed: JudgedFeed, outputs: Outputs) -> tuple[dict[str, float], Predictions]:
+    def judge(
+        self,
+        feed: JudgedFeed,
+        outputs: Outputs,
+    ) -> tuple[dict[str, float], Predictions]:
         """The task's metrics and the mean loss; `feed.labels` are those of the split's rows."""
         predictions = self.predict(outputs.values)
+        # In the order of the plan, as the outputs are.
         labels = feed.labels[outputs.rows]
         return judge_rows(outputs, predictions, labels, self.task.metrics)
 

@@ -83,7 +83,12 @@ def _may_be_sparse(stem: Stem, feed: Feed, length: int) -> bool:
     return is_sparse(feed.texts_per_batch, length, _measure(stem, feed, length, _GLANCE))
 
 
-def _measure(stem: Stem, feed: Feed, length: int, sample: int = _SAMPLE) -> int:
+def _measure(
+    stem: Stem,
+    feed: Feed,
+    length: int,
+    sample: int = _SAMPLE,
+) -> int:
     """The budget of a batch of this bucket, from the edges of `sample` of its texts."""
     texts = feed.texts_per_batch
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only

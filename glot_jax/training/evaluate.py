@@ -15,7 +15,11 @@ Scores = dict[str, float]
 """Metrics and the loss of a split, by name."""
 
 
-def evaluate_split(run: Run, state: TrainState, split: str) -> tuple[Scores, Predictions]:
+def evaluate_split(
+    run: Run,
+    state: TrainState,
+    split: str,
+) -> tuple[Scores, Predictions]:
     """The task's metrics and the mean loss over one split; and what was predicted.
 
     Raises:
@@ -43,12 +47,21 @@ def evaluate_all(
     predictions = {}
     for split in run.evaluation_splits:
         scores[split], predictions[split] = evaluate_split(run, state, split)
-        session.log.metrics(step=step, epoch=epoch, split=split, **scores[split])
+        session.log.metrics(
+            step=step,
+            epoch=epoch,
+            split=split,
+            **scores[split],
+        )
     session.clock.lap({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
     return scores, predictions
 
 
-def selection_of(run: TrainingRun, scores: Mapping[str, Scores], epoch: int) -> float:
+def selection_of(
+    run: TrainingRun,
+    scores: Mapping[str, Scores],
+    epoch: int,
+) -> float:
     """What an epoch is selected by, higher is better: the latest one wins where none is."""
     if run.selected_on == "last":
         return float(epoch)

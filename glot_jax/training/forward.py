@@ -17,7 +17,12 @@ IN_FLIGHT = 8
 """Steps dispatched ahead of the device; more would only hold more batches in memory."""
 
 
-def run_over(run: Run, state: TrainState, split: str, judged_by: str = "outputs") -> Outputs:
+def run_over(
+    run: Run,
+    state: TrainState,
+    split: str,
+    judged_by: str = "outputs",
+) -> Outputs:
     """What the model makes of every row of a split, in the order of its plan.
 
     Args:
@@ -43,6 +48,7 @@ def run_over(run: Run, state: TrainState, split: str, judged_by: str = "outputs"
     results = jax.device_get(results)
     dropped = [int(result["dropped_edges"]) for result in results]
     check_edges(feed, run.steps.edge_budgets, dropped, range(count), split, run.config.out)
+    # The order of the plan, by bucket; `Outputs.rows` says which row is which.
     planned = np.concatenate([feed.plan.batch(number).rows for number in range(count)])
     real = planned >= 0
     rows = planned[real]

@@ -71,13 +71,21 @@ def train(
             finished and saved first. A second signal ends at once. In the main thread only.
         SystemExit: SIGTERM, in the same way, with exit code 143.
     """
+    # First of all: it changes nothing once the first array is made.
     keep_memory()
     display = Display(quiet=quiet)
     if resume:
         RunFolder.open(config.out).require_head()
         require_store(config.store, f"train.py --resume {config.out}")
     unused = unused or {}
-    run = prepare(config, display, workspace, begun=resume, unused=unused, given=given)
+    run = prepare(
+        config,
+        display,
+        workspace,
+        begun=resume,
+        unused=unused,
+        given=given,
+    )
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, unused)
     try:
@@ -117,12 +125,26 @@ def _run(
         log = RunLog(out, done)
         # Of the epoch that the checkpoint was saved in, if it was saved within one.
         epochs = done // run.steps_per_epoch
-        clock = Clock(log, epochs, notes.get("seconds", {}), run.compile_seconds)
-        session = Session(run, checkpoints, log, clock, display, stop, notes.get("losses", []))
+        clock = Clock(
+            log,
+            epochs,
+            notes.get("seconds", {}),
+            run.compile_seconds,
+        )
+        session = Session(
+            run,
+            checkpoints,
+            log,
+            clock,
+            display,
+            stop,
+            notes.get("losses", []),
+        )
         try:
             _report_a_lost_best(session)
             _train_epochs(session, restored or run.state, done, after_epoch)
         finally:
+            # Whatever ended it: the lines written so far are those that a resumed run goes on from.
             display.stop()
             log.close()
         # On disk before the summary says so: a run with a summary has its last checkpoint.
@@ -147,6 +169,7 @@ def _is_finished(run: TrainingRun, checkpoints: Checkpoints) -> bool:
         return False
     if not path.exists() or not path.with_name(PREDICTIONS).exists():
         return False
+    # An epoch in the summary, a step among the checkpoints.
     best_epoch = read_json(path)[run.reported_split]["best"]["epoch"]
     return best_epoch * run.steps_per_epoch == checkpoints.best_step
 
@@ -182,6 +205,7 @@ def _train_epochs(
         session.save(state, selection)
         step = int(state["step"])
         if session.checkpoints.best_step == step:
+            # Of the best epoch only: those of all epochs may not fit into memory.
             session.predictions = {step: predictions}
         brief = "; ".join(f"{split} {_brief(values)}" for split, values in scores.items())
         session.display.line(f"epoch {epoch + 1}: {brief}")
@@ -241,13 +265,23 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
 def _log_loss(session: Session, step: int, epoch: int) -> None:
     """The mean loss of the steps since the last line, as a line of metrics.jsonl."""
     loss = float(np.mean(session.losses))
-    session.log.metrics(step=step, epoch=epoch, split="train", loss=loss)
+    session.log.metrics(
+        step=step,
+        epoch=epoch,
+        split="train",
+        loss=loss,
+    )
     session.display.advance(step, f"loss {loss:.4f}")
     session.losses = []
     session.checkpoints.check()
 
 
-def _read_logs(run: TrainingRun, state: TrainState, unread: list[Any], step: int) -> list[float]:
+def _read_logs(
+    run: TrainingRun,
+    state: TrainState,
+    unread: list[Any],
+    step: int,
+) -> list[float]:
     """Losses of the steps up to `step` that nobody has read yet.
 
     Raises:

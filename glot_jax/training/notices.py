@@ -16,6 +16,7 @@ def read_by_others(task: TaskSpec) -> list[str]:
     """Fields of ObjectiveConfig that only objectives of other tasks read, in their order there."""
     reads = OBJECTIVES[objective_kind(task)].reads
     others = frozenset().union(*(objective.reads for objective in OBJECTIVES.values()))
+    # In the order of the settings, so that equal runs print equal lines.
     fields = [field.name for field in dataclasses.fields(ObjectiveConfig)]
     return [name for name in fields if name in others and name not in reads]
 
@@ -65,7 +66,12 @@ def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
     ]
 
 
-def chosen_split(config: TrainConfig, selected_on: str, metric: str, held_out: int) -> list[str]:
+def chosen_split(
+    config: TrainConfig,
+    selected_on: str,
+    metric: str,
+    held_out: int,
+) -> list[str]:
     """A line about the rows that select the best epoch where nobody said which."""
     if config.objective.select_on != "auto":
         return []

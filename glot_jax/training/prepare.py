@@ -141,6 +141,7 @@ def prepare(
     workspace = Workspace.shared(workspace)
     store = open_store(config)
     spec = spec_of(store, config)
+    # Names before anything that takes time: a misspelt one must be told at once.
     check_names(config.graph, config.pooler)
     # First of all: a store without labels has no metric either.
     objective = objective_for(spec.task, config.objective)
@@ -161,6 +162,7 @@ def prepare(
         model.stem.set_statistics(*state_statistics(store[train.split], train.rows))
     parameters = count_trained(model, config)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
+    # Printed last: after an error there must be no lines about a run that never began.
     for notice in notices:
         display.line(notice)
     return TrainingRun(
@@ -187,6 +189,7 @@ def open_store(config: TrainConfig) -> HiddenStore:
     if config.mix_layers is None:
         return HiddenStore(config.store, layer=config.layer, trust=config.trust_store)
     # `--mix-layers` without a number means every layer there is.
+    # Opened twice: which layers there are stands in the manifest only.
     layers = config.mix_layers or HiddenStore(config.store).stored_layers
     store = HiddenStore(config.store, layers=layers, trust=config.trust_store)
     # Again here: -1 and 12 may name one layer.
@@ -274,6 +277,7 @@ def build_feeds(
     Raises:
         UsageError: a split that cannot be trained or judged on.
     """
+    # The settings decide how many texts a training row has.
     objective = objective_for(TaskSpec.from_json(store.task), config.objective)
     request = FeedRequest(
         store=store,
@@ -305,6 +309,7 @@ def count_trained(model: SentenceModel, config: TrainConfig) -> dict[str, int]:
     Raises:
         UsageError: there are none.
     """
+    # A learned threshold, mixing weights and a projection are of the stem.
     parameters = {
         "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
         "head": count_parameters(model.head),
@@ -327,6 +332,7 @@ def build_steps(
     notices: list[str],
 ) -> tuple[Steps, TrainState]:
     """The steps of a run, compiled once they meet a shape, and the state they begin with."""
+    # Counted on the graphs of the untrained stem: hard rules read the states alone.
     budgets = edge_budgets(model.stem, feeds)
     notices += describe_budgets(budgets)
     graphdef, params, stats = split_model(model)
@@ -366,9 +372,11 @@ def open_folder(
                 got="; ".join(changed),
                 fix="Resume without them, or start another --out.",
             )
+        # What was not read was said when the run began; --resume gives no options.
         dataclasses.replace(folder, unused=saved.unused).write()
         return
     require_new_folder(config.out)
+    # After all checks: a run that is refused leaves no folder behind.
     make_folders(config.out)
     folder.write()
 

@@ -56,6 +56,7 @@ def train_seeds(
             got=f"{config.out}, a run of its own",
             fix="Choose another --out.",
         )
+    # Seeds differ by nothing that is compiled or placed: all but the first start at once.
     workspace = Workspace.shared(workspace)
     summaries = []
     try:
@@ -63,7 +64,14 @@ def train_seeds(
             run = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
             # A finished seed is read back, one that was stopped goes on.
             begun = (run.out / "config.json").exists()
-            summaries.append(train(run, resume=begun, workspace=workspace, **options))
+            summaries.append(
+                train(
+                    run,
+                    resume=begun,
+                    workspace=workspace,
+                    **options,
+                )
+            )
     except (KeyboardInterrupt, SystemExit):
         display = Display(quiet=options.get("quiet", False))
         display.line(f"{config.out}: the same command finishes the seeds that are left")

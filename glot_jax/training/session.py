@@ -58,6 +58,7 @@ class Session:
         # The message promises that it is saved; saving goes on in the background until here.
         self.checkpoints.wait()
         assert self.stop.received is not None
+        # Whoever stopped it may not know how it was started.
         message = (
             f"{self.stop.received.name}: stopped after step {step} of {self.run.total_steps}, which"
             f" is saved; continue with train.py --resume {self.run.config.out}"

@@ -74,6 +74,7 @@ class Steps:
         edge_budgets: dict[tuple, int],
         total_steps: int,
     ):
+        # Static in each program: a budget is the size of its list of edges.
         self.edge_budgets = edge_budgets
         self.executables: dict[tuple, Callable] = {}
         self.compile_seconds = 0.0
@@ -83,7 +84,11 @@ class Steps:
         self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef), static_argnums=3)
         self._features = jax.jit(functools.partial(_features_step, graphdef), static_argnums=3)
 
-    def train(self, state: TrainState, batch: TokenBatch) -> tuple[TrainState, dict[str, Array]]:
+    def train(
+        self,
+        state: TrainState,
+        batch: TokenBatch,
+    ) -> tuple[TrainState, dict[str, Array]]:
         """One update.
 
         The state's buffers are donated. Logs: loss (mean over the batch's real rows),
@@ -91,11 +96,19 @@ class Steps:
         """
         return self._executable("train", state, batch)(state, batch)
 
-    def evaluate(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+    def evaluate(
+        self,
+        state: TrainState,
+        batch: TokenBatch,
+    ) -> dict[str, Array]:
         """outputs [batch, out], loss [batch], dropped_edges []; no randomness, nothing donated."""
         return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
 
-    def features(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+    def features(
+        self,
+        state: TrainState,
+        batch: TokenBatch,
+    ) -> dict[str, Array]:
         """features [batch, width], what the head multiplies, such as the pooled vectors of a row
         side by side; dropped_edges [].
         """
@@ -183,6 +196,7 @@ def _train_step(
 
     differentiate = jax.value_and_grad(mean_loss, has_aux=True)
     (loss, (stats, dropped)), gradient = differentiate(state["params"])
+    # Named for profilers.
     with jax.named_scope("optimizer"):
         updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
@@ -207,6 +221,7 @@ def _evaluate_step(
     edge_budget: int | None,
 ) -> dict[str, Array]:
     outputs, losses, _, dropped = _forward(graphdef, params, stats, batch, edge_budget)
+    # Running averages that the forward pass made are dropped: evaluation changes nothing.
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
 
 

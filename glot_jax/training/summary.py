@@ -60,9 +60,14 @@ def summarise(
     }
 
 
-def _scores_by_epoch(run: TrainingRun, log: RunLog, split: str) -> dict[int, Mapping[str, Any]]:
+def _scores_by_epoch(
+    run: TrainingRun,
+    log: RunLog,
+    split: str,
+) -> dict[int, Mapping[str, Any]]:
     """Lines of metrics.jsonl about a split, by epoch."""
     lines = {line["epoch"]: line for line in log.history if line["split"] == split}
+    # A resumed run relies on the lines of the processes before it, which a full disk may have cut.
     lost = {*range(1, run.config.epochs + 1)} - {*lines}
     if lost:
         raise UsageError(

@@ -39,7 +39,11 @@ class Workspace:
             self._states[key] = place_states(reader, cache)
         return self._states[key]
 
-    def steps(self, program: str, build: Callable[[], Steps]) -> Steps:
+    def steps(
+        self,
+        program: str,
+        build: Callable[[], Steps],
+    ) -> Steps:
         """The compiled steps of a program.
 
         Args:
@@ -52,4 +56,5 @@ class Workspace:
 
     def clear_states(self) -> None:
         """Let go of all token states, for a process that goes on with another store."""
+        # Compiled steps hold no states: they stay, and cost little.
         self._states.clear()
