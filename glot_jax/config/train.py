@@ -97,8 +97,8 @@ class PoolerConfig(Config):
     """Which pooler turns token states into one vector, and the sizes of its parts."""
 
     pooler: str = option("glot", decides=ALL)
-    """A name of glot_jax.pooling.POOLERS: cls, first, last, mean, max, adapool, adapool-attention,
-    mlp, glot.
+    """A name of glot_jax.pooling.POOLERS: cls, first, last, mean, max, weighted-mean,
+    mean-sqrt-len, pma, latent-attention, adapool, adapool-attention, mlp, glot.
     """
     gnn: str = option("gat", decides=ALL)
     """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage. mlp:
@@ -106,15 +106,15 @@ class PoolerConfig(Config):
     """
     hidden_dim: int = option(128, whole(1), decides=ALL)
     """glot: width of the Token-GNN (heads x width per head). mlp: of the glot whose parameter count
-    to match.
+    to match. latent-attention: width of its MLP.
     """
     num_layers: int = option(2, whole(0), decides=ALL)
     """glot, mlp: number K of layers; 0 leaves the attention readout alone."""
     jk: Literal["cat", "max", "mean", "none"] = option("cat", decides=ALL)
     """glot, mlp: jumping knowledge over the layers. cat keeps the states themselves too."""
     heads: int = option(1, whole(1), decides=ALL)
-    """glot with gat: attention heads, hidden_dim is divided among them; adapool-attention: heads
-    that divide the states' width.
+    """glot with gat: attention heads, hidden_dim is divided among them; adapool-attention,
+    pma, latent-attention: heads that divide the states' width.
     """
     edge_term: bool = option(False, decides=ALL)
     """glot with gat: add the release's trained constant to every attention logit (the paper's
@@ -129,6 +129,10 @@ class PoolerConfig(Config):
     projection_dim: int | None = option(None, whole(1), decides=ALL, example=128)
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512). Default: no
     projection.
+    """
+    num_latents: int | None = option(None, whole(1), decides=ALL, example=16)
+    """pma: number of learned seeds, by default 1; the vector is as many times as wide as the
+    states. latent-attention: number of trained latents, by default 512.
     """
     scorer_dim: int | None = option(None, whole(1), decides=ALL, example=128)
     """Width of the readout's scorer. Default: max(128, width // 2) for glot (its mlp has the same),

@@ -5,9 +5,11 @@
 
 from glot_jax.pooling.adapool import AdaPool, AdaPoolAttention
 from glot_jax.pooling.glot import Glot, Mlp
+from glot_jax.pooling.latent_attention import LatentAttention
 from glot_jax.pooling.layers import GNN_LAYERS, GNNLayer, LayerOptions
 from glot_jax.pooling.options import unread_options
 from glot_jax.pooling.parameters import count_parameters
+from glot_jax.pooling.pma import PMA
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.poolers import Cls, First, Last, Max, Mean, MeanSqrtLen, WeightedMean
 from glot_jax.pooling.readout import AttentionReadout
@@ -15,6 +17,7 @@ from glot_jax.pooling.token_gnn import GNNDesign, TokenGNN
 
 __all__ = [
     "GNN_LAYERS",
+    "PMA",
     "POOLERS",
     "AdaPool",
     "AdaPoolAttention",
@@ -25,6 +28,7 @@ __all__ = [
     "GNNLayer",
     "Glot",
     "Last",
+    "LatentAttention",
     "LayerOptions",
     "Max",
     "Mean",

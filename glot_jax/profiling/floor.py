@@ -57,7 +57,7 @@ def work_of(
     lengths = np.asarray(lengths, np.float64)
     tokens = float(lengths.sum())
     pairs = float(np.square(lengths).sum())
-    work = StepWork(len(lengths), tokens, pairs, dtype=str(stem.dtype), train=train)
+    work = StepWork(float(len(lengths)), tokens, pairs, dtype=str(stem.dtype), train=train)
     is_projected = stem.projection is not None
     if is_projected:
         work.linear(stem.dim, stem.node_dim, frozen=True)

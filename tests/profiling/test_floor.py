@@ -58,6 +58,8 @@ HEADS = {
     "gine": PoolerConfig(hidden_dim=48, gnn="gine"),
     "mlp": PoolerConfig(pooler="mlp", hidden_dim=48, gnn="sage"),
     "adapool-attention": PoolerConfig(pooler="adapool-attention", heads=8),
+    "pma": PoolerConfig(pooler="pma", heads=8, num_latents=2),
+    "latent-attention": PoolerConfig(pooler="latent-attention", heads=8, num_latents=32),
 }
 
 

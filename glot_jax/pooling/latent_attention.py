@@ -1,0 +1,117 @@
+"""Latent attention: the tokens ask a trained array of latents (NV-Embed)."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from glot_jax.config.checks import require_divisor
+from glot_jax.config.train import PoolerConfig
+from glot_jax.graphs import TokenGraph
+from glot_jax.pooling.init import torch_linear, uniform
+from glot_jax.pooling.pooler import POOLERS, Pooler
+from glot_jax.pooling.project import project
+from glot_jax.pooling.work import StepWork
+
+DEFAULT_LATENTS = 512
+"""Number of latents in NV-Embed, whose layer has 8 heads."""
+
+
+@POOLERS.register("latent-attention")
+class LatentAttention(Pooler):
+    """Latent attention layer and mean pooling (Lee et al. 2024, NV-Embed, arXiv 2405.17428, section
+    3.1).
+
+    - `O = softmax(Q K^T) V`: the queries are the token states, keys and values both the latent
+      array L [r, dim]; per head of width dim / heads, scores divided by sqrt(width), heads
+      concatenated
+    - `Y = gelu(O W_1 + b_1) W_2 + b_2`, every token by itself
+    - `z = mean_i y_i` over real tokens
+
+    These are the paper's equations; its released code puts projections, layer norms and residual
+    connections around them. W_2 stands behind the mean, which changes no number.
+
+    Args:
+        dim: width of the graph's nodes.
+        heads: attention heads; they must divide dim.
+        latents: number r of latents.
+        hidden_dim: width of the MLP.
+        dtype: arithmetic; the softmax stays float32.
+        rngs: with a `params` stream.
+
+    Raises:
+        UsageError: heads that do not divide dim.
+    """
+
+    reads = frozenset({"heads", "hidden_dim", "num_latents"})
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 1,
+        latents: int = DEFAULT_LATENTS,
+        hidden_dim: int = 128,
+        *,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        require_divisor(heads, dim, "the width of the states")
+        self.pooled_dim = dim
+        self.heads = heads
+        self.dtype = jnp.dtype(dtype)
+        self.latents = nnx.Param(uniform(rngs.params(), (latents, dim), 1.0))
+        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
+        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+        self.out_kernel = nnx.Param(torch_linear(rngs.params(), (hidden_dim, dim), hidden_dim))
+        self.out_bias = nnx.Param(torch_linear(rngs.params(), (dim,), hidden_dim))
+
+    @classmethod
+    def from_config(
+        cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs
+    ) -> LatentAttention:
+        """See Pooler.from_config."""
+        latents = config.num_latents or DEFAULT_LATENTS
+        return cls(dim, config.heads, latents, config.hidden_dim, dtype=config.dtype, rngs=rngs)
+
+    def _attend(self, nodes: Float[Array, "*nodes dim"]) -> Float[Array, "*nodes dim"]:
+        """Return O."""
+        width = self.pooled_dim // self.heads
+        latents = self.latents[...].reshape(-1, self.heads, width).astype(self.dtype)
+        queries = nodes.reshape(*nodes.shape[:-1], self.heads, width)
+        scores = jnp.einsum(
+            "...hw,rhw->...hr", queries, latents, preferred_element_type=jnp.float32
+        )
+        weights = jax.nn.softmax(scores / math.sqrt(width), axis=-1).astype(self.dtype)
+        return jnp.einsum("...hr,rhw->...hw", weights, latents).reshape(nodes.shape)
+
+    def weights(self, graph: TokenGraph) -> Array:
+        """1 / n: the tokens' outputs are averaged."""
+        return graph.softmax(jnp.zeros_like(graph.node_mask, jnp.float32))
+
+    def pool(
+        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Array:
+        """See Pooler.__call__."""
+        attended = self._attend(graph.nodes)
+        hidden = project(attended, self.kernel, self.dtype) + self.bias[...].astype(self.dtype)
+        # The exact gelu, as torch.nn.GELU is by default.
+        hidden = jax.nn.gelu(hidden, approximate=False)
+        mean = graph.sentence_sum(hidden, self.weights(graph))
+        pooled = mean @ self.out_kernel[...] + self.out_bias[...]
+        # Without tokens the mean is 0 and its bias is not: a sentence of padding is zeros.
+        return jnp.where(graph.counts() > 0, pooled, 0)
+
+    def work(self, work: StepWork, *, frozen: bool) -> None:
+        """See Pooler.work."""
+        latents, dim = self.latents.shape
+        hidden_dim = self.bias.shape[0]
+        # Queries and keys: one product, one back to the latents, one to the states if they learn.
+        work.linear(dim, latents, frozen=frozen)
+        # Weights and values, and the MLP's first product; both of what depends on the latents.
+        work.linear(latents, dim)
+        work.linear(dim, hidden_dim)
+        work.linear_per_text(hidden_dim, dim)
