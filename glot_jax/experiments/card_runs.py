@@ -41,6 +41,7 @@ class CardRunner:
     def _extract(self, task: str, prompt: str | None = None) -> Path:
         from glot_jax.extraction import dump
 
+        # By the backbone's name, so that several backbones can share an OUT.
         name = f"{Path(self.config.backbone).name}-{task}"
         if prompt is not None:
             name += f"-{prompt}"
@@ -62,6 +63,7 @@ class CardRunner:
         from glot_jax.store import HiddenStore
         from glot_jax.texts.tasks import TaskSpec
 
+        # As the store has it: classes and metrics may come from its own files.
         spec = TaskSpec.from_json(HiddenStore(self.store(task), trust=True).task)
         probed = card.probe and spec.label_kind == "classes"
         runs = []

@@ -42,6 +42,7 @@ def print_stress(
         comparisons: of each pooler.
         train_rows: texts that each pooler was trained on.
     """
+    # One table for each setting, as soon as it is done.
     table = Table.by_columns(_COLUMNS, _lines(records, comparisons))
     title = (
         f"stress test, {setting.protocol}, {setting.ratio:.0%} distractors{setting.where},"

@@ -74,6 +74,7 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
 
 def _require_values(config: SweepConfig) -> None:
     """Try every value on a config now: a misspelt one ends here, not in the seventeenth trial."""
+    # One value at a time, the others as first given: they are checked by themselves.
     first = {name: values[0] for name, values in config.space.items()}
     for name, values in config.space.items():
         for value in values:
@@ -100,6 +101,7 @@ def _require_same(config: SweepConfig, content: str) -> None:
 
     One with other values, or with another setting that decides a trial's numbers.
     """
+    # By its content: the same store may lie elsewhere today.
     settings = {"store": content, "space": config.space, **config.part(NUMBERS)}
     path = config.out / "settings.json"
     if not path.exists():

@@ -114,6 +114,7 @@ def command_of(
         # train.py has no value for "no projection": the option is left out.
         if name != "projection_dim" or values[name]:
             options[name] = values[name]
+    # What is left out is the default of train.py, as it was in the trial.
     words = ["python", "train.py"]
     for name, value in options.items():
         words += [flag(name), str(value)]

@@ -54,6 +54,7 @@ def work_of(
         parameters: trained numbers, head of the task included.
         train: a training step; else one forward pass.
     """
+    # Floats: squares of long texts overflow 32 bits.
     lengths = np.asarray(lengths, np.float64)
     tokens = float(lengths.sum())
     pairs = float(np.square(lengths).sum())

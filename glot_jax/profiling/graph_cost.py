@@ -103,6 +103,7 @@ def run_graph_cost(
         forward = frozen_backbone.time_forward(frozen, ids, repeats)
         states = frozen_backbone.states_of(frozen, ids)
         graph = graph_cost(states.hidden, states.mask, GraphConfig(), repeats)
+        # GLOT's defaults: the paper's table has no other head.
         head = head_cost(
             states.hidden,
             states.mask,

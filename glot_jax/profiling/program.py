@@ -56,6 +56,7 @@ def inspect_program(
     executables: dict[str, Any] = {}
     for (name, *_), executable in steps.executables.items():
         executables[name] = executable
+    # The forward pass is always compiled, the training step unless it is left out.
     forward = executables["evaluate"]
     shown = forward if forward_only else executables["train"]
     # The dense step has no loop, whose body XLA would count once.

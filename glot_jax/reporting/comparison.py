@@ -103,6 +103,7 @@ def compare_runs(
     comparisons = []
     for (task, backbone, store, metric), members in groups.items():
         variants = _variants(members, labels or {})
+        # A comparison needs the same rows for all of its variants.
         splits = _common_splits(members)
         comparisons.append(Comparison(task, backbone, store, metric, splits, variants))
     return comparisons
@@ -147,6 +148,7 @@ def _common_splits(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
 
 def _labels(runs: Sequence[FinishedRun], chosen: Mapping[Path, str]) -> list[str]:
     """The name of each run's variant: its pooler, and the settings that vary among the runs."""
+    # What a run reads depends on its pooler, and so do the names of its settings.
     settings = [run.settings for run in runs]
     varying = _varying(settings)
     labels = []

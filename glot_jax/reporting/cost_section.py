@@ -42,6 +42,7 @@ def cost_section(
     for name, numbers in printed.items():
         # The name replaces whatever number the paper prints under the first field.
         rows.append(CostRow({**numbers, first: f"paper: {name}"}, printed=True))
+    # Fields that a record lacks leave their cells empty.
     columns = [_column(field, heading) for field, heading in titles.items()]
     caption = _caption(records)
     return [

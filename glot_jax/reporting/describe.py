@@ -160,6 +160,7 @@ def describe_run(
             _require_fitting(folder, path)
         if left_out is None:
             graphs = census(path or config.store, model.stem, spec, texts)
+            # An imported run: any layer may be the one that it was trained on.
             if not spec.layers:
                 left_out = (
                     "the run does not say which layer it reads: of its graph there are only those"
@@ -318,6 +319,7 @@ def _print_graphs(
         f"\nOf {graphs.store}: {len(sample.locations):,} of {sample.stored:,} texts,"
         f" {graphs.tokens:,} tokens",
     )
+    # Lengths first: what a token hears depends on how many there are.
     spreads = [("tokens per text", graphs.tokens_per_text)]
     if graphs.edges_per_token is not None:
         spreads.append(("edges per token", graphs.edges_per_token))

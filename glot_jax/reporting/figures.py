@@ -50,6 +50,7 @@ CurvePanel = Mapping[str, Sequence[Sequence[tuple[int, float]]]]
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, the same bytes whenever it is drawn from the same numbers."""
+    # Text, not bytes: an SVG inside a page is part of its HTML.
     buffer = io.StringIO()
     # Ids inside an SVG are salted hashes; without a salt of ours matplotlib draws one at random.
     with mpl.rc_context({"svg.hashsalt": "glot-jax"}):
@@ -60,6 +61,7 @@ def svg(figure: Figure) -> str:
         )
     plt.close(figure)
     text = buffer.getvalue()
+    # Without the XML header, which may stand at the head of a file alone.
     return text[text.index("<svg") :]
 
 
@@ -350,6 +352,7 @@ def plot_contributions(
         most: how many those are.
     """
     positions = np.arange(len(tokens))
+    # A fifth of the distance between tokens is left between their groups.
     width = 0.8 / len(weights)
     figure, axis = plt.subplots(
         figsize=(max(5.0, 0.42 * len(tokens) + 2), 3.2), layout="constrained"

@@ -71,6 +71,7 @@ class FinishedRun:
     def settings(self) -> dict[str, Any]:
         """The settings on which its numbers depend and which its pooler reads, name -> value."""
         unread = unread_options(self.config.graph, self.config.pooler)
+        # Flat: a label says `tau 0.9`, not which group of settings tau is in.
         flat: dict[str, Any] = {}
         for name, value in self.config.part(VARIANT).items():
             # Names of settings are unique across their groups, as flags of the command line are.

@@ -172,6 +172,7 @@ def census(
     for layer in stored.stored_layers:
         store = HiddenStore(path, layer=layer, trust=True)
         edges = _count(store, sample, lambda hidden: hidden, count_text)
+        # Own layers are marked; of mixed ones the mix is what the run reads.
         is_own = layer in spec.layers
         layers.append(LayerNumbers(layer, is_own, _numbers(sample.lengths, edges)))
         if is_own and not spec.mixed:
@@ -184,6 +185,7 @@ def census(
     graph = None
     edges_per_token = None
     if own is not None:
+        # A text without a token has no edges to share among its tokens.
         nonempty = sample.lengths > 0
         graph = _numbers(sample.lengths, own)
         edges_per_token = Spread.over(own.all[nonempty] / sample.lengths[nonempty])
@@ -278,6 +280,7 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
     so one body serves all chunks and layers. As in Stem.count_edges, no [length, length] array of a
     long text is ever built.
     """
+    # Read once: a learned threshold would be read from its variable in every block.
     options = stem.options()
 
     def count_text(_: None, text: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:

@@ -66,6 +66,7 @@ def _different(result: Result) -> str:
 
 
 def _majority(result: Result) -> str:
+    # Scores of a regression have no commonest answer.
     majority = result.comparison.baselines(result.splits[0]).get("majority")
     if majority is None:
         return ""

@@ -302,5 +302,6 @@ def z_scores(rows: Rows) -> Rows:
         if deviation == 0:
             continue
         for name, number in numbers.items():
+            # ddof 0, as the paper computes them.
             scores[name][column] = (number - mean) / deviation
     return scores

@@ -87,6 +87,7 @@ def count_parts(model: SentenceModel) -> Census:
         _add(counts, path, Counts(trained=math.prod(variable.shape)))
     for path, variable in nnx.to_flat_state(others):
         _add(counts, path, Counts(statistics=math.prod(variable.shape)))
+    # A part is named by its class in the built model: the tree knows no classes.
     parts = [Part(path, _type(model, path), counts[path]) for path in counts]
     return Census(tuple(sorted(parts, key=_order)))
 

@@ -127,8 +127,10 @@ def _blocks(
     if results:
         blocks += score_figure(results)
         blocks += curve_figure(results)
+    # Figures of several tests need names of their own.
     for number, folder in enumerate(tests):
         blocks += stress_section(folder, number)
+    # Costs and the like, between the tests and the figures that end the page.
     blocks += options.more
     blocks += z_score_figure(results)
     blocks += token_section(results, options.sentences)

@@ -46,6 +46,7 @@ class Result:
         by_split = {}
         for split in comparison.splits:
             compared_with = chosen if split == tested else None
+            # Intervals of every split, tests of one: permutations are most of the time.
             by_split[split] = score_variants(comparison, split, compared_with, resamples=resamples)
         return cls(comparison, chosen, by_split)
 

@@ -141,6 +141,7 @@ def paired_difference(
     """
     labels = np.asarray(labels)
     units = _Units(groups, len(labels))
+    # The rows as they are, in the terms of a resample.
     every = np.arange(len(labels))
     value = _mean_score(score, first, labels, every) - _mean_score(score, second, labels, every)
     p_seeds = _welch(_seed_scores(score, first, labels), _seed_scores(score, second, labels))
@@ -155,6 +156,7 @@ def paired_difference(
     # A pair is a row's index in the first and in the second pooler's predictions, and the two may
     # change sides: rows of the second are numbered on from the last row of the first.
     both = [np.concatenate(pair) for pair in _in_pairs(first, second)]
+    # Each row occurs twice, once for each pooler, with the same label.
     doubled = np.concatenate([labels, labels])
 
     def statistic(left: np.ndarray, right: np.ndarray) -> float:
@@ -244,6 +246,7 @@ def _interval(
     resamples: int,
     seed: int,
 ) -> Interval:
+    # Units are resampled, not predictions: every seed sees the same rows.
     result = stats.bootstrap(
         (np.arange(units),),
         statistic,

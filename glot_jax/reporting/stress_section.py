@@ -84,6 +84,7 @@ def stress_rows(
         members.setdefault((record.setting, record.label), []).append(record)
     rows = []
     for (setting, label), seeds in members.items():
+        # Seeds of one pooler are one row: mean and deviation are over them.
         accuracies = tuple(record.accuracy for record in seeds)
         # A control is not trained.
         is_control = seeds[0].training is None

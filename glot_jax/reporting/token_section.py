@@ -64,6 +64,7 @@ def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> l
 
 def _shown_variants(result: Result) -> dict[str, Variant]:
     """Pooler -> the variant of it that is shown."""
+    # By pooler: a figure with two glots would not say which is which.
     shown: dict[str, Variant] = {}
     # The reference before other glots, which may have been given a wrong graph on purpose.
     ordered = sorted(

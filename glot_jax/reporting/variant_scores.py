@@ -62,6 +62,7 @@ def score_variants(
             compared_with = variant.predictions(split)
     scores = []
     for variant in comparison.variants:
+        # The difference of a variant to itself is no finding.
         against = None if variant.label == reference else compared_with
         scores.append(_score(comparison.metric, split, variant, against, resamples))
     return scores
