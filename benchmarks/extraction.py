@@ -74,7 +74,7 @@ def padded_loop(backbone: Backbone, texts: list[str]) -> None:
         )
         inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
         with torch.inference_mode():
-            backbone._model(**inputs)
+            backbone.model(**inputs)
 
 
 def seconds_of(action: Callable[[], object]) -> Seconds:

@@ -33,12 +33,16 @@ from machine import write_result
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.extraction import Backbone
-from glot_jax.extraction.split_dump import SplitDump
+from glot_jax.extraction.job import prepare
+from glot_jax.extraction.split_files import (
+    OpenSplit,
+    store_shards,
+    write_row_arrays,
+    write_splits,
+)
 from glot_jax.store.records import ShardRecord
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
-from glot_jax.texts import open_task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,9 +174,14 @@ class Discard:
     def abandon(self) -> None:
         return
 
-    def finish(self, **counts: Any) -> ShardRecord:
+    def finish(self, counts: ShardCounts) -> ShardRecord:
         return ShardRecord(
-            texts=self._texts, tokens=self._tokens, dim=self._dim, dtypes={}, files={}, **counts
+            texts=self._texts,
+            tokens=self._tokens,
+            dim=self._dim,
+            dtypes={},
+            files={},
+            **vars(counts),
         )
 
 
@@ -181,20 +190,22 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
     config = ExtractConfig(
         backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
     )
-    backbone, data = Backbone(config), open_task(config)
-    module = importlib.import_module("glot_jax.extraction.split_dump")
+    job = prepare(config, Console(file=io.StringIO()))
+    module = importlib.import_module("glot_jax.extraction.shard")
+
+    def start(name: str, thread: WriterThread) -> OpenSplit:
+        table = job.new_table()
+        shards = enumerate(job.cut(job.data.splits[name], table))
+        return store_shards(job, name, shards, table, tokens=1, thread=thread)
+
+    def seal(split: OpenSplit, thread: WriterThread) -> None:
+        split.records(thread)
+        write_row_arrays(config.out / split.name, split.table.arrays())
 
     def run(writer: type) -> None:
         shutil.rmtree(config.out, ignore_errors=True)
-        with mock.patch.object(module, "ShardWriter", writer), WriterThread() as thread:
-            dumps = [
-                SplitDump(config, data.spec, split, backbone, Console(file=io.StringIO()))
-                for split in data.splits.values()
-            ]
-            for one in dumps:
-                one.run(1, thread)
-            for one in dumps:
-                one.result()
+        with mock.patch.object(module, "ShardWriter", writer):
+            write_splits(job.data.splits, start, seal)
 
     times: dict[str, list[dict[str, float]]] = {"writer": [], "discarded": []}
     writers: dict[str, type] = {"writer": ShardWriter, "discarded": Discard}

@@ -40,6 +40,8 @@ MODULES = {
     "extraction.probe": "extraction.backbone_probe",
     "extraction.rounding": "extraction.storage_dtypes",
     "extraction.sources": "extraction.backbone_source",
+    "extraction.split_dump": "extraction.split_files",
+    "extraction.states": "extraction.storage_dtypes",
     "interop.encode_file": "inference.encode_file",
     "interop.encoder": "inference.encoder",
     "interop.import_run": "official.import_run",

@@ -1,7 +1,7 @@
-"""Frozen language model -> token states on disk. The only stage that uses PyTorch; it never imports
-jax.
+"""Frozen language model -> token states on disk.
 
-`backbone` runs the model, `dump` writes what it says about a task's texts into a store.
+This is the only stage that uses PyTorch, and it never imports jax. `backbone` runs the model;
+`dump` writes the states of a task's texts into a store.
 """
 
 from glot_jax.errors import extra_of
@@ -9,7 +9,8 @@ from glot_jax.errors import extra_of
 with extra_of("extract", "running a frozen language model"):
     from glot_jax.extraction.backbone import Backbone
     from glot_jax.extraction.dump import dump, dump_share
-    from glot_jax.extraction.states import States
+    from glot_jax.extraction.ragged_states import RaggedStates
+    from glot_jax.extraction.storage_dtypes import States
     from glot_jax.extraction.tokenizer import TokenizedTexts
 
-__all__ = ["Backbone", "States", "TokenizedTexts", "dump", "dump_share"]
+__all__ = ["Backbone", "RaggedStates", "States", "TokenizedTexts", "dump", "dump_share"]

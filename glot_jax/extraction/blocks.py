@@ -1,5 +1,6 @@
-"""A model's blocks, found by watching it run: what `hidden_states` should hold, and a way to it
-where it does not.
+"""A model's blocks, found by watching it run.
+
+They tell what `hidden_states` should hold, and are a way to it where it does not.
 
 Layer 0 is what the first block reads, layer k what block k writes, the last layer what the model
 returns, after its final norm. Most models' `hidden_states` are just that. Some lists are shifted by
@@ -9,13 +10,16 @@ a block, hold other tensors, or are not there at all; the blocks themselves are 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
+Call = tuple[torch.nn.Module, "torch.Tensor | None", "torch.Tensor | None"]
+"""A module, the states that it read, and those that it wrote."""
+Step = tuple[torch.Tensor, torch.Tensor]
+"""The states that a block read and wrote, [1, length, dim]."""
 LAST = "last_hidden_state, after the final norm"
 
 
@@ -39,7 +43,7 @@ class LayerMap:
     """Where the states of layers 0 .. L come from.
 
     Attributes:
-        sources: of layer k its source in words, as recipes name it.
+        sources: the source of each layer in words, as recipes name it.
         widths: last dimension of each layer; None where a layer's states are not one per token.
         blocks: the modules to listen to; None where `hidden_states` is right, or no blocks were
             found.
@@ -53,7 +57,7 @@ class LayerMap:
 
 
 def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap, Any]:
-    """Run the model once and find out where its layers are.
+    """Run a model once and find out where its layers are.
 
     Args:
         model: any transformer.
@@ -67,40 +71,33 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap
         outputs = run()
     last = outputs.last_hidden_state
     # A few models return a tuple of tuples here, or nothing.
-    given = getattr(outputs, "hidden_states", None)
-    listed = [states for states in given or () if isinstance(states, torch.Tensor)]
-    blocks, record = _choose(calls, last.shape[1], len(listed) - 1)
+    hidden = getattr(outputs, "hidden_states", None) or ()
+    listed = [states for states in hidden if isinstance(states, torch.Tensor)]
+    blocks, steps = _choose(calls, last.shape[1], len(listed) - 1)
     if blocks is None or (listed and blocks.calls != len(listed) - 1):
-        return _as_listed(listed, last, None, verified=False), outputs
-    if _agree(listed, record):
-        return _as_listed(listed, last, None, verified=True), outputs
-    inputs = [
-        "input of block 1",
-        *(f"output of block {number}" for number in range(1, blocks.calls)),
-    ]
-    widths = [
-        record[0][0].shape[-1],
-        *(output.shape[-1] for _, output in record[:-1]),
-        last.shape[-1],
-    ]
-    return LayerMap((*inputs, LAST), tuple(widths), blocks, verified=True), outputs
+        return _as_listed(listed, last, verified=False), outputs
+    if _agree(listed, steps):
+        return _as_listed(listed, last, verified=True), outputs
+    return _at_blocks(blocks, steps, last), outputs
 
 
 class BlockStates:
-    """The states of some layers, taken from the blocks while the model runs.
+    """Takes the states of some layers from the blocks while the model runs.
 
-        with BlockStates(blocks, layers) as states:
-            model(...)
-        states.layers[3]                               # [batch, length, dim], what block 3 wrote
-
-    Args:
-        blocks: of `map_layers`.
-        layers: those wanted, 0 .. L - 1.
+    with BlockStates(blocks, [3]) as states:
+        model(...)
+    states.layers[3]  # [batch, length, dim], what block 3 wrote
     """
 
     def __init__(self, blocks: BlockList, layers: Sequence[int]):
+        """Prepare to listen.
+
+        Args:
+            blocks: of `map_layers`.
+            layers: whose states to keep, in 0 .. L - 1.
+        """
         self._blocks = blocks
-        self._wanted = set(layers)
+        self._kept = set(layers)
         self._calls = 0
         self._hooks = ExitStack()
         self.layers: dict[int, torch.Tensor] = {}
@@ -117,115 +114,133 @@ class BlockStates:
     def _listen(
         self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
     ) -> None:
-        if self._calls == 0 and 0 in self._wanted:
+        if self._calls == 0 and 0 in self._kept:
             states = _first_states([*args, *kwargs.values()])
             if states is not None:
                 self.layers[0] = states
         self._calls += 1
-        if self._calls in self._wanted:
+        # Counted by calls: a model may call one shared block many times.
+        if self._calls in self._kept:
             states = _first_states([output])
             if states is not None:
                 self.layers[self._calls] = states
 
 
 @contextmanager
-def _recorded(model: torch.nn.Module) -> Iterator[dict[str, list[tuple[Any, Any, Any]]]]:
-    """Of every ModuleList the calls of its entries: (module, what it read, what it wrote), in
-    order.
-    """
-    calls: dict[str, list[tuple[Any, Any, Any]]] = {}
+def _recorded(model: torch.nn.Module) -> Iterator[dict[str, list[Call]]]:
+    """Record, for every ModuleList, the calls of its entries in order."""
+    calls: dict[str, list[Call]] = {}
     with ExitStack() as hooks:
         for path, modules in model.named_modules():
-            if isinstance(modules, torch.nn.ModuleList):
-                for module in dict.fromkeys(modules):
-                    hook = _recorder(calls.setdefault(path, []))
-                    handle = module.register_forward_hook(hook, with_kwargs=True)
-                    hooks.callback(handle.remove)
+            if not isinstance(modules, torch.nn.ModuleList):
+                continue
+            # An entry that stands in the list twice is hooked once: a hook hears every call.
+            for module in dict.fromkeys(modules):
+                hook = _recorder(calls.setdefault(path, []))
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                hooks.callback(handle.remove)
         yield calls
 
 
-def _recorder(calls: list[tuple[Any, Any, Any]]) -> Callable[..., None]:
+def _recorder(calls: list[Call]) -> Callable[..., None]:
     def record(
         module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
     ) -> None:
         read = _first_states([*args, *kwargs.values()])
         wrote = _first_states([output])
-        # Cloned: some models add to their states in place.
-        calls.append(
-            (
-                module,
-                None if read is None else read.clone(),
-                None if wrote is None else wrote.clone(),
-            )
-        )
+        calls.append((module, _copy(read), _copy(wrote)))
 
     return record
 
 
+def _copy(states: torch.Tensor | None) -> torch.Tensor | None:
+    # Some models add to their states in place.
+    return None if states is None else states.clone()
+
+
 def _first_states(values: Sequence[Any]) -> torch.Tensor | None:
-    """The first tensor of floats [batch, length, width] among some values, or the first entry of a
-    tuple or dict.
+    """The first tensor of floats [batch, length, width] among some values.
+
+    The first entry of a tuple, list or dict counts as well.
     """
     for value in values:
-        if isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point():
+        if _is_states(value):
             return value
-        if isinstance(value, tuple | list | Mapping) and len(value):
-            inner = next(iter(value.values())) if isinstance(value, Mapping) else value[0]
-            if isinstance(inner, torch.Tensor):
-                return _first_states([inner])
+        if isinstance(value, Mapping):
+            entries = list(value.values())
+        elif isinstance(value, tuple | list):
+            entries = list(value)
+        else:
+            continue
+        # Only the first value that holds a tensor is asked: what follows are masks and caches.
+        if entries and isinstance(entries[0], torch.Tensor):
+            return entries[0] if _is_states(entries[0]) else None
     return None
 
 
+def _is_states(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point()
+
+
 def _choose(
-    calls: Mapping[str, list[tuple[Any, Any, Any]]], length: int, expected: int
-) -> tuple[BlockList | None, list[tuple[torch.Tensor, torch.Tensor]]]:
-    """The list whose entries hand their states on to one another, one per token, in the most steps.
+    calls: Mapping[str, list[Call]], length: int, expected: int
+) -> tuple[BlockList | None, list[Step]]:
+    """The list whose entries hand their states on to one another, one per token.
 
-    Of equally long ones the one with as many calls as there are hidden states, then the outermost.
+    Args:
+        calls: of every ModuleList, outermost first.
+        length: tokens of the text.
+        expected: number of blocks by `hidden_states`; a list with as many calls comes first, then
+            the one with the most calls, then the outermost.
+
+    Returns:
+        The blocks, None without any, and what each of them read and wrote.
     """
-    best: tuple[tuple[bool, int], BlockList, list[tuple[torch.Tensor, torch.Tensor]]] | None = None
+    best: BlockList | None = None
+    best_steps: list[Step] = []
+    best_rank = (False, 0)
     for path, made in calls.items():
-        record = [(read, wrote) for _, read, wrote in made]
-        if not record or not all(_per_token(pair, length) for pair in record):
-            continue
-        steps = itertools.pairwise(record)
-        if not all(_same(wrote, read) for (_, wrote), (read, _) in steps):
-            continue
-        rank = (len(record) == expected, len(record))
-        if best is None or rank > best[0]:
+        steps = _steps(made, length)
+        rank = (len(steps) == expected, len(steps))
+        if steps and (best is None or rank > best_rank):
             modules = tuple(module for module, _, _ in made)
-            best = rank, BlockList(path, modules, len(record)), record
-    if best is None:
-        return None, []
-    return best[1], best[2]
+            best = BlockList(path, modules, len(steps))
+            best_steps = steps
+            best_rank = rank
+    return best, best_steps
 
 
-def _per_token(pair: tuple[Any, Any], length: int) -> bool:
-    read, wrote = pair
-    if read is None or wrote is None:
-        return False
-    return read.shape[:2] == wrote.shape[:2] == (1, length)
+def _steps(calls: Sequence[Call], length: int) -> list[Step]:
+    """What each call read and wrote; nothing unless every call reads what the one before wrote."""
+    steps: list[Step] = []
+    for _, read, wrote in calls:
+        if read is None or wrote is None:
+            return []
+        if not read.shape[:2] == wrote.shape[:2] == (1, length):
+            return []
+        if steps and not _same(steps[-1][1], read):
+            return []
+        steps.append((read, wrote))
+    return steps
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.shape == second.shape and torch.equal(first, second)
 
 
-def _agree(
-    listed: Sequence[torch.Tensor], record: Sequence[tuple[torch.Tensor, torch.Tensor]]
-) -> bool:
-    """Whether `hidden_states` holds the first block's input and every block's output but the
-    last's.
+def _agree(listed: Sequence[torch.Tensor], steps: Sequence[Step]) -> bool:
+    """Whether `hidden_states` holds the first block's input and every block's output.
+
+    The last entry is not compared: it is what the model returns, after its final norm.
     """
-    if len(listed) != len(record) + 1:
+    if len(listed) != len(steps) + 1:
         return False
-    expected = [record[0][0], *(wrote for _, wrote in record[:-1])]
-    return all(_same(given, right) for given, right in zip(listed, expected, strict=False))
+    expected = [steps[0][0], *(wrote for _, wrote in steps[:-1])]
+    return all(_same(states, right) for states, right in zip(listed[:-1], expected, strict=True))
 
 
-def _as_listed(
-    listed: Sequence[torch.Tensor], last: torch.Tensor, blocks: BlockList | None, *, verified: bool
-) -> LayerMap:
+def _as_listed(listed: Sequence[torch.Tensor], last: torch.Tensor, *, verified: bool) -> LayerMap:
+    """The map of a model whose `hidden_states` are taken as they are."""
     inner: list[int | None] = [states.shape[-1] for states in listed[:-1]]
     # Some models keep several streams of states between their blocks, [batch, length, streams,
     # dim], others shorten the text on the way: what they list is then no state a token, and its
@@ -233,4 +248,17 @@ def _as_listed(
     if any(states.ndim != 3 or states.shape[:2] != last.shape[:2] for states in listed[:-1]):
         inner = [None] * len(inner)
     sources = [f"hidden_states[{layer}]" for layer in range(len(inner))]
-    return LayerMap((*sources, LAST), (*inner, last.shape[-1]), blocks, verified)
+    return LayerMap((*sources, LAST), (*inner, last.shape[-1]), None, verified)
+
+
+def _at_blocks(blocks: BlockList, steps: Sequence[Step], last: torch.Tensor) -> LayerMap:
+    """The map of a model whose inner layers are read at its blocks."""
+    outputs = [f"output of block {number}" for number in range(1, blocks.calls)]
+    widths = [steps[0][0].shape[-1]]
+    widths += [wrote.shape[-1] for _, wrote in steps[:-1]]
+    return LayerMap(
+        sources=("input of block 1", *outputs, LAST),
+        widths=(*widths, last.shape[-1]),
+        blocks=blocks,
+        verified=True,
+    )

@@ -8,28 +8,43 @@ from glot_jax.errors import UsageError
 
 
 def find_device(name: str) -> torch.device:
-    """The device of `--device`; auto: a GPU if there is one. UsageError if it is not there."""
+    """Return the device of `--device`; auto is a GPU if there is one.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        # A name alone proves nothing: cuda:7 is made without asking the driver.
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        got = f"{name} ({str(error).splitlines()[0]})"
         raise UsageError(
-            "--device names a torch device of this machine", got, "Use auto, cpu or cuda."
+            rule="--device must name a torch device of this machine",
+            got=f"{name} ({str(error).splitlines()[0]})",
+            fix="Use auto, cpu or cuda.",
         ) from error
     return device
 
 
 def on_device(model: torch.nn.Module, device: torch.device, name: str) -> torch.nn.Module:
-    """The model in the memory of a device. UsageError where it does not fit."""
+    """Return the model in the memory of a device.
+
+    Args:
+        model: to be moved.
+        device: where to.
+        name: of the backbone, for messages.
+
+    Raises:
+        UsageError: it does not fit.
+    """
     try:
         return model.to(device)
     except torch.OutOfMemoryError as error:
         size = sum(parameter.nbytes for parameter in model.parameters())
         raise UsageError(
-            f"the memory of {device} must hold the backbone",
-            f"{name}, {size / 1e9:.1f} GB of weights",
-            "Use --compute-dtype bfloat16, another --device, or a smaller --backbone.",
+            rule=f"the memory of {device} must hold the backbone",
+            got=f"{name}, {size / 1e9:.1f} GB of weights",
+            fix="Use --compute-dtype bfloat16, another --device, or a smaller --backbone.",
         ) from error

@@ -21,34 +21,43 @@ def config_from(
     backbone: str | None = None,
     **changes: Any,
 ) -> ExtractConfig:
-    """Settings of an extraction that makes the same states from other texts; arguments as for
-    load_backbone.
+    """Return settings of an extraction that makes the same states from other texts.
+
+    Args:
+        recipe: of a store, or of a run's config.json.
+        layers: to be extracted, 0 .. L.
+        backbone: as for `load_backbone`.
+        **changes: fields of the settings that differ.
+
+    Raises:
+        UsageError: the recipe does not name a backbone, and no other is given.
     """
     name = recipe.backbone_name or ""
-    where = backbone or ("minilm" if name == MINILM else name)
-    if not where:
+    location = backbone
+    if location is None:
+        location = "minilm" if name == MINILM else name
+    if not location:
         raise UsageError(
-            "texts need the backbone of the run", "a run that does not know its own", _FIX
+            rule="a run must name its backbone before texts can be encoded",
+            got="a run that does not name one",
+            fix=_FIX,
         )
-    return ExtractConfig(
-        **{
-            "backbone": where,
-            "revision": (
-                recipe.revision if where != "minilm" and not Path(where).is_dir() else None
-            ),
-            "task": "custom",
-            "out": Path("unused"),
-            "layers": layers,
-            "max_length": recipe.max_length,
-            "kind": recipe.kind,
-            "prompt": recipe.prompt,
-            "deterministic": bool(recipe.deterministic),
-            # Reading it runs nothing (weights_only), and its hash is part of the identity that is
-            # compared below.
-            "allow_bin": recipe.weights == "pytorch_model.bin",
-            **changes,
-        }
-    )
+    from_hub = location != "minilm" and not Path(location).is_dir()
+    settings: dict[str, Any] = {
+        "backbone": location,
+        "revision": recipe.revision if from_hub else None,
+        "task": "custom",
+        "out": Path("unused"),
+        "layers": layers,
+        "max_length": recipe.max_length,
+        "kind": recipe.kind,
+        "prompt": recipe.prompt,
+        "deterministic": bool(recipe.deterministic),
+        # Reading it runs nothing (weights_only), and its hash is part of the identity that is
+        # compared in `load_backbone`.
+        "allow_bin": recipe.weights == "pytorch_model.bin",
+    }
+    return ExtractConfig(**{**settings, **changes})
 
 
 def load_backbone(
@@ -58,34 +67,45 @@ def load_backbone(
     backbone: str | None = None,
     device: str = "auto",
 ) -> Backbone:
-    """The backbone of a recipe, with its tokenizer, its longest text and its special tokens, ready
-    for new texts.
+    """Return the backbone of a recipe, ready for new texts.
+
+    It has the recipe's tokenizer, longest text and special tokens.
 
     Args:
         recipe: of a store, or of a run's config.json.
-        layers: of the states that are wanted, 0 .. L.
+        layers: to be extracted, 0 .. L.
         backbone: where the model lies, for a recipe that knows it by the name of a folder alone.
+        device: torch device.
 
     Raises:
         UsageError: the backbone is gone, or is another one than that of the recipe.
     """
     config = config_from(recipe, layers=layers, backbone=backbone, device=device)
     try:
-        found = Backbone(config)
+        loaded = Backbone(config)
     except UsageError as error:
         raise UsageError(
-            "texts need the backbone of the run", f"{config.backbone}: {error}", _FIX
+            rule="the backbone of the run must be there to encode texts",
+            got=f"{error.got} ({error.rule})",
+            fix=f"{error.fix} {_FIX}",
         ) from error
-    here = found.recipe()
-    compared = set(here.to_json()) - {"layers", "compute_dtype"}
-    if found.compute_dtype != recipe.compute_dtype:
+    changed = _changes(recipe, loaded)
+    if changed:
+        raise UsageError(
+            rule="texts must go through the backbone that the run was trained on",
+            got="; ".join(changed),
+            fix=_FIX,
+        )
+    return loaded
+
+
+def _changes(recipe: Recipe, backbone: Backbone) -> list[str]:
+    """Fields in which the states of a loaded backbone differ from those of a recipe."""
+    loaded = backbone.recipe()
+    compared = set(loaded.to_json()) - {"layers", "compute_dtype"}
+    if loaded.compute_dtype != recipe.compute_dtype:
         # What may share a pass was measured in another dtype: it is how states are computed, not
         # what they are.
         compared -= {"passes"}
-    # A store may hold more layers than are wanted now.
-    changed = recipe.at_layers(here.layers).explain(here, only=compared)
-    if changed:
-        raise UsageError(
-            "texts go through the backbone that the run was trained on", "; ".join(changed), _FIX
-        )
-    return found
+    # A store may hold more layers than are extracted now.
+    return recipe.at_layers(loaded.layers).explain(loaded, only=compared)

@@ -1,9 +1,8 @@
-"""The files of a backbone on the Hub, in huggingface_hub's own cache. The only module that talks to
-the Hub for models.
+"""The files of a backbone on the Hub, in huggingface_hub's own cache.
 
-A branch or tag is resolved to its commit once, and every file is of that commit. Only what a text
-encoder needs is
-fetched: the small files at the top of the repository, and one set of weights.
+This is the only module that talks to the Hub for models. A branch or tag is resolved to its commit
+once, and every file is of that commit. Only what a text encoder needs is fetched: the small files
+at the top of the repository, and one set of weights.
 """
 
 from __future__ import annotations
@@ -11,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fnmatch
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.model_files import usable_folder
+from glot_jax.extraction.weight_files import weight_names
 from glot_jax.files import write_bytes
 from glot_jax.texts.quoting import because
 
@@ -58,8 +56,9 @@ class Commit:
 
 
 def resolve(name: str, revision: str | None) -> Commit:
-    """The commit that a branch or tag stands for; of a Hub that cannot be reached, the one that the
-    cache knows.
+    """Return the commit that a branch or tag stands for.
+
+    Where the Hub cannot be reached it is the one that the cache knows.
 
     Args:
         name: of a model on the Hub.
@@ -72,38 +71,37 @@ def resolve(name: str, revision: str | None) -> Commit:
     if revision is not None and COMMIT.fullmatch(revision):
         return Commit(revision)
     try:
-        return _asked(name, revision)
-    except (
-        Exception
-    ) as error:  # its errors have no common base: HTTP, offline mode, connection, bad names
-        if type(error).__name__ in ("RevisionNotFoundError", "HFValidationError"):
-            raise _explained(name, revision, error) from error
-        folder = _cached(name, revision)
+        return _ask_hub(name, revision)
+    except Exception as error:
+        # Its client's errors have no common base: HTTP, offline mode, connection, bad names.
+        kind = type(error).__name__
+        folder = None
+        if kind not in ("RevisionNotFoundError", "HFValidationError"):
+            folder = _cached(name, revision)
         if folder is None:
             raise _explained(name, revision, error) from error
-        reason = "offline" if type(error).__name__ == "OfflineModeIsEnabled" else _short(error)
-        at = revision or "main"
-        return Commit(
-            folder.name,
-            notice=(
-                f"{name}: {at} is commit {folder.name} by the cache; the Hub was not asked"
-                f" ({reason})"
-            ),
+        reason = "offline" if kind == "OfflineModeIsEnabled" else _short(error)
+        sha = folder.name
+        notice = (
+            f"{name}: {revision or 'main'} is commit {sha} by the cache; the Hub was not asked"
+            f" ({reason})"
         )
+        return Commit(sha, notice=notice)
 
 
 def fetch(
     name: str, commit: Commit, *, revision: str | None = None, allow_bin: bool = False
 ) -> tuple[Path, list[str]]:
-    """The folder with a model's files at a commit, in the cache, and notices; what it lacks is
-    downloaded.
+    """Return the folder with a model's files at a commit, in the cache, and notices.
+
+    What the cache lacks is downloaded.
 
     Args:
         name: of a model on the Hub.
         commit: of `resolve`.
         revision: the branch or tag that was resolved: the cache remembers it for the day without a
             network.
-        allow_bin: pytorch_model.bin will do where there are no .safetensors.
+        allow_bin: whether pytorch_model.bin will do where there are no .safetensors.
 
     Raises:
         UsageError: the files cannot be had.
@@ -115,16 +113,17 @@ def fetch(
     files = commit.files
     if files is None:
         try:
-            files = _asked(name, commit.sha).files
+            files = _ask_hub(name, commit.sha).files
         except Exception as error:
             if cached is None:
                 raise _explained(name, commit.sha, error) from error
             # What is missing is named where it is needed.
             return usable_folder(cached, allow_bin=allow_bin)
+    # The small files first: the index of the weights, which is one of them, names the shards.
     small = [file for file in files or () if _is_small(file)]
-    folder, _ = usable_folder(_downloaded(name, commit.sha, small))
+    folder, _ = usable_folder(_download(name, commit.sha, small))
     weights = weight_names(folder, files or (), allow_bin=allow_bin)
-    whole = _downloaded(name, commit.sha, [*small[:1], *weights])
+    whole = _download(name, commit.sha, [*small[:1], *weights])
     _remember(whole, revision, commit)
     return usable_folder(whole, allow_bin=allow_bin)
 
@@ -133,17 +132,17 @@ def _is_small(file: str) -> bool:
     return any(fnmatch.fnmatch(file, kind) for kind in SMALL_FILES)
 
 
-def _asked(name: str, revision: str | None) -> Commit:
-    """What the Hub says; raises what its client raises."""
+def _ask_hub(name: str, revision: str | None) -> Commit:
+    """What the Hub says about a revision; raises what its client raises."""
     import huggingface_hub
 
     # With a time limit, which the client's own listing of a repository has not.
-    found = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=30)
-    if not isinstance(found.sha, str) or not COMMIT.fullmatch(found.sha):
-        raise ValueError(f"the Hub's answer names no commit: {found.sha!r}")
-    names = [file.rfilename for file in found.siblings or ()]
+    answer = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=30)
+    if not isinstance(answer.sha, str) or not COMMIT.fullmatch(answer.sha):
+        raise ValueError(f"the Hub's answer names no commit: {answer.sha!r}")
+    names = [file.rfilename for file in answer.siblings or ()]
     # Files in folders are of other formats: onnx/, openvino/, 1_Pooling/.
-    return Commit(found.sha, tuple(file for file in names if "/" not in file))
+    return Commit(answer.sha, tuple(file for file in names if "/" not in file))
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
@@ -151,39 +150,47 @@ def _cached(name: str, revision: str | None) -> Path | None:
     import huggingface_hub
 
     try:
-        found = huggingface_hub.snapshot_download(
+        folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=["config.json"], local_files_only=True
         )
     except Exception:
+        # Whatever it is, the Hub is asked next, and its error is the one to report.
         return None
-    return Path(found)
+    return Path(folder)
 
 
 def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> bool:
-    """Whether a folder of the cache has all that is needed; `files` is the Hub's list, None where
-    it was not asked.
+    """Whether a folder of the cache has all that is needed.
+
+    Args:
+        folder: of a commit.
+        files: the Hub's list; None where it was not asked.
+        allow_bin: whether pytorch_model.bin will do.
     """
     try:
         usable, _ = usable_folder(folder)
-        there = [path.name for path in usable.iterdir()]
-        weights = weight_names(usable, files or there, allow_bin=allow_bin)
+        present = [path.name for path in usable.iterdir()]
+        weights = weight_names(usable, files or present, allow_bin=allow_bin)
     except UsageError:
         # A damaged copy is fetched again; where that cannot be, the damage is named.
         return False
+    # Without the Hub's list nobody knows all tokenizer files: one of them has to do.
+    has_tokenizer = any(file.startswith(("tokenizer", "vocab", "spiece")) for file in present)
+    if not has_tokenizer or not weights:
+        return False
     needed = [*weights, *(file for file in files or () if _is_small(file))]
-    known = any(file.startswith(("tokenizer", "vocab", "spiece")) for file in there)
-    return known and len(weights) > 0 and all((usable / file).is_file() for file in needed)
+    return all((usable / file).is_file() for file in needed)
 
 
-def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
+def _download(name: str, commit: str, files: Sequence[str]) -> Path:
     """The folder of the commit, with these files in it."""
     import huggingface_hub
 
     if not files:
         raise UsageError(
-            "a backbone's repository must hold a model",
-            f"{name} at revision {commit}, without config.json at its top",
-            "Choose another --backbone.",
+            rule="a backbone's repository must hold a model",
+            got=f"{name} at revision {commit}, without config.json at its top",
+            fix="Choose another --backbone.",
         )
 
     def download(file: str) -> Path:
@@ -195,12 +202,14 @@ def _downloaded(name: str, commit: str, files: Sequence[str]) -> Path:
                 folders = list(pool.map(download, files))
         except Exception as error:
             raise _explained(name, commit, error) from error
+    # The cache keeps every file of a commit in one folder.
     return folders[0]
 
 
 def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
-    """Note in the cache which commit a branch is, as the client does: offline the name alone then
-    finds its files.
+    """Note in the cache which commit a branch is, as the client does.
+
+    Offline the name alone then finds its files.
     """
     branch = revision or "main"
     if commit.files is None or COMMIT.fullmatch(branch) or snapshot.parent.name != "snapshots":
@@ -210,6 +219,7 @@ def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
     # A revision may come from the settings of a stranger's adapter.
     if not path.resolve().is_relative_to(refs.resolve()):
         return
+    # A cache that cannot be written serves its files all the same.
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, commit.sha.encode())
@@ -217,7 +227,7 @@ def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
 
 @contextlib.contextmanager
 def _quiet_bars() -> Iterator[None]:
-    """No progress bars in a log."""
+    """Keep progress bars out of a log."""
     from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -234,68 +244,25 @@ def _quiet_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def weight_names(folder: Path, files: Sequence[str], *, allow_bin: bool) -> tuple[str, ...]:
-    """Names of the weight files that a model needs, .safetensors before .bin, of one format only.
-
-    Args:
-        folder: with the small files: an index lists its shards.
-        files: those there are, in the folder or on the Hub.
-        allow_bin: whether a .bin will do.
-    """
-    kinds = ["model.safetensors", "pytorch_model.bin"] if allow_bin else ["model.safetensors"]
-    adapters = (
-        ["adapter_model.safetensors", "adapter_model.bin"]
-        if allow_bin
-        else ["adapter_model.safetensors"]
-    )
-    names: list[str] = []
-    if "adapter_config.json" in files:
-        names += [file for file in adapters if file in files][:1]
-    if "config.json" not in files:
-        return tuple(names)
-    for whole in kinds:
-        index = f"{whole}.index.json"
-        if index in files:
-            return (*names, *indexed(folder / index))
-        if whole in files:
-            return (*names, whole)
-    return tuple(names)
-
-
-def indexed(index: Path) -> tuple[str, ...]:
-    """The files that an index of weights names, all of its own folder."""
-    try:
-        files = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            "the index of a model's weights must map names of arrays to files",
-            f"{index} ({because(error)})",
-            "Download the file again.",
-        ) from error
-    plain = [file for file in files if isinstance(file, str) and Path(file).name == file]
-    if len(plain) != len(files):
-        raise UsageError(
-            "the index of a model's weights must name files of its own folder",
-            f"{index} with {next(file for file in files if file not in plain)!r}",
-            "Download the model again from a source that you trust.",
-        )
-    return tuple(plain)
-
-
 def _explained(name: str, revision: str | None, error: BaseException) -> UsageError:
     at = f" at revision {revision}" if revision else ""
-    fix = next(
-        (_FIXES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _FIXES),
-        _PASS_A_FOLDER,
-    )
     return UsageError(
-        "--backbone must be a folder with a model, or a name on the Hub whose files can be had",
-        f"{name}{at}: {_short(error)}",
-        fix,
+        rule="--backbone must be a folder with a model, or a name on the Hub whose files can be"
+        " had",
+        got=f"{name}{at}: {_short(error)}",
+        fix=_fix_of(error),
     )
 
 
-def _short(error: Any) -> str:
+def _fix_of(error: BaseException) -> str:
+    # By name, base classes included: the client need not be imported to explain its error.
+    for kind in type(error).__mro__:
+        if kind.__name__ in _FIXES:
+            return _FIXES[kind.__name__]
+    return _PASS_A_FOLDER
+
+
+def _short(error: BaseException) -> str:
     """What the Hub says, without its page of advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:3])

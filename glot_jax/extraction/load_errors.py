@@ -1,6 +1,4 @@
-"""What other libraries raise when a backbone is loaded, as one message: the file, the reason, the
-fix.
-"""
+"""Errors of other libraries when a backbone is loaded, as one message: file, reason, fix."""
 
 from __future__ import annotations
 
@@ -15,14 +13,15 @@ from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone_source import Source
 from glot_jax.texts.quoting import because
 
-_STRICT = re.compile(
-    r"Field '(?P<field>\w+)' expected (?P<wanted>\w+), got (?P<got>\w+) \(value: (?P<value>[^)]*)\)"
+_WRONG_TYPE = re.compile(
+    r"Field '(?P<field>\w+)' expected (?P<expected>\w+), got (?P<got>\w+)"
+    r" \(value: (?P<value>[^)]*)\)"
 )
 _NO_TYPE = re.compile(r"model type `(?P<type>[^`]+)`")
 
 
 def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> UsageError:
-    """The error to raise in the place of what a loader raised.
+    """Return the error to raise in the place of what a loader raised.
 
     Args:
         rule: what must hold.
@@ -31,43 +30,45 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
         error: of transformers, tokenizers, safetensors, torch, or what they call.
     """
     reason = because(error)
-    strict = _STRICT.search(str(error))
-    if type(error).__name__.startswith("StrictDataclass") and strict:
-        return UsageError(
-            "config.json must hold values of the types that transformers asks for",
-            f"{folder / 'config.json'}: {strict['field']} = {strict['value']}, {strict['got']}"
-            f" instead of {strict['wanted']}",
-            _typed(strict),
-        )
+    # By name: the classes belong to huggingface_hub, which need not be installed in this form.
     if type(error).__name__.startswith("StrictDataclass"):
-        return UsageError(
-            "config.json must describe a model that transformers can build",
-            f"{folder / 'config.json'}: {reason}",
-            "Correct the values that it names.",
-        )
+        return _settings_error(folder / "config.json", error, reason)
     unknown = _NO_TYPE.search(str(error))
     if unknown:
         return UsageError(
-            rule,
-            f"{source.name}, of the type {unknown['type']}, which this transformers does not know",
-            "Upgrade transformers, or choose another --backbone; code from a model's own folder is"
-            " never run.",
+            rule=rule,
+            got=f"{source.name}, of the type {unknown['type']}, which this transformers does not"
+            " know",
+            fix="Upgrade transformers, or choose another --backbone; code from a model's own folder"
+            " is never run.",
         )
     broken = _broken_file(folder, error)
     if broken is not None:
-        return UsageError(rule, f"{source.name}: {broken}: {reason}", _fix_of(broken))
+        return UsageError(rule=rule, got=f"{source.name}: {broken}: {reason}", fix=_fix_of(broken))
     return UsageError(
-        rule,
-        f"{source.name} ({folder}): {reason}",
-        "Check the folder's files, or download them again.",
+        rule=rule,
+        got=f"{source.name} ({folder}): {reason}",
+        fix="Check the folder's files, or download them again.",
     )
 
 
-def _typed(strict: re.Match[str]) -> str:
-    value, wanted = strict["value"], strict["wanted"]
-    if wanted == "float" and re.fullmatch(r"-?\d+", value):
-        return f"Write {value}.0 instead of {value}."
-    return f"Write a value of the type {wanted}."
+def _settings_error(path: Path, error: Exception, reason: str) -> UsageError:
+    wrong = _WRONG_TYPE.search(str(error))
+    if wrong is None:
+        return UsageError(
+            rule="config.json must describe a model that transformers can build",
+            got=f"{path}: {reason}",
+            fix="Correct the values that it names.",
+        )
+    fix = f"Write a value of the type {wrong['expected']}."
+    if wrong["expected"] == "float" and re.fullmatch(r"-?\d+", wrong["value"]):
+        fix = f"Write {wrong['value']}.0 instead of {wrong['value']}."
+    return UsageError(
+        rule="config.json must hold values of the types that transformers asks for",
+        got=f"{path}: {wrong['field']} = {wrong['value']}, {wrong['got']} instead of"
+        f" {wrong['expected']}",
+        fix=fix,
+    )
 
 
 def _broken_file(folder: Path, error: Exception) -> Path | None:
@@ -80,6 +81,7 @@ def _broken_file(folder: Path, error: Exception) -> Path | None:
         return None
     from safetensors import SafetensorError, safe_open
 
+    # The error does not name its file either: the first one that cannot be opened is it.
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
@@ -100,17 +102,18 @@ def _fix_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Loading reports go to nobody: what they warn about (weights that are missing) is checked and
-    refused.
+    """Keep loading reports and bars from the user.
+
+    What they warn about (weights that are missing) is checked and refused.
     """
     logging = transformers.utils.logging
     level = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
+    has_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
-        if bars:
+        if has_bars:
             logging.enable_progress_bar()

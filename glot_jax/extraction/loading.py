@@ -1,5 +1,6 @@
-"""The frozen model itself: the part that reads texts, with every weight it needs, and no code but
-transformers' own.
+"""The frozen model itself: the part that reads texts, with every weight it needs.
+
+No code but transformers' own is run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _RULE = "--backbone must name a model that transformers can load"
 
 
 def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
-    """The model of a backbone, frozen; of an encoder-decoder its encoder.
+    """Return the model of a backbone, frozen; of an encoder-decoder its encoder.
 
     Args:
         source: where it lies.
@@ -31,49 +32,48 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
         UsageError: it cannot be loaded, lacks weights, or has some of other shapes than its config
             says.
     """
-    folder = Path(source.location)
+    adapter = source.adapter
     try:
         with quiet_loading():
             model, part, report = _load(source, dtype)
             require_weights(source, model, part, report)
-            if source.adapter and source.adapter.alone:
-                bin_only = not (source.adapter.location / "adapter_model.safetensors").is_file()
-                model.load_adapter(str(source.adapter.location), use_safetensors=not bin_only)
+            # An adapter that lies beside its model's weights was loaded with them.
+            if adapter is not None and adapter.alone:
+                is_safe = (adapter.location / "adapter_model.safetensors").is_file()
+                model.load_adapter(str(adapter.location), use_safetensors=is_safe)
     except UsageError:
         raise
     except Exception as error:  # each architecture, and every library below, has errors of its own
-        raise loading_error(_RULE, source, folder, error) from error
-    if source.adapter:
-        require_adapter(source, source.adapter, model)
+        raise loading_error(_RULE, source, Path(source.location), error) from error
+    if adapter is not None:
+        require_adapter(source, adapter, model)
     return part.eval().requires_grad_(False)
 
 
 def is_taken_out(source: Source) -> bool:
-    """Whether the backbone is the encoder of a model that has a decoder too, as transformers loads
-    it.
-    """
-    return _loader(
-        transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
-    )[1]
+    """Whether the backbone is the encoder of a model that has a decoder too."""
+    config = transformers.AutoConfig.from_pretrained(source.location, trust_remote_code=False)
+    _, takes_encoder = _loader(config)
+    return takes_encoder
 
 
 def code_notices(source: Source) -> list[str]:
-    """A line for each file that names code of the model's own, which is never run."""
+    """Return a line for each file that names code of the model's own, which is never run."""
+    model = Path(source.location) / "config.json"
+    tokenizer = Path(source.tokenizer_location) / "tokenizer_config.json"
     lines = []
-    for folder, name in (
-        (source.location, "config.json"),
-        (source.tokenizer_location, "tokenizer_config.json"),
-    ):
-        path = Path(folder) / name
+    for path in (model, tokenizer):
         values = json.loads(path.read_bytes()) if path.is_file() else {}
         named = values.get("auto_map") if isinstance(values, dict) else None
-        if named:
-            classes = named.values() if isinstance(named, dict) else [named]
-            code = ", ".join(sorted({str(entry).rpartition("--")[2] for entry in classes}))
-            lines.append(
-                f"{name} names code of the model's own ({code}), which is not run; transformers'"
-                " own runs instead, and its states may be other ones"
-            )
+        if not named:
+            continue
+        classes = named.values() if isinstance(named, dict) else [named]
+        # Another repository's code is named with a prefix: organisation/model--module.Class.
+        code = sorted({str(entry).rpartition("--")[2] for entry in classes})
+        lines.append(
+            f"{path.name} names code of the model's own ({', '.join(code)}), which is not run;"
+            " transformers' own runs instead, and its states may be other ones"
+        )
     return [*lines, *quantisation_notices(source)]
 
 
@@ -83,11 +83,11 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
     config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
     if type(config) not in transformers.MODEL_MAPPING:
         raise UsageError(
-            "--backbone must be a model with a text encoder or decoder in transformers",
-            f"{source.name}, of the type {config.model_type}",
-            "Choose another --backbone.",
+            rule="--backbone must be a model with a text encoder or decoder in transformers",
+            got=f"{source.name}, of the type {config.model_type}",
+            fix="Choose another --backbone.",
         )
-    loader, encoder_of_two = _loader(config)
+    loader, takes_encoder = _loader(config)
     options = {"add_pooling_layer": False} if _takes_pooler(config) else {}
     model, report = loader.from_pretrained(
         location,
@@ -101,33 +101,30 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
         trust_remote_code=False,
         **options,
     )
-    part = model.get_encoder() if encoder_of_two else model
+    part = model.get_encoder() if takes_encoder else model
     return model, part, report
 
 
 def _loader(config: Any) -> tuple[Any, bool]:
-    """The class that loads a text encoder or decoder, and whether the encoder is to be taken out of
-    the model.
+    """The class that loads a text encoder or decoder, and whether to take an encoder out of it.
 
     T5 and its kin have an encoder of their own in transformers, which checkpoints without a decoder
     fit (sentence-t5).
     """
     whole = transformers.MODEL_MAPPING[type(config)]
-    encoders = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-    alone = encoders.get(type(config), None)
-    if (
-        alone is not None
-        and alone is not whole
-        and str(getattr(alone, "__name__", "")).endswith("EncoderModel")
-    ):
+    alone = transformers.MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    name = str(getattr(alone, "__name__", ""))
+    if alone is not None and alone is not whole and name.endswith("EncoderModel"):
         return transformers.AutoModelForTextEncoding, False
     return transformers.AutoModel, bool(getattr(config, "is_encoder_decoder", False))
 
 
 def _takes_pooler(config: Any) -> bool:
-    """BERT's pooler is a trained layer that is not used here, and that many checkpoints lack."""
+    """Whether a model can be built without BERT's pooler.
+
+    It is a trained layer that is not used here, and that many checkpoints lack.
+    """
     model_class = transformers.MODEL_MAPPING[type(config)]
-    return (
-        inspect.isclass(model_class)
-        and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    )
+    if not inspect.isclass(model_class):
+        return False
+    return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters

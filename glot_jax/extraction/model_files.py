@@ -1,4 +1,4 @@
-"""The files of a model's folder, before anybody parses them: are they the files themselves?"""
+"""The files of a model's folder: whether each is the file itself or something in its place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from glot_jax.errors import UsageError
 from glot_jax.texts.quoting import because
@@ -25,22 +26,24 @@ Others in the folder may be anything: logs, predictions, weights of other format
 
 
 def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[str]]:
-    """The folder to read a model's files from, and notices. `allow_bin`: pytorch_model.bin may be
-    one of them.
+    """Return the folder to read a model's files from, and notices.
 
     It is the folder itself, unless a copy turned its links into text (git without symbolic links,
     some archives): then a temporary one with the links, as long as this process runs.
 
+    Args:
+        folder: of a model.
+        allow_bin: whether pytorch_model.bin may be one of the files.
+
     Raises:
-        UsageError: a pointer of git-lfs, a link to nothing, or a .json that is none stands in a
+        UsageError: a pointer of git-lfs, a link to nothing, or a .json that is not JSON stands in a
             file's place.
     """
     links: dict[str, Path] = {}
-    bins = allow_bin and not any(folder.glob("model*.safetensors"))
+    reads_bin = allow_bin and not any(folder.glob("model*.safetensors"))
     for path in sorted(folder.iterdir()):
-        if not _READ.fullmatch(path.name) and not (bins and path.suffix == ".bin"):
-            continue
-        target = _checked(path)
+        is_read = _READ.fullmatch(path.name) or (reads_bin and path.suffix == ".bin")
+        target = _link_target(path) if is_read else None
         if target is not None:
             links[path.name] = target
     if not links:
@@ -50,7 +53,8 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     for path in folder.iterdir():
         (repaired / path.name).symlink_to(links.get(path.name, path.absolute()))
     for target in links.values():
-        _checked(target)
+        # A link may lead to a pointer or to damaged JSON as well.
+        _link_target(target)
     first = next(iter(links))
     return repaired, [
         f"{folder}: {len(links)} files ({first} ...) are links that a copy turned into text; they"
@@ -58,13 +62,29 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     ]
 
 
-def _checked(path: Path) -> Path | None:
-    """None for a file that is itself; for a link as text what it points to."""
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the values of a model's config.json or adapter_config.json.
+
+    Raises:
+        UsageError: it is not a JSON object.
+    """
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict):
+        raise UsageError(
+            rule="a backbone's settings must be a JSON object",
+            got=path,
+            fix="Download the file again.",
+        )
+    return values
+
+
+def _link_target(path: Path) -> Path | None:
+    """None for a file that is itself; what it points to for a link that was turned into text."""
     if path.is_symlink() and not path.exists():
         raise UsageError(
-            "a backbone's files must be there",
-            f"{path}, a link to {path.readlink()}, which is not",
-            "Fetch what it points to (`dvc pull`, `git annex get`, `hf download`), or copy the"
+            rule="a backbone's files must be there",
+            got=f"{path}, a link to {path.readlink()}, which is not",
+            fix="Fetch what it points to (`dvc pull`, `git annex get`, `hf download`), or copy the"
             " folder with its targets.",
         )
     if not path.is_file():
@@ -73,30 +93,32 @@ def _checked(path: Path) -> Path | None:
         head = file.read(512)
     if head.startswith(_LFS):
         raise UsageError(
-            "a backbone's files must be the files themselves",
-            f"{path}, a pointer that git-lfs puts in a file's place",
-            "Run `git lfs pull` in its folder.",
+            rule="a backbone's files must be the files themselves",
+            got=f"{path}, a pointer that git-lfs puts in a file's place",
+            fix="Run `git lfs pull` in its folder.",
         )
-    if path.stat().st_size < 512 and _TEXT_LINK.fullmatch(head):
-        return _target(path, head.decode(errors="replace"))
-    if path.suffix == ".json" and path.stat().st_size < 1 << 20:
+    size = path.stat().st_size
+    if size < 512 and _TEXT_LINK.fullmatch(head):
+        return _follow(path, head.decode(errors="replace"))
+    # Settings are small; a tokenizer of many megabytes is left to its own reader.
+    if path.suffix == ".json" and size < 1 << 20:
         _require_json(path)
     return None
 
 
-def _target(path: Path, text: str) -> Path:
+def _follow(path: Path, text: str) -> Path:
     target = path.parent / text
     try:
-        there = target.is_file()
+        is_file = target.is_file()
     except OSError:  # a name that no file can have
-        there = False
-    if not there:
+        is_file = False
+    if not is_file:
         raise UsageError(
-            "a backbone's files must be the files themselves",
-            f"{path}, which holds the path {text}: a symbolic link that a copy turned into text,"
-            " and its target is not there",
-            "Copy the folder again with its links and their targets (cp -a, rsync -l), or download"
-            " it again.",
+            rule="a backbone's files must be the files themselves",
+            got=f"{path}, which holds the path {text}: a symbolic link that a copy turned into"
+            " text, and its target is not there",
+            fix="Copy the folder again with its links and their targets (cp -a, rsync -l), or"
+            " download it again.",
         )
     return target.resolve()
 
@@ -106,7 +128,7 @@ def _require_json(path: Path) -> None:
         json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            "a .json file of a backbone must be JSON",
-            f"{path} ({because(error)})",
-            "Download the file again, or correct it.",
+            rule="a .json file of a backbone must be JSON",
+            got=f"{path} ({because(error)})",
+            fix="Download the file again, or correct it.",
         ) from error

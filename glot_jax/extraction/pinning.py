@@ -1,5 +1,6 @@
-"""A store that was begun keeps the commit of its backbone: a branch may move before the same
-command runs again.
+"""The commit of a store's backbone: a store that was begun with one keeps it.
+
+A branch may move before the same command runs again.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from glot_jax.store.recipe import Recipe
 
 
 def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
-    """The settings with the commit that the store in `config.out` was begun with, and a notice if
-    the branch has moved.
+    """Return the settings with the commit that the store in `config.out` was begun with.
 
     Nothing changes for a new store, for a folder as backbone, and where `--revision` is a commit.
+
+    Returns:
+        The settings, and a notice if the branch has moved or could not be looked up.
     """
     if config.revision is not None and hub_models.COMMIT.fullmatch(config.revision):
         return config, []
-    recipe = _recipe(config)
+    recipe = _stored_recipe(config)
     if recipe is None or recipe.revision is None:
         return config, []
     if recipe.backbone_name != (config.backbone_name or config.backbone):
@@ -34,6 +37,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     try:
         now = hub_models.resolve(config.backbone, config.revision).sha
     except UsageError as error:
+        # Not an error here: the files of the stored commit may all be in the cache.
         return pinned, [
             f"{config.backbone}: commit {commit}, as the store has it ({branch} could not be looked"
             f" up: {error.got})"
@@ -46,7 +50,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     ]
 
 
-def _recipe(config: ExtractConfig) -> Recipe | None:
+def _stored_recipe(config: ExtractConfig) -> Recipe | None:
     """The recipe of the finished or unfinished store in `config.out`; None without a store."""
     if (config.out / MANIFEST).is_file():
         return read_manifest(config.out).recipe

@@ -1,9 +1,8 @@
-"""What an extraction tells the user: size and disk before it starts, a bar while it runs, counts
-when a split is done.
-"""
+"""What an extraction tells the user: its size before it starts, a bar, and counts at the end."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 import time
@@ -16,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.errors import require
+from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone import Backbone
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.records import SplitRecord
@@ -34,18 +33,17 @@ def say(console: Console, text: str, style: str = "") -> None:
 
 
 def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str, int]:
-    """Tokens of each split, extrapolated from rows at even distances: files are often sorted by
-    length.
-    """
+    """Estimate the tokens of each split from a sample of its rows."""
     estimates = {}
+    # More characters than any text keeps tokens of: only the beginning of a text of megabytes is
+    # looked at.
+    longest = 16 * backbone.max_length
     for name, split in splits.items():
-        rows = list(itertools.islice(split, 0, None, -(-len(split) // SAMPLE_ROWS)))
-        # More characters than any text keeps tokens of: of texts of megabytes only the beginning is
-        # looked at.
-        longest = 16 * backbone.max_length
-        tokens = sum(
-            map(len, backbone.tokenize([text[:longest] for row in rows for text in row.texts]).ids)
-        )
+        # Rows at even distances: files are often sorted by length.
+        step = -(-len(split) // SAMPLE_ROWS)
+        rows = list(itertools.islice(split, 0, None, step))
+        tokenised = backbone.tokenize([text[:longest] for row in rows for text in row.texts])
+        tokens = sum(map(len, tokenised.ids))
         estimates[name] = round(tokens * len(split) / max(1, len(rows)))
     return estimates
 
@@ -53,45 +51,76 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
 def check_disk(
     out: Path, tokens: int, backbone: Backbone, config: ExtractConfig, present: int, workers: int
 ) -> str:
-    """The line that tells the size, `present` bytes of which exist; UsageError if the disk is too
-    small for one worker's part of the rest. Of texts that are stored once (`--deduplicate`) nobody
-    knows how many are left: they are let through.
+    """Compare the size of a store with the room there is.
+
+    Args:
+        out: folder of the store, which need not exist yet.
+        tokens: of the whole store, about.
+        backbone: whose states are stored.
+        config: gives the storage dtype.
+        present: bytes that are stored already.
+        workers: how many share the rest.
+
+    Returns:
+        The line that tells the user both.
+
+    Raises:
+        UsageError: the disk is too small for one worker's part of the rest. With `--deduplicate`
+            nobody knows how many texts are left to store, so the store is let through.
     """
-    itemsize = DTYPES[
-        "float16" if config.storage_dtype == "auto" else config.storage_dtype
-    ].itemsize
-    total = tokens * (len(backbone.layers) * backbone.dim * itemsize + 4)
+    dtype = "float16" if config.storage_dtype == "auto" else config.storage_dtype
+    bytes_per_token = len(backbone.layers) * backbone.dim * DTYPES[dtype].itemsize
+    total = tokens * (bytes_per_token + 4)  # 4 bytes for the token's id
     needed = max(0, total - present) // workers
-    folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free
-    require(
-        needed <= free or config.deduplicate,
-        f"the disk of {folder} has room for the store",
-        f"about {size(needed)} ({needed} bytes) needed for {out}, {size(free)} ({free} bytes) free",
-        "Free some space, choose another --out, or store less (--max-length, --layers,"
-        " --storage-dtype, --max-train-rows).",
-    )
+    if needed > free and not config.deduplicate:
+        raise UsageError(
+            rule=f"the disk of {folder} must have room for the store",
+            got=f"about {size(needed)} ({needed} bytes) needed for {out}, {size(free)} ({free}"
+            " bytes) free",
+            fix="Free some space, choose another --out, or store less (--max-length, --layers,"
+            " --storage-dtype, --max-train-rows).",
+        )
     done = f", {size(present)} of it done" if present else ""
     return f"{out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
 
 
 def size(count: float) -> str:
-    """Bytes for people: 75.3 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    """Write a number of bytes for people: 75.3 MB."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
         count /= 1000
-    return f"{count:.1f} TB"
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} TB"
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How much of a split is done."""
+
+    found: int = 0
+    """Tokens of shards that an earlier run had stored."""
+    stored: int = 0
+    """Tokens that this run has stored."""
+    volume: int = 0
+    """Bytes of their states."""
 
 
 class SplitProgress:
     """The bar of one split, on a terminal only, and the line that sums it up, everywhere."""
 
     def __init__(self, console: Console, name: str, tokens: int):
-        self._console, self._name = console, name
-        self._started, self._ended = time.perf_counter(), 0.0
-        self.done = (0, 0, 0)
-        """Tokens found done, tokens stored by this run, and bytes of their states."""
+        """Prepare the bar of the split `name`, which has about `tokens` tokens."""
+        self._console = console
+        self._name = name
+        self._started = time.perf_counter()
+        self._ended = 0.0
+        self.done = Done()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -118,51 +147,50 @@ class SplitProgress:
         self._bar.stop()
         self._ended = time.perf_counter()
 
-    def advance(self, tokens: int, written: int) -> None:
-        """Some tokens are done; `written` bytes of states were stored for them, 0 for those found
-        done.
-        """
-        found, stored, volume = self.done
-        self.done = (
-            (found, stored + tokens, volume + written)
-            if written
-            else (found + tokens, stored, volume)
-        )
-        self._show()
+    def find(self, tokens: int) -> None:
+        """Count tokens of a shard that was stored before."""
+        self._show(dataclasses.replace(self.done, found=self.done.found + tokens))
 
-    def rewind(self, done: tuple[int, int, int]) -> None:
+    def store(self, tokens: int, volume: int) -> None:
+        """Count tokens whose states, `volume` bytes, this run has stored."""
+        stored = self.done.stored + tokens
+        self._show(dataclasses.replace(self.done, stored=stored, volume=self.done.volume + volume))
+
+    def rewind(self, done: Done) -> None:
         """Go back to an earlier value of `done`: a shard has to be done again."""
-        self.done = done
-        self._show()
+        self._show(done)
 
-    def _show(self) -> None:
-        found, stored, written = self.done
+    def _show(self, done: Done) -> None:
+        self.done = done
         self._bar.update(
-            self._task, completed=found + stored, rate=self._rate(), written=size(written)
+            self._task,
+            completed=done.found + done.stored,
+            rate=self._rate(),
+            written=size(done.volume),
         )
 
     def summarise(self, record: SplitRecord, max_length: int) -> None:
         """Print the split's counts, and a warning if texts were cut or empty."""
-        rate = f", {self._rate()}" if self.done[1] else ", nothing left to do"
+        rate = self._rate() if self.done.stored else "nothing left to do"
         stored = sum(file["bytes"] for shard in record.shards for file in shard.files.values())
         say(
             self._console,
             f"{self._name}: {record.rows:,} rows, {record.tokens:,} tokens, {len(record.shards)}"
-            f" shards, {size(stored)}{rate}",
+            f" shards, {size(stored)}, {rate}",
         )
-        odd = []
+        warnings = []
         if record.truncated:
-            odd.append(
+            warnings.append(
                 f"{record.truncated:,} of {record.texts:,} texts were cut to {max_length} tokens"
                 " (--max-length)"
             )
         if record.empty:
-            odd.append(f"{record.empty:,} texts are empty")
-        if odd:
-            say(self._console, f"{self._name}: {'; '.join(odd)}", "yellow")
+            warnings.append(f"{record.empty:,} texts are empty")
+        if warnings:
+            say(self._console, f"{self._name}: {'; '.join(warnings)}", "yellow")
 
     def _rate(self) -> str:
-        return (
-            f"{self.done[1] / max(1e-9, (self._ended or time.perf_counter()) - self._started):,.0f}"
-            " tokens/s"
-        )
+        # The clock stops with the bar: the last shards are sealed while the next split runs.
+        ended = self._ended or time.perf_counter()
+        seconds = max(1e-9, ended - self._started)
+        return f"{self.done.stored / seconds:,.0f} tokens/s"

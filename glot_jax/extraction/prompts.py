@@ -1,5 +1,4 @@
-"""Prompt templates: a sentence is put into a question to the model, and one token of the answer's
-place is its vector.
+"""Prompt templates: a text is put into a question, and one token of the answer is its vector.
 
 | name          | where it comes from                     | token |
 |---------------|-----------------------------------------|-------|
@@ -18,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 
-TEXT, MASK = "[X]", "[MASK]"
+TEXT = "[X]"
+MASK = "[MASK]"
 _ONE_WORD = f'this sentence : "{TEXT}" means in one word:"'
 PROMPTS: dict[str, str] = {
     "promptbert": f'This sentence : "{TEXT}" means {MASK} .',
@@ -32,8 +32,9 @@ PROMPTS: dict[str, str] = {
         f" {_ONE_WORD}"
     ),
 }
-"""[X] stands for the text; [MASK], if there is one, for the token whose state is wanted, else that
-is the last one of the template.
+"""[X] stands for the text; [MASK], if there is one, for the token whose state is the vector.
+
+Without it that is the last token of the template.
 """
 
 
@@ -43,77 +44,90 @@ class Prompt:
     A text's tokens are those up to and with the one that the template names, so that this one is
     the last. What the model reads after it, `tail`, is the same for every text.
 
-    Args:
-        name: of PROMPTS, or a template of one's own, with [X] and perhaps [MASK].
-        tokenizer: of the backbone.
-
-    Raises:
-        UsageError: neither, a template without [X], or [MASK] for a tokenizer without a mask token.
+    Attributes:
+        template: with [X], and perhaps [MASK].
+        tail: tokens after the named one.
+        overhead: tokens of the template without a text, the tail included.
     """
 
     def __init__(self, name: str, tokenizer: Any):
+        """Settle which token of a template is named.
+
+        Args:
+            name: of PROMPTS, or a template of one's own, with [X] and perhaps [MASK].
+            tokenizer: of the backbone.
+
+        Raises:
+            UsageError: neither, a template without [X], or [MASK] for a tokenizer without a mask
+                token.
+        """
         self.template = PROMPTS.get(name, name)
-        known = (
-            f"one of {', '.join(sorted(PROMPTS))}, or a template of your own with one {TEXT}, and"
-            f" at most one {MASK} after it"
-        )
-        before, _, after = self.template.partition(TEXT)
-        right = self.template.count(TEXT) == 1 and after.count(MASK) <= 1 and MASK not in before
-        require(
-            right,
-            f"--prompt is {known}",
-            name,
-            f"""Give for example --prompt prompteol, or --prompt '"{TEXT}" is about'.""",
-        )
-        masked = MASK in after
-        if masked:
-            require(
-                tokenizer.mask_token is not None,
-                f"a template with {MASK} needs a tokenizer with a mask token",
-                name,
-                "Use one that asks for the last token: --prompt prompteol.",
-            )
+        self._tokenizer = tokenizer
+        before, after = _parts(name, self.template)
+        is_masked = MASK in after
+        if is_masked:
+            if tokenizer.mask_token is None:
+                raise UsageError(
+                    rule=f"a template with {MASK} needs a tokenizer with a mask token",
+                    got=name,
+                    fix="Use one that asks for the last token: --prompt prompteol.",
+                )
             after = after.replace(MASK, tokenizer.mask_token)
-        self._before, self._after, self._tokenizer = before, after, tokenizer
+        self._before = before
+        self._after = after
         ids = self._encode([f"{before}{after}"])[0]
-        if masked:
+        if is_masked:
             named = len(ids) - 1 - ids[::-1].index(tokenizer.mask_token_id)
         else:
-            # Those that the tokenizer adds; an unknown token of the template is none of them.
-            added = tokenizer(f"{before}{after}", return_special_tokens_mask=True)[
-                "special_tokens_mask"
-            ]
-            named = max((place for place, special in enumerate(added) if not special), default=-1)
+            named = self._last_own_token()
         self.tail: list[int] = ids[named + 1 :]
-        """Tokens after the named one."""
         self.overhead = len(ids)
-        """Tokens of the template without a text, the tail included."""
+
+    def _last_own_token(self) -> int:
+        """Index of the template's last token that the tokenizer did not add; -1 without any."""
+        # Asked of the tokenizer: an unknown token of the template has a special token's id as well.
+        added = self._tokenizer(f"{self._before}{self._after}", return_special_tokens_mask=True)
+        is_special = np.array(added["special_tokens_mask"], bool)
+        return int(np.flatnonzero(~is_special).max(initial=-1))
 
     def ids(self, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
-        """Tokens of each text in its template, without the tail; and which texts were cut, bool
-        [texts].
+        """Return the tokens of each text in its template, without the tail.
 
         With the tail there are at most `max_length`: a text is cut at its own end, and the template
         stays whole.
+
+        Args:
+            texts: to be put into the template.
+            max_length: tokens, the tail included.
+
+        Returns:
+            Token ids of each text, and which texts were cut, bool [texts].
+
+        Raises:
+            UsageError: the template's end has other tokens after one of the texts.
         """
-        found = self._encode([self._before + text + self._after for text in texts])
-        cut = np.array([len(whole) > max_length for whole in found], bool)
-        for place in np.flatnonzero(cut).tolist():
-            room = max_length - self.overhead
-            while len(found[place]) > max_length and room >= 0:
-                found[place] = self._encode(
-                    [self._before + self._first_tokens(texts[place], room) + self._after]
-                )[0]
-                # should the text's last token and the template's next be other ones when they meet
-                room -= 1
-        for whole, text in zip(found, texts, strict=True):
+        ids = self._encode([self._before + text + self._after for text in texts])
+        truncated = np.array([len(whole) > max_length for whole in ids], bool)
+        for index in np.flatnonzero(truncated).tolist():
+            ids[index] = self._cut(texts[index], ids[index], max_length)
+        for whole, text in zip(ids, texts, strict=True):
             if whole[len(whole) - len(self.tail) :] != self.tail:
                 raise UsageError(
-                    "a template ends alike after every text",
-                    f"{self.template!r} after {text[:40]!r}",
-                    "Choose another --prompt.",
+                    rule="a template must end in the same tokens after every text",
+                    got=f"{self.template!r} after {text[:40]!r}",
+                    fix="Choose another --prompt.",
                 )
-        return [whole[: len(whole) - len(self.tail)] for whole in found], cut
+        return [whole[: len(whole) - len(self.tail)] for whole in ids], truncated
+
+    def _cut(self, text: str, ids: list[int], max_length: int) -> list[int]:
+        """The tokens of as much of a text as fits into its template; `ids` are those of all."""
+        room = max_length - self.overhead
+        while len(ids) > max_length and room >= 0:
+            ids = self._encode([self._before + self._first_tokens(text, room) + self._after])[0]
+            # One less the next time: the text's last token and the template's next may be other
+            # ones where they meet.
+            room -= 1
+        return ids
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenizer(
@@ -125,7 +139,22 @@ class Prompt:
         )["input_ids"]
 
     def _first_tokens(self, text: str, count: int) -> str:
-        spans = self._tokenizer(
+        """The beginning of a text that its first `count` tokens stand for."""
+        tokens = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )["offset_mapping"]
-        return text[: max((end for _, end in spans[:count]), default=0)] if count else ""
+        )
+        ends = [end for _, end in tokens["offset_mapping"][:count]]
+        return text[: max(ends, default=0)]
+
+
+def _parts(name: str, template: str) -> tuple[str, str]:
+    """A template before and after its text."""
+    before, _, after = template.partition(TEXT)
+    if template.count(TEXT) != 1 or after.count(MASK) > 1 or MASK in before:
+        raise UsageError(
+            rule=f"--prompt must be one of {', '.join(sorted(PROMPTS))}, or a template of your own"
+            f" with one {TEXT}, and at most one {MASK} after it",
+            got=name,
+            fix=f"""Give for example --prompt prompteol, or --prompt '"{TEXT}" is about'.""",
+        )
+    return before, after

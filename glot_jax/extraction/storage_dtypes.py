@@ -1,24 +1,119 @@
-"""States on the device to arrays in the storage dtype."""
+"""Hidden states on their way from the device to the disk: kept tokens only, in a storage dtype."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
+from glot_jax.store.arrays import DTYPES
+
+
+@dataclasses.dataclass(frozen=True)
+class States:
+    """Hidden states of some texts, one after the other, without padding."""
+
+    layers: dict[int, np.ndarray]
+    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, or
+    int8.
+    """
+    peak: float
+    """Largest magnitude before rounding to the storage dtype; nan or inf if a state is not finite.
+    """
+    scales: dict[int, np.ndarray]
+    """int8: layer -> float16 [sum of lengths]; a state is its int8 values times its token's scale.
+
+    Otherwise empty.
+    """
+    cosine_errors: np.ndarray
+    """int8: float32 [layers x sum of lengths], 1 - cos between a state and what is stored of it.
+
+    Otherwise empty.
+    """
+
+
+def to_states(hidden: dict[int, torch.Tensor], real: torch.Tensor | None, dtype: str) -> States:
+    """Bring the states of one forward pass to the host.
+
+    Args:
+        hidden: layer -> [batch, longest, dim], on the device.
+        real: bool [batch, longest], the tokens that are kept; None for all of them.
+        dtype: storage dtype.
+    """
+    kept = {layer: _kept_tokens(states, real) for layer, states in hidden.items()}
+    peak = largest_magnitude(kept.values())
+    if dtype != "int8":
+        arrays = {layer: to_host(states, dtype) for layer, states in kept.items()}
+        return States(arrays, peak, scales={}, cosine_errors=np.zeros(0, np.float32))
+    arrays = {}
+    scales = {}
+    errors = []
+    for layer, states in kept.items():
+        values, layer_scales, layer_errors = quantise(states)
+        arrays[layer] = values.cpu().numpy()
+        scales[layer] = layer_scales.cpu().numpy()
+        errors.append(layer_errors.cpu().numpy())
+    return States(arrays, peak, scales, np.concatenate(errors))
+
+
+def _kept_tokens(states: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    if real is None:
+        return states.flatten(0, 1)
+    return states[real]
+
+
+def join_states(
+    parts: Sequence[States], groups: Sequence[Sequence[int]], lengths: Sequence[int]
+) -> States:
+    """Join the states of several passes, in the order of their texts.
+
+    Args:
+        parts: states of each pass.
+        groups: texts of each pass, by their index among all.
+        lengths: stored tokens of every text.
+    """
+    # Tokens of the passes one after the other -> their positions among the tokens of all texts.
+    starts = np.cumsum([0, *lengths])
+    spans = []
+    for group in groups:
+        spans += [np.arange(starts[text], starts[text + 1]) for text in group]
+    positions = np.concatenate(spans)
+
+    def ordered(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        joint = np.concatenate(arrays)
+        result = np.empty_like(joint)
+        result[positions] = joint
+        return result
+
+    layers = {}
+    scales = {}
+    for layer in parts[0].layers:
+        layers[layer] = ordered([part.layers[layer] for part in parts])
+    for layer in parts[0].scales:
+        scales[layer] = ordered([part.scales[layer] for part in parts])
+    # np.max, unlike max, keeps a nan.
+    peak = float(np.max([part.peak for part in parts]))
+    # Only their mean and maximum are asked for, so the errors keep the order of the passes.
+    return States(layers, peak, scales, np.concatenate([part.cosine_errors for part in parts]))
+
 
 def to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
-    """Contiguous NumPy array in the storage dtype, cast before it leaves the device."""
+    """Return a contiguous NumPy array in the storage dtype, cast before it leaves the device."""
     states = states.to(getattr(torch, dtype)).cpu().contiguous()
-    return (
-        states.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else states.numpy()
-    )
+    if dtype == "bfloat16":
+        # NumPy has no bfloat16 of its own: the bits travel as 16-bit integers.
+        return states.view(torch.int16).numpy().view(np.uint16)
+    return states.numpy()
 
 
 def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """[tokens, dim] -> int8 [tokens, dim], scale float16 [tokens], and 1 - cos of each token with
-    what is left of it, float32 [tokens].
+    """Round states [tokens, dim] to int8 with a scale per token.
+
+    Returns:
+        Values int8 [tokens, dim]; scales float16 [tokens]; and 1 - cos between each token and what
+        is left of it, float32 [tokens].
     """
     states = states.float()
     largest = states.abs().amax(-1)
@@ -30,19 +125,27 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     values = torch.where(wide > 0, states / wide, 0).round().clamp(-127, 127)
     # Half the squared distance of the two directions: 1 - cos without the cancellation, nor
     # underflow in tiny states.
-    units = [
-        torch.nn.functional.normalize(part, dim=-1)
-        for part in (states / largest.clamp_min(1e-38)[:, None], values)
-    ]
-    return values.to(torch.int8), scales, (units[0] - units[1]).square().sum(-1) / 2
+    exact = torch.nn.functional.normalize(states / largest.clamp_min(1e-38)[:, None], dim=-1)
+    rounded = torch.nn.functional.normalize(values, dim=-1)
+    errors = (exact - rounded).square().sum(-1) / 2
+    return values.to(torch.int8), scales, errors
 
 
-def peak_of(layers: Any) -> float:
-    """Largest magnitude; nan and inf come through, so one pass also finds states that are not
-    finite.
+def largest_magnitude(layers: Iterable[torch.Tensor]) -> float:
+    """Return the largest magnitude in some layers' states.
+
+    nan and inf come through, so the same pass over the states also finds those that are not finite.
     """
-    return float(
-        torch.stack(
-            [torch.stack(torch.aminmax(states)).abs().float().amax() for states in layers]
-        ).amax()
-    )
+    # One number leaves the device, however many layers there are: each transfer waits for the pass.
+    peaks = [torch.stack(torch.aminmax(states)).abs().float().amax() for states in layers]
+    return float(torch.stack(peaks).amax())
+
+
+def largest_value(dtype: str) -> float:
+    """Return the largest magnitude that a storage dtype can hold."""
+    if dtype == "int8":
+        return 127 * float(np.finfo(np.float16).max)  # 127 of the largest scale
+    if dtype == "bfloat16":
+        # Its largest number by its bits: NumPy's finfo does not know bfloat16.
+        return float(np.array(0x7F7F, np.uint16).view(DTYPES["bfloat16"]))
+    return float(np.finfo(DTYPES[dtype]).max)

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import transformers
 
-from glot_jax.errors import UsageError, require
+from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone_source import Source
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
 from glot_jax.store.identity import canonical_sha256
+
+_RULE = "a backbone must come with its tokenizer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ class TokenizedTexts:
 
 
 def load_tokenizer(source: Source) -> Any:
-    """The tokenizer that belongs to a backbone.
+    """Return the tokenizer that belongs to a backbone.
 
     Raises:
         UsageError: there is none, or one that cannot be read.
@@ -39,26 +41,24 @@ def load_tokenizer(source: Source) -> Any:
     try:
         with quiet_loading():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # tokenizers raises bare Exceptions, and every loader has errors of its own
-        raise loading_error(
-            "a backbone must come with its tokenizer", source, Path(folder), error
-        ) from error
+    except Exception as error:
+        # tokenizers raises bare Exceptions, and every loader has errors of its own.
+        raise loading_error(_RULE, source, Path(folder), error) from error
     # Without its files transformers builds one that knows special tokens alone, and every text is
     # [UNK] or nothing.
     words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
-    require(
-        len(words) > 1,
-        "a backbone must come with its tokenizer",
-        f"{folder}, whose tokenizer knows {len(words)} tokens beside the special ones",
-        "Put tokenizer.json (or vocab.txt, tokenizer.model) there, or download the folder again.",
-    )
+    if len(words) <= 1:
+        raise UsageError(
+            rule=_RULE,
+            got=f"{folder}, whose tokenizer knows {len(words)} tokens beside the special ones",
+            fix="Put tokenizer.json (or vocab.txt, tokenizer.model) there, or download the folder"
+            " again.",
+        )
     return tokenizer
 
 
 def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
-    """The tokenizer's answer for some texts, special tokens included, without padding."""
+    """Return the tokenizer's answer for some texts, special tokens included, without padding."""
     return tokenizer(
         list(texts),
         add_special_tokens=True,
@@ -73,22 +73,25 @@ def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
 def truncated_ids(
     tokenizer: Any, texts: Sequence[str], max_length: int
 ) -> tuple[list[list[int]], np.ndarray]:
-    """Ids of each text, cut to `max_length` with its special tokens, and which were cut (bool
-    [texts]).
+    """Return the ids of each text, cut to `max_length` with its special tokens.
 
-    A text is tokenised once: of a long one that is minutes.
+    Returns:
+        Token ids of each text, and which texts were cut, bool [texts].
     """
     if not len(texts):
         return [], np.zeros(0, bool)
     if not tokenizer.is_fast:
         return _truncated_slowly(tokenizer, texts, max_length)
-    found = encode(
+    # Each text is tokenised once, and tells by its overflow whether it was cut: a second time, for
+    # the whole length of a text of megabytes, would take minutes.
+    encoded = encode(
         tokenizer, texts, truncation=True, max_length=max_length, return_overflowing_tokens=True
     )
     ids: list[list[int]] = []
     truncated = np.zeros(len(texts), bool)
     # What was cut off follows its text, as further rows of the same sample.
-    for part, text in zip(found["input_ids"], found["overflow_to_sample_mapping"], strict=True):
+    parts = zip(encoded["input_ids"], encoded["overflow_to_sample_mapping"], strict=True)
+    for part, text in parts:
         if text == len(ids):
             ids.append(part)
         else:
@@ -99,7 +102,7 @@ def truncated_ids(
 def _truncated_slowly(
     tokenizer: Any, texts: Sequence[str], max_length: int
 ) -> tuple[list[list[int]], np.ndarray]:
-    """The same of a tokenizer written in Python, which does not say what it cut."""
+    """The same for a tokenizer written in Python, which does not say what it cut."""
     ids = encode(tokenizer, texts, truncation=False)["input_ids"]
     truncated = np.array([len(whole) > max_length for whole in ids], bool)
     for text in np.flatnonzero(truncated).tolist():
@@ -109,69 +112,81 @@ def _truncated_slowly(
 
 
 def kept_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
-    """What is left of each text when it is cut to `max_length` tokens, special tokens included."""
-    spans = tokenizer(
+    """Return what is left of each text when it is cut to `max_length` tokens.
+
+    Special tokens are among the `max_length`.
+    """
+    encoded = tokenizer(
         list(texts), truncation=True, max_length=max_length, return_offsets_mapping=True
-    )["offset_mapping"]
-    ends = [[end for start, end in span if end > start] for span in spans]
-    return [text[: max(end, default=0)] for text, end in zip(texts, ends, strict=True)]
+    )
+    kept = []
+    for text, spans in zip(texts, encoded["offset_mapping"], strict=True):
+        # Special tokens have empty spans.
+        ends = [end for start, end in spans if end > start]
+        kept.append(text[: max(ends, default=0)])
+    return kept
 
 
 def vocabulary(tokenizer: Any) -> list[str]:
-    """The tokenizer's tokens in the order of their ids."""
+    """Return the tokenizer's tokens in the order of their ids."""
     tokens = tokenizer.get_vocab()
     return sorted(tokens, key=tokens.__getitem__)
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
-    """Hash of everything that decides a text's ids; padding and truncation are set anew for each
-    call and left out.
+    """Return the hash of everything that decides a text's ids.
+
+    Padding and truncation are set anew for each call and left out.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         values = json.loads(backend.to_str())
-        return canonical_sha256(
-            {key: value for key, value in values.items() if key not in ("truncation", "padding")}
-        )
+        # Every call of the tokenizer leaves its own settings here.
+        values.pop("truncation", None)
+        values.pop("padding", None)
+        return canonical_sha256(values)
     state = {
         "class": type(tokenizer).__name__,
         "vocabulary": vocabulary(tokenizer),
         "special": {key: str(token) for key, token in tokenizer.special_tokens_map.items()},
     }
-    model = tokenizer.vocab_file if getattr(tokenizer, "vocab_file", None) else None
-    if model:
-        with open(model, "rb") as file:
+    vocabulary_file = getattr(tokenizer, "vocab_file", None)
+    if vocabulary_file:
+        with open(vocabulary_file, "rb") as file:
             state["file"] = hashlib.file_digest(file, "sha256").hexdigest()
     return canonical_sha256(state)
 
 
 def promised_tokens(tokenizer: Any, folder: Path) -> list[str]:
-    """Special tokens that tokenizer_config.json promises and the tokenizer does not add, a line
-    each.
+    """Return a line for each special token that a tokenizer promises and does not add.
+
+    Args:
+        tokenizer: as transformers reads it.
+        folder: with tokenizer_config.json, which makes the promises.
     """
     try:
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
     except (OSError, ValueError):
         return []
     ids = encode(tokenizer, ["a"])["input_ids"][0]
+    first = ids[0] if ids else None
+    last = ids[-1] if ids else None
     lines = []
-    for flag, token, place in (
-        ("add_bos_token", "bos_token", 0),
-        ("add_eos_token", "eos_token", -1),
-    ):
-        wanted = getattr(tokenizer, f"{token}_id")
-        if settings.get(flag) is True and wanted is not None and (not ids or ids[place] != wanted):
-            name = getattr(tokenizer, token)
+    for name, token, actual in (("bos", "bos_token", first), ("eos", "eos_token", last)):
+        flag = f"add_{name}_token"
+        promised = getattr(tokenizer, f"{token}_id")
+        if settings.get(flag) is True and promised is not None and actual != promised:
             lines.append(
                 f"tokenizer_config.json says {flag}: true, but the tokenizer, as transformers reads"
-                f" it, adds no {name}; states are those of texts without it"
+                f" it, adds no {getattr(tokenizer, token)}; states are those of texts without it"
             )
     return lines
 
 
 def pad_id(tokenizer: Any, config: Any, vocabulary_size: int | None) -> int:
-    """Any id will do where the mask is zero, but RoBERTa counts positions by its own pad id, so
-    that comes first.
+    """Return a token to pad with: any id will do where the mask is zero.
+
+    RoBERTa counts positions by its own pad id, so that comes first.
     """
     candidates = (
         tokenizer.pad_token_id,
@@ -179,15 +194,19 @@ def pad_id(tokenizer: Any, config: Any, vocabulary_size: int | None) -> int:
         tokenizer.eos_token_id,
         tokenizer.unk_token_id,
     )
-    below = vocabulary_size or 1 << 31
-    return next((token for token in candidates if isinstance(token, int) and 0 <= token < below), 0)
+    # A model without a table of tokens takes any id.
+    size = vocabulary_size or 1 << 31
+    for token in candidates:
+        if isinstance(token, int) and 0 <= token < size:
+            return token
+    return 0
 
 
 def require_room(max_length: int, taken: int, noun: str) -> None:
-    """UsageError unless a text of `max_length` tokens has some beside the `taken` ones."""
+    """Raise UsageError unless a text of `max_length` tokens has some beside the `taken` ones."""
     if max_length <= taken:
         raise UsageError(
-            f"--max-length leaves room beside the {taken} {noun}",
-            max_length,
-            f"Give {taken + 1} or more.",
+            rule=f"--max-length must leave room beside the {taken} {noun}",
+            got=max_length,
+            fix=f"Give {taken + 1} or more.",
         )

@@ -131,7 +131,7 @@ def test_an_unfinished_append_is_finished_before_anything_else(case, tmp_path, m
     with FaultyDisk(monkeypatch, 60, "kill"), pytest.raises(Killed):
         run(grown)
     for other in (more(case, tmp_path / "other", {"train": 9}, seed=5), case):
-        with pytest.raises(UsageError, match="an append that was begun is finished first"):
+        with pytest.raises(UsageError, match="an append that was begun must be finished first"):
             run(other)
     run(grown)
     assert len(HiddenStore(case.out)["train"]) == 23
@@ -140,7 +140,7 @@ def test_an_unfinished_append_is_finished_before_anything_else(case, tmp_path, m
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"layers": (0,)}, "another recipe"),
+        ({"layers": (0,)}, "must hold states of the same recipe"),
         ({"label_column": None}, "labels from label"),
         ({"text_columns": ("label",)}, "texts from text"),
         (
@@ -229,7 +229,7 @@ def test_an_append_that_is_there_already_does_not_end_another_one(case, tmp_path
     run(done)
     with FaultyDisk(monkeypatch, 60, "kill"), pytest.raises(Killed):
         run(begun)
-    with pytest.raises(UsageError, match="finished first"):
+    with pytest.raises(UsageError, match="must be finished first"):
         run(done)
     run(begun)
     assert len(HiddenStore(case.out)["train"]) == 26
@@ -259,7 +259,7 @@ def test_the_disk_needs_room_for_the_new_rows_alone(case, tmp_path, monkeypatch)
     run(case)
     asked = []
     monkeypatch.setattr(
-        sys.modules["glot_jax.extraction.dump"],
+        sys.modules["glot_jax.extraction.split_files"],
         "check_disk",
         lambda out, tokens, *others: asked.append(tokens) or "",
     )

@@ -6,27 +6,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from support.architectures import make_architecture
+from support.extraction_case import load_backbone
 from support.tiny_backbones import make_backbone
 
-from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.extraction import Backbone
 from glot_jax.extraction.backbone_probe import probe_backbone, probe_texts
-
-
-def load(folder, **options):
-    return Backbone(
-        ExtractConfig(
-            backbone=str(folder), task="custom", out=Path("unused"), device="cpu", **options
-        )
-    )
 
 
 class _Outputs:
@@ -122,12 +112,12 @@ def test_left_padding_is_refused_with_the_measured_change():
 def test_a_leak_is_told_from_rounding_in_every_dtype(tmp_path, dtype):
     for name, passes in (("convbert", "one length"), ("bert", "padded"), ("qwen3_moe", "padded")):
         folder = make_architecture(name, tmp_path / name)
-        assert load(folder, compute_dtype=dtype).probe.passes == passes
+        assert load_backbone(folder, compute_dtype=dtype).probe.passes == passes
 
 
 @pytest.mark.parametrize("name", ["fnet", "convbert"])
 def test_texts_of_a_leaking_model_share_a_pass_by_length(tmp_path, name):
-    backbone = load(make_architecture(name, tmp_path / name))
+    backbone = load_backbone(make_architecture(name, tmp_path / name))
     ids = [[5, 9, 7], [8, 6, 5, 30, 31], [9, 9, 4], [7, 7], [30, 31, 32, 33, 34]]
     together = np.split(backbone.states(ids).layers[3], np.cumsum([len(text) for text in ids])[:-1])
     for text, mine in zip(ids, together, strict=True):
@@ -140,27 +130,8 @@ def test_texts_of_a_leaking_model_share_a_pass_by_length(tmp_path, name):
     np.testing.assert_array_equal(int8.scales[3][3:8], alone.scales[3])
 
 
-@pytest.mark.parametrize("name", ["mamba", "falcon_mamba", "rwkv"])
-def test_layer_zero_is_what_the_first_block_reads(tmp_path, name):
-    folder = make_architecture(name, tmp_path / name)
-    backbone = load(folder, layers=(0, 1, 3))
-    ids = [[5, 9, 7, 30], [8, 6]]
-    table = (
-        transformers.AutoModel.from_pretrained(folder)
-        .get_input_embeddings()
-        .weight.detach()
-        .numpy()
-    )
-    np.testing.assert_array_equal(backbone.states(ids).layers[0], table[[*ids[0], *ids[1]]])
-    assert backbone.recipe().states == {
-        "0": "input of block 1",
-        "1": "output of block 1",
-        "3": "last_hidden_state, after the final norm",
-    }
-
-
 def test_usual_recipes_say_nothing_new(tmp_path):
-    recipe = load(make_backbone("bert", tmp_path / "bert"), layers=(0, 1, 2)).recipe()
+    recipe = load_backbone(make_backbone("bert", tmp_path / "bert"), layers=(0, 1, 2)).recipe()
     assert set(recipe.to_json()) == {
         "backbone",
         "tokenizer",
@@ -180,29 +151,16 @@ def test_usual_recipes_say_nothing_new(tmp_path):
 
 def test_the_kind_is_measured_and_not_read_from_a_table(tmp_path):
     # A multimodal model: no table of causal models lists it, and its language model is causal.
-    assert load(make_architecture("qwen2_5_vl", tmp_path / "vl")).kind == "decoder"
+    assert load_backbone(make_architecture("qwen2_5_vl", tmp_path / "vl")).kind == "decoder"
     # A BERT that was made causal, and a user's own word.
     bert = make_backbone("bert", tmp_path / "bert")
-    assert load(bert).kind == "encoder"
+    assert load_backbone(bert).kind == "encoder"
     values = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps({**values, "is_decoder": True}))
-    assert load(bert).kind == "decoder"
-    said = load(bert, kind="encoder")
+    assert load_backbone(bert).kind == "decoder"
+    said = load_backbone(bert, kind="encoder")
     assert said.kind == "encoder"
     assert any("encoder (measured: decoder)" in line for line in said.notices())
-
-
-def test_a_promised_token_that_is_not_added_is_said(tmp_path):
-    folder = make_backbone("llama", tmp_path / "llama")
-    path = folder / "tokenizer_config.json"
-    path.write_text(
-        json.dumps({**json.loads(path.read_text()), "add_bos_token": True, "add_eos_token": True})
-    )
-    lines = [line for line in load(folder).notices() if "tokenizer_config" in line]
-    assert len(lines) == 1
-    assert (
-        "add_eos_token: true, but the tokenizer, as transformers reads it, adds no </s>" in lines[0]
-    )
 
 
 def test_a_massive_first_token_is_found_by_layer(tmp_path):
@@ -211,12 +169,13 @@ def test_a_massive_first_token_is_found_by_layer(tmp_path):
     with torch.no_grad():
         model.get_input_embeddings().weight[0] *= 1000  # <s>
     model.save_pretrained(folder)
-    backbone = load(folder)
+    backbone = load_backbone(folder)
     assert set(backbone.probe.massive) >= {0, 1, 2}
     assert all(list(positions) == [0] for positions in backbone.probe.massive.values())
     assert any("attention sinks" in line for line in backbone.notices())
     assert not any(
-        "sinks" in line for line in load(make_backbone("llama", tmp_path / "plain")).notices()
+        "sinks" in line
+        for line in load_backbone(make_backbone("llama", tmp_path / "plain")).notices()
     )
     json.dumps(backbone.probe.to_json(), allow_nan=False)
 

@@ -126,7 +126,7 @@ def test_what_a_model_cannot_do(folders):
     room = Prompt(
         PROMPTS["prompteol"], transformers.AutoTokenizer.from_pretrained(folders["bert"])
     ).overhead
-    with pytest.raises(UsageError, match=f"leaves room beside the {room} tokens of the prompt"):
+    with pytest.raises(UsageError, match=f"must leave room beside the {room} tokens of the prompt"):
         backbone(folders["bert"], "prompteol", max_length=room)
     assert backbone(folders["bert"], "prompteol", max_length=room + 1).tokenize(
         ["the cat"]
@@ -142,7 +142,7 @@ def test_from_texts_to_vectors(tmp_path):
     run(case)
     assert "nothing to do" in run(case)
     assert HiddenStore(case.out).recipe.prompt == OWN
-    with pytest.raises(UsageError, match="(?s)another recipe.*prompt"):
+    with pytest.raises(UsageError, match="(?s)states of the same recipe.*prompt"):
         run(dataclasses.replace(case, prompt=None))
     train(
         TrainConfig(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import hypothesis
 import numpy as np
 import pytest
 import transformers
 from hypothesis import strategies
-from support.tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
+from support.extraction_case import change_json, load_backbone
+from support.tiny_backbones import (
+    CORPUS,
+    MODEL_TYPES,
+    make_backbone,
+)
 
-from glot_jax.extraction.tokenizer import truncated_ids
+from glot_jax.errors import UsageError
+from glot_jax.extraction.tokenizer import tokenizer_sha256, truncated_ids, vocabulary
 
 WORDS = " ".join(CORPUS).split()
 
@@ -57,3 +65,42 @@ def test_a_text_goes_through_the_tokenizer_once(tokenizers):
     _, truncated = truncated_ids(counting, texts, 10)
     assert counting.texts == 3
     assert truncated.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "gpt2", "qwen2", "llama"])
+def test_a_folder_without_a_vocabulary_is_refused(tmp_path, model_type):
+    folder = make_backbone(model_type, tmp_path / model_type)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    change_json(
+        folder / "tokenizer_config.json", tokenizer_class=f"{model_type.capitalize()}Tokenizer"
+    )
+    with pytest.raises(UsageError, match="must come with its tokenizer"):
+        load_backbone(folder)
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UsageError, match="must come with its tokenizer"):
+        load_backbone(folder)
+
+
+def test_a_tokenizers_hash_is_that_of_its_vocabulary_and_rules(folders):
+    hashes = {
+        tokenizer_sha256(load_backbone(folders[name]).tokenizer)
+        for name in ("bert", "roberta", "gpt2", "llama")
+    }
+    assert len(hashes) == 4
+    words = vocabulary(load_backbone(folders["bert"]).tokenizer)
+    assert words[:3] == ["[PAD]", "[UNK]", "[CLS]"]
+
+
+def test_a_promised_token_that_is_not_added_is_said(tmp_path):
+    folder = make_backbone("llama", tmp_path / "llama")
+    path = folder / "tokenizer_config.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "add_bos_token": True, "add_eos_token": True})
+    )
+    lines = [line for line in load_backbone(folder).notices() if "tokenizer_config" in line]
+    assert len(lines) == 1
+    assert (
+        "add_eos_token: true, but the tokenizer, as transformers reads it, adds no </s>" in lines[0]
+    )

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 def one_backbone(monkeypatch):
     """The model is loaded once: it is the disk that fails."""
     monkeypatch.setattr(
-        importlib.import_module("glot_jax.extraction.dump"), "Backbone", functools.cache(Backbone)
+        importlib.import_module("glot_jax.extraction.job"), "Backbone", functools.cache(Backbone)
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.extraction import dump, dump_share
+from glot_jax.extraction import Backbone, dump, dump_share
 from support.tiny_backbones import CORPUS, make_backbone
 
 WORDS = " ".join(CORPUS).split()
@@ -52,6 +52,22 @@ def run(config: ExtractConfig, out: Path | None = None) -> str:
     config = dataclasses.replace(config, out=out or config.out)
     (dump if config.share is None else dump_share)(config, console=console)
     return console.file.getvalue()
+
+
+def load_backbone(folder: Path | str, **options: object) -> Backbone:
+    """The backbone in a folder, or of a name, on the CPU."""
+    settings = {"backbone": str(folder), "task": "custom", "out": Path("unused"), "device": "cpu"}
+    return Backbone(ExtractConfig(**{**settings, **options}))
+
+
+def change_json(path: Path, **values: object) -> None:
+    """Write other values into a JSON object."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def token_states(folder: Path, **options: object) -> np.ndarray:
+    """States [4, dim] of the second and last block, for four tokens."""
+    return load_backbone(folder, **options).states([[5, 9, 7, 30]]).layers[2]
 
 
 def run_in_child(config: ExtractConfig) -> None:

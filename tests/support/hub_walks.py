@@ -91,3 +91,8 @@ def first_lines(file: Path, count: int, out: Path) -> Path:
     assert all(json.loads(line) for line in lines)
     out.write_text("\n".join(lines) + "\n")
     return out
+
+
+def notices_of(stderr: str, commit: str) -> int:
+    """Count the lines that name a commit, in full or by its beginning."""
+    return sum(commit[:7] in line for line in stderr.splitlines())

@@ -1,14 +1,11 @@
-"""Extraction with a backbone from the Hub, as a user types it: revisions, caches, going on."""
+"""Backbones from the Hub, as a user types them: revisions, caches, and no file that is not read."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from support.extraction_case import finished_shards, identity, tree
+from support.extraction_case import tree
 from support.hub_cache import lay_out_cache
 from support.hub_datasets import GLUE, IMDB, glue_files, imdb_files
 from support.hub_server import TOKEN, HubServer
@@ -18,11 +15,10 @@ from support.hub_walks import (
     assert_refused,
     commit_of,
     extraction,
-    texts,
+    notices_of,
 )
-from support.walks import EXTRACTION, PYTHON, ROOT, Walker, run_fresh, settled
+from support.walks import EXTRACTION, Walker, run_fresh
 
-from glot_jax.store.layout import MANIFEST, lock_folder
 from glot_jax.store.manifest import read_manifest
 
 pytestmark = pytest.mark.xdist_group("hub-walks")
@@ -36,7 +32,7 @@ def test_names_and_revisions(
     shared.tag("acme/revised", "v1", first)
     second = shared.add_model("acme/revised", retrained)
     shared.move_branch("acme/revised", first, "next/try")
-    found = {}
+    trees = {}
     for at, commit in ((None, second), ("next/try", first), ("v1", first), (second, second)):
         out = tmp_path / f"at-{at}".replace("/", "-")
         revision = [] if at is None else ["--revision", at]
@@ -45,9 +41,9 @@ def test_names_and_revisions(
         assert_no_secret(done, out)
         backbone = read_manifest(out).recipe.backbone
         assert backbone == {"name": "acme/revised", "sha256": None, "revision": commit}
-        found[at] = tree(out)
-    assert found[None] == found[second]
-    assert found["next/try"] == found["v1"] != found[second]
+        trees[at] = tree(out)
+    assert trees[None] == trees[second]
+    assert trees["next/try"] == trees["v1"] != trees[second]
     assert shared.leaks() == []
 
 
@@ -93,75 +89,6 @@ def test_a_private_model(
     assert {one.host for one in weights} == {shared.cdn_url.removeprefix("http://")}
     assert any(one.holds(TOKEN) for one in shared.requests("hub", path="acme/private"))
     assert shared.leaks() == []
-
-
-def test_a_finished_store_whose_branch_moved(
-    shared: HubServer, walker: Walker, tiny: Path, retrained: Path, data: Path, tmp_path: Path
-) -> None:
-    """The same command means the commit that the store was made with, and says what changed."""
-    out = tmp_path / "store"
-    first = shared.add_model("acme/moved", tiny)
-    assert_done(walker.glot(*extraction("acme/moved", data, out)))
-    before = tree(out)
-    second = shared.add_model("acme/moved", retrained)
-    again = walker.glot(*extraction("acme/moved", data, out))
-    assert_done(again)
-    assert tree(out) == before
-    assert commit_of(out) == first
-    assert notices_of(again.stderr, second) == 1, again.stderr
-    # Whoever names the other commit means it.
-    other = walker.glot(*extraction("acme/moved", data, out, "--revision", second))
-    assert_refused(other, "another recipe")
-    assert tree(out) == before
-    # A new store is of today's commit.
-    assert_done(walker.glot(*extraction("acme/moved", data, tmp_path / "new")))
-    assert commit_of(tmp_path / "new") == second
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("revision", [[], ["--revision", "stable"]])
-def test_an_unfinished_store_whose_branch_moved(
-    hub: HubServer, tiny: Path, retrained: Path, tmp_path: Path, revision: list[str]
-) -> None:
-    """A killed run goes on with its own commit, byte for byte as if nothing had happened."""
-    branch = revision[-1] if revision else "main"
-    rows = texts(tmp_path / "texts", {"train": 1500, "validation": 40})
-    first = hub.add_model("acme/tiny", tiny, branch)
-    arguments = extraction("acme/tiny", rows, tmp_path / "store", *revision)
-    fine = ["--tokens-per-batch", "60"]
-    _kill_after_a_shard([*arguments, *fine], hub.env(tmp_path / "hf"), tmp_path / "store")
-    kept = identity(tmp_path / "store")
-    second = hub.add_model("acme/tiny", retrained, branch)
-    with Walker(hub.env(tmp_path / "hf"), tmp_path / "walks", ()) as walker:
-        done = walker.glot(*arguments, *fine)
-        assert_done(done)
-        assert notices_of(done.stderr, second) == 1, done.stderr
-        assert commit_of(tmp_path / "store") == first
-        found = identity(tmp_path / "store")
-        assert {file: of for file, of in found.items() if file in kept} == kept
-        named = extraction("acme/tiny", rows, tmp_path / "whole", "--revision", first)
-        assert_done(walker.glot(*named, *fine))
-    assert tree(tmp_path / "store") == tree(tmp_path / "whole")
-    assert not lock_folder(tmp_path / "store").exists()
-    assert hub.leaks() == []
-
-
-def notices_of(stderr: str, commit: str) -> int:
-    """Lines that name a commit, in full or by its beginning."""
-    return sum(commit[:7] in line for line in stderr.splitlines())
-
-
-def _kill_after_a_shard(arguments: list[str], env: dict[str, str], out: Path) -> None:
-    command = [PYTHON, "extract.py", *arguments[1:]]
-    process = subprocess.Popen(command, cwd=ROOT, env=settled(env), stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 100
-    while process.poll() is None and not finished_shards(out) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.kill()
-    _, stderr = process.communicate()
-    assert process.returncode == -signal.SIGKILL, stderr.decode()
-    assert finished_shards(out)
-    assert not (out / MANIFEST).exists()
 
 
 @pytest.mark.slow

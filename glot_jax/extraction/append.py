@@ -1,0 +1,273 @@
+"""Rows added to a finished store: new shards and row arrays beside the old ones, then the manifest.
+
+Until the manifest is replaced the store stays what it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+
+from glot_jax.errors import UsageError
+from glot_jax.extraction.job import Job
+from glot_jax.extraction.out_folder import (
+    empty_folders_removed,
+    other_append,
+    require_same_recipe,
+)
+from glot_jax.extraction.progress import estimate_tokens
+from glot_jax.extraction.row_table import RowTable, row_key
+from glot_jax.extraction.split_files import (
+    OpenSplit,
+    begin,
+    refuse_further_shard,
+    store_shards,
+    write_row_arrays,
+    write_splits,
+)
+from glot_jax.store.finish import remove_leftovers, remove_superseded, sync_folders
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
+from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.recipe import PendingAppend
+from glot_jax.store.records import Appended, SplitRecord, sum_up
+from glot_jax.store.writer_thread import WriterThread
+from glot_jax.texts import Split
+
+_SAMPLING = ("max_train_rows", "sample_seed")
+"""Fields of a recipe that say which rows were taken, and nothing about their states."""
+
+
+def append_rows(job: Job) -> HiddenStore:
+    """Add the rows of a job's data to the finished store in its folder.
+
+    Rows that were added before are not added again. Of files that begin with every stored row only
+    the rest is added.
+
+    Raises:
+        UsageError: the store is not finished, has another recipe, is being grown by another
+            append, or has a part of the rows.
+    """
+    manifest = read_manifest(job.out)
+    require_same_recipe(job.out, manifest.recipe, job.recipe, ignore=_SAMPLING)
+    # Not trusted: what is read of it here, rows and labels, is written again under a new hash.
+    store = HiddenStore(job.out)
+    additions = {}
+    for name, split in job.data.splits.items():
+        addition = _find_new_rows(job, split, _stored_split(store, name))
+        if addition.rows:
+            additions[name] = addition
+    appended_before = [name for name, addition in additions.items() if addition.is_stored]
+    if 0 < len(appended_before) < len(additions):
+        raise UsageError(
+            rule="rows must be appended once",
+            got=f"those of {', '.join(appended_before)}, which {job.out} has",
+            fix="Leave their file out of --data.",
+        )
+    with job.lock() as lock:
+        if read_manifest(job.out).content != manifest.content:
+            raise UsageError(
+                rule="a store must grow by one append at a time",
+                got=f"{job.out}, which another one extended meanwhile",
+                fix="Run the same command again.",
+            )
+        if len(appended_before) == len(additions):
+            _tidy_up(job, lock, manifest)
+            return store
+        grown = _write(job, lock, manifest, additions)
+        lock.finished()
+    added = ", ".join(f"{addition.rows:,} to {name}" for name, addition in additions.items())
+    job.say(
+        f"{job.out}: extended by rows: {added}; content {manifest.content[:12]} ->"
+        f" {grown.content[:12]}"
+    )
+    return HiddenStore(job.out, trust=True)
+
+
+def _tidy_up(job: Job, lock: StoreLock, manifest: Manifest) -> None:
+    """Finish an append that was killed behind its manifest, or that was repeated."""
+    finished = set()
+    for split in manifest.splits.values():
+        finished |= {append.sha256 for append in split.appended or ()}
+    begun = lock.begun_with()
+    # What was begun may be other rows than those that are here already.
+    if isinstance(begun, PendingAppend) and not set(begun.append.values()) <= finished:
+        raise other_append(job.out, f"another one of {job.out}")
+    remove_superseded(job.out, manifest)
+    lock.finished()
+    job.announce()
+    job.say(f"{job.out}: holds these rows already, content {manifest.content[:12]}; nothing to do")
+
+
+def _write(
+    job: Job, lock: StoreLock, manifest: Manifest, additions: Mapping[str, _Addition]
+) -> Manifest:
+    """Write the new rows and the manifest that names them; what they replace goes last."""
+    # Shards that an append began and did not finish belong to its rows, and to no others.
+    hashes = {name: addition.sha256 for name, addition in additions.items()}
+    pending = PendingAppend(hashes, manifest.content)
+    if lock.begun_with() not in (None, pending):
+        raise other_append(job.out, f"other rows, or another {job.out}")
+    remove_leftovers(job.out)
+    tokens = estimate_tokens({name: job.data.splits[name] for name in additions}, job.backbone)
+    for name, addition in additions.items():
+        tokens[name] = round(tokens[name] * addition.rows / len(job.data.splits[name]))
+    begin(job, lock, pending, tokens)
+
+    def start(name: str, thread: WriterThread) -> OpenSplit:
+        return _start(job, additions[name], tokens[name], thread)
+
+    def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:
+        return _seal(job, additions[split.name], split, thread)
+
+    with empty_folders_removed(job.out):
+        records = write_splits(additions, start, seal)
+    splits = {**manifest.splits, **records}
+    grown = Manifest.build(manifest.recipe, manifest.task, splits, probe=manifest.probe)
+    sync_folders(job.out, records)
+    write_manifest(job.out, grown)
+    remove_superseded(job.out, grown)
+    return grown
+
+
+def _start(job: Job, addition: _Addition, tokens: int, thread: WriterThread) -> OpenSplit:
+    """Run the model over the new rows of a split; its new shards are numbered after the old."""
+    table = RowTable(job.data.spec, deduplicate=job.config.deduplicate, digest=True)
+    first_shard = 0
+    if addition.stored is not None:
+        table.continue_from(addition.stored.reader)
+        first_shard = len(addition.stored.record.shards)
+    examples = itertools.islice(addition.split, addition.first, None)
+    shards = enumerate(job.cut(examples, table), first_shard)
+    return store_shards(job, addition.split.name, shards, table, tokens, thread)
+
+
+def _seal(job: Job, addition: _Addition, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+    """Write the row arrays of old and new rows, and return the grown split's record."""
+    folder = job.out / split.name
+    table = split.table
+    shards = split.records(thread)
+    rows = table.rows
+    texts = table.texts
+    duplicates = table.duplicates
+    earlier: tuple[Appended, ...] = ()
+    if addition.stored is not None:
+        record = addition.stored.record
+        shards = [*record.shards, *shards]
+        rows += record.rows
+        texts -= record.texts
+        duplicates += record.duplicates or 0
+        earlier = record.appended or ()
+    refuse_further_shard(folder, len(shards))
+    appended = (*earlier, Appended(table.rows, texts, table.sha256))
+    # The old arrays stay until the manifest names these ones: their names say how often.
+    arrays = write_row_arrays(folder, table.arrays(), len(appended))
+    grown = sum_up(
+        rows,
+        shards,
+        arrays,
+        duplicates=duplicates if job.config.deduplicate else None,
+        appended=appended,
+    )
+    split.progress.summarise(grown, job.backbone.max_length)
+    return grown
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredSplit:
+    """A split of the store, before the append."""
+
+    record: SplitRecord
+    reader: SplitReader
+
+
+@dataclasses.dataclass(frozen=True)
+class _Addition:
+    """The rows that an append adds to a split."""
+
+    split: Split
+    """As read from the user's files."""
+    stored: _StoredSplit | None
+    """None where the split is new."""
+    first: int
+    """First row of the files that is new."""
+    sha256: str
+    """Over the new rows: tells them from those of other appends."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows are new."""
+        return len(self.split) - self.first
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether an earlier append added these rows."""
+        if self.stored is None:
+            return False
+        return any(append.sha256 == self.sha256 for append in self.stored.record.appended or ())
+
+
+def _stored_split(store: HiddenStore, name: str) -> _StoredSplit | None:
+    if name not in store.manifest.splits:
+        return None
+    return _StoredSplit(store.manifest.splits[name], store[name])
+
+
+def _find_new_rows(job: Job, split: Split, stored: _StoredSplit | None) -> _Addition:
+    """All rows of the files, or those after the ones that the store holds already.
+
+    Files that begin with every row of the split are taken for the split's own, grown at the end.
+    """
+    first = 0
+    if stored is not None and len(split) >= stored.record.rows:
+        first = _count_stored(job, split, stored)
+    table = RowTable(job.data.spec, digest=True)
+    for _ in job.cut(itertools.islice(split, first, len(split)), table):
+        # Only the table's hash is asked for.
+        continue
+    return _Addition(split, stored, first, table.sha256)
+
+
+def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
+    """How many rows the files begin with that are the split's own: all or none.
+
+    Where nearly all of them are, the file was changed, and adding it would store it once more:
+    UsageError.
+    """
+    rows = stored.record.rows
+    changed: list[int] = []
+    pairs = zip(_stored_keys(stored.reader), _keys(job, split, rows), strict=True)
+    for row, (stored_key, key) in enumerate(pairs):
+        if stored_key != key:
+            changed.append(row)
+            # Most rows differ: these are other rows. The rest need not be read.
+            if 2 * len(changed) > rows:
+                return 0
+    if changed:
+        raise UsageError(
+            rule="files that an append reads must hold new rows alone, or begin with the rows of"
+            " the store as they are",
+            got=f"{split.name} with {len(changed):,} of the {rows:,} stored rows changed, the first"
+            f" of them row {changed[0]}",
+            fix="Leave the stored rows out of the file, or extract into another --out.",
+        )
+    return rows
+
+
+def _keys(job: Job, split: Split, rows: int) -> Iterator[bytes]:
+    """`row_key` of the first rows of the files."""
+    table = RowTable(job.data.spec, keys=True)
+    for _ in job.cut(itertools.islice(split, rows), table):
+        # Taken shard by shard, so that memory does not grow with the split.
+        yield from table.take_keys()
+    yield from table.take_keys()
+
+
+def _stored_keys(reader: SplitReader) -> Iterator[bytes]:
+    """`row_key` of every row of a stored split."""
+    for row in range(len(reader)):
+        texts = reader.row_texts[reader.row_offsets[row] : reader.row_offsets[row + 1]]
+        ids = [reader.token_ids(text) for text in texts.tolist()]
+        label = None if reader.labels is None else reader.labels[row].item()
+        yield row_key(ids, label)

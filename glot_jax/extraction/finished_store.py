@@ -1,0 +1,83 @@
+"""A store that is finished already, compared with the extraction that would make it."""
+
+from __future__ import annotations
+
+from glot_jax.errors import UsageError
+from glot_jax.extraction.job import Job
+from glot_jax.extraction.out_folder import refuse_unfinished_append, require_same_recipe
+from glot_jax.extraction.shard import finished_shard
+from glot_jax.extraction.split_files import file_record, has_rows, refuse_further_shard
+from glot_jax.store.arrays import npy_bytes
+from glot_jax.store.finish import OTHER_TEXTS
+from glot_jax.store.layout import array_file, lock_folder, shard_name
+from glot_jax.store.lock import StoreLock, read_begun
+from glot_jax.store.manifest import Manifest, read_manifest
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.records import DAMAGED, SplitRecord, sum_up
+
+
+def check_finished(job: Job) -> HiddenStore:
+    """Check what can be told of a finished store without running the model.
+
+    That is its recipe, texts, labels and the sizes of its files. Nothing is written.
+
+    Raises:
+        UsageError: it is another store than the one that was asked for, is damaged, or was grown.
+    """
+    out = job.out
+    manifest = read_manifest(out)
+    refuse_unfinished_append(out, read_begun(out))
+    require_same_recipe(out, manifest.recipe, job.recipe)
+    grown = [name for name, split in manifest.splits.items() if split.appended]
+    if grown:
+        raise UsageError(
+            rule="a store must not have grown to be compared with its first rows",
+            got=f"{out}, whose {', '.join(grown)} grew",
+            fix="Use it as it is, append more, or choose another --out.",
+        )
+    records = {name: _check_split(job, name) for name in job.data.splits}
+    # Built with the stored recipe: the label of the backbone may differ, the rest may not.
+    expected = Manifest.build(manifest.recipe, job.data.spec.to_json(), records)
+    if expected.content != manifest.content:
+        raise UsageError(
+            rule="a store must be extended by its own texts only",
+            got=f"{out}, whose task or splits differ",
+            fix=OTHER_TEXTS,
+        )
+    if lock_folder(out).exists():
+        # A run that died between its last two steps left this beside a finished store.
+        with StoreLock(out) as lock:
+            lock.finished()
+    job.announce()
+    job.say(f"{out}: complete already, content {manifest.content[:12]}; nothing to do")
+    return HiddenStore(out)
+
+
+def _check_split(job: Job, name: str) -> SplitRecord:
+    """The record of a finished split; UsageError if files are missing or of other texts."""
+    folder = job.out / name
+    table = job.new_table()
+    records = []
+    for index, texts in enumerate(job.cut(job.data.splits[name], table)):
+        record = finished_shard(folder, index, texts, job.backbone.layers)
+        if record is None:
+            raise UsageError(
+                rule="a finished store must hold every shard",
+                got=f"{folder / shard_name(index)}, which is missing",
+                fix=DAMAGED,
+            )
+        records.append(record)
+    refuse_further_shard(folder, len(records))
+    arrays = {}
+    for array_name, array in table.arrays().items():
+        path = folder / array_file(array_name, 0)
+        content = npy_bytes(array)
+        if not has_rows(path, content):
+            raise UsageError(
+                rule="a finished store must hold its row arrays",
+                got=f"{path}, which is missing",
+                fix=DAMAGED,
+            )
+        arrays[array_name] = file_record(content)
+    duplicates = table.duplicates if job.config.deduplicate else None
+    return sum_up(table.rows, records, arrays, duplicates=duplicates)

@@ -1,0 +1,81 @@
+"""A store from its first row to its manifest, written by one process."""
+
+from __future__ import annotations
+
+from glot_jax.extraction.finished_store import check_finished
+from glot_jax.extraction.job import Job
+from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
+from glot_jax.extraction.progress import estimate_tokens
+from glot_jax.extraction.split_files import (
+    OpenSplit,
+    begin,
+    refuse_further_shard,
+    store_shards,
+    write_row_arrays,
+    write_splits,
+)
+from glot_jax.store.finish import refuse_foreign, remove_leftovers, sync_folders
+from glot_jax.store.layout import MANIFEST
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.manifest import Manifest, write_manifest
+from glot_jax.store.reader import HiddenStore
+from glot_jax.store.records import SplitRecord, sum_up
+from glot_jax.store.writer_thread import WriterThread
+
+
+def write_store(job: Job) -> HiddenStore:
+    """Write a store, or continue it after its last finished shard.
+
+    A store that is finished already is checked and left as it is.
+    """
+    if (job.out / MANIFEST).exists():
+        return check_finished(job)
+    with job.lock() as lock:
+        # Looked for again under the lock: another process may have finished the store meanwhile.
+        is_finished = (job.out / MANIFEST).exists()
+        if not is_finished:
+            _write(job, lock)
+        lock.finished()
+    if is_finished:
+        return check_finished(job)
+    store = HiddenStore(job.out, trust=True)
+    job.say(f"{job.out}: finished, content {store.content[:12]}")
+    return store
+
+
+def _write(job: Job, lock: StoreLock) -> None:
+    require_same_recipe(job.out, lock.begun_with(), job.recipe)
+    remove_leftovers(job.out)
+    splits = job.data.splits
+    tokens = estimate_tokens(splits, job.backbone)
+    present = sum(path.stat().st_size for path in job.out.rglob("*.npy"))
+    begin(job, lock, job.recipe, tokens, present=present)
+
+    def start(name: str, thread: WriterThread) -> OpenSplit:
+        table = job.new_table()
+        shards = enumerate(job.cut(splits[name], table))
+        return store_shards(job, name, shards, table, tokens[name], thread)
+
+    def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:
+        return _seal(job, split, thread)
+
+    with empty_folders_removed(job.out):
+        records = write_splits(splits, start, seal)
+    refuse_foreign(job.out, splits)
+    # Every name must have reached the disk before the manifest says that it is there.
+    sync_folders(job.out, records)
+    probe = job.backbone.probe.to_json()
+    manifest = Manifest.build(job.recipe, job.data.spec.to_json(), records, probe=probe)
+    write_manifest(job.out, manifest)
+
+
+def _seal(job: Job, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+    """Write the row arrays behind the last shard, and say what the split holds."""
+    folder = job.out / split.name
+    shards = split.records(thread)
+    refuse_further_shard(folder, len(shards))
+    arrays = write_row_arrays(folder, split.table.arrays())
+    duplicates = split.table.duplicates if job.config.deduplicate else None
+    record = sum_up(split.table.rows, shards, arrays, duplicates=duplicates)
+    split.progress.summarise(record, job.backbone.max_length)
+    return record

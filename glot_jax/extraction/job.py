@@ -1,0 +1,138 @@
+"""An extraction that is ready to start: whatever could be wrong with its input has been checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
+from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.backbone_source import find_source
+from glot_jax.extraction.out_folder import refuse_other_folder
+from glot_jax.extraction.pinning import pin_revision
+from glot_jax.extraction.progress import say
+from glot_jax.extraction.row_table import RowTable
+from glot_jax.extraction.shard_texts import ShardTexts, cut_shards
+from glot_jax.extraction.tokenizer import load_tokenizer, vocabulary
+from glot_jax.store.layout import check_split_name
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.manifest import read_manifest
+from glot_jax.store.recipe import Recipe
+from glot_jax.texts import Example, TaskData, TaskSpec, open_task
+from glot_jax.texts.stress_texts import whole_words
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The parts of an extraction that its three modes share."""
+
+    config: ExtractConfig
+    data: TaskData
+    backbone: Backbone
+    recipe: Recipe
+    """What the user asks for; a store or an unfinished one must have the same."""
+    notices: tuple[str, ...]
+    """What was read, left out and assumed: printed as one block between checks and work."""
+    console: Console
+
+    @property
+    def out(self) -> Path:
+        """Folder of the store."""
+        return self.config.out
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line for the user."""
+        say(self.console, text, style)
+
+    def announce(self) -> None:
+        """Print the notices."""
+        for notice in self.notices:
+            self.say(notice)
+
+    def lock(self) -> StoreLock:
+        """Return the right to write the store, or a worker's share of it, to be entered."""
+        return StoreLock(self.out, lambda text: self.say(text, "yellow"), share=self.config.share)
+
+    def cut(self, examples: Iterable[Example], table: RowTable) -> Iterator[ShardTexts]:
+        """Cut examples into shards, which fills `table`."""
+        return cut_shards(examples, self.backbone, self.config.shard_tokens, table)
+
+    def new_table(self) -> RowTable:
+        """Return an empty table for the rows of a split."""
+        return RowTable(self.data.spec, deduplicate=self.config.deduplicate)
+
+
+def prepare(
+    config: ExtractConfig,
+    console: Console,
+    *,
+    spec: TaskSpec | None = None,
+    backbone: Backbone | None = None,
+) -> Job:
+    """Check everything that can be wrong before the store is touched.
+
+    Args:
+        config: settings of the extraction.
+        console: receives messages.
+        spec: classes or range of the labels, where they are known from elsewhere.
+        backbone: one of these settings that is loaded already.
+
+    Raises:
+        UsageError: the folder is in use, or data, backbone, layers or lengths do not fit.
+    """
+    # The cheap checks first: data are read in seconds, a backbone may have to be downloaded.
+    refuse_other_folder(config.out)
+    if config.append:
+        spec = TaskSpec.from_json(read_manifest(config.out).task)
+    config, pinned = pin_revision(config)
+    data = open_task(config, vocabulary=lambda: _whole_words(config), spec=spec)
+    for name, split in data.splits.items():
+        check_split_name(name)
+        if not len(split):
+            raise UsageError(
+                rule="a split must have at least one row",
+                got=f"{name} with none",
+                fix="Fill the split or leave it out.",
+            )
+    if backbone is None:
+        backbone = Backbone(config, default_max_length=data.spec.max_length)
+    notices = (*pinned, *data.notices, *backbone.notices())
+    recipe = _recipe(config, data.spec, backbone)
+    return Job(config, data, backbone, recipe, notices, console)
+
+
+def _whole_words(config: ExtractConfig) -> list[str]:
+    """The words that stress texts are made of; only their generators ask for them."""
+    source = find_source(config.backbone, config.revision, allow_bin=config.allow_bin)
+    return whole_words(vocabulary(load_tokenizer(source)))
+
+
+def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe:
+    """Everything that decides the store's bytes and is known before the first shard."""
+    recipe = backbone.recipe().extended(
+        storage_dtype=config.storage_dtype,
+        shard_tokens=config.shard_tokens,
+        task=spec.name,
+        text_columns=spec.text_columns,
+        label_column=spec.label_column,
+        max_train_rows=config.max_train_rows or spec.max_train_rows,
+        sample_seed=config.sample_seed,
+        # What a store does not use is not in its recipe: it stays the one that earlier versions
+        # wrote.
+        deterministic=config.deterministic or None,
+        deduplicate=config.deduplicate or None,
+    )
+    if spec.name != "diagnostic":
+        return recipe
+    return recipe.extended(
+        protocol=config.protocol,
+        ratio=config.ratio,
+        diagnostic_rows=config.diagnostic_rows,
+        # Options of later versions are named only where they are not the default.
+        distance=config.distance or None,
+        position=config.position,
+    )

@@ -1,0 +1,104 @@
+"""The folder OUT: what may be in it when an extraction starts, and what it must agree with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from glot_jax.errors import UsageError
+from glot_jax.store.layout import MANIFEST, lock_folder
+from glot_jax.store.lock import read_begun
+from glot_jax.store.recipe import PendingAppend, Recipe
+
+
+def refuse_other_folder(out: Path) -> None:
+    """Raise UsageError unless OUT is new, empty, a store, or a store in the making.
+
+    Anything else is somebody's own folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(
+            rule="--out must be a folder",
+            got=f"{out}, which is a file",
+            fix="Choose another --out.",
+        )
+    is_store = (out / MANIFEST).exists()
+    if not out.is_dir() or is_store or not any(out.iterdir()) or read_begun(out) is not None:
+        return
+    rule = "--out must be a new or empty folder, or a store"
+    if any(out.glob("*/shard-*")):
+        raise UsageError(
+            rule=rule,
+            got=f"{out}, which holds shards, and no {lock_folder(out)} that says what they are",
+            fix="Bring that folder back (it moves with an unfinished store), or choose another"
+            " --out.",
+        )
+    raise UsageError(
+        rule=rule,
+        got=f"{out}, which holds other things",
+        fix="Choose another --out, or empty the folder.",
+    )
+
+
+def require_same_recipe(
+    out: Path,
+    stored: Recipe | PendingAppend | None,
+    expected: Recipe,
+    ignore: Collection[str] = (),
+) -> None:
+    """Raise UsageError, with every difference, unless OUT has the recipe that was asked for.
+
+    A store that an unfinished append has changed is refused as such.
+
+    Args:
+        out: folder of the store.
+        stored: its recipe; None for a new store.
+        expected: that of this extraction.
+        ignore: fields that may differ.
+    """
+    refuse_unfinished_append(out, stored)
+    if not isinstance(stored, Recipe):
+        return
+    lines = stored.explain(expected, ignore=ignore)
+    if lines:
+        raise UsageError(
+            rule=f"{out} must hold states of the same recipe (stored -> asked for)",
+            got="\n  " + "\n  ".join(lines),
+            fix="\nChoose another --out, or repeat the options that the store was made with.",
+        )
+
+
+def refuse_unfinished_append(out: Path, begun: Recipe | PendingAppend | None) -> None:
+    """Raise UsageError where the lock of OUT says that an append was begun."""
+    if isinstance(begun, PendingAppend):
+        raise other_append(out, str(out))
+
+
+def other_append(out: Path, got: str) -> UsageError:
+    """Return the error for an extraction that an unfinished append of OUT keeps from starting."""
+    return UsageError(
+        rule="an append that was begun must be finished first",
+        got=got,
+        fix="Run it again with its own --data; to give it up, delete"
+        f" {lock_folder(out)} and the files that `glot store verify` then lists.",
+    )
+
+
+@contextlib.contextmanager
+def empty_folders_removed(out: Path) -> Iterator[None]:
+    """Take back the folders that the block made, where nothing was stored in them."""
+    is_new = not out.exists()
+    try:
+        yield
+    finally:
+        for folder in out.glob("*/"):
+            _remove_if_empty(folder)
+        # An empty folder that the user made stays.
+        if is_new:
+            _remove_if_empty(out)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,227 @@
+"""One shard: its texts through the backbone into its files, or a check of the files that exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from glot_jax.errors import UsageError
+from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.progress import SplitProgress
+from glot_jax.extraction.shard_texts import ShardTexts
+from glot_jax.extraction.storage_dtypes import States, largest_value
+from glot_jax.files import file_sha256
+from glot_jax.store.arrays import load_array
+from glot_jax.store.finish import OTHER_TEXTS
+from glot_jax.store.layout import TEXT_FILES, shard_name
+from glot_jax.store.records import ShardRecord, read_record
+from glot_jax.store.writer import ShardCounts, ShardWriter
+from glot_jax.store.writer_thread import WriterThread
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardTarget:
+    """Where the shards of one split go, and how their states are computed and stored."""
+
+    split: str
+    """Name of the split, for messages."""
+    folder: Path
+    """The split's folder."""
+    backbone: Backbone
+    storage_dtype: str
+    """As asked for: may be "auto"."""
+    tokens_per_batch: int
+    thread: WriterThread
+    """Writes the shards while the next states are computed."""
+    progress: SplitProgress
+    notice: Callable[[str], None]
+    """Called with a line for the user."""
+
+
+def finished_shard(
+    folder: Path, index: int, texts: ShardTexts, layers: tuple[int, ...]
+) -> ShardRecord | None:
+    """Return the record of a shard that is written already, or None where there is none.
+
+    Args:
+        folder: of the split.
+        index: of the shard.
+        texts: those that it must hold.
+        layers: those that it must hold.
+
+    Raises:
+        UsageError: the shard is damaged, or holds other texts.
+    """
+    record = read_record(folder, index, layers)
+    if record is None:
+        return None
+    shard = folder / shard_name(index)
+    lengths = load_array(shard / "lengths.npy", np.dtype(np.int32), (record.texts,))
+    token_ids = load_array(shard / "token_ids.npy", np.dtype(np.int32), (record.tokens,))
+    if np.array_equal(lengths, texts.lengths) and np.array_equal(token_ids, texts.token_ids):
+        return record
+    # Rot, or other texts? Hashing takes time, so it is done only where the answer is needed.
+    for name in TEXT_FILES:
+        if file_sha256(shard / name) != record.files[name]["sha256"]:
+            raise UsageError(
+                rule="a stored file must have the sha256 of its record",
+                got=f"{shard / name}, whose content differs",
+                fix=f"Delete {shard} and run the same command again: the other shards are kept.",
+            )
+    raise UsageError(
+        rule="the texts must be those that the store was begun with",
+        got=f"other token ids than those of {shard}",
+        fix=OTHER_TEXTS,
+    )
+
+
+def write_shard(target: ShardTarget, index: int, texts: ShardTexts) -> Future[ShardRecord]:
+    """Run the model over the texts of a shard and hand their states to the writer's thread.
+
+    With storage dtype "auto" a shard whose states exceed float16 is written as bfloat16.
+
+    Returns:
+        The shard's record, set once the shard is on the disk.
+
+    Raises:
+        UsageError: states are not finite, or exceed the storage dtype that was asked for.
+    """
+    done = target.progress.done
+    dtype = target.storage_dtype
+    if dtype == "auto":
+        dtype = "float16"
+    try:
+        return _write_as(dtype, target, index, texts)
+    except _TooLarge as error:
+        if target.storage_dtype != "auto":
+            raise _exceeds(dtype, target.split, int(texts.rows[error.text]), error.peak) from error
+        target.notice(
+            f"{target.split}: states up to {error.peak:.6g} exceed float16's"
+            f" {largest_value('float16'):.0f}; {shard_name(index)} is stored as bfloat16"
+        )
+    # The whole shard once more: a shard has one dtype. Its tokens are counted anew.
+    target.progress.rewind(done)
+    return _write_as("bfloat16", target, index, texts)
+
+
+def _exceeds(dtype: str, split: str, row: int, peak: float) -> UsageError:
+    wider = "bfloat16" if dtype == "float16" else "float32"
+    return UsageError(
+        rule=f"{dtype} states must not exceed what it can hold",
+        got=f"{peak:.6g} in split {split}, row {row}",
+        fix=f"Use --storage-dtype {wider}.",
+    )
+
+
+def _write_as(
+    dtype: str, target: ShardTarget, index: int, texts: ShardTexts
+) -> Future[ShardRecord]:
+    backbone = target.backbone
+    thread = target.thread
+    offsets = texts.offsets
+    peak = 0.0
+    errors: list[np.ndarray] = []
+    writer = ShardWriter(
+        target.folder,
+        index,
+        texts.lengths,
+        texts.token_ids,
+        dim=backbone.dim,
+        dtypes=dict.fromkeys(backbone.layers, dtype),
+    )
+    thread.begin(writer)
+    for batch in texts.batches(target.tokens_per_batch):
+        ids = [texts.token_ids[offsets[text] : offsets[text + 1]] for text in batch]
+        states = backbone.states(ids, dtype)
+        try:
+            _check_values(target, dtype, states.peak, batch, ids, texts)
+        except _TooLarge:
+            # The shard starts again in a wider dtype, under the same name.
+            thread.abandon(writer)
+            raise
+        size = sum(array.nbytes for array in states.layers.values())
+        thread.put(functools.partial(_put, writer, states, batch, offsets), size)
+        peak = max(peak, states.peak)
+        errors.append(states.cosine_errors)
+        target.progress.store(sum(map(len, ids)), size)
+    counts = ShardCounts(
+        truncated=texts.truncated,
+        empty=texts.empty,
+        max_abs=peak,
+        cosine_error=_error_summary(errors) if dtype == "int8" else None,
+    )
+    return thread.finish(writer, counts)
+
+
+def _put(writer: ShardWriter, states: States, batch: np.ndarray, offsets: np.ndarray) -> None:
+    """Put the states of each text at its position in the shard's files.
+
+    Texts were passed by length, and lie in the files by row.
+    """
+    for layer, array in states.layers.items():
+        scales = states.scales.get(layer)
+        start = 0
+        for text in batch.tolist():
+            stop = start + int(offsets[text + 1] - offsets[text])
+            text_scales = None if scales is None else scales[start:stop]
+            writer.put(layer, int(offsets[text]), array[start:stop], text_scales)
+            start = stop
+
+
+def _check_values(
+    target: ShardTarget,
+    dtype: str,
+    peak: float,
+    batch: np.ndarray,
+    ids: list[np.ndarray],
+    texts: ShardTexts,
+) -> None:
+    """Raise UsageError for states that are not finite, _TooLarge for those beyond `dtype`."""
+    if peak <= largest_value(dtype):  # False for nan too
+        return
+    # Once more in float32, where each text's own states tell whether it is the one.
+    exact = target.backbone.states(ids, "float32")
+    ends = np.cumsum([len(text) for text in ids])
+    peaks = np.zeros(len(ids))
+    for array in exact.layers.values():
+        parts = np.split(array, ends[:-1])
+        # np.maximum, unlike max, keeps a nan.
+        peaks = np.maximum(peaks, [np.abs(part).max() for part in parts])
+    if np.isfinite(peak):
+        raise _TooLarge(int(batch[int(np.argmax(peaks))]), peak)
+    text = batch[int(np.argmax(~np.isfinite(peaks)))]
+    wider = "float32"
+    if target.backbone.compute_dtype == "float16":
+        wider = "bfloat16 or float32"
+    raise UsageError(
+        rule="hidden states must be finite",
+        got=f"nan or inf in split {target.split}, row {texts.rows[text]}",
+        fix=f"Use --compute-dtype {wider}, or check the model's weights.",
+    )
+
+
+class _TooLarge(Exception):
+    """A state exceeds the storage dtype.
+
+    Attributes:
+        text: the text with the largest state, by its position in the shard.
+        peak: that state's magnitude.
+    """
+
+    def __init__(self, text: int, peak: float):
+        self.text = text
+        self.peak = peak
+        super().__init__(f"text {text}: {peak}")
+
+
+def _error_summary(errors: list[np.ndarray]) -> dict[str, float]:
+    """Mean and maximum of the cosine errors, over tokens and layers; 0 for a shard without any."""
+    joint = np.concatenate([np.zeros(0, np.float32), *errors]).astype(np.float64)
+    if not joint.size:
+        return {"mean": 0.0, "max": 0.0}
+    return {"mean": float(joint.mean()), "max": float(joint.max(initial=0))}

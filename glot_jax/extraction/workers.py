@@ -1,0 +1,126 @@
+"""A worker's share of a store: every N-th shard, so that several processes write one store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from glot_jax.extraction.finished_store import check_finished
+from glot_jax.extraction.job import Job
+from glot_jax.extraction.out_folder import require_same_recipe
+from glot_jax.extraction.progress import estimate_tokens
+from glot_jax.extraction.shard_texts import ShardTexts
+from glot_jax.extraction.split_files import (
+    OpenSplit,
+    begin,
+    store_shards,
+    write_row_arrays,
+    write_splits,
+)
+from glot_jax.store.arrays import npy_bytes
+from glot_jax.store.layout import MANIFEST
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
+from glot_jax.store.writer_thread import WriterThread
+
+
+def write_share(job: Job, number: int, workers: int) -> None:
+    """Write the shards of worker `number`: those whose number over all splits is it modulo N.
+
+    Every worker cuts the same shards, so none needs anything of another.
+    """
+    if (job.out / MANIFEST).exists():
+        check_finished(job)
+        return
+    with job.lock() as lock:
+        # Looked for again under the lock: another process may have finished the store meanwhile.
+        is_finished = (job.out / MANIFEST).exists()
+        if is_finished:
+            lock.finished()
+        else:
+            _write(job, lock, _Share(number, workers))
+    if is_finished:
+        check_finished(job)
+        return
+    job.say(
+        f"{job.out}: worker {number} of {workers} is done; when all are: glot store finish"
+        f" {job.out}"
+    )
+
+
+class _Share:
+    """Selects a worker's shards while all shards of all splits pass by.
+
+    Attributes:
+        text_hashes: split -> sha256 of the TEXT_FILES of each shard; worker 0 keeps them for
+            `finish`, which compares the others' shards with them.
+    """
+
+    def __init__(self, number: int, workers: int):
+        self.number = number
+        self.workers = workers
+        self.text_hashes: dict[str, list[tuple[str, ...]]] = {}
+        self._passed = 0
+
+    def select(self, name: str, shards: Iterable[ShardTexts]) -> Iterator[tuple[int, ShardTexts]]:
+        """Yield (index, texts) of this worker's shards of a split; splits come in order."""
+        hashes = self.text_hashes.setdefault(name, [])
+        for index, texts in enumerate(shards):
+            if self.number == 0:
+                hashes.append((_sha256(texts.lengths), _sha256(texts.token_ids)))
+            # Counted over all splits: small splits are shared out evenly too.
+            is_own = self._passed % self.workers == self.number
+            self._passed += 1
+            if is_own:
+                yield index, texts
+
+
+def _sha256(array: np.ndarray) -> str:
+    """The hash of the file that holds this array."""
+    return hashlib.sha256(npy_bytes(array)).hexdigest()
+
+
+def _write(job: Job, lock: StoreLock, share: _Share) -> None:
+    # Leftovers are not removed: they may be what another worker is writing.
+    require_same_recipe(job.out, lock.begun_with(), job.recipe)
+    splits = job.data.splits
+    tokens = estimate_tokens(splits, job.backbone)
+    present = sum(path.stat().st_size for path in job.out.rglob("*.npy"))
+    # Each worker looks at the disk for its own share of what is left: the others may write
+    # elsewhere, or be done.
+    begin(job, lock, job.recipe, tokens, present=present, workers=share.workers)
+
+    def start(name: str, thread: WriterThread) -> OpenSplit:
+        table = job.new_table()
+        shards = share.select(name, job.cut(splits[name], table))
+        return store_shards(job, name, shards, table, tokens[name], thread)
+
+    def seal(split: OpenSplit, thread: WriterThread) -> SplitPlan | None:
+        split.records(thread)
+        if share.number != 0:
+            return None
+        return _split_plan(job, split, share)
+
+    # Folders without a file stay: a worker that stored nothing does not know what the others are
+    # about to store.
+    plans = write_splits(splits, start, seal)
+    if share.number == 0:
+        splits = {name: plan for name, plan in plans.items() if plan is not None}
+        probe = job.backbone.probe.to_json()
+        lock.plan(WorkerPlan(share.workers, job.data.spec.to_json(), splits, probe))
+
+
+def _split_plan(job: Job, split: OpenSplit, share: _Share) -> SplitPlan:
+    """What `finish` needs to know of a split, beside its shards.
+
+    Every worker sees the same rows; worker 0 writes them.
+    """
+    table = split.table
+    return SplitPlan(
+        rows=table.rows,
+        texts=tuple(share.text_hashes[split.name]),
+        arrays=write_row_arrays(job.out / split.name, table.arrays()),
+        duplicates=table.duplicates if job.config.deduplicate else None,
+    )

@@ -1,0 +1,71 @@
+"""Small tasks to extract, and ways to disturb their extraction: what the tests of `dump` share."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from glot_jax import disk
+from glot_jax.errors import UsageError
+from glot_jax.extraction import dump
+from support.tiny_backbones import CORPUS
+
+WORDS = " ".join(CORPUS).split()
+ROWS = {"train": 30, "validation": 8}
+
+
+def write_rows(folder, rows=ROWS, pairs=False, label=lambda row: row % 2, change=lambda rows: rows):
+    """Texts of 0 to 9 words; row 3 is empty."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for name, count in rows.items():
+        found = []
+        for row in range(count):
+            texts = [
+                " ".join(rng.choice(WORDS, rng.integers(1, 10))) if row != 3 else ""
+                for _ in range(1 + pairs)
+            ]
+            found.append(
+                {**{f"text{index}": text for index, text in enumerate(texts)}, "label": label(row)}
+            )
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, change(found))))
+    return folder
+
+
+def run(config):
+    """(store, what was printed)."""
+    console = Console(file=io.StringIO(), width=1000)
+    return dump(config, console=console), console.file.getvalue()
+
+
+def refuse(config, match):
+    with pytest.raises(UsageError, match=match):
+        run(config)
+
+
+def texts_of(folder, split="train"):
+    return [
+        json.loads(line)["text0"] for line in (folder / f"{split}.jsonl").read_text().splitlines()
+    ]
+
+
+def interrupt_after(monkeypatch, shards, error=KeyboardInterrupt):
+    """Let `shards` shards be finished; the next one fails when states are put into it for the
+    second time.
+    """
+    count, original = [0], disk.write
+
+    def write(file, data, at):
+        # Only this shard's files: the one before may still be sealed by another thread.
+        if f"shard-{shards:05d}/hidden" in os.readlink(f"/proc/self/fd/{file}") and at > 0:
+            count[0] += 1
+            if count[0] > 1:
+                raise error
+        return original(file, data, at)
+
+    monkeypatch.setattr(disk, "write", write)
