@@ -42,9 +42,11 @@ class Adapter:
                 got=f"{self.settings} without base_model_name_or_path",
                 fix="Merge the adapter into its model and pass that folder.",
             )
+        # Asked before the base is resolved: two adapters that name each other would never end.
         if (Path(base) / "adapter_config.json").is_file():
             raise self.stacked(base)
         revision = read_settings(self.settings).get("revision")
+        # Null where the base was a folder, and absent in files of older versions.
         if not isinstance(revision, str) or Path(base).is_dir():
             return base, None
         return base, revision
@@ -71,6 +73,7 @@ def find_adapter(folder: Path, *, allow_bin: bool) -> Adapter | None:
     settings = folder / "adapter_config.json"
     if not settings.is_file():
         return None
+    # transformers would load the model without its adapter, and say so in a warning alone.
     if importlib.util.find_spec("peft") is None:
         raise UsageError(
             rule="an adapter needs the package peft",
@@ -78,6 +81,7 @@ def find_adapter(folder: Path, *, allow_bin: bool) -> Adapter | None:
             fix="Run: pip install peft. Or merge the adapter into the weights, or take its files"
             " out to run the model without it.",
         )
+    # As for a model: .bin only where it is allowed and nothing safer is there.
     weights = folder / "adapter_model.safetensors"
     if allow_bin and not weights.is_file():
         weights = folder / "adapter_model.bin"
@@ -88,6 +92,7 @@ def find_adapter(folder: Path, *, allow_bin: bool) -> Adapter | None:
             fix="Save the adapter again with save_pretrained.",
         )
     values = read_settings(settings)
+    # Both files: the same weights give other states with another scale or other target modules.
     record = {
         "type": values.get("peft_type"),
         "sha256": canonical_sha256(

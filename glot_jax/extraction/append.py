@@ -59,6 +59,7 @@ def append_rows(job: Job) -> HiddenStore:
         if addition.rows:
             additions[name] = addition
     appended_before = [name for name, addition in additions.items() if addition.is_stored]
+    # All of them were: then there is nothing to do. Some: then a part would be stored twice.
     if 0 < len(appended_before) < len(additions):
         raise UsageError(
             rule="rows must be appended once",
@@ -66,6 +67,7 @@ def append_rows(job: Job) -> HiddenStore:
             fix="Leave their file out of --data.",
         )
     with job.lock() as lock:
+        # Read again under the lock: another append may have ended since the look above.
         if read_manifest(job.out).content != manifest.content:
             raise UsageError(
                 rule="a store must grow by one append at a time",
@@ -101,7 +103,10 @@ def _tidy_up(job: Job, lock: StoreLock, manifest: Manifest) -> None:
 
 
 def _write(
-    job: Job, lock: StoreLock, manifest: Manifest, additions: Mapping[str, _Addition]
+    job: Job,
+    lock: StoreLock,
+    manifest: Manifest,
+    additions: Mapping[str, _Addition],
 ) -> Manifest:
     """Write the new rows and the manifest that names them; what they replace goes last."""
     # Shards that an append began and did not finish belong to its rows, and to no others.
@@ -110,9 +115,11 @@ def _write(
     if lock.begun_with() not in (None, pending):
         raise other_append(job.out, f"other rows, or another {job.out}")
     remove_leftovers(job.out)
-    tokens = estimate_tokens({name: job.data.splits[name] for name in additions}, job.backbone)
+    # Estimated over whole splits, of which only the new rows are stored.
+    splits = {name: addition.split for name, addition in additions.items()}
+    tokens = estimate_tokens(splits, job.backbone)
     for name, addition in additions.items():
-        tokens[name] = round(tokens[name] * addition.rows / len(job.data.splits[name]))
+        tokens[name] = round(tokens[name] * addition.rows / len(addition.split))
     begin(job, lock, pending, tokens)
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
@@ -125,6 +132,7 @@ def _write(
         records = write_splits(additions, start, seal)
     splits = {**manifest.splits, **records}
     grown = Manifest.build(manifest.recipe, manifest.task, splits, probe=manifest.probe)
+    # In this order: a run that dies between two of these lines leaves the old store or the new one.
     sync_folders(job.out, records)
     write_manifest(job.out, grown)
     remove_superseded(job.out, grown)
@@ -136,6 +144,7 @@ def _start(job: Job, addition: _Addition, tokens: int, thread: WriterThread) -> 
     table = RowTable(job.data.spec, deduplicate=job.config.deduplicate, digest=True)
     first_shard = 0
     if addition.stored is not None:
+        # With `--deduplicate` new texts that are stored already get the numbers of these.
         table.continue_from(addition.stored.reader)
         first_shard = len(addition.stored.record.shards)
     examples = itertools.islice(addition.split, addition.first, None)
@@ -205,7 +214,8 @@ class _Addition:
         """Whether an earlier append added these rows."""
         if self.stored is None:
             return False
-        return any(append.sha256 == self.sha256 for append in self.stored.record.appended or ())
+        appended = self.stored.record.appended or ()
+        return self.sha256 in {append.sha256 for append in appended}
 
 
 def _stored_split(store: HiddenStore, name: str) -> _StoredSplit | None:
@@ -220,6 +230,7 @@ def _find_new_rows(job: Job, split: Split, stored: _StoredSplit | None) -> _Addi
     Files that begin with every row of the split are taken for the split's own, grown at the end.
     """
     first = 0
+    # Fewer rows than the store has cannot be the store's own rows, grown.
     if stored is not None and len(split) >= stored.record.rows:
         first = _count_stored(job, split, stored)
     table = RowTable(job.data.spec, digest=True)
@@ -261,6 +272,7 @@ def _keys(job: Job, split: Split, rows: int) -> Iterator[bytes]:
     for _ in job.cut(itertools.islice(split, rows), table):
         # Taken shard by shard, so that memory does not grow with the split.
         yield from table.take_keys()
+    # Rows behind the last shard: those whose texts are all stored already.
     yield from table.take_keys()
 
 

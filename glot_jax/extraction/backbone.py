@@ -81,6 +81,7 @@ class Backbone:
             UsageError: the model cannot be found, trusted or run, or does not have the layers or
                 lengths that were asked for.
         """
+        # From cheap to dear, so that a mistake is told before gigabytes are read.
         self.source: Source = find_source(
             config.backbone, config.revision, name=config.backbone_name, allow_bin=config.allow_bin
         )
@@ -88,12 +89,14 @@ class Backbone:
         self.compute_dtype: str = config.compute_dtype
         if config.compute_dtype == "auto":
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
+        # Before the model: without a tokenizer there is no use for it.
         self.tokenizer = load_tokenizer(self.source)
         loaded = load_model(self.source, getattr(torch, self.compute_dtype))
         self.model: Any = on_device(loaded, self.device, self.source.name)
         self.model_type: str = self.model.config.model_type
         self._prompt = _prompt(config, self.tokenizer)
         self._vocabulary_size = vocabulary_size(self.model)
+        # What the tokenizer adds to every text: a text of these alone is empty.
         self._special: list[int] = self.tokenizer("")["input_ids"]
         self._deterministic = config.deterministic
         self._tokens_per_batch = config.tokens_per_batch
@@ -101,7 +104,9 @@ class Backbone:
         self._forward = ForwardPass(
             self.model, self.device, padding, deterministic=config.deterministic
         )
+        # Everything below rests on what the model does when it is run, not on what its config says.
         self.probe: Probe = self._run_probe(config)
+        # As many states as blocks, and the embeddings.
         self.num_layers = len(self.probe.layers.sources) - 1
         self.layers, self.dim = self._resolve_layers(config.layers)
         self.max_length: int = self._length_limit(config.max_length, default_max_length)
@@ -123,12 +128,17 @@ class Backbone:
         """
         ids = self.tokenize(texts).ids
         lengths = np.array([len(text) for text in ids], np.int64)
-        groups = [batch.tolist() for batch in length_batches(lengths, self._tokens_per_batch)]
-        if not groups:
+        groups: list[list[int]] = []
+        parts: list[States] = []
+        for batch in length_batches(lengths, self._tokens_per_batch):
+            groups.append(batch.tolist())
+            parts.append(self.states([ids[text] for text in batch]))
+        if not parts:
+            # No text has a token: GPT-2's tokenizer adds none to an empty one.
             empty = np.zeros((0, self.dim), np.float32)
             return RaggedStates(ids, dict.fromkeys(self.layers, empty))
-        parts = [self.states([ids[text] for text in group]) for group in groups]
-        return RaggedStates(ids, join_states(parts, groups, lengths.tolist()).layers)
+        states = join_states(parts, groups, lengths.tolist())
+        return RaggedStates(ids, states.layers)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Return token ids with special tokens, cut to `max_length`.
@@ -140,6 +150,7 @@ class Backbone:
             ids, truncated = self._prompt.ids(texts, self.max_length)
             return TokenizedTexts(ids, truncated, np.array([not text for text in texts], bool))
         ids, truncated = truncated_ids(self.tokenizer, texts, self.max_length)
+        # An empty text of BERT has [CLS] and [SEP], one of GPT-2 nothing.
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         return TokenizedTexts(ids, truncated, lengths <= len(self._special))
 
@@ -162,7 +173,9 @@ class Backbone:
         groups = self._passes(token_ids)
         if len(groups) == 1:
             return self._one_pass(token_ids, dtype)
-        parts = [self._one_pass([token_ids[text] for text in group], dtype) for group in groups]
+        parts = []
+        for group in groups:
+            parts.append(self._one_pass([token_ids[text] for text in group], dtype))
         return join_states(parts, groups, [len(ids) for ids in token_ids])
 
     def _passes(self, token_ids: Texts) -> list[list[int]]:
@@ -179,12 +192,14 @@ class Backbone:
     def _one_pass(self, token_ids: Texts, dtype: str) -> States:
         # What the model reads after the token that a prompt names is the same for every text.
         tail = [] if self._prompt is None else self._prompt.tail
+        # One flat array, so that padding below is a single assignment.
         pieces = [np.asarray(ids, np.int64) for ids in token_ids]
         if tail:
             pieces = [np.append(ids, tail) for ids in pieces]
         flat = np.concatenate(pieces)
         lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids)) + len(tail)
         self._check_ids(flat, lengths, len(tail))
+        # The side that the probe found harmless, or that the user asked for.
         ids, mask = self._forward.pad(flat, lengths, left=self.probe.left)
         try:
             hidden = self._forward.layers(
@@ -206,6 +221,8 @@ class Backbone:
 
     def _check_ids(self, flat: np.ndarray, lengths: np.ndarray, tail: int) -> None:
         size = self._vocabulary_size
+        # Outside its table a GPU fails asynchronously, with an error that names neither text nor
+        # token.
         is_known = flat.min() >= 0 and (size is None or flat.max() < size)
         if lengths.min() <= tail or not is_known:
             raise UsageError(
@@ -219,6 +236,7 @@ class Backbone:
 
     @torch.inference_mode()
     def _run_probe(self, config: ExtractConfig) -> Probe:
+        # Only ids that the model has rows for: any text will do.
         texts = probe_texts(
             lambda text: encode(self.tokenizer, [text])["input_ids"][0],
             position_limit(self.model),
@@ -262,6 +280,7 @@ class Backbone:
                     got=layer,
                     fix="Choose among them.",
                 )
+        # -1 and L are one layer, which is stored once.
         layers = tuple(sorted({layer % (top + 1) for layer in asked}))
         widths = self.probe.layers.widths
         without = [layer for layer in layers if widths[layer] is None]
@@ -271,6 +290,7 @@ class Backbone:
                 got=f"{name} ({self.model_type}), whose layers {without} have another shape",
                 fix=f"Store another one: --layers {top}.",
             )
+        # A store has one `dim`, and a model's layers need not.
         distinct = {widths[layer] for layer in layers}
         if len(distinct) != 1:
             raise UsageError(

@@ -102,12 +102,15 @@ def probe_backbone(
         UsageError: padding on the left was asked for and changes states, or a text's states differ
             from pass to pass.
     """
+    # The first pass is alone and unpadded: what it gives is the truth that the others are compared
+    # with.
     layers, outputs = map_layers(model, lambda: forward([texts[0]]))
     comparison = _Comparison(forward, texts, outputs.last_hidden_state[0], tolerance)
     comparison.run_together()
     right = comparison.right_padding_is_free(leak)
     kind = comparison.kind()
     left = comparison.stays(LEFT_PADDING, [comparison.longer], left=True)
+    # Left padding is measured even where it is not used: the manifest keeps what was found.
     positions = False
     # GPT-2 and its kin number tokens from the left edge, so padding there shifts their positions.
     if not left and takes_positions and (right or side == "left"):
@@ -125,6 +128,7 @@ def probe_backbone(
         )
     passes: Passes = "padded"
     if not right:
+        # A leak that stays where all texts have one length comes from the texts, not from padding.
         passes = "single texts"
         if comparison.stays(EQUAL_LENGTH, [comparison.other]):
             passes = "one length"
@@ -175,9 +179,8 @@ class _Comparison:
         """Ask three questions in one pass: the text twice, another one, and a longer one."""
         text = self._text
         # The third row is padded with one of the text's own tokens instead of the pad token.
-        together = self._forward(
-            [text, self.other, text, self.longer], fills=(None, None, text[1], None)
-        )
+        rows = [text, self.other, text, self.longer]
+        together = self._forward(rows, fills=(None, None, text[1], None))
         states = together.last_hidden_state[:, : len(text)]
         self.changes[RIGHT_PADDING] = _change(self._alone, states[0])
         # In one pass the same operations make both rows: what differs is no rounding, whatever the
@@ -211,13 +214,16 @@ class _Comparison:
         outputs = self._forward([self._text, *company], left=left, positions=positions)
         states = outputs.last_hidden_state[0]
         length = len(self._text)
+        # Its own tokens only, wherever the padding stands.
         states = states[-length:] if left else states[:length]
         self.changes[case] = _change(self._alone, states)
         return self.changes[case] <= self._tolerance
 
 
 def probe_texts(
-    tokenize: Callable[[str], Sequence[int]], limit: int | None, vocabulary: int | None
+    tokenize: Callable[[str], Sequence[int]],
+    limit: int | None,
+    vocabulary: int | None,
 ) -> tuple[list[int], list[int]]:
     """Return the token ids of two texts for the probe, the second one longer.
 
@@ -231,6 +237,7 @@ def probe_texts(
     """
     text = list(tokenize(SENTENCE))
     longer = list(tokenize(LONGER))
+    # Before any pass: outside the table most models end in an IndexError without a name.
     largest = max([*text, *longer], default=0)
     if vocabulary is not None and largest >= vocabulary:
         raise UsageError(
@@ -262,8 +269,11 @@ def _change(before: torch.Tensor, after: torch.Tensor) -> float:
 
     It is inf where a state is not finite.
     """
-    difference = (before.float() - after.float()).norm(dim=-1)
-    share = float((difference / before.float().norm(dim=-1).clamp_min(1e-12)).max())
+    before = before.float()
+    difference = (before - after.float()).norm(dim=-1)
+    # The smallest norm only keeps a state of zeros from dividing by it.
+    norms = before.norm(dim=-1).clamp_min(1e-12)
+    share = float((difference / norms).max())
     return share if np.isfinite(share) else float("inf")
 
 
@@ -275,12 +285,16 @@ def _massive(layers: LayerMap, outputs: Any) -> dict[int, dict[int, float]]:
     top = len(layers.sources) - 1
     listed = getattr(outputs, "hidden_states", None) or ()
     states = {}
+    # Where layers are read at the blocks, the list holds other tensors.
     if layers.blocks is None:
-        states = {layer: listed[layer][0] for layer in range(top) if layers.widths[layer]}
+        for layer in range(top):
+            if layers.widths[layer]:
+                states[layer] = listed[layer][0]
     states[top] = outputs.last_hidden_state[0]
     massive = {}
     for layer, tokens in states.items():
         norms = tokens.float().norm(dim=-1)
+        # The median, not the mean: one massive token would raise the mean itself.
         ratios = norms / norms.median().clamp_min(1e-12)
         positions = torch.nonzero(ratios > MASSIVE)
         if len(positions):

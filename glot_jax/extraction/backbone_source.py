@@ -69,6 +69,7 @@ class Source:
     def tokenizer_location(self) -> str:
         """Folder of the tokenizer: the adapter's, if it brings one."""
         if self.adapter is not None:
+            # tokenizer_config.json alone does not count: it names a tokenizer and holds none.
             for name in _VOCABULARIES:
                 if (self.adapter.location / name).is_file():
                     return str(self.adapter.location)
@@ -76,7 +77,11 @@ class Source:
 
 
 def find_source(
-    backbone: str, revision: str | None, *, name: str | None = None, allow_bin: bool = False
+    backbone: str,
+    revision: str | None,
+    *,
+    name: str | None = None,
+    allow_bin: bool = False,
 ) -> Source:
     """Resolve `--backbone` and `--revision`.
 
@@ -107,6 +112,7 @@ def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
                 fix="Leave it out.",
             )
         return _local(folder, allow_bin)
+    # A mistyped path would be asked of the Hub, whose answer says nothing about folders.
     looks_local = folder.is_absolute() or backbone.startswith(("./", "../", "~"))
     if looks_local or backbone.count("/") > 1:
         raise UsageError(
@@ -123,6 +129,7 @@ def _local(path: Path, allow_bin: bool) -> Source:
     adapter = find_adapter(folder, allow_bin=allow_bin)
     if adapter is not None and adapter.alone:
         base, adapter = _with_base(adapter, allow_bin)
+        # Its own hash, which covers settings and weights; the base's is in its record.
         return Source(
             location=base.location,
             name=name,
@@ -205,6 +212,7 @@ def _minilm(revision: str | None) -> Source:
             got=f"{folder}, which has none",
             fix="Install the extra `demo` again.",
         )
+    # The name stands for one model everywhere, so the package's word is not enough.
     digest = file_sha256(weights)
     if digest != MINILM_SHA256:
         raise UsageError(
@@ -262,6 +270,7 @@ def _folder_name(path: Path, folder: Path) -> str:
     """
     resolved = path.resolve()
     if resolved.parent.name == "snapshots":
+        # CACHE/models--organisation--model/snapshots/COMMIT: the commit says nothing to people.
         cached = _SNAPSHOT.fullmatch(resolved.parent.parent.name)
         if cached:
             return cached[1].replace("--", "/")

@@ -18,6 +18,8 @@ import torch
 
 Call = tuple[torch.nn.Module, "torch.Tensor | None", "torch.Tensor | None"]
 """A module, the states that it read, and those that it wrote."""
+Hook = Callable[..., None]
+"""Called by torch after a module has run, with what it read and what it wrote."""
 Step = tuple[torch.Tensor, torch.Tensor]
 """The states that a block read and wrote, [1, length, dim]."""
 LAST = "last_hidden_state, after the final norm"
@@ -70,6 +72,7 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap
     with _recorded(model) as calls:
         outputs = run()
     last = outputs.last_hidden_state
+    # Everything below compares tensors bit for bit: in one pass they are the same tensors or not.
     # A few models return a tuple of tuples here, or nothing.
     hidden = getattr(outputs, "hidden_states", None) or ()
     listed = [states for states in hidden if isinstance(states, torch.Tensor)]
@@ -112,7 +115,11 @@ class BlockStates:
         self._hooks.close()
 
     def _listen(
-        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+        self,
+        module: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Any,
     ) -> None:
         if self._calls == 0 and 0 in self._kept:
             states = _first_states([*args, *kwargs.values()])
@@ -142,9 +149,12 @@ def _recorded(model: torch.nn.Module) -> Iterator[dict[str, list[Call]]]:
         yield calls
 
 
-def _recorder(calls: list[Call]) -> Callable[..., None]:
+def _recorder(calls: list[Call]) -> Hook:
     def record(
-        module: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any
+        module: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Any,
     ) -> None:
         read = _first_states([*args, *kwargs.values()])
         wrote = _first_states([output])
@@ -183,7 +193,9 @@ def _is_states(value: Any) -> bool:
 
 
 def _choose(
-    calls: Mapping[str, list[Call]], length: int, expected: int
+    calls: Mapping[str, list[Call]],
+    length: int,
+    expected: int,
 ) -> tuple[BlockList | None, list[Step]]:
     """The list whose entries hand their states on to one another, one per token.
 
@@ -216,6 +228,7 @@ def _steps(calls: Sequence[Call], length: int) -> list[Step]:
     for _, read, wrote in calls:
         if read is None or wrote is None:
             return []
+        # One state per token, in and out: a list of experts or of attention heads has others.
         if not read.shape[:2] == wrote.shape[:2] == (1, length):
             return []
         if steps and not _same(steps[-1][1], read):
@@ -235,17 +248,23 @@ def _agree(listed: Sequence[torch.Tensor], steps: Sequence[Step]) -> bool:
     """
     if len(listed) != len(steps) + 1:
         return False
-    expected = [steps[0][0], *(wrote for _, wrote in steps[:-1])]
-    return all(_same(states, right) for states, right in zip(listed[:-1], expected, strict=True))
+    first_input, _ = steps[0]
+    if not _same(listed[0], first_input):
+        return False
+    outputs = zip(listed[1:-1], steps[:-1], strict=True)
+    return all(_same(states, wrote) for states, (_, wrote) in outputs)
 
 
 def _as_listed(listed: Sequence[torch.Tensor], last: torch.Tensor, *, verified: bool) -> LayerMap:
     """The map of a model whose `hidden_states` are taken as they are."""
-    inner: list[int | None] = [states.shape[-1] for states in listed[:-1]]
+    inner: list[int | None] = []
+    for states in listed[:-1]:
+        has_state_a_token = states.ndim == 3 and states.shape[:2] == last.shape[:2]
+        inner.append(states.shape[-1] if has_state_a_token else None)
     # Some models keep several streams of states between their blocks, [batch, length, streams,
     # dim], others shorten the text on the way: what they list is then no state a token, and its
     # numbers are not those of blocks.
-    if any(states.ndim != 3 or states.shape[:2] != last.shape[:2] for states in listed[:-1]):
+    if None in inner:
         inner = [None] * len(inner)
     sources = [f"hidden_states[{layer}]" for layer in range(len(inner))]
     return LayerMap((*sources, LAST), (*inner, last.shape[-1]), None, verified)
@@ -254,8 +273,10 @@ def _as_listed(listed: Sequence[torch.Tensor], last: torch.Tensor, *, verified: 
 def _at_blocks(blocks: BlockList, steps: Sequence[Step], last: torch.Tensor) -> LayerMap:
     """The map of a model whose inner layers are read at its blocks."""
     outputs = [f"output of block {number}" for number in range(1, blocks.calls)]
-    widths = [steps[0][0].shape[-1]]
-    widths += [wrote.shape[-1] for _, wrote in steps[:-1]]
+    first_input, _ = steps[0]
+    widths = [first_input.shape[-1]]
+    for _, wrote in steps[:-1]:
+        widths.append(wrote.shape[-1])
     return LayerMap(
         sources=("input of block 1", *outputs, LAST),
         widths=(*widths, last.shape[-1]),

@@ -42,6 +42,7 @@ def on_device(model: torch.nn.Module, device: torch.device, name: str) -> torch.
     try:
         return model.to(device)
     except torch.OutOfMemoryError as error:
+        # Without activations: what a forward pass needs beside this depends on its texts.
         size = sum(parameter.nbytes for parameter in model.parameters())
         raise UsageError(
             rule=f"the memory of {device} must hold the backbone",

@@ -57,6 +57,7 @@ def dump(
             fix="Call dump_share, or leave it out.",
         )
     job = prepare(config, console or Console(stderr=True), spec=spec, backbone=backbone)
+    # The one place that asks for the mode: each module below knows its own alone.
     if config.append:
         return append_rows(job)
     return write_store(job)
@@ -80,6 +81,7 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
         raise UsageError(
             rule="a worker must have a number", got="none", fix="Give for example --worker 0/4."
         )
+    # 0 <= number < workers, as the settings check.
     number, workers = config.share
     job = prepare(config, console or Console(stderr=True))
     write_share(job, number, workers)

@@ -35,6 +35,7 @@ def check_finished(job: Job) -> HiddenStore:
             got=f"{out}, whose {', '.join(grown)} grew",
             fix="Use it as it is, append more, or choose another --out.",
         )
+    # Only texts are compared, by their token ids: the states are a function of them and the recipe.
     records = {name: _check_split(job, name) for name in job.data.splits}
     # Built with the stored recipe: the label of the backbone may differ, the rest may not.
     expected = Manifest.build(manifest.recipe, job.data.spec.to_json(), records)
@@ -68,6 +69,7 @@ def _check_split(job: Job, name: str) -> SplitRecord:
             )
         records.append(record)
     refuse_further_shard(folder, len(records))
+    # The table is complete only now, when the last shard is cut.
     arrays = {}
     for array_name, array in table.arrays().items():
         path = folder / array_file(array_name, 0)

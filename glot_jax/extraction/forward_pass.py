@@ -61,7 +61,11 @@ class ForwardPass:
             self._options["use_cache"] = False
 
     def pad(
-        self, flat: np.ndarray, lengths: np.ndarray, *, left: bool
+        self,
+        flat: np.ndarray,
+        lengths: np.ndarray,
+        *,
+        left: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pad texts to the longest of them.
 
@@ -79,10 +83,13 @@ class ForwardPass:
             mask = positions >= (longest - lengths)[:, None]
         else:
             mask = positions < lengths[:, None]
+        # Row by row, as a boolean mask takes its values: the texts stand one after the other.
         ids = np.full(mask.shape, self._pad_id, np.int64)
         ids[mask] = flat
-        mask = mask.astype(np.int64)
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+        return self._on_device(ids), self._on_device(mask.astype(np.int64))
+
+    def _on_device(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def run(self, ids: torch.Tensor, mask: torch.Tensor, *, positions: bool, hidden: bool) -> Any:
         """Run the model once.
@@ -98,6 +105,7 @@ class ForwardPass:
         """
         options = dict(self._options)
         if positions:
+            # Left-padded tokens would else be numbered from the first pad token on.
             options["position_ids"] = (mask.cumsum(-1) - 1).clip(0)
         return self.model(
             input_ids=ids, attention_mask=mask, output_hidden_states=hidden, **options
@@ -121,10 +129,12 @@ class ForwardPass:
             sources: where the model has them.
             positions: whether to give `position_ids`.
         """
+        # Its number differs from model to model; layer -1 was resolved before.
         top = len(sources.sources) - 1
         inner = [layer for layer in layers if layer != top]
         with _deterministic_algorithms(self._deterministic):
             if inner and sources.blocks is not None:
+                # `hidden_states` is another list here, and building it costs memory for nothing.
                 with BlockStates(sources.blocks, inner) as listener:
                     outputs = self.run(ids, mask, positions=positions, hidden=False)
                 states = listener.layers
@@ -148,6 +158,7 @@ class ForwardPass:
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in texts])
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         ids, mask = self.pad(flat, lengths, left=left)
+        # The mask stays zero there: what a model makes of these tokens is a leak.
         for row, fill in enumerate(fills):
             if fill is not None:
                 ids[row, mask[row] == 0] = fill
@@ -163,6 +174,7 @@ def length_batches(lengths: np.ndarray, tokens_per_batch: int) -> Iterator[np.nd
             alone; texts without a token need no pass.
     """
     # Longest first: a pass that does not fit the memory fails at once and not after an hour.
+    # Stable: equal lengths keep their order, so a batch is the same in every run.
     order = np.argsort(-lengths.astype(np.int64), kind="stable")
     order = order[: np.count_nonzero(lengths)]
     start = 0
@@ -185,6 +197,7 @@ def _deterministic_algorithms(deterministic: bool) -> Iterator[None]:
 
     Operations for which there are none raise RuntimeError.
     """
+    # Global state of torch, which a caller may have set for itself.
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic or before)
     try:

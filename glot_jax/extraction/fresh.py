@@ -47,12 +47,14 @@ def _write(job: Job, lock: StoreLock) -> None:
     require_same_recipe(job.out, lock.begun_with(), job.recipe)
     remove_leftovers(job.out)
     splits = job.data.splits
+    # Before the lock's recipe is written: an extraction that does not fit the disk leaves nothing.
     tokens = estimate_tokens(splits, job.backbone)
     present = sum(path.stat().st_size for path in job.out.rglob("*.npy"))
     begin(job, lock, job.recipe, tokens, present=present)
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
+        # Lazily: texts are read, tokenised and run one shard at a time.
         shards = enumerate(job.cut(splits[name], table))
         return store_shards(job, name, shards, table, tokens[name], thread)
 

@@ -42,6 +42,7 @@ def config_from(
             got="a run that does not name one",
             fix=_FIX,
         )
+    # A folder is identified by its hash, which is compared after loading.
     from_hub = location != "minilm" and not Path(location).is_dir()
     settings: dict[str, Any] = {
         "backbone": location,
@@ -82,6 +83,7 @@ def load_backbone(
     """
     config = config_from(recipe, layers=layers, backbone=backbone, device=device)
     try:
+        # The backbone itself says what is wrong; that it is the run's is added here.
         loaded = Backbone(config)
     except UsageError as error:
         raise UsageError(

@@ -90,7 +90,11 @@ def resolve(name: str, revision: str | None) -> Commit:
 
 
 def fetch(
-    name: str, commit: Commit, *, revision: str | None = None, allow_bin: bool = False
+    name: str,
+    commit: Commit,
+    *,
+    revision: str | None = None,
+    allow_bin: bool = False,
 ) -> tuple[Path, list[str]]:
     """Return the folder with a model's files at a commit, in the cache, and notices.
 
@@ -106,6 +110,7 @@ def fetch(
     Raises:
         UsageError: the files cannot be had.
     """
+    # A commit never changes: what the cache has of it need not be asked for again.
     cached = _cached(name, commit.sha)
     if cached is not None and _is_complete(cached, commit.files, allow_bin):
         _remember(cached, revision, commit)
@@ -120,9 +125,10 @@ def fetch(
             # What is missing is named where it is needed.
             return usable_folder(cached, allow_bin=allow_bin)
     # The small files first: the index of the weights, which is one of them, names the shards.
-    small = [file for file in files or () if _is_small(file)]
+    small = list(filter(_is_small, files or ()))
     folder, _ = usable_folder(_download(name, commit.sha, small))
     weights = weight_names(folder, files or (), allow_bin=allow_bin)
+    # One small file again, so that the folder is known where no weights are missing.
     whole = _download(name, commit.sha, [*small[:1], *weights])
     _remember(whole, revision, commit)
     return usable_folder(whole, allow_bin=allow_bin)
@@ -178,7 +184,7 @@ def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> 
     has_tokenizer = any(file.startswith(("tokenizer", "vocab", "spiece")) for file in present)
     if not has_tokenizer or not weights:
         return False
-    needed = [*weights, *(file for file in files or () if _is_small(file))]
+    needed = [*weights, *filter(_is_small, files or ())]
     return all((usable / file).is_file() for file in needed)
 
 
@@ -264,6 +270,7 @@ def _fix_of(error: BaseException) -> str:
 
 def _short(error: BaseException) -> str:
     """What the Hub says, without its page of advice."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines[:3])
+    lines = [line.strip() for line in str(error).splitlines()]
+    # Its first lines say what happened; links and advice follow.
+    text = " ".join(list(filter(None, lines))[:3])
     return f"{type(error).__name__}: {because(ValueError(text))}"

@@ -86,10 +86,14 @@ def prepare(
     """
     # The cheap checks first: data are read in seconds, a backbone may have to be downloaded.
     refuse_other_folder(config.out)
+    # Labels must be read as the store understands them: class names in its order, scores in its
+    # range.
     if config.append:
         spec = TaskSpec.from_json(read_manifest(config.out).task)
     config, pinned = pin_revision(config)
+    # A branch that moved must not change a store that was begun with an earlier commit.
     data = open_task(config, vocabulary=lambda: _whole_words(config), spec=spec)
+    # Names become folders, and a split without a row has no shard to resume from.
     for name, split in data.splits.items():
         check_split_name(name)
         if not len(split):

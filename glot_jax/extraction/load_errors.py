@@ -33,6 +33,7 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
     # By name: the classes belong to huggingface_hub, which need not be installed in this form.
     if type(error).__name__.startswith("StrictDataclass"):
         return _settings_error(folder / "config.json", error, reason)
+    # transformers would advise to trust the model's own code here.
     unknown = _NO_TYPE.search(str(error))
     if unknown:
         return UsageError(
@@ -53,6 +54,7 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
 
 
 def _settings_error(path: Path, error: Exception, reason: str) -> UsageError:
+    # Of an int where a float belongs the fix can be spelled out.
     wrong = _WRONG_TYPE.search(str(error))
     if wrong is None:
         return UsageError(

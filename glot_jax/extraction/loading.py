@@ -68,10 +68,14 @@ def code_notices(source: Source) -> list[str]:
         if not named:
             continue
         classes = named.values() if isinstance(named, dict) else [named]
-        # Another repository's code is named with a prefix: organisation/model--module.Class.
-        code = sorted({str(entry).rpartition("--")[2] for entry in classes})
+        code = set()
+        for entry in classes:
+            # Another repository's code is named with a prefix: organisation/model--module.Class.
+            _, _, name = str(entry).rpartition("--")
+            code.add(name)
+        names = ", ".join(sorted(code))
         lines.append(
-            f"{path.name} names code of the model's own ({', '.join(code)}), which is not run;"
+            f"{path.name} names code of the model's own ({names}), which is not run;"
             " transformers' own runs instead, and its states may be other ones"
         )
     return [*lines, *quantisation_notices(source)]
@@ -81,6 +85,7 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
     """The model, the part of it that reads texts, and what the loader reports of its weights."""
     location = source.location
     config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
+    # AutoModel's own error would list the hundreds of classes that it knows.
     if type(config) not in transformers.MODEL_MAPPING:
         raise UsageError(
             rule="--backbone must be a model with a text encoder or decoder in transformers",
@@ -88,6 +93,7 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
             fix="Choose another --backbone.",
         )
     loader, takes_encoder = _loader(config)
+    # Without this its missing weights would be reported as missing.
     options = {"add_pooling_layer": False} if _takes_pooler(config) else {}
     model, report = loader.from_pretrained(
         location,
@@ -101,6 +107,7 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
         trust_remote_code=False,
         **options,
     )
+    # Only now: the report and the adapter speak of the whole model's names.
     part = model.get_encoder() if takes_encoder else model
     return model, part, report
 

@@ -40,6 +40,7 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
             file's place.
     """
     links: dict[str, Path] = {}
+    # With .safetensors beside it a .bin is not read, so it may be anything.
     reads_bin = allow_bin and not any(folder.glob("model*.safetensors"))
     for path in sorted(folder.iterdir()):
         is_read = _READ.fullmatch(path.name) or (reads_bin and path.suffix == ".bin")
@@ -48,8 +49,10 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
             links[path.name] = target
     if not links:
         return folder, []
+    # A folder of its own: the user's is not changed, and may not be writable.
     repaired = Path(tempfile.mkdtemp(prefix="glot-jax-links-"))
     atexit.register(shutil.rmtree, repaired, ignore_errors=True)
+    # All files, not only those that are read: a loader may look for others beside them.
     for path in folder.iterdir():
         (repaired / path.name).symlink_to(links.get(path.name, path.absolute()))
     for target in links.values():
@@ -90,6 +93,7 @@ def _link_target(path: Path) -> Path | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
+        # Enough for either: a pointer has about 130 bytes, a path rarely more than 400.
         head = file.read(512)
     if head.startswith(_LFS):
         raise UsageError(
@@ -120,6 +124,7 @@ def _follow(path: Path, text: str) -> Path:
             fix="Copy the folder again with its links and their targets (cp -a, rsync -l), or"
             " download it again.",
         )
+    # Resolved, because the temporary folder lies elsewhere.
     return target.resolve()
 
 

@@ -23,10 +23,12 @@ def refuse_other_folder(out: Path) -> None:
             got=f"{out}, which is a file",
             fix="Choose another --out.",
         )
+    # A store in the making has its recipe beside it, in OUT.lock.
     is_store = (out / MANIFEST).exists()
     if not out.is_dir() or is_store or not any(out.iterdir()) or read_begun(out) is not None:
         return
     rule = "--out must be a new or empty folder, or a store"
+    # Shards without a recipe: somebody moved OUT and forgot OUT.lock.
     if any(out.glob("*/shard-*")):
         raise UsageError(
             rule=rule,
@@ -60,6 +62,7 @@ def require_same_recipe(
     refuse_unfinished_append(out, stored)
     if not isinstance(stored, Recipe):
         return
+    # All differences at once, not the first: the user may have changed several options.
     lines = stored.explain(expected, ignore=ignore)
     if lines:
         raise UsageError(
@@ -92,6 +95,7 @@ def empty_folders_removed(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Shards are renamed into these folders only when they are whole.
         for folder in out.glob("*/"):
             _remove_if_empty(folder)
         # An empty folder that the user made stays.

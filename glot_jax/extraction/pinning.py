@@ -29,6 +29,7 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     recipe = _stored_recipe(config)
     if recipe is None or recipe.revision is None:
         return config, []
+    # Another backbone is another recipe, which is refused later and with all differences.
     if recipe.backbone_name != (config.backbone_name or config.backbone):
         return config, []
     commit = recipe.revision
@@ -54,5 +55,6 @@ def _stored_recipe(config: ExtractConfig) -> Recipe | None:
     """The recipe of the finished or unfinished store in `config.out`; None without a store."""
     if (config.out / MANIFEST).is_file():
         return read_manifest(config.out).recipe
+    # An append that was begun keeps no recipe; its store is finished and has a manifest.
     begun = read_begun(config.out)
     return begun if isinstance(begun, Recipe) else None

@@ -72,16 +72,20 @@ class Probe:
 
     def _kind_part(self, kind: str) -> str:
         part = kind
+        # The user's word is taken, and the measurement said beside it.
         if kind != self.kind:
             part += f" (measured: {self.kind})"
+        # Without inner states the number of blocks would be a guess.
         if self._has_inner_states:
             part += f", {len(self.layers.sources) - 1} blocks"
         return part
 
     def _padding_part(self) -> str:
+        # With left padding asked for, right padding may change states: it is not used.
         if self.passes == "padded":
             side = "left" if self.left else "right"
             return f"padding on the {side} leaves its states as they are"
+        # The measured change, so that the user can judge it.
         gap = self.changes[RIGHT_PADDING]
         return f"padding changes its states by {gap:.2g} of their norm, so {_SHARES[self.passes]}"
 
@@ -103,6 +107,7 @@ class Probe:
         largest = 0.0
         for ratios in self.massive.values():
             positions |= set(ratios)
+            # Of all layers together: the line is about the model, not about one layer.
             largest = max(largest, *ratios.values())
         return (
             f"token {', '.join(map(str, sorted(positions)))} of a text has states of up to"
@@ -119,9 +124,11 @@ class Probe:
         changes = {
             case: _rounded(self.changes[case]) for case in _STORED_CASES if case in self.changes
         }
+        # JSON has strings for keys, and no infinity.
         massive = {}
         for layer, ratios in self.massive.items():
-            massive[str(layer)] = {str(token): _rounded(ratio) for token, ratio in ratios.items()}
+            rounded = {str(token): _rounded(ratio) for token, ratio in ratios.items()}
+            massive[str(layer)] = rounded
         return {
             "kind": self.kind,
             "passes": self.passes,

@@ -42,14 +42,21 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
         # Rows at even distances: files are often sorted by length.
         step = -(-len(split) // SAMPLE_ROWS)
         rows = list(itertools.islice(split, 0, None, step))
-        tokenised = backbone.tokenize([text[:longest] for row in rows for text in row.texts])
-        tokens = sum(map(len, tokenised.ids))
+        texts: list[str] = []
+        for row in rows:
+            texts += [text[:longest] for text in row.texts]
+        tokens = sum(map(len, backbone.tokenize(texts).ids))
         estimates[name] = round(tokens * len(split) / max(1, len(rows)))
     return estimates
 
 
 def check_disk(
-    out: Path, tokens: int, backbone: Backbone, config: ExtractConfig, present: int, workers: int
+    out: Path,
+    tokens: int,
+    backbone: Backbone,
+    config: ExtractConfig,
+    present: int,
+    workers: int,
 ) -> str:
     """Compare the size of a store with the room there is.
 
@@ -68,11 +75,14 @@ def check_disk(
         UsageError: the disk is too small for one worker's part of the rest. With `--deduplicate`
             nobody knows how many texts are left to store, so the store is let through.
     """
+    # A shard of large states is stored as bfloat16 instead, which has the same size.
     dtype = "float16" if config.storage_dtype == "auto" else config.storage_dtype
     bytes_per_token = len(backbone.layers) * backbone.dim * DTYPES[dtype].itemsize
     total = tokens * (bytes_per_token + 4)  # 4 bytes for the token's id
+    # An estimate may be below what is there already.
     needed = max(0, total - present) // workers
     folder = out.absolute()
+    # OUT need not exist yet: its nearest parent that does lies on the same disk.
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -103,7 +113,7 @@ def size(count: float) -> str:
 class Done:
     """How much of a split is done."""
 
-    found: int = 0
+    earlier: int = 0
     """Tokens of shards that an earlier run had stored."""
     stored: int = 0
     """Tokens that this run has stored."""
@@ -149,36 +159,43 @@ class SplitProgress:
 
     def find(self, tokens: int) -> None:
         """Count tokens of a shard that was stored before."""
-        self._show(dataclasses.replace(self.done, found=self.done.found + tokens))
+        earlier = self.done.found + tokens
+        self._show(dataclasses.replace(self.done, earlier=earlier))
 
     def store(self, tokens: int, volume: int) -> None:
         """Count tokens whose states, `volume` bytes, this run has stored."""
         stored = self.done.stored + tokens
-        self._show(dataclasses.replace(self.done, stored=stored, volume=self.done.volume + volume))
+        volume += self.done.volume
+        self._show(dataclasses.replace(self.done, stored=stored, volume=volume))
 
     def rewind(self, done: Done) -> None:
         """Go back to an earlier value of `done`: a shard has to be done again."""
         self._show(done)
 
     def _show(self, done: Done) -> None:
+        # Kept without a terminal too: the summary needs the counts.
         self.done = done
         self._bar.update(
             self._task,
-            completed=done.found + done.stored,
+            completed=done.earlier + done.stored,
             rate=self._rate(),
             written=size(done.volume),
         )
 
     def summarise(self, record: SplitRecord, max_length: int) -> None:
         """Print the split's counts, and a warning if texts were cut or empty."""
+        # Found shards cost no forward pass: a rate with them would flatter.
         rate = self._rate() if self.done.stored else "nothing left to do"
-        stored = sum(file["bytes"] for shard in record.shards for file in shard.files.values())
+        stored = 0
+        for shard in record.shards:
+            stored += sum(file["bytes"] for file in shard.files.values())
         say(
             self._console,
             f"{self._name}: {record.rows:,} rows, {record.tokens:,} tokens, {len(record.shards)}"
             f" shards, {size(stored)}, {rate}",
         )
         warnings = []
+        # Not an error: many tasks have a few texts of any length.
         if record.truncated:
             warnings.append(
                 f"{record.truncated:,} of {record.texts:,} texts were cut to {max_length} tokens"

@@ -76,7 +76,10 @@ class Prompt:
         self._before = before
         self._after = after
         ids = self._encode([f"{before}{after}"])[0]
+        # Settled on the template alone: its end has the same tokens after every text (checked in
+        # `ids`), so the tail can be cut off by its length.
         if is_masked:
+            # From the end: the template may spell out the tokenizer's mask before the text.
             named = len(ids) - 1 - ids[::-1].index(tokenizer.mask_token_id)
         else:
             named = self._last_own_token()
@@ -110,6 +113,7 @@ class Prompt:
         truncated = np.array([len(whole) > max_length for whole in ids], bool)
         for index in np.flatnonzero(truncated).tolist():
             ids[index] = self._cut(texts[index], ids[index], max_length)
+        # A tokenizer may merge the template's first letters with the text's last ones.
         for whole, text in zip(ids, texts, strict=True):
             if whole[len(whole) - len(self.tail) :] != self.tail:
                 raise UsageError(

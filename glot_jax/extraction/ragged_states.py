@@ -38,6 +38,7 @@ class RaggedStates:
         Raises:
             UsageError: there is no such layer, or there are several to choose from.
         """
+        # Most backbones are asked for one layer, which then needs no name.
         if layer is None and len(self.layers) == 1:
             return next(iter(self.layers.values()))
         if layer is None or layer not in self.layers:
@@ -50,6 +51,7 @@ class RaggedStates:
 
     def split(self, layer: int | None = None) -> list[np.ndarray]:
         """Return the states of each text, float32 [length, dim]; `layer` as for `layer`."""
+        # The last end is the array's own: np.split takes the places between parts.
         ends = np.cumsum(self.lengths)
         return np.split(self.layer(layer), ends[:-1])
 
@@ -62,6 +64,7 @@ class RaggedStates:
         """
         lengths = self.lengths
         states = self.layer(layer)
+        # `initial` for no texts at all, which are a batch of no rows and no columns.
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
         hidden = np.zeros((*mask.shape, states.shape[-1]), np.float32)
         hidden[mask] = states

@@ -25,7 +25,12 @@ class RowTable:
     """
 
     def __init__(
-        self, spec: TaskSpec, *, deduplicate: bool = False, digest: bool = False, keys: bool = False
+        self,
+        spec: TaskSpec,
+        *,
+        deduplicate: bool = False,
+        digest: bool = False,
+        keys: bool = False,
     ):
         """Start an empty table.
 
@@ -40,6 +45,7 @@ class RowTable:
         self._texts_per_row = array("q")
         self._numbers = array("q")
         self._labels = array("q" if spec.label_kind == "classes" else "d")
+        # 16 bytes of a hash for each text, not its tokens: the table must fit the memory.
         self._seen: dict[bytes, int] | None = {} if deduplicate else None
         self._digest = hashlib.sha256() if digest else None
         self._keep_keys = keys
@@ -90,6 +96,7 @@ class RowTable:
         if self._digest is not None or self._keep_keys:
             self._note_key(row_key(ids, label))
         stored = []
+        # Equal texts within one row share a number as well.
         for slot, text in enumerate(ids):
             number = self._number_of(text)
             self._numbers.append(number)
@@ -110,7 +117,8 @@ class RowTable:
         """The number of an equal text that is stored, else the next free one."""
         if self._seen is None:
             return self.texts
-        return self._seen.setdefault(_text_key(np.array(text, np.int32)), self.texts)
+        key = _text_key(np.array(text, np.int32))
+        return self._seen.setdefault(key, self.texts)
 
     def take_keys(self) -> list[bytes]:
         """Return the `row_key` of every row added since the last call."""
@@ -130,7 +138,9 @@ class RowTable:
         """
         counts = np.array(self._texts_per_row, np.int64)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        slots = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+        # Each slot's position in its row: 0 1 0 1 for two pairs.
+        row_starts = np.repeat(offsets[:-1], counts)
+        slots = np.arange(offsets[-1]) - row_starts
         # Texts beyond the last role repeat it: a query has any number of negatives.
         roles = np.minimum(slots, len(self._spec.roles) - 1)
         added = {
@@ -146,16 +156,23 @@ class RowTable:
             return added
         # The first offset of what follows is the last of what is there: it is written once.
         added["row_offsets.npy"] = offsets[1:] + self._before["row_offsets.npy"][-1]
-        return {name: np.concatenate([self._before[name], array]) for name, array in added.items()}
+        joint = {}
+        for name, later in added.items():
+            joint[name] = np.concatenate([self._before[name], later])
+        return joint
 
 
 def row_key(ids: Sequence[Sequence[int] | np.ndarray], label: int | float | None) -> bytes:
     """Return bytes that are equal for rows of equal token ids and labels, and differ otherwise."""
+    # A store compares its own rows with those of a file, whose scores are float64.
     if isinstance(label, float):
         # Scores are stored as float32: those that cannot be told apart in the store are equal.
         label = float(np.float32(label))
-    head = repr((len(ids), label)).encode()
-    return head + b"".join(_text_key(np.asarray(text, np.int32)) for text in ids)
+    key = repr((len(ids), label)).encode()
+    for text in ids:
+        # Of a fixed width each, so that no two rows run together.
+        key += _text_key(np.asarray(text, np.int32))
+    return key
 
 
 def _text_key(ids: np.ndarray) -> bytes:

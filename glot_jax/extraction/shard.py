@@ -44,7 +44,10 @@ class ShardTarget:
 
 
 def finished_shard(
-    folder: Path, index: int, texts: ShardTexts, layers: tuple[int, ...]
+    folder: Path,
+    index: int,
+    texts: ShardTexts,
+    layers: tuple[int, ...],
 ) -> ShardRecord | None:
     """Return the record of a shard that is written already, or None where there is none.
 
@@ -57,13 +60,16 @@ def finished_shard(
     Raises:
         UsageError: the shard is damaged, or holds other texts.
     """
+    # Checks the files' sizes too; hashes were computed when they were written.
     record = read_record(folder, index, layers)
     if record is None:
         return None
     shard = folder / shard_name(index)
-    lengths = load_array(shard / "lengths.npy", np.dtype(np.int32), (record.texts,))
-    token_ids = load_array(shard / "token_ids.npy", np.dtype(np.int32), (record.tokens,))
-    if np.array_equal(lengths, texts.lengths) and np.array_equal(token_ids, texts.token_ids):
+    int32 = np.dtype(np.int32)
+    lengths = load_array(shard / "lengths.npy", int32, (record.texts,))
+    token_ids = load_array(shard / "token_ids.npy", int32, (record.tokens,))
+    has_lengths = np.array_equal(lengths, texts.lengths)
+    if has_lengths and np.array_equal(token_ids, texts.token_ids):
         return record
     # Rot, or other texts? Hashing takes time, so it is done only where the answer is needed.
     for name in TEXT_FILES:
@@ -99,7 +105,8 @@ def write_shard(target: ShardTarget, index: int, texts: ShardTexts) -> Future[Sh
         return _write_as(dtype, target, index, texts)
     except _TooLarge as error:
         if target.storage_dtype != "auto":
-            raise _exceeds(dtype, target.split, int(texts.rows[error.text]), error.peak) from error
+            row = int(texts.rows[error.text])
+            raise _exceeds(dtype, target.split, row, error.peak) from error
         target.notice(
             f"{target.split}: states up to {error.peak:.6g} exceed float16's"
             f" {largest_value('float16'):.0f}; {shard_name(index)} is stored as bfloat16"
@@ -119,7 +126,10 @@ def _exceeds(dtype: str, split: str, row: int, peak: float) -> UsageError:
 
 
 def _write_as(
-    dtype: str, target: ShardTarget, index: int, texts: ShardTexts
+    dtype: str,
+    target: ShardTarget,
+    index: int,
+    texts: ShardTexts,
 ) -> Future[ShardRecord]:
     backbone = target.backbone
     thread = target.thread
@@ -134,8 +144,10 @@ def _write_as(
         dim=backbone.dim,
         dtypes=dict.fromkeys(backbone.layers, dtype),
     )
+    # Waits while too many shards are being sealed.
     thread.begin(writer)
     for batch in texts.batches(target.tokens_per_batch):
+        # Views of the shard's array, nothing is copied.
         ids = [texts.token_ids[offsets[text] : offsets[text + 1]] for text in batch]
         states = backbone.states(ids, dtype)
         try:
@@ -144,8 +156,10 @@ def _write_as(
             # The shard starts again in a wider dtype, under the same name.
             thread.abandon(writer)
             raise
+        # The thread holds back when too many bytes wait, so that memory stays bounded.
         size = sum(array.nbytes for array in states.layers.values())
         thread.put(functools.partial(_put, writer, states, batch, offsets), size)
+        # Of the whole shard: its record tells how far its dtype is from overflow.
         peak = max(peak, states.peak)
         errors.append(states.cosine_errors)
         target.progress.store(sum(map(len, ids)), size)
@@ -192,6 +206,7 @@ def _check_values(
         parts = np.split(array, ends[:-1])
         # np.maximum, unlike max, keeps a nan.
         peaks = np.maximum(peaks, [np.abs(part).max() for part in parts])
+    # A finite peak beyond the dtype is a question of the dtype, anything else one of the model.
     if np.isfinite(peak):
         raise _TooLarge(int(batch[int(np.argmax(peaks))]), peak)
     text = batch[int(np.argmax(~np.isfinite(peaks)))]
@@ -221,7 +236,8 @@ class _TooLarge(Exception):
 
 def _error_summary(errors: list[np.ndarray]) -> dict[str, float]:
     """Mean and maximum of the cosine errors, over tokens and layers; 0 for a shard without any."""
-    joint = np.concatenate([np.zeros(0, np.float32), *errors]).astype(np.float64)
-    if not joint.size:
+    if not errors:
         return {"mean": 0.0, "max": 0.0}
-    return {"mean": float(joint.mean()), "max": float(joint.max(initial=0))}
+    # In float64: a mean over a hundred thousand tokens and more.
+    joint = np.concatenate(errors).astype(np.float64)
+    return {"mean": float(joint.mean()), "max": float(joint.max())}

@@ -73,6 +73,7 @@ class _OpenShard:
         self.tokens += len(ids)
 
     def close(self) -> ShardTexts:
+        # Sizes are known, so no list of all tokens is made in between.
         lengths = np.fromiter(map(len, self._ids), np.int32, len(self._ids))
         token_ids = np.fromiter(itertools.chain.from_iterable(self._ids), np.int32, self.tokens)
         rows = np.array(self._rows, np.int64)
@@ -80,7 +81,10 @@ class _OpenShard:
 
 
 def cut_shards(
-    examples: Iterable[Example], backbone: Backbone, shard_tokens: int, table: RowTable
+    examples: Iterable[Example],
+    backbone: Backbone,
+    shard_tokens: int,
+    table: RowTable,
 ) -> Iterator[ShardTexts]:
     """Tokenise examples and yield a shard whenever it holds `shard_tokens` tokens or more.
 
@@ -92,10 +96,12 @@ def cut_shards(
     """
     shard = _OpenShard()
     for chunk in _chunks(examples):
+        # Many texts at once: the tokenizer runs them on all cores.
         tokenised = backbone.tokenize([text for example in chunk for text in example.texts])
         start = 0
         for example in chunk:
             stop = start + len(example.texts)
+            # Of equal texts only the first is stored, with `--deduplicate`.
             for slot in table.add(tokenised.ids[start:stop], example.label):
                 text = start + slot
                 shard.add(
@@ -119,6 +125,7 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     for example in examples:
         chunk.append(example)
         characters += sum(map(len, example.texts))
+        # Rows alone would not do: a text may have megabytes.
         if len(chunk) >= CHUNK_ROWS or characters >= CHUNK_CHARACTERS:
             yield chunk
             chunk = []

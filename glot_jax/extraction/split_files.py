@@ -77,6 +77,7 @@ def begin(
     if isinstance(work, Recipe):
         # Of workers that start together the first one's recipe is kept, and the others compare.
         require_same_recipe(job.out, begun, work)
+    # Said only now: of an extraction that is refused the error is the only line.
     job.announce()
     job.say(room)
 
@@ -106,6 +107,7 @@ def write_splits(
             if waiting is not None:
                 sealed[waiting.name] = seal(waiting, thread)
             waiting = running
+        # Still inside: leaving the block ends the threads that seal.
         if waiting is not None:
             sealed[waiting.name] = seal(waiting, thread)
     return sealed
@@ -130,6 +132,7 @@ def store_shards(
         thread: writes the shards.
     """
     folder = job.out / name
+    # Behind a link may be a cache that other stores share (DVC, git-annex).
     refuse_link(folder)
     records: list[ShardRecord | Future[ShardRecord]] = []
     with SplitProgress(job.console, name, tokens) as progress:
@@ -144,6 +147,8 @@ def store_shards(
             notice=job.say,
         )
         for index, texts in shards:
+            # Resuming is nothing but this: a shard is a folder that appears whole, so one that is
+            # there and holds these texts need not be made again.
             record = finished_shard(folder, index, texts, job.backbone.layers)
             if record is None:
                 records.append(write_shard(target, index, texts))
@@ -155,6 +160,7 @@ def store_shards(
 
 def refuse_further_shard(folder: Path, shards: int) -> None:
     """Raise UsageError if a split's folder holds a shard beyond its last text."""
+    # The next one is enough: shards are numbered without gaps.
     further = folder / shard_name(shards)
     if further.exists():
         raise UsageError(
@@ -165,7 +171,9 @@ def refuse_further_shard(folder: Path, shards: int) -> None:
 
 
 def write_row_arrays(
-    folder: Path, arrays: Mapping[str, np.ndarray], appended: int = 0
+    folder: Path,
+    arrays: Mapping[str, np.ndarray],
+    appended: int = 0,
 ) -> dict[str, FileRecord]:
     """Write a split's row arrays, and leave those that an earlier run wrote as they are.
 
@@ -185,6 +193,7 @@ def write_row_arrays(
         path = folder / array_file(name, appended)
         content = npy_bytes(array)
         if not has_rows(path, content):
+            # A worker may have no shard of this split, which would have made the folder.
             make_folders(folder)
             write_bytes(path, content, again=EXTRACT_AGAIN)
         records[name] = file_record(content)

@@ -65,7 +65,9 @@ def _kept_tokens(states: torch.Tensor, real: torch.Tensor | None) -> torch.Tenso
 
 
 def join_states(
-    parts: Sequence[States], groups: Sequence[Sequence[int]], lengths: Sequence[int]
+    parts: Sequence[States],
+    groups: Sequence[Sequence[int]],
+    lengths: Sequence[int],
 ) -> States:
     """Join the states of several passes, in the order of their texts.
 
@@ -78,7 +80,8 @@ def join_states(
     starts = np.cumsum([0, *lengths])
     spans = []
     for group in groups:
-        spans += [np.arange(starts[text], starts[text + 1]) for text in group]
+        for text in group:
+            spans.append(np.arange(starts[text], starts[text + 1]))
     positions = np.concatenate(spans)
 
     def ordered(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -96,7 +99,8 @@ def join_states(
     # np.max, unlike max, keeps a nan.
     peak = float(np.max([part.peak for part in parts]))
     # Only their mean and maximum are asked for, so the errors keep the order of the passes.
-    return States(layers, peak, scales, np.concatenate([part.cosine_errors for part in parts]))
+    errors = np.concatenate([part.cosine_errors for part in parts])
+    return States(layers, peak, scales, errors)
 
 
 def to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
@@ -120,13 +124,17 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     scales = (largest / 127).half()
     # Rounded up, to the next float16 of a positive one: no value then exceeds 127 of its scale.
     short = scales.float() * 127 < largest
-    scales = torch.where(short, (scales.view(torch.int16) + 1).view(torch.float16), scales)
+    next_up = (scales.view(torch.int16) + 1).view(torch.float16)
+    scales = torch.where(short, next_up, scales)
     wide = scales.float()[:, None]
-    values = torch.where(wide > 0, states / wide, 0).round().clamp(-127, 127)
+    # A token of zeros has a scale of zero, and stays a token of zeros.
+    values = torch.where(wide > 0, states / wide, 0)
+    values = values.round().clamp(-127, 127)
     # Half the squared distance of the two directions: 1 - cos without the cancellation, nor
     # underflow in tiny states.
-    exact = torch.nn.functional.normalize(states / largest.clamp_min(1e-38)[:, None], dim=-1)
-    rounded = torch.nn.functional.normalize(values, dim=-1)
+    normalize = torch.nn.functional.normalize
+    exact = normalize(states / largest.clamp_min(1e-38)[:, None], dim=-1)
+    rounded = normalize(values, dim=-1)
     errors = (exact - rounded).square().sum(-1) / 2
     return values.to(torch.int8), scales, errors
 
@@ -136,8 +144,11 @@ def largest_magnitude(layers: Iterable[torch.Tensor]) -> float:
 
     nan and inf come through, so the same pass over the states also finds those that are not finite.
     """
+    peaks = []
+    for states in layers:
+        extremes = torch.stack(torch.aminmax(states))
+        peaks.append(extremes.abs().float().amax())
     # One number leaves the device, however many layers there are: each transfer waits for the pass.
-    peaks = [torch.stack(torch.aminmax(states)).abs().float().amax() for states in layers]
     return float(torch.stack(peaks).amax())
 
 

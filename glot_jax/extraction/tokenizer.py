@@ -71,7 +71,9 @@ def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
 
 
 def truncated_ids(
-    tokenizer: Any, texts: Sequence[str], max_length: int
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int,
 ) -> tuple[list[list[int]], np.ndarray]:
     """Return the ids of each text, cut to `max_length` with its special tokens.
 
@@ -100,7 +102,9 @@ def truncated_ids(
 
 
 def _truncated_slowly(
-    tokenizer: Any, texts: Sequence[str], max_length: int
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int,
 ) -> tuple[list[list[int]], np.ndarray]:
     """The same for a tokenizer written in Python, which does not say what it cut."""
     ids = encode(tokenizer, texts, truncation=False)["input_ids"]
@@ -148,6 +152,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     state = {
         "class": type(tokenizer).__name__,
         "vocabulary": vocabulary(tokenizer),
+        # A tokenizer written in Python has no serialised form: this is what can be known of it.
         "special": {key: str(token) for key, token in tokenizer.special_tokens_map.items()},
     }
     vocabulary_file = getattr(tokenizer, "vocab_file", None)
@@ -168,6 +173,7 @@ def promised_tokens(tokenizer: Any, folder: Path) -> list[str]:
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
     except (OSError, ValueError):
         return []
+    # Any text shows what is added at its ends.
     ids = encode(tokenizer, ["a"])["input_ids"][0]
     first = ids[0] if ids else None
     last = ids[-1] if ids else None

@@ -31,6 +31,7 @@ def weight_names(folder: Path, files: Sequence[str], *, allow_bin: bool) -> tupl
     if "config.json" not in files:
         # An adapter alone: the model's weights lie elsewhere.
         return tuple(names)
+    # .safetensors first: reading one cannot run code.
     for whole in formats:
         index = f"{whole}.index.json"
         if index in files:
@@ -77,11 +78,12 @@ def find_weights(folder: Path, *, allow_bin: bool) -> tuple[list[Path], bool]:
     """
     for index in folder.glob("*.index.json"):
         indexed_files(index)
-    safe = [path for path in sorted(folder.glob("*.safetensors")) if path.is_file()]
+    safe = _files(folder, "*.safetensors")
     adapters = [path for path in safe if path.name.startswith("adapter_model")]
+    # An adapter's own weights are no model.
     if len(safe) > len(adapters):
         return [*sorted(folder.glob("*.safetensors.index.json")), *safe], False
-    bins = [path for path in sorted(folder.glob("pytorch_model*.bin")) if path.is_file()]
+    bins = _files(folder, "pytorch_model*.bin")
     if bins and allow_bin:
         return [*sorted(folder.glob("pytorch_model*.bin.index.json")), *bins, *adapters], True
     raise UsageError(
@@ -91,3 +93,8 @@ def find_weights(folder: Path, *, allow_bin: bool) -> tuple[list[Path], bool]:
         fix="Save the model again with save_pretrained. For a pytorch_model.bin give --allow-bin:"
         " torch then reads its arrays and refuses everything else in it.",
     )
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    # Broken links are not files: a folder of a cache may have lost what they point to.
+    return [path for path in sorted(folder.glob(pattern)) if path.is_file()]

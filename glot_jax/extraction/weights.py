@@ -59,8 +59,11 @@ def require_adapter(source: Source, adapter: Adapter, model: Any) -> None:
         # peft calls the adapter "default", and puts this into the names of its weights.
         if ".default." in name:
             applied.add(name.replace(".default.", "."))
-    # The file's names may have the prefix of a model with a head.
-    missing = [name for name in sorted(applied) if not any(_ends_with(key, name) for key in stored)]
+    missing = []
+    for name in sorted(applied):
+        # The file's names may have the prefix of a model with a head.
+        if not any(_ends_with(key, name) for key in stored):
+            missing.append(name)
     if missing or not applied:
         lacks = ", ".join(missing[:3]) or f"any that fits {source.name}"
         raise UsageError(
@@ -107,6 +110,7 @@ def _require_all(source: Source, model: Any, part: Any, names: Iterable[str]) ->
 
 
 def _require_shapes(source: Source, mismatched: Iterable[Any]) -> None:
+    # Sorted, so that the same weight is named in every run.
     others = sorted(mismatched)
     if not others:
         return
@@ -121,6 +125,7 @@ def _require_shapes(source: Source, mismatched: Iterable[Any]) -> None:
 
 def _require_no_more_blocks(source: Source, model: Any, unexpected: Iterable[str]) -> None:
     """A config.json with fewer blocks than the file would make another layer the last one."""
+    # The lists that hold blocks, by the path that their weights' names begin with.
     counts = {}
     for path, module in model.named_modules():
         if isinstance(module, torch.nn.ModuleList):
@@ -139,8 +144,10 @@ def _require_no_more_blocks(source: Source, model: Any, unexpected: Iterable[str
 
 def _require_unpacked(source: Source, model: Any, unexpected: Iterable[str]) -> None:
     """Quantised weights that nobody unpacks would be read as if their integers were the weights."""
+    # transformers unpacks these itself.
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
         return
+    # Either is a sign: packed integers, or the scales that belong to them.
     scales = [key for key in sorted(unexpected) if _SCALES.fullmatch(key)]
     packed = sorted(set(_stored_dtypes(source)) & _PACKED)
     if packed:

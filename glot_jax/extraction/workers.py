@@ -68,6 +68,8 @@ class _Share:
         """Yield (index, texts) of this worker's shards of a split; splits come in order."""
         hashes = self.text_hashes.setdefault(name, [])
         for index, texts in enumerate(shards):
+            # Worker 0 sees every text, and is the only one whose word `finish` takes for the
+            # others.
             if self.number == 0:
                 hashes.append((_sha256(texts.lengths), _sha256(texts.token_ids)))
             # Counted over all splits: small splits are shared out evenly too.
@@ -107,6 +109,7 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
     # about to store.
     plans = write_splits(splits, start, seal)
     if share.number == 0:
+        # Last of all: a plan says that every shard of worker 0 is on the disk.
         splits = {name: plan for name, plan in plans.items() if plan is not None}
         probe = job.backbone.probe.to_json()
         lock.plan(WorkerPlan(share.workers, job.data.spec.to_json(), splits, probe))

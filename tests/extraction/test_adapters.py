@@ -61,11 +61,11 @@ def test_an_adapters_settings_are_part_of_its_identity(adapted, tmp_path):
 
 
 def test_without_peft_an_adapter_is_not_passed_over(adapted, monkeypatch):
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *rest: None if name == "peft" else found(name, *rest),
+        lambda name, *rest: None if name == "peft" else find_spec(name, *rest),
     )
     for folder in adapted[:2]:
         with pytest.raises(UsageError, match="needs the package peft.*adapter_config.json"):

@@ -37,9 +37,9 @@ def rows_of(store, split):
     ]
 
 
-def assert_same_rows(found, expected):
-    assert len(found) == len(expected)
-    for (texts, label), (others, other) in zip(found, expected, strict=True):
+def assert_same_rows(rows, expected):
+    assert len(rows) == len(expected)
+    for (texts, label), (others, other) in zip(rows, expected, strict=True):
         assert label == other
         assert len(texts) == len(others)
         for (hidden, ids), (hidden_too, ids_too) in zip(texts, others, strict=True):
@@ -56,10 +56,10 @@ def test_appended_rows_follow_the_others_and_no_shard_is_touched(case, tmp_path)
     assert_same_rows(rows_of(case.out, "train"), first + rows_of(tmp_path / "alone", "train"))
     assert_same_rows(rows_of(case.out, "test"), rows_of(tmp_path / "alone", "test"))
     assert len(HiddenStore(case.out)["validation"]) == 5
-    assert {file: found for file, found in identity(case.out).items() if file in before} == before
+    assert {file: stat for file, stat in identity(case.out).items() if file in before} == before
     assert verify(case.out) == []
     assert not lock_folder(case.out).exists()
-    assert [one["rows"] for one in describe(case.out)["splits"]["train"]["appended"]] == [9]
+    assert [append["rows"] for append in describe(case.out)["splits"]["train"]["appended"]] == [9]
 
 
 def test_appending_is_done_once_and_can_be_repeated_with_other_rows(case, tmp_path):
@@ -106,7 +106,7 @@ def test_until_an_append_is_done_the_store_is_what_it_was(case, tmp_path, monkey
     with FaultyDisk(monkeypatch) as whole:
         run(grown)
     expected = tree(case.out)
-    for place in (*range(3 if how == "kill" else 11, len(whole.calls), 41), len(whole.calls) - 1):
+    for call in (*range(3 if how == "kill" else 11, len(whole.calls), 41), len(whole.calls) - 1):
         for name in {*tree(case.out)} - {*pristine}:
             (case.out / name).unlink()
         for folder in sorted(case.out.rglob("*"), reverse=True):
@@ -114,13 +114,13 @@ def test_until_an_append_is_done_the_store_is_what_it_was(case, tmp_path, monkey
                 folder.rmdir()
         for name, content in pristine.items():
             (case.out / name).write_bytes(content)
-        with FaultyDisk(monkeypatch, place, how), pytest.raises(Killed):
+        with FaultyDisk(monkeypatch, call, how), pytest.raises(Killed):
             run(grown)
         rows = len(HiddenStore(case.out)["train"])
         assert rows in (14, 23)
         assert rows_of(case.out, "train")[13][1] == 1
         run(grown)
-        assert tree(case.out) == expected, place
+        assert tree(case.out) == expected, call
         assert not lock_folder(case.out).exists()
 
 

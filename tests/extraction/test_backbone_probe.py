@@ -36,14 +36,14 @@ def probe(states_of, side="auto", takes_positions=False):
         longest = max(map(len, texts))
         ids, mask = torch.zeros(len(texts), longest), torch.zeros(len(texts), longest)
         for row, text in enumerate(texts):
-            place = slice(longest - len(text), longest) if left else slice(0, len(text))
-            ids[row, place] = torch.tensor(text, dtype=torch.float32)
-            mask[row, place] = 1
+            span = slice(longest - len(text), longest) if left else slice(0, len(text))
+            ids[row, span] = torch.tensor(text, dtype=torch.float32)
+            mask[row, span] = 1
         for row, fill in enumerate(fills):
             ids[row, mask[row] == 0] = 0 if fill is None else fill
         return _Outputs(states_of(ids, mask))
 
-    found = probe_backbone(
+    findings = probe_backbone(
         torch.nn.Identity(),
         forward,
         ([3, 4, 5, 6, 7, 8, 9, 10], [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
@@ -54,7 +54,7 @@ def probe(states_of, side="auto", takes_positions=False):
         name="model",
     )
     assert len(passes) <= 5
-    return found
+    return findings
 
 
 def own(ids, mask):

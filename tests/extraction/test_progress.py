@@ -40,7 +40,7 @@ def test_what_an_earlier_run_stored_does_not_count_as_speed():
         progress.store(30, 60)
         progress.rewind(before)
         progress.store(20, 80)
-    assert progress.done == Done(found=40, stored=20, volume=80)
+    assert progress.done == Done(earlier=40, stored=20, volume=80)
     record = sum_up(5, [], {})
     progress.summarise(record, max_length=8)
     assert "train: 5 rows, 0 tokens, 0 shards" in console.file.getvalue()

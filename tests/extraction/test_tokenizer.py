@@ -25,11 +25,11 @@ WORDS = " ".join(CORPUS).split()
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory):
     root = tmp_path_factory.mktemp("tokenizers")
-    found = {
+    tokenizers = {
         name: transformers.AutoTokenizer.from_pretrained(make_backbone(name, root / name))
         for name in MODEL_TYPES
     }
-    return {**found, "canine": transformers.CanineTokenizer()}
+    return {**tokenizers, "canine": transformers.CanineTokenizer()}
 
 
 @hypothesis.given(

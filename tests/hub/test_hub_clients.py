@@ -29,9 +29,9 @@ def twice(download, *what):
 
 told["sha"] = api.model_info("acme/tiny").sha
 told["old"] = api.model_info("acme/tiny", revision="v1").sha
-told["files"] = sorted(one.path for one in api.list_repo_tree("acme/tiny", recursive=True))
-told["paths"] = [one.path for one in api.get_paths_info("acme/tiny", ["config.json", "nothing"])]
-told["refs"] = [one.name for one in api.list_repo_refs("acme/tiny").branches]
+told["files"] = sorted(entry.path for entry in api.list_repo_tree("acme/tiny", recursive=True))
+told["paths"] = [entry.path for entry in api.get_paths_info("acme/tiny", ["config.json", "nothing"])]
+told["refs"] = [entry.name for entry in api.list_repo_refs("acme/tiny").branches]
 told["config"] = open(hf_hub_download("acme/tiny", "config.json", revision="v1")).read()
 told["folder"] = twice(snapshot_download, "acme/tiny")
 told["bare"] = snapshot_download("tiny")
@@ -103,26 +103,32 @@ def test_huggingface_hub(hub: HubServer, tmp_path: Path) -> None:
     hub.spoil("acme/tiny", cut(1000), file="model.safetensors", host="cdn", times=1)
     hub.spoil("acme/big", rate_limited(), file="big.bin", host="cdn", times=1)
     with Walker(hub.env(tmp_path / "hf"), tmp_path / "walks", ["huggingface_hub"]) as walker:
-        found = told(walker.code(DOWNLOADS))
-        assert (found["sha"], found["old"]) == (new, old)
+        outcome = told(walker.code(DOWNLOADS))
+        assert (outcome["sha"], outcome["old"]) == (new, old)
         names = sorted(path.name for path in tiny.iterdir())
-        assert (found["files"], found["paths"], found["refs"]) == (names, ["config.json"], ["main"])
-        assert found["config"] == (tiny / "config.json").read_text()
-        assert found["who"] == "tester"
+        assert (outcome["files"], outcome["paths"], outcome["refs"]) == (
+            names,
+            ["config.json"],
+            ["main"],
+        )
+        assert outcome["config"] == (tiny / "config.json").read_text()
+        assert outcome["who"] == "tester"
         for folder, source in (("folder", retrained), ("bare", tiny)):
-            read = {path.name: path.read_bytes() for path in Path(found[folder]).iterdir()}
+            read = {path.name: path.read_bytes() for path in Path(outcome[folder]).iterdir()}
             assert read == {path.name: path.read_bytes() for path in source.iterdir()}
-        assert Path(found["renamed"]).read_bytes() == (tiny / "config.json").read_bytes()
-        assert Path(found["big"]).read_bytes() == big
+        assert Path(outcome["renamed"]).read_bytes() == (tiny / "config.json").read_bytes()
+        assert Path(outcome["big"]).read_bytes() == big
         # The connection broke after 11 MiB, and what was missing was asked for alone.
-        asked = [one for one in hub.requests("cdn", "GET", "acme/big") if one.status != 429]
+        asked = [
+            request for request in hub.requests("cdn", "GET", "acme/big") if request.status != 429
+        ]
         assert len(asked) == 2
         assert "range" not in asked[0].headers
         assert asked[1].headers["range"] in (f"bytes={10 << 20}-", f"bytes={11 << 20}-")
         uploaded = told(walker.code(UPLOADS, str(tiny)))
         stored = hub.repo("acme/new")
         assert uploaded == {"oid": stored.branches["main"], "private": True}
-        kept = {path: one.content for path, one in stored.files("main").items()}
+        kept = {path: file.content for path, file in stored.files("main").items()}
         assert {path.name: path.read_bytes() for path in tiny.iterdir()}.items() <= kept.items()
         # The weights were there already, for acme/tiny.
         assert hub.requests("cdn", "PUT") == []
@@ -136,7 +142,7 @@ def test_huggingface_hub(hub: HubServer, tmp_path: Path) -> None:
         assert refused.code == 1
         assert "Invalid credentials" in refused.stderr
     assert hub.leaks() == []
-    assert any(one.holds(TOKEN) for one in hub.requests("hub"))
+    assert any(request.holds(TOKEN) for request in hub.requests("hub"))
 
 
 @pytest.mark.slow
@@ -148,19 +154,19 @@ def test_transformers_and_datasets(
     hub.add_model("acme/tiny", retrained)
     hub.add_dataset(GLUE, glue_files())
     hub.add_dataset(IMDB, imdb_files())
-    found = told(run_fresh("-c", LOADS, env=hub.env(tmp_path / "hf")))
-    assert found["type"] == "bert"
-    assert found["main"] != found["v1"]
-    assert found["cola"] == [
+    outcome = told(run_fresh("-c", LOADS, env=hub.env(tmp_path / "hf")))
+    assert outcome["type"] == "bert"
+    assert outcome["main"] != outcome["v1"]
+    assert outcome["cola"] == [
         ["sentence", "label", "idx"],
         24,
-        found["cola"][2],
+        outcome["cola"][2],
         ["unacceptable", "acceptable"],
     ]
-    assert found["imdb"][:2] == [["text", "label"], 8]
+    assert outcome["imdb"][:2] == [["text", "label"], 8]
     assert hub.leaks() == []
     # datasets asks its own server for what it knows of a dataset, and has S3 count its downloads.
-    others = {one.host for one in hub.requests("elsewhere")}
+    others = {request.host for request in hub.requests("elsewhere")}
     assert others <= {f"datasets-server.{hub.url.removeprefix('http://')}", "s3.amazonaws.com:443"}
 
 

@@ -65,7 +65,9 @@ def test_only_the_files_that_are_read(
     }
     shared.add("model", "lonely", {**files, **others})
     assert_done(walker.glot(*extraction("lonely", data, tmp_path / "first")))
-    asked = {one.path for one in shared.requests(path="lonely") if "resolve" in one.path}
+    asked = {
+        request.path for request in shared.requests(path="lonely") if "resolve" in request.path
+    }
     assert [path for path in asked for name in others if name in path] == []
     shared.forget()
     assert_done(walker.glot(*extraction("lonely", data, tmp_path / "second")))
@@ -86,8 +88,8 @@ def test_a_private_model(
     assert_no_secret(done, tmp_path / "store")
     weights = shared.requests("cdn", path="acme/private")
     assert weights
-    assert {one.host for one in weights} == {shared.cdn_url.removeprefix("http://")}
-    assert any(one.holds(TOKEN) for one in shared.requests("hub", path="acme/private"))
+    assert {request.host for request in weights} == {shared.cdn_url.removeprefix("http://")}
+    assert any(request.holds(TOKEN) for request in shared.requests("hub", path="acme/private"))
     assert shared.leaks() == []
 
 
@@ -144,7 +146,7 @@ def test_tasks_from_the_hub(shared: HubServer, walker: Walker, tiny: Path, tmp_p
         assert_no_secret(done, out)
         manifest = read_manifest(out)
         labelled = {name: count for name, count in splits.items() if count is not None}
-        assert {name: one.rows for name, one in manifest.splits.items()} == labelled
+        assert {name: split.rows for name, split in manifest.splits.items()} == labelled
         # The test set of CoLA has no labels, and is left out with a word.
         for name in splits.keys() - labelled.keys():
             assert f"{name}: skipped" in done.stderr
@@ -208,4 +210,4 @@ def test_allow_bin_takes_safetensors_where_there_are_some(
     )
     assert_done(done)
     assert "weights" not in read_manifest(tmp_path / "store").recipe.to_json()
-    assert not any(one.path.endswith(".bin") for one in hub.requests())
+    assert not any(request.path.endswith(".bin") for request in hub.requests())

@@ -39,7 +39,7 @@ def test_a_run_with_a_backbone_from_the_hub(
         assert np.load(vectors).shape[0] == 6
         assert_no_secret(trained, scored, encoded, run, store, vectors)
         assert first in (run / "config.json").read_text()
-        asked = {one.path for one in hub.requests("cdn")}
+        asked = {request.path for request in hub.requests("cdn")}
         assert len({path.split("/")[3] for path in asked}) == 1, "weights of one commit alone"
     # Another machine has the run and nothing else: the commit is fetched again.
     with Walker(hub.env(fresh), tmp_path / "other", EXTRACTION) as walker:
@@ -76,7 +76,7 @@ def test_exports_and_uploads(hub: HubServer, tiny: Path, data: Path, tmp_path: P
             told, repo = json.loads(sent.stdout), hub.repo(name)
             assert (told["repository"], told["private"], repo.private) == (name, True, True)
             assert told["commit"] == repo.branches["main"]
-            files = {path: one.content for path, one in repo.files("main").items()}
+            files = {path: file.content for path, file in repo.files("main").items()}
             assert not any(TOKEN.encode() in content for content in files.values())
             for path in folder.rglob("*"):
                 if path.is_file() and path.name != "README.md":

@@ -110,7 +110,8 @@ QUICK = ("gated-401", "config-is-no-json", "api-is-down")
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in AT_ONCE]
+    "case",
+    [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in AT_ONCE],
 )
 def test_refused_at_once(
     shared: HubServer, walker: Walker, tiny: Path, data: Path, tmp_path: Path, case: str

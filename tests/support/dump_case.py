@@ -24,16 +24,16 @@ def write_rows(folder, rows=ROWS, pairs=False, label=lambda row: row % 2, change
     rng = np.random.default_rng(0)
     folder.mkdir(exist_ok=True)
     for name, count in rows.items():
-        found = []
+        rows_of_split = []
         for row in range(count):
             texts = [
                 " ".join(rng.choice(WORDS, rng.integers(1, 10))) if row != 3 else ""
                 for _ in range(1 + pairs)
             ]
-            found.append(
+            rows_of_split.append(
                 {**{f"text{index}": text for index, text in enumerate(texts)}, "label": label(row)}
             )
-        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, change(found))))
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, change(rows_of_split))))
     return folder
 
 

@@ -76,7 +76,7 @@ class Repo:
     def commit(self, files: Commit, branch: str | None = MAIN) -> str:
         """Add a commit and put `branch` on it; the commit's hash."""
         parent = self.branches.get(branch or "", "")
-        listing = json.dumps([self.id, parent, {path: one.oid for path, one in files.items()}])
+        listing = json.dumps([self.id, parent, {path: file.oid for path, file in files.items()}])
         # Equal files twice are two commits, as with git, whose commits carry their time.
         sha = hashlib.sha1(f"{listing}{len(self.commits)}".encode()).hexdigest()
         self.commits[sha] = dict(files)
@@ -118,13 +118,13 @@ class Repo:
     def tree(self, sha: str, folder: str, recursive: bool) -> list[dict[str, Any]] | None:
         """Entries under `folder` ("" for the whole), or None if there is no such folder."""
         prefix = f"{folder}/" if folder else ""
-        inside = {path: one for path, one in self.commits[sha].items() if path.startswith(prefix)}
+        inside = {path: file for path, file in self.commits[sha].items() if path.startswith(prefix)}
         if folder and not inside:
             return None
         folders = {parent for path in inside for parent in _parents(path) if parent != folder}
-        wanted = [*({path for path in folders if path.startswith(prefix)} | set(inside))]
-        direct = [path for path in wanted if "/" not in path[len(prefix) :]]
-        return self.entries(sha, sorted(wanted if recursive else direct))
+        names = [*({path for path in folders if path.startswith(prefix)} | set(inside))]
+        direct = [path for path in names if "/" not in path[len(prefix) :]]
+        return self.entries(sha, sorted(names if recursive else direct))
 
     def entries(self, sha: str, paths: Iterable[str]) -> list[dict[str, Any]]:
         """Files and folders of these names; what is not there is left out, as by paths-info."""
