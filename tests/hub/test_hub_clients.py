@@ -30,7 +30,7 @@ def twice(download, *what):
 told["sha"] = api.model_info("acme/tiny").sha
 told["old"] = api.model_info("acme/tiny", revision="v1").sha
 told["files"] = sorted(entry.path for entry in api.list_repo_tree("acme/tiny", recursive=True))
-told["paths"] = [entry.path for entry in api.get_paths_info("acme/tiny", ["config.json", "nothing"])]
+told["paths"] = [file.path for file in api.get_paths_info("acme/tiny", ["config.json", "nothing"])]
 told["refs"] = [entry.name for entry in api.list_repo_refs("acme/tiny").branches]
 told["config"] = open(hf_hub_download("acme/tiny", "config.json", revision="v1")).read()
 told["folder"] = twice(snapshot_download, "acme/tiny")
