@@ -29,9 +29,10 @@ from glot_jax.extraction.split_files import (
 from glot_jax.store.finish import remove_leftovers, remove_superseded, sync_folders
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
-from glot_jax.store.reader import HiddenStore, SplitReader
+from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import PendingAppend
 from glot_jax.store.records import Appended, SplitRecord, sum_up
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import Split
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glot_jax.store.reader import SplitReader
+from glot_jax.store.split_reader import SplitReader
 from glot_jax.texts import TaskSpec
 
 
