@@ -159,7 +159,7 @@ class SplitProgress:
 
     def find(self, tokens: int) -> None:
         """Count tokens of a shard that was stored before."""
-        earlier = self.done.found + tokens
+        earlier = self.done.earlier + tokens
         self._show(dataclasses.replace(self.done, earlier=earlier))
 
     def store(self, tokens: int, volume: int) -> None:
