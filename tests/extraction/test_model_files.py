@@ -34,7 +34,7 @@ def test_links_that_became_text_are_followed_or_named(llama_copy):
     assert find_source(str(llama_copy), None).sha256 == identity
     assert find_source(str(llama_copy), None).name == "hf"
     assert any(
-        "a llama_copy turned into text; they were followed" in line
+        "a copy turned into text; they were followed" in line
         for line in load_backbone(llama_copy).notices()
     )
     (blobs / "tokenizer.json").write_text(LFS)

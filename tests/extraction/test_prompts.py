@@ -131,7 +131,7 @@ def test_what_a_model_cannot_do(folders):
     assert backbone(folders["bert"], "prompteol", max_length=room + 1).tokenize(
         ["the cat"]
     ).truncated.tolist() == [True]
-    with pytest.raises(UsageError, match="kind decoder"):
+    with pytest.raises(UsageError, match="--kind must be decoder"):
         backbone(folders["bert"], "prompteol", kind="encoder")
 
 
