@@ -369,7 +369,8 @@ def _prompt(config: ExtractConfig, tokenizer: Any) -> Prompt | None:
     prompt = Prompt(config.prompt, tokenizer)
     if config.kind == "encoder":
         raise UsageError(
-            rule="--kind must be decoder with --prompt: cls is the token that it names, the last one",
+            rule="--kind must be decoder with --prompt: cls is the token that it names, the last"
+            " one",
             got=f"--kind {config.kind}",
             fix="Leave it out.",
         )
