@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +26,14 @@ from glot_jax.extraction.forward_pass import (
     length_batches,
 )
 from glot_jax.extraction.loading import code_notices, load_model
-from glot_jax.extraction.model_facts import other_input, position_limit, vocabulary_size
+from glot_jax.extraction.model_facts import Model, other_input, position_limit, vocabulary_size
 from glot_jax.extraction.probe_findings import Probe
 from glot_jax.extraction.prompts import Prompt
 from glot_jax.extraction.ragged_states import RaggedStates
 from glot_jax.extraction.storage_dtypes import States, join_states, to_states
 from glot_jax.extraction.tokenizer import (
     TokenizedTexts,
+    Tokenizer,
     encode,
     load_tokenizer,
     pad_id,
@@ -92,7 +92,7 @@ class Backbone:
         # Before the model: without a tokenizer there is no use for it.
         self.tokenizer = load_tokenizer(self.source)
         loaded = load_model(self.source, getattr(torch, self.compute_dtype))
-        self.model: Any = on_device(loaded, self.device, self.source.name)
+        self.model: Model = on_device(loaded, self.device, self.source.name)
         self.model_type: str = self.model.config.model_type
         self._prompt = _prompt(config, self.tokenizer)
         self._vocabulary_size = vocabulary_size(self.model)
@@ -363,7 +363,7 @@ class Backbone:
         return [*self.source.notices, *(f"{self.source.name}: {line}" for line in lines)]
 
 
-def _prompt(config: ExtractConfig, tokenizer: Any) -> Prompt | None:
+def _prompt(config: ExtractConfig, tokenizer: Tokenizer) -> Prompt | None:
     if config.prompt is None:
         return None
     prompt = Prompt(config.prompt, tokenizer)

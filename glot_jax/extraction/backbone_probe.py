@@ -16,13 +16,13 @@ the recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
 from glot_jax.errors import UsageError
-from glot_jax.extraction.blocks import LayerMap, map_layers
+from glot_jax.extraction.blocks import LayerMap, Outputs, map_layers
 from glot_jax.extraction.probe_findings import (
     EQUAL_LENGTH,
     LATER_TOKEN,
@@ -61,8 +61,7 @@ MASSIVE = 10.0
 class Forward(Protocol):
     """One pass of a model over texts, padded to the longest on one side.
 
-    `fills` has a token for the padding of each row, or None for the pad token. The pass returns the
-    model's outputs, with `last_hidden_state` [batch, length, dim].
+    `fills` has a token for the padding of each row, or None for the pad token.
     """
 
     def __call__(
@@ -72,7 +71,9 @@ class Forward(Protocol):
         left: bool = False,
         positions: bool = False,
         fills: Sequence[int | None] = (),
-    ) -> Any: ...
+    ) -> Outputs:
+        """Return the model's outputs, with `last_hidden_state` [batch, length, dim]."""
+        ...
 
 
 def probe_backbone(
@@ -277,7 +278,7 @@ def _change(before: torch.Tensor, after: torch.Tensor) -> float:
     return share if np.isfinite(share) else float("inf")
 
 
-def _massive(layers: LayerMap, outputs: Any) -> dict[int, dict[int, float]]:
+def _massive(layers: LayerMap, outputs: Outputs) -> dict[int, dict[int, float]]:
     """Layer -> position -> norm over the median, where it exceeds MASSIVE.
 
     Only layers that the model lists are looked at.

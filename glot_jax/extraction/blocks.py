@@ -12,12 +12,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 Call = tuple[torch.nn.Module, "torch.Tensor | None", "torch.Tensor | None"]
 """A module, the states that it read, and those that it wrote."""
+Outputs = Any
+"""What a model returns: `last_hidden_state` [batch, length, dim], and perhaps `hidden_states`.
+
+Each architecture has a class of its own for it.
+"""
 Hook = Callable[..., None]
 """Called by torch after a module has run, with what it read and what it wrote."""
 Step = tuple[torch.Tensor, torch.Tensor]
@@ -58,7 +63,7 @@ class LayerMap:
     verified: bool
 
 
-def map_layers(model: torch.nn.Module, run: Callable[[], Any]) -> tuple[LayerMap, Any]:
+def map_layers(model: torch.nn.Module, run: Callable[[], Outputs]) -> tuple[LayerMap, Outputs]:
     """Run a model once and find out where its layers are.
 
     Args:
@@ -116,10 +121,10 @@ class BlockStates:
 
     def _listen(
         self,
-        module: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        output: Any,
+        _module: torch.nn.Module,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        output: object,
     ) -> None:
         if self._calls == 0 and 0 in self._kept:
             states = _first_states([*args, *kwargs.values()])
@@ -152,9 +157,9 @@ def _recorded(model: torch.nn.Module) -> Iterator[dict[str, list[Call]]]:
 def _recorder(calls: list[Call]) -> Hook:
     def record(
         module: torch.nn.Module,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        output: Any,
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+        output: object,
     ) -> None:
         read = _first_states([*args, *kwargs.values()])
         wrote = _first_states([output])
@@ -168,7 +173,7 @@ def _copy(states: torch.Tensor | None) -> torch.Tensor | None:
     return None if states is None else states.clone()
 
 
-def _first_states(values: Sequence[Any]) -> torch.Tensor | None:
+def _first_states(values: Sequence[object]) -> torch.Tensor | None:
     """The first tensor of floats [batch, length, width] among some values.
 
     The first entry of a tuple, list or dict counts as well.
@@ -188,7 +193,7 @@ def _first_states(values: Sequence[Any]) -> torch.Tensor | None:
     return None
 
 
-def _is_states(value: Any) -> bool:
+def _is_states(value: object) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point()
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from glot_jax.extraction.blocks import BlockStates, LayerMap
-from glot_jax.extraction.model_facts import forward_parameters
+from glot_jax.extraction.blocks import BlockStates, LayerMap, Outputs
+from glot_jax.extraction.model_facts import Model, forward_parameters
 
 FORWARD_ERRORS = (
     TypeError,
@@ -37,7 +37,7 @@ class ForwardPass:
         takes_positions: whether its forward pass has `position_ids`.
     """
 
-    def __init__(self, model: Any, device: torch.device, pad_id: int, *, deterministic: bool):
+    def __init__(self, model: Model, device: torch.device, pad_id: int, *, deterministic: bool):
         """Prepare the passes of a model.
 
         Args:
@@ -91,7 +91,9 @@ class ForwardPass:
     def _on_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def run(self, ids: torch.Tensor, mask: torch.Tensor, *, positions: bool, hidden: bool) -> Any:
+    def run(
+        self, ids: torch.Tensor, mask: torch.Tensor, *, positions: bool, hidden: bool
+    ) -> Outputs:
         """Run the model once.
 
         Args:
@@ -153,7 +155,7 @@ class ForwardPass:
         left: bool = False,
         positions: bool = False,
         fills: Sequence[int | None] = (),
-    ) -> Any:
+    ) -> Outputs:
         """Run some texts in one pass, for the probe; see `backbone_probe.Forward`."""
         flat = np.concatenate([np.asarray(ids, np.int64) for ids in texts])
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))

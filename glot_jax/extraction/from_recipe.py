@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ def config_from(
     *,
     layers: tuple[int, ...],
     backbone: str | None = None,
-    **changes: Any,
+    **changes: object,
 ) -> ExtractConfig:
     """Return settings of an extraction that makes the same states from other texts.
 
@@ -58,7 +59,7 @@ def config_from(
         # compared in `load_backbone`.
         "allow_bin": recipe.weights == "pytorch_model.bin",
     }
-    return ExtractConfig(**{**settings, **changes})
+    return dataclasses.replace(ExtractConfig(**settings), **changes)
 
 
 def load_backbone(

@@ -112,7 +112,7 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
     return model, part, report
 
 
-def _loader(config: Any) -> tuple[Any, bool]:
+def _loader(config: transformers.PretrainedConfig) -> tuple[Any, bool]:
     """The class that loads a text encoder or decoder, and whether to take an encoder out of it.
 
     T5 and its kin have an encoder of their own in transformers, which checkpoints without a decoder
@@ -126,7 +126,7 @@ def _loader(config: Any) -> tuple[Any, bool]:
     return transformers.AutoModel, bool(getattr(config, "is_encoder_decoder", False))
 
 
-def _takes_pooler(config: Any) -> bool:
+def _takes_pooler(config: transformers.PretrainedConfig) -> bool:
     """Whether a model can be built without BERT's pooler.
 
     It is a trained layer that is not used here, and that many checkpoints lack.

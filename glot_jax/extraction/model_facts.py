@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+Model = Any
+"""A model of transformers; what is called of it has no type that all architectures share."""
 _OTHER_INPUTS = {
     "pixel_values": "images",
     "input_features": "sound",
@@ -14,7 +16,7 @@ _OTHER_INPUTS = {
 """Parameter of a forward pass -> what it is made of."""
 
 
-def vocabulary_size(model: Any) -> int | None:
+def vocabulary_size(model: Model) -> int | None:
     """Return the rows of a model's token table; None for one that reads characters (CANINE)."""
     try:
         table = model.get_input_embeddings()
@@ -25,7 +27,7 @@ def vocabulary_size(model: Any) -> int | None:
     return None if weight is None else int(weight.shape[0])
 
 
-def position_limit(model: Any) -> int | None:
+def position_limit(model: Model) -> int | None:
     """Return the number of tokens a model has positions for, or None if it sets no limit."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
@@ -36,12 +38,12 @@ def position_limit(model: Any) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
-def forward_parameters(model: Any) -> frozenset[str]:
+def forward_parameters(model: Model) -> frozenset[str]:
     """Return the names of the arguments that a model's forward pass takes."""
     return frozenset(inspect.signature(model.forward).parameters)
 
 
-def other_input(model: Any) -> str | None:
+def other_input(model: Model) -> str | None:
     """Return what a model reads that is not text (images, sound, videos), if anything."""
     parameters = forward_parameters(model)
     for name, noun in _OTHER_INPUTS.items():

@@ -13,11 +13,11 @@ These are the rows that the paper's Table 13 compares GLOT with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from glot_jax.errors import UsageError
+from glot_jax.extraction.tokenizer import Tokenizer
 
 TEXT = "[X]"
 MASK = "[MASK]"
@@ -50,7 +50,7 @@ class Prompt:
         overhead: tokens of the template without a text, the tail included.
     """
 
-    def __init__(self, name: str, tokenizer: Any):
+    def __init__(self, name: str, tokenizer: Tokenizer):
         """Settle which token of a template is named.
 
         Args:

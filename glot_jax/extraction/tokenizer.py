@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from glot_jax.extraction.backbone_source import Source
 from glot_jax.extraction.load_errors import loading_error, quiet_loading
 from glot_jax.store.identity import canonical_sha256
 
+Tokenizer = Any
+"""A tokenizer of transformers: fast ones and those written in Python share no useful type."""
 _RULE = "a backbone must come with its tokenizer"
 
 
@@ -31,7 +33,7 @@ class TokenizedTexts:
     """bool [texts]: nothing but special tokens, or nothing at all."""
 
 
-def load_tokenizer(source: Source) -> Any:
+def load_tokenizer(source: Source) -> Tokenizer:
     """Return the tokenizer that belongs to a backbone.
 
     Raises:
@@ -57,7 +59,7 @@ def load_tokenizer(source: Source) -> Any:
     return tokenizer
 
 
-def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
+def encode(tokenizer: Tokenizer, texts: Sequence[str], **options: object) -> Mapping[str, Any]:
     """Return the tokenizer's answer for some texts, special tokens included, without padding."""
     return tokenizer(
         list(texts),
@@ -71,7 +73,7 @@ def encode(tokenizer: Any, texts: Sequence[str], **options: Any) -> Any:
 
 
 def truncated_ids(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     max_length: int,
 ) -> tuple[list[list[int]], np.ndarray]:
@@ -102,7 +104,7 @@ def truncated_ids(
 
 
 def _truncated_slowly(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     texts: Sequence[str],
     max_length: int,
 ) -> tuple[list[list[int]], np.ndarray]:
@@ -115,7 +117,7 @@ def _truncated_slowly(
     return ids, truncated
 
 
-def kept_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[str]:
+def kept_texts(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
     """Return what is left of each text when it is cut to `max_length` tokens.
 
     Special tokens are among the `max_length`.
@@ -131,13 +133,13 @@ def kept_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[st
     return kept
 
 
-def vocabulary(tokenizer: Any) -> list[str]:
+def vocabulary(tokenizer: Tokenizer) -> list[str]:
     """Return the tokenizer's tokens in the order of their ids."""
     tokens = tokenizer.get_vocab()
     return sorted(tokens, key=tokens.__getitem__)
 
 
-def tokenizer_sha256(tokenizer: Any) -> str:
+def tokenizer_sha256(tokenizer: Tokenizer) -> str:
     """Return the hash of everything that decides a text's ids.
 
     Padding and truncation are set anew for each call and left out.
@@ -162,7 +164,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return canonical_sha256(state)
 
 
-def promised_tokens(tokenizer: Any, folder: Path) -> list[str]:
+def promised_tokens(tokenizer: Tokenizer, folder: Path) -> list[str]:
     """Return a line for each special token that a tokenizer promises and does not add.
 
     Args:
@@ -189,7 +191,7 @@ def promised_tokens(tokenizer: Any, folder: Path) -> list[str]:
     return lines
 
 
-def pad_id(tokenizer: Any, config: Any, vocabulary_size: int | None) -> int:
+def pad_id(tokenizer: Tokenizer, config: object, vocabulary_size: int | None) -> int:
     """Return a token to pad with: any id will do where the mask is zero.
 
     RoBERTa counts positions by its own pad id, so that comes first.

@@ -13,6 +13,7 @@ import torch
 from glot_jax.errors import UsageError
 from glot_jax.extraction.adapters import Adapter
 from glot_jax.extraction.backbone_source import Source
+from glot_jax.extraction.model_facts import Model
 
 _PACKED = {"I8", "U8", "F8_E4M3", "F8_E5M2", "F4", "F8_E8M0"}
 """safetensors' names of dtypes that weights have only where they are quantised."""
@@ -22,7 +23,7 @@ _SCALES = re.compile(
 """Names of arrays that only quantised weights come with."""
 
 
-def require_weights(source: Source, model: Any, part: Any, report: dict[str, Any]) -> None:
+def require_weights(source: Source, model: Model, part: Model, report: dict[str, Any]) -> None:
     """Raise UsageError unless the file holds the weights that config.json asks for.
 
     It may hold others, but none of further blocks, and none that are still packed.
@@ -39,7 +40,7 @@ def require_weights(source: Source, model: Any, part: Any, report: dict[str, Any
     _require_unpacked(source, model, report["unexpected_keys"])
 
 
-def require_adapter(source: Source, adapter: Adapter, model: Any) -> None:
+def require_adapter(source: Source, adapter: Adapter, model: Model) -> None:
     """Raise UsageError unless an adapter's file holds every weight of the adapter.
 
     Args:
@@ -90,7 +91,7 @@ def quantisation_notices(source: Source) -> list[str]:
     ]
 
 
-def _require_all(source: Source, model: Any, part: Any, names: Iterable[str]) -> None:
+def _require_all(source: Source, model: Model, part: Model, names: Iterable[str]) -> None:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     # By identity: of an encoder-decoder the part's names are other ones than the model's.
     used = {id(parameter) for parameter in part.parameters()}
@@ -123,7 +124,7 @@ def _require_shapes(source: Source, mismatched: Iterable[Any]) -> None:
     )
 
 
-def _require_no_more_blocks(source: Source, model: Any, unexpected: Iterable[str]) -> None:
+def _require_no_more_blocks(source: Source, model: Model, unexpected: Iterable[str]) -> None:
     """A config.json with fewer blocks than the file would make another layer the last one."""
     # The lists that hold blocks, by the path that their weights' names begin with.
     counts = {}
@@ -142,7 +143,7 @@ def _require_no_more_blocks(source: Source, model: Any, unexpected: Iterable[str
                 )
 
 
-def _require_unpacked(source: Source, model: Any, unexpected: Iterable[str]) -> None:
+def _require_unpacked(source: Source, model: Model, unexpected: Iterable[str]) -> None:
     """Quantised weights that nobody unpacks would be read as if their integers were the weights."""
     # transformers unpacks these itself.
     if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
@@ -164,7 +165,7 @@ def _require_unpacked(source: Source, model: Any, unexpected: Iterable[str]) -> 
 
 
 def _stored_dtypes(source: Source) -> Iterator[str]:
-    """safetensors' name of the dtype of every array; only the files' headers are read."""
+    """Names, by safetensors, of the dtype of every array; only the files' headers are read."""
     from safetensors import safe_open
 
     for path in sorted(Path(source.location).glob("model*.safetensors")):
