@@ -34,12 +34,9 @@ from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction.job import prepare
-from glot_jax.extraction.split_files import (
-    OpenSplit,
-    store_shards,
-    write_row_arrays,
-    write_splits,
-)
+from glot_jax.extraction.shard import OpenSplit, store_shards
+from glot_jax.extraction.shard_texts import cut_shards
+from glot_jax.extraction.split_files import write_row_arrays, write_splits
 from glot_jax.store.records import ShardRecord
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
@@ -195,7 +192,8 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
-        shards = enumerate(job.cut(job.data.splits[name], table))
+        examples = job.data.splits[name]
+        shards = enumerate(cut_shards(examples, job.backbone, config.shard_tokens, table))
         return store_shards(job, name, shards, table, tokens=1, thread=thread)
 
     def seal(split: OpenSplit, thread: WriterThread) -> None:

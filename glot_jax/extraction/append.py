@@ -18,11 +18,11 @@ from glot_jax.extraction.out_folder import (
 )
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.row_table import RowTable, row_key
+from glot_jax.extraction.shard import OpenSplit, store_shards
+from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.extraction.split_files import (
-    OpenSplit,
     begin,
     refuse_further_shard,
-    store_shards,
     write_row_arrays,
     write_splits,
 )
@@ -149,8 +149,9 @@ def _start(job: Job, addition: _Addition, tokens: int, thread: WriterThread) -> 
         table.continue_from(addition.stored.reader)
         first_shard = len(addition.stored.record.shards)
     examples = itertools.islice(addition.split, addition.first, None)
-    shards = enumerate(job.cut(examples, table), first_shard)
-    return store_shards(job, addition.split.name, shards, table, tokens, thread)
+    shards = cut_shards(examples, job.backbone, job.config.shard_tokens, table)
+    numbered = enumerate(shards, first_shard)
+    return store_shards(job, addition.split.name, numbered, table, tokens, thread)
 
 
 def _seal(job: Job, addition: _Addition, split: OpenSplit, thread: WriterThread) -> SplitRecord:
@@ -235,7 +236,8 @@ def _find_new_rows(job: Job, split: Split, stored: _StoredSplit | None) -> _Addi
     if stored is not None and len(split) >= stored.record.rows:
         first = _count_stored(job, split, stored)
     table = RowTable(job.data.spec, digest=True)
-    for _ in job.cut(itertools.islice(split, first, len(split)), table):
+    examples = itertools.islice(split, first, len(split))
+    for _ in cut_shards(examples, job.backbone, job.config.shard_tokens, table):
         # Only the table's hash is asked for.
         continue
     return _Addition(split, stored, first, table.sha256)
@@ -270,7 +272,8 @@ def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
 def _keys(job: Job, split: Split, rows: int) -> Iterator[bytes]:
     """`row_key` of the first rows of the files."""
     table = RowTable(job.data.spec, keys=True)
-    for _ in job.cut(itertools.islice(split, rows), table):
+    examples = itertools.islice(split, rows)
+    for _ in cut_shards(examples, job.backbone, job.config.shard_tokens, table):
         # Taken shard by shard, so that memory does not grow with the split.
         yield from table.take_keys()
     # Rows behind the last shard: those whose texts are all stored already.

@@ -6,6 +6,7 @@ from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import refuse_unfinished_append, require_same_recipe
 from glot_jax.extraction.shard import finished_shard
+from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.extraction.split_files import file_record, has_rows, refuse_further_shard
 from glot_jax.store.arrays import npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
@@ -59,7 +60,9 @@ def _check_split(job: Job, name: str) -> SplitRecord:
     folder = job.out / name
     table = job.new_table()
     records = []
-    for index, texts in enumerate(job.cut(job.data.splits[name], table)):
+    examples = job.data.splits[name]
+    shards = cut_shards(examples, job.backbone, job.config.shard_tokens, table)
+    for index, texts in enumerate(shards):
         record = finished_shard(folder, index, texts, job.backbone.layers)
         if record is None:
             raise UsageError(

@@ -6,11 +6,11 @@ from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
+from glot_jax.extraction.shard import OpenSplit, store_shards
+from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.extraction.split_files import (
-    OpenSplit,
     begin,
     refuse_further_shard,
-    store_shards,
     write_row_arrays,
     write_splits,
 )
@@ -55,8 +55,8 @@ def _write(job: Job, lock: StoreLock) -> None:
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
         # Lazily: texts are read, tokenised and run one shard at a time.
-        shards = enumerate(job.cut(splits[name], table))
-        return store_shards(job, name, shards, table, tokens[name], thread)
+        shards = cut_shards(splits[name], job.backbone, job.config.shard_tokens, table)
+        return store_shards(job, name, enumerate(shards), table, tokens[name], thread)
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:
         return _seal(job, split, thread)

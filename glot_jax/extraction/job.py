@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -16,13 +15,12 @@ from glot_jax.extraction.out_folder import refuse_other_folder
 from glot_jax.extraction.pinning import pin_revision
 from glot_jax.extraction.progress import say
 from glot_jax.extraction.row_table import RowTable
-from glot_jax.extraction.shard_texts import ShardTexts, cut_shards
 from glot_jax.extraction.tokenizer import load_tokenizer, vocabulary
 from glot_jax.store.layout import check_split_name
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.recipe import Recipe
-from glot_jax.texts import Example, TaskData, TaskSpec, open_task
+from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.stress_texts import whole_words
 
 
@@ -56,10 +54,6 @@ class Job:
     def lock(self) -> StoreLock:
         """Return the right to write the store, or a worker's share of it, to be entered."""
         return StoreLock(self.out, lambda text: self.say(text, "yellow"), share=self.config.share)
-
-    def cut(self, examples: Iterable[Example], table: RowTable) -> Iterator[ShardTexts]:
-        """Cut examples into shards, which fills `table`."""
-        return cut_shards(examples, self.backbone, self.config.shard_tokens, table)
 
     def new_table(self) -> RowTable:
         """Return an empty table for the rows of a split."""

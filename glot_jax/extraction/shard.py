@@ -1,10 +1,10 @@
-"""One shard: its texts through the backbone into its files, or a check of the files that exist."""
+"""Shards: their texts through the backbone into files, or a check of the files that exist."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone import Backbone
+from glot_jax.extraction.job import Job
 from glot_jax.extraction.progress import SplitProgress
+from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard_texts import ShardTexts
 from glot_jax.extraction.storage_dtypes import States, largest_value
 from glot_jax.files import file_sha256
 from glot_jax.store.arrays import load_array
 from glot_jax.store.finish import OTHER_TEXTS
-from glot_jax.store.layout import TEXT_FILES, shard_name
+from glot_jax.store.layout import TEXT_FILES, refuse_link, shard_name
 from glot_jax.store.records import ShardRecord, read_record
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
@@ -41,6 +43,72 @@ class ShardTarget:
     progress: SplitProgress
     notice: Callable[[str], None]
     """Called with a line for the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenSplit:
+    """A split whose shards have all been handed to the writer.
+
+    The last of them may still be on their way to the disk.
+    """
+
+    name: str
+    table: RowTable
+    """Its rows, complete."""
+    progress: SplitProgress
+    shards: list[ShardRecord | Future[ShardRecord]]
+
+    def records(self, thread: WriterThread) -> list[ShardRecord]:
+        """Wait until every shard is on the disk, and return their records in order."""
+        records = []
+        for shard in self.shards:
+            records.append(thread.result(shard) if isinstance(shard, Future) else shard)
+        return records
+
+
+def store_shards(
+    job: Job,
+    name: str,
+    shards: Iterable[tuple[int, ShardTexts]],
+    table: RowTable,
+    tokens: int,
+    thread: WriterThread,
+) -> OpenSplit:
+    """Hand every shard of a split that is missing to the writer.
+
+    Args:
+        job: the extraction.
+        name: of the split.
+        shards: (index, texts) of the shards to store, cut as they are taken.
+        table: is filled by the cutting.
+        tokens: of these shards, about, for the progress bar.
+        thread: writes the shards.
+    """
+    folder = job.out / name
+    # Behind a link may be a cache that other stores share (DVC, git-annex).
+    refuse_link(folder)
+    records: list[ShardRecord | Future[ShardRecord]] = []
+    with SplitProgress(job.console, name, tokens) as progress:
+        target = ShardTarget(
+            split=name,
+            folder=folder,
+            backbone=job.backbone,
+            storage_dtype=job.config.storage_dtype,
+            tokens_per_batch=job.config.tokens_per_batch,
+            thread=thread,
+            progress=progress,
+            notice=job.say,
+        )
+        for index, texts in shards:
+            # Resuming is nothing but this: a shard is a folder that appears whole, so one that is
+            # there and holds these texts need not be made again.
+            record = finished_shard(folder, index, texts, job.backbone.layers)
+            if record is None:
+                records.append(write_shard(target, index, texts))
+            else:
+                progress.find(record.tokens)
+                records.append(record)
+    return OpenSplit(name, table, progress, records)
 
 
 def finished_shard(

@@ -1,11 +1,9 @@
-"""The files of one split: its shards through the writer, and its row arrays."""
+"""Splits on their way to the disk: what precedes the first shard, their order, their row arrays."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,10 +12,8 @@ import numpy as np
 from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import require_same_recipe
-from glot_jax.extraction.progress import SplitProgress, check_disk
-from glot_jax.extraction.row_table import RowTable
-from glot_jax.extraction.shard import ShardTarget, finished_shard, write_shard
-from glot_jax.extraction.shard_texts import ShardTexts
+from glot_jax.extraction.progress import check_disk
+from glot_jax.extraction.shard import OpenSplit
 from glot_jax.files import make_folders, write_bytes
 from glot_jax.store.arrays import npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
@@ -25,31 +21,9 @@ from glot_jax.store.integrity import FileRecord
 from glot_jax.store.layout import EXTRACT_AGAIN, array_file, refuse_link, shard_name
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.recipe import PendingAppend, Recipe
-from glot_jax.store.records import ShardRecord
 from glot_jax.store.writer_thread import WriterThread
 
 Sealed = TypeVar("Sealed")
-
-
-@dataclasses.dataclass(frozen=True)
-class OpenSplit:
-    """A split whose shards have all been handed to the writer.
-
-    The last of them may still be on their way to the disk.
-    """
-
-    name: str
-    table: RowTable
-    """Its rows, complete."""
-    progress: SplitProgress
-    shards: list[ShardRecord | Future[ShardRecord]]
-
-    def records(self, thread: WriterThread) -> list[ShardRecord]:
-        """Wait until every shard is on the disk, and return their records in order."""
-        records = []
-        for shard in self.shards:
-            records.append(thread.result(shard) if isinstance(shard, Future) else shard)
-        return records
 
 
 def begin(
@@ -111,51 +85,6 @@ def write_splits(
         if waiting is not None:
             sealed[waiting.name] = seal(waiting, thread)
     return sealed
-
-
-def store_shards(
-    job: Job,
-    name: str,
-    shards: Iterable[tuple[int, ShardTexts]],
-    table: RowTable,
-    tokens: int,
-    thread: WriterThread,
-) -> OpenSplit:
-    """Hand every shard of a split that is missing to the writer.
-
-    Args:
-        job: the extraction.
-        name: of the split.
-        shards: (index, texts) of the shards to store, cut as they are taken.
-        table: is filled by the cutting.
-        tokens: of these shards, about, for the progress bar.
-        thread: writes the shards.
-    """
-    folder = job.out / name
-    # Behind a link may be a cache that other stores share (DVC, git-annex).
-    refuse_link(folder)
-    records: list[ShardRecord | Future[ShardRecord]] = []
-    with SplitProgress(job.console, name, tokens) as progress:
-        target = ShardTarget(
-            split=name,
-            folder=folder,
-            backbone=job.backbone,
-            storage_dtype=job.config.storage_dtype,
-            tokens_per_batch=job.config.tokens_per_batch,
-            thread=thread,
-            progress=progress,
-            notice=job.say,
-        )
-        for index, texts in shards:
-            # Resuming is nothing but this: a shard is a folder that appears whole, so one that is
-            # there and holds these texts need not be made again.
-            record = finished_shard(folder, index, texts, job.backbone.layers)
-            if record is None:
-                records.append(write_shard(target, index, texts))
-            else:
-                progress.find(record.tokens)
-                records.append(record)
-    return OpenSplit(name, table, progress, records)
 
 
 def refuse_further_shard(folder: Path, shards: int) -> None:

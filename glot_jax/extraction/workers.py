@@ -11,11 +11,10 @@ from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
-from glot_jax.extraction.shard_texts import ShardTexts
+from glot_jax.extraction.shard import OpenSplit, store_shards
+from glot_jax.extraction.shard_texts import ShardTexts, cut_shards
 from glot_jax.extraction.split_files import (
-    OpenSplit,
     begin,
-    store_shards,
     write_row_arrays,
     write_splits,
 )
@@ -96,8 +95,9 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
-        shards = share.select(name, job.cut(splits[name], table))
-        return store_shards(job, name, shards, table, tokens[name], thread)
+        shards = cut_shards(splits[name], job.backbone, job.config.shard_tokens, table)
+        own = share.select(name, shards)
+        return store_shards(job, name, own, table, tokens[name], thread)
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitPlan | None:
         split.records(thread)

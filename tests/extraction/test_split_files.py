@@ -9,8 +9,8 @@ import pytest
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.row_table import RowTable
+from glot_jax.extraction.shard import OpenSplit
 from glot_jax.extraction.split_files import (
-    OpenSplit,
     has_rows,
     refuse_further_shard,
     write_row_arrays,
