@@ -140,7 +140,12 @@ def _write(
     return grown
 
 
-def _start(job: Job, addition: _Addition, tokens: int, thread: WriterThread) -> OpenSplit:
+def _start(
+    job: Job,
+    addition: _Addition,
+    tokens: int,
+    thread: WriterThread,
+) -> OpenSplit:
     """Run the model over the new rows of a split; its new shards are numbered after the old."""
     table = RowTable(job.data.spec, deduplicate=job.config.deduplicate, digest=True)
     first_shard = 0
@@ -154,7 +159,12 @@ def _start(job: Job, addition: _Addition, tokens: int, thread: WriterThread) -> 
     return store_shards(job, addition.split.name, numbered, table, tokens, thread)
 
 
-def _seal(job: Job, addition: _Addition, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+def _seal(
+    job: Job,
+    addition: _Addition,
+    split: OpenSplit,
+    thread: WriterThread,
+) -> SplitRecord:
     """Write the row arrays of old and new rows, and return the grown split's record."""
     folder = job.out / split.name
     table = split.table

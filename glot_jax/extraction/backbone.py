@@ -219,7 +219,12 @@ class Backbone:
             ) from error
         return to_states(hidden, _kept(mask, lengths, len(tail)), dtype)
 
-    def _check_ids(self, flat: np.ndarray, lengths: np.ndarray, tail: int) -> None:
+    def _check_ids(
+        self,
+        flat: np.ndarray,
+        lengths: np.ndarray,
+        tail: int,
+    ) -> None:
         size = self._vocabulary_size
         # Outside its table a GPU fails asynchronously, with an error that names neither text nor
         # token.
@@ -377,7 +382,11 @@ def _prompt(config: ExtractConfig, tokenizer: Tokenizer) -> Prompt | None:
     return prompt
 
 
-def _kept(mask: torch.Tensor, lengths: np.ndarray, tail: int) -> torch.Tensor | None:
+def _kept(
+    mask: torch.Tensor,
+    lengths: np.ndarray,
+    tail: int,
+) -> torch.Tensor | None:
     """The tokens whose states are kept, bool [batch, longest]; None for all of them."""
     if not tail and bool((lengths == lengths.max()).all()):
         # A pass without padding, the common case of long texts: nothing is copied.

@@ -155,6 +155,7 @@ def _from_hub(name: str, revision: str | None, allow_bin: bool) -> Source:
     commit = hub_models.resolve(name, revision)
     folder, notices = hub_models.fetch(name, commit, revision=revision, allow_bin=allow_bin)
     if commit.notice is not None:
+        # First where the commit comes from, then what was found in its files.
         notices = [commit.notice, *notices]
     adapter = find_adapter(folder, allow_bin=allow_bin)
     if adapter is not None and adapter.alone:
@@ -182,6 +183,7 @@ def _from_hub(name: str, revision: str | None, allow_bin: bool) -> Source:
 
 def _with_base(adapter: Adapter, allow_bin: bool) -> tuple[Source, Adapter]:
     """The model that an adapter is put on, and the adapter with this model in its record."""
+    # The base may itself be a Hub name, a folder, or minilm.
     base, revision = adapter.base()
     try:
         source = _find(base, revision, allow_bin)
@@ -281,5 +283,6 @@ def _folder_name(path: Path, folder: Path) -> str:
     # of its own keeps it.
     is_hub_name = isinstance(recorded, str) and _HUB_NAME.fullmatch(recorded)
     if is_hub_name and _UNNAMED.fullmatch(resolved.name):
+        # Such a folder is the Hub's model, as save_pretrained wrote it down.
         return str(recorded)
     return resolved.name

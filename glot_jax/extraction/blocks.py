@@ -260,7 +260,12 @@ def _agree(listed: Sequence[torch.Tensor], steps: Sequence[Step]) -> bool:
     return all(_same(states, wrote) for states, (_, wrote) in outputs)
 
 
-def _as_listed(listed: Sequence[torch.Tensor], last: torch.Tensor, *, verified: bool) -> LayerMap:
+def _as_listed(
+    listed: Sequence[torch.Tensor],
+    last: torch.Tensor,
+    *,
+    verified: bool,
+) -> LayerMap:
     """The map of a model whose `hidden_states` are taken as they are."""
     inner: list[int | None] = []
     for states in listed[:-1]:
@@ -275,7 +280,11 @@ def _as_listed(listed: Sequence[torch.Tensor], last: torch.Tensor, *, verified: 
     return LayerMap((*sources, LAST), (*inner, last.shape[-1]), None, verified)
 
 
-def _at_blocks(blocks: BlockList, steps: Sequence[Step], last: torch.Tensor) -> LayerMap:
+def _at_blocks(
+    blocks: BlockList,
+    steps: Sequence[Step],
+    last: torch.Tensor,
+) -> LayerMap:
     """The map of a model whose inner layers are read at its blocks."""
     outputs = [f"output of block {number}" for number in range(1, blocks.calls)]
     first_input, _ = steps[0]

@@ -28,7 +28,11 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def on_device(model: torch.nn.Module, device: torch.device, name: str) -> torch.nn.Module:
+def on_device(
+    model: torch.nn.Module,
+    device: torch.device,
+    name: str,
+) -> torch.nn.Module:
     """Return the model in the memory of a device.
 
     Args:

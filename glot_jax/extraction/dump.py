@@ -1,6 +1,6 @@
 """A task's texts through the backbone into a store: resumable shard by shard, never half-written.
 
-Three modes share one core (`job`, `shard_texts`, `split_files`, `shard`):
+Three modes share one core (`job`, `shard_texts`, `shard`, `split_files`):
 
 | mode | module | asked for by |
 | --- | --- | --- |

@@ -29,6 +29,7 @@ def check_finished(job: Job) -> HiddenStore:
     manifest = read_manifest(out)
     refuse_unfinished_append(out, read_begun(out))
     require_same_recipe(out, manifest.recipe, job.recipe)
+    # The first rows alone would be another store, with other row arrays.
     grown = [name for name, split in manifest.splits.items() if split.appended]
     if grown:
         raise UsageError(

@@ -37,7 +37,14 @@ class ForwardPass:
         takes_positions: whether its forward pass has `position_ids`.
     """
 
-    def __init__(self, model: Model, device: torch.device, pad_id: int, *, deterministic: bool):
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        pad_id: int,
+        *,
+        deterministic: bool,
+    ):
         """Prepare the passes of a model.
 
         Args:

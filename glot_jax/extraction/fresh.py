@@ -77,6 +77,7 @@ def _seal(job: Job, split: OpenSplit, thread: WriterThread) -> SplitRecord:
     shards = split.records(thread)
     refuse_further_shard(folder, len(shards))
     arrays = write_row_arrays(folder, split.table.arrays())
+    # None where nobody asked: earlier versions have no such field.
     duplicates = split.table.duplicates if job.config.deduplicate else None
     record = sum_up(split.table.rows, shards, arrays, duplicates=duplicates)
     split.progress.summarise(record, job.backbone.max_length)

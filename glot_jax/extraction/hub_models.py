@@ -116,6 +116,7 @@ def fetch(
         _remember(cached, revision, commit)
         return usable_folder(cached, allow_bin=allow_bin)
     files = commit.files
+    # A commit that was given in full was not asked for yet.
     if files is None:
         try:
             files = _ask_hub(name, commit.sha).files
@@ -165,7 +166,11 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return Path(folder)
 
 
-def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> bool:
+def _is_complete(
+    folder: Path,
+    files: Sequence[str] | None,
+    allow_bin: bool,
+) -> bool:
     """Whether a folder of the cache has all that is needed.
 
     Args:
@@ -185,6 +190,7 @@ def _is_complete(folder: Path, files: Sequence[str] | None, allow_bin: bool) -> 
     if not has_tokenizer or not weights:
         return False
     needed = [*weights, *filter(_is_small, files or ())]
+    # A download that was interrupted leaves a snapshot with some of its files.
     return all((usable / file).is_file() for file in needed)
 
 
@@ -217,6 +223,7 @@ def _remember(snapshot: Path, revision: str | None, commit: Commit) -> None:
 
     Offline the name alone then finds its files.
     """
+    # Commits need no note, and a folder that was repaired is not the cache's.
     branch = revision or "main"
     if commit.files is None or COMMIT.fullmatch(branch) or snapshot.parent.name != "snapshots":
         return

@@ -98,6 +98,7 @@ def prepare(
             )
     if backbone is None:
         backbone = Backbone(config, default_max_length=data.spec.max_length)
+    # In the order in which they came about.
     notices = (*pinned, *data.notices, *backbone.notices())
     recipe = _recipe(config, data.spec, backbone)
     return Job(config, data, backbone, recipe, notices, console)

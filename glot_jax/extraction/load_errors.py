@@ -20,7 +20,12 @@ _WRONG_TYPE = re.compile(
 _NO_TYPE = re.compile(r"model type `(?P<type>[^`]+)`")
 
 
-def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> UsageError:
+def loading_error(
+    rule: str,
+    source: Source,
+    folder: Path,
+    error: Exception,
+) -> UsageError:
     """Return the error to raise in the place of what a loader raised.
 
     Args:
@@ -43,6 +48,7 @@ def loading_error(rule: str, source: Source, folder: Path, error: Exception) -> 
             fix="Upgrade transformers, or choose another --backbone; code from a model's own folder"
             " is never run.",
         )
+    # The file itself is the best thing that can be named.
     broken = _broken_file(folder, error)
     if broken is not None:
         return UsageError(rule=rule, got=f"{source.name}: {broken}: {reason}", fix=_fix_of(broken))
@@ -86,6 +92,7 @@ def _broken_file(folder: Path, error: Exception) -> Path | None:
     # The error does not name its file either: the first one that cannot be opened is it.
     for path in sorted(folder.glob("*.safetensors")):
         try:
+            # Opening parses the header only, which is where damage shows.
             with safe_open(path, framework="pt"):
                 pass
         except (SafetensorError, OSError):

@@ -34,6 +34,7 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
     """
     adapter = source.adapter
     try:
+        # Transformers prints a report of missing weights, which is checked here instead.
         with quiet_loading():
             model, part, report = _load(source, dtype)
             require_weights(source, model, part, report)
@@ -47,6 +48,7 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
         raise loading_error(_RULE, source, Path(source.location), error) from error
     if adapter is not None:
         require_adapter(source, adapter, model)
+    # Dropout off, and no graph of gradients: the model is only read.
     return part.eval().requires_grad_(False)
 
 
@@ -92,6 +94,7 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
             got=f"{source.name}, of the type {config.model_type}",
             fix="Choose another --backbone.",
         )
+    # Which class, by the config alone: no weights are read yet.
     loader, takes_encoder = _loader(config)
     # Without this its missing weights would be reported as missing.
     options = {"add_pooling_layer": False} if _takes_pooler(config) else {}

@@ -29,6 +29,7 @@ def vocabulary_size(model: Model) -> int | None:
 
 def position_limit(model: Model) -> int | None:
     """Return the number of tokens a model has positions for, or None if it sets no limit."""
+    # Of a multimodal model the limit is that of its text part.
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
         padding = getattr(module, "padding_idx", None)

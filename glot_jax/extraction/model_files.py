@@ -58,6 +58,7 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     for target in links.values():
         # A link may lead to a pointer or to damaged JSON as well.
         _link_target(target)
+    # One name stands for all: the folder is what the user has to repair.
     first = next(iter(links))
     return repaired, [
         f"{folder}: {len(links)} files ({first} ...) are links that a copy turned into text; they"

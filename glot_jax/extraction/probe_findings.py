@@ -97,6 +97,7 @@ class Probe:
                 "its hidden_states are not its blocks' outputs in order, so inner layers are read"
                 " at the blocks"
             )
+        # Its blocks were not found, or are more or fewer than the list.
         if not self.layers.verified:
             return "inner layers are its hidden_states, which could not be compared with its blocks"
         return None

@@ -142,6 +142,7 @@ class SplitProgress:
             transient=True,
             disable=not console.is_terminal,
         )
+        # The total is an estimate, and says so in its column.
         self._task = self._bar.add_task(name, total=tokens, rate="", written="")
 
     def __enter__(self) -> SplitProgress:
@@ -194,6 +195,7 @@ class SplitProgress:
             f"{self._name}: {record.rows:,} rows, {record.tokens:,} tokens, {len(record.shards)}"
             f" shards, {size(stored)}, {rate}",
         )
+        # After the counts, which tell how many of all the texts these are.
         warnings = []
         # Not an error: many tasks have a few texts of any length.
         if record.truncated:

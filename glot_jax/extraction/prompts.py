@@ -93,7 +93,11 @@ class Prompt:
         is_special = np.array(added["special_tokens_mask"], bool)
         return int(np.flatnonzero(~is_special).max(initial=-1))
 
-    def ids(self, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], np.ndarray]:
+    def ids(
+        self,
+        texts: Sequence[str],
+        max_length: int,
+    ) -> tuple[list[list[int]], np.ndarray]:
         """Return the tokens of each text in its template, without the tail.
 
         With the tail there are at most `max_length`: a text is cut at its own end, and the template
@@ -123,8 +127,14 @@ class Prompt:
                 )
         return [whole[: len(whole) - len(self.tail)] for whole in ids], truncated
 
-    def _cut(self, text: str, ids: list[int], max_length: int) -> list[int]:
+    def _cut(
+        self,
+        text: str,
+        ids: list[int],
+        max_length: int,
+    ) -> list[int]:
         """The tokens of as much of a text as fits into its template; `ids` are those of all."""
+        # What the template leaves to the text; `require_room` has seen to it that it is positive.
         room = max_length - self.overhead
         while len(ids) > max_length and room >= 0:
             ids = self._encode([self._before + self._first_tokens(text, room) + self._after])[0]

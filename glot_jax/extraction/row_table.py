@@ -50,6 +50,7 @@ class RowTable:
         self._digest = hashlib.sha256() if digest else None
         self._keep_keys = keys
         self._keys: list[bytes] = []
+        # Arrays of the rows before these, where the split is grown.
         self._before: dict[str, np.ndarray] = {}
         self.rows = 0
         self.texts = 0
@@ -77,7 +78,11 @@ class RowTable:
             return ""
         return self._digest.hexdigest()
 
-    def add(self, ids: Sequence[list[int]], label: int | float | None) -> list[int]:
+    def add(
+        self,
+        ids: Sequence[list[int]],
+        label: int | float | None,
+    ) -> list[int]:
         """Add one row.
 
         Args:

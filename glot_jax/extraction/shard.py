@@ -108,6 +108,7 @@ def store_shards(
             else:
                 progress.find(record.tokens)
                 records.append(record)
+    # The bar has ended; the last shards are sealed while the model runs over the next split.
     return OpenSplit(name, table, progress, records)
 
 
@@ -166,6 +167,7 @@ def write_shard(target: ShardTarget, index: int, texts: ShardTexts) -> Future[Sh
         UsageError: states are not finite, or exceed the storage dtype that was asked for.
     """
     done = target.progress.done
+    # The dtype is settled shard by shard: one loud text does not widen a whole split.
     dtype = target.storage_dtype
     if dtype == "auto":
         dtype = "float16"
@@ -184,7 +186,12 @@ def write_shard(target: ShardTarget, index: int, texts: ShardTexts) -> Future[Sh
     return _write_as("bfloat16", target, index, texts)
 
 
-def _exceeds(dtype: str, split: str, row: int, peak: float) -> UsageError:
+def _exceeds(
+    dtype: str,
+    split: str,
+    row: int,
+    peak: float,
+) -> UsageError:
     wider = "bfloat16" if dtype == "float16" else "float32"
     return UsageError(
         rule=f"{dtype} states must not exceed what it can hold",
@@ -210,6 +217,7 @@ def _write_as(
         texts.lengths,
         texts.token_ids,
         dim=backbone.dim,
+        # All layers alike, although a record could tell them apart.
         dtypes=dict.fromkeys(backbone.layers, dtype),
     )
     # Waits while too many shards are being sealed.
@@ -240,13 +248,19 @@ def _write_as(
     return thread.finish(writer, counts)
 
 
-def _put(writer: ShardWriter, states: States, batch: np.ndarray, offsets: np.ndarray) -> None:
+def _put(
+    writer: ShardWriter,
+    states: States,
+    batch: np.ndarray,
+    offsets: np.ndarray,
+) -> None:
     """Put the states of each text at its position in the shard's files.
 
     Texts were passed by length, and lie in the files by row.
     """
     for layer, array in states.layers.items():
         scales = states.scales.get(layer)
+        # Texts of a batch follow one another in its states, whatever their order in the shard.
         start = 0
         for text in batch.tolist():
             stop = start + int(offsets[text + 1] - offsets[text])

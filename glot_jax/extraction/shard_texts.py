@@ -65,7 +65,14 @@ class _OpenShard:
         """How many texts it holds."""
         return len(self._ids)
 
-    def add(self, row: int, ids: list[int], *, truncated: bool, empty: bool) -> None:
+    def add(
+        self,
+        row: int,
+        ids: list[int],
+        *,
+        truncated: bool,
+        empty: bool,
+    ) -> None:
         self._ids.append(ids)
         self._rows.append(row)
         self._truncated += int(truncated)

@@ -45,6 +45,7 @@ def begin(
         present: bytes of states that are stored already.
         workers: how many share the work.
     """
+    # All splits share one disk.
     tokens_in_all = sum(tokens.values())
     room = check_disk(job.out, tokens_in_all, job.backbone, job.config, present, workers)
     begun = lock.begin(work)

@@ -34,7 +34,11 @@ class States:
     """
 
 
-def to_states(hidden: dict[int, torch.Tensor], real: torch.Tensor | None, dtype: str) -> States:
+def to_states(
+    hidden: dict[int, torch.Tensor],
+    real: torch.Tensor | None,
+    dtype: str,
+) -> States:
     """Bring the states of one forward pass to the host.
 
     Args:

@@ -117,7 +117,11 @@ def _truncated_slowly(
     return ids, truncated
 
 
-def kept_texts(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> list[str]:
+def kept_texts(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    max_length: int,
+) -> list[str]:
     """Return what is left of each text when it is cut to `max_length` tokens.
 
     Special tokens are among the `max_length`.

@@ -10,7 +10,12 @@ from glot_jax.errors import UsageError
 from glot_jax.texts.quoting import because
 
 
-def weight_names(folder: Path, files: Sequence[str], *, allow_bin: bool) -> tuple[str, ...]:
+def weight_names(
+    folder: Path,
+    files: Sequence[str],
+    *,
+    allow_bin: bool,
+) -> tuple[str, ...]:
     """Return the names of the weight files that a model needs, all of one format.
 
     .safetensors come before .bin, and an adapter's weights before the model's own.

@@ -23,7 +23,12 @@ _SCALES = re.compile(
 """Names of arrays that only quantised weights come with."""
 
 
-def require_weights(source: Source, model: Model, part: Model, report: dict[str, Any]) -> None:
+def require_weights(
+    source: Source,
+    model: Model,
+    part: Model,
+    report: dict[str, Any],
+) -> None:
     """Raise UsageError unless the file holds the weights that config.json asks for.
 
     It may hold others, but none of further blocks, and none that are still packed.
@@ -54,6 +59,7 @@ def require_adapter(source: Source, adapter: Adapter, model: Model) -> None:
     if not path.is_file():
         return
     with safe_open(path, framework="pt") as file:
+        # As the file has them; peft wraps the model in two levels of its own names.
         stored = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118
     applied = set()
     for name, _ in model.named_parameters():
@@ -91,7 +97,13 @@ def quantisation_notices(source: Source) -> list[str]:
     ]
 
 
-def _require_all(source: Source, model: Model, part: Model, names: Iterable[str]) -> None:
+def _require_all(
+    source: Source,
+    model: Model,
+    part: Model,
+    names: Iterable[str],
+) -> None:
+    # With duplicates: tied weights stand under each of their names.
     parameters = dict(model.named_parameters(remove_duplicate=False))
     # By identity: of an encoder-decoder the part's names are other ones than the model's.
     used = {id(parameter) for parameter in part.parameters()}

@@ -63,7 +63,11 @@ class _Share:
         self.text_hashes: dict[str, list[tuple[str, ...]]] = {}
         self._passed = 0
 
-    def select(self, name: str, shards: Iterable[ShardTexts]) -> Iterator[tuple[int, ShardTexts]]:
+    def select(
+        self,
+        name: str,
+        shards: Iterable[ShardTexts],
+    ) -> Iterator[tuple[int, ShardTexts]]:
         """Yield (index, texts) of this worker's shards of a split; splits come in order."""
         hashes = self.text_hashes.setdefault(name, [])
         for index, texts in enumerate(shards):
@@ -100,6 +104,8 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
         return store_shards(job, name, own, table, tokens[name], thread)
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitPlan | None:
+        # Waited for by every worker: it must not say that it is done before its shards are on the
+        # disk.
         split.records(thread)
         if share.number != 0:
             return None
