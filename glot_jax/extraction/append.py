@@ -120,7 +120,8 @@ def _write(
     splits = {name: addition.split for name, addition in additions.items()}
     tokens = estimate_tokens(splits, job.backbone)
     for name, addition in additions.items():
-        tokens[name] = round(tokens[name] * addition.rows / len(addition.split))
+        scaled = tokens[name] * addition.rows
+        tokens[name] = round(scaled / len(addition.split))
     begin(job, lock, pending, tokens)
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
@@ -261,8 +262,9 @@ def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
     """
     rows = stored.record.rows
     changed: list[int] = []
-    pairs = zip(_stored_keys(stored.reader), _keys(job, split, rows), strict=True)
-    for row, (stored_key, key) in enumerate(pairs):
+    stored_keys = _stored_keys(stored.reader)
+    keys = _keys(job, split, rows)
+    for row, (stored_key, key) in enumerate(zip(stored_keys, keys, strict=True)):
         if stored_key != key:
             changed.append(row)
             # Most rows differ: these are other rows. The rest need not be read.

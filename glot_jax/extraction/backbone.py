@@ -148,7 +148,8 @@ class Backbone:
         """
         if self._prompt is not None:
             ids, truncated = self._prompt.ids(texts, self.max_length)
-            return TokenizedTexts(ids, truncated, np.array([not text for text in texts], bool))
+            empty = np.array([not text for text in texts], bool)
+            return TokenizedTexts(ids, truncated, empty)
         ids, truncated = truncated_ids(self.tokenizer, texts, self.max_length)
         # An empty text of BERT has [CLS] and [SEP], one of GPT-2 nothing.
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
@@ -197,7 +198,7 @@ class Backbone:
         if tail:
             pieces = [np.append(ids, tail) for ids in pieces]
         flat = np.concatenate(pieces)
-        lengths = np.fromiter(map(len, token_ids), np.int64, len(token_ids)) + len(tail)
+        lengths = np.array([len(ids) for ids in pieces], np.int64)
         self._check_ids(flat, lengths, len(tail))
         # The side that the probe found harmless, or that the user asked for.
         ids, mask = self._forward.pad(flat, lengths, left=self.probe.left)
@@ -394,5 +395,7 @@ def _kept(
     real = mask.bool()
     if tail:
         # The model has read the end of the prompt; nobody else will.
-        real = real & (real.flip(1).cumsum(1).flip(1) > tail)
+        # Real tokens from each one to the end of its text: the last `tail` of them are dropped.
+        remaining = real.flip(1).cumsum(1).flip(1)
+        real = real & (remaining > tail)
     return real

@@ -121,7 +121,9 @@ def probe_backbone(
         left = positions
     changes = comparison.changes
     if side == "left" and not left:
-        least = min(gap for case, gap in changes.items() if case.startswith(LEFT_PADDING))
+        # With positions or without them, whichever came closer.
+        gaps = [gap for case, gap in changes.items() if case.startswith(LEFT_PADDING)]
+        least = min(gaps)
         raise UsageError(
             rule="left padding must leave the states of a text as they are",
             got=f"{name}, whose states change by {least:.2g} of their norm",
@@ -181,13 +183,16 @@ class _Comparison:
         text = self._text
         # The third row is padded with one of the text's own tokens instead of the pad token.
         rows = [text, self.other, text, self.longer]
-        together = self._forward(rows, fills=(None, None, text[1], None))
+        fills = (None, None, text[1], None)
+        together = self._forward(rows, fills=fills)
         states = together.last_hidden_state[:, : len(text)]
         self.changes[RIGHT_PADDING] = _change(self._alone, states[0])
         # In one pass the same operations make both rows: what differs is no rounding, whatever the
         # dtype.
         self.changes[PAD_TOKENS] = _change(states[0], states[2])
-        self.changes[LATER_TOKEN] = _change(states[0, :-1], states[1, :-1])
+        # The exchanged token itself, the last one, is left out.
+        earlier = states[:, :-1]
+        self.changes[LATER_TOKEN] = _change(earlier[0], earlier[1])
 
     def right_padding_is_free(self, leak: float) -> bool:
         # MobileBERT reads its neighbours' embeddings, and that of its own pad token is zero: it
@@ -299,5 +304,7 @@ def _massive(layers: LayerMap, outputs: Outputs) -> dict[int, dict[int, float]]:
         ratios = norms / norms.median().clamp_min(1e-12)
         positions = torch.nonzero(ratios > MASSIVE)
         if len(positions):
-            massive[layer] = {int(position): float(ratios[position]) for position in positions}
+            massive[layer] = {}
+            for position in positions:
+                massive[layer][int(position)] = float(ratios[position])
     return massive

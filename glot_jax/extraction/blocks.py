@@ -234,7 +234,7 @@ def _steps(calls: Sequence[Call], length: int) -> list[Step]:
         if read is None or wrote is None:
             return []
         # One state per token, in and out: a list of experts or of attention heads has others.
-        if not read.shape[:2] == wrote.shape[:2] == (1, length):
+        if read.shape[:2] != (1, length) or wrote.shape[:2] != (1, length):
             return []
         if steps and not _same(steps[-1][1], read):
             return []
@@ -269,15 +269,22 @@ def _as_listed(
     """The map of a model whose `hidden_states` are taken as they are."""
     inner: list[int | None] = []
     for states in listed[:-1]:
-        has_state_a_token = states.ndim == 3 and states.shape[:2] == last.shape[:2]
-        inner.append(states.shape[-1] if has_state_a_token else None)
+        if states.ndim == 3 and states.shape[:2] == last.shape[:2]:
+            inner.append(states.shape[-1])
+        else:
+            inner.append(None)
     # Some models keep several streams of states between their blocks, [batch, length, streams,
     # dim], others shorten the text on the way: what they list is then no state a token, and its
     # numbers are not those of blocks.
     if None in inner:
         inner = [None] * len(inner)
     sources = [f"hidden_states[{layer}]" for layer in range(len(inner))]
-    return LayerMap((*sources, LAST), (*inner, last.shape[-1]), None, verified)
+    return LayerMap(
+        sources=(*sources, LAST),
+        widths=(*inner, last.shape[-1]),
+        blocks=None,
+        verified=verified,
+    )
 
 
 def _at_blocks(

@@ -56,7 +56,8 @@ def dump(
             got=f"--worker {config.worker}",
             fix="Call dump_share, or leave it out.",
         )
-    job = prepare(config, console or Console(stderr=True), spec=spec, backbone=backbone)
+    console = console or Console(stderr=True)
+    job = prepare(config, console, spec=spec, backbone=backbone)
     # The one place that asks for the mode: each module below knows its own alone.
     if config.append:
         return append_rows(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import Job
-from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
+from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe, stored_bytes
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
 from glot_jax.extraction.shard_texts import cut_shards
@@ -49,7 +49,7 @@ def _write(job: Job, lock: StoreLock) -> None:
     splits = job.data.splits
     # Before the lock's recipe is written: an extraction that does not fit the disk leaves nothing.
     tokens = estimate_tokens(splits, job.backbone)
-    present = sum(path.stat().st_size for path in job.out.rglob("*.npy"))
+    present = stored_bytes(job.out)
     begin(job, lock, job.recipe, tokens, present=present)
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
@@ -67,7 +67,8 @@ def _write(job: Job, lock: StoreLock) -> None:
     # Every name must have reached the disk before the manifest says that it is there.
     sync_folders(job.out, records)
     probe = job.backbone.probe.to_json()
-    manifest = Manifest.build(job.recipe, job.data.spec.to_json(), records, probe=probe)
+    task = job.data.spec.to_json()
+    manifest = Manifest.build(job.recipe, task, records, probe=probe)
     write_manifest(job.out, manifest)
 
 

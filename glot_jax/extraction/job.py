@@ -53,7 +53,11 @@ class Job:
 
     def lock(self) -> StoreLock:
         """Return the right to write the store, or a worker's share of it, to be entered."""
-        return StoreLock(self.out, lambda text: self.say(text, "yellow"), share=self.config.share)
+
+        def warn(text: str) -> None:
+            self.say(text, "yellow")
+
+        return StoreLock(self.out, warn, share=self.config.share)
 
     def new_table(self) -> RowTable:
         """Return an empty table for the rows of a split."""

@@ -54,7 +54,8 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     atexit.register(shutil.rmtree, repaired, ignore_errors=True)
     # All files, not only those that are read: a loader may look for others beside them.
     for path in folder.iterdir():
-        (repaired / path.name).symlink_to(links.get(path.name, path.absolute()))
+        target = links.get(path.name, path.absolute())
+        (repaired / path.name).symlink_to(target)
     for target in links.values():
         # A link may lead to a pointer or to damaged JSON as well.
         _link_target(target)

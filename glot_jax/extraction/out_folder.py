@@ -25,7 +25,8 @@ def refuse_other_folder(out: Path) -> None:
         )
     # A store in the making has its recipe beside it, in OUT.lock.
     is_store = (out / MANIFEST).exists()
-    if not out.is_dir() or is_store or not any(out.iterdir()) or read_begun(out) is not None:
+    is_new = not out.is_dir() or not any(out.iterdir())
+    if is_new or is_store or read_begun(out) is not None:
         return
     rule = "--out must be a new or empty folder, or a store"
     # Shards without a recipe: somebody moved OUT and forgot OUT.lock.
@@ -86,6 +87,11 @@ def other_append(out: Path, got: str) -> UsageError:
         fix="Run it again with its own --data; to give it up, delete"
         f" {lock_folder(out)} and the files that `glot store verify` then lists.",
     )
+
+
+def stored_bytes(out: Path) -> int:
+    """Return the size of the arrays that OUT holds already."""
+    return sum(path.stat().st_size for path in out.rglob("*.npy"))
 
 
 @contextlib.contextmanager

@@ -46,7 +46,8 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
         for row in rows:
             texts += [text[:longest] for text in row.texts]
         tokens = sum(map(len, backbone.tokenize(texts).ids))
-        estimates[name] = round(tokens * len(split) / max(1, len(rows)))
+        sampled = max(1, len(rows))
+        estimates[name] = round(tokens * len(split) / sampled)
     return estimates
 
 

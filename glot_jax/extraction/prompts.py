@@ -125,7 +125,8 @@ class Prompt:
                     got=f"{self.template!r} after {text[:40]!r}",
                     fix="Choose another --prompt.",
                 )
-        return [whole[: len(whole) - len(self.tail)] for whole in ids], truncated
+        tail = len(self.tail)
+        return [whole[: len(whole) - tail] for whole in ids], truncated
 
     def _cut(
         self,
@@ -137,7 +138,8 @@ class Prompt:
         # What the template leaves to the text; `require_room` has seen to it that it is positive.
         room = max_length - self.overhead
         while len(ids) > max_length and room >= 0:
-            ids = self._encode([self._before + self._first_tokens(text, room) + self._after])[0]
+            kept = self._first_tokens(text, room)
+            ids = self._encode([self._before + kept + self._after])[0]
             # One less the next time: the text's last token and the template's next may be other
             # ones where they meet.
             room -= 1

@@ -66,6 +66,7 @@ class RaggedStates:
         states = self.layer(layer)
         # `initial` for no texts at all, which are a batch of no rows and no columns.
         mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        hidden = np.zeros((*mask.shape, states.shape[-1]), np.float32)
+        dim = states.shape[-1]
+        hidden = np.zeros((*mask.shape, dim), np.float32)
         hidden[mask] = states
         return hidden, mask

@@ -142,7 +142,8 @@ class RowTable:
         | `labels.npy` | int64 or float32 [rows] | only in tasks with labels |
         """
         counts = np.array(self._texts_per_row, np.int64)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        ends = np.cumsum(counts)
+        offsets = np.concatenate([[0], ends]).astype(np.int64)
         # Each slot's position in its row: 0 1 0 1 for two pairs.
         row_starts = np.repeat(offsets[:-1], counts)
         slots = np.arange(offsets[-1]) - row_starts

@@ -287,7 +287,8 @@ def _check_values(
     for array in exact.layers.values():
         parts = np.split(array, ends[:-1])
         # np.maximum, unlike max, keeps a nan.
-        peaks = np.maximum(peaks, [np.abs(part).max() for part in parts])
+        layer_peaks = [np.abs(part).max() for part in parts]
+        peaks = np.maximum(peaks, layer_peaks)
     # A finite peak beyond the dtype is a question of the dtype, anything else one of the model.
     if np.isfinite(peak):
         raise _TooLarge(int(batch[int(np.argmax(peaks))]), peak)
@@ -322,4 +323,7 @@ def _error_summary(errors: list[np.ndarray]) -> dict[str, float]:
         return {"mean": 0.0, "max": 0.0}
     # In float64: a mean over a hundred thousand tokens and more.
     joint = np.concatenate(errors).astype(np.float64)
-    return {"mean": float(joint.mean()), "max": float(joint.max())}
+    return {
+        "mean": float(joint.mean()),
+        "max": float(joint.max()),
+    }

@@ -41,7 +41,8 @@ class ShardTexts:
     @property
     def offsets(self) -> np.ndarray:
         """int64 [texts + 1]: text t has the tokens offsets[t] .. offsets[t + 1]."""
-        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        return np.concatenate([[0], ends])
 
     def batches(self, tokens_per_batch: int) -> Iterator[np.ndarray]:
         """Yield the texts of each forward pass, as `length_batches` does.
@@ -82,7 +83,8 @@ class _OpenShard:
     def close(self) -> ShardTexts:
         # Sizes are known, so no list of all tokens is made in between.
         lengths = np.fromiter(map(len, self._ids), np.int32, len(self._ids))
-        token_ids = np.fromiter(itertools.chain.from_iterable(self._ids), np.int32, self.tokens)
+        tokens = itertools.chain.from_iterable(self._ids)
+        token_ids = np.fromiter(tokens, np.int32, self.tokens)
         rows = np.array(self._rows, np.int64)
         return ShardTexts(lengths, token_ids, rows, self._truncated, self._empty)
 

@@ -50,7 +50,8 @@ def to_states(
     peak = largest_magnitude(kept.values())
     if dtype != "int8":
         arrays = {layer: to_host(states, dtype) for layer, states in kept.items()}
-        return States(arrays, peak, scales={}, cosine_errors=np.zeros(0, np.float32))
+        no_errors = np.zeros(0, np.float32)
+        return States(arrays, peak, scales={}, cosine_errors=no_errors)
     arrays = {}
     scales = {}
     errors = []
@@ -137,7 +138,8 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     # Half the squared distance of the two directions: 1 - cos without the cancellation, nor
     # underflow in tiny states.
     normalize = torch.nn.functional.normalize
-    exact = normalize(states / largest.clamp_min(1e-38)[:, None], dim=-1)
+    magnitudes = largest.clamp_min(1e-38)[:, None]
+    exact = normalize(states / magnitudes, dim=-1)
     rounded = normalize(values, dim=-1)
     errors = (exact - rounded).square().sum(-1) / 2
     return values.to(torch.int8), scales, errors

@@ -53,7 +53,8 @@ def indexed_files(index: Path) -> tuple[str, ...]:
         UsageError: the index is damaged, or names files of another folder.
     """
     try:
-        files = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        weight_map = json.loads(index.read_bytes())["weight_map"]
+        files = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             rule="the index of a model's weights must map names of arrays to files",

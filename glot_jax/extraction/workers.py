@@ -9,7 +9,7 @@ import numpy as np
 
 from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import Job
-from glot_jax.extraction.out_folder import require_same_recipe
+from glot_jax.extraction.out_folder import require_same_recipe, stored_bytes
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
 from glot_jax.extraction.shard_texts import ShardTexts, cut_shards
@@ -92,7 +92,7 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
     require_same_recipe(job.out, lock.begun_with(), job.recipe)
     splits = job.data.splits
     tokens = estimate_tokens(splits, job.backbone)
-    present = sum(path.stat().st_size for path in job.out.rglob("*.npy"))
+    present = stored_bytes(job.out)
     # Each worker looks at the disk for its own share of what is left: the others may write
     # elsewhere, or be done.
     begin(job, lock, job.recipe, tokens, present=present, workers=share.workers)
@@ -116,9 +116,13 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
     plans = write_splits(splits, start, seal)
     if share.number == 0:
         # Last of all: a plan says that every shard of worker 0 is on the disk.
-        splits = {name: plan for name, plan in plans.items() if plan is not None}
-        probe = job.backbone.probe.to_json()
-        lock.plan(WorkerPlan(share.workers, job.data.spec.to_json(), splits, probe))
+        plan = WorkerPlan(
+            workers=share.workers,
+            task=job.data.spec.to_json(),
+            splits={name: split for name, split in plans.items() if split is not None},
+            probe=job.backbone.probe.to_json(),
+        )
+        lock.plan(plan)
 
 
 def _split_plan(job: Job, split: OpenSplit, share: _Share) -> SplitPlan:
