@@ -21,7 +21,7 @@ from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts import TaskData, TaskSpec, open_task
-from glot_jax.texts.stress_texts import whole_words
+from glot_jax.texts.stress_words import whole_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe
         deterministic=config.deterministic or None,
         deduplicate=config.deduplicate or None,
     )
-    if spec.name != "diagnostic":
+    if not spec.is_generated:
         return recipe
     return recipe.extended(
         protocol=config.protocol,
