@@ -36,7 +36,8 @@ from glot_jax.config.train import (
 )
 from glot_jax.extraction import Backbone, dump
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.mteb_eval import encode_through_store, run_mteb
+from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
+from glot_jax.inference.stored_states import encode_through_store
 from glot_jax.objectives.metrics import METRICS
 from glot_jax.objectives.ranking import RANKING, query_scores
 from glot_jax.reporting.statistics import (
@@ -210,7 +211,9 @@ def score_sts12(bench: Embeddings, runs: dict[str, list[Path]], rows: list[Row])
             if bench.backbone == "minilm" and not result.mteb:
                 beside = ("minilm",)
             tasks = bench.work / "tasks"
-            scores = run_mteb(folder, ("STS12",), data=tasks, beside=beside, states=states)
+            scores = run_mteb(
+                folder, ("STS12",), MtebOptions(data=tasks, beside=beside, states=states)
+            )
             if beside:
                 result.mteb[ZERO_SHOT] = [scores["minilm"]["STS12"]]
             result.mteb.setdefault(name, []).append(scores[folder.name]["STS12"])

@@ -36,11 +36,9 @@ def evaluate(config: EvaluateConfig) -> int:
 def _scores_of_mteb(config: EvaluateConfig) -> object:
     require_extra("mteb", "--mteb")
     require_extra("extract", "--mteb")
-    from glot_jax.inference.mteb_eval import run_mteb
+    from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
 
-    return run_mteb(
-        config.run,
-        config.mteb,
+    options = MtebOptions(
         data=config.mteb_data,
         states=config.mteb_states,
         beside=config.beside,
@@ -51,6 +49,7 @@ def _scores_of_mteb(config: EvaluateConfig) -> object:
         query_prefix=config.query_prefix,
         passage_prefix=config.passage_prefix,
     )
+    return run_mteb(config.run, config.mteb, options)
 
 
 def _scores_of_file(config: EvaluateConfig) -> object:
@@ -118,10 +117,11 @@ def describe(config: DescribeConfig) -> int:
 def encode(config: EncodeConfig) -> int:
     """Write vectors of the texts in a file, by a trained run and its backbone."""
     require_run(config.run)
-    from glot_jax.inference.encode_file import check_files, encode_file
+    from glot_jax.inference.encode_file import TextFile, check_files, encode_file
 
     # Every text is looked at before a model is loaded for it.
-    rows = check_files(config.file, config.out, config.column, config.encoding)
+    source = TextFile(config.file, config.column, config.encoding)
+    rows = check_files(source, config.out)
     require_extra("extract", "glot encode")
     from glot_jax.inference.encoder import SentenceEncoder
 
@@ -130,11 +130,9 @@ def encode(config: EncodeConfig) -> int:
     )
     encode_file(
         encoder,
-        config.file,
+        source,
         config.out,
         rows,
-        column=config.column,
-        encoding=config.encoding,
         batch_size=config.batch_size,
         normalize=config.normalize,
         progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),

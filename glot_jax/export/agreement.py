@@ -1,5 +1,6 @@
-"""Whether an export computes the vectors of its run: texts and states that can tell, and how near
-is near enough.
+"""Whether an export computes the vectors of its run.
+
+States that can tell, and how near is near enough.
 """
 
 from __future__ import annotations

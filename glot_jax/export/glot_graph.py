@@ -6,6 +6,7 @@ Axes: batch, length, dim. A mask is True at real tokens.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,48 @@ def choose(table: Mapping[str, Any], name: str, noun: str) -> Any:
     if name not in table:
         raise ValueError(f"unknown {noun}; got {name!r}. Known: {', '.join(sorted(table))}.")
     return table[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    """Everything that fixes the arrays of a GlotHead and what it computes with them."""
+
+    dim: int
+    """Width of the states."""
+    mixed: int | None = None
+    """How many layers are mixed, if any."""
+    pooler: str = "glot"
+    """mean, max, first, last, adapool, adapool-attention, mlp or glot."""
+    gnn: str = "gat"
+    """Layers of a glot: gat, gcn, gin, gine or sage."""
+    hidden_dim: int = 128
+    """Width of the layers of glot and mlp."""
+    num_layers: int = 2
+    jk: str = "cat"
+    """Jumping knowledge: cat, max, mean or none."""
+    heads: int = 1
+    """Heads of gat and of adapool-attention."""
+    edge_term: bool = False
+    """gat: a trained constant in every logit."""
+    residual: bool = False
+    virtual_node: bool = False
+    scorer_dim: int = 128
+    """Width of the readout's scorer."""
+    graph: str = "threshold"
+    """Rule of the edges, one of RULES; `link` says what tau, k and window are in it."""
+    tau: float = 0.6
+    learn_tau: bool = False
+    """tau lies with the weights."""
+    k: int = 8
+    window: int = 4
+    standardise: bool = False
+    """States are standardised after they are linked, by statistics that lie with the weights."""
+    projection_dim: int | None = None
+    """Width to which the states are mapped after they are linked."""
+    linear: bool = False
+    """An embedding maps its pooled vector."""
+    unit: bool = False
+    """An embedding scales it to length 1."""
 
 
 class Graph(NamedTuple):
@@ -51,8 +94,7 @@ A sixth one of the training code, `random`, hangs on a hash of its stored states
 
 
 def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: int) -> Tensor:
-    """Edges [batch, length, length] of states [batch, length, dim]; see RULES, tau, k and window
-    are numbers of the rules.
+    """Edges [batch, length, length] of states [batch, length, dim] by one of RULES.
 
     threshold: cos > tau, strictly; a non-zero token is linked to itself, and at tau = 1 nothing is.
     knn: the k most similar tokens, itself always among them, ties to the earlier one; not
@@ -82,8 +124,11 @@ def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: i
 
 
 def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
-    """cos(x_i, x_j) [batch, length, length], 0 where either is the zero vector; and where neither
-    is.
+    """Cosines of the tokens, and where both are non-zero.
+
+    Returns:
+        cos(x_i, x_j) [batch, length, length], 0 where either is the zero vector; and bool [batch,
+        length, length], True where neither is.
     """
     largest = states.abs().amax(-1, keepdim=True).clamp(2.0**-126, 2.0**126)
     # A power of two: dividing by it rounds nothing, and afterwards no product overflows.
@@ -99,8 +144,7 @@ def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
 class Stem(nn.Module):
     """Mix layers, link the mixed states, then standardise and project what the layers will see.
 
-    Of several layers the states have an axis, [batch, length, mixed, dim]. Without a rule no edge
-    is computed.
+    States of several layers have an axis, [batch, length, mixed, dim].
     """
 
     # Buffers, which torch registers by name.
@@ -108,37 +152,31 @@ class Stem(nn.Module):
     mean: Tensor | None
     deviation: Tensor | None
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        mixed: int | None,
-        rule: str | None,
-        tau: float,
-        learn_tau: bool,
-        k: int,
-        window: int,
-        standardise: bool,
-        projection_dim: int | None,
-    ):
+    def __init__(self, settings: HeadSettings):
         super().__init__()
-        if rule is not None:
-            choose(dict.fromkeys(RULES), rule, "graph rule")
-        self.rule = rule
-        self.k = k
-        self.window = min(window, 2**31 - 1)
+        dim = settings.dim
+        mixed = settings.mixed
+        # Only the layers of a glot read edges; for all others no similarity is computed.
+        reads_edges = settings.pooler == "glot" and settings.num_layers > 0
+        if reads_edges:
+            choose(dict.fromkeys(RULES), settings.graph, "graph rule")
+        self.rule = settings.graph if reads_edges else None
+        self.k = settings.k
+        # Ranks of tokens are compared with it, in integers of the device.
+        self.window = min(settings.window, 2**31 - 1)
         shape: tuple[int, ...] = (dim,)
         self.layer_scores = None
         if mixed is not None:
             shape = (mixed, dim)
             self.layer_scores = nn.Parameter(torch.zeros(mixed))
+        tau = torch.tensor(settings.tau, dtype=torch.float32)
         # A tau that is not learned is a number of the settings, and not a weight in the file.
-        self.register_buffer("tau", torch.tensor(tau, dtype=torch.float32), persistent=learn_tau)
-        self.register_buffer("mean", torch.zeros(shape) if standardise else None)
-        self.register_buffer("deviation", torch.ones(shape) if standardise else None)
+        self.register_buffer("tau", tau, persistent=settings.learn_tau)
+        self.register_buffer("mean", torch.zeros(shape) if settings.standardise else None)
+        self.register_buffer("deviation", torch.ones(shape) if settings.standardise else None)
         self.projection_kernel = None
-        if projection_dim is not None:
-            self.projection_kernel = nn.Parameter(torch.zeros(dim, projection_dim))
+        if settings.projection_dim is not None:
+            self.projection_kernel = nn.Parameter(torch.zeros(dim, settings.projection_dim))
 
     def mix(self, states: Tensor) -> Tensor:
         """Weigh the axis of layers away, where there is one."""
@@ -147,6 +185,7 @@ class Stem(nn.Module):
         return (states * self.layer_scores.softmax(0)[:, None]).sum(-2)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Graph, Tensor]:
+        """The graph of a batch of texts, and the nodes that layers and poolers read."""
         # What stands at padding, be it nan, reaches nothing.
         padding = ~mask.view(*mask.shape, *[1] * (states.ndim - 2))
         states = states.float().masked_fill(padding, 0)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Relative, because it must hold in an exported folder as it does here.
-from .glot_graph import Graph, Stem, choose
+from .glot_graph import Graph, HeadSettings, Stem, choose
 
 Arrays = Any  # a torch.nn.ParameterDict: name -> array
 Shapes = dict[str, tuple[int, ...]]
@@ -34,8 +34,9 @@ def make_arrays(shapes: Shapes) -> Arrays:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real tokens of each text, [batch, length]; zeros at padding, and everywhere
-    in a text without tokens.
+    """Softmax over the real tokens of each text, [batch, length].
+
+    Padding gets zeros, and so does all of a text without tokens.
     """
     scores = scores.masked_fill(~mask, -torch.inf)
     largest = scores.amax(1, keepdim=True)
@@ -58,8 +59,9 @@ def mean_of(nodes: Tensor, mask: Tensor) -> Tensor:
 
 
 def gat(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
-    """`softmax_j(leaky_relu(a_src . W u_j + a_dst . W u_i + c, 0.2))` over j in N(i) and i itself
-    once; c is the edge term.
+    """Graph attention: `softmax_j(leaky_relu(a_src . W u_j + a_dst . W u_i + c, 0.2))`.
+
+    j runs over N(i) and i itself once; c is the edge term.
     """
     values = (nodes @ arrays["kernel"]).unflatten(-1, arrays["source"].shape)
     values = values.transpose(1, 2)  # [batch, heads, length, width]
@@ -81,8 +83,9 @@ def gcn(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 
 
 def gin(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
-    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`, MLP = Linear, BatchNorm, relu, Linear; gine sends
-    `relu(u_j + e)`.
+    """Graph isomorphism: `MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`.
+
+    MLP is Linear, BatchNorm, relu, Linear; gine sends `relu(u_j + e)` in place of u_j.
     """
     sent = nodes
     if "edge_kernel" in arrays:
@@ -101,7 +104,7 @@ def sage(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     return nodes @ arrays["root_kernel"] + heard + arrays["bias"]
 
 
-def linear(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
+def linear(arrays: Arrays, _graph: Graph, nodes: Tensor) -> Tensor:
     """`U W + b`, every token by itself: the layer of the pooler mlp."""
     return nodes @ arrays["kernel"] + arrays["bias"]
 
@@ -116,10 +119,11 @@ GNN_LAYERS: dict[str, Callable[[Arrays, Graph, Tensor], Tensor]] = {
 }
 
 
-def layer_shapes(gnn: str, dim: int, hidden: int, heads: int, edge_term: bool) -> Shapes:
-    """Arrays of a layer of GNN_LAYERS."""
+def layer_shapes(gnn: str, dim: int, settings: HeadSettings) -> Shapes:
+    """Arrays of a layer of GNN_LAYERS that takes nodes of width `dim`."""
+    hidden = settings.hidden_dim
     plain: Shapes = {"kernel": (dim, hidden), "bias": (hidden,)}
-    head = (heads, hidden // heads)
+    head = (settings.heads, hidden // settings.heads)
     normed = dict.fromkeys(("norm_scale", "norm_bias", "norm_mean", "norm_var"), (hidden,))
     mlp: Shapes = {
         "epsilon": (1,),
@@ -129,7 +133,7 @@ def layer_shapes(gnn: str, dim: int, hidden: int, heads: int, edge_term: bool) -
         "out_bias": (hidden,),
     }
     vectors = ["source", "target"]
-    if edge_term:
+    if settings.edge_term:
         vectors += ["edge", "edge_kernel"]
     shapes: dict[str, Shapes] = {
         "gat": {**plain, **dict.fromkeys(vectors, head)},
@@ -158,27 +162,25 @@ def with_virtual_node(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 
 
 class TokenGNN(nn.Module):
-    """K layers, `U_k = relu(layer_k(U_{k-1}))`, then jumping knowledge: cat (U_0 .. U_K), max, mean
-    (of U_1 .. U_K) or none (U_K).
+    """K layers, `U_k = relu(layer_k(U_{k-1}))`, then jumping knowledge.
+
+    It is cat (U_0 .. U_K), max or mean (of U_1 .. U_K) or none (U_K).
+
+    Args:
+        dim: width of the nodes, U_0.
+        settings: number, type and sizes of the layers.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int,
-        num_layers: int,
-        *,
-        gnn: str,
-        jk: str,
-        heads: int,
-        edge_term: bool,
-        residual: bool,
-        virtual_node: bool,
-    ):
+    def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
+        # mlp's layers read no edges, and adapool reads out of the states themselves.
+        gnn = settings.gnn if settings.pooler == "glot" else "linear"
+        num_layers = 0 if settings.pooler == "adapool" else settings.num_layers
+        hidden = settings.hidden_dim
         self.layer = choose(GNN_LAYERS, gnn, "GNN layer")
-        choose(dict.fromkeys(("cat", "max", "mean", "none")), jk, "jumping knowledge")
-        self.jk = jk
+        choose(dict.fromkeys(("cat", "max", "mean", "none")), settings.jk, "jumping knowledge")
+        # Of no layers there is nothing to choose from.
+        self.jk = settings.jk if num_layers else "none"
         widths = [dim, *[hidden] * num_layers]
         normed: Shapes = {"norm_scale": (hidden,), "norm_bias": (hidden,)}
         node: Shapes = {}
@@ -189,16 +191,17 @@ class TokenGNN(nn.Module):
         self.residuals = nn.ModuleList()
         self.virtual_nodes = nn.ModuleList()
         for width in widths[:-1]:
-            self.layers.append(make_arrays(layer_shapes(gnn, width, hidden, heads, edge_term)))
-            if residual:
+            self.layers.append(make_arrays(layer_shapes(gnn, width, settings)))
+            if settings.residual:
                 # The first layer changes the width, and a map takes the old nodes along.
                 shapes = normed if width == hidden else {**normed, "kernel": (dim, hidden)}
                 self.residuals.append(make_arrays(shapes))
-            if virtual_node:
+            if settings.virtual_node:
                 self.virtual_nodes.append(make_arrays(node))
-        self.width = sum(widths) if jk == "cat" else widths[-1]
+        self.width = sum(widths) if self.jk == "cat" else widths[-1]
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
+        """Nodes [batch, length, dim] -> [batch, length, width]."""
         states = [nodes]
         for k, arrays in enumerate(self.layers):
             nodes = F.relu(self.layer(arrays, graph, states[-1]))
@@ -221,8 +224,9 @@ class TokenGNN(nn.Module):
 
 
 class Glot(nn.Module):
-    """Token-GNN, then the attention readout `pi = softmax(v . tanh(W u_i + b) + b_v)`, `z = sum_i
-    pi_i u_i`.
+    """Token-GNN, then the attention readout.
+
+    `pi = softmax(v . tanh(W u_i + b) + b_v)`, `z = sum_i pi_i u_i`.
     """
 
     def __init__(self, gnn: TokenGNN, scorer_dim: int):
@@ -239,6 +243,7 @@ class Glot(nn.Module):
         )
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
+        """Nodes [batch, length, dim] -> vectors [batch, width]."""
         nodes = self.gnn(graph, nodes)
         readout = self.readout
         heard = torch.tanh(nodes @ readout["kernel"] + readout["bias"])
@@ -247,8 +252,9 @@ class Glot(nn.Module):
 
 
 class Static(nn.Module):
-    """mean, max, first or last: the mean or the largest entries of the real tokens, or one of
-    them.
+    """mean, max, first or last.
+
+    The mean or the largest entries of the real tokens, or one of them.
     """
 
     def __init__(self, dim: int, pooler: str):
@@ -257,6 +263,7 @@ class Static(nn.Module):
         self.pooler = pooler
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
+        """Nodes [batch, length, dim] -> vectors [batch, width]."""
         mask = graph.mask
         if self.pooler == "mean":
             return mean_of(nodes, mask)
@@ -270,8 +277,9 @@ class Static(nn.Module):
 
 
 class AdaPoolAttention(nn.Module):
-    """The text's mean asks, every token answers: `softmax_i(q^h . W_k^h x_i / sqrt(dim))`,
-    `z = W_o [sum_i pi_i^h W_v^h x_i]_h`.
+    """The text's mean asks, every token answers.
+
+    `pi^h = softmax_i(q^h . W_k^h x_i / sqrt(dim))`, `z = W_o [sum_i pi_i^h W_v^h x_i]_h`.
     """
 
     def __init__(self, dim: int, heads: int):
@@ -284,6 +292,7 @@ class AdaPoolAttention(nn.Module):
         self.out = nn.Parameter(torch.zeros(dim, dim))
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
+        """Nodes [batch, length, dim] -> vectors [batch, width]."""
         split = (self.heads, self.width // self.heads)
         query = (mean_of(nodes, graph.mask) @ self.query).unflatten(-1, split)
         # The keys are never built: W_k goes to the query's side, which has one row for each head.
@@ -299,89 +308,34 @@ POOLERS = ("mean", "max", "first", "last", "adapool", "adapool-attention", "mlp"
 
 
 class GlotHead(nn.Module):
-    """Stem and pooler: token states -> one float32 vector per text, zeros for a text without
-    tokens.
+    """Stem and pooler: token states -> one float32 vector per text.
+
+    A text without tokens gets zeros.
 
     Args:
         dim: width of the states.
-        mixed: how many layers are mixed, if any.
-        pooler: mean, max, first, last, adapool, adapool-attention, mlp or glot.
-        gnn, hidden_dim, num_layers, jk, heads, edge_term, residual, virtual_node: those of glot
-            and mlp, whose layers are gat, gcn, gin, gine, sage (mlp: linear); `heads` also that of
-            adapool-attention.
-        scorer_dim: width of the readout's scorer.
-        graph, tau, k, window: rule of the edges and its numbers, see `link`.
-        learn_tau: tau lies with the weights.
-        standardise, projection_dim: what is done to the states after they are linked.
-        linear, unit: what an embedding does to the pooled vector: a linear map, then scaling to
-            length 1.
+        options: further fields of `HeadSettings`.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        *,
-        mixed: int | None = None,
-        pooler: str = "glot",
-        gnn: str = "gat",
-        hidden_dim: int = 128,
-        num_layers: int = 2,
-        jk: str = "cat",
-        heads: int = 1,
-        edge_term: bool = False,
-        residual: bool = False,
-        virtual_node: bool = False,
-        scorer_dim: int = 128,
-        graph: str = "threshold",
-        tau: float = 0.6,
-        learn_tau: bool = False,
-        k: int = 8,
-        window: int = 4,
-        standardise: bool = False,
-        projection_dim: int | None = None,
-        linear: bool = False,
-        unit: bool = False,
-    ):
+    def __init__(self, dim: int, **options: Any):
         super().__init__()
-        width = projection_dim or dim
+        settings = HeadSettings(dim, **options)
+        width = settings.projection_dim or dim
+        pooler = settings.pooler
         choose(dict.fromkeys(POOLERS), pooler, "pooler")
         if pooler in ("glot", "mlp", "adapool"):
-            # adapool reads out of the states themselves, mlp out of layers without edges.
-            depth = 0 if pooler == "adapool" else num_layers
-            layers = TokenGNN(
-                width,
-                hidden_dim,
-                depth,
-                gnn=gnn if pooler == "glot" else "linear",
-                jk=jk if depth else "none",
-                heads=heads,
-                edge_term=edge_term,
-                residual=residual,
-                virtual_node=virtual_node,
-            )
-            self.pooler: Any = Glot(layers, scorer_dim)
+            self.pooler: Any = Glot(TokenGNN(width, settings), settings.scorer_dim)
         elif pooler == "adapool-attention":
-            self.pooler = AdaPoolAttention(width, heads)
+            self.pooler = AdaPoolAttention(width, settings.heads)
         else:
             self.pooler = Static(width, pooler)
         self.width: int = self.pooler.width
-        self.unit = unit
+        self.unit = settings.unit
         shapes: Shapes = {}
-        if linear:
+        if settings.linear:
             shapes = {"kernel": (self.width, self.width), "bias": (self.width,)}
         self.out = make_arrays(shapes)
-        reads_edges = pooler == "glot" and num_layers > 0
-        self.stem = Stem(
-            dim,
-            mixed=mixed,
-            rule=graph if reads_edges else None,
-            tau=tau,
-            learn_tau=learn_tau,
-            k=k,
-            window=window,
-            standardise=standardise,
-            projection_dim=projection_dim,
-        )
+        self.stem = Stem(settings)
 
     def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         """Vectors [batch, width] of texts.

@@ -49,7 +49,7 @@ class GlotPooling(Module):
         """Width of the vectors."""
         return self.head.width
 
-    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding` [batch, width], in float32, to the features of a Transformer."""
         if "attention_mask" not in features:
             raise ValueError(
@@ -94,9 +94,9 @@ class GlotPooling(Module):
     def save(
         self,
         output_path: str,
-        *args: Any,
+        *_args: Any,
         safe_serialization: bool = True,
-        **kwargs: Any,
+        **_kwargs: Any,
     ) -> None:
         """Write config.json and the weights, as sentence-transformers asks every module to."""
         self.exact().save_config(output_path)
@@ -116,8 +116,7 @@ class GlotPooling(Module):
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
-        init_defaults: Any = None,
-        **kwargs: Any,
+        **_kwargs: Any,
     ) -> GlotPooling:
         """Read a folder or repository; the arguments are those of sentence-transformers."""
         source: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.errors import UsageError
-from glot_jax.export.glot_pooling import FILES
+from glot_jax.export.model_card import CODE_FILES
 from glot_jax.export.st_folder import export_sentence_transformers
 from glot_jax.moved import renamed_keywords
 from glot_jax.training.run_folder import CheckpointName
@@ -31,7 +31,8 @@ def export_hub(
         name: of the repository, "owner/model".
         private: a repository that only its owner sees; one that exists and is public is then left
             alone.
-        backbone, checkpoint: those of `export_sentence_transformers`, for a run.
+        backbone: of a run, where the frozen model lies; see `export_sentence_transformers`.
+        checkpoint: of a run, "best" or "last".
         api: a huggingface_hub.HfApi with its own endpoint or token; default: the logged-in user's.
 
     Returns:
@@ -42,7 +43,7 @@ def export_hub(
             refuses.
     """
     source = Path(folder_or_run)
-    if not (source / FILES[0]).is_file():
+    if not (source / CODE_FILES[0]).is_file():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
             export_sentence_transformers(source, folder, backbone=backbone, checkpoint=checkpoint)

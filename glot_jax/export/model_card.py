@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from glot_jax.export.glot_pooling import FILES
 from glot_jax.extraction.backbone_source import MINILM
 from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
+
+CODE_FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
+"""Code of an exported folder, named here too: glot_pooling itself needs the extra `export`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +61,8 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
         dim=facts.dim,
         pooler=run.config.pooler.pooler,
         version=facts.glot_jax,
-        file=FILES[0],
-        more_files=" and ".join(f"`{file}`" for file in FILES[1:]),
+        file=CODE_FILES[0],
+        more_files=" and ".join(f"`{file}`" for file in CODE_FILES[1:]),
         max_length=facts.max_length,
         dtype=dtype,
         parameters=parameters,

@@ -57,7 +57,7 @@ def export_onnx(
         UsageError: no run, the graph rule `random`, packages that are missing, a file that exists
             or cannot be written, vectors that differ.
     """
-    require_extra("export", "an ONNX file")
+    require_extra("export", "an ONNX file", "onnx", "onnxruntime", "onnxscript")
     file = Path(file)
     if file.exists():
         raise UsageError(

@@ -20,9 +20,8 @@ import torch
 from safetensors import SafetensorError
 
 from glot_jax.errors import UsageError, require_extra
-from glot_jax.export import glot_pooling
 from glot_jax.export.agreement import CLOSE, FIX, PADDED, margin, require_agreement
-from glot_jax.export.model_card import Facts, model_card
+from glot_jax.export.model_card import CODE_FILES, Facts, model_card
 from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
@@ -73,11 +72,10 @@ def export_sentence_transformers(
     backbone: str | None = None,
     checkpoint: CheckpointName = "best",
 ) -> dict[str, Any]:
-    """Write a folder that `SentenceTransformer(out, trust_remote_code=True)` loads: backbone,
-    tokenizer and head, no glot_jax.
+    """Write a folder that `SentenceTransformer(out, trust_remote_code=True)` loads.
 
-    It appears when it is whole and, loaded again, has given the vectors of `SentenceEncoder` in
-    float32.
+    It holds backbone, tokenizer and head, and needs no glot_jax. It appears when it is whole and,
+    loaded again, has given the vectors of `SentenceEncoder` in float32.
 
     Args:
         run: run folder.
@@ -156,8 +154,10 @@ def _explain_safetensors(out: Path) -> Iterator[None]:
 
 
 def _require_plain(frozen: Backbone) -> None:
-    """UsageError for a backbone whose states sentence-transformers does not compute as they were
-    stored.
+    """Refuse a backbone that sentence-transformers runs otherwise than the extraction did.
+
+    Raises:
+        UsageError: its states would not be those that were stored.
     """
     inner = [layer for layer in frozen.layers if layer != frozen.num_layers]
     if frozen.probe.passes != "padded":
@@ -211,8 +211,9 @@ def _decided(frozen: Backbone, model: SentenceModel) -> list[str]:
 
 
 def _tokenizer_settings(frozen: Backbone) -> dict[str, Any]:
-    """What the exported tokenizer is told beside its own files: texts are cut and padded as they
-    were when the states were extracted.
+    """What the exported tokenizer is told beside its own files.
+
+    Texts are cut and padded as they were when the states were extracted.
     """
     settings = {
         "model_max_length": frozen.max_length,
@@ -238,8 +239,10 @@ def _save_modules(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
 
+    from glot_jax.export.glot_pooling import GlotPooling
+
     settings = {name: value for name, value in head.settings.items() if name != "mixed"}
-    pooling = glot_pooling.GlotPooling(**settings, layers=layers)
+    pooling = GlotPooling(**settings, layers=layers)
     pooling.head = torch_head(head.settings, head.weights)
     # Now, because beside a backbone in half precision sentence-transformers rounds every module.
     pooling.exact()
@@ -263,13 +266,14 @@ def _save_modules(
 
 
 def _complete(folder: Path, source: Source, dtype: str) -> None:
-    """Put the head's code and the backbone's licence into a saved folder, and take out what holds
-    on this machine only.
+    """Put the head's code and the backbone's licence into a saved folder.
+
+    What holds on this machine only is taken out of its settings.
     """
-    for name in glot_pooling.FILES:
-        shutil.copyfile(Path(glot_pooling.__file__).with_name(name), folder / name)
+    for name in CODE_FILES:
+        shutil.copyfile(Path(__file__).with_name(name), folder / name)
     modules = read_json(folder / "modules.json")
-    modules[1]["type"] = f"{Path(glot_pooling.FILES[0]).stem}.GlotPooling"
+    modules[1]["type"] = f"{Path(CODE_FILES[0]).stem}.GlotPooling"
     write_json(folder / "modules.json", modules)
     tokenizer = read_json(folder / "tokenizer_config.json")
     for name in ("is_local", "local_files_only"):
@@ -285,7 +289,7 @@ def _complete(folder: Path, source: Source, dtype: str) -> None:
             if path.is_file() and _LICENCE.match(path.name):
                 shutil.copyfile(path, folder / path.name)
     # safetensors writes files that their owner alone can read.
-    mode = (folder / glot_pooling.FILES[0]).stat().st_mode
+    mode = (folder / CODE_FILES[0]).stat().st_mode
     for path in folder.rglob("*.safetensors"):
         path.chmod(mode)
 
@@ -332,7 +336,7 @@ def _exported_code(folder: Path) -> Iterator[Any]:
     sys.modules[name] = package
     importlib.invalidate_caches()
     try:
-        yield importlib.import_module(f"{name}.{Path(glot_pooling.FILES[0]).stem}")
+        yield importlib.import_module(f"{name}.{Path(CODE_FILES[0]).stem}")
     finally:
         for module in [module for module in sys.modules if module.split(".")[0] == name]:
             del sys.modules[module]

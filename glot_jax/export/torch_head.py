@@ -72,8 +72,9 @@ class TrainedHead:
         return cls(folder, model, settings_of(model, config.pooler), weights_of(model))
 
     def identity(self) -> dict[str, Any]:
-        """What made it, without the paths of this machine: backbone, layers, store, and sha256 of
-        the run's config.json and of the weights.
+        """What made it, without the paths of this machine.
+
+        Backbone, layers, store, and sha256 of the run's config.json and of the weights.
         """
         digest = hashlib.sha256()
         for name, array in sorted(self.weights.items()):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from glot_jax.errors import lookup, missing_extra, require
+from glot_jax.errors import UsageError, lookup
 from glot_jax.files import whole_file
+from glot_jax.inference.vector_files import VECTOR_WRITERS
 from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
 from glot_jax.texts.quoting import listed
 from glot_jax.texts.records import Source, did_you_mean, require_text
@@ -22,147 +23,139 @@ if TYPE_CHECKING:
 _WINDOW = 8192  # texts encoded, and vectors held, at a time
 
 
-def check_files(source: Path, out: Path, column: str | None, encoding: str | None = None) -> int:
-    """Rows of `source`, after a look at every text; so that nothing is loaded for a file that
-    cannot be encoded.
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+    """A file of texts, compressed or not.
 
-    What its reader assumed or left out goes to stderr, a line each.
+    A .txt file has a text in each line (an empty line is an empty text); any other format of
+    `glot_jax.texts.formats` has them in a column.
+    """
+
+    path: Path
+    column: str | None = None
+    """Default: "text". A .txt file has none."""
+    encoding: str | None = None
+    """Of text files without a byte-order mark; None: UTF-8."""
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether each line is a text."""
+        return name_parts(self.path.name)[1] == "txt"
+
+    def open(self) -> Source:
+        """The file's rows; reading them fills in `remarks`."""
+        if self.has_lines:
+            return open_text(self.path, self.encoding)
+        column = self.column or "text"
+        return open_file(self.path, Reading(encoding=self.encoding, columns=(column,)))
+
+    def texts(self, rows: Source | None = None) -> Iterator[str]:
+        """The texts in their order.
+
+        Args:
+            rows: what `open` gave; default: opened anew.
+
+        Raises:
+            UsageError: a row without the column, or whose text is not a string.
+        """
+        column = self.column or "text"
+        source = self.open() if rows is None else rows
+        for record in source.read([column]):
+            if column not in record.columns:
+                hint = did_you_mean([column], record.columns)
+                raise UsageError(
+                    rule="--column must be a column of FILE",
+                    got=f"{record.columns_location}: {listed(record.columns)}",
+                    fix=f"{hint}Give one of these, not {column}.",
+                )
+            text = record.values[column]
+            require_text(text, column, record.location)
+            yield text
+
+
+def check_files(source: TextFile, out: Path) -> int:
+    """Count the rows of `source`, after a look at every text.
+
+    Nothing is loaded then for a file that cannot be encoded. What its reader assumed or left out
+    goes to stderr, a line each.
 
     Raises:
-        UsageError: a file that is missing or damaged, a row without the column or whose text is no
-            string; an `out` of another kind, or in a folder that is not there.
+        UsageError: a file that is missing or damaged, a row without the column or whose text is not
+            a string; an `out` of another format, or in a folder that does not exist.
     """
-    lookup(_WRITERS, out.suffix[1:], "format of --out, its suffix")
-    require(
-        out.parent.is_dir(),
-        "--out lies in a folder that exists",
-        out,
-        f"Create {out.parent} first.",
-    )
+    lookup(VECTOR_WRITERS, out.suffix[1:], "format of --out, its suffix")
+    if not out.parent.is_dir():
+        raise UsageError(
+            rule="--out must lie in a folder that exists",
+            got=out,
+            fix=f"Create {out.parent} first.",
+        )
     # A link to nothing is told by what opens it.
-    there = source.is_file() or source.is_symlink()
-    require(there, "FILE holds texts", f"{source}, which is no file", "Check the path.")
-    rule = "a .txt file has a text in each line"
-    require(
-        column is None or not _has_lines(source), rule, f"--column {column}", "Leave out --column."
-    )
-    opened = _open(source, column, encoding)
-    rows = sum(1 for _ in _texts(opened, column))
-    for line in opened.remarks.values():
+    if not (source.path.is_file() or source.path.is_symlink()):
+        raise UsageError(
+            rule="FILE must hold texts",
+            got=f"{source.path}, which is not a file",
+            fix="Check the path.",
+        )
+    if source.column is not None and source.has_lines:
+        raise UsageError(
+            rule="a .txt file has a text in each line, and no columns",
+            got=f"--column {source.column}",
+            fix="Leave out --column.",
+        )
+    rows = source.open()
+    count = sum(1 for _ in source.texts(rows))
+    for line in rows.remarks.values():
         print(line, file=sys.stderr)
-    return rows
-
-
-def read_texts(source: Path, column: str | None, encoding: str | None = None) -> Iterator[str]:
-    """Texts of a .txt file, line by line (an empty line is an empty text), or of a column ("text")
-    of any other format of `glot_jax.texts.formats`, compressed or not."""
-    return _texts(_open(source, column, encoding), column)
-
-
-def _has_lines(source: Path) -> bool:
-    return name_parts(source.name)[1] == "txt"
-
-
-def _open(source: Path, column: str | None, encoding: str | None) -> Source:
-    if _has_lines(source):
-        return open_text(source, encoding)
-    return open_file(source, Reading(encoding=encoding, columns=(column or "text",)))
-
-
-def _texts(opened: Source, column: str | None) -> Iterator[str]:
-    wanted = column or "text"
-    for record in opened.read([wanted]):
-        fix = f"{did_you_mean([wanted], record.columns)}Give one of these, not {wanted}."
-        got = f"{record.columns_location}: {listed(record.columns)}"
-        require(wanted in record.columns, "--column is a column of FILE", got, fix)
-        text = record.values[wanted]
-        require_text(text, wanted, record.location)
-        yield text
+    return count
 
 
 def encode_file(
     encoder: SentenceEncoder,
-    source: Path,
+    source: TextFile,
     out: Path,
     rows: int,
     *,
-    column: str | None = None,
-    encoding: str | None = None,
     batch_size: int = 32,
     normalize: bool = False,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write the vectors of `source`, of which `check_files` counted `rows`, to OUT.npy (float32
-    [rows, dim]) or OUT.parquet (columns row: int64, vector: fixed-size list of float32). OUT is
-    absent or whole.
+    """Write the vectors of a file of texts to OUT, which is absent or whole.
+
+    OUT.npy holds float32 [rows, dim]; OUT.parquet the columns row (int64) and vector (a fixed-size
+    list of float32).
+
+    Args:
+        encoder: makes the vectors.
+        source: the texts.
+        out: file to write; its suffix decides the format.
+        rows: of `source`, as `check_files` counted them.
+        batch_size: texts of one forward pass.
+        normalize: scale vectors to unit length.
+        progress: called with the number of rows that are done.
 
     Raises:
         UsageError: as check_files; texts that changed since; an OUT that cannot be written.
     """
-    texts = read_texts(source, column, encoding)
-    open_writer = _WRITERS[out.suffix[1:]]
-    with whole_file(out) as temporary, open_writer(temporary, rows, encoder.dim) as writer:
+    texts = source.texts()
+    open_writer = VECTOR_WRITERS[out.suffix[1:]]
+    with (
+        whole_file(out) as temporary,
+        closing(open_writer(temporary, rows, encoder.dim)) as writer,
+    ):
         done = 0
         while window := list(islice(texts, _WINDOW)):
-            require(
-                done + len(window) <= rows,
-                "FILE stays as it is while it is read",
-                f"more than {rows:,} rows",
-                "Run it again.",
-            )
-            writer.write(encoder.encode(window, batch_size=batch_size, normalize=normalize), done)
+            # Before it is written: a .npy file says at its head how many rows it has.
+            if done + len(window) > rows:
+                raise _changed(f"more than {rows:,} rows")
+            vectors = encoder.encode(window, batch_size=batch_size, normalize=normalize)
+            writer.write(vectors, done)
             done += len(window)
-            progress(done)
-        require(
-            done == rows,
-            "FILE stays as it is while it is read",
-            f"{done:,} rows, not {rows:,}",
-            "Run it again.",
-        )
+            if progress is not None:
+                progress(done)
+        if done != rows:
+            raise _changed(f"{done:,} rows, not {rows:,}")
 
 
-class _Npy:
-    def __init__(self, path: Path, rows: int, dim: int):
-        # Through a file, not a memory map: its pages would count as memory of this process.
-        self._file = path.open("wb")
-        np.lib.format.write_array_header_1_0(
-            self._file, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
-        )
-
-    def write(self, vectors: np.ndarray, row: int) -> None:
-        self._file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
-
-    def __enter__(self) -> _Npy:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-class _Parquet:
-    def __init__(self, path: Path, rows: int, dim: int):
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise missing_extra("extract", "a .parquet file", "pyarrow", error) from error
-        self._pa: Any = pa
-        self._schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), dim))])
-        self._dim = dim
-        self._writer = pq.ParquetWriter(path, self._schema)
-
-    def write(self, vectors: np.ndarray, row: int) -> None:
-        numbers = self._pa.array(np.arange(row, row + len(vectors), dtype=np.int64))
-        flat = self._pa.FixedSizeListArray.from_arrays(
-            self._pa.array(vectors.reshape(-1), self._pa.float32()), self._dim
-        )
-        self._writer.write_table(self._pa.table([numbers, flat], schema=self._schema))
-
-    def __enter__(self) -> _Parquet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
-
-
-_WRITERS: dict[str, Any] = {"npy": _Npy, "parquet": _Parquet}
+def _changed(got: str) -> UsageError:
+    return UsageError(rule="FILE must stay as it is while it is read", got=got, fix="Run it again.")

@@ -1,16 +1,17 @@
-"""A run as a sentence encoder: texts -> frozen backbone (PyTorch) -> token graph, GNN, readout
-(JAX) -> vectors.
+"""A run as a sentence encoder.
+
+texts -> frozen backbone (PyTorch) -> token graph, GNN, readout (JAX) -> vectors
 
 The two frameworks share a process here. JAX would take most of a GPU's memory when it first touches
-it, and the
-backbone would find none: `SentenceEncoder` asks it not to, which only helps before anything in JAX
-    has run.
+it, and the backbone would find none: `SentenceEncoder` asks it not to, which only helps before
+anything in JAX has run.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,10 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.errors import UsageError, require, require_extra
+from glot_jax.errors import UsageError, require_extra
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.store.recipe import Recipe
-from glot_jax.training.evaluation import load_model
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled
 
@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from glot_jax.extraction import Backbone
     from glot_jax.store import SplitReader
 
-_WINDOW = (
-    8192  # texts tokenised and sorted at a time: memory does not grow with the number of texts
-)
-_LADDER = tuple(range(8, 64, 8)) + tuple(range(64, 128, 16))
+_WINDOW = 8192
+"""Texts tokenised and sorted at a time: memory does not grow with the number of texts."""
+_LADDER = (*range(8, 64, 8), *range(64, 128, 16))
 """Padded lengths up to 128; above, multiples of 64: few shapes are compiled, few padded tokens
 computed.
 """
@@ -54,16 +53,16 @@ class SentenceEncoder:
         vectors = encoder.encode(["a sentence", "another one"])  # float32 [2, encoder.dim]
         vectors = encoder.encode_states(hidden, mask)  # from token states of your own
 
-    The vector is what the run's head reads: the pooled tokens of one text, before any classifier.
-    Of a run of task embedding it is what was compared: after the linear map, if it has one, and of
+    A vector is what the run's head reads: the pooled tokens of one text, before any classifier. For
+    a run of task embedding it is what was compared: after the linear map, if it has one, and of
     unit length, unless trained raw.
 
     Args:
         model: trained stem and pooler.
         backbone: whose states the model was trained on; None encodes states only.
-        layers: of the backbone, 0 .. L, that the model reads.
+        layers: layers of the backbone, 0 .. L, that the model reads.
         fingerprint: what the vectors depend on: backbone, store and run.
-        recipe: of the store that the model was trained on.
+        recipe: recipe of the store that the model was trained on.
     """
 
     def __init__(
@@ -74,12 +73,10 @@ class SentenceEncoder:
         fingerprint: dict[str, Any] | None = None,
         recipe: Recipe | None = None,
     ):
-        self.backbone, self.layers, self.fingerprint, self.recipe = (
-            backbone,
-            layers,
-            fingerprint or {},
-            recipe or Recipe.partial(),
-        )
+        self.backbone = backbone
+        self.layers = layers
+        self.fingerprint = fingerprint or {}
+        self.recipe = recipe or Recipe.partial()
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
         self.compilations = 0
@@ -103,20 +100,21 @@ class SentenceEncoder:
         """The encoder of a run folder, which needs no store.
 
         Args:
+            run: run folder.
             backbone: where the frozen model lies, if the run knows it only by the name of a folder.
             device: torch device of the backbone.
             checkpoint: "best" or "last".
 
         Raises:
             UsageError: no run, no checkpoint, an imported run, or a backbone that is gone or
-                another one.
+                another one than the run's.
         """
         require_extra("extract", "SentenceEncoder.load")
         folder = RunFolder.open(run)
         folder.require_head()
         # The head first, which takes moments: what is wrong with it is said before torch and a
         # backbone of gigabytes are loaded.
-        model = load_model(folder.path, checkpoint)
+        model = folder.load_model(checkpoint)
         from glot_jax.extraction.from_recipe import load_backbone
 
         layers = folder.model.layers
@@ -145,24 +143,29 @@ class SentenceEncoder:
         Args:
             texts: strings; one string is a list of one. Only some thousands are held as tokens at a
                 time.
-            batch_size: texts of one forward pass, which are of like length.
-            normalize: to unit length (a zero vector stays zero).
-            show_progress: a bar on stderr.
+            batch_size: texts of one forward pass, which are of similar length.
+            normalize: scale to unit length (a zero vector stays zero).
+            show_progress: show a bar on stderr.
 
-        Returns: float32 [rows, dim]; [0, dim] for no texts. A text without any token of its own is
-            what its special tokens give, and zeros where the tokenizer adds none.
+        Returns:
+            float32 [rows, dim]; [0, dim] for no texts. A text without any token of its own is what
+            its special tokens give, and zeros where the tokenizer adds none.
 
         Raises:
-            UsageError: something that is no string, or an encoder without a backbone.
+            UsageError: something that is not a string, or an encoder without a backbone.
         """
         if self.backbone is None:
             raise UsageError(
-                "texts need a backbone",
-                "an encoder of states",
-                "Load it from a run, or use encode_states.",
+                rule="texts need a backbone",
+                got="an encoder of states",
+                fix="Load it from a run, or use encode_states.",
             )
-        texts = [texts] if isinstance(texts, str) else texts
-        require(batch_size >= 1, "batch_size is at least 1", batch_size, "Give for example 32.")
+        if batch_size < 1:
+            raise UsageError(
+                rule="batch_size must be at least 1", got=batch_size, fix="Give for example 32."
+            )
+        if isinstance(texts, str):
+            texts = [texts]
         vectors = np.zeros((len(texts), self.dim), np.float32)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=not show_progress, transient=True) as progress:
@@ -182,47 +185,42 @@ class SentenceEncoder:
         Raises:
             UsageError: states of another width or number of layers than the run's.
         """
-        hidden, mask = jnp.asarray(hidden), jnp.asarray(mask, bool)
-        wanted = (len(self.layers), self._dim) if self.mixed else (self._dim,)
-        require(
-            hidden.ndim == 2 + len(wanted)
-            and hidden.shape[2:] == wanted
-            and hidden.shape[:2] == mask.shape,
-            f"states are [batch, length, {', '.join(map(str, wanted))}] and the mask [batch,"
-            " length]",
-            f"{hidden.shape} and {mask.shape}",
-            "Use states of the backbone and layers that the run was trained on.",
-        )
+        hidden = jnp.asarray(hidden)
+        mask = jnp.asarray(mask, bool)
+        token_shape = (len(self.layers), self._dim) if self.mixed else (self._dim,)
+        if mask.ndim != 2 or hidden.shape != (*mask.shape, *token_shape):
+            sizes = ", ".join(str(size) for size in token_shape)
+            raise UsageError(
+                rule=f"states must be [batch, length, {sizes}] and the mask [batch, length]",
+                got=f"{hidden.shape} and {mask.shape}",
+                fix="Use states of the backbone and layers that the run was trained on.",
+            )
         shape = (hidden.shape, str(hidden.dtype))
         if shape not in self._executables:
-            self._executables[shape] = compiled(
-                self._jitted.lower(self._params, hidden, mask), mask.shape
-            )
+            lowered = self._jitted.lower(self._params, hidden, mask)
+            self._executables[shape] = compiled(lowered, mask.shape)
             self.compilations += 1
         return self._executables[shape](self._params, hidden, mask)
 
     def _batches(
         self, texts: Sequence[str], batch_size: int
     ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
-        """(rows, token ids) of texts of like length; texts without a token are left out, their rows
-        stay zero.
+        """(rows, token ids) of texts of similar length.
+
+        Texts without a token are left out: their rows stay zero.
         """
         assert self.backbone is not None
         for start in range(0, len(texts), _WINDOW):
             window = list(texts[start : start + _WINDOW])
-            strange = next(
-                (place for place, text in enumerate(window) if not isinstance(text, str)), None
-            )
-            require(
-                strange is None,
-                "a text is a string",
-                f"{type(window[strange or 0]).__name__} in row {start + (strange or 0)}",
-                "Convert it.",
-            )
+            for row, text in enumerate(window, start):
+                if not isinstance(text, str):
+                    raise UsageError(
+                        rule="a text must be a string",
+                        got=f"{type(text).__name__} in row {row}",
+                        fix="Convert it.",
+                    )
             ids = self.backbone.tokenize(window).ids
-            lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-            order = np.argsort(lengths, kind="stable")
-            order = order[lengths[order] > 0]
+            order = _by_length(_lengths(ids))
             for first in range(0, len(order), batch_size):
                 rows = order[first : first + batch_size]
                 yield start + rows, [ids[row] for row in rows]
@@ -230,13 +228,16 @@ class SentenceEncoder:
     def encode_stored(
         self, reader: SplitReader, batch_size: int = 32
     ) -> Float[np.ndarray, "texts dim"]:
-        """Vectors of the texts of a stored split, float32, in the order in which they are stored
-        (rows name them in `reader.row_texts`); zeros for a text without a token. The store holds
-        the layers of the run, read as it reads them.
+        """Vectors of the texts of a stored split, in the order in which they are stored.
+
+        Rows name them in `reader.row_texts`. A text without a token gets zeros.
+
+        Args:
+            reader: a split that holds the layers of the run, read as it reads them.
+            batch_size: texts pooled at a time.
         """
         vectors = np.zeros((len(reader.text_lengths), self.dim), np.float32)
-        order = np.argsort(reader.text_lengths, kind="stable")
-        order = order[reader.text_lengths[order] > 0]
+        order = _by_length(reader.text_lengths)
         for first in range(0, len(order), batch_size):
             texts = order[first : first + batch_size]
             flat = np.concatenate([reader.states(int(text)) for text in texts])
@@ -246,12 +247,11 @@ class SentenceEncoder:
     def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
         assert self.backbone is not None
         states = self.backbone.states(ids).layers
-        flat = (
-            np.stack([states[layer] for layer in self.layers], axis=1)
-            if self.mixed
-            else states[self.layers[0]]
-        )
-        return self._pool_ragged(flat, np.fromiter(map(len, ids), np.int64, len(ids)), batch_size)
+        if self.mixed:
+            flat = np.stack([states[layer] for layer in self.layers], axis=1)
+        else:
+            flat = states[self.layers[0]]
+        return self._pool_ragged(flat, _lengths(ids), batch_size)
 
     def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
         """Vectors of texts whose states [tokens, ...] stand one after the other."""
@@ -262,8 +262,9 @@ class SentenceEncoder:
 
 
 def weights_sha256(model: nnx.Module) -> str:
-    """Of every array of a model, by name."""
+    """sha256 of every array of a model, by name."""
     digest = hashlib.sha256()
+    # Paths are spelled as tuples here, not by `tree_paths`: results of MTEB are kept by this hash.
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         array = np.asarray(variable[...])
         digest.update(f"{path} {array.dtype} {array.shape} ".encode() + array.tobytes())
@@ -275,8 +276,22 @@ def _pool(graphdef: Any, params: Any, hidden: Array, mask: Array) -> Array:
     return model.vectors(model.stem(hidden, mask))
 
 
+def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """Number of tokens of each text."""
+    return np.array([len(tokens) for tokens in ids], np.int64)
+
+
+def _by_length(lengths: np.ndarray) -> np.ndarray:
+    """Indices of the texts that have tokens, the shortest first."""
+    order = np.argsort(lengths, kind="stable")
+    return order[lengths[order] > 0]
+
+
 def _padded_length(longest: int) -> int:
-    return next((length for length in _LADDER if length >= longest), -(-longest // 64) * 64)
+    for length in _LADDER:
+        if length >= longest:
+            return length
+    return math.ceil(longest / 64) * 64
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""MTEB (Muennighoff et al. 2023; paper section 4.4) on a trained run, and on sentence-transformers
-models beside it.
+"""MTEB (Muennighoff et al. 2023; paper section 4.4) on a trained run.
+
+Models of sentence-transformers can be evaluated beside it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,93 +19,49 @@ from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
-from glot_jax.errors import UsageError, require
-from glot_jax.extraction import dump
+from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone_source import find_source
-from glot_jax.extraction.from_recipe import config_from
 from glot_jax.files import make_folders, read_json, write_json
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.mteb_tasks import known_task, local_task, sha256_of
-from glot_jax.moved import renamed_keywords
-from glot_jax.store import HiddenStore
-from glot_jax.store.identity import canonical_sha256
+from glot_jax.inference.mteb_files import sha256_of
+from glot_jax.inference.mteb_presets import MTEB_PRESETS
+from glot_jax.inference.mteb_tasks import known_task, local_task
+from glot_jax.inference.stored_states import encode_through_store
 from glot_jax.training.run_folder import CheckpointName
 
-PRESETS: dict[str, tuple[str, ...]] = {
-    # Table 3.
-    "paper": (
-        "EmotionClassification",
-        "SciFact",
-        "RedditClustering",
-        "AskUbuntuDupQuestions",
-        "STS12",
-        "TwitterSemEval2015",
-        "SummEval",
-    ),
-    "table12": (
-        "AmazonCounterfactualClassification",
-        "AmazonPolarityClassification",
-        "AmazonReviewsClassification",
-        "Banking77Classification",
-        "EmotionClassification",
-        "ImdbClassification",
-        "MTOPDomainClassification",
-        "MTOPIntentClassification",
-        "MassiveIntentClassification",
-        "MassiveScenarioClassification",
-        "ToxicConversationsClassification",
-        "TweetSentimentExtractionClassification",
-        "ArguAna",
-        "CQADupstackRetrieval",
-        "ClimateFEVER",
-        "DBPedia",
-        "FEVER",
-        "FiQA2018",
-        "HotpotQA",
-        "NFCorpus",
-        "NQ",
-        "QuoraRetrieval",
-        "SCIDOCS",
-        "SciFact",
-        "TRECCOVID",
-        "Touche2020",
-        "MSMARCO",
-        "ArxivClusteringP2P",
-        "ArxivClusteringS2S",
-        "BiorxivClusteringP2P",
-        "BiorxivClusteringS2S",
-        "MedrxivClusteringP2P",
-        "MedrxivClusteringS2S",
-        "RedditClustering",
-        "RedditClusteringP2P",
-        "StackExchangeClustering",
-        "StackExchangeClusteringP2P",
-        "TwentyNewsgroupsClustering",
-        "BIOSSES",
-        "SICK-R",
-        "STS12",
-        "STS13",
-        "STS14",
-        "STS15",
-        "STS16",
-        "STS17",
-        "STS22",
-        "STSBenchmark",
-        "AskUbuntuDupQuestions",
-        "MindSmallReranking",
-        "SciDocsRR",
-        "StackOverflowDupQuestions",
-        "SprintDuplicateQuestions",
-        "TwitterSemEval2015",
-        "TwitterURLCorpus",
-        "SummEval",
-    ),
-}
+Scores = dict[str, float | None]
+"""Task -> main score; None where it is not defined."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MtebOptions:
+    """How a run is evaluated on MTEB."""
+
+    data: Path | None = None
+    """Folder of tasks that are read from files (see `mteb_tasks`); others come from the Hub."""
+    states: Path | None = None
+    """Folder of stores in which the states of texts are kept for other heads on the backbone."""
+    beside: Sequence[str] = ()
+    """Names or folders of sentence-transformers models that are evaluated as well."""
+    out: Path | None = None
+    """Default: RUN/mteb."""
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    checkpoint: CheckpointName = "best"
+    batch_size: int = 32
+    """Texts of one forward pass."""
+    query_prefix: str = ""
+    passage_prefix: str = ""
 
 
 class TextModel(AbsEncoder):
-    """What MTEB evaluates: any function from texts to vectors [texts, dim], with a prefix for
-    queries and one for passages.
+    """What MTEB evaluates: any function from texts to vectors.
+
+    Args:
+        encode: texts -> [texts, dim].
+        name: shown in MTEB's results.
+        query_prefix: put before queries.
+        passage_prefix: put before passages.
     """
 
     def __init__(
@@ -116,10 +72,8 @@ class TextModel(AbsEncoder):
         query_prefix: str = "",
         passage_prefix: str = "",
     ):
-        self._encode, self._prefixes = (
-            encode,
-            {PromptType.query: query_prefix, PromptType.document: passage_prefix},
-        )
+        self._encode = encode
+        self._prefixes = {PromptType.query: query_prefix, PromptType.document: passage_prefix}
         self.mteb_model_meta = ModelMeta.create_empty(
             {"name": f"glot-jax/{name}", "revision": "local"}
         )
@@ -128,170 +82,224 @@ class TextModel(AbsEncoder):
         self,
         inputs: Any,
         *,
-        task_metadata: Any,
-        hf_split: str,
-        hf_subset: str,
         prompt_type: PromptType | None = None,
-        **kwargs: Any,
+        **_others: object,
     ) -> np.ndarray:
+        """Vectors of the texts of MTEB's batches; the arguments are MTEB's."""
         prefix = "" if prompt_type is None else self._prefixes[PromptType(prompt_type)]
-        return self._encode([prefix + text for batch in inputs for text in batch["text"]])
+        texts = []
+        for batch in inputs:
+            texts += [prefix + text for text in batch["text"]]
+        return self._encode(texts)
 
 
-@renamed_keywords(which="checkpoint")
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """A model to evaluate."""
+
+    load: Callable[[], Any]
+    """Called when the first of its results is not there yet."""
+    fingerprint: Mapping[str, Any]
+    """What its vectors depend on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A task to evaluate on."""
+
+    name: str
+    folder: Path | None
+    """Its folder in the local data; None: from the Hub."""
+    origin: Mapping[str, Any]
+    """What its data are."""
+
+
 def run_mteb(
-    run: Path,
-    tasks: Sequence[str],
-    *,
-    data: Path | None = None,
-    states: Path | None = None,
-    beside: Sequence[str] = (),
-    out: Path | None = None,
-    backbone: str | None = None,
-    checkpoint: CheckpointName = "best",
-    batch_size: int = 32,
-    query_prefix: str = "",
-    passage_prefix: str = "",
-) -> dict[str, dict[str, float | None]]:
-    """Main scores, {model: {task: score}}: of the run, then of each sentence-transformers model in
-    `beside`. None: not defined.
+    run: Path, tasks: Sequence[str], options: MtebOptions | None = None
+) -> dict[str, Scores]:
+    """Main scores of the run, then of each sentence-transformers model beside it.
 
     Writes OUT/<model>/<task>.json (all of MTEB's scores and what they depend on) as each is done,
     and OUT/mteb.json. A result that is there, of the same model, data and settings, is read and not
     computed again.
 
     Args:
-        tasks: names of MTEB, of folders in `data`, or of PRESETS.
-        data: folder of tasks that are read from files; others come from the Hub. See mteb_data.
-        states: folder of stores in which the states of texts are kept for other heads on the same
-            backbone.
-        out: default RUN/mteb.
+        run: run folder.
+        tasks: names of MTEB, of folders in the local data, or of MTEB_PRESETS.
+        options: default: those of MtebOptions.
+
+    Returns:
+        {model: {task: score}}.
 
     Raises:
         UsageError: no run, a backbone that is gone or another one, an unknown task, one without
             data and network, an OUT that cannot be written.
     """
-    names = list(dict.fromkeys(name for given in tasks for name in PRESETS.get(given, (given,))))
-    local = {name for name in names if data is not None and (data / name).is_dir()}
-    require(
-        data is None or data.is_dir(), "--mteb-data is a folder of tasks", data, "Check the path."
-    )
-    unknown = [name for name in names if name not in local and known_task(name) is None]
-    require(
-        not unknown,
-        "--mteb names tasks of MTEB, folders of --mteb-data, or paper, table12",
-        ", ".join(unknown),
-        "Check the spelling, or add the folder.",
-    )
-    out = out or run / "mteb"
+    options = options or MtebOptions()
+    names = _task_names(tasks, options.data)
+    models = _models(run, options)
+    out = options.out or run / "mteb"
     settings = {
-        "batch_size": batch_size,
-        "query_prefix": query_prefix,
-        "passage_prefix": passage_prefix,
-        "stored_states": states is not None,
+        "batch_size": options.batch_size,
+        "query_prefix": options.query_prefix,
+        "passage_prefix": options.passage_prefix,
+        "stored_states": options.states is not None,
         "mteb": mteb.__version__,
     }
-    # Those beside the run are loaded once, when the first of their results is not there yet.
-    models: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {}
-    encoder = SentenceEncoder.load(run, backbone=backbone, checkpoint=checkpoint)
-    encode = (
-        functools.partial(encoder.encode, batch_size=batch_size)
-        if states is None
-        else functools.partial(
-            encode_through_store, encoder, folder=states, batch_size=batch_size, backbone=backbone
-        )
-    )
-    models[run.resolve().name] = (
-        lambda: TextModel(
-            encode, run.resolve().name, query_prefix=query_prefix, passage_prefix=passage_prefix
-        ),
-        encoder.fingerprint,
-    )
-    for name in beside:
-        source = find_source(name, None)
-        label = name.rstrip("/").rpartition("/")[2]
-        require(
-            label not in models,
-            "results lie in a folder for each model, by its last name",
-            f"two called {label}",
-            "Rename one of them.",
-        )
-        models[label] = (
-            functools.cache(functools.partial(_sentence_transformer, source.location)),
-            {"sentence-transformers": source.identity()},
-        )
-    scores: dict[str, dict[str, float | None]] = {name: {} for name in models}
-    for task in names:
-        place = data / task if data is not None and task in local else None
-        if place is not None:
-            origin = {"data": "local", "sha256": sha256_of(place)}
-        else:
-            known = known_task(task)
-            assert known is not None  # `names` holds local tasks and those that MTEB knows
-            origin = {"data": "hub", "revision": known.metadata.dataset.get("revision")}
-        for name, (make, fingerprint) in models.items():
-            identity = json.loads(
-                json.dumps({"task": task, "model": fingerprint, **origin, **settings}, default=str)
-            )
-            path = out / name / f"{task}.json"
-            found = read_json(path) if path.is_file() else {}
-            if found.get("identity") != identity:
-                found = {"identity": identity, **_evaluate(task, place, make(), batch_size)}
-                _write(path, found)
-                shown = (
-                    "not defined" if found["main_score"] is None else f"{found['main_score']:.4f}"
-                )
-                print(f"{name}: {task} {shown} ({found['metric']})", file=sys.stderr)
-            scores[name][task] = found["main_score"]
+    scores: dict[str, Scores] = {model: {} for model in models}
+    for name in names:
+        task = _task(name, options.data)
+        for label, model in models.items():
+            identity = {
+                "task": name,
+                "model": model.fingerprint,
+                **task.origin,
+                **settings,
+            }
+            # As it will be read back: tuples become lists, paths strings.
+            identity = json.loads(json.dumps(identity, default=str))
+            path = out / label / f"{name}.json"
+            result = read_json(path) if path.is_file() else {}
+            if result.get("identity") != identity:
+                evaluated = _evaluate(task, model.load(), options.batch_size)
+                result = {"identity": identity, **evaluated}
+                _write(path, result)
+                _report(label, name, result)
+            scores[label][name] = result["main_score"]
     _write(out / "mteb.json", scores)
     return scores
 
 
-def _evaluate(name: str, place: Path | None, model: Any, batch_size: int) -> dict[str, Any]:
-    task: Any = known_task(name) if place is None else local_task(name, place.parent)
+def _task_names(tasks: Sequence[str], data: Path | None) -> list[str]:
+    """Names of single tasks, each once; presets are replaced by theirs."""
+    if data is not None and not data.is_dir():
+        raise UsageError(
+            rule="--mteb-data must be a folder of tasks", got=data, fix="Check the path."
+        )
+    names: list[str] = []
+    for task in tasks:
+        names += MTEB_PRESETS.get(task, (task,))
+    unknown = []
+    for name in names:
+        if _local_folder(name, data) is None and known_task(name) is None:
+            unknown.append(name)
+    if unknown:
+        raise UsageError(
+            rule=(
+                "--mteb must name tasks of MTEB, folders of --mteb-data, or"
+                f" {', '.join(MTEB_PRESETS)}"
+            ),
+            got=", ".join(unknown),
+            fix="Check the spelling, or add the folder.",
+        )
+    return list(dict.fromkeys(names))
+
+
+def _local_folder(name: str, data: Path | None) -> Path | None:
+    if data is None or not (data / name).is_dir():
+        return None
+    return data / name
+
+
+def _task(name: str, data: Path | None) -> _Task:
+    folder = _local_folder(name, data)
+    if folder is not None:
+        return _Task(name, folder, {"data": "local", "sha256": sha256_of(folder)})
+    task: Any = known_task(name)
+    return _Task(name, None, {"data": "hub", "revision": task.metadata.dataset.get("revision")})
+
+
+def _models(run: Path, options: MtebOptions) -> dict[str, _Model]:
+    """The run, and the models beside it, by the names of their folders of results."""
+    encoder = SentenceEncoder.load(run, backbone=options.backbone, checkpoint=options.checkpoint)
+    if options.states is None:
+        encode = functools.partial(encoder.encode, batch_size=options.batch_size)
+    else:
+        encode = functools.partial(
+            encode_through_store,
+            encoder,
+            folder=options.states,
+            batch_size=options.batch_size,
+            backbone=options.backbone,
+        )
+    name = run.resolve().name
+    model = TextModel(
+        encode,
+        name,
+        query_prefix=options.query_prefix,
+        passage_prefix=options.passage_prefix,
+    )
+    models = {name: _Model(lambda: model, encoder.fingerprint)}
+    for name in options.beside:
+        source = find_source(name, None)
+        label = name.rstrip("/").rpartition("/")[2]
+        if label in models:
+            raise UsageError(
+                rule="results lie in a folder for each model, so their last names must differ",
+                got=f"two called {label}",
+                fix="Rename one of them.",
+            )
+        # Loaded once, whatever the number of tasks.
+        load = functools.cache(functools.partial(_sentence_transformer, source.location))
+        models[label] = _Model(load, {"sentence-transformers": source.identity()})
+    return models
+
+
+def _evaluate(task: _Task, model: Any, batch_size: int) -> dict[str, Any]:
+    """MTEB's scores of a model on a task, as JSON has them."""
+    loaded: Any
+    if task.folder is None:
+        loaded = known_task(task.name)
+    else:
+        loaded = local_task(task.name, task.folder.parent)
     try:
-        task.load_data()
+        loaded.load_data()
     except UsageError:
         raise
-    # the failures of loading share no base class: connection, offline mode, missing, gated, disk
+    # The failures of loading share no base class: connection, offline mode, missing, gated, disk.
     except Exception as error:
-        line = (str(error).strip().splitlines() or [""])[0]
-        got = f"{name}: {type(error).__name__}: {line}"
         raise UsageError(
-            "a task of MTEB has data: in a folder of --mteb-data, or from the Hub",
-            got,
-            f"Put it into DIR/{name}, or connect to the Hub.",
+            rule="a task of MTEB must have data: in a folder of --mteb-data, or on the Hub",
+            got=f"{task.name}: {type(error).__name__}: {_first_line(error)}",
+            fix=f"Put it into DIR/{task.name}, or connect to the Hub.",
         ) from error
     result = mteb.evaluate(
         model,
-        [task],
+        [loaded],
         cache=None,
         co2_tracker=False,
         show_progress_bar=False,
         encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
         raise_error=True,
     ).task_results[0]
-    task.unload_data()
-    return _plain(
-        {
-            "main_score": result.get_score(),
-            "metric": task.metadata.main_score,
-            "scores": result.scores,
-        }
-    )
+    loaded.unload_data()
+    scores = {
+        "main_score": result.get_score(),
+        "metric": loaded.metadata.main_score,
+        "scores": result.scores,
+    }
+    return _plain(scores)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: what is not finite (a correlation with vectors that are all the same, a
-    statistic of too few) is null.
+    """A value as JSON has it.
+
+    What is not finite (a correlation with vectors that are all the same, a statistic of too few)
+    is null.
     """
     if isinstance(value, Mapping):
-        return {str(name): _plain(of) for name, of in value.items()}
+        return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(of) for of in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, str | bool | None):
         return value
     return float(value) if np.isfinite(value) else None
+
+
+def _report(label: str, task: str, result: Mapping[str, Any]) -> None:
+    score = result["main_score"]
+    shown = "not defined" if score is None else f"{score:.4f}"
+    print(f"{label}: {task} {shown} ({result['metric']})", file=sys.stderr)
 
 
 def _sentence_transformer(location: str) -> Any:
@@ -299,65 +307,20 @@ def _sentence_transformer(location: str) -> Any:
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(location)
-    except (
-        Exception
-    ) as error:  # a missing package, code that would have to be trusted, a folder of something else
-        line = (str(error).strip().splitlines() or [""])[0]
+    # A missing package, code that would have to be trusted, a folder of something else.
+    except Exception as error:
         raise UsageError(
-            "--beside names models that sentence-transformers can load",
-            f"{location} ({line})",
-            "Check the folder or the name.",
+            rule="--beside must name models that sentence-transformers can load",
+            got=f"{location} ({_first_line(error)})",
+            fix="Check the folder or the name.",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else ""
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     make_folders(path.parent)
     write_json(path, value)
-
-
-# --------------------------------------------------------------------------------------------------
-# States that are kept
-
-
-def encode_through_store(
-    encoder: SentenceEncoder,
-    texts: Sequence[str],
-    folder: Path,
-    *,
-    batch_size: int = 32,
-    backbone: str | None = None,
-) -> np.ndarray:
-    """Vectors [texts, dim] of texts whose states are in a store under `folder`, which is made if it
-    is not there.
-
-    The store's name is a hash of the texts and of everything that decides their states, the head
-    not among it.
-    """
-    assert encoder.backbone is not None
-    if not len(texts):
-        return np.zeros((0, encoder.dim), np.float32)
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(f"{len(text.encode())}:".encode() + text.encode())
-    recipe = encoder.backbone.recipe().to_json()
-    name = canonical_sha256({"recipe": recipe, "texts": digest.hexdigest()})[:32]
-    with tempfile.TemporaryDirectory() as scratch:
-        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-        (Path(scratch) / "test.jsonl").write_text(lines, encoding="utf-8")
-        config = config_from(
-            encoder.recipe,
-            layers=encoder.layers,
-            backbone=backbone,
-            data=Path(scratch),
-            text_columns=("text",),
-            out=folder / name,
-            deduplicate=True,
-        )
-        if not (folder / name / "manifest.json").is_file():
-            dump(config, backbone=encoder.backbone)
-    reader = HiddenStore(
-        folder / name,
-        layer=None if encoder.mixed else encoder.layers[-1],
-        layers=encoder.layers if encoder.mixed else None,
-    )["test"]
-    return encoder.encode_stored(reader, batch_size=batch_size)[reader.row_texts]

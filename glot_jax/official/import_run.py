@@ -1,9 +1,11 @@
-"""A state_dict of the released pooling module becomes a run folder: stem and pooler, no head, a
-checkpoint at step 0.
+"""A state_dict of the released pooling module becomes a run folder.
+
+It has stem and pooler, no head, and a checkpoint at step 0.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from flax import nnx
 
 from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
-from glot_jax.errors import UsageError, lookup, require
+from glot_jax.errors import UsageError, lookup
 from glot_jax.files import file_sha256, write_json
 from glot_jax.model import ModelSpec, SentenceModel
-from glot_jax.official.torch_checkpoint import LAYERS, load_official
+from glot_jax.official.released_names import LAYERS
+from glot_jax.official.torch_checkpoint import load_official
 from glot_jax.pooling import Glot, count_parameters
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import TaskSpec
@@ -30,8 +33,7 @@ NO_TASK = TaskSpec("none", ("text",), ("text",), None, "none", splits=())
 def import_run(
     file: str | PathLike[str], *, gnn: str, jk: str, tau: float, out: str | PathLike[str]
 ) -> dict[str, Any]:
-    """Write a run folder that `load_model(out)` reads, and return its summary, which also lies in
-    `out/summary.json`.
+    """Write a run folder that `load_model(out)` reads.
 
     Sizes, heads and depth are read from the arrays. What the file does not know, nobody can check:
     max, mean and none have the same shapes, and any tau fits, so `jk` and `tau` are believed. The
@@ -46,20 +48,24 @@ def import_run(
         tau: threshold of the graphs it was trained on; the loaded model's stem builds these.
         out: a new or empty folder.
 
+    Returns:
+        The run's summary, which also lies in `out/summary.json`.
+
     Raises:
         UsageError: a folder that is not empty or cannot be written to, torch missing, a file that
             is no state_dict of this module, or an impossible tau or name. Before the last check has
             passed nothing is written.
     """
-    file, out = Path(file), Path(out)
-    require(
-        not out.exists() or (out.is_dir() and not any(out.iterdir())),
-        "--out must be a new folder",
-        f"{out}, which exists",
-        "Choose another --out, or remove it.",
-    )
+    file = Path(file)
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(
+            rule="--out must be a new folder",
+            got=f"{out}, which exists",
+            fix="Choose another --out, or remove it.",
+        )
     lookup(LAYERS, gnn, "GNN layer (--gnn)")
-    pooler = load_official(file, conv=gnn, jk=jk, tau=tau)
+    pooler = load_official(file, gnn=gnn, jk=jk, tau=tau)
     imported = Imported(file.name, file_sha256(file), gnn, jk, float(tau))
     config = TrainConfig(
         # A run folder names its store. This one has none, and says so to whoever tries to open it.
@@ -93,43 +99,50 @@ def import_run(
         _write(folder, model, summary)
     except OSError as error:
         raise UsageError(
-            "--out can be written to",
-            f"{out}: {error}",
-            "Make room or grant access, remove what is there, and import again.",
+            rule="--out must be writable",
+            got=f"{out}: {error}",
+            fix="Make room or grant access, remove what is there, and import again.",
         ) from error
     return summary
 
 
 def _first_kernel(pooler: Glot) -> Any:
-    """[dim, hidden_dim] of the first layer; SAGE has one for the token itself and one for its
-    neighbours.
+    """Kernel [dim, hidden_dim] of the first layer.
+
+    SAGE has one for the token itself and one for its neighbours.
     """
     first: Any = pooler.gnn.layers[0]
     return first.root_kernel if hasattr(first, "root_kernel") else first.kernel
 
 
 def _width_of_states(pooler: Glot) -> int:
-    return _first_kernel(pooler).shape[0] if len(pooler.gnn.layers) else pooler.pooled_dim
+    if len(pooler.gnn.layers) == 0:
+        return pooler.pooled_dim
+    return _first_kernel(pooler).shape[0]
 
 
 def _pooler_config(pooler: Glot, gnn: str, jk: str) -> PoolerConfig:
     """The settings that build a module of these very shapes."""
-    sizes: dict[str, Any] = {
-        "num_layers": len(pooler.gnn.layers),
-        "scorer_dim": pooler.readout.kernel.shape[1],
-    }
-    if sizes[
-        "num_layers"
-    ]:  # without layers the width, heads and edge term are nowhere, and keep their defaults
-        sizes["hidden_dim"] = _first_kernel(pooler).shape[1]
-        if gnn == "gat":
-            first: Any = pooler.gnn.layers[0]
-            sizes |= {"heads": first.heads, "edge_term": first.edge is not None}
-    return PoolerConfig(gnn=gnn, jk=jk, **sizes)  # type: ignore[arg-type]
+    config = PoolerConfig(
+        gnn=gnn,
+        jk=jk,  # type: ignore[arg-type]  # load_official has looked at it
+        num_layers=len(pooler.gnn.layers),
+        scorer_dim=pooler.readout.kernel.shape[1],
+    )
+    # Without layers the width, heads and edge term are nowhere, and keep their defaults.
+    if len(pooler.gnn.layers) == 0:
+        return config
+    config = dataclasses.replace(config, hidden_dim=_first_kernel(pooler).shape[1])
+    if gnn != "gat":
+        return config
+    first: Any = pooler.gnn.layers[0]
+    return dataclasses.replace(config, heads=first.heads, edge_term=first.edge is not None)
 
 
 def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> None:
-    """config.json comes last: a folder without it is no run, so an import that was cut off is never
+    """Write the run folder's files.
+
+    config.json comes last: a folder without it is not a run, so an import that was cut off is never
     taken for one.
     """
     _, params, stats = split_model(model)

@@ -1,5 +1,6 @@
-"""Checkpoints: the model, the state of its training beside it, and a record by which damage is
-found.
+"""Checkpoints of a run.
+
+Each holds the model, the state of its training, and a record by which damage is found.
 """
 
 from __future__ import annotations
@@ -112,8 +113,9 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step with the highest selection; of equal ones the earliest. Those saved within an
-        epoch have no selection.
+        """The step with the highest selection; of equal ones the earliest.
+
+        Checkpoints that were saved within an epoch have no selection.
 
         Raises:
             DamagedCheckpoint: one whose selection cannot be read, which might be the best.
@@ -142,8 +144,10 @@ class Checkpoints:
         selection: float | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save the state. The write goes on in the background, from a copy; the checkpoint before
-        it is on disk by then.
+        """Save the state.
+
+        The write goes on in the background, from a copy; the checkpoint before it is on disk by
+        then.
 
         Args:
             state: a tree of arrays; `state["step"]` names the checkpoint.
@@ -214,8 +218,9 @@ class Checkpoints:
             self._readback.check()
 
     def wait(self) -> None:
-        """Wait until the last save is on disk, and the first one read back; then remove those that
-        are neither among the last two nor the best.
+        """Wait until the last save is on disk, and the first one read back.
+
+        Then those that are neither among the last two nor the best are removed.
 
         Raises:
             OSError: it could not be written.

@@ -50,17 +50,23 @@ def evaluate_run(
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Metrics of a run's head, {split: {metric: value}}, on its own store or another one of the
-    same task.
+    """Metrics of a run's head on a store of its task, {split: {metric: value}}.
+
+    Args:
+        run: run folder.
+        store: default: the store that it was trained on.
+        checkpoint: "best" or "last".
+        quiet: print nothing.
 
     Raises:
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not
             fit.
     """
     prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
-    return {
-        split: evaluate_split(prepared, state, split)[0] for split in prepared.evaluation_splits
-    }
+    scores = {}
+    for split in prepared.evaluation_splits:
+        scores[split], _ = evaluate_split(prepared, state, split)
+    return scores
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
@@ -72,15 +78,17 @@ def predict_run(
     quiet: bool = False,
     workspace: Workspace | None = None,
 ) -> dict[str, Predictions]:
-    """What a run's head predicts for every row of every evaluation split; arguments and errors are
-    evaluate_run's.
+    """Predictions of a run's head for every row of every evaluation split.
+
+    Arguments and errors are those of `open_run`.
     """
     prepared, state = open_run(
         run, store=store, checkpoint=checkpoint, quiet=quiet, workspace=workspace
     )
-    return {
-        split: evaluate_split(prepared, state, split)[1] for split in prepared.evaluation_splits
-    }
+    predictions = {}
+    for split in prepared.evaluation_splits:
+        _, predictions[split] = evaluate_split(prepared, state, split)
+    return predictions
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
@@ -92,7 +100,19 @@ def open_run(
     quiet: bool = False,
     workspace: Workspace | None = None,
 ) -> tuple[Run, TrainState]:
-    """A trained run made ready on its own store or another one, and its best or last state."""
+    """Make a trained run ready on its own store or another one, with its best or last state.
+
+    Args:
+        run: run folder.
+        store: default: the store that it was trained on.
+        checkpoint: "best" or "last".
+        quiet: print nothing.
+        workspace: as in `train`.
+
+    Raises:
+        UsageError: no run folder, no checkpoint, an imported run, or a store that the head does not
+            fit.
+    """
     folder = RunFolder.open(run)
     folder.require_head()
     config = folder.config

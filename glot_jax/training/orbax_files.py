@@ -1,5 +1,6 @@
-"""Trees of arrays to files and back by orbax, and what its failures mean. Only this module imports
-it.
+"""Trees of arrays to files and back by orbax, and what its failures mean.
+
+Only this module imports orbax.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def read_parts(folder: Path, step: int, targets: Parts, *, partly: bool = False)
     """The named parts of the checkpoint FOLDER/<step>.
 
     Args:
-        folder: absolute.
+        folder: absolute path of the folder of checkpoints.
+        step: name of the checkpoint in it.
         targets: part -> tree of what is expected (`on_the_device`, `on_the_host`).
         partly: the files may hold more arrays than the targets name, which are not read then.
 
@@ -85,8 +87,9 @@ def on_the_device(tree: Any) -> Any:
 
 
 def on_the_host(tree: Any) -> Any:
-    """The same in the host's memory, because a device may not have room for two states. Keys stay
-    on the device: they exist nowhere else.
+    """The same in the host's memory, because a device may not have room for two states.
+
+    Keys stay on the device: they exist nowhere else.
     """
     return jax.tree.map(_on_the_host, tree)
 
@@ -109,8 +112,9 @@ def is_key(leaf: Any) -> bool:
 
 @contextlib.contextmanager
 def quiet_failures() -> Iterator[None]:
-    """Keep all but the first failure out of the log: orbax reads many arrays at once, and each that
-    fails would be reported, a page each.
+    """Keep all but the first failure out of the log.
+
+    Orbax reads many arrays at once, and each that fails would be reported, a page each.
     """
     log = logging.getLogger("asyncio")
     level = log.level

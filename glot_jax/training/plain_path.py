@@ -19,18 +19,19 @@ _SPECIAL = re.compile(r"[*?\[\]\\\ud800-\udfff]" if os.sep == "/" else r"[*?\[\]
 
 @contextlib.contextmanager
 def plain_path(folder: Path) -> Iterator[Path]:
-    """A path of the same folder that no reader takes for a pattern: `folder` itself, or a symbolic
-    link for the length of the block.
+    """Yield a path of the same folder that no reader takes for a pattern.
+
+    It is `folder` itself, or a symbolic link for the length of the block.
 
     The link lies in a folder of its own, among the system's temporary files or else in a parent of
     `folder`. What is written through it lies in `folder`, and renaming works as there. A process
     that is killed leaves the link, nothing else.
 
     Args:
-        folder: absolute, and there.
+        folder: absolute; it must exist.
 
     Raises:
-        UsageError: there is no place where a link can be made.
+        UsageError: a link can be made nowhere.
     """
     if not _SPECIAL.search(str(folder)):
         yield folder
@@ -41,24 +42,24 @@ def plain_path(folder: Path) -> Iterator[Path]:
 
 def _link(folder: Path, cleaned: contextlib.ExitStack) -> Path:
     reasons = []
-    for place in (_temporary_folder(), *folder.parents):
-        if place is None or _SPECIAL.search(str(place)):
+    for parent in (_temporary_folder(), *folder.parents):
+        if parent is None or _SPECIAL.search(str(parent)):
             continue
         try:
-            own = Path(tempfile.mkdtemp(prefix=".glot-jax-", dir=place))
+            # A folder of its own: the link's name may be taken where many write.
+            own = Path(tempfile.mkdtemp(prefix=".glot-jax-", dir=parent))
             cleaned.callback(_remove, own)
             (own / "run").symlink_to(folder, target_is_directory=True)
-        except (
-            OSError,
-            NotImplementedError,
-        ) as error:  # a folder that may not be written, or a system without links
+        # A folder that may not be written, or a system without links.
+        except (OSError, NotImplementedError) as error:
             reasons.append(str(error))
             continue
         return own / "run"
+    reason = reasons[0] if reasons else "no plain folder"
     raise UsageError(
-        r"a run folder with one of * ? [ ] \ in its path needs a place for a symbolic link",
-        f"{folder} ({reasons[0] if reasons else 'no plain folder'})",
-        "Choose a folder without these characters, or set TMPDIR to one that can be written.",
+        rule=r"a run folder with one of * ? [ ] \ in its path needs a place for a symbolic link",
+        got=f"{folder} ({reason})",
+        fix="Choose a folder without these characters, or set TMPDIR to one that can be written.",
     )
 
 

@@ -38,13 +38,19 @@ def read_predictions(run: Path) -> dict[str, Predictions]:
     path = Path(run) / FILE
     fix = f"glot evaluate {run} computes the scores again; train.py --resume {run} writes the file."
     if not path.is_file():
-        raise UsageError(f"a finished run has {FILE}", f"{run}, which has none", fix)
+        raise UsageError(
+            rule=f"a finished run must have {FILE}", got=f"{run}, which has none", fix=fix
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            # Names are split/field; a split's first one decides its place in the order.
             splits = dict.fromkeys(name.partition("/")[0] for name in arrays.files)
-            return {
-                split: Predictions(*(arrays[f"{split}/{name}"] for name in Predictions._fields))
-                for split in splits
-            }
+            predictions = {}
+            for split in splits:
+                fields = [arrays[f"{split}/{field}"] for field in Predictions._fields]
+                predictions[split] = Predictions(*fields)
+            return predictions
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{FILE} can be read", f"{path}: {error}", f"Delete it; {fix}") from error
+        raise UsageError(
+            rule=f"{FILE} must be readable", got=f"{path}: {error}", fix=f"Delete it; {fix}"
+        ) from error

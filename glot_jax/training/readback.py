@@ -1,5 +1,6 @@
-"""The first checkpoint of a run is read back while the run goes on, so that none finds out at its
-end that they cannot be read.
+"""The first checkpoint of a run is read back while the run goes on.
+
+No run finds out at its end that its checkpoints cannot be read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ class Readback:
     """
 
     def __init__(self, read: Callable[[], None]):
-        self._read, self._error = read, None
+        self._read = read
+        self._error: BaseException | None = None
         # A daemon: a process that is told to end twice does not wait for it.
         self._thread = threading.Thread(target=self._work, name="readback", daemon=True)
         self._thread.start()
@@ -28,12 +30,14 @@ class Readback:
             self._error = error
 
     def check(self) -> None:
-        """Raise what was found so far, once; does not wait."""
-        error, self._error = self._error, None
+        """Raise the error there is so far, once; does not wait."""
+        error = self._error
+        # Once: who catches it and ends the run comes by here again.
+        self._error = None
         if error is not None:
             raise error
 
     def wait(self) -> None:
-        """Until it has been read; raises like `check`."""
+        """Wait until it has been read; raises like `check`."""
         self._thread.join()
         self.check()

@@ -109,8 +109,9 @@ class Summary:
 
     @property
     def selecting(self) -> SplitScores:
-        """Scores on the split that selected the epoch; validation where the last epoch was taken
-        unselected.
+        """Scores on the split that selected the epoch.
+
+        They are those of validation where the last epoch was taken unselected.
         """
         if self.selected_on in self.splits:
             return self.splits[self.selected_on]

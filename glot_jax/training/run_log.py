@@ -1,6 +1,4 @@
-"""The files of a run folder: config.json, metrics.jsonl, timing.jsonl, summary.json, and the bar
-people watch.
-"""
+"""What a run says while it goes on: metrics.jsonl, timing.jsonl, and the bar that people watch."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ def resume_hint(run: Path) -> str:
 
 @contextlib.contextmanager
 def only_writer(run: Path) -> Iterator[None]:
-    """Hold the right to write a run folder. The system gives it back when the process ends, however
-    it ends.
+    """Hold the right to write a run folder.
+
+    The system gives it back when the process ends, however it ends.
 
     Raises:
         UsageError: another process trains this run.
@@ -39,23 +38,27 @@ def only_writer(run: Path) -> Iterator[None]:
             held.enter_context(locked(run / "timing.jsonl", wait=False))
         except BlockingIOError as error:
             raise UsageError(
-                "one process at a time trains a run",
-                f"{run}, which another one is training",
-                "Wait for it, or choose another --out.",
+                rule="only one process at a time may train a run",
+                got=f"{run}, which another one is training",
+                fix="Wait for it, or choose another --out.",
             ) from error
         yield
 
 
-def _lines(path: Path, needed: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """The whole lines of a log that have a value `needed`; what a kill or a full disk cut short is
-    passed over.
+def _lines(path: Path, key: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of a log that have a value `key`.
+
+    What a kill or a full disk cut short is passed over.
     """
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+    if not path.exists():
+        return
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
             values = json.loads(line)
         except ValueError:
             continue
-        if line.endswith(b"\n") and isinstance(values, dict) and needed in values:
+        # Without its end a number may have lost digits and be JSON all the same.
+        if line.endswith(b"\n") and isinstance(values, dict) and key in values:
             yield line, values
 
 
@@ -68,36 +71,37 @@ class RunLog:
     """
 
     def __init__(self, run: Path, resumed_step: int):
-        self.metrics_path, self.timing_path = run / "metrics.jsonl", run / "timing.jsonl"
-        kept = [
-            (line, values)
-            for line, values in _lines(self.metrics_path, "step")
-            if values["step"] <= resumed_step
-        ]
-        whole_lines = b"".join(line for line, _ in kept)
-        write_bytes(self.metrics_path, whole_lines, again=resume_hint(run))
-        self.history = [values for _, values in kept]
+        self.metrics_path = run / "metrics.jsonl"
+        self.timing_path = run / "timing.jsonl"
+        self.history: list[dict[str, Any]] = []
+        """The lines of metrics.jsonl."""
+        kept = []
+        for line, values in _lines(self.metrics_path, "step"):
+            if values["step"] <= resumed_step:
+                kept.append(line)
+                self.history.append(values)
+        write_bytes(self.metrics_path, b"".join(kept), again=resume_hint(run))
         self._metrics = self.metrics_path.open("ab")
         self.epochs_timed = self._read_timing()
         self._timing = self.timing_path.open("ab")
 
     def _read_timing(self) -> dict[int, dict[str, Any]]:
         """What earlier processes measured, by epoch; an epoch that was run again counts once."""
-        lines = list(_lines(self.timing_path, "epoch"))
+        epochs = {values["epoch"]: values for _, values in _lines(self.timing_path, "epoch")}
         if self.timing_path.exists() and self.timing_path.read_bytes()[-1:] not in (b"", b"\n"):
+            # Ends a line that a kill cut, or the next one would be lost with it.
             with self.timing_path.open("ab") as file:
-                file.write(
-                    b"\n"
-                )  # ends a line that a kill cut, or the next one would be lost with it
-        return {values["epoch"]: values for _, values in lines}
+                file.write(b"\n")
+        return epochs
 
     def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
-        """One line: step and epoch are counts of what is finished."""
+        """Write a line of metrics.jsonl; step and epoch are counts of what is finished."""
         line = {"step": step, "epoch": epoch, "split": split, **values}
         self.history.append(line)
         self._write(self._metrics, line)
 
     def timing(self, **values: Any) -> None:
+        """Write a line of timing.jsonl, with the time of day."""
         self._write(self._timing, {"time": round(time.time(), 3), **values})
 
     @staticmethod
@@ -110,6 +114,7 @@ class RunLog:
         os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
+        """Put both logs on disk and close them."""
         for file in (self._metrics, self._timing):
             file.flush()
             os.fsync(file.fileno())
@@ -120,31 +125,35 @@ class Clock:
     """Seconds of an epoch, added up over the epochs of a run, those of earlier processes included.
 
     Args:
-        log: whose timing.jsonl holds the epochs that are finished.
-        first_epoch: their number.
-        begun: what the epoch in hand had taken when it was saved.
+        log: its timing.jsonl holds the epochs that are finished.
+        first_epoch: number of finished epochs.
+        unfinished: what the current epoch had taken when it was saved.
         compiled_before: seconds of compilation that earlier runs on the same resident states paid
             for.
     """
 
     def __init__(
-        self, log: RunLog, first_epoch: int, begun: Mapping[str, float], compiled_before: float
+        self,
+        log: RunLog,
+        first_epoch: int,
+        unfinished: Mapping[str, float],
+        compiled_before: float,
     ):
         self.compiled_before = compiled_before
         self.epoch: dict[str, float] = {}
         self.total: dict[str, float] = {}
         for epoch in range(1, first_epoch + 1):
-            self.epoch = {
-                name: value
-                for name, value in log.epochs_timed.get(epoch, {}).items()
-                if name not in ("time", "epoch")
-            }
+            seconds = dict(log.epochs_timed.get(epoch, {}))
+            # What a line holds beside durations.
+            seconds.pop("time", None)
+            seconds.pop("epoch", None)
+            self.epoch = seconds
             self._close_epoch()
-        self.epoch = dict(begun)
+        self.epoch = dict(unfinished)
         self._before: Mapping[str, float] = {}
 
     def start(self, readings: Mapping[str, float]) -> None:
-        """Readings that `lap` counts from."""
+        """Set the readings that `lap` counts from."""
         self._before = readings
 
     def lap(self, readings: Mapping[str, float]) -> None:
@@ -153,21 +162,21 @@ class Clock:
         self._before = readings
 
     def add(self, **values: float) -> None:
-        self.epoch = {
-            **self.epoch,
-            **{name: self.epoch.get(name, 0) + value for name, value in values.items()},
-        }
+        """Add to the current epoch."""
+        # A new dict: the old one may be on its way into a checkpoint.
+        epoch = dict(self.epoch)
+        for name, value in values.items():
+            epoch[name] = epoch.get(name, 0) + value
+        self.epoch = epoch
 
     def write(self, log: RunLog, epoch: int) -> None:
-        """The epoch's line in timing.jsonl; the next one begins at 0."""
+        """Write the epoch's line of timing.jsonl; the next epoch begins at 0."""
         log.timing(epoch=epoch, **{name: round(value, 4) for name, value in self.epoch.items()})
         self._close_epoch()
 
     def _close_epoch(self) -> None:
-        self.total = {
-            name: self.total.get(name, 0) + self.epoch.get(name, 0)
-            for name in {**self.total, **self.epoch}
-        }
+        for name, value in self.epoch.items():
+            self.total[name] = self.total.get(name, 0) + value
         self.epoch = {}
 
 
@@ -189,17 +198,21 @@ class Display:
         self._task = None
 
     def line(self, text: str) -> None:
+        """Print a line as it is: names of files may look like markup."""
         self.console.print(text, markup=False)
 
     def start(self, description: str, total: int, done: int) -> None:
+        """Show the bar, at step `done` of `total`."""
         self._progress.start()
         self._task = self._progress.add_task(description, total=total, completed=done, status="")
 
     def advance(self, done: int, status: str = "") -> None:
+        """Move the bar to step `done`."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, status=status)
 
     def stop(self) -> None:
+        """Take the bar away."""
         self._progress.stop()
 
 

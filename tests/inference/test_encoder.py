@@ -17,7 +17,7 @@ from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.linear_probe import split_features
 from glot_jax.extraction import dump
-from glot_jax.inference.encode_file import check_files, encode_file
+from glot_jax.inference.encode_file import TextFile, check_files, encode_file
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
@@ -175,7 +175,7 @@ def test_states_of_ones_own(place, encoder):
         expected,
         atol=1e-5,
     )
-    with pytest.raises(UsageError, match=r"states are \[batch, length, 32\]"):
+    with pytest.raises(UsageError, match=r"states must be \[batch, length, 32\]"):
         encoder.encode_states(hidden[..., :5], mask)
 
 
@@ -191,9 +191,10 @@ def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
         ("texts.txt", "vectors.npy", None),
         ("texts.jsonl", "vectors.parquet", "body"),
     ):
-        rows = check_files(tmp_path / source, tmp_path / out, column)
+        file = TextFile(tmp_path / source, column)
+        rows = check_files(file, tmp_path / out)
         assert rows == 31
-        encode_file(encoder, tmp_path / source, tmp_path / out, rows, column=column)
+        encode_file(encoder, file, tmp_path / out, rows)
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-5)
     import pyarrow.parquet as pq
 
@@ -206,13 +207,13 @@ def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
         "vectors.npy",
         "vectors.parquet",
     ]
-    with pytest.raises(UsageError, match="stays as it is"):
-        encode_file(encoder, tmp_path / "texts.txt", tmp_path / "more.npy", 40)
+    with pytest.raises(UsageError, match="must stay as it is"):
+        encode_file(encoder, TextFile(tmp_path / "texts.txt"), tmp_path / "more.npy", 40)
     assert not (tmp_path / "more.npy").exists()
 
 
 def test_bad_input_is_explained(place, encoder, tmp_path):
-    with pytest.raises(UsageError, match="a text is a string; got NoneType in row 1"):
+    with pytest.raises(UsageError, match="a text must be a string; got NoneType in row 1"):
         encoder.encode(["cat", None])
     with pytest.raises(UsageError, match="batch_size"):
         encoder.encode(["cat"], batch_size=0)
@@ -225,13 +226,13 @@ def test_bad_input_is_explained(place, encoder, tmp_path):
     for out, column, match in (
         ("v.csv", None, "format of --out"),
         ("none/v.npy", None, "folder that exists"),
-        ("v.npy", "body", "--column is a column"),
+        ("v.npy", "body", "--column must be a column"),
         ("v.npy", None, "a.jsonl:2: int"),
     ):
         with pytest.raises(UsageError, match=match):
-            check_files(tmp_path / "a.jsonl", tmp_path / out, column)
-    with pytest.raises(UsageError, match="no file"):
-        check_files(tmp_path / "b.txt", tmp_path / "v.npy", None)
+            check_files(TextFile(tmp_path / "a.jsonl", column), tmp_path / out)
+    with pytest.raises(UsageError, match="not a file"):
+        check_files(TextFile(tmp_path / "b.txt"), tmp_path / "v.npy")
 
 
 def test_jax_leaves_memory_to_the_backbone():

@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,10 @@ pytest.importorskip("mteb", reason="the extra `mteb` is not installed")
 from glot_jax import cli
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.inference import mteb_eval
+from glot_jax.inference import mteb_eval, stored_states
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.mteb_eval import PRESETS, TextModel, run_mteb
+from glot_jax.inference.mteb_eval import MtebOptions, TextModel, run_mteb
+from glot_jax.inference.mteb_presets import MTEB_PRESETS
 from glot_jax.inference.mteb_tasks import known_task, local_task
 from glot_jax.objectives.query_metrics import query_scores
 from glot_jax.store import HiddenStore
@@ -149,7 +151,11 @@ LOCAL = (
 
 @pytest.fixture(scope="module")
 def scores(place):
-    return run_mteb(place / "one", LOCAL, data=place / "tasks", backbone=str(place / "bert"))["one"]
+    return run_mteb(place / "one", LOCAL, options(place))["one"]
+
+
+def options(place: Path, **changes: Any) -> MtebOptions:
+    return MtebOptions(**{"data": place / "tasks", "backbone": str(place / "bert"), **changes})
 
 
 def rows_of(place: Path, task: str, split: str = "test") -> list[dict]:
@@ -213,10 +219,7 @@ def test_a_result_says_what_it_depends_on_and_is_read_again(place, scores, monke
     assert result["scores"]["test"][0]["ndcg_at_10"] == result["main_score"]
     assert json.loads((place / "one" / "mteb" / "mteb.json").read_text()) == {"one": scores}
     monkeypatch.setattr(mteb_eval, "_evaluate", lambda *arguments: pytest.fail("computed again"))
-    assert (
-        run_mteb(place / "one", LOCAL, data=place / "tasks", backbone=str(place / "bert"))["one"]
-        == scores
-    )
+    assert run_mteb(place / "one", LOCAL, options(place))["one"] == scores
     # Of other data, it is not.
     monkeypatch.setattr(
         mteb_eval, "_evaluate", lambda *arguments: {"main_score": -1.0, "metric": "none"}
@@ -226,18 +229,16 @@ def test_a_result_says_what_it_depends_on_and_is_read_again(place, scores, monke
     assert run_mteb(
         place / "one",
         ("my-clusters", "STS12"),
-        data=place / "tasks",
-        backbone=str(place / "bert"),
-        out=place / "one" / "mteb",
+        options(place, out=place / "one" / "mteb"),
     )["one"] == {"my-clusters": -1.0, "STS12": scores["STS12"]}
 
 
 @pytest.mark.parametrize("run", ["one", "mixed"])
 def test_states_are_stored_once_for_all_heads(place, run, tmp_path, monkeypatch):
-    tasks, common = ("STS12", "SciFact"), {"data": place / "tasks", "backbone": str(place / "bert")}
-    wanted = run_mteb(place / run, tasks, out=tmp_path / "direct", **common)[run]
+    tasks = ("STS12", "SciFact")
+    wanted = run_mteb(place / run, tasks, options(place, out=tmp_path / "direct"))[run]
     stored = run_mteb(
-        place / run, tasks, out=tmp_path / "first", states=tmp_path / "states", **common
+        place / run, tasks, options(place, out=tmp_path / "first", states=tmp_path / "states")
     )[run]
     assert stored == pytest.approx(wanted, abs=0.05)  # float16 may turn two neighbours in a ranking
     stores = sorted((tmp_path / "states").iterdir())
@@ -250,10 +251,12 @@ def test_states_are_stored_once_for_all_heads(place, run, tmp_path, monkeypatch)
     if run == "one":
         # Another head on the same backbone runs it no more.
         monkeypatch.setattr(
-            mteb_eval, "dump", lambda *arguments, **options: pytest.fail("extracted again")
+            stored_states, "dump", lambda *arguments, **settings: pytest.fail("extracted again")
         )
         run_mteb(
-            place / "two", tasks, out=tmp_path / "second", states=tmp_path / "states", **common
+            place / "two",
+            tasks,
+            options(place, out=tmp_path / "second", states=tmp_path / "states"),
         )
 
 
@@ -289,10 +292,7 @@ def test_a_sentence_transformer_stands_beside(place, tmp_path):
     found = run_mteb(
         place / "one",
         ("STS12",),
-        data=place / "tasks",
-        backbone=str(place / "bert"),
-        beside=(str(tmp_path / "mean-of-bert"),),
-        out=tmp_path / "out",
+        options(place, beside=(str(tmp_path / "mean-of-bert"),), out=tmp_path / "out"),
     )
     assert set(found) == {"one", "mean-of-bert"}
     rows = rows_of(place, "STS12")
@@ -306,24 +306,23 @@ def test_a_sentence_transformer_stands_beside(place, tmp_path):
 
 
 def test_every_task_of_the_presets_is_known():
-    assert len(PRESETS["paper"]) == 7
-    assert len(PRESETS["table12"]) == len(set(PRESETS["table12"])) == 56
-    assert all(known_task(name) is not None for of in PRESETS.values() for name in of)
+    assert len(MTEB_PRESETS["paper"]) == 7
+    assert len(MTEB_PRESETS["table12"]) == len(set(MTEB_PRESETS["table12"])) == 56
+    assert all(known_task(name) is not None for names in MTEB_PRESETS.values() for name in names)
 
 
 def test_what_is_refused(place, tmp_path, monkeypatch):
-    common = {"data": place / "tasks", "backbone": str(place / "bert"), "out": tmp_path / "out"}
 
-    def refused(message: str, tasks: tuple[str, ...], **options) -> None:
+    def refused(message: str, tasks: tuple[str, ...], **changes) -> None:
         with pytest.raises(UsageError, match=message):
-            run_mteb(place / "one", tasks, **{**common, **options})
+            run_mteb(place / "one", tasks, options(place, **{"out": tmp_path / "out", **changes}))
 
     refused("tasks of MTEB, folders.*got STS99", ("STS99",))
     refused("a folder of tasks", ("STS12",), data=tmp_path / "none")
     shutil.copytree(place / "bert", tmp_path / "one")
     refused("two called one", ("STS12",), beside=(str(tmp_path / "one"),))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused("has data: in a folder.*BIOSSES.*Put it into DIR/BIOSSES", ("BIOSSES",))
+    refused("must have data: in a folder.*BIOSSES.*Put it into DIR/BIOSSES", ("BIOSSES",))
     assert not list((tmp_path / "out").rglob("*.json"))
     broken = tmp_path / "broken"
     write(broken / "STS13" / "test.jsonl", [{"sentence1": "a", "score": 1}])
@@ -334,7 +333,7 @@ def test_what_is_refused(place, tmp_path, monkeypatch):
     for name, message in {
         "STS13": "STS13/test.jsonl:1 without sentence2",
         "SciFact": "SciFact without queries",
-        "mine": "columns tell a task's kind.*first",
+        "mine": "columns must tell a task's kind.*first",
         "CQADupstackRetrieval": "made of several",
         "empty": "without a .jsonl",
     }.items():

@@ -20,7 +20,8 @@ from glot_jax.cli import main
 from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
 from glot_jax.official.import_run import import_run
-from glot_jax.official.torch_checkpoint import LAYERS, load_official, to_official
+from glot_jax.official.released_names import LAYERS
+from glot_jax.official.torch_checkpoint import load_official, to_official
 from glot_jax.pooling import Glot, count_parameters
 from glot_jax.training.evaluation import evaluate_run, load_model
 
@@ -118,7 +119,7 @@ def test_the_run_computes_what_the_released_module_computed(tmp_path, name):
     pooled = model.pooler(
         model.graph(TokenBatch(hidden, mask, jnp.zeros(rows), jnp.ones(rows, bool)))
     )
-    direct = load_official(file, conv=conv, jk=jk, tau=tau)(token_graph(hidden, mask, tau=tau))
+    direct = load_official(file, gnn=conv, jk=jk, tau=tau)(token_graph(hidden, mask, tau=tau))
     np.testing.assert_array_equal(
         pooled, direct
     )  # the same bits: the stem links the same tokens, the pooler holds the same numbers
@@ -238,11 +239,11 @@ def test_the_command_prints_the_summary(tmp_path, capsys):
         (
             lambda s: s.update({"convs.1.bias": torch.ones(3)}),
             {},
-            r"convs.1.bias has the shape \(8,\); got \(3,\)",
+            r"convs.1.bias must have the shape \(8,\); got \(3,\)",
         ),
         (lambda s: None, {"gnn": "gta"}, "unknown GNN layer .--gnn.; got 'gta'"),
         (lambda s: None, {"gnn": "gcn"}, "unexpected: convs.0.att_dst"),
-        (lambda s: None, {"jk": "max"}, "takes tokens of width 8; got 40"),
+        (lambda s: None, {"jk": "max"}, "must take tokens of width 8; got 40"),
         (lambda s: None, {"jk": "lstm"}, r"jumping knowledge \(--jk\) must be"),
         (lambda s: None, {"tau": 1.5}, "tau must be a cosine"),
         (lambda s: None, {"tau": float("nan")}, "tau must be a cosine"),
@@ -254,13 +255,17 @@ def test_the_command_prints_the_summary(tmp_path, capsys):
         (
             lambda s: s.update({"score_layer.0.weight": torch.ones(3)}),
             {},
-            r"score_layer.0.weight has 2 axes and no empty one; got \(3,\)",
+            r"score_layer.0.weight must have 2 axes, none of them empty; got \(3,\)",
         ),
-        (lambda s: s.update({"convs.0.att_src": torch.ones(3)}), {}, "convs.0.att_src has 3 axes"),
+        (
+            lambda s: s.update({"convs.0.att_src": torch.ones(3)}),
+            {},
+            "convs.0.att_src must have 3 axes",
+        ),
         (
             lambda s: s.update({"convs.0.att_src": torch.ones(1, 0, 8)}),
             {},
-            r"no empty one; got \(1, 0, 8\)",
+            r"none of them empty; got \(1, 0, 8\)",
         ),
     ],
 )
@@ -279,7 +284,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     for file in (tmp_path / "noise.pth", tmp_path / "absent.pth", tmp_path):
         assert exit_code("import-torch", file, *flags) == 2
         errors = capsys.readouterr().err
-        assert errors.startswith("error: a .pth file holds a state_dict of tensors")
+        assert errors.startswith("error: a .pth file must hold a state_dict of tensors")
         assert str(file) in errors
     # Neither tau nor jk can be seen in the file, so neither has a default.
     assert (
@@ -297,7 +302,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path, imported):
     assert {path: path.read_bytes() for path in imported.rglob("*") if path.is_file()} == before
     with pytest.raises(UsageError, match="--out must be a new folder"):
         import_run(file, out=file, **SETTINGS)
-    with pytest.raises(UsageError, match="--out can be written to"):
+    with pytest.raises(UsageError, match="--out must be writable"):
         import_run(file, out=file / "run", **SETTINGS)  # a file stands where its parent should be
 
 

@@ -9,7 +9,8 @@ from flax import nnx
 
 from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
-from glot_jax.official.torch_checkpoint import LAYERS, load_official, to_official
+from glot_jax.official.released_names import LAYERS
+from glot_jax.official.torch_checkpoint import load_official, to_official
 from glot_jax.pooling import AdaPoolAttention, Glot, Mean, Mlp
 
 
@@ -41,7 +42,7 @@ def official(conv: str, jk: str = "cat", layers: int = 2, heads: int = 1) -> dic
 @pytest.mark.parametrize("conv", LAYERS)
 def test_the_round_trip_is_exact(conv, jk):
     state = official(conv, jk)
-    again = to_official(load_official(state, conv=conv, jk=jk, tau=0.6))
+    again = to_official(load_official(state, gnn=conv, jk=jk, tau=0.6))
     assert set(again) == set(state)
     for name, array in state.items():
         np.testing.assert_array_equal(again[name], array, err_msg=name)
@@ -51,7 +52,7 @@ def test_the_round_trip_is_exact(conv, jk):
 def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
     state = official("gat", layers=3, heads=4)
     torch.save({name: torch.tensor(array) for name, array in state.items()}, tmp_path / "glot.pth")
-    model = load_official(tmp_path / "glot.pth", conv="gat", jk="cat", tau=0.3)
+    model = load_official(tmp_path / "glot.pth", gnn="gat", jk="cat", tau=0.3)
     assert model.pooled_dim == 6 + 3 * 8
     assert model.gnn.layers[0].heads == 4
     assert model.tau == 0.3
@@ -63,7 +64,7 @@ def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
         "score_layer.2.weight",
         "score_layer.2.bias",
     }
-    assert load_official(alone, conv="gcn", jk="cat", tau=0.3).pooled_dim == 6
+    assert load_official(alone, gnn="gcn", jk="cat", tau=0.3).pooled_dim == 6
 
 
 @pytest.mark.parametrize(
@@ -75,10 +76,10 @@ def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
             lambda s: s.update({"convs.1.bias": np.ones(3, np.float32)}),
             "gat",
             "cat",
-            r"convs.1.bias has the shape \(8,\); got \(3,\)",
+            r"convs.1.bias must have the shape \(8,\); got \(3,\)",
         ),
         (lambda s: None, "gcn", "cat", "unexpected: convs.0.att_dst"),
-        (lambda s: None, "gat", "max", "takes tokens of width 8; got 22"),
+        (lambda s: None, "gat", "max", "must take tokens of width 8; got 22"),
         (lambda s: None, "gta", "cat", "unknown GNN layer"),
     ],
 )
@@ -86,14 +87,14 @@ def test_a_key_that_does_not_fit_is_named(change, conv, jk, message):
     state = official("gat")
     change(state)
     with pytest.raises(UsageError, match=message):
-        load_official(state, conv=conv, jk=jk, tau=0.6)
+        load_official(state, gnn=conv, jk=jk, tau=0.6)
 
 
 def test_a_gat_without_edge_term_gets_one_that_changes_nothing():
     ours = Glot(6, 8, 2, heads=2, rngs=nnx.Rngs(0))
     state = to_official(ours)
     assert np.all(state["convs.0.att_edge"] == 0)
-    again = load_official(state, conv="gat", jk="cat", tau=0.6)
+    again = load_official(state, gnn="gat", jk="cat", tau=0.6)
     graph = token_graph(
         np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32),
         np.ones((2, 5), bool),
@@ -128,7 +129,7 @@ def test_parameters_and_other_floats_are_taken():
         lambda a: a.astype(np.float16),
     ):
         model = load_official(
-            {name: convert(array) for name, array in state.items()}, conv="gat", jk="cat", tau=0.6
+            {name: convert(array) for name, array in state.items()}, gnn="gat", jk="cat", tau=0.6
         )
         found = to_official(model)
         for name, array in state.items():
@@ -141,9 +142,9 @@ def test_a_value_that_is_no_weight_is_refused(value):
     state: dict = official("gat")
     state["convs.1.bias"] = value
     with pytest.raises(UsageError, match=r"convs.1.bias"):
-        load_official(state, conv="gat", jk="cat", tau=0.6)
-    with pytest.raises(UsageError, match="the keys of a state_dict are names; got 3"):
-        load_official({3: np.ones(1)}, conv="gat", jk="cat", tau=0.6)  # type: ignore[dict-item]
+        load_official(state, gnn="gat", jk="cat", tau=0.6)
+    with pytest.raises(UsageError, match="the keys of a state_dict must be names; got 3"):
+        load_official({3: np.ones(1)}, gnn="gat", jk="cat", tau=0.6)  # type: ignore[dict-item]
 
 
 def test_a_file_that_holds_code_is_not_run(tmp_path):
@@ -152,8 +153,8 @@ def test_a_file_that_holds_code_is_not_run(tmp_path):
             return (print, ("boom",))
 
     torch.save({"weight": Bomb()}, tmp_path / "bomb.pth")
-    with pytest.raises(UsageError, match="a .pth file holds a state_dict of tensors"):
-        load_official(tmp_path / "bomb.pth", conv="gat", jk="cat", tau=0.6)
+    with pytest.raises(UsageError, match="a .pth file must hold a state_dict of tensors"):
+        load_official(tmp_path / "bomb.pth", gnn="gat", jk="cat", tau=0.6)
     (tmp_path / "noise.pth").write_bytes(b"\x00\x01noise")
-    with pytest.raises(UsageError, match="holds a state_dict"):
-        load_official(tmp_path / "noise.pth", conv="gat", jk="cat", tau=0.6)
+    with pytest.raises(UsageError, match="must hold a state_dict"):
+        load_official(tmp_path / "noise.pth", gnn="gat", jk="cat", tau=0.6)

@@ -34,7 +34,7 @@ def test_outputs_and_gradients_are_those_of_the_released_module(name, backend, s
     state = {
         key.removeprefix("param/"): golden[key] for key in golden.files if key.startswith("param/")
     }
-    model = load_official(state, conv=str(golden["conv"]), jk=str(golden["jk"]), tau=tau)
+    model = load_official(state, gnn=str(golden["conv"]), jk=str(golden["jk"]), tau=tau)
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
 
     @jax.jit

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch_geometric.nn import MLP, GATConv, GCNConv, GINConv, GINEConv, SAGEConv
 
 from glot_jax.graphs.dense import DenseGraph
-from glot_jax.official.torch_checkpoint import LAYERS
+from glot_jax.official.released_names import LAYERS
 from glot_jax.pooling import GNN_LAYERS, LayerOptions
 
 DIM, HIDDEN, ROOM = 6, 8, 10

@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from support.written_files import COMPRESS, refuses, table, write_all
 
-from glot_jax.inference.encode_file import check_files, read_texts
+from glot_jax.inference.encode_file import TextFile, check_files
 from glot_jax.texts.formats import FORMATS, OPENERS, Reading, is_data_name, name_parts, open_file
 
 TEXTS = ["plain", "a; b, c", 'he said "hi"', "", "é 👩‍🚀 \u2028 x"]
@@ -35,12 +35,12 @@ def test_every_format_is_encoded(tmp_path, suffix, packed, capsys):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
         if packed:
             with refuses("a .parquet file must not be compressed as a whole", "Unpack it"):
-                check_files(path, tmp_path / "v.npy", None)
+                check_files(TextFile(path), tmp_path / "v.npy")
             return
     else:
         write_all(tmp_path, {path.name: CONTENTS[suffix]})
-    assert check_files(path, tmp_path / "v.npy", None) == len(TEXTS)
-    assert list(read_texts(path, None)) == TEXTS
+    assert check_files(TextFile(path), tmp_path / "v.npy") == len(TEXTS)
+    assert list(TextFile(path).texts()) == TEXTS
     said = capsys.readouterr().err.splitlines()
     assert len(said) == (suffix in ("tsv", "tab"))
     assert all("fields in quotation marks are read" in line for line in said)
@@ -57,13 +57,13 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
         (
             "a.csv",
             None,
-            ("--column is a column of FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
+            ("--column must be a column of FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
         ),
         ("b.docx", None, ("unknown format of a data file", "docx")),
         ("c.csv", None, ("text files must be UTF-8", "c.csv:2", "cp1252")),
         ("d.txt", "x", ("a text in each line",)),
         ("e.csv", None, ("a data file must exist", "a link to nothing")),
-        ("f.csv", None, ("FILE holds texts", "no file")),
+        ("f.csv", None, ("FILE must hold texts", "not a file")),
         (
             "g.jsonl",
             None,
@@ -72,7 +72,7 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
         ("h.jsonl", None, ("encodable as UTF-8", "h.jsonl:1: text holds half")),
     ):
         with refuses(*parts):
-            check_files(tmp_path / name, tmp_path / "v.npy", column)
+            check_files(TextFile(tmp_path / name, column), tmp_path / "v.npy")
 
 
 @pytest.mark.parametrize(

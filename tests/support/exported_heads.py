@@ -1,0 +1,203 @@
+"""Models whose every array matters, runs of them without training, and how exports are compared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import transformers
+from flax import nnx
+
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
+from glot_jax.export.agreement import margin
+from glot_jax.export.glot_head import GlotHead
+from glot_jax.extraction import Backbone
+from glot_jax.files import write_json
+from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.texts.tasks import TaskSpec
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.run_folder import RunFolder
+from glot_jax.training.steps import split_model
+from support.tiny_backbones import make_backbone
+
+TASK = TaskSpec(
+    "custom", ("text",), ("text",), "label", "classes", classes=("no", "yes"), metrics=("accuracy",)
+)
+
+
+DIM = 12
+
+
+TEXTS = [
+    "the cat sat on the mat",
+    "",
+    "a",
+    "nobody saw the green train leave the old station at night " * 4,
+    "Zürich 漢字",
+    "  every bird  sings ",
+]
+
+
+PLAIN = PoolerConfig(hidden_dim=8)
+
+
+TAU = GraphConfig(tau=0.5)
+
+
+def glot(**options: Any) -> PoolerConfig:
+    return PoolerConfig(**{"hidden_dim": 8, **options})
+
+
+def randomised(
+    spec: ModelSpec,
+    pooler: PoolerConfig,
+    graph: GraphConfig,
+    objective: ObjectiveConfig | None = None,
+) -> SentenceModel:
+    """A model in which no array is all zeros or ones, so that one that is lost shows."""
+    objective = objective or ObjectiveConfig()
+    model = SentenceModel(spec, graph=graph, pooler=pooler, objective=objective, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(0)
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        values = np.asarray(variable[...])
+        if values.dtype == np.float32 and path[-1] != "tau":
+            noise = 0.2 * rng.normal(size=values.shape)
+            variable[...] = jnp.asarray(
+                (
+                    values * np.exp(noise)
+                    if path[-1] in ("var", "deviation", "scale")
+                    else values + noise
+                ),
+                jnp.float32,
+            )
+    return model
+
+
+def model_of(
+    pooler: PoolerConfig,
+    graph: GraphConfig,
+    *,
+    layers: tuple[int, ...] = (2,),
+    kind: str = "encoder",
+) -> SentenceModel:
+    return randomised(ModelSpec(DIM, layers, len(layers) > 1, kind, TASK), pooler, graph)
+
+
+def padded(
+    model: SentenceModel, lengths: tuple[int, ...], side: str, fill: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """States around one direction per text, of which no pair lies within 1e-5 of its rule."""
+    rng = np.random.default_rng(len(lengths))
+    shape = (
+        (DIM,) if model.stem.layer_scores is None else (*model.stem.layer_scores[...].shape, DIM)
+    )
+    hidden, mask = (
+        np.full((len(lengths), max(lengths), *shape), fill, np.float32),
+        np.zeros((len(lengths), max(lengths)), bool),
+    )
+    for row, length in enumerate(lengths):
+        place = slice(length) if side == "right" else slice(max(lengths) - length, None)
+        while True:
+            states = (rng.normal(size=shape) + rng.normal(size=(length, *shape))).astype(np.float32)
+            if margin(model, states) > 1e-5:
+                break
+        hidden[row, place], mask[row, place] = states, True
+    return hidden, mask
+
+
+def by_jax(model: SentenceModel) -> Any:
+    return jax.jit(lambda hidden, mask: model.pooler(model.stem(hidden, mask)))
+
+
+def by_torch(head: GlotHead, hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return head(torch.from_numpy(hidden), torch.from_numpy(mask)).numpy()
+
+
+def assert_close(found: np.ndarray, wanted: Any, tolerance: float = 1e-5) -> None:
+    assert found.shape == np.shape(wanted)
+    assert np.abs(found - np.asarray(wanted)).max() <= tolerance * np.abs(wanted).max()
+
+
+def make_run(
+    folder: Path,
+    backbone: Path,
+    pooler: PoolerConfig = PLAIN,
+    graph: GraphConfig = TAU,
+    layers: tuple[int, ...] = (-1,),
+    task: TaskSpec = TASK,
+    **recipe: Any,
+) -> Path:
+    """A finished run of random numbers: nothing needs to be trained to be exported."""
+    frozen = Backbone(
+        ExtractConfig(
+            backbone=str(backbone),
+            task="custom",
+            out=folder,
+            layers=layers,
+            max_length=24,
+            device="cpu",
+        )
+    )
+    spec = ModelSpec(frozen.dim, frozen.layers, len(frozen.layers) > 1, frozen.kind, task)
+    config = TrainConfig(
+        store=folder / "store",
+        out=folder,
+        pooler=pooler,
+        graph=graph,
+        mix_layers=frozen.layers if spec.mixed else None,
+    )
+    _, params, stats = split_model(randomised(spec, pooler, graph))
+    folder.mkdir(parents=True)
+    with Checkpoints(folder, writing=True) as checkpoints:
+        checkpoints.save_model(params, stats)
+    scores = {"best": {"accuracy": 0.75, "epoch": 2}, "last": {"accuracy": 0.5, "epoch": 3}}
+    summary = {
+        "task": "custom",
+        "pooler": config.pooler.pooler,
+        "selected_on": "validation",
+        "validation": scores,
+        "majority": {"accuracy": 0.6},
+        "parameters": {"pooler": 1234, "head": 5},
+    }
+    write_json(folder / "summary.json", summary)
+    RunFolder(folder, config, spec, "5" * 64, frozen.recipe().extended(**recipe)).write()
+    return folder
+
+
+def make_awkward_llama(folder: Path) -> Path:
+    """Stored in bfloat16; its tokenizer pads on the left, has no pad token, and wraps chats in a
+    template.
+    """
+    make_backbone("llama", folder, pad_token=False)
+    transformers.AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.chat_template = "{% for m in messages %}the {{ m['content'] }} the{% endfor %}"
+    tokenizer.save_pretrained(folder)
+    (folder / "LICENSE.txt").write_text("Yours, under terms.\n")
+    return folder
+
+
+def fresh_python(code: str, *arguments: str, **environment: str) -> str:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env=inherited | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
