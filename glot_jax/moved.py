@@ -99,7 +99,20 @@ NAMES = {
         "find_runs": "reporting.finished_runs",
         "read_run": "reporting.finished_runs",
     },
+    "config_json": {"read_json": "files"},
     "experiments.inference": {"run_graph_cost": "profiling.graph_cost"},
+    "store.files": {
+        "REPAIR": "store.integrity",
+        "TEMPORARY": "files",
+        "check_file": "store.integrity",
+        "explain_write_error": "files",
+        "file_sha256": "files",
+        "hash_ahead": "store.integrity",
+        "make_folders": "files",
+        "refuse_link": "store.layout",
+    },
+    "store.shard_writer": {"WriterThread": "store.writer_thread"},
+    "store.shards": {"Row": "store.split_reader", "SplitReader": "store.split_reader"},
 }
 """Module of 0.1 -> its names that are elsewhere than in the module of today."""
 

@@ -50,14 +50,10 @@ def test_a_module_that_never_was_is_not_found():
 @pytest.mark.parametrize(
     "module",
     [
-        "config.json",
         "store",
-        "store.arrays",
         "store.lock",
         "store.manifest",
-        "store.reader",
         "store.verify",
-        "store.writer",
         "texts.dialects",
         "texts.folders",
         "texts.labels",

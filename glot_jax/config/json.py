@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from glot_jax.errors import UsageError
-from glot_jax.moved import moved_name
 
 Value = TypeVar("Value")
 Json = Any
@@ -152,13 +151,3 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif before != after:
             changes.append(f"{prefix}{name}: {before!r} -> {after!r}")
     return changes
-
-
-_MOVED = {
-    "read_json": "files",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have moved."""
-    return moved_name(__name__, name, _MOVED)

@@ -11,7 +11,6 @@ import ml_dtypes
 import numpy as np
 
 from glot_jax.errors import UsageError, lookup
-from glot_jax.moved import moved_name
 from glot_jax.store.integrity import REPAIR, unreadable
 
 Shape = tuple[int, ...]
@@ -93,19 +92,3 @@ def _allow_many_files() -> None:
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-_MOVED = {
-    "TEMPORARY": "files",
-    "file_sha256": "files",
-    "make_folders": "files",
-    "explain_write_error": "files",
-    "refuse_link": "store.layout",
-    "check_file": "store.integrity",
-    "hash_ahead": "store.integrity",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have moved."""
-    return moved_name(__name__, name, _MOVED)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.errors import UsageError, lookup
-from glot_jax.moved import moved_name
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.split_reader import Selection, SplitReader
@@ -112,14 +111,3 @@ class HiddenStore:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
-
-
-_MOVED = {
-    "Row": "store.split_reader",
-    "SplitReader": "store.split_reader",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have moved."""
-    return moved_name(__name__, name, _MOVED)

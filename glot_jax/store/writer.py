@@ -14,7 +14,6 @@ import numpy as np
 
 from glot_jax import disk
 from glot_jax.files import TEMPORARY, explain_write_error, file_sha256, make_folders
-from glot_jax.moved import moved_name
 from glot_jax.store.arrays import DTYPES, stored_dtype
 from glot_jax.store.integrity import FileRecord
 from glot_jax.store.layout import (
@@ -248,13 +247,3 @@ class ShardWriter:
 
     def _explain(self, error: BaseException | None) -> None:
         explain_write_error(error, self.folder, self.bytes, again=EXTRACT_AGAIN)
-
-
-_MOVED = {
-    "WriterThread": "store.writer_thread",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have moved."""
-    return moved_name(__name__, name, _MOVED)
