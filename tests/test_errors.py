@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from support.hidden_modules import errors_without, run_without
+from support.core_install import install_core
+from support.hidden_modules import errors_of, errors_without, run_without
 from support.synthetic_stores import make_store
 
 from glot_jax.config.train import PoolerConfig, TrainConfig
@@ -84,38 +87,75 @@ TORCH = ("torch", "transformers", "datasets", "sentence_transformers", "huggingf
 OTHERS = ("mteb", "optuna", "matplotlib", "onnx", "onnxruntime", "onnxscript")
 
 
-def test_every_command_that_needs_an_extra_names_it_in_one_line(tmp_path):
-    store = make_store(tmp_path / "store")
-    run = tmp_path / "run"
+def commands_that_need_an_extra(folder: Path) -> list[tuple[list[object], str]]:
+    """Command lines and the extra that each must name; they have all the files that they need."""
+    store = make_store(folder / "store")
+    run = folder / "run"
     config = TrainConfig(store, run, epochs=1, batch_size=8, pooler=PoolerConfig(pooler="mean"))
     train(config, quiet=True)
-    (tmp_path / "texts.txt").write_text("a text\n")
-    (tmp_path / "head.pth").write_bytes(b"")
-    rows = tmp_path / "rows.jsonl"
+    texts = folder / "texts.txt"
+    texts.write_text("a text\n")
+    (folder / "head.pth").write_bytes(b"")
+    rows = folder / "rows.jsonl"
     rows.write_text('{"sentence": "a", "label": 1}\n')
-    new = tmp_path / "new"
+    new = folder / "new"
     extract = ["extract", "--backbone", "minilm", "--task", "cola", "--data", rows]
     official = ["--gnn", "gat", "--jk", "cat", "--tau", "0.3", "--out", new]
-    cases = [
+    return [
         ([*extract, "--out", new], "extract"),
         (["evaluate", run, "--data", rows], "extract"),
         (["evaluate", run, "--mteb", "STS12"], "mteb"),
-        (["encode", tmp_path / "texts.txt", "--run", run, "--out", tmp_path / "v.npy"], "extract"),
+        (["encode", texts, "--run", run, "--out", folder / "v.npy"], "extract"),
         (["export", run, new], "extract"),
         (["export", run, new, "--to", "onnx"], "extract"),
         (["export", run, "me/model", "--to", "hub"], "extract"),
-        (["import-torch", tmp_path / "head.pth", *official], "extract"),
+        (["import-torch", folder / "head.pth", *official], "extract"),
         (["stress", "--out", new], "extract"),
         (["sweep", "--store", store, "--out", new], "sweep"),
-        (["reproduce", "table4", "--data", tmp_path, "--out", new], "viz"),
+        (["reproduce", "table4", "--data", folder, "--out", new], "viz"),
         (["report", run, "--out", new], "viz"),
         (["report", run, "--out", new, "--sentences", "a"], "viz"),
     ]
-    errors = errors_without((*TORCH, *OTHERS), [words for words, _ in cases])
+
+
+def check_errors(cases: list[tuple[list[object], str]], errors: list[str]) -> None:
     for (words, extra), error in zip(cases, errors, strict=True):
         assert error.count("\n") == 1, (words, error)
         assert f"pip install 'glot-jax[{extra}]'" in error, (words, error)
-    assert not new.exists()
+
+
+def test_every_command_that_needs_an_extra_names_it_in_one_line(tmp_path):
+    cases = commands_that_need_an_extra(tmp_path)
+    check_errors(cases, errors_without((*TORCH, *OTHERS), [words for words, _ in cases]))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_the_wheel_with_the_core_dependencies_alone(tmp_path):
+    """What is there works, and what needs an extra names it."""
+    cases = commands_that_need_an_extra(tmp_path)
+    install = tmp_path / "install"
+    install.mkdir()
+    site = install_core(install)
+    for module in (*TORCH, *OTHERS):
+        assert not list(site.glob(f"{module}/__init__.py"))
+    # -I and -S: neither PYTHONPATH nor this environment's packages.
+    python = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(site)!r})\n"]
+    errors = errors_of(python, [words for words, _ in cases])
+    check_errors(cases, errors)
+    small = ["--pooler", "mean", "--epochs", "1", "--batch-size", "8"]
+    work = [
+        ["train", "--store", tmp_path / "store", *small, "--out", tmp_path / "again"],
+        ["evaluate", tmp_path / "again"],
+        ["describe", tmp_path / "again"],
+        ["store", "verify", tmp_path / "store"],
+        ["profile", "--help"],
+    ]
+    code = "from glot_jax.cli import main; main(sys.argv[1:])"
+    for words in work:
+        command = [*python[:-1], python[-1] + code, *map(str, words)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert ended.returncode == 0, (words, ended.stderr)
 
 
 PUBLIC = """

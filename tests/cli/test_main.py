@@ -24,6 +24,7 @@ from glot_jax.presets import tuned
 from glot_jax.terminal import device_error, print_anything
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
+from glot_jax.version import __version__
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("--pooler", "mean", "--epochs", "1", "--batch-size", "8", "--buckets", "1")
@@ -325,16 +326,47 @@ def test_what_was_asked_for_is_not_said_again(store, tmp_path, capsys, monkeypat
     )
 
 
-def _store_info(store: Path, stdout: object) -> subprocess.Popen[str]:
-    code = f"from glot_jax.cli import main; main(['store', 'info', {str(store)!r}])"
+def test_glot_explains_itself(capsys):
+    assert command("--help") == 0
+    page = capsys.readouterr().out
+    for name in cli.COMMANDS:
+        assert f"\n  {name} " in page
+    assert max(map(len, page.splitlines())) <= 100
+    assert command() == 2
+    assert capsys.readouterr().out == page
+
+
+def test_the_version_is_told(capsys):
+    assert command("--version") == 0
+    assert capsys.readouterr().out == f"glot-jax {__version__}\n"
+
+
+def test_the_package_runs_as_a_module():
+    ended = subprocess.run(
+        [sys.executable, "-m", "glot_jax", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert ended.stdout == f"glot-jax {__version__}\n"
+
+
+def _glot(stdout: object, *words: object) -> subprocess.Popen[str]:
+    code = f"from glot_jax.cli import main; main({[str(word) for word in words]!r})"
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
 
 
-def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path):
+@pytest.mark.parametrize(
+    "words", [("store", "info"), ("--help",), ("train", "--help"), ("--version",)]
+)
+def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path, words):
     """`glot ... | head` ends quietly, with the code of a broken pipe."""
-    process = _store_info(make_store(tmp_path / "store"), subprocess.PIPE)
+    if words[0] == "store":
+        words = (*words, make_store(tmp_path / "store"))
+    process = _glot(subprocess.PIPE, *words)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == ("", 141)
 
@@ -342,6 +374,6 @@ def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_stdout_is_one_line(tmp_path):
     with open("/dev/full", "w") as full:
-        process = _store_info(make_store(tmp_path / "store"), full)
+        process = _glot(full, "store", "info", make_store(tmp_path / "store"))
     assert process.stderr.read().startswith("error: stdout must be writable")
     assert process.wait() == 2

@@ -52,9 +52,25 @@ for words in json.loads(sys.argv[2]):
 
 def errors_without(hidden: Iterable[str], commands: Sequence[Sequence[object]]) -> list[str]:
     """What each command says on stderr, all run in one process; each must end with code 2."""
-    words = json.dumps([[str(word) for word in command] for command in commands])
-    ended = run_without(hidden, _COMMANDS, words)
-    *answers, rest = ended.stderr.split("exit 2\n")
-    assert not rest, ended.stderr
-    assert len(answers) == len(commands), ended.stderr
+    ended = run_without(hidden, _COMMANDS, _as_json(commands))
+    return _answers(ended.stderr, len(commands))
+
+
+def errors_of(python: Sequence[str], commands: Sequence[Sequence[object]]) -> list[str]:
+    """The same by another Python; `python` ends with `-c` and code to run first."""
+    *options, code = python
+    # The words are the second argument, as they are behind the names of hidden modules.
+    command = [*options, code + _COMMANDS, "", _as_json(commands)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _answers(ended.stderr, len(commands))
+
+
+def _as_json(commands: Sequence[Sequence[object]]) -> str:
+    return json.dumps([[str(word) for word in command] for command in commands])
+
+
+def _answers(stderr: str, count: int) -> list[str]:
+    *answers, rest = stderr.split("exit 2\n")
+    assert not rest, stderr
+    assert len(answers) == count, stderr
     return answers

@@ -1,0 +1,80 @@
+"""An installation with the core dependencies alone: the wheel of this tree, and from the packages
+of this environment those that the wheel requires without an extra.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+_SOURCES = ("glot_jax", "pyproject.toml", "README.md", "LICENSE")
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of this tree. Built from a copy: setuptools writes beside its sources."""
+    source = folder / "source"
+    source.mkdir()
+    for name in _SOURCES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, source / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*command, "-w", str(folder), str(source)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def install_core(folder: Path) -> Path:
+    """A folder of packages that only the core dependencies are in, for `python -S`."""
+    site = folder / "site"
+    with zipfile.ZipFile(build_wheel(folder)) as wheel:
+        wheel.extractall(site)
+        metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+        text = wheel.read(metadata).decode()
+    required = re.findall(r"^Requires-Dist: (.+)$", text, flags=re.M)
+    for distribution in _closure(required):
+        for file in distribution.files or ():
+            # `../../bin/f2py`: scripts lie outside.
+            if file.parts[0] != "..":
+                target = site / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if not target.exists():
+                    target.symlink_to(distribution.locate_file(file))
+    return site
+
+
+def _closure(required: list[str]) -> Iterator[importlib.metadata.Distribution]:
+    """The installed distributions that requirements ask for, and those that these ask for."""
+    waiting = [Requirement(line) for line in required]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        key = (requirement.name.lower(), frozenset(requirement.extras))
+        if key in seen or not _applies(requirement, frozenset({""})):
+            continue
+        seen.add(key)
+        distribution = importlib.metadata.distribution(requirement.name)
+        yield distribution
+        extras = frozenset(requirement.extras) | {""}
+        for line in distribution.requires or ():
+            inner = Requirement(line)
+            if _applies(inner, extras):
+                # Its marker holds: what is left is the name and the extras of its own.
+                inner.marker = None
+                waiting.append(inner)
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    if requirement.marker is None:
+        return True
+    return any(requirement.marker.evaluate({"extra": extra}) for extra in extras)
