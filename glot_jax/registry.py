@@ -88,3 +88,9 @@ def _calling_module() -> str:
             return module
         frame = frame.f_back
     return PACKAGE
+
+
+def _origin(part: Any) -> str:
+    """Where a part was defined: a notebook's cell that runs twice defines the same one again."""
+    name = getattr(part, "__qualname__", repr(part))
+    return f"{getattr(part, '__module__', '')}.{name}"
