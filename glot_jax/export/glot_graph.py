@@ -107,12 +107,15 @@ def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: i
     if rule == "self":
         return real & diagonal(mask)
     if rule == "window":
+        # Distances count real tokens, whatever stands between them.
         rank = mask.long().cumsum(1)
         return real & ((rank[:, :, None] - rank[:, None]).abs() <= window)
     similarity, possible = cosines(states)
     possible = possible & real
     if rule == "threshold":
+        # A token's cosine with itself is 1, but rounding may put it below a tau near 1.
         return possible & ((similarity > tau) | diagonal(mask)) & (tau < 1)
+    # 2 is above every cosine: a token is the first among its neighbours.
     scores = similarity.masked_fill(diagonal(mask), 2.0).masked_fill(~possible, -torch.inf)
     # k columns more, for texts that have fewer tokens than that.
     least = F.pad(scores, (0, k), value=-torch.inf).topk(k).values[..., -1:]

@@ -70,7 +70,9 @@ def gat(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     if "edge" in arrays:
         # Every edge has the attribute 1, so that its term is one number for each head.
         target = target + (arrays["edge"] * arrays["edge_kernel"]).sum(-1)[:, None]
+    # Row i of the logits is the token that listens, column j the one that is heard.
     logits = F.leaky_relu(target[..., None] + source[:, :, None], 0.2)
+    # With a loop everywhere no row is empty, so that no softmax is nan.
     weights = logits.masked_fill(~graph.looped()[:, None], -torch.inf).softmax(-1)
     return (weights @ values).transpose(1, 2).flatten(2) + arrays["bias"]
 
@@ -79,7 +81,9 @@ def gcn(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     """`D^-1/2 A D^-1/2 (U W) + b`, one loop at every token."""
     edges = graph.looped().float()
     scale = edges.sum(-1, keepdim=True).rsqrt()
-    return scale * (edges @ (scale * (nodes @ arrays["kernel"]))) + arrays["bias"]
+    # D^-1/2 scales the rows before the sum over neighbours and after it: no matrix is scaled.
+    values = scale * (nodes @ arrays["kernel"])
+    return scale * (edges @ values) + arrays["bias"]
 
 
 def gin(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
@@ -90,17 +94,23 @@ def gin(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     sent = nodes
     if "edge_kernel" in arrays:
         sent = F.relu(nodes + arrays["edge_kernel"] + arrays["edge_bias"])
-    total = (1 + arrays["epsilon"]) * nodes + graph.edges.float() @ sent
+    # Edges as they are: a token that is linked to itself counts beside the (1 + eps) too.
+    own = (1 + arrays["epsilon"]) * nodes
+    total = own + graph.edges.float() @ sent
     values = total @ arrays["kernel"] + arrays["bias"]
+    # BatchNorm in evaluation, by the statistics of training.
     inverse = (arrays["norm_var"] + 1e-5).rsqrt()
-    normal = (values - arrays["norm_mean"]) * inverse * arrays["norm_scale"] + arrays["norm_bias"]
+    centred = values - arrays["norm_mean"]
+    normal = centred * inverse * arrays["norm_scale"] + arrays["norm_bias"]
     return F.relu(normal) @ arrays["out_kernel"] + arrays["out_bias"]
 
 
 def sage(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     """`W [u_i ; mean_{j in N(i)} u_j] + b`; the mean of nothing is 0."""
     edges = graph.edges.float()
-    heard = edges @ (nodes @ arrays["mean_kernel"]) / edges.sum(-1, keepdim=True).clamp_min(1)
+    degree = edges.sum(-1, keepdim=True)
+    # Mapped before the mean, which is linear: hidden may be narrower than dim.
+    heard = edges @ (nodes @ arrays["mean_kernel"]) / degree.clamp_min(1)
     return nodes @ arrays["root_kernel"] + heard + arrays["bias"]
 
 
@@ -214,6 +224,7 @@ class TokenGNN(nn.Module):
             return torch.cat(states, -1)
         if self.jk == "none":
             return states[-1]
+        # U_0 has another width, so max and mean leave it out.
         later = torch.stack(states[1:])
         if self.jk == "max":
             return later.amax(0)
@@ -270,6 +281,7 @@ class Static(nn.Module):
         if self.pooler == "max":
             largest = nodes.masked_fill(~mask[..., None], -torch.inf).amax(1)
             return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+        # Counted over real tokens: on whichever side the padding stands.
         rank = mask.long().cumsum(1)
         last = rank[:, -1:]
         chosen = rank == (1 if self.pooler == "first" else last)
@@ -329,6 +341,7 @@ class GlotHead(nn.Module):
             self.pooler = AdaPoolAttention(width, settings.heads)
         else:
             self.pooler = Static(width, pooler)
+        # Width of a vector; the map of an embedding does not change it.
         self.width: int = self.pooler.width
         self.unit = settings.unit
         shapes: Shapes = {}

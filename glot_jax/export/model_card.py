@@ -46,6 +46,7 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
         facts: what the folder holds.
         dtype: dtype in which the backbone ran when it was trained on.
     """
+    # Package data: it lies in the wheel beside this module.
     template = resources.files("glot_jax.export").joinpath("model_card.md")
     task = run.model.task
     name = facts.backbone["name"]
@@ -116,6 +117,7 @@ def _selected(summary: Summary, checkpoint: CheckpointName) -> str:
 
 def _scores(run: RunFolder, summary: Summary, checkpoint: CheckpointName) -> str:
     """A Markdown table: a row for each split, and one for the majority."""
+    # The task's own metrics: a loss says nothing to those who did not train.
     metrics: list[str] = list(run.model.task.metrics)
     if summary.splits:
         metrics.append("epoch")

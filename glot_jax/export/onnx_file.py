@@ -85,6 +85,7 @@ def _traced(head: TrainedHead, facts: dict[str, Any]) -> bytes:
     import onnx
 
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    # Three rows: full, of one token, empty. An axis of one entry would be taken for a constant.
     hidden, mask = random_texts(head.model, 3, 6)
     with warnings.catch_warnings():  # torch's exporter warns about its own use of torch
         warnings.simplefilter("ignore")
@@ -111,6 +112,7 @@ def _compare(file: Path, head: TrainedHead) -> float:
     """Largest relative difference between the file and the run."""
     import onnxruntime
 
+    # From the file itself, not from the program it was made of.
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     encoder = SentenceEncoder(head.model, None, head.run.model.layers)
     differences = []

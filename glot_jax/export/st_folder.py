@@ -113,6 +113,7 @@ def export_sentence_transformers(
     layers = folder.model.layers
     frozen = load_backbone(folder.recipe, layers=layers, backbone=backbone, device="cpu")
     _require_plain(frozen)
+    # What the folder will be compared with, as long as the backbone is loaded.
     probes = _probe(frozen, head.model)
     source = frozen.source
     tokenizer = _tokenizer_settings(frozen)
@@ -188,8 +189,10 @@ def _require_plain(frozen: Backbone) -> None:
 def _probe(frozen: Backbone, model: SentenceModel) -> _Probes:
     """Texts, with the vectors and tokens that the run makes of them."""
     texts = _decided(frozen, model)
+    # On an accelerator JAX would round float32 products to fewer bits.
     with jax.default_matmul_precision("highest"):
         vectors = SentenceEncoder(model, frozen, frozen.layers).encode(texts, batch_size=1)
+    # Longer than the backbone reads: cutting must be the same too.
     cut = " ".join(_TEXTS * (1 + frozen.max_length // len(_TEXTS)))
     tokenized = [*texts, "", cut]
     return _Probes(texts, vectors, tokenized, frozen.tokenize(tokenized).ids)
@@ -273,6 +276,7 @@ def _complete(folder: Path, source: Source, dtype: str) -> None:
     for name in CODE_FILES:
         shutil.copyfile(Path(__file__).with_name(name), folder / name)
     modules = read_json(folder / "modules.json")
+    # In the folder the class is found by the name of its file, not by that in this package.
     modules[1]["type"] = f"{Path(CODE_FILES[0]).stem}.GlotPooling"
     write_json(folder / "modules.json", modules)
     tokenizer = read_json(folder / "tokenizer_config.json")
@@ -310,6 +314,7 @@ def _compare(folder: Path, probes: _Probes) -> dict[str, float]:
         pooling = code.GlotPooling.load(str(folder), subfolder="1_GlotPooling")
         model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
         features = transformer.preprocess(probes.tokenized)
+        # One at a time as the run was, and all together, where short texts are padded.
         alone = model.encode(probes.texts, batch_size=1, show_progress_bar=False)
         together = model.encode(probes.texts, batch_size=len(probes.texts), show_progress_bar=False)
     tokens = []

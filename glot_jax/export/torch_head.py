@@ -68,6 +68,7 @@ class TrainedHead:
             objective=config.objective,
             rngs=nnx.Rngs(0),
         )
+        # Poolers of every dtype and backend have the same arrays.
         nnx.update(model, nnx.state(trained))
         return cls(folder, model, settings_of(model, config.pooler), weights_of(model))
 
@@ -77,6 +78,7 @@ class TrainedHead:
         Backbone, layers, store, and sha256 of the run's config.json and of the weights.
         """
         digest = hashlib.sha256()
+        # By name: the order in which modules list their arrays may change.
         for name, array in sorted(self.weights.items()):
             digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
         return {

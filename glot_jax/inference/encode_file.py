@@ -59,6 +59,7 @@ class TextFile:
             UsageError: a row without the column, or whose text is not a string.
         """
         column = self.column or "text"
+        # `check_files` keeps what it opened, because the remarks are told after the last row.
         source = self.open() if rows is None else rows
         for record in source.read([column]):
             if column not in record.columns:

@@ -83,6 +83,7 @@ class SentenceEncoder:
         self._dim = model.stem.dim
         self.mixed = model.stem.layer_scores is not None
         """States have an axis of layers."""
+        # Split once: the compiled function takes the arrays as an argument, not as constants.
         self._graphdef, self._params = nnx.split(model)
         self._executables: dict[tuple, Any] = {}
         self._jitted = jax.jit(functools.partial(_pool, self._graphdef))
@@ -166,6 +167,7 @@ class SentenceEncoder:
             )
         if isinstance(texts, str):
             texts = [texts]
+        # Zeros are the vectors of texts without a token, which no batch holds.
         vectors = np.zeros((len(texts), self.dim), np.float32)
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=not show_progress, transient=True) as progress:
@@ -195,6 +197,7 @@ class SentenceEncoder:
                 got=f"{hidden.shape} and {mask.shape}",
                 fix="Use states of the backbone and layers that the run was trained on.",
             )
+        # Not left to jit, so that executables are counted and compiled with our options.
         shape = (hidden.shape, str(hidden.dtype))
         if shape not in self._executables:
             lowered = self._jitted.lower(self._params, hidden, mask)
@@ -221,6 +224,7 @@ class SentenceEncoder:
                     )
             ids = self.backbone.tokenize(window).ids
             order = _by_length(_lengths(ids))
+            # By length within a window: little padding, and few shapes to compile.
             for first in range(0, len(order), batch_size):
                 rows = order[first : first + batch_size]
                 yield start + rows, [ids[row] for row in rows]
@@ -283,6 +287,7 @@ def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
 
 def _by_length(lengths: np.ndarray) -> np.ndarray:
     """Indices of the texts that have tokens, the shortest first."""
+    # Stable: equal texts come in the order in which they were given, whatever NumPy does.
     order = np.argsort(lengths, kind="stable")
     return order[lengths[order] > 0]
 
@@ -296,4 +301,5 @@ def _padded_length(longest: int) -> int:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    # The zero vector of a text without tokens has no direction, and stays as it is.
     return vectors / np.where(norms > 0, norms, 1)

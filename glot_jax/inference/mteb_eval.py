@@ -147,6 +147,7 @@ def run_mteb(
         "mteb": mteb.__version__,
     }
     scores: dict[str, Scores] = {model: {} for model in models}
+    # Task by task, so that a task is done for all models when a long evaluation is cut off.
     for name in names:
         task = _task(name, options.data)
         for label, model in models.items():
@@ -266,6 +267,7 @@ def _evaluate(task: _Task, model: Any, batch_size: int) -> dict[str, Any]:
     result = mteb.evaluate(
         model,
         [loaded],
+        # Our own files say what a result depends on; MTEB's cache goes by names alone.
         cache=None,
         co2_tracker=False,
         show_progress_bar=False,

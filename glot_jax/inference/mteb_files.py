@@ -92,6 +92,7 @@ class TaskFolder:
 def sha256_of(folder: Path) -> str:
     """sha256 of a task's files and their names."""
     digest = hashlib.sha256()
+    # Sorted: file systems list a folder in orders of their own.
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder)}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -176,6 +177,7 @@ def _retrieval(
                     fix="Correct or drop it.",
                 )
             relevant.setdefault(query, {})[passage] = int(row["score"])
+        # Queries without a judgement in this split are not asked.
         judged = {query: queries[query] for query in relevant}
         data[split] = _split_data(corpus, judged, relevant, None)
     return {"default": data}
@@ -204,6 +206,7 @@ def _reranking(
             for text in (*positives, *negatives):
                 passages.setdefault(text, f"p{len(passages)}")
             relevant[query] = {passages[text]: 1 for text in positives}
+            # Only a query's own texts are ranked, each once.
             candidates = [passages[text] for text in (*positives, *negatives)]
             ranked[query] = list(dict.fromkeys(candidates))
         if not queries:

@@ -81,12 +81,14 @@ def local_task(name: str, data: Path) -> Any:
             got=f"{name}, made of several",
             fix="Name its parts.",
         )
+    # What MTEB evaluates its own task on is not ours to choose.
     if known is not None:
         task = known
         splits = list(known.metadata.eval_splits)
     else:
         splits = _scored_splits(folder)
         task = _unknown_task(name, kind, splits, sha256_of(folder.path))
+    # Read once, here, where an error is still about files and not about MTEB.
     loaded = LOADERS[kind](folder, splits, task)
 
     def load_data(*_args: object, **_kwargs: object) -> None:

@@ -81,6 +81,7 @@ _GIN = {
     "norm.bias": ReleasedName("nn.norms.0.module.bias"),
     "norm.mean": ReleasedName("nn.norms.0.module.running_mean"),
     "norm.var": ReleasedName("nn.norms.0.module.running_var"),
+    # Counts batches of training; PyTorch keeps it as an integer of 64 bits.
     "norm.batches": _counter("nn.norms.0.module.num_batches_tracked"),
 }
 LAYERS: dict[str, dict[str, ReleasedName]] = {
@@ -139,6 +140,7 @@ def type_of_layers(names: set[str]) -> str | None:
     """
     for gnn, layer in LAYERS.items():
         complete = set(layer)
+        # gine has all that gin has: the edge's kernel, which is no buffer, tells them apart.
         if complete - BUFFERS <= names <= complete:
             return gnn
         if gnn == "gat" and names == complete - EDGE_TERM:

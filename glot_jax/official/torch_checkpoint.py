@@ -127,6 +127,7 @@ def _layers_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, int]:
     names = {path.removeprefix(first) for path in arrays if path.startswith(first)}
     gnn = type_of_layers(names)
     if gnn is None:
+        # No layers, or none that the release has: then their arrays are told as the others.
         return "gcn", 0
     return gnn, len(numbers)
 
@@ -157,6 +158,7 @@ def _depth(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _require_keys(arrays: Mapping[str, np.ndarray], keys: set[str], module: str) -> None:
+    # Missing keys first: a wrong type of layers has both.
     missing = keys - set(arrays)
     unexpected = set(arrays) - keys
     problem, wrong = ("missing", missing) if missing else ("unexpected", unexpected)
@@ -173,6 +175,7 @@ def _empty(arrays: Mapping[str, np.ndarray], gnn: str, jk: str, depth: int) -> G
     scorer_dim, width = _shape(arrays, "score_layer.0.weight", 2)
     if depth == 0:
         return Glot(width, num_layers=0, jk=jk, scorer_dim=scorer_dim, rngs=nnx.Rngs(0))
+    # Linear weights are [out, in] in PyTorch.
     hidden_dim, dim = _shape(arrays, f"convs.0.{first_weight(gnn)}", 2)
     heads = _shape(arrays, "convs.0.att_src", 3)[1] if gnn == "gat" else 1
     model = Glot(
@@ -213,6 +216,7 @@ def _array(name: Any, value: Any) -> np.ndarray:
     """
     if not isinstance(name, str):
         raise UsageError(rule="the keys of a state_dict must be names", got=repr(name), fix=_SAVE)
+    # A tensor, without importing torch for a mapping of arrays.
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if "bfloat16" in str(value.dtype):

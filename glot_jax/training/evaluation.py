@@ -124,6 +124,7 @@ def open_run(
         else:
             config = dataclasses.replace(config, store=store, layer=layers[0], mix_layers=None)
     else:
+        # Told before anything is built: stores are moved more often than runs.
         require_store(config.store, f"glot evaluate {run}")
     prepared = _prepare(config, Display(quiet=quiet), Workspace.shared(workspace))
     changed = differences(folder.model.to_json(), prepared.model_spec.to_json())

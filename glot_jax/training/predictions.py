@@ -22,6 +22,7 @@ FILE = "predictions.npz"
 
 def write_predictions(run: Path, splits: Mapping[str, Predictions]) -> None:
     """Write the file so that it is absent or whole."""
+    # One flat file, because an .npz has no folders.
     arrays: dict[str, np.ndarray] = {}
     for split, predictions in splits.items():
         for name, values in predictions._asdict().items():

@@ -266,6 +266,7 @@ class RunFolder:
             UsageError: the run has no checkpoint; or none that could be the best, because no epoch
                 is finished.
         """
+        # As a reader: a run that is being trained keeps its save in flight.
         with Checkpoints(self.path) as checkpoints:
             last = checkpoints.latest_step
             if last is None:
@@ -294,6 +295,7 @@ class RunFolder:
 
         An imported run does not know how its states were made, and fits any.
         """
+        # Nothing is known of the states that an imported head was trained on.
         if not self.recipe.to_json():
             return []
         return self.recipe.explain_states(recipe, self.model.layers)
