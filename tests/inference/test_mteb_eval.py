@@ -25,8 +25,7 @@ from glot_jax.errors import UsageError
 from glot_jax.inference import mteb_eval, stored_states
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_eval import MtebOptions, TextModel, run_mteb
-from glot_jax.inference.mteb_presets import MTEB_PRESETS
-from glot_jax.inference.mteb_tasks import known_task, local_task
+from glot_jax.inference.mteb_tasks import local_task
 from glot_jax.objectives.query_metrics import query_scores
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
@@ -303,12 +302,6 @@ def test_a_sentence_transformer_stands_beside(place, tmp_path):
     check_sts(
         tmp_path / "out" / "mean-of-bert", found["mean-of-bert"]["STS12"], rows, first, second
     )
-
-
-def test_every_task_of_the_presets_is_known():
-    assert len(MTEB_PRESETS["paper"]) == 7
-    assert len(MTEB_PRESETS["table12"]) == len(set(MTEB_PRESETS["table12"])) == 56
-    assert all(known_task(name) is not None for names in MTEB_PRESETS.values() for name in names)
 
 
 def test_what_is_refused(place, tmp_path, monkeypatch):
