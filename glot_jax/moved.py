@@ -113,6 +113,12 @@ NAMES = {
     },
     "store.shard_writer": {"WriterThread": "store.writer_thread"},
     "store.shards": {"Row": "store.split_reader", "SplitReader": "store.split_reader"},
+    "texts.diagnostic": {
+        "controls": "texts.stress_controls",
+        "length_feature": "texts.stress_controls",
+        "order_feature": "texts.stress_controls",
+        "whole_words": "texts.stress_words",
+    },
 }
 """Module of 0.1 -> its names that are elsewhere than in the module of today."""
 

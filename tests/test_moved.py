@@ -57,7 +57,6 @@ def test_a_module_that_never_was_is_not_found():
         "texts.dialects",
         "texts.folders",
         "texts.labels",
-        "texts.stress_texts",
         "texts.survey",
         "texts.text_lines",
         "training.run_log",

@@ -21,7 +21,6 @@ from typing import TypeVar
 import numpy as np
 
 from glot_jax.errors import UsageError, lookup
-from glot_jax.moved import moved_name
 from glot_jax.texts.stress_words import (
     COMMON_WORDS,
     CONTEXTS,
@@ -297,16 +296,3 @@ def _insert(
 ) -> str:
     index = spec.signal_index(rng, len(noise))
     return " ".join([*noise[:index], *signal, *noise[index:]])
-
-
-_MOVED = {
-    "whole_words": "texts.stress_words",
-    "order_feature": "texts.stress_controls",
-    "length_feature": "texts.stress_controls",
-    "controls": "texts.stress_controls",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have moved."""
-    return moved_name(__name__, name, _MOVED)
