@@ -108,7 +108,9 @@ def one_of(*choices: object) -> Check:
         # `1 in (True,)` is True, and 1.0 equals 1: compare the kinds as well.
         if any(value == choice and type(value) is type(choice) for choice in choices):
             return None
-        return f"must be one of {', '.join(map(str, choices))}"
+        # An empty word stands for "not given" and cannot be typed.
+        words = [str(choice) for choice in choices if choice != ""]
+        return f"must be one of {', '.join(words)}"
 
     return broken_rule
 

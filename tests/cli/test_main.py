@@ -5,12 +5,10 @@ of what it decides itself.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,6 @@ from glot_jax.config.json import to_json
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.presets import tuned
-from glot_jax.terminal import device_error, print_anything
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 from glot_jax.version import __version__
@@ -99,30 +96,6 @@ def test_a_device_that_is_not_there_is_one_line_of_every_command(store, run, tmp
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
-        RuntimeError("Unable to initialize backend 'foo': not known\nmore"),
-        AssertionError(),
-        ValueError("no"),
-    ],
-)
-def test_whatever_opening_the_device_raises_is_the_reason(monkeypatch, reason):
-    def devices():
-        raise type(reason)(*reason.args)
-
-    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=devices))
-    monkeypatch.setenv("JAX_PLATFORMS", "foo")
-    wrapped = OSError("wrapped")
-    wrapped.__cause__ = reason
-    for error in (reason, wrapped):
-        found = device_error(error)
-        assert found is not None
-        assert f"JAX_PLATFORMS=foo: {type(reason).__name__}" in str(found)
-        assert "\n" not in str(found)
-    assert device_error(KeyError("a bug of ours")) is None
-
-
 def test_an_error_from_elsewhere_keeps_its_traceback(monkeypatch):
     def broken(arguments):
         raise RuntimeError("a bug")
@@ -153,14 +126,6 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
     assert [lines[-1] for lines in said] == [f"exit {code}" for code in (0, 0, 0, 2, 0)], said
     assert b"\\xfcmlaut" in done.stderr
     assert json.loads((out / "summary.json").read_text(encoding="utf-8"))["steps"] == 5
-
-
-def test_a_stream_of_somebody_elses_choice_is_left_alone():
-    strict, lenient = (
-        io.TextIOWrapper(io.BytesIO(), "ascii", errors=errors) for errors in ("strict", "replace")
-    )
-    print_anything(strict, lenient, io.StringIO(), None)
-    assert (strict.errors, lenient.errors) == ("backslashreplace", "replace")
 
 
 # --------------------------------------------------------------------------------------------------
