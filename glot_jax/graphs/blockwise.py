@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from glot_jax.errors import UsageError
 from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leaky_relu_slope
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, refuse_soft_edges, slice_rows
@@ -366,9 +367,15 @@ def blockwise_graph(
         temperature: of soft edges, which this backend cannot hold.
 
     Raises:
-        UsageError: soft edges.
+        UsageError: soft edges, or a shape that is not known.
     """
     refuse_soft_edges("blockwise", temperature)
+    if not all(isinstance(size, int) for size in linking.mask.shape):
+        raise UsageError(
+            rule="the blockwise backend must know batch and length as numbers",
+            got=f"the symbolic shape {linking.mask.shape}",
+            fix="Export with backend='dense' or 'sparse', or with fixed shapes.",
+        )
     batch, length = linking.mask.shape
     rows = block_rows(batch, length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -9,6 +10,7 @@ from jax.typing import ArrayLike
 
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
+from glot_jax.graphs.eager_shapes import note_eager_shape
 from glot_jax.graphs.stem import Stem
 from glot_jax.graphs.token_graph import TokenGraph
 
@@ -63,6 +65,7 @@ def token_graph(
         edge_budget=edge_budget,
     )
     require_k_within(config, mask.shape[1])
+    note_eager_shape(hidden)
     stem = Stem(hidden.shape[-1], config=config, dtype=_feature_dtype(hidden), rngs=nnx.Rngs(0))
     return stem(hidden, mask)
 
@@ -74,12 +77,20 @@ def require_k_within(config: GraphConfig, length: int) -> None:
     Raises:
         UsageError: the rule is knn and its k is above `length`.
     """
-    if config.graph == "knn" and config.k > length:
+    if config.graph == "knn" and _is_above(config.k, length):
         raise UsageError(
             rule=f"--k must be at most the longest padded text, {length} tokens",
             got=config.k,
             fix=f"Choose 1 to {length}, or --graph complete.",
         )
+
+
+def _is_above(k: int, length: int) -> bool:
+    try:
+        return k > length
+    except jax.errors.InconclusiveDimensionOperation:
+        # A symbolic length (jax.export): the rule itself says what it must be told.
+        return False
 
 
 def _feature_dtype(hidden: Array) -> str:

@@ -90,7 +90,7 @@ def count_edges(
     length] array of a long text.
     """
     batch, length = tokens.mask.shape
-    rows = min(length, max(1, BLOCK_PAIRS // max(1, batch * length)))
+    rows = _rows_at_once(batch, length)
     padded = tokens.pad_rows(-length % rows)
 
     def step(total: Array, index: Array) -> tuple[Array, None]:
@@ -102,6 +102,15 @@ def count_edges(
     blocks = jnp.arange(padded.mask.shape[1] // rows)
     total, _ = jax.lax.scan(step, jnp.zeros(batch, jnp.int32), blocks)
     return total
+
+
+def _rows_at_once(batch: int, length: int) -> int:
+    """Return how many receiving tokens are looked at together: about BLOCK_PAIRS pairs."""
+    try:
+        return min(length, max(1, BLOCK_PAIRS // max(1, batch * length)))
+    except jax.errors.InconclusiveDimensionOperation:
+        # A symbolic shape (jax.export) has no number of blocks: all rows at once.
+        return length
 
 
 def slice_rows(tokens: Tokens, first_row: Array | int, rows: int) -> Tokens:
