@@ -17,12 +17,15 @@ _LENIENT = ("backslashreplace", "replace", "ignore", "namereplace", "xmlcharrefr
 
 
 def print_anything(*streams: TextIO | None) -> None:
-    """From now on, characters that a stream cannot encode are printed as escapes: `\\xfc`. Names of
-    files, classes and models may hold any, and a finished run is not to end in an error about its
-    own summary."""
+    """Print characters that a stream cannot encode as escapes from now on: `\\xfc`.
+
+    Names of files, classes and models may hold any character, and a finished run must not end in an
+    error about its own summary.
+    """
     for stream in streams:
         if not isinstance(stream, io.TextIOWrapper) or stream.errors in _LENIENT:
-            continue  # somebody else's stream, or somebody's choice
+            # Somebody else's stream, or somebody's choice.
+            continue
         with contextlib.suppress(io.UnsupportedOperation, ValueError):
             stream.reconfigure(errors="backslashreplace")
 
@@ -46,11 +49,10 @@ def explain(error: Exception) -> None:
 
 
 def output_error(error: OSError) -> int | None:
-    """The exit code if a standard stream could not be written to; None if the error is of something
-    else.
+    """The exit code if a standard stream could not be written to; None for any other error.
 
-    A reader that has seen enough (`| head`) ends the command quietly, as it ends others; of a full
-    disk a line is said.
+    A reader that has seen enough (`| head`) ends the command quietly, as it ends others; a full
+    disk is told in one line.
     """
     if isinstance(error, BrokenPipeError):
         # Python would try to flush once more at its end, and say so.
@@ -66,38 +68,49 @@ def output_error(error: OSError) -> int | None:
 
 
 def device_error(error: BaseException) -> UsageError | None:
-    """What to say if `error` comes from JAX, which cannot open the device it is told to use; None
-    if it comes from elsewhere.
+    """What to say if `error` comes from JAX, which cannot open the device it is told to use.
 
-    JAX opens it at the first array, wherever that is, and says of a platform that is not there
-    anything between a RuntimeError and a bare AssertionError. So it is asked once more: the same
-    answer is the reason.
+    Returns:
+        The error to show, or None if `error` comes from elsewhere.
     """
     open_devices = getattr(sys.modules.get("jax"), "devices", None)
-    if open_devices is None:  # JAX is not loaded, or not as a whole
+    # None: JAX is not loaded, or not as a whole.
+    if open_devices is None:
         return None
+    # JAX opens its device at the first array, wherever that is, and says of a platform that is
+    # missing anything between a RuntimeError and a bare AssertionError. So it is asked once more:
+    # the same answer is the reason.
     try:
         open_devices()
     except Exception as reason:
-        if not any(
-            type(cause) is type(reason) and str(cause) == str(reason) for cause in _chain(error)
-        ):
-            return None
-        told = os.environ.get("JAX_PLATFORMS")
-        said = str(reason).strip().splitlines()
-        what = f": {said[0]}" if said else ", which means that it is not installed or not there"
-        got = f"{type(reason).__name__}{what}"
-        return UsageError(
-            "JAX can open the device that it is told to use",
-            f"{f'JAX_PLATFORMS={told}: ' if told else ''}{got}",
-            "Unset JAX_PLATFORMS (JAX takes the best device there is) or set it to cpu; for a GPU"
-            " install JAX's package for it.",
-        )
+        if any(_same(cause, reason) for cause in _chain(error)):
+            return _cannot_open(reason)
     return None
 
 
+def _same(error: BaseException, other: BaseException) -> bool:
+    return type(error) is type(other) and str(error) == str(other)
+
+
+def _cannot_open(reason: Exception) -> UsageError:
+    lines = str(reason).strip().splitlines()
+    if lines:
+        received = f"{type(reason).__name__}: {lines[0]}"
+    else:
+        received = f"{type(reason).__name__}, which means that it is not installed or missing"
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if platforms:
+        received = f"JAX_PLATFORMS={platforms}: {received}"
+    return UsageError(
+        rule="JAX must be able to open the device that it is told to use",
+        got=received,
+        fix="Unset JAX_PLATFORMS (JAX takes the best device there is) or set it to cpu; for a GPU"
+        " install JAX's package for it.",
+    )
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, what caused that."""
+    """The error, its cause, the cause of that."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""What a command prints when it cannot print, and what it says of a device that cannot be opened."""
+"""What a command prints when it cannot print, and what it says about a device that is missing."""
 
 from __future__ import annotations
 

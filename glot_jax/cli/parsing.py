@@ -150,7 +150,8 @@ def typed(
     """
     hints = {leaf.name: leaf.hint for leaf in flags.values()}
     # A key of such a dict is absent unless it was typed: no default has to be told from a value.
-    view: Any = TypedDict("Typed", hints, total=False)  # pyright: ignore[reportArgumentType]
+    make_typed_dict: Any = TypedDict
+    view = make_typed_dict("Typed", hints, total=False)
     values, rest = tyro.cli(
         view, args=arguments, prog=prog, return_unknown_args=True, add_help=False
     )

@@ -88,6 +88,21 @@ def option(
     return cast("Value", dataclasses.field(default=default, metadata=metadata))
 
 
+def setting(
+    default: Value,
+    *checks: Check,
+    decides: Decides = ALL,
+    task: str | None = None,
+    example: object = None,
+) -> Value:
+    """A field of a training's settings: it decides everything unless it says what it does not.
+
+    That is the safe side. A field that says too much costs a compilation or refuses to resume; one
+    that says too little resumes a run with other numbers.
+    """
+    return option(default, *checks, decides=decides, task=task, example=example)
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings that are checked where they are born: on the command line, in Python and in JSON.
@@ -102,6 +117,7 @@ class Config:
         Raises:
             UsageError: The first rule that is broken, with the flag and a value that would do.
         """
+        # `from __future__ import annotations` leaves texts in `field.type`.
         hints = type_hints(type(self))
         for field in dataclasses.fields(self):
             _check_field(field, hints[field.name], getattr(self, field.name))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import (
-    ALL,
     IDENTITY,
     NOTHING,
     NUMBERS,
@@ -20,7 +19,7 @@ from glot_jax.config.base import (
     Config,
     about,
     flag,
-    option,
+    setting,
 )
 from glot_jax.config.checks import (
     at_least,
@@ -42,33 +41,34 @@ class GraphConfig(Config):
     The paper's rule is S_ij = cos(x_i, x_j) > tau.
     """
 
-    graph: str = option("threshold", decides=ALL)
+    graph: str = setting("threshold")
     """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, knn, window, self (self-loops
     only), complete, random.
     """
-    tau: float = option(0.6, between(-1, 1, "a cosine"), decides=ALL)
+    tau: float = setting(0.6, between(-1, 1, "a cosine"))
     """threshold: an edge where the cosine is strictly greater (random: the density to imitate).
     Paper: 0.1, 0.3, 0.6; release: 0.8.
     """
-    k: int = option(8, whole(1), decides=ALL)
+    k: int = setting(8, whole(1))
     """knn: tokens each token listens to, itself included."""
-    window: int = option(4, whole(0), decides=ALL)
+    window: int = setting(4, whole(0))
     """window: how many real tokens away, on either side, a token is heard."""
-    graph_seed: int = option(0, whole(0), decides=ALL)
+    # Not --seed: the edges of the control stay the same over the seeds of a study.
+    graph_seed: int = setting(0, whole(0))
     """random: seed of the edges."""
-    learn_tau: bool = option(False, decides=ALL)
+    learn_tau: bool = setting(False)
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in
     evaluation (dense only).
     """
-    temperature: tuple[float, float] = option((0.1, 0.01), each(positive), decides=ALL)
+    temperature: tuple[float, float] = setting((0.1, 0.01), each(positive))
     """learn_tau: T at the first and at the last training step, annealed geometrically in between.
     """
-    backend: str = option("auto", decides=ALL)
+    backend: str = setting("auto")
     """dense (masked matmuls), blockwise (long texts: a bit per pair), sparse (padded
     jraph.GraphsTuple), or auto: by length and density.
     """
     # Room for edges changes no number, so a run may be resumed with another budget.
-    edge_budget: int | None = option(
+    edge_budget: int | None = setting(
         None, whole(1), decides=PROGRAM | VARIANT | IDENTITY, example=4096
     )
     """sparse, also where auto takes it: edges a batch may hold. Default: a power of two from the
@@ -96,65 +96,68 @@ class GraphConfig(Config):
 class PoolerConfig(Config):
     """Which pooler turns token states into one vector, and the sizes of its parts."""
 
-    pooler: str = option("glot", decides=ALL)
+    pooler: str = setting("glot")
     """A name of glot_jax.pooling.POOLERS: cls, first, last, mean, max, weighted-mean,
     mean-sqrt-len, pma, latent-attention, adapool, adapool-attention, mlp, glot.
     """
-    gnn: str = option("gat", decides=ALL)
+    gnn: str = setting("gat")
     """glot: layer type, a name of glot_jax.pooling.GNN_LAYERS: gat, gcn, gin, gine, sage. mlp:
     whose parameter count to match.
     """
-    hidden_dim: int = option(128, whole(1), decides=ALL)
+    hidden_dim: int = setting(128, whole(1))
     """glot: width of the Token-GNN (heads x width per head). mlp: of the glot whose parameter count
     to match. latent-attention: width of its MLP.
     """
-    num_layers: int = option(2, whole(0), decides=ALL)
+    num_layers: int = setting(2, whole(0))
     """glot, mlp: number K of layers; 0 leaves the attention readout alone."""
-    jk: Literal["cat", "max", "mean", "none"] = option("cat", decides=ALL)
+    jk: Literal["cat", "max", "mean", "none"] = setting("cat")
     """glot, mlp: jumping knowledge over the layers. cat keeps the states themselves too."""
-    heads: int = option(1, whole(1), decides=ALL)
+    heads: int = setting(1, whole(1))
     """glot with gat: attention heads, hidden_dim is divided among them; adapool-attention,
     pma, latent-attention: heads that divide the states' width.
     """
-    edge_term: bool = option(False, decides=ALL)
+    edge_term: bool = setting(False)
     """glot with gat: add the release's trained constant to every attention logit (the paper's
     Algorithm 1 has none).
     """
-    residual: bool = option(False, decides=ALL)
+    residual: bool = setting(False)
     """glot: a layer is LayerNorm(relu(layer(u)) + u); a linear map adapts u where the width
     changes. Not in the paper.
     """
-    virtual_node: bool = option(False, decides=ALL)
+    virtual_node: bool = setting(False)
     """glot: after each layer every token adds an MLP of its sentence's mean. Not in the paper."""
-    projection_dim: int | None = option(None, whole(1), decides=ALL, example=128)
+    projection_dim: int | None = setting(None, whole(1), example=128)
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512). Default: no
     projection.
     """
-    num_latents: int | None = option(None, whole(1), decides=ALL, example=16)
+    num_latents: int | None = setting(None, whole(1), example=16)
     """pma: number of learned seeds, by default 1; the vector is as many times as wide as the
     states. latent-attention: number of trained latents, by default 512.
     """
-    scorer_dim: int | None = option(None, whole(1), decides=ALL, example=128)
+    scorer_dim: int | None = setting(None, whole(1), example=128)
     """Width of the readout's scorer. Default: max(128, width // 2) for glot (its mlp has the same),
     128 for adapool.
     """
-    standardise: bool = option(False, decides=ALL)
+    standardise: bool = setting(False)
     """Bring every dimension of the states to mean 0 and deviation 1 over the training rows' tokens.
     The graph is built from the raw states.
     """
-    dropout: float = option(0.0, share, decides=ALL, example=0.1)
+    # After the graph is made: dropout must not change which tokens are linked.
+    dropout: float = setting(0.0, share, example=0.1)
     """Share of the states' entries set to 0 in training, the rest scaled up; after the graph is
     made. Not in the paper.
     """
-    attention_dropout: float = option(0.0, share, decides=ALL, example=0.1)
+    attention_dropout: float = setting(0.0, share, example=0.1)
     """glot with gat: share of the attention weights set to 0 in training. Not in the paper."""
-    dtype: Literal["float32", "bfloat16"] = option("float32", decides=ALL)
+    # Similarities decide which edges there are, and bfloat16 flips some: they stay float32.
+    dtype: Literal["float32", "bfloat16"] = setting("float32")
     """Arithmetic of the head; parameters, similarities and softmaxes stay float32."""
 
     def require_consistent(self) -> None:
         """Check that heads divide the width, and that there are layers to combine."""
         if self.pooler not in ("glot", "mlp"):
             return
+        # mlp is sized after the glot that it stands in for, heads included.
         if self.gnn == "gat":
             require_divisor(self.heads, self.hidden_dim, "--hidden-dim")
         if self.num_layers == 0 and self.jk in ("max", "mean"):
@@ -170,23 +173,24 @@ class PoolerConfig(Config):
 class ObjectiveConfig(Config):
     """What the pooled vectors are trained and judged on. The task itself comes from the store."""
 
-    pair_features: Literal["concat", "interaction"] = option("concat", decides=ALL, task="pair")
+    pair_features: Literal["concat", "interaction"] = setting("concat", task="pair")
     """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
-    metric: str | None = option(None, decides=ALL)
+    # Checked against the metrics of the task, which only the store knows.
+    metric: str | None = setting(None)
     """Metric that selects the best epoch. Default: the task's own (mcc for CoLA, spearman for STS-B
     ...).
     """
-    select_on: Literal["auto", "validation", "holdout", "last"] = option("auto", decides=ALL)
+    select_on: Literal["auto", "validation", "holdout", "last"] = setting("auto")
     """Split that selects it: validation; holdout = a seeded 10 % of train, never trained on; last =
     no selection. auto: validation, or holdout where there is none.
     """
-    embedding_head: Literal["none", "linear"] = option("none", decides=ALL, task="embedding")
+    embedding_head: Literal["none", "linear"] = setting("none", task="embedding")
     """Task embedding: compare the pooled vectors themselves, or a trained linear map of them."""
-    embedding_vectors: Literal["unit", "raw"] = option("unit", decides=ALL, task="embedding")
+    embedding_vectors: Literal["unit", "raw"] = setting("unit", task="embedding")
     """Task embedding: scale them to length 1 (paper), or take them as they are (release)."""
-    loss_temperature: float = option(0.07, positive, decides=ALL, task="embedding")
+    loss_temperature: float = setting(0.07, positive, task="embedding")
     """Task embedding: what similarities are divided by in InfoNCE."""
-    hard_negatives: int = option(1, whole(0), decides=ALL, task="embedding")
+    hard_negatives: int = setting(1, whole(0), task="embedding")
     """Task embedding: of a row's own negatives, how many a training row brings along; 0: only the
     batch's other texts.
     """
@@ -196,21 +200,22 @@ class ObjectiveConfig(Config):
 class OptimizerConfig(Config):
     """Adam or AdamW with a constant or cosine learning rate."""
 
-    optimizer: Literal["adam", "adamw"] = option("adam", decides=ALL)
+    optimizer: Literal["adam", "adamw"] = setting("adam")
     """Adam, or AdamW with decoupled weight decay."""
-    lr: float = option(2e-4, at_least(0), decides=ALL)
+    lr: float = setting(2e-4, at_least(0))
     """Peak learning rate."""
-    schedule: Literal["constant", "cosine"] = option("constant", decides=ALL)
+    schedule: Literal["constant", "cosine"] = setting("constant")
     """After warm-up: constant, or a cosine to zero at the last step."""
-    warmup_steps: int | None = option(None, whole(0), decides=ALL, example=100)
+    # Three units, of which at most one is given: converted once, when the schedule is built.
+    warmup_steps: int | None = setting(None, whole(0), example=100)
     """Linear warm-up in optimizer steps. Default: no warm-up, in any unit."""
-    warmup_epochs: float | None = option(None, at_least(0), decides=ALL, example=0.5)
+    warmup_epochs: float | None = setting(None, at_least(0), example=0.5)
     """Linear warm-up in epochs, instead of --warmup-steps. Default: none."""
-    warmup_fraction: float | None = option(None, between(0, 1), decides=ALL, example=0.1)
+    warmup_fraction: float | None = setting(None, between(0, 1), example=0.1)
     """Linear warm-up as a share of all steps, instead of --warmup-steps. Default: none."""
-    weight_decay: float = option(0.0, at_least(0), decides=ALL)
+    weight_decay: float = setting(0.0, at_least(0))
     """adamw: decoupled; adam: added to the gradient, as in PyTorch."""
-    clip_norm: float | None = option(None, at_least(0), decides=ALL, example=1.0)
+    clip_norm: float | None = setting(None, at_least(0), example=1.0)
     """Clip the gradient's global norm to this. Default: no clipping."""
 
     def require_consistent(self) -> None:
@@ -238,41 +243,46 @@ class TrainConfig(Config):
     """Folder written by extract.py."""
     out: Path = dataclasses.field(metadata=about(decides=NOTHING))
     """Run folder: config.json, summary.json, metrics.jsonl, timing.jsonl, checkpoints/."""
-    layer: int | None = option(None, decides=ALL)
+    # At most one of the two: `require_consistent`.
+    layer: int | None = setting(None)
     """Stored layer to read (0 to L, negative from the end). Default: the only one stored, else the
     last.
     """
-    mix_layers: tuple[int, ...] | None = option(None, distinct, decides=ALL, example=(0, 6))
+    mix_layers: tuple[int, ...] | None = setting(None, distinct, example=(0, 6))
     """Read several stored layers and combine them by a learned softmax before the graph; no number
     after it means all stored. Default: one layer.
     """
-    epochs: int = option(3, whole(1), decides=ALL)
+    epochs: int = setting(3, whole(1))
     """Passes over the training rows."""
-    batch_size: int = option(32, whole(1), decides=ALL)
+    batch_size: int = setting(32, whole(1))
     """Rows (pairs count once) per training step."""
-    eval_batch_size: int = option(64, whole(1), decides=NUMBERS | PROGRAM | IDENTITY)
+    # The sums of an evaluation are taken batch by batch, so its size shows in the last digits.
+    eval_batch_size: int = setting(64, whole(1), decides=NUMBERS | PROGRAM | IDENTITY)
     """Rows per evaluation step."""
-    seed: int = option(42, whole(0), decides=NUMBERS | IDENTITY)
+    # Runs of one variant and of one compiled program differ by their seed.
+    seed: int = setting(42, whole(0), decides=NUMBERS | IDENTITY)
     """Seed of the initialisation, the batch order and the holdout."""
-    buckets: int = option(3, whole(1), decides=ALL)
+    buckets: int = setting(3, whole(1))
     """Padded lengths a batch can have, chosen from the store's length histogram; each costs two
     compilations.
     """
-    batches: Literal["by-length", "shuffled"] = option("by-length", decides=ALL)
+    batches: Literal["by-length", "shuffled"] = setting("by-length")
     """Training rows that share a batch: those of similar length (least padding), or any, padded to
     the batch's longest. Task embedding: any.
     """
-    cache: Literal["auto", "device", "host", "none"] = option("auto", decides=IDENTITY)
+    # The states are the same wherever they wait.
+    cache: Literal["auto", "device", "host", "none"] = setting("auto", decides=IDENTITY)
     """Where token states wait: on the device, in host memory, or in the memory map. auto: the first
     that fits.
     """
-    trust_store: bool = option(False, decides=IDENTITY)
+    trust_store: bool = setting(False, decides=IDENTITY)
     """Do not compare the store's files with their hashes when they are first read; sizes and shapes
     still are.
     """
-    log_every: int = option(20, whole(1), decides=NUMBERS | IDENTITY)
+    # Lines of metrics.jsonl are part of what a resumed run must repeat.
+    log_every: int = setting(20, whole(1), decides=NUMBERS | IDENTITY)
     """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
-    checkpoint_minutes: float = option(5.0, at_least(0), decides=IDENTITY)
+    checkpoint_minutes: float = setting(5.0, at_least(0), decides=IDENTITY)
     """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the
     end of every epoch.
     """
