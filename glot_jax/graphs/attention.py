@@ -68,4 +68,11 @@ def keep_pairs(
     sentence = jnp.arange(rank.shape[0])[:, None, None]
     receiver = row_rank[..., None]
     sender = rank[:, None]
-    return keep(dropout, jnp.asarray(seed), sentence, receiver, sender, jnp.asarray(head))
+    return keep(
+        dropout,
+        jnp.asarray(seed),
+        sentence,
+        receiver,
+        sender,
+        jnp.asarray(head),
+    )

@@ -63,7 +63,12 @@ def auto_graph(
             backend = sparse_graph
         elif _is_long(*linking.mask.shape):
             backend = blockwise_graph
-    return backend(linking, nodes, edge_budget=edge_budget, temperature=temperature)
+    return backend(
+        linking,
+        nodes,
+        edge_budget=edge_budget,
+        temperature=temperature,
+    )
 
 
 def _is_long(batch: int, length: int) -> bool:

@@ -93,7 +93,12 @@ class BlockwiseGraph(PaddedGraph):
         def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
             index, bits = terms
             edges = blocks.edges(index, bits, loops)
-            return None, jnp.sum(edges, axis=-1, keepdims=True, dtype=jnp.float32)
+            return None, jnp.sum(
+                edges,
+                axis=-1,
+                keepdims=True,
+                dtype=jnp.float32,
+            )
 
         _, degree = jax.lax.scan(step, None, (blocks.indices, self.bits))
         return blocks.join(degree)
@@ -124,7 +129,11 @@ class BlockwiseGraph(PaddedGraph):
         for head in range(values.shape[-2]):
             one_head = _Head(self._blocks, dropout, head)
             out = _attend(
-                one_head, pairs, source[..., head], target[..., head], values[..., head, :]
+                one_head,
+                pairs,
+                source[..., head],
+                target[..., head],
+                values[..., head, :],
             )
             mixed.append(out)
         return jnp.stack(mixed, axis=-2)
@@ -152,7 +161,12 @@ class _Blocks(NamedTuple):
         joined = jnp.moveaxis(blocks, 0, 1)
         return joined.reshape(joined.shape[0], -1, *blocks.shape[3:])[:, : self.length]
 
-    def edges(self, index: Array, bits: Array, loops: Loops) -> Array:
+    def edges(
+        self,
+        index: Array,
+        bits: Array,
+        loops: Loops,
+    ) -> Array:
         """[batch, rows, length] bool of block `index`."""
         edges = _unpack(bits, self.length)
         if loops == "as_is":
@@ -163,31 +177,54 @@ class _Blocks(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sum(blocks: _Blocks, loops: Loops, bits: Array, values: Array) -> Array:
+def _sum(
+    blocks: _Blocks,
+    loops: Loops,
+    bits: Array,
+    values: Array,
+) -> Array:
     """Add up the neighbours' values [batch, length, width]."""
 
     def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
         index, bits = terms
         edges = blocks.edges(index, bits, loops).astype(values.dtype)
-        return None, jnp.einsum("bij,bjc->bic", edges, values, preferred_element_type=jnp.float32)
+        return None, jnp.einsum(
+            "bij,bjc->bic",
+            edges,
+            values,
+            preferred_element_type=jnp.float32,
+        )
 
     _, total = jax.lax.scan(step, None, (blocks.indices, bits))
     return blocks.join(total).astype(values.dtype)
 
 
-def _sum_forward(blocks: _Blocks, loops: Loops, bits: Array, values: Array) -> tuple[Array, Array]:
+def _sum_forward(
+    blocks: _Blocks,
+    loops: Loops,
+    bits: Array,
+    values: Array,
+) -> tuple[Array, Array]:
     return _sum(blocks, loops, bits, values), bits
 
 
 def _sum_backward(
-    blocks: _Blocks, loops: Loops, bits: Array, grad_out: Array
+    blocks: _Blocks,
+    loops: Loops,
+    bits: Array,
+    grad_out: Array,
 ) -> tuple[None, Array]:
     """A block's edges transposed: what a token sent comes back from those who heard it."""
 
     def step(grad_values: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
         index, bits, grad_rows = terms
         edges = blocks.edges(index, bits, loops).astype(grad_rows.dtype)
-        sent_back = jnp.einsum("bic,bij->bcj", grad_rows, edges, preferred_element_type=jnp.float32)
+        sent_back = jnp.einsum(
+            "bic,bij->bcj",
+            grad_rows,
+            edges,
+            preferred_element_type=jnp.float32,
+        )
         return grad_values + sent_back, None
 
     # Width before length while adding up, for the reason given in _attend_backward.
@@ -231,7 +268,13 @@ class _Saved(NamedTuple):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(head: _Head, pairs: _Pairs, source: Array, target: Array, values: Array) -> Array:
+def _attend(
+    head: _Head,
+    pairs: _Pairs,
+    source: Array,
+    target: Array,
+    values: Array,
+) -> Array:
     """Average values [batch, length, width] by one head of attention; source and target [batch,
     length] are float32.
     """
@@ -239,7 +282,11 @@ def _attend(head: _Head, pairs: _Pairs, source: Array, target: Array, values: Ar
 
 
 def _attend_forward(
-    head: _Head, pairs: _Pairs, source: Array, target: Array, values: Array
+    head: _Head,
+    pairs: _Pairs,
+    source: Array,
+    target: Array,
+    values: Array,
 ) -> tuple[Array, _Saved]:
     blocks = head.blocks
 
@@ -252,9 +299,18 @@ def _attend_forward(
         largest = jnp.max(logits, axis=-1, keepdims=True)
         weights = jnp.exp(logits - largest)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        weights = weights * keep_pairs(head.dropout, head.head, pairs.seed, pairs.rank, row_rank)
+        weights = weights * keep_pairs(
+            head.dropout,
+            head.head,
+            pairs.seed,
+            pairs.rank,
+            row_rank,
+        )
         mixed = jnp.einsum(
-            "bij,bjc->bic", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+            "bij,bjc->bic",
+            weights.astype(values.dtype),
+            values,
+            preferred_element_type=jnp.float32,
         )
         log_total = largest + jnp.log(total)
         return None, (mixed / total, log_total[..., 0])
@@ -266,7 +322,9 @@ def _attend_forward(
 
 
 def _attend_backward(
-    head: _Head, saved: _Saved, grad_out: Array
+    head: _Head,
+    saved: _Saved,
+    grad_out: Array,
 ) -> tuple[None, Array, Array, Array]:
     """The weights of a block are computed again, from the logarithm of their sum; with p = softmax
     and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i), dot_out_i = grad_out_i .
@@ -282,9 +340,18 @@ def _attend_backward(
         sums = target[..., None] + source[:, None]
         edges = blocks.edges(index, bits, "exactly_one")
         weights = jnp.where(edges, jnp.exp(leaky_relu(sums) - log_total[..., None]), 0)
-        kept = keep_pairs(head.dropout, head.head, pairs.seed, pairs.rank, row_rank)
+        kept = keep_pairs(
+            head.dropout,
+            head.head,
+            pairs.seed,
+            pairs.rank,
+            row_rank,
+        )
         grad_kept = jnp.einsum(
-            "bic,bjc->bij", grad_rows, values, preferred_element_type=jnp.float32
+            "bic,bjc->bij",
+            grad_rows,
+            values,
+            preferred_element_type=jnp.float32,
         )
         grad_logits = weights * (grad_kept * kept - dot_out[..., None])
         grad_sums = grad_logits * leaky_relu_slope(sums)
@@ -392,6 +459,14 @@ def blockwise_graph(
 
     with jax.named_scope("token_graph"):
         bits = with_tokens(
-            bits_of, linking.hidden, linking.mask, compares_states=linking.rule.compares_states
+            bits_of,
+            linking.hidden,
+            linking.mask,
+            compares_states=linking.rule.compares_states,
         )
-    return BlockwiseGraph(nodes, linking.mask, bits, jnp.zeros((), jnp.int32))
+    return BlockwiseGraph(
+        nodes,
+        linking.mask,
+        bits,
+        jnp.zeros((), jnp.int32),
+    )

@@ -57,12 +57,22 @@ class DenseGraph(PaddedGraph):
 
     def degree(self, loops: Loops = "as_is") -> Array:
         """See TokenGraph.degree."""
-        return jnp.sum(self._weights(loops), axis=-1, keepdims=True, dtype=jnp.float32)
+        return jnp.sum(
+            self._weights(loops),
+            axis=-1,
+            keepdims=True,
+            dtype=jnp.float32,
+        )
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
         """See TokenGraph.sum."""
         edges = self._weights(loops).astype(values.dtype)
-        return jnp.einsum("bij,bjc->bic", edges, values, preferred_element_type=values.dtype)
+        return jnp.einsum(
+            "bij,bjc->bic",
+            edges,
+            values,
+            preferred_element_type=values.dtype,
+        )
 
     def attend(
         self,
@@ -82,15 +92,32 @@ class DenseGraph(PaddedGraph):
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         edges = self._edges("exactly_one")
 
-        def one_head(head: Array, source: Array, target: Array, values: Array) -> Array:
+        def one_head(
+            head: Array,
+            source: Array,
+            target: Array,
+            values: Array,
+        ) -> Array:
             pairs = _Pairs(edges, self.rank, seed, head)
-            return _attend(dropout, pairs, self.weight, source, target, values)
+            return _attend(
+                dropout,
+                pairs,
+                self.weight,
+                source,
+                target,
+                values,
+            )
 
         heads = values.shape[-2]
         if heads == 1:
             # Without an axis of one head nothing needs to be transposed.
             first = jnp.zeros((), jnp.int32)
-            mixed = one_head(first, source[..., 0], target[..., 0], values[..., 0, :])
+            mixed = one_head(
+                first,
+                source[..., 0],
+                target[..., 0],
+                values[..., 0, :],
+            )
             return mixed[..., None, :]
         over_heads = jax.vmap(one_head, (0, -1, -1, -2), -2)
         return over_heads(jnp.arange(heads), source, target, values)
@@ -109,7 +136,13 @@ class _Pairs(NamedTuple):
     """Number of the head."""
 
     def kept(self, dropout: float) -> Array | float:
-        return keep_pairs(dropout, self.head, self.seed, self.rank, self.rank)
+        return keep_pairs(
+            dropout,
+            self.head,
+            self.seed,
+            self.rank,
+            self.rank,
+        )
 
     def logits(self, sums: Array, weight: Array | None) -> Array:
         """Return the logits [batch, length, length]; what is not linked has -inf."""
@@ -143,7 +176,14 @@ def _attend(
     """Average values [batch, length, width] by one head of attention; source and target [batch,
     length] are float32, weight [batch, length, length] is that of soft edges.
     """
-    return _attend_forward(dropout, pairs, weight, source, target, values)[0]
+    return _attend_forward(
+        dropout,
+        pairs,
+        weight,
+        source,
+        target,
+        values,
+    )[0]
 
 
 def _sums(source: Array, target: Array) -> Array:
@@ -165,15 +205,30 @@ def _attend_forward(
     weights = jnp.exp(logits - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     weights = (weights * pairs.kept(dropout)).astype(values.dtype)
-    mixed = jnp.einsum("bij,bjc->bic", weights, values, preferred_element_type=jnp.float32)
+    mixed = jnp.einsum(
+        "bij,bjc->bic",
+        weights,
+        values,
+        preferred_element_type=jnp.float32,
+    )
     # Dividing after the product touches [length, width] numbers instead of [length, length].
     out = mixed / total
-    saved = _Saved(pairs, weight, source, target, values, out, largest + jnp.log(total))
+    saved = _Saved(
+        pairs,
+        weight,
+        source,
+        target,
+        values,
+        out,
+        largest + jnp.log(total),
+    )
     return out.astype(values.dtype), saved
 
 
 def _attend_backward(
-    dropout: float, saved: _Saved, grad_out: Array
+    dropout: float,
+    saved: _Saved,
+    grad_out: Array,
 ) -> tuple[None, Array | None, Array, Array, Array]:
     """With p = softmax and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i),
     dot_out_i = grad_out_i . o_i.
@@ -186,7 +241,12 @@ def _attend_backward(
     logits = pairs.logits(sums, weight)
     weights = jnp.exp(logits - log_total)
     kept = pairs.kept(dropout)
-    grad_kept = jnp.einsum("bic,bjc->bij", grad_out, values, preferred_element_type=jnp.float32)
+    grad_kept = jnp.einsum(
+        "bic,bjc->bij",
+        grad_out,
+        values,
+        preferred_element_type=jnp.float32,
+    )
     # A sum over the width, written as a product with ones.
     ones = jnp.ones((out.shape[-1], 1), jnp.float32)
     dot_out = jnp.matmul(grad_out.astype(jnp.float32) * out, ones)
@@ -231,7 +291,13 @@ def dense_graph(
         dropped = jnp.zeros((), jnp.int32)
         if temperature is not None:
             adjacency, weight = _soft_edges(linking, temperature)
-            return DenseGraph(nodes, linking.mask, adjacency, dropped, weight)
+            return DenseGraph(
+                nodes,
+                linking.mask,
+                adjacency,
+                dropped,
+                weight,
+            )
 
         def adjacency_of(tokens: Tokens) -> Array:
             return linking.link(tokens, tokens, linking.sentences(tokens))

@@ -40,7 +40,12 @@ class FlatLayout(NamedTuple):
         node_mask = jnp.arange(spare + 1) < jnp.sum(real, dtype=jnp.int32)
         sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)])
         sentence = jnp.where(node_mask, sentence.astype(jnp.int32), batch)
-        return cls(place.reshape(batch, length), order, node_mask, sentence)
+        return cls(
+            place.reshape(batch, length),
+            order,
+            node_mask,
+            sentence,
+        )
 
     def flatten(self, values: Shaped[Array, "batch length width"]) -> Shaped[Array, "nodes width"]:
         """Bring the batch's values into the row; padding gets zeros."""

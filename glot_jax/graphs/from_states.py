@@ -66,7 +66,12 @@ def token_graph(
     )
     require_k_within(config, mask.shape[1])
     note_eager_shape(hidden)
-    stem = Stem(hidden.shape[-1], config=config, dtype=_feature_dtype(hidden), rngs=nnx.Rngs(0))
+    stem = Stem(
+        hidden.shape[-1],
+        config=config,
+        dtype=_feature_dtype(hidden),
+        rngs=nnx.Rngs(0),
+    )
     return stem(hidden, mask)
 
 

@@ -78,7 +78,10 @@ def _sparse_tuple(graph: SparseGraph) -> jraph.GraphsTuple:
 
 
 def from_jraph(
-    graphs: jraph.GraphsTuple, *, padded: bool = False, length: int | None = None
+    graphs: jraph.GraphsTuple,
+    *,
+    padded: bool = False,
+    length: int | None = None,
 ) -> SparseGraph:
     """Return the sparse TokenGraph of a tuple with one graph a sentence, nodes in reading order.
 

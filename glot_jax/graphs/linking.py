@@ -46,13 +46,22 @@ class Linking:
         return Sentences(fingerprint(stored, tokens.mask, tokens.rank), density)
 
     def link(
-        self, rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Array | int = 0
+        self,
+        rows: Tokens,
+        columns: Tokens,
+        sentences: Sentences,
+        first_row: Array | int = 0,
     ) -> Bool[Array, "*batch rows length"]:
         """Return the edges j -> i of a block of receiving tokens `first_row + i`."""
         return link(self.rule, self.options, pairs_of(rows, columns, sentences, first_row))
 
 
-def pairs_of(rows: Tokens, columns: Tokens, sentences: Sentences, first_row: Array | int) -> Pairs:
+def pairs_of(
+    rows: Tokens,
+    columns: Tokens,
+    sentences: Sentences,
+    first_row: Array | int,
+) -> Pairs:
     """Return all that a rule may ask about receiving tokens `first_row + i` and sending tokens
     j.
     """
@@ -84,7 +93,10 @@ _OWN_LOOPS = Rule(_own_loops, threshold.reads)
 
 
 def count_edges(
-    tokens: Tokens, sentences: Sentences, rule: Rule, options: RuleOptions
+    tokens: Tokens,
+    sentences: Sentences,
+    rule: Rule,
+    options: RuleOptions,
 ) -> Int32[Array, " batch"]:
     """Count the edges of each sentence, block of rows by block of rows: never a whole [length,
     length] array of a long text.
@@ -116,7 +128,15 @@ def _rows_at_once(batch: int, length: int) -> int:
 def slice_rows(tokens: Tokens, first_row: Array | int, rows: int) -> Tokens:
     """Cut `rows` tokens out of every sentence, from `first_row` on."""
     return Tokens(
-        *(jax.lax.dynamic_slice_in_dim(field, first_row, rows, axis=1) for field in tokens)
+        *(
+            jax.lax.dynamic_slice_in_dim(
+                field,
+                first_row,
+                rows,
+                axis=1,
+            )
+            for field in tokens
+        )
     )
 
 

@@ -49,7 +49,10 @@ class PaddedGraph(TokenGraph):
         """See TokenGraph.sentence_sum."""
         weights = self.node_mask if weights is None else jnp.where(self.node_mask, weights, 0)
         return jnp.einsum(
-            "bl,blc->bc", weights.astype(values.dtype), values, preferred_element_type=jnp.float32
+            "bl,blc->bc",
+            weights.astype(values.dtype),
+            values,
+            preferred_element_type=jnp.float32,
         )
 
     def sentence_max(self, values: Array) -> Array:

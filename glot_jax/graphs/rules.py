@@ -33,7 +33,12 @@ class RuleOptions(NamedTuple):
     def from_config(cls, config: GraphConfig, tau: Array | None = None) -> RuleOptions:
         """Take the numbers of a config; `tau` replaces its own where it is trained."""
         threshold = config.tau if tau is None else tau
-        return cls(threshold, config.k, config.window, config.graph_seed)
+        return cls(
+            threshold,
+            config.k,
+            config.window,
+            config.graph_seed,
+        )
 
 
 class Sentences(NamedTuple):
@@ -108,7 +113,12 @@ def rule(
     """
 
     def make(predicate: Predicate) -> Rule:
-        made = Rule(predicate, frozenset(reads), compares_states, reads_texts)
+        made = Rule(
+            predicate,
+            frozenset(reads),
+            compares_states,
+            reads_texts,
+        )
         return RULES.register(name)(made)
 
     return make

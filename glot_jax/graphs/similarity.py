@@ -41,7 +41,12 @@ class Tokens(NamedTuple):
         return Tokens(*(pad_axis(field, count, axis=1) for field in self))
 
 
-def pad_axis(values: Array, count: int, axis: int, fill: int = 0) -> Array:
+def pad_axis(
+    values: Array,
+    count: int,
+    axis: int,
+    fill: int = 0,
+) -> Array:
     """Append `count` entries of `fill` along `axis`."""
     widths = [(0, 0)] * values.ndim
     widths[axis] = (0, count)
@@ -109,7 +114,12 @@ def with_tokens(
     if hidden.dtype == jnp.float16 or not compares_states:
         return scaled(hidden, mask)
     # On a GPU states are scaled always: a branch there waits for the host.
-    return jax.lax.platform_dependent(hidden, mask, cpu=plain_where_possible, default=scaled)
+    return jax.lax.platform_dependent(
+        hidden,
+        mask,
+        cpu=plain_where_possible,
+        default=scaled,
+    )
 
 
 def _square_of_norm(hidden: Array) -> Array:
@@ -119,7 +129,13 @@ def _square_of_norm(hidden: Array) -> Array:
 def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
     norm = jnp.sqrt(square)
     rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
-    return Tokens(hidden, 1.0 / jnp.maximum(norm, 1e-8), mask, rank, norm > 0)
+    return Tokens(
+        hidden,
+        1.0 / jnp.maximum(norm, 1e-8),
+        mask,
+        rank,
+        norm > 0,
+    )
 
 
 def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:

@@ -75,16 +75,31 @@ class SparseGraph(TokenGraph):
     # stops at 256. So everything that is added up here is float32.
     def _to_receivers(self, values: Array) -> Array:
         nodes = self.node_mask.shape[0]
-        return jax.ops.segment_sum(values, self.receivers, nodes, indices_are_sorted=True)
+        return jax.ops.segment_sum(
+            values,
+            self.receivers,
+            nodes,
+            indices_are_sorted=True,
+        )
 
     def _to_sentences(self, values: Array) -> Array:
         """Add up over each sentence, and over padding: [batch + 1, ..]."""
         graphs = self._batch + 1
-        return jax.ops.segment_sum(values, self.sentence, graphs, indices_are_sorted=True)
+        return jax.ops.segment_sum(
+            values,
+            self.sentence,
+            graphs,
+            indices_are_sorted=True,
+        )
 
     def _largest_of_sentences(self, values: Array) -> Array:
         graphs = self._batch + 1
-        return jax.ops.segment_max(values, self.sentence, graphs, indices_are_sorted=True)
+        return jax.ops.segment_max(
+            values,
+            self.sentence,
+            graphs,
+            indices_are_sorted=True,
+        )
 
     def edge_list(self, budget: int | None = None) -> EdgeList:
         """See TokenGraph.edge_list; edges are sorted, so a smaller list is cut, a larger padded."""
@@ -135,7 +150,12 @@ class SparseGraph(TokenGraph):
         logits = leaky_relu(source[self.senders] + target[self.receivers])
         logits = jnp.where(self._others[:, None], logits, -jnp.inf)
         nodes = own.shape[0]
-        largest = jax.ops.segment_max(logits, self.receivers, nodes, indices_are_sorted=True)
+        largest = jax.ops.segment_max(
+            logits,
+            self.receivers,
+            nodes,
+            indices_are_sorted=True,
+        )
         largest = jax.lax.stop_gradient(jnp.maximum(largest, own))
         weights = jnp.exp(logits - largest[self.receivers])
         own_weight = jnp.exp(own - largest)
@@ -148,7 +168,11 @@ class SparseGraph(TokenGraph):
         return (mixed / total[..., None]).astype(values.dtype)
 
     def _drop(
-        self, weights: Array, own_weight: Array, dropout: float, key: Array | None
+        self,
+        weights: Array,
+        own_weight: Array,
+        dropout: float,
+        key: Array | None,
     ) -> tuple[Array, Array]:
         """Drop attention weights of edges [edges, heads] and of own loops [nodes, heads]."""
         seed = dropout_seed(key)
@@ -162,7 +186,14 @@ class SparseGraph(TokenGraph):
             rank[self.senders],
             heads,
         )
-        own_kept = keep(dropout, seed, self.sentence[:, None], rank, rank, heads)
+        own_kept = keep(
+            dropout,
+            seed,
+            self.sentence[:, None],
+            rank,
+            rank,
+            heads,
+        )
         return weights * kept, own_weight * own_kept
 
     def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
@@ -192,7 +223,10 @@ class SparseGraph(TokenGraph):
         # in float32.
         vectors = vectors.astype(values.dtype).astype(jnp.float32)
         return jnp.einsum(
-            "nc,nhc->nh", values, vectors[self.sentence], preferred_element_type=jnp.float32
+            "nc,nhc->nh",
+            values,
+            vectors[self.sentence],
+            preferred_element_type=jnp.float32,
         )
 
     def token(self, which: Literal["first", "last"]) -> Array:
@@ -243,7 +277,12 @@ def sparse_graph(
     # A listed edge is in the sentence of its receiver, every other entry in the padding graph.
     is_listed = jnp.arange(budget) < listed
     graph = jnp.where(is_listed, layout.sentence[writer.receivers], batch)
-    n_edge = jax.ops.segment_sum(jnp.ones_like(graph), graph, batch + 1, indices_are_sorted=True)
+    n_edge = jax.ops.segment_sum(
+        jnp.ones_like(graph),
+        graph,
+        batch + 1,
+        indices_are_sorted=True,
+    )
     return SparseGraph(
         nodes=layout.flatten(nodes),
         node_mask=layout.node_mask,
@@ -296,7 +335,12 @@ def _find_edges(linking: Linking, position: Array, budget: int) -> EdgeWriter:
             (tokens, position, knowledge),
         )
         block = slice_rows(group, first_row, rows)
-        receivers = jax.lax.dynamic_slice_in_dim(senders, first_row, rows, axis=1)
+        receivers = jax.lax.dynamic_slice_in_dim(
+            senders,
+            first_row,
+            rows,
+            axis=1,
+        )
         linked = linking.link(block, group, known, first_row)
         return writer.add(linked, senders, receivers), None
 

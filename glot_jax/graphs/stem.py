@@ -138,14 +138,21 @@ class Stem(nnx.Module):
         return self.projection(nodes)
 
     def count_edges(
-        self, hidden: Shaped[Array, "batch length *layers dim"], mask: Bool[Array, "batch length"]
+        self,
+        hidden: Shaped[Array, "batch length *layers dim"],
+        mask: Bool[Array, "batch length"],
     ) -> Int32[Array, " batch"]:
         """Count the edges of each sentence's graph without building it: memory O(block), whatever
         the backend.
         """
         linking = self.linking(hidden, mask)
         tokens = tokens_of(linking.hidden, mask)
-        return count_edges(tokens, linking.sentences(tokens), linking.rule, linking.options)
+        return count_edges(
+            tokens,
+            linking.sentences(tokens),
+            linking.rule,
+            linking.options,
+        )
 
     def options(self) -> RuleOptions:
         """Return the numbers its rule reads, the trained tau among them."""
@@ -153,11 +160,19 @@ class Stem(nnx.Module):
         return RuleOptions.from_config(self.config, tau)
 
     def linking(
-        self, hidden: Shaped[Array, "batch length *layers dim"], mask: Bool[Array, "batch length"]
+        self,
+        hidden: Shaped[Array, "batch length *layers dim"],
+        mask: Bool[Array, "batch length"],
     ) -> Linking:
         """Return what decides the edges of a batch."""
         mixed = self.mix(hidden)
-        return Linking(mixed, mask, flat_layers(hidden), self.rule, self.options())
+        return Linking(
+            mixed,
+            mask,
+            flat_layers(hidden),
+            self.rule,
+            self.options(),
+        )
 
     def __call__(
         self,

@@ -56,12 +56,16 @@ class TokenGraph(abc.ABC):
 
     @abc.abstractmethod
     def sum(
-        self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
+        self,
+        values: Float[Array, "*nodes width"],
+        loops: Loops = "as_is",
     ) -> Float[Array, "*nodes width"]:
         """Add up the neighbours' values."""
 
     def mean(
-        self, values: Float[Array, "*nodes width"], loops: Loops = "as_is"
+        self,
+        values: Float[Array, "*nodes width"],
+        loops: Loops = "as_is",
     ) -> Float[Array, "*nodes width"]:
         """Average the neighbours' values; 0 for a node without neighbours."""
         degree = self.degree(loops)
@@ -101,7 +105,9 @@ class TokenGraph(abc.ABC):
 
     @abc.abstractmethod
     def sentence_sum(
-        self, values: Float[Array, "*nodes width"], weights: Float[Array, "*nodes"] | None = None
+        self,
+        values: Float[Array, "*nodes width"],
+        weights: Float[Array, "*nodes"] | None = None,
     ) -> Float[Array, "batch width"]:
         """Add up a sentence's real tokens, each times its weight; 0 for a sentence of padding
         only.
@@ -121,7 +127,9 @@ class TokenGraph(abc.ABC):
 
     @abc.abstractmethod
     def dot(
-        self, values: Float[Array, "*nodes width"], sentence: Float[Array, "batch heads width"]
+        self,
+        values: Float[Array, "*nodes width"],
+        sentence: Float[Array, "batch heads width"],
     ) -> Float[Array, "*nodes heads"]:
         """Multiply each token with the vectors of its own sentence, in float32."""
 
@@ -155,7 +163,10 @@ class TokenGraph(abc.ABC):
 
     @staticmethod
     def from_jraph(
-        graphs: jraph.GraphsTuple, *, padded: bool = False, length: int | None = None
+        graphs: jraph.GraphsTuple,
+        *,
+        padded: bool = False,
+        length: int | None = None,
     ) -> TokenGraph:
         """Return a sparse graph that every pooler takes, of a tuple with one graph a sentence.
 

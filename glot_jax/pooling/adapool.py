@@ -39,12 +39,29 @@ class AdaPool(Pooler):
         rngs: nnx.Rngs,
     ):
         self.pooled_dim = dim
-        self.readout = AttentionReadout([dim], scorer_dim, dtype=dtype, rngs=rngs)
+        self.readout = AttentionReadout(
+            [dim],
+            scorer_dim,
+            dtype=dtype,
+            rngs=rngs,
+        )
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> AdaPool:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> AdaPool:
         """See Pooler.from_config."""
-        return cls(dim, config.scorer_dim or ADAPOOL_SCORER_DIM, dtype=config.dtype, rngs=rngs)
+        return cls(
+            dim,
+            config.scorer_dim or ADAPOOL_SCORER_DIM,
+            dtype=config.dtype,
+            rngs=rngs,
+        )
 
     def weights(self, graph: TokenGraph) -> Array:
         """See AttentionReadout.weights."""
@@ -69,7 +86,14 @@ class AdaPoolAttention(Pooler):
     reads = frozenset({"heads"})
     exportable = True
 
-    def __init__(self, dim: int, heads: int = 1, *, dtype: str = "float32", rngs: nnx.Rngs):
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 1,
+        *,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
         require_divisor(heads, dim, "the width of the states")
         self.pooled_dim = dim
         self.heads = heads
@@ -81,7 +105,12 @@ class AdaPoolAttention(Pooler):
 
     @classmethod
     def from_config(
-        cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
     ) -> AdaPoolAttention:
         """See Pooler.from_config."""
         return cls(dim, config.heads, dtype=config.dtype, rngs=rngs)
@@ -105,7 +134,11 @@ class AdaPoolAttention(Pooler):
         return functools.reduce(jnp.add, self.head_weights(graph), 0) / self.heads
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
         heard = [graph.sentence_sum(graph.nodes, weights) for weights in self.head_weights(graph)]

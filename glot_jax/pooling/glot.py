@@ -75,14 +75,25 @@ class Glot(Pooler):
             hidden_dim=hidden_dim,
             num_layers=num_layers,
             layer=layer_class(gnn),
-            options=LayerOptions(heads, edge_term, attention_dropout, dtype),
+            options=LayerOptions(
+                heads,
+                edge_term,
+                attention_dropout,
+                dtype,
+            ),
             jk=jk,
             residual=residual,
             virtual_node=virtual_node,
         )
         self._build(dim, design, scorer_dim, rngs)
 
-    def _build(self, dim: int, design: GNNDesign, scorer_dim: int | None, rngs: nnx.Rngs) -> None:
+    def _build(
+        self,
+        dim: int,
+        design: GNNDesign,
+        scorer_dim: int | None,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.gnn = TokenGNN(dim, design, rngs=rngs)
         self.pooled_dim = sum(self.gnn.widths)
         self.tau: float | None = None
@@ -91,10 +102,22 @@ class Glot(Pooler):
         """
         width = scorer_dim or default_scorer_dim(self.pooled_dim)
         dtype = design.options.dtype
-        self.readout = AttentionReadout(self.gnn.widths, width, dtype=dtype, rngs=rngs)
+        self.readout = AttentionReadout(
+            self.gnn.widths,
+            width,
+            dtype=dtype,
+            rngs=rngs,
+        )
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> Glot:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> Glot:
         """See Pooler.from_config; options that the layer does not read are ignored."""
         layer = layer_class(config.gnn)
         options = LayerOptions.from_config(config, layer)
@@ -131,7 +154,11 @@ class Glot(Pooler):
         return self.readout.weights(graph, self.gnn(graph))
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
         return self.readout(graph, self.gnn(graph, train=train, rngs=rngs))
@@ -172,7 +199,13 @@ class Mlp(Glot):
         rngs: nnx.Rngs,
     ):
         options = LayerOptions(dtype=dtype)
-        design = GNNDesign(hidden_dim, num_layers, layer=TokenLinear, options=options, jk=jk)
+        design = GNNDesign(
+            hidden_dim,
+            num_layers,
+            layer=TokenLinear,
+            options=options,
+            jk=jk,
+        )
         self._build(dim, design, scorer_dim, rngs)
 
     @classmethod
@@ -181,12 +214,29 @@ class Mlp(Glot):
         return super().fields_read(config) - _WITHOUT_PARAMETERS
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> Mlp:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> Mlp:
         """See Pooler.from_config."""
-        like = dataclasses.replace(config, pooler="glot", residual=False, virtual_node=False)
+        like = dataclasses.replace(
+            config,
+            pooler="glot",
+            residual=False,
+            virtual_node=False,
+        )
 
         def build_glot() -> Glot:
-            return Glot.from_config(dim, like, kind=kind, rngs=nnx.Rngs(0))
+            return Glot.from_config(
+                dim,
+                like,
+                kind=kind,
+                rngs=nnx.Rngs(0),
+            )
 
         glot = nnx.eval_shape(build_glot)
         # The scorer keeps the glot's width: what is matched is the GNN. Without "cat" it is sized

@@ -11,7 +11,13 @@ from jax import Array
 
 def uniform(key: Array, shape: tuple[int, ...], bound: float) -> Array:
     """U(-bound, bound), float32."""
-    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+    return jax.random.uniform(
+        key,
+        shape,
+        jnp.float32,
+        -bound,
+        bound,
+    )
 
 
 def glorot(key: Array, shape: tuple[int, ...]) -> Array:

@@ -71,11 +71,23 @@ class LatentAttention(Pooler):
 
     @classmethod
     def from_config(
-        cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
     ) -> LatentAttention:
         """See Pooler.from_config."""
         latents = config.num_latents or DEFAULT_LATENTS
-        return cls(dim, config.heads, latents, config.hidden_dim, dtype=config.dtype, rngs=rngs)
+        return cls(
+            dim,
+            config.heads,
+            latents,
+            config.hidden_dim,
+            dtype=config.dtype,
+            rngs=rngs,
+        )
 
     def _attend(self, nodes: Float[Array, "*nodes dim"]) -> Float[Array, "*nodes dim"]:
         """Return O."""
@@ -83,7 +95,10 @@ class LatentAttention(Pooler):
         latents = self.latents[...].reshape(-1, self.heads, width).astype(self.dtype)
         queries = nodes.reshape(*nodes.shape[:-1], self.heads, width)
         scores = jnp.einsum(
-            "...hw,rhw->...hr", queries, latents, preferred_element_type=jnp.float32
+            "...hw,rhw->...hr",
+            queries,
+            latents,
+            preferred_element_type=jnp.float32,
         )
         weights = jax.nn.softmax(scores / math.sqrt(width), axis=-1).astype(self.dtype)
         return jnp.einsum("...hr,rhw->...hw", weights, latents).reshape(nodes.shape)
@@ -93,7 +108,11 @@ class LatentAttention(Pooler):
         return graph.softmax(jnp.zeros_like(graph.node_mask, jnp.float32))
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
         attended = self._attend(graph.nodes)

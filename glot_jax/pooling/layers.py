@@ -209,9 +209,19 @@ class GAT(GNNLayer):
         # Both in one product; of one head a plain one, for which XLA does not transpose the values.
         vectors = jnp.stack([self.source[...], self.target[...]], axis=-1).astype(self.dtype)
         if self.heads == 1:
-            scores = project(values[..., 0, :], vectors[0], self.dtype, jnp.float32)
+            scores = project(
+                values[..., 0, :],
+                vectors[0],
+                self.dtype,
+                jnp.float32,
+            )
             return scores[..., None, :]
-        return jnp.einsum("...hc,hcs->...hs", values, vectors, preferred_element_type=jnp.float32)
+        return jnp.einsum(
+            "...hc,hcs->...hs",
+            values,
+            vectors,
+            preferred_element_type=jnp.float32,
+        )
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -305,7 +315,12 @@ class GIN(GNNLayer):
     def _own_share(self) -> Array:
         return 1 + self.epsilon[...].astype(self.dtype)
 
-    def perceive(self, graph: TokenGraph, values: Array, train: bool) -> Array:
+    def perceive(
+        self,
+        graph: TokenGraph,
+        values: Array,
+        train: bool,
+    ) -> Array:
         """Apply the MLP from its first bias on."""
         values = self.norm(values + self.bias[...].astype(self.dtype), graph.node_mask, train=train)
         out = project(jax.nn.relu(values), self.out_kernel, self.dtype)

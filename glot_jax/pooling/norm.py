@@ -17,7 +17,13 @@ class BatchNorm(nnx.Module):
     checkpoint's `stats`.
     """
 
-    def __init__(self, width: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+    def __init__(
+        self,
+        width: int,
+        *,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+    ):
         self.momentum = momentum
         self.epsilon = epsilon
         self.scale = nnx.Param(jnp.ones(width))

@@ -79,10 +79,23 @@ class PMA(Pooler):
         self.out_norm = nnx.LayerNorm(dim, epsilon=1e-5, rngs=rngs)
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> PMA:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> PMA:
         """See Pooler.from_config."""
         seeds = config.num_latents or DEFAULT_SEEDS
-        return cls(dim, config.heads, seeds, dtype=config.dtype, rngs=rngs)
+        return cls(
+            dim,
+            config.heads,
+            seeds,
+            dtype=config.dtype,
+            rngs=rngs,
+        )
 
     def _split(self, kernel: nnx.Param) -> Float[Array, "dim heads width"]:
         return kernel[...].reshape(self.dim, self.heads, -1)
@@ -93,14 +106,21 @@ class PMA(Pooler):
         return jax.nn.relu(values + self.token_bias[...].astype(self.dtype))
 
     def _seed_weights(
-        self, graph: TokenGraph, answers: Float[Array, "*nodes dim"]
+        self,
+        graph: TokenGraph,
+        answers: Float[Array, "*nodes dim"],
     ) -> list[Float[Array, "*nodes"]]:
         """Return pi of each seed and head, seed by seed, float32."""
         query = self.seeds[...] @ self.query[...] + self.query_bias[...]
         width = self.dim // self.heads
         query = query.reshape(-1, self.heads, width)
         towards = jnp.einsum("shw,dhw->dsh", query, self._split(self.key)) / math.sqrt(width)
-        scores = project(answers, towards.reshape(self.dim, -1), self.dtype, jnp.float32)
+        scores = project(
+            answers,
+            towards.reshape(self.dim, -1),
+            self.dtype,
+            jnp.float32,
+        )
         return [graph.softmax(scores[..., column]) for column in range(scores.shape[-1])]
 
     def weights(self, graph: TokenGraph) -> Array:
@@ -109,7 +129,11 @@ class PMA(Pooler):
         return jnp.mean(jnp.stack(weights), axis=0)
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
         answers = self._answers(graph)

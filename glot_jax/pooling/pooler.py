@@ -35,7 +35,14 @@ class Pooler(nnx.Module):
     """Whether `glot export` has the same pooler in PyTorch (export/st_module.py)."""
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> Pooler:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> Pooler:
         """Build it for states of width `dim`.
 
         Args:
@@ -66,13 +73,21 @@ class Pooler(nnx.Module):
         """Return how much each token counts, in the graph's own layout; 0 at padding."""
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch pooled"]:
         """Return the sentences' vectors; see `__call__`."""
         return graph.sentence_sum(graph.nodes, self.weights(graph))
 
     def __call__(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch pooled"]:
         """Return one float32 vector per sentence.
 

@@ -31,7 +31,14 @@ class Cls(Pooler):
         self.position = lookup(_POSITIONS, kind, "kind of backbone")
 
     @classmethod
-    def from_config(cls, dim: int, config: PoolerConfig, *, kind: str, rngs: nnx.Rngs) -> Pooler:
+    def from_config(
+        cls,
+        dim: int,
+        config: PoolerConfig,
+        *,
+        kind: str,
+        rngs: nnx.Rngs,
+    ) -> Pooler:
         """Choose First or Last by the kind of backbone."""
         position = lookup(_POSITIONS, kind, "kind of backbone")
         return First(dim) if position == "first" else Last(dim)
@@ -102,7 +109,11 @@ class Max(Pooler):
         return jnp.mean(wins / jnp.where(ties > 0, ties, 1), axis=-1)
 
     def pool(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
         return graph.sentence_max(graph.nodes).astype(jnp.float32)

@@ -32,7 +32,12 @@ class AttentionReadout(nnx.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int], scorer_dim: int, *, dtype: str = "float32", rngs: nnx.Rngs
+        self,
+        widths: Sequence[int],
+        scorer_dim: int,
+        *,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
     ):
         width = sum(widths)
         self.widths = tuple(widths)
@@ -53,7 +58,9 @@ class AttentionReadout(nnx.Module):
             scores = scores + project(part, kernel, self.dtype, jnp.float32)
         activations = jnp.tanh(scores).astype(self.dtype)
         scores = jnp.matmul(
-            activations, self.vector[...].astype(self.dtype), preferred_element_type=jnp.float32
+            activations,
+            self.vector[...].astype(self.dtype),
+            preferred_element_type=jnp.float32,
         )
         return graph.softmax(scores + self.vector_bias[...])
 

@@ -57,16 +57,30 @@ class GNNDesign:
 class Residual(nnx.Module):
     """`LayerNorm(new + W old)` per token; W is there only where the width changes."""
 
-    def __init__(self, dim: int, hidden_dim: int, *, dtype: str, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        *,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
         self.dtype = jnp.dtype(dtype)
-        self.norm = nnx.LayerNorm(hidden_dim, epsilon=1e-5, dtype=self.dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(
+            hidden_dim,
+            epsilon=1e-5,
+            dtype=self.dtype,
+            rngs=rngs,
+        )
         kernel = None
         if dim != hidden_dim:
             kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
         self.kernel = kernel
 
     def __call__(
-        self, new: Float[Array, "*nodes hidden"], old: Float[Array, "*nodes dim"]
+        self,
+        new: Float[Array, "*nodes hidden"],
+        old: Float[Array, "*nodes dim"],
     ) -> Float[Array, "*nodes hidden"]:
         """Add a layer's input to its output, and normalise."""
         if self.kernel is not None:
@@ -79,12 +93,30 @@ class VirtualNode(nnx.Module):
     readout never sees it.
     """
 
-    def __init__(self, width: int, *, dtype: str, rngs: nnx.Rngs):
-        self.hear = nnx.Linear(width, width, dtype=jnp.dtype(dtype), rngs=rngs)
-        self.speak = nnx.Linear(width, width, dtype=jnp.dtype(dtype), rngs=rngs)
+    def __init__(
+        self,
+        width: int,
+        *,
+        dtype: str,
+        rngs: nnx.Rngs,
+    ):
+        self.hear = nnx.Linear(
+            width,
+            width,
+            dtype=jnp.dtype(dtype),
+            rngs=rngs,
+        )
+        self.speak = nnx.Linear(
+            width,
+            width,
+            dtype=jnp.dtype(dtype),
+            rngs=rngs,
+        )
 
     def __call__(
-        self, graph: TokenGraph, nodes: Float[Array, "*nodes width"]
+        self,
+        graph: TokenGraph,
+        nodes: Float[Array, "*nodes width"],
     ) -> Float[Array, "*nodes width"]:
         """Add to every token what the virtual node makes of its sentence."""
         mean = graph.sentence_sum(nodes) / jnp.maximum(graph.counts(), 1)
@@ -116,7 +148,13 @@ class TokenGNN(nnx.Module):
         rngs: with a `params` stream.
     """
 
-    def __init__(self, dim: int, design: GNNDesign, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        dim: int,
+        design: GNNDesign,
+        *,
+        rngs: nnx.Rngs,
+    ):
         hidden_dim = design.hidden_dim
         dtype = design.options.dtype
         self.jk = design.jk
@@ -124,7 +162,13 @@ class TokenGNN(nnx.Module):
         # Built kind by kind, not layer by layer: the order in which keys are drawn is part of what
         # a seed means.
         self.layers = nnx.List(
-            design.layer(width, hidden_dim, design.options, rngs=rngs) for width in widths[:-1]
+            design.layer(
+                width,
+                hidden_dim,
+                design.options,
+                rngs=rngs,
+            )
+            for width in widths[:-1]
         )
         self.residuals = nnx.List(
             Residual(width, hidden_dim, dtype=dtype, rngs=rngs)
@@ -139,7 +183,11 @@ class TokenGNN(nnx.Module):
         self.widths = tuple(widths) if self.jk == "cat" else (widths[-1],)
 
     def __call__(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> tuple[Array, ...]:
         """Return the parts of every refined token, [*nodes, width] each.
 

@@ -36,14 +36,26 @@ class StepWork:
         key = dtype or self.dtype
         self.flops[key] = self.flops.get(key, 0.0) + flops
 
-    def linear(self, inputs: int, outputs: int, *, frozen: bool = False) -> None:
+    def linear(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        frozen: bool = False,
+    ) -> None:
         """Count a product of all tokens with a trained kernel [inputs, outputs]."""
         passes = 1
         if self.train:
             passes = 2 if frozen else 3
         self.add(passes * 2 * self.tokens * inputs * outputs)
 
-    def linear_per_text(self, inputs: int, outputs: int, *, frozen: bool = False) -> None:
+    def linear_per_text(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        frozen: bool = False,
+    ) -> None:
         """Count a product of one float32 vector a text with a trained kernel."""
         passes = 1
         if self.train:
