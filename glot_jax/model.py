@@ -15,7 +15,7 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs import Stem, TokenGraph
-from glot_jax.objectives.heads import row_vectors
+from glot_jax.objectives.heads import Head, row_vectors
 from glot_jax.objectives.objective import Objective, objective_for, row_loss
 from glot_jax.pooling import POOLERS
 from glot_jax.texts.tasks import TaskSpec
@@ -23,8 +23,9 @@ from glot_jax.texts.tasks import TaskSpec
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """Everything that fixes the shapes of a trained head; saved in config.json so that a checkpoint
-    needs no store.
+    """Everything that fixes the shapes of a trained head.
+
+    It is saved in config.json, so that a checkpoint needs no store.
     """
 
     dim: int
@@ -111,8 +112,11 @@ class SentenceModel(nnx.Module):
         self.texts_per_row = _texts_per_row(self.objective, spec.task)
 
     def graph(self, batch: TokenBatch, **options: Any) -> TokenGraph:
-        """The token graphs of a batch; `options` are the Stem's: edge_budget, train, progress,
-        rngs.
+        """The token graphs of a batch.
+
+        Args:
+            batch: the token states.
+            options: those of the Stem: edge_budget, train, progress, rngs.
         """
         return self.stem(batch.hidden, batch.mask, **options)
 
@@ -168,7 +172,7 @@ class SentenceModel(nnx.Module):
         """Outputs of a batch, see `outputs`."""
         return self.outputs(self.graph(batch, edge_budget=edge_budget), train=train)
 
-    def _require_head(self) -> Any:
+    def _require_head(self) -> Head:
         if self.head is None:
             raise self._no_head()
         return self.head
@@ -185,7 +189,7 @@ def _build_head(
     objective: Objective | None,
     pooled_dim: int,
     rngs: nnx.Rngs,
-) -> Any:
+) -> Head | None:
     return None if objective is None else objective.head(pooled_dim, rngs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import SupportsIndex
 
 import grain
 import numpy as np
@@ -139,8 +139,10 @@ class Feed:
         step: int,
         rows: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(texts [n, slots], -1 where there is none; labels [n, ...]) of these rows of the plan, at
-        this step.
+        """Texts and labels of these rows of the plan, at this step.
+
+        Returns:
+            texts [n, slots], -1 where there is none; labels [n, ...].
         """
         del step  # rows of a split are the same in every epoch
         return self.texts[rows], self.labels[rows]
@@ -163,7 +165,7 @@ class _Steps:
     def __len__(self) -> int:
         return self.last - self.first
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: SupportsIndex) -> TokenBatch:
         return self.feed.batch(self.first + int(index))
 
     def __repr__(self) -> str:
@@ -203,7 +205,7 @@ def longest_text_per_row(reader: SplitReader) -> np.ndarray:
     return tokens_per_text(reader).max(axis=1)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Names that stood here in version 0.1."""
     moved = "States DeviceStates HostStates place_states states_bytes device_budget host_budget"
     return moved_name(__name__, name, dict.fromkeys(moved.split(), "batches.placement"))

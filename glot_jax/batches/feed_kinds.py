@@ -121,8 +121,9 @@ class QueryFeeds:
     unit = "queries"
 
     def units(self, split: SplitReader) -> np.ndarray:
-        """Rows with one query belong together: another row of a query that was trained on would not
-        be unseen.
+        """Rows with one query belong together.
+
+        Another row of a query that was trained on would not be unseen.
         """
         # Numbered without gaps, so that a permutation of the numbers draws queries.
         return np.unique(query_of_rows(split), return_inverse=True)[1]

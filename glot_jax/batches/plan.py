@@ -1,15 +1,13 @@
-"""Which rows form which batch: a pure function of (lengths, seed, step), so resuming needs one
-integer.
+"""Which rows form which batch: a pure function of (lengths, seed, step).
 
-Padded lengths come from a few buckets chosen from the length histogram: every bucket is one
-compiled shape.
+Resuming needs one integer. Padded lengths come from a few buckets chosen from the length histogram:
+every bucket is one compiled shape.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +30,7 @@ def choose_bounds(
     """
     aligned = _aligned(np.asarray(lengths, np.int64))
     if longest is not None:
-        aligned = np.append(aligned, _aligned(np.int64(longest)))
+        aligned = np.append(aligned, _aligned(np.array([longest], np.int64)))
     values, counts = np.unique(aligned, return_counts=True)
     rows_below = np.concatenate([[0], np.cumsum(counts)])
     # Dynamic programming over the distinct lengths. cost[j]: fewest padded tokens for the rows up
@@ -60,7 +58,7 @@ def choose_bounds(
     return tuple(reversed(bounds))
 
 
-def _aligned(lengths: Any) -> Any:
+def _aligned(lengths: np.ndarray) -> np.ndarray:
     """Rounded up to a multiple of the alignment; nothing is shorter than one of them."""
     return np.maximum(1, -(-lengths // _ALIGNMENT)) * _ALIGNMENT
 
@@ -172,10 +170,10 @@ class BatchPlan:
 
 
 def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
-    """Longest row of each batch when rows meet by chance: what buckets are chosen from if batches
-    ignore length.
+    """Longest row of each batch when rows meet by chance.
 
-    A fixed shuffle stands for all of them, so that seeds of a run share their shapes.
+    Buckets are chosen from it if batches ignore length. A fixed shuffle stands for all of them, so
+    that seeds of a run share their shapes.
     """
     order = np.random.default_rng(0).permutation(len(lengths))
     starts = np.arange(0, len(lengths), batch_size)

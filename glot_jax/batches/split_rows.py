@@ -89,9 +89,7 @@ class Splits:
 
     @classmethod
     def whole(cls, store: HiddenStore) -> Splits:
-        """All rows of all splits of a store that has no train split, which nothing is selected
-        on.
-        """
+        """All rows of all splits, for a store without a train split: nothing is selected there."""
         return cls(_all_rows(store, store.splits), "last")
 
     @property

@@ -1,6 +1,4 @@
-"""Mean and deviation of the token states of a run's training rows: what `--standardise` brings to 0
-and 1.
-"""
+"""Mean and deviation of the token states of training rows, which `--standardise` takes off."""
 
 from __future__ import annotations
 
@@ -12,11 +10,10 @@ _CHUNK = 1 << 24  # numbers converted to float64 together
 
 
 def state_statistics(reader: SplitReader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation per (layer and) dimension over every token of these rows' texts, each text
-    once.
+    """Mean and deviation per (layer and) dimension over every token of these rows' texts.
 
-    Two passes over the memory map in float64, in pieces: exact whatever the size of the store, flat
-    in memory, and independent of how the store was cut into shards.
+    Each text counts once. Two passes over the memory map in float64, in pieces: exact whatever the
+    size of the store, flat in memory, and independent of how the store was cut into shards.
 
     Args:
         reader: split of the rows.

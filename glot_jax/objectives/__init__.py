@@ -1,7 +1,5 @@
 """Pooled vectors -> scores, loss and metrics, chosen by the kind of the task."""
 
-from typing import Any
-
 from glot_jax.moved import moved_name
 from glot_jax.objectives.baselines import length_baseline, majority
 from glot_jax.objectives.metrics import METRICS
@@ -31,6 +29,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """The model of version 0.1 was imported from here."""
     return moved_name(__name__, name, {"ModelSpec": "model", "SentenceModel": "model"})

@@ -27,7 +27,7 @@ class LabelledRows(Protocol):
 
     @property
     def planned_labels(self) -> np.ndarray:
-        """[rows]"""
+        """[rows] labels."""
         ...
 
     @property

@@ -13,8 +13,9 @@ from glot_jax.pooling.init import torch_linear
 
 
 class Linear(nnx.Module):
-    """`x W + b` in float32, initialised as torch.nn.Linear; heads are too small for another dtype
-    to matter.
+    """`x W + b` in float32, initialised as torch.nn.Linear.
+
+    Heads are too small for another dtype to matter.
     """
 
     def __init__(
@@ -55,6 +56,10 @@ class Head(nnx.Module):
     head(pooled [texts_per_row, batch, dim]) -> outputs [batch, ...]
     """
 
+    def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch ..."]:
+        """Outputs of the rows, from the pooled vectors of their texts; a subclass has it."""
+        raise NotImplementedError
+
     def vectors(self, pooled: Float[Array, "texts dim"]) -> Float[Array, "texts width"]:
         """The vector that stands for each text, float32: the pooled one."""
         # Poolers may compute in bfloat16; vectors are stored and compared in float32.
@@ -63,9 +68,7 @@ class Head(nnx.Module):
     def features(
         self, pooled: Float[Array, "texts dim"], texts_per_row: int
     ) -> Float[Array, "batch width"]:
-        """What a linear map on top of the pooled vectors would multiply: those of a row side by
-        side.
-        """
+        """What a linear map on top would multiply: the pooled vectors of a row side by side."""
         return row_vectors(pooled, texts_per_row)
 
 
@@ -193,8 +196,9 @@ class EmbeddingHead(Head):
     def __call__(
         self, vectors: Float[Array, "slots batch dim"]
     ) -> Float[Array, "batch candidates"]:
-        """Similarity / temperature of each query with all positives, then all first hard negatives,
-        and so on.
+        """Similarity / temperature of each query with every candidate of the batch.
+
+        Candidates are all positives, then all first hard negatives, and so on.
         """
         vectors = self.vectors(vectors)
         # Slot by slot, not row by row: the first columns are the positives, as the loss expects.

@@ -47,10 +47,10 @@ def squared_error(
 def info_nce(
     outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
 ) -> Float[Array, " batch"]:
-    """Symmetric InfoNCE: each query against the batch's positives and hard negatives, each positive
-    against the batch's queries; the mean of both.
+    """Symmetric InfoNCE, the mean of two losses over the texts of a batch.
 
-    A text is known by a number; the slots of a row are query, positive and hard negatives, -1 for
+    Each query stands against the positives and hard negatives, each positive against the queries. A
+    text is known by a number; the slots of a row are query, positive and hard negatives, -1 for
     none. Among the negatives of a query every text counts once, however often it stands in the
     batch; the query itself does not, nor does what is the positive of an equal query. For the
     positives the same holds with query and positive exchanged.

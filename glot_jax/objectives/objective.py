@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.moved import moved_name
 from glot_jax.objectives.baselines import Baselines
 from glot_jax.objectives.classes import Classes, PairClasses
+from glot_jax.objectives.heads import Head
 from glot_jax.objectives.metrics import METRICS, JudgedFeed, Outputs, Predictions, score
 from glot_jax.objectives.ranking import Ranking
 from glot_jax.objectives.scores import Scores, Similarity
@@ -62,8 +63,8 @@ class Objective(Protocol):
         """Texts of a training row, which the head gets side by side."""
         ...
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
-        """A `heads.Head`: pooled [texts_per_row, batch, pooled_dim] -> outputs [batch, ...]."""
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+        """The head on top: pooled [texts_per_row, batch, pooled_dim] -> outputs [batch, ...]."""
         ...
 
     def loss(self, outputs: Array, labels: Array) -> Array:
@@ -79,12 +80,14 @@ class Objective(Protocol):
         feed: JudgedFeed,
         outputs: Outputs,
     ) -> tuple[dict[str, float], Predictions]:
-        """Scores of a split by name, the task's metrics and `loss` among them, and its
-        predictions.
+        """Scores and predictions of a split.
 
         Args:
             feed: the split's feed, of the kind that `feeds` names.
             outputs: what `judged_by` says.
+
+        Returns:
+            The task's metrics and `loss` by name; and what was predicted.
         """
         ...
 
@@ -171,7 +174,7 @@ def row_loss(
     return jnp.where(batch.row_mask, objective.loss(outputs, batch.labels), 0)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Names that stood here in version 0.1."""
     homes = {
         "ModelSpec": "model",

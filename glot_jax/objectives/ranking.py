@@ -1,6 +1,4 @@
-"""Rankings: vectors that are compared with one another, learned by InfoNCE, judged query by
-query.
-"""
+"""Rankings: vectors that are compared, learned by InfoNCE and judged query by query."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.objectives.baselines import Baselines, query_baselines
-from glot_jax.objectives.heads import EmbeddingHead
+from glot_jax.objectives.heads import EmbeddingHead, Head
 from glot_jax.objectives.losses import info_nce
 from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, score
 from glot_jax.objectives.query_metrics import RANKING, query_loss, query_scores
@@ -45,14 +43,15 @@ class Ranking:
 
     @property
     def texts_per_row(self) -> int:
-        """Texts of a training row: query, positive and, where the store has any, the hard negatives
-        asked for.
+        """Texts of a training row: query, positive and hard negatives.
+
+        There are as many as asked for, or none where the store has none.
         """
         # Columns of the query, of the relevant and, where there are any, of the other texts.
         has_negatives = len(self.task.text_columns) > 2
         return 2 + (self.config.hard_negatives if has_negatives else 0)
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
         """The vectors themselves, or a trained linear map of them."""
         return EmbeddingHead(
             pooled_dim,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.objectives.baselines import Baselines, row_baselines
-from glot_jax.objectives.heads import CosineHead, FeatureHead
+from glot_jax.objectives.heads import CosineHead, FeatureHead, Head
 from glot_jax.objectives.losses import squared_error
 from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, judge_rows
 from glot_jax.texts.tasks import TaskSpec
@@ -39,7 +39,7 @@ class Scores:
         """Texts of a row: one for each role."""
         return len(self.task.roles)
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
         """A linear map to one score."""
         return FeatureHead(
             pooled_dim,
@@ -92,6 +92,6 @@ class Similarity(Scores):
         """A task with scores for rows of two texts."""
         return task.is_similarity
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> nnx.Module:
+    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
         """One trained projection for both texts."""
         return CosineHead(pooled_dim, rngs=rngs)

@@ -1,6 +1,4 @@
-"""How many edges a sparse batch must hold: measured on the store's own texts, before the first step
-is compiled.
-"""
+"""How many edges a sparse batch must hold, measured on texts of the store before it is compiled."""
 
 from __future__ import annotations
 
@@ -30,8 +28,7 @@ _GLANCE = 16  # texts whose density decides whether measuring is worth while
 
 
 def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int], int]:
-    """(texts, length) of a batch -> its edge budget, for the shapes that the sparse backend
-    computes; nothing for the others.
+    """(texts, length) of a batch -> its edge budget, for shapes that the sparse backend computes.
 
     A budget is a power of two above mean + 6 deviations of a batch's edges, from up to 2048 texts
     per bucket and split. With `auto` only long texts are measured, and the sparse backend takes

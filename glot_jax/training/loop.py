@@ -43,11 +43,10 @@ def train(
     workspace: Workspace | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train one head on a store and return the run's summary, which also lies in
-    `out/summary.json`.
+    """Train one head on a store and return the run's summary.
 
-    On a CPU the whole process keeps a step's memory from then on (`memory.keep_memory`, which says
-    how to decide otherwise).
+    The summary also lies in `out/summary.json`. On a CPU the whole process keeps a step's memory
+    from then on (`memory.keep_memory`, which says how to decide otherwise).
 
     Args:
         config: everything that decides the numbers.
@@ -161,9 +160,8 @@ def _run(
 
 
 def _is_finished(run: TrainingRun, checkpoints: Checkpoints) -> bool:
-    """Whether the last step is saved, and the summary speaks of the best checkpoint that there is
-    (one may be lost since).
-    """
+    """Whether the last step is saved and the summary speaks of the best checkpoint there is."""
+    # It does not where the best one was lost since.
     path = run.config.out / "summary.json"
     if checkpoints.latest_step != run.total_steps:
         return False
@@ -303,7 +301,7 @@ def _read_logs(
     return [float(entry["loss"]) for entry in logs]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Names that stood here in version 0.1."""
     homes = {"evaluate_split": "training.evaluate", "train_seeds": "training.seeds"}
     return moved_name(__name__, name, homes)

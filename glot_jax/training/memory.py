@@ -16,15 +16,15 @@ _LARGEST_KEPT = 1 << 30  # bytes of a block
 
 @functools.cache
 def keep_memory() -> bool:
-    """Let this process keep a step's memory for the next step; to be called before the first array
-    is made.
+    """Let this process keep a step's memory for the next step.
 
-    XLA takes a step's temporary block from the C library and gives it back after the step, and
-    glibc hands blocks over 32 MiB on to the system. At 32 x 128 tokens and dim 768 that maps and
-    clears 25,000 pages a step, a quarter of its time on a virtual machine. So malloc keeps blocks
-    up to 1 GiB, and steps on a CPU run in the thread that calls them, one after another: the heap
-    of the main thread can grow, those of other threads end at 64 MiB. A GPU's steps are begun ahead
-    as ever. What was used once is given back when the process ends.
+    To be called before the first array is made. XLA takes a step's temporary block from the C
+    library and gives it back after the step, and glibc hands blocks over 32 MiB on to the system.
+    At 32 x 128 tokens and dim 768 that maps and clears 25,000 pages a step, a quarter of its time
+    on a virtual machine. So malloc keeps blocks up to 1 GiB, and steps on a CPU run in the thread
+    that calls them, one after another: the heap of the main thread can grow, those of other threads
+    end at 64 MiB. A GPU's steps are begun ahead as ever. What was used once is given back when the
+    process ends.
 
     Nothing is done where the user has decided (`MALLOC_…`, `GLIBC_TUNABLES` on malloc,
     `JAX_CPU_ENABLE_ASYNC_DISPATCH`), nor with another C library than glibc. After JAX has made its

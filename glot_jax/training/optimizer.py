@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import optax
 
@@ -49,17 +47,23 @@ def build_schedule(
 _NOT_WEIGHTS = {"tau", "layer_scores"}
 
 
-def _decayed(params: Any) -> Any:
-    return jax.tree.map_with_path(lambda path, leaf: path[-1].key not in _NOT_WEIGHTS, params)
+def _decayed(params: optax.Params) -> optax.Params:
+    """A tree of bools, True for what is decayed."""
+
+    def is_weight(path: tuple[jax.tree_util.DictKey, ...], leaf: object) -> bool:
+        del leaf
+        return path[-1].key not in _NOT_WEIGHTS
+
+    return jax.tree.map_with_path(is_weight, params)
 
 
 def build_optimizer(
     config: OptimizerConfig, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """Adam (weight decay added to the gradient, as in PyTorch) or AdamW (decoupled), optionally
-    clipped.
+    """Adam or AdamW, optionally clipped.
 
-    Every parameter is decayed but a learned threshold and the weights of mixed layers.
+    Adam adds weight decay to the gradient, as in PyTorch; AdamW decouples it. Every parameter is
+    decayed but a learned threshold and the weights of mixed layers.
     """
     parts = []
     # In this order: the norm that is clipped is the gradient's alone, without decay.

@@ -1,5 +1,6 @@
-"""From the settings of a run to its feeds, model and compiled steps: everything is checked before
-anything is written.
+"""From the settings of a run to its feeds, model and compiled steps.
+
+Everything is checked before anything is written.
 """
 
 from __future__ import annotations
@@ -124,8 +125,7 @@ def prepare(
     unused: Mapping[str, Any] = MappingProxyType({}),
     given: Collection[str] | None = None,
 ) -> TrainingRun:
-    """Check a run and build it, writing nothing; then print what was decided, in one block of
-    lines.
+    """Check a run and build it, writing nothing, and print what was decided.
 
     Args:
         config: the settings.

@@ -94,7 +94,7 @@ def _deviation(values: Sequence[float]) -> float:
 def _over_runs(
     summaries: list[dict[str, Any]], reduce: Callable[[Sequence[float]], Any]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """split -> checkpoint (best, last) -> name -> the values of all runs, reduced to one."""
+    """The values of all runs reduced to one: split -> checkpoint (best, last) -> name -> value."""
     reduced: dict[str, dict[str, dict[str, float]]] = {}
     for split in Summary.from_json(summaries[0]).splits:
         reduced[split] = {}

@@ -26,7 +26,7 @@ parameters (running averages)."""
 _Name = Literal["train", "evaluate", "features"]
 
 
-def split_model(model: SentenceModel) -> tuple[Any, dict, dict]:
+def split_model(model: SentenceModel) -> tuple[nnx.GraphDef[SentenceModel], dict, dict]:
     """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
     graphdef, params, stats = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
@@ -52,8 +52,7 @@ def init_state(
 
 
 class Steps:
-    """`train`, `evaluate` and `features` of (state, batch), compiled ahead of time for each shape
-    they meet.
+    """The steps of a run, compiled ahead of time for each shape that they meet.
 
     Args:
         graphdef: structure of the SentenceModel, from `split_model`.
@@ -69,7 +68,7 @@ class Steps:
 
     def __init__(
         self,
-        graphdef: Any,
+        graphdef: nnx.GraphDef[SentenceModel],
         optimizer: optax.GradientTransformation,
         edge_budgets: dict[tuple, int],
         total_steps: int,
@@ -101,7 +100,11 @@ class Steps:
         state: TrainState,
         batch: TokenBatch,
     ) -> dict[str, Array]:
-        """outputs [batch, out], loss [batch], dropped_edges []; no randomness, nothing donated."""
+        """Outputs and losses of a batch; no randomness, nothing donated.
+
+        Returns:
+            outputs [batch, out], loss [batch], dropped_edges [].
+        """
         return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
 
     def features(
@@ -109,8 +112,10 @@ class Steps:
         state: TrainState,
         batch: TokenBatch,
     ) -> dict[str, Array]:
-        """features [batch, width], what the head multiplies, such as the pooled vectors of a row
-        side by side; dropped_edges [].
+        """What the head multiplies, such as the pooled vectors of a row side by side.
+
+        Returns:
+            features [batch, width], dropped_edges [].
         """
         return self._executable("features", state, batch)(state["params"], state["stats"], batch)
 
@@ -120,7 +125,7 @@ class Steps:
         state: TrainState,
         batch: TokenBatch,
         platforms: tuple[str, ...] | None = None,
-    ) -> Any:
+    ) -> jax.stages.Lowered:
         """The step for this shape, not yet compiled: a `jax.stages.Lowered`.
 
         Args:
@@ -154,7 +159,7 @@ class Steps:
 
 
 def _forward(
-    graphdef: Any,
+    graphdef: nnx.GraphDef[SentenceModel],
     params: dict,
     stats: dict,
     batch: TokenBatch,
@@ -171,7 +176,7 @@ def _forward(
 
 
 def _train_step(
-    graphdef: Any,
+    graphdef: nnx.GraphDef[SentenceModel],
     optimizer: optax.GradientTransformation,
     total_steps: int,
     state: TrainState,
@@ -214,7 +219,7 @@ def _train_step(
 
 
 def _evaluate_step(
-    graphdef: Any,
+    graphdef: nnx.GraphDef[SentenceModel],
     params: dict,
     stats: dict,
     batch: TokenBatch,
@@ -226,7 +231,11 @@ def _evaluate_step(
 
 
 def _features_step(
-    graphdef: Any, params: dict, stats: dict, batch: TokenBatch, edge_budget: int | None
+    graphdef: nnx.GraphDef[SentenceModel],
+    params: dict,
+    stats: dict,
+    batch: TokenBatch,
+    edge_budget: int | None,
 ) -> dict[str, Array]:
     model: SentenceModel = nnx.merge(graphdef, params, stats)
     graph = model.graph(batch, edge_budget=edge_budget)

@@ -1,6 +1,4 @@
-"""SIGTERM and Ctrl-C while a run trains: noted at once, acted upon where a checkpoint can be
-saved.
-"""
+"""SIGTERM and Ctrl-C while a run trains: acted upon where a checkpoint can be saved."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import jax
 
@@ -21,7 +20,9 @@ _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 _FEW_TOKENS = 1 << 10  # of a batch, up to which YNNPACK is the faster one
 
 
-def compiled(lowered: Any, texts: tuple[int, int] | None = None) -> Any:
+def compiled(
+    lowered: jax.stages.Lowered, texts: tuple[int, int] | None = None
+) -> jax.stages.Compiled:
     """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul.
 
     `XLA_FLAGS` of the same name win.
