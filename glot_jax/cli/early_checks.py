@@ -99,17 +99,12 @@ def require_task(config: ExtractConfig) -> None:
     """Require that a task exists, and the files and the folder that were named.
 
     Raises:
-        UsageError: An unknown task, or --data, --validation-file or --backbone that lead nowhere.
+        UsageError: An unknown task, options that it does not read, or --data, --validation-file or
+            --backbone that lead nowhere.
     """
-    from glot_jax.texts.tasks import TASKS
+    from glot_jax.texts.readers import check_task
 
-    require_known(TASKS, config.task, "task")
-    if config.data is not None and not config.data.exists():
-        raise UsageError(
-            rule="--data must be a folder or a file",
-            got=f"{config.data}, which does not exist",
-            fix="Give a folder with {train,validation,test}.{jsonl,csv,tsv,parquet}, or one file.",
-        )
+    check_task(config)
     # A name with one slash may be on the Hub; these are paths and nothing else.
     is_path = config.backbone.startswith(("/", "./", "../", "~"))
     if is_path and not Path(config.backbone).is_dir():

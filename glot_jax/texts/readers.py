@@ -54,16 +54,7 @@ def open_task(
     # No columns and no file: nothing below applies.
     if task.is_generated:
         return stress_test(config, task, vocabulary)
-    if task.label_kind == "ranking":
-        task = named_columns(config.text_columns, task)
-    elif task.is_from_data:
-        columns = tuple(config.text_columns)
-        task = replace(
-            task,
-            text_columns=columns,
-            roles=roles_of(len(columns)),
-            label_column=config.label_column,
-        )
+    task = _with_columns(config, task)
     # From here on files are read; all options that can be refused without them have been.
     sources, notices = open_sources(config, task)
     if task.label_kind == "ranking":
@@ -83,6 +74,38 @@ def open_task(
     remarks = _remarks({**sources, **labelled.sources})
     lines = [*notices, *remarks, *labelled.notices]
     return task_data(config, labelled.labels, labelled.sources, labelled.rows, lines)
+
+
+def check_task(config: ExtractConfig) -> None:
+    """Check the options and the beginnings of the files in `config.data`, and no row.
+
+    Raises:
+        UsageError: what `open_task` would raise for them, in a fraction of its time.
+    """
+    task = lookup(TASKS, config.task, "task")
+    _check_options(config, task)
+    # A data set on the Hub is not asked for before it is needed.
+    if task.is_generated or config.data is None:
+        return
+    task = _with_columns(config, task)
+    sources, _ = open_sources(config, task)
+    if not task.text_columns:
+        raise _no_text_columns(sources)
+
+
+def _with_columns(config: ExtractConfig, task: TaskSpec) -> TaskSpec:
+    """The task with the columns that it leaves open."""
+    if task.label_kind == "ranking":
+        return named_columns(config.text_columns, task)
+    if not task.is_from_data:
+        return task
+    columns = tuple(config.text_columns)
+    return replace(
+        task,
+        text_columns=columns,
+        roles=roles_of(len(columns)),
+        label_column=config.label_column,
+    )
 
 
 def _check_options(config: ExtractConfig, task: TaskSpec) -> None:

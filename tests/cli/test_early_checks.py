@@ -51,6 +51,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "full").mkdir()
     (folder / "full" / "file").write_text("x")
     (folder / "texts.txt").write_text("a text\n")
+    (folder / "rows.jsonl").write_text('{"sentence": "a", "label": 1}\n')
     (folder / "run").mkdir()
     (folder / "run" / "config.json").write_text(
         json.dumps({"format": 2, "config": {"store": str(folder / "moved")}})
@@ -62,7 +63,10 @@ def folder(tmp_path_factory) -> Path:
 
 def mistakes(folder: Path) -> list[tuple[list, str]]:
     train = ["train", "--store", folder / "store", "--out", folder / "out"]
-    none, run, out = folder / "none", folder / "run", folder / "out"
+    none = folder / "none"
+    run = folder / "run"
+    out = folder / "out"
+    rows = folder / "rows.jsonl"
     return [
         ([*train, "--pooler", "gloot"], "unknown pooler (--pooler); got 'gloot'"),
         ([*train, "--gnn", "gta"], "unknown GNN layer (--gnn); got 'gta'"),
@@ -92,6 +96,10 @@ def mistakes(folder: Path) -> list[tuple[list, str]]:
         (
             ["extract", "--backbone", "minilm", "--task", "cola", "--data", none, "--out", out],
             "--data must be a folder or a file",
+        ),
+        (
+            ["extract", "--backbone", "minilm", "--task", "custom", "--data", rows, "--out", out],
+            "needs --text-columns; got none. Columns of",
         ),
         (
             ["extract", "--backbone", none, "--task", "cola", "--out", out],

@@ -90,7 +90,8 @@ def test_a_device_that_is_not_there_is_one_line_of_every_command(store, run, tmp
     for arguments, lines in zip(commands, said, strict=True):
         assert len(lines) == 2, (arguments, lines)
         assert lines[0].startswith(
-            "error: JAX must be able to open the device that it is told to use; got JAX_PLATFORMS=cuda: "
+            "error: JAX must be able to open the device that it is told to use;"
+            " got JAX_PLATFORMS=cuda: "
         )
         assert lines[1] == "exit 2"
     assert not (tmp_path / "new").exists()
