@@ -53,6 +53,7 @@ class BlockwiseGraph(PaddedGraph):
     def adjacency(self) -> Array:
         """[batch, length, length] bool, unpacked: for a look at short texts."""
         length = self.node_mask.shape[1]
+        # Rows are cut off at the end: the last block may hold more than the text has.
         edges = jnp.moveaxis(_unpack(self.bits, length), 0, 1)
         return edges.reshape(edges.shape[0], -1, length)[:, :length]
 
@@ -63,6 +64,7 @@ class BlockwiseGraph(PaddedGraph):
 
     def edge_counts(self) -> Array:
         """See PaddedGraph.edge_counts."""
+        # Bits behind the end of a row are never set, so all that are set are edges.
         edges = jax.lax.population_count(self.bits)
         return jnp.sum(edges, axis=(0, 2, 3), dtype=jnp.int32)
 
@@ -122,6 +124,7 @@ class BlockwiseGraph(PaddedGraph):
         target = target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
+        # A scalar even without dropout: the traced function has one signature.
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         pairs = _Pairs(self.bits, self.rank, seed)
         mixed = []
@@ -158,6 +161,7 @@ class _Blocks(NamedTuple):
 
     def join(self, blocks: Array) -> Array:
         """[blocks, batch, rows, ..] -> [batch, length, ..]."""
+        # Blocks of one sentence lie one after another before they are joined.
         joined = jnp.moveaxis(blocks, 0, 1)
         return joined.reshape(joined.shape[0], -1, *blocks.shape[3:])[:, : self.length]
 
@@ -446,6 +450,7 @@ def blockwise_graph(
     batch, length = linking.mask.shape
     rows = block_rows(batch, length)
 
+    # A whole block of cosines lives only until it is packed.
     def bits_of(tokens: Tokens) -> Array:
         sentences = linking.sentences(tokens)
         padded = tokens.pad_rows(-length % rows)

@@ -39,6 +39,7 @@ class DenseGraph(PaddedGraph):
     def _edges(self, loops: Loops) -> Array:
         if loops == "as_is":
             return self.adjacency
+        # A union, so that a token which the rule linked to itself does not count twice.
         return self.adjacency | jnp.eye(self.adjacency.shape[-1], dtype=bool)
 
     def _weights(self, loops: Loops) -> Array:
@@ -85,6 +86,7 @@ class DenseGraph(PaddedGraph):
         key: Array | None = None,
     ) -> Array:
         """See TokenGraph.attend."""
+        # Logits are float32 whatever the values are: bfloat16 would tie neighbours of like score.
         source = source.astype(jnp.float32)
         target = target.astype(jnp.float32)
         if bias is not None:
@@ -313,6 +315,7 @@ def dense_graph(
 
 def _soft_edges(linking: Linking, temperature: Array) -> tuple[Array, Array]:
     """Return adjacency and weights, both [batch, length, length]."""
+    # No shortcut for ordinary norms here: soft edges are a way of training, and rare.
     tokens = tokens_of(linking.hidden, linking.mask)
     pairs = pairs_of(tokens, tokens, linking.sentences(tokens), 0)
     adjacency = pairs.real & pairs.nonzero

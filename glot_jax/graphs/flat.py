@@ -36,6 +36,7 @@ class FlatLayout(NamedTuple):
         spare = batch * length
         real = mask.reshape(-1)
         place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, spare)
+        # A static size: the number of real tokens is not known while tracing.
         order = jnp.nonzero(real, size=spare, fill_value=0)[0]
         node_mask = jnp.arange(spare + 1) < jnp.sum(real, dtype=jnp.int32)
         sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)])
@@ -111,6 +112,7 @@ class EdgeWriter(NamedTuple):
     def finish(self, n_edge: Int32[Array, " batch"]) -> EdgeList:
         """Close the list of sentences with `n_edge` edges each; the first ones have room."""
         budget = self.senders.shape[0]
+        # Sentence by sentence, edges are listed until the budget is used up.
         ends = jnp.cumsum(n_edge)
         listed = jnp.clip(budget - (ends - n_edge), 0, n_edge)
         dropped = self.count - jnp.minimum(self.count, budget)

@@ -105,11 +105,14 @@ def from_jraph(
     node_mask = jraph.get_node_padding_mask(graphs)
     batch = graphs.n_node.shape[0] - 1
     spare = graphs.nodes.shape[0] - 1
+    # A padding graph in the middle becomes a sentence without tokens, not a shorter batch.
     is_sentence = jraph.get_graph_padding_mask(graphs)[:batch]
     n_node = jnp.where(is_sentence, graphs.n_node[:batch], 0).astype(jnp.int32)
     n_edge = jnp.where(is_sentence, graphs.n_edge[:batch], 0).astype(jnp.int32)
+    # The total is static, so this can be traced.
     sentence = jnp.repeat(jnp.arange(batch + 1), graphs.n_node, total_repeat_length=spare + 1)
     longest = _longest(n_node) if length is None else length
+    # Tokens of a sentence stand side by side, in reading order, from the first column on.
     starts = jnp.cumsum(n_node) - n_node
     offset = jnp.arange(longest)
     position = jnp.where(offset < n_node[:, None], starts[:, None] + offset, spare)

@@ -38,6 +38,7 @@ class Linking:
         unknown = Sentences(jnp.zeros(batch, jnp.uint32), jnp.zeros(batch))
         if not self.rule.reads_texts:
             return unknown
+        # Density over pairs of different tokens: loops are there whatever tau is.
         every = count_edges(tokens, unknown, threshold, self.options)
         loops = count_edges(tokens, unknown, _OWN_LOOPS, self.options)
         length = jnp.sum(tokens.mask, axis=-1, dtype=jnp.float32)
@@ -67,6 +68,7 @@ def pairs_of(
     """
     length = columns.mask.shape[-1]
     position = first_row + jnp.arange(rows.mask.shape[-1])
+    # By place and not by rank: padding tokens share ranks with real ones.
     diagonal = position[:, None] == jnp.arange(length)
     return Pairs(
         similarity=similarity(rows, columns),

@@ -107,6 +107,7 @@ class SparseGraph(TokenGraph):
         if budget is None:
             budget = exact_budget(n_edge)
         spare = self.node_mask.shape[0] - 1
+        # Padding behind, so that what is listed keeps its place.
         room = max(0, budget - self.senders.shape[0])
         listed = EdgeWriter(
             senders=pad_axis(self.senders, room, axis=0, fill=spare)[:budget],
@@ -124,6 +125,7 @@ class SparseGraph(TokenGraph):
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
         """See TokenGraph.sum."""
+        # Before the gather: its gradient is a scatter, which adds up in this dtype.
         exact = values.astype(jnp.float32)
         sent = exact[self.senders]
         if loops == "as_is":
@@ -146,6 +148,7 @@ class SparseGraph(TokenGraph):
         target = target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
+        # A token's own loop is not in the list for certain, so it never is taken from there.
         own = leaky_relu(source + target)
         logits = leaky_relu(source[self.senders] + target[self.receivers])
         logits = jnp.where(self._others[:, None], logits, -jnp.inf)
@@ -269,6 +272,7 @@ def sparse_graph(
     refuse_soft_edges("sparse", temperature)
     batch, length = linking.mask.shape
     budget = edge_budget or batch * length * length
+    # Nodes need no budget: a batch never has more tokens than places.
     layout = FlatLayout.from_mask(linking.mask)
     with jax.named_scope("token_graph"):
         writer = _find_edges(linking, layout.position, budget)
@@ -325,6 +329,7 @@ def _find_edges(linking: Linking, position: Array, budget: int) -> EdgeWriter:
     knowledge = Sentences(*(pad_axis(field, more_sentences, axis=0) for field in knowledge))
     position = pad_axis(position, more_rows, axis=1, fill=spare)
     position = pad_axis(position, more_sentences, axis=0, fill=spare)
+    # One scan over all blocks of all groups: receivers come out sorted.
     row_blocks = position.shape[1] // rows
 
     def step(writer: EdgeWriter, index: Array) -> tuple[EdgeWriter, None]:

@@ -95,6 +95,7 @@ class Stem(nnx.Module):
                 got="standardise=False",
                 fix="Build it with standardise=True.",
             )
+        # Dividing by the 0 of a constant dimension would make it NaN.
         deviation = jnp.asarray(deviation, jnp.float32)
         self.mean[...] = jnp.asarray(mean, jnp.float32)
         self.deviation[...] = jnp.where(deviation > 0, deviation, 1)
@@ -130,6 +131,7 @@ class Stem(nnx.Module):
         """Return U_0, what the layers and the readout see."""
         if self.mean is not None and self.deviation is not None:
             hidden = (hidden.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
+        # Mixed first and rounded after: weights of layers are learned through float32.
         nodes = self.mix(hidden).astype(self.dtype)
         if train and self.dropout:
             nodes = nnx.Dropout(self.dropout)(nodes, deterministic=False, rngs=rngs)

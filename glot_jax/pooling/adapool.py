@@ -120,6 +120,7 @@ class AdaPoolAttention(Pooler):
 
     def head_weights(self, graph: TokenGraph) -> list[Float[Array, "*nodes"]]:
         """Return pi of each head, float32."""
+        # At least 1: a sentence of padding has no token to divide by.
         mean = graph.sentence_sum(graph.nodes) / jnp.maximum(graph.counts(), 1)
         width = self.pooled_dim // self.heads
         query = (mean @ self.query[...]).reshape(-1, self.heads, width)
@@ -141,6 +142,7 @@ class AdaPoolAttention(Pooler):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
+        # States are added up before W_v: one product a sentence, none per token.
         heard = [graph.sentence_sum(graph.nodes, weights) for weights in self.head_weights(graph)]
         values = jnp.einsum("bhd,dhw->bhw", jnp.stack(heard, axis=1), self._split(self.value))
         return values.reshape(values.shape[0], -1) @ self.out[...]

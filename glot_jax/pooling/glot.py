@@ -238,6 +238,7 @@ class Mlp(Glot):
                 rngs=nnx.Rngs(0),
             )
 
+        # Shapes alone: the glot is counted, never built.
         glot = nnx.eval_shape(build_glot)
         # The scorer keeps the glot's width: what is matched is the GNN. Without "cat" it is sized
         # by hidden_dim even where there is no layer: checkpoints of older versions are.
@@ -267,6 +268,7 @@ class Mlp(Glot):
 
 def _nearest(widths: range, size: int, size_of: Callable[[int], int]) -> int:
     """Return the width whose size is nearest to `size`; sizes grow with the width."""
+    # The two widths around the wanted size; one of them is the nearest.
     above = bisect.bisect_left(widths, size, key=size_of)
     around = widths[max(0, above - 1) : above + 1]
     return min(around, key=lambda width: abs(size_of(width) - size))

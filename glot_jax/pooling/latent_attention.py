@@ -100,6 +100,7 @@ class LatentAttention(Pooler):
             latents,
             preferred_element_type=jnp.float32,
         )
+        # Over the latents, not over the tokens: no token sees another one before the mean.
         weights = jax.nn.softmax(scores / math.sqrt(width), axis=-1).astype(self.dtype)
         return jnp.einsum("...hr,rhw->...hw", weights, latents).reshape(nodes.shape)
 

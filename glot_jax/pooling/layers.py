@@ -44,6 +44,7 @@ class LayerOptions:
     @classmethod
     def from_config(cls, config: PoolerConfig, layer: type[GNNLayer]) -> LayerOptions:
         """Take the options that `layer` reads from a config, the defaults of the others."""
+        # `reads` may name fields of PoolerConfig too, which are no options of a layer.
         names = {field.name for field in dataclasses.fields(cls)} & layer.reads
         values = {name: getattr(config, name) for name in names}
         return cls(dtype=config.dtype, **values)

@@ -33,6 +33,7 @@ def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
 
 def _graph_fields_read(graph: GraphConfig) -> frozenset[str]:
     """Return the GraphConfig fields that decide the edges and how they are computed."""
+    # Which rule and which backend always matter where edges are read.
     read = RULES[graph.graph].reads | {"graph", "backend"}
     if graph.learn_tau:
         read |= {"temperature"}

@@ -138,11 +138,13 @@ class PMA(Pooler):
         """See Pooler.__call__."""
         answers = self._answers(graph)
         weights = self._seed_weights(graph, answers)
+        # Seeds and heads are columns: each has a distribution over the tokens of its own.
         sums = jnp.stack([graph.sentence_sum(answers, share) for share in weights], axis=1)
         seeds = self.seeds.shape[0]
         sums = sums.reshape(-1, seeds, self.heads, self.dim)
         values = jnp.einsum("bshd,dhw->bshw", sums, self._split(self.value))
         values = values.reshape(-1, seeds, self.dim) + self.value_bias[...]
+        # From here on everything is per sentence, and float32.
         attended = values @ self.out[...] + self.out_bias[...]
         hidden = self.attention_norm(self.seeds[...] + attended)
         refined = jax.nn.relu(hidden @ self.hidden_kernel[...] + self.hidden_bias[...])

@@ -105,6 +105,7 @@ class Max(Pooler):
         """The share of dimensions that a token wins."""
         largest = graph.spread(graph.sentence_max(graph.nodes))
         wins = (graph.nodes == largest) & graph.node_mask[..., None]
+        # Several tokens may hold the largest entry of a dimension; they share it.
         ties = graph.spread(graph.sentence_sum(wins.astype(jnp.float32)))
         return jnp.mean(wins / jnp.where(ties > 0, ties, 1), axis=-1)
 
@@ -134,6 +135,7 @@ class WeightedMean(Pooler):
 
     def weights(self, graph: TokenGraph) -> Array:
         """i / (1 + 2 + .. + n)."""
+        # By rank, not by place: padding on the left must not add weight.
         position = jnp.where(graph.node_mask, graph.rank + 1, 0).astype(jnp.float32)
         total = graph.sentence_sum(position[..., None])
         divisor = graph.spread(jnp.maximum(total, 1))

@@ -56,6 +56,7 @@ class AttentionReadout(nnx.Module):
         kernels = jax.lax.split(self.kernel[...], self.widths, axis=0)
         for part, kernel in zip(parts, kernels, strict=True):
             scores = scores + project(part, kernel, self.dtype, jnp.float32)
+        # tanh in float32, then rounded: its flat ends would swallow differences in bfloat16.
         activations = jnp.tanh(scores).astype(self.dtype)
         scores = jnp.matmul(
             activations,

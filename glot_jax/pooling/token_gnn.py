@@ -120,6 +120,7 @@ class VirtualNode(nnx.Module):
     ) -> Float[Array, "*nodes width"]:
         """Add to every token what the virtual node makes of its sentence."""
         mean = graph.sentence_sum(nodes) / jnp.maximum(graph.counts(), 1)
+        # Heard and said once a sentence, whatever its length.
         said = self.speak(jax.nn.relu(self.hear(mean)))
         return nodes + graph.spread(said).astype(nodes.dtype)
 
