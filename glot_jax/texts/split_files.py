@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from glot_jax.errors import UsageError
 from glot_jax.texts.formats import FORMATS, is_data_name, name_parts
@@ -30,8 +30,9 @@ _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d+)-of-(?P<count>\d+)(-[0-9a-f]{6,
 _SHARD_NUMBER = re.compile(r"-\d+-of-(\d+)(-[0-9a-f]{6,})?")
 
 
-class _Shard(NamedTuple):
-    """One of the files that a split is cut into."""
+@dataclass(frozen=True, order=True)
+class _Shard:
+    """One of the files that a split is cut into; they are sorted by their index."""
 
     index: int
     count: int

@@ -284,7 +284,7 @@ def _pick(rng: Rng, table: Sequence[Item]) -> Item:
 
 
 def _draw(rng: Rng, words: Sequence[str], count: int) -> list[str]:
-    indices = rng.integers(len(words), size=count)
+    indices = rng.integers(len(words), size=count).tolist()
     return [words[index] for index in indices]
 
 

@@ -7,7 +7,7 @@ an error, so that no file takes the memory.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import AnyStr
 
@@ -32,13 +32,13 @@ def read_lines(path: Path, form: TextForm) -> Iterator[tuple[str, str]]:
     number = 0
     with disk_errors(path, lambda: f"line {number}"):
         if not form.is_split_as_bytes:
-            lines = _split(path, read_text(path, form), form.end)
+            lines = _split(path, read_text(path, form), form.end, "".join)
             for number, line in enumerate(lines, 1):
                 yield f"{path}:{number}", line
             return
         # Cut as bytes and decoded one by one, so that a byte that is not text has a line number.
         encoding = form.encoding
-        raw_lines = _split(path, _unmarked(path, form), form.end.encode())
+        raw_lines = _split(path, _unmarked(path, form), form.end.encode(), b"".join)
         for number, raw in enumerate(raw_lines, 1):
             try:
                 line = raw.decode(encoding)
@@ -97,12 +97,16 @@ def _unmarked(path: Path, form: TextForm) -> Iterator[bytes]:
         skip = max(0, skip - len(chunk))
 
 
-def _split(path: Path, pieces: Iterator[AnyStr], end: AnyStr) -> Iterator[AnyStr]:
+def _split(
+    path: Path,
+    pieces: Iterator[AnyStr],
+    end: AnyStr,
+    join: Callable[[list[AnyStr]], AnyStr],
+) -> Iterator[AnyStr]:
     """Lines of str or bytes with their ends.
 
     The last one has no end if the file does not end in one.
     """
-    nothing = end[:0]
     # A line that spans many pieces is joined once: added up piece by piece, a line of 256 MiB
     # would be copied a thousand times.
     open_line: list[AnyStr] = []
@@ -121,13 +125,13 @@ def _split(path: Path, pieces: Iterator[AnyStr], end: AnyStr) -> Iterator[AnyStr
         # No line end in this piece: the line goes on in the next one.
         if not lines:
             continue
-        yield nothing.join(open_line) + end
+        yield join(open_line) + end
         for line in lines[:-1]:
             yield line + end
         number += len(lines)
         open_line = [lines[-1]]
         length = len(lines[-1])
-    last = nothing.join(open_line)
+    last = join(open_line)
     # What ends in CRLF, though its lines end in CR, has no further line.
     is_rest_of_crlf = end in ("\r", b"\r") and last in ("\n", b"\n")
     if length and not is_rest_of_crlf:
