@@ -77,16 +77,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(stores, tmp_pat
 def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, monkeypatch):
     original = steps._forward
 
-    def poisoned(graphdef, task, params, stats, batch, edge_budget, **training):
+    def poisoned(graphdef, params, stats, batch, edge_budget, **training):
         outputs, losses, stats, dropped = original(
-            graphdef, task, params, stats, batch, edge_budget, **training
+            graphdef, params, stats, batch, edge_budget, **training
         )
-        return (
-            outputs,
-            losses * np.float32("nan") if training and batch.hidden.shape[1] == 12 else losses,
-            stats,
-            dropped,
-        )
+        if training and batch.hidden.shape[1] == 12:
+            losses = losses * np.float32("nan")
+        return outputs, losses, stats, dropped
 
     monkeypatch.setattr(steps, "_forward", poisoned)
     with pytest.raises(
