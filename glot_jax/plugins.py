@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from glot_jax.errors import UsageError
-from glot_jax.registry import registering
+from glot_jax.registry import registering, sources
 
 GROUP = "glot_jax.plugins"
 """Group of the entry points under which installed packages offer plugins."""
@@ -52,8 +52,8 @@ def load(plugins: Iterable[str | ModuleType]) -> None:
 
 
 def loaded() -> frozenset[str]:
-    """Names of the plugins that this process has loaded."""
-    return frozenset(_loaded)
+    """Names of the plugins that this process has loaded, or whose parts it has registered."""
+    return frozenset(_loaded) | sources()
 
 
 def require_loaded(needed: Iterable[str], owner: object) -> None:

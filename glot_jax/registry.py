@@ -45,6 +45,7 @@ class Registry(dict[str, Part]):
                 )
             self[name] = part
             self._sources[name] = plugin
+            _sources.setdefault(plugin, []).append(name)
             return part
 
         return add
@@ -60,8 +61,25 @@ class Registry(dict[str, Part]):
 
 PACKAGE = "glot_jax"
 
+_sources: dict[str, list[str]] = {}
+"""Plugin or module -> names that it has registered, in any table."""
+
 _plugins: list[str] = []
 """Names of the plugins that are being imported, the innermost last."""
+
+
+def sources() -> frozenset[str]:
+    """Names of the plugins and modules that have registered parts in this process."""
+    return frozenset(_sources)
+
+
+def registered_by_plugins() -> tuple[str, ...]:
+    """Names of all parts that came from outside this package."""
+    parts: list[str] = []
+    for source, registered in _sources.items():
+        if source.partition(".")[0] != PACKAGE:
+            parts += registered
+    return tuple(parts)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glot_jax.cli.parsing import parse
+from glot_jax import plugins
+from glot_jax.cli.parsing import PLUGIN, parse, typed
 from glot_jax.config.base import Config
 
 
@@ -36,9 +37,13 @@ class Command:
         """Read the settings and run the command; returns the exit code.
 
         Raises:
-            UsageError: The settings, or what they name, break a rule.
+            UsageError: The settings, or what they name, break a rule; or there is no such plugin.
             SystemExit: A flag is unknown or has no such value, or `--help` was printed.
         """
+        if self.settings.takes_plugins:
+            # Before anything else is read: their parts are names and flags like all others.
+            values, arguments = typed({PLUGIN.name: PLUGIN}, arguments, self.prog)
+            plugins.load(values.get(PLUGIN.name, ()))
         if self.read is None:
             return self.run(parse(self.settings, arguments, self.prog))
         return self.run(self.read(arguments, self.prog))

@@ -14,6 +14,7 @@ from glot_jax.config import names
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, require_known
+from glot_jax.registry import registered_by_plugins
 
 
 def require_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
@@ -22,16 +23,24 @@ def require_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
     Raises:
         UsageError: An unknown rule, backend, GNN layer or pooler.
     """
-    require_known(names.RULES, graph.graph, "graph rule (--graph)")
+    require_known(_with_plugins(names.RULES), graph.graph, "graph rule (--graph)")
     require_known(names.BACKENDS, graph.backend, "graph backend (--backend)")
-    require_known(names.GNN_LAYERS, pooler.gnn, "GNN layer (--gnn)")
-    require_known(names.POOLERS, pooler.pooler, "pooler (--pooler)")
+    require_known(_with_plugins(names.GNN_LAYERS), pooler.gnn, "GNN layer (--gnn)")
+    require_known(_with_plugins(names.POOLERS), pooler.pooler, "pooler (--pooler)")
 
 
 def require_poolers(poolers: Iterable[str], flag: str) -> None:
     """Require that every pooler exists; `flag` is what named them."""
     for pooler in poolers:
-        require_known(names.POOLERS, pooler, f"pooler ({flag})")
+        require_known(_with_plugins(names.POOLERS), pooler, f"pooler ({flag})")
+
+
+def _with_plugins(known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of this package and those that plugins have registered, in any table.
+
+    A name of the wrong table is found where the part is looked up.
+    """
+    return (*known, *registered_by_plugins())
 
 
 def require_stored_layers(config: TrainConfig) -> None:

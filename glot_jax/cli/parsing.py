@@ -58,6 +58,21 @@ class Leaf:
         return Annotated[self.hint, about]
 
 
+PLUGIN = Leaf(
+    name="plugin",
+    hint=Annotated[tuple[str, ...], tyro.conf.UseAppendAction],
+    default=(),
+    text=(
+        "Load this plugin first: an installed one, or a module that can be imported. Needed by runs"
+        " with parts of its own; its code is run. May be given several times. Default: none."
+    ),
+    positional=False,
+)
+"""A flag of every command that trains a head or loads one; `Command` has taken it off before the
+settings are read, and it stands in `--help` alone.
+"""
+
+
 def leaves(
     settings: type[Config], base: Config | None = None, required: Sequence[str] = ()
 ) -> dict[str, Leaf]:
@@ -127,7 +142,9 @@ def parse(
     Raises:
         UsageError: The settings break a rule of their own.
     """
-    flags = leaves(settings) if defaults is None else defaults
+    flags = dict(leaves(settings) if defaults is None else defaults)
+    if settings.takes_plugins:
+        flags[PLUGIN.name] = PLUGIN
     view = _view(settings, flags, groups or {})
     description = inspect.getdoc(settings) or ""
     # Paragraphs of their own: tyro joins the lines of one.

@@ -12,6 +12,7 @@ from glot_jax.config import names
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
+from glot_jax.registry import registered_by_plugins
 
 _HEAD_DTYPES = ("float32", "bfloat16")
 
@@ -19,7 +20,7 @@ _HEAD_DTYPES = ("float32", "bfloat16")
 def profile(config: ProfileConfig) -> int:
     """Time one training step of a pooling head against what this machine can do at most."""
     require_names(config.graph, config.pooler)
-    known = (*names.BACKENDS, *_HEAD_DTYPES, *names.POOLERS)
+    known = (*names.BACKENDS, *_HEAD_DTYPES, *names.POOLERS, *registered_by_plugins())
     for name in config.compare:
         if name not in known:
             raise UsageError(

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from glot_jax.cli.early_checks import require_names, require_stored_layers
 from glot_jax.cli.parsing import leaves, parse, typed
@@ -28,6 +28,8 @@ from glot_jax.presets import PRESETS
 @dataclasses.dataclass(frozen=True)
 class TrainCommand(Config):
     """Train a pooling head on a store of token states. Pure JAX: no torch is imported."""
+
+    takes_plugins: ClassVar[bool] = True
 
     run: TrainConfig
     """Settings of the run."""

@@ -15,7 +15,7 @@ import enum
 import functools
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from glot_jax.config.checks import Check, one_of
 from glot_jax.errors import UsageError
@@ -110,6 +110,9 @@ class Config:
     A subclass is a frozen dataclass as well. Fields of type Literal hold one of its values, other
     fields pass the checks of their metadata, and `require_consistent` holds between them.
     """
+
+    takes_plugins: ClassVar[bool] = False
+    """Whether its command trains a head or loads one, which may have parts of a plugin."""
 
     def __post_init__(self) -> None:
         """Check every field, then what holds between them.

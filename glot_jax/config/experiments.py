@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from glot_jax.config.base import NOTHING, NUMBERS, VARIANT, Config, about, option
 from glot_jax.config.checks import distinct, each, filled, whole
@@ -18,6 +18,8 @@ class StressConfig(Config):
 
     Paper section 4.5.
     """
+
+    takes_plugins: ClassVar[bool] = True
 
     backbone: str = "minilm"
     """As in extract.py."""
@@ -74,6 +76,8 @@ class SweepConfig(Config):
 
     The space is the paper's Table 6 unless values are given.
     """
+
+    takes_plugins: ClassVar[bool] = True
 
     store: Path = dataclasses.field(metadata=about(decides=NOTHING))
     """Store of token states; all trials read it, none extracts."""
@@ -148,6 +152,8 @@ class ReproduceConfig(Config):
     For example: `glot reproduce table4 table8 --data DIR`.
     """
 
+    takes_plugins: ClassVar[bool] = True
+
     cards: tuple[str, ...] = dataclasses.field(
         metadata=about(filled, distinct, positional=True, example="table4")
     )
@@ -207,6 +213,8 @@ class ReproduceConfig(Config):
 @dataclasses.dataclass(frozen=True)
 class ReportConfig(Config):
     """Write one page about finished runs: HTML in a single file, and Markdown."""
+
+    takes_plugins: ClassVar[bool] = True
 
     folders: tuple[Path, ...] = dataclasses.field(
         metadata=about(filled, positional=True, example="runs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import ClassVar
 
 from glot_jax.config.base import Config, option
 from glot_jax.config.checks import at_least, one_of, whole
@@ -17,6 +18,8 @@ DTYPES = ("float32", "float16", "bfloat16")
 @dataclasses.dataclass(frozen=True)
 class ProfileConfig(Config):
     """Time one training step of a pooling head against what this machine can do at most."""
+
+    takes_plugins: ClassVar[bool] = True
 
     dim: int = option(768, whole(1))
     """Width of the token states."""

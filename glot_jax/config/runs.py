@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from glot_jax.config.base import Config, about, flag, option
 from glot_jax.config.checks import whole
@@ -24,6 +24,8 @@ _NOT_FOR_MTEB = ("data", "store", "linear_probe")
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig(Config):
     """Score a trained run on a store, on a labelled file or on tasks of MTEB; JSON on stdout."""
+
+    takes_plugins: ClassVar[bool] = True
 
     run: Path = dataclasses.field(metadata=about(positional=True))
     """Run folder."""
@@ -138,6 +140,8 @@ class DescribeConfig(Config):
     graph, density by layer.
     """
 
+    takes_plugins: ClassVar[bool] = True
+
     run: Path = dataclasses.field(metadata=about(positional=True))
     """Run folder."""
     store: Path | None = None
@@ -154,6 +158,8 @@ class DescribeConfig(Config):
 @dataclasses.dataclass(frozen=True)
 class EncodeConfig(Config):
     """Write vectors of the texts in a file, by a trained run and the backbone it was trained on."""
+
+    takes_plugins: ClassVar[bool] = True
 
     file: Path = dataclasses.field(metadata=about(positional=True))
     """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst
@@ -186,6 +192,8 @@ class ExportConfig(Config):
     """Write a trained run for software without JAX, after loading it again and comparing it with
     the run.
     """
+
+    takes_plugins: ClassVar[bool] = True
 
     run: Path = dataclasses.field(metadata=about(positional=True))
     """Run folder; with --to hub also a folder exported before."""

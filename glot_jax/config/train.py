@@ -173,6 +173,10 @@ class PoolerConfig(Config):
 class ObjectiveConfig(Config):
     """What the pooled vectors are trained and judged on. The task itself comes from the store."""
 
+    objective: str = setting("auto")
+    """A name of glot_jax.objectives.OBJECTIVES that fits the task, such as one of a plugin. auto:
+    the task's own.
+    """
     pair_features: Literal["concat", "interaction"] = setting("concat", task="pair")
     """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
     # Checked against the metrics of the task, which only the store knows.

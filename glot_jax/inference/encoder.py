@@ -13,7 +13,8 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Read when JAX opens its device; whoever set it knows better.
@@ -30,6 +31,7 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
+from glot_jax.plugins import load as load_plugins
 from glot_jax.store.recipe import Recipe
 from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled
@@ -97,6 +99,7 @@ class SentenceEncoder:
         backbone: str | None = None,
         device: str = "auto",
         checkpoint: CheckpointName = "best",
+        plugins: Iterable[str | ModuleType] = (),
     ) -> SentenceEncoder:
         """The encoder of a run folder, which needs no store.
 
@@ -105,12 +108,15 @@ class SentenceEncoder:
             backbone: where the frozen model lies, if the run knows it only by the name of a folder.
             device: torch device of the backbone.
             checkpoint: "best" or "last".
+            plugins: modules, or names for `glot_jax.plugins.load`, with parts that the run has.
+                Their code is run; a plugin that the run names and you do not is never imported.
 
         Raises:
-            UsageError: no run, no checkpoint, an imported run, or a backbone that is gone or
-                another one than the run's.
+            UsageError: no run, no checkpoint, an imported run, a plugin that was not loaded, or a
+                backbone that is gone or another one than the run's.
         """
         require_extra("extract", "SentenceEncoder.load")
+        load_plugins(plugins)
         folder = RunFolder.open(run)
         folder.require_head()
         # The head first, which takes moments: what is wrong with it is said before torch and a

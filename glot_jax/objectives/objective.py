@@ -19,6 +19,7 @@ from glot_jax.objectives.heads import Head
 from glot_jax.objectives.metrics import METRICS, JudgedFeed, Outputs, Predictions, score
 from glot_jax.objectives.ranking import Ranking
 from glot_jax.objectives.scores import Scores, Similarity
+from glot_jax.registry import Registry
 from glot_jax.texts.tasks import TaskSpec
 
 
@@ -96,21 +97,26 @@ class Objective(Protocol):
         ...
 
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "single": Classes,
-    "pair": PairClasses,
-    "similarity": Similarity,
-    "regression": Scores,
-    "embedding": Ranking,
-}
-"""Objectives by the kind of task that they are for."""
+OBJECTIVES: Registry[type[Objective]] = Registry("objective (--objective)")
+"""Objectives by name; the first that fits a task is its own."""
+
+OBJECTIVES.register("single")(Classes)
+OBJECTIVES.register("pair")(PairClasses)
+OBJECTIVES.register("similarity")(Similarity)
+OBJECTIVES.register("regression")(Scores)
+OBJECTIVES.register("embedding")(Ranking)
 
 
-def objective_kind(spec: TaskSpec) -> str:
-    """Name in OBJECTIVES of the objective that fits a task.
+def objective_kind(spec: TaskSpec, config: ObjectiveConfig | None = None) -> str:
+    """Name in OBJECTIVES of the objective of a task.
+
+    Args:
+        spec: the task.
+        config: may name one of those that fit. Default: the first that fits.
 
     Raises:
-        UsageError: a task without labels, or one that no objective fits.
+        UsageError: a task without labels, one that no objective fits, or an objective that does
+            not fit it.
     """
     if spec.label_kind == "none":
         raise UsageError(
@@ -119,9 +125,18 @@ def objective_kind(spec: TaskSpec) -> str:
             fix="Extract with --label-column, or use another store.",
         )
     # In the order of the table: an entry of somebody else may stand before ours.
-    for kind, objective in OBJECTIVES.items():
-        if objective.fits(spec):
-            return kind
+    fitting = [name for name, objective in OBJECTIVES.items() if objective.fits(spec)]
+    if config is not None and config.objective != "auto":
+        lookup(OBJECTIVES, config.objective, "objective (--objective)")
+        if config.objective not in fitting:
+            raise UsageError(
+                rule="--objective must be one for tasks of this kind",
+                got=f"--objective {config.objective} with task {spec.name!r}",
+                fix=f"For it: {', '.join(fitting)}.",
+            )
+        return config.objective
+    if fitting:
+        return fitting[0]
     raise UsageError(
         rule="a task needs an objective that fits it",
         got=f"task {spec.name!r} with labels of kind {spec.label_kind}",
@@ -131,7 +146,7 @@ def objective_kind(spec: TaskSpec) -> str:
 
 def objective_for(task: TaskSpec, config: ObjectiveConfig) -> Objective:
     """The objective that fits a task. UsageError as in `objective_kind`."""
-    return OBJECTIVES[objective_kind(task)](task, config)
+    return OBJECTIVES[objective_kind(task, config)](task, config)
 
 
 def evaluate(

@@ -39,6 +39,7 @@ from glot_jax.training.notices import (
     unread_by_task,
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.plugin_parts import plugins_of
 from glot_jax.training.run_files import require_new_folder
 from glot_jax.training.run_folder import RunFolder
 from glot_jax.training.run_log import Display
@@ -361,6 +362,7 @@ def open_folder(
         store=run.content,
         recipe=run.recipe,
         unused=unused,
+        plugins=plugins_of(config, run.task),
     )
     if resume:
         saved = RunFolder.open(config.out)

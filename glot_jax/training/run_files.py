@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from glot_jax import plugins
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json
 from glot_jax.store.manifest import MANIFEST, read_manifest
@@ -25,10 +26,11 @@ CONFIG = "config.json"
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The values of config.json: format, config, model, store, recipe, unused.
+    """The values of config.json: format, config, model, store, recipe, unused, perhaps plugins.
 
     Raises:
-        UsageError: `run` is not a run folder, or one of another version.
+        UsageError: `run` is not a run folder, or one of another version, or one with parts of a
+            plugin that was not loaded.
     """
     if not (run / CONFIG).is_file():
         raise UsageError(
@@ -43,6 +45,7 @@ def read_config(run: Path) -> dict[str, Any]:
             got=f"{run}: format {values.get('format')}",
             fix="Train again with this version.",
         )
+    plugins.require_loaded(values.get("plugins", ()), run)
     return values
 
 

@@ -138,6 +138,8 @@ class RunFolder:
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options that were given and that the pooler does not read."""
     imported: Imported | None = None
+    plugins: tuple[str, ...] = ()
+    """Names of the plugins whose parts it has."""
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -159,6 +161,7 @@ class RunFolder:
                 recipe=Recipe.from_json(values.get("recipe") or {}),
                 unused=values.get("unused") or {},
                 imported=None if imported is None else from_json(Imported, imported),
+                plugins=tuple(values.get("plugins", ())),
             )
         except (KeyError, TypeError) as error:
             raise UsageError(
@@ -177,6 +180,9 @@ class RunFolder:
             "recipe": self.recipe.to_json(),
             "unused": self.unused,
         }
+        # Absent where there are none, so that older versions read the folder.
+        if self.plugins:
+            values["plugins"] = list(self.plugins)
         if self.imported is not None:
             values["imported"] = to_json(self.imported)
         return values
