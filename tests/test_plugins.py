@@ -83,6 +83,7 @@ def folder(tmp_path_factory):
     """A working directory with the plugin and a store."""
     path = tmp_path_factory.mktemp("plugins")
     (path / "toy_parts.py").write_text(TOY)
+    (path / "texts.txt").write_text("a text\n")
     make_store(path / "store", CLASSES)
     return path
 
@@ -113,7 +114,7 @@ def test_a_run_records_its_plugin_and_is_finished(run):
         ("evaluate", "run"),
         ("describe", "run"),
         ("train", "--resume", "run"),
-        ("export", "run", "--to", "onnx", "--out", "out.onnx"),
+        ("export", "run", "out.onnx", "--to", "onnx"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -193,14 +194,15 @@ def test_a_run_from_a_stranger_executes_nothing(folder, run, tmp_path):
             ["describe", str(received)],
             ["train", "--resume", str(received)],
             ["report", str(received)],
-            ["export", str(received), "--to", "onnx", "--out", "x.onnx"],
-            ["encode", str(folder / "toy_parts.py"), "--run", str(received), "--out", "x.npy"],
+            ["export", str(received), "x.onnx", "--to", "onnx"],
+            ["encode", str(folder / "texts.txt"), "--run", str(received), "--out", "x.npy"],
         ):
             # As the installed command does: the working directory is not on the path.
             done = subprocess.run(
                 [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True
             )
             assert done.returncode == 2, arguments
+            assert "--plugin evil" in done.stderr, arguments
             assert not marker.exists(), arguments
 
 

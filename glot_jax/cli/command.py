@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glot_jax import plugins
-from glot_jax.cli.parsing import PLUGIN, parse, typed
+from glot_jax.cli.parsing import parse, take_plugins
 from glot_jax.config.base import Config
 
 
@@ -42,8 +42,8 @@ class Command:
         """
         if self.settings.takes_plugins:
             # Before anything else is read: their parts are names and flags like all others.
-            values, arguments = typed({PLUGIN.name: PLUGIN}, arguments, self.prog)
-            plugins.load(values.get(PLUGIN.name, ()))
+            names, arguments = take_plugins(arguments, self.prog)
+            plugins.load(names)
         if self.read is None:
             return self.run(parse(self.settings, arguments, self.prog))
         return self.run(self.read(arguments, self.prog))

@@ -175,6 +175,15 @@ def typed(
     return values, rest
 
 
+def take_plugins(arguments: Sequence[str], prog: str) -> tuple[tuple[str, ...], list[str]]:
+    """The plugins that were named, and the other words."""
+    view: Any = dataclasses.make_dataclass("Plugins", [PLUGIN.field()])
+    options, rest = tyro.cli(
+        view, args=arguments, prog=prog, return_unknown_args=True, add_help=False
+    )
+    return options.plugin, rest
+
+
 def build(settings: type[Settings], values: Mapping[str, object]) -> Settings:
     """Nested settings from the values of their leaves."""
     hints = type_hints(settings)
@@ -218,6 +227,9 @@ _METAVARS: dict[object, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "P
 def _metavar(hint: object) -> str:
     """What stands for the value of a flag that may be left out: PATH, not {None}|PATH."""
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        # One value each time the flag is given.
+        return _METAVARS[typing.get_args(arguments[0])[0]]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         arms = [arm for arm in arguments if arm is not type(None)]
         return _metavar(arms[0])

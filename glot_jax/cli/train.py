@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from glot_jax import plugins
 from glot_jax.cli.early_checks import require_names, require_stored_layers
 from glot_jax.cli.parsing import leaves, parse, typed
 from glot_jax.config.base import Config, flag
@@ -220,5 +221,6 @@ def _saved_config(path: Path) -> TrainConfig:
         )
     values = read_json(path)
     if isinstance(values, dict) and "config" in values:
+        plugins.require_loaded(values.get("plugins", ()), path.parent)
         values = values["config"]
     return from_json(TrainConfig, values)
