@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from glot_jax.config.train import TrainConfig
 from glot_jax.graphs import RULES
-from glot_jax.objectives import OBJECTIVES, objective_kind
+from glot_jax.objectives import OBJECTIVES, TaskSpec, objective_kind
 from glot_jax.pooling import GNN_LAYERS, POOLERS
 from glot_jax.registry import Registry
-from glot_jax.texts.tasks import TaskSpec
 
 
 def plugins_of(config: TrainConfig, task: TaskSpec) -> tuple[str, ...]:
