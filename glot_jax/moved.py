@@ -101,6 +101,22 @@ NAMES = {
     },
     "config_json": {"read_json": "files"},
     "experiments.inference": {"run_graph_cost": "profiling.graph_cost"},
+    "interop.mteb_data": {"sha256_of": "inference.mteb_files"},
+    "interop.mteb_eval": {"encode_through_store": "inference.stored_states"},
+    "interop.st_module": {
+        "Stem": "export.glot_graph",
+        "TokenGNN": "export.glot_head",
+        "link": "export.glot_graph",
+    },
+    "interop.torch_checkpoint": {
+        "LAYERS": "official.released_names",
+        "READOUT": "official.released_names",
+    },
+    "interop.torch_head": {
+        "CLOSE": "export.agreement",
+        "margin": "export.agreement",
+        "random_texts": "export.agreement",
+    },
     "store.files": {
         "REPAIR": "store.integrity",
         "TEMPORARY": "files",

@@ -127,8 +127,10 @@ def _require_folders(command: TrainRequest) -> None:
 
     config = command.run
     if command.resume is not None:
-        read_config(command.resume)
-        require_store(config.store, f"train.py --resume {config.out}")
+        values = read_config(command.resume)
+        # An imported run has no store; `train` says why it cannot go on.
+        if "imported" not in values:
+            require_store(config.store, f"train.py --resume {config.out}")
         return
     require_stored_layers(config)
     # The seeds' folders may be there already: the same command finishes those that are left.

@@ -281,10 +281,14 @@ def test_what_does_not_fit_is_refused_and_leaves_no_folder(tmp_path, change, set
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     flags = ("--gnn", "gat", "--jk", "cat", "--tau", 0.5, "--out", tmp_path / "run")
     (tmp_path / "noise.pth").write_bytes(b"\x00\x01noise")
-    for file in (tmp_path / "noise.pth", tmp_path / "absent.pth", tmp_path):
+    for file, message in (
+        (tmp_path / "noise.pth", "a .pth file must hold a state_dict of tensors"),
+        (tmp_path / "absent.pth", "expected a .pth file with a state_dict"),
+        (tmp_path, "expected a .pth file with a state_dict"),
+    ):
         assert exit_code("import-torch", file, *flags) == 2
         errors = capsys.readouterr().err
-        assert errors.startswith("error: a .pth file must hold a state_dict of tensors")
+        assert errors.startswith(f"error: {message}")
         assert str(file) in errors
     # Neither tau nor jk can be seen in the file, so neither has a default.
     assert (
