@@ -445,7 +445,7 @@ def test_what_is_no_run_is_refused(store, run, tmp_path):
         with pytest.raises(UsageError, match="expected a run folder"):
             described(folder)
     shutil.copytree(run, tmp_path / "unsaved", ignore=shutil.ignore_patterns("checkpoints"))
-    with pytest.raises(UsageError, match="the run has a checkpoint"):
+    with pytest.raises(UsageError, match="the run must have a checkpoint"):
         described(tmp_path / "unsaved")
     with pytest.raises(UsageError, match="--texts must be at least 1; got 0"):
         described(run, texts=0)
