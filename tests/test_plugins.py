@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from support.synthetic_stores import CLASSES, make_store
 
-from glot_jax import plugins
+from glot_jax import plugins, registry
 from glot_jax.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +87,25 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def tables(monkeypatch):
+    """The tables as they are: what a test registers is gone afterwards."""
+    from glot_jax.graphs import RULES
+    from glot_jax.objectives import OBJECTIVES
+    from glot_jax.pooling import GNN_LAYERS, POOLERS
+
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(registry, "_sources", {**registry._sources})
+    every = (RULES, OBJECTIVES, GNN_LAYERS, POOLERS)
+    before = [dict(table) for table in every]
+    yield
+    for table, parts in zip(every, before, strict=True):
+        for name in table.keys() - parts.keys():
+            del table[name]
+    for name in ("toy_parts", "lacking_plugin"):
+        sys.modules.pop(name, None)
+
+
 def glot(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glot_jax", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
@@ -136,7 +154,7 @@ def test_with_the_plugin_it_works(folder, run, arguments):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_pooler_of_a_plugin_is_half_the_mean(folder, monkeypatch):
+def test_a_pooler_of_a_plugin_is_half_the_mean(folder, tables, monkeypatch):
     from flax import nnx
 
     from glot_jax.config.train import PoolerConfig
@@ -153,7 +171,7 @@ def test_a_pooler_of_a_plugin_is_half_the_mean(folder, monkeypatch):
     assert POOLERS.plugin_of("mean") is None
 
 
-def test_the_working_directory_is_not_searched_afterwards(folder, monkeypatch):
+def test_the_working_directory_is_not_searched_afterwards(folder, tables, monkeypatch):
     monkeypatch.chdir(folder)
     before = list(sys.path)
     plugins.load(["toy_parts"])
@@ -166,7 +184,7 @@ def test_a_plugin_that_is_not_there_is_one_line(tmp_path, monkeypatch):
         plugins.load(["no_such_plugin"])
 
 
-def test_what_a_plugin_itself_lacks_is_its_own_error(tmp_path, monkeypatch):
+def test_what_a_plugin_itself_lacks_is_its_own_error(tmp_path, tables, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lacking_plugin.py").write_text("import no_such_library\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
@@ -206,10 +224,11 @@ def test_a_run_from_a_stranger_executes_nothing(folder, run, tmp_path):
             assert not marker.exists(), arguments
 
 
-def test_the_encoder_takes_plugins(folder, run, monkeypatch):
+def test_a_run_is_opened_once_its_plugin_is_loaded(folder, run, tables, monkeypatch):
     from glot_jax.training.run_folder import RunFolder
 
     monkeypatch.chdir(folder)
-    plugins.load([importlib.import_module("glot_jax.version")])
+    with pytest.raises(UsageError, match="plugin toy_parts"):
+        RunFolder.open(run)
     plugins.load(["toy_parts"])
     assert RunFolder.open(run).plugins == ("toy_parts",)
