@@ -37,7 +37,7 @@ def test_a_run_is_judged_on_a_file(laboratory, done, tmp_path, capsys):
     assert stop.value.code == 2
     assert "--backbone" in capsys.readouterr().err
     assert (
-        cli.evaluate(
+        cli.COMMANDS["evaluate"](
             [
                 str(run),
                 "--data",
@@ -56,8 +56,8 @@ def test_a_run_is_judged_on_a_file(laboratory, done, tmp_path, capsys):
     arguments = [str(run), "--data", str(tmp_path / "gaps.jsonl")]
     arguments += ["--backbone", str(laboratory / "tiny")]
     with pytest.raises(UsageError, match=r"labelled throughout.*gaps\.jsonl:25.*drop-unlabelled"):
-        cli.evaluate(arguments)
-    assert cli.evaluate([*arguments, "--drop-unlabelled"]) == 0
+        cli.COMMANDS["evaluate"](arguments)
+    assert cli.COMMANDS["evaluate"]([*arguments, "--drop-unlabelled"]) == 0
     assert json.loads(capsys.readouterr().out)["test"] == pytest.approx(scores["test"], abs=1e-5)
     with pytest.raises(UsageError, match="--drop-unlabelled is for the files of --data"):
         EvaluateConfig(run, drop_unlabelled=True)

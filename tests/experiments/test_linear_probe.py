@@ -65,7 +65,7 @@ def test_probe_separates_what_can_be_separated_and_says_how_well(tmp_path, capsy
     )
     assert probe["accuracy"] > 0.6
     capsys.readouterr()
-    assert cli.evaluate([str(run), "--linear-probe"]) == 0
+    assert cli.COMMANDS["evaluate"]([str(run), "--linear-probe"]) == 0
     shown = json.loads(capsys.readouterr().out)["validation"]
     assert shown["linear_probe"] == probe
     assert {"accuracy", "f1", "loss"} <= set(shown)
@@ -73,5 +73,5 @@ def test_probe_separates_what_can_be_separated_and_says_how_well(tmp_path, capsy
 
 def test_scores_cannot_be_separated(tmp_path):
     run = trained(tmp_path, SCORES)
-    with pytest.raises(UsageError, match="a linear probe separates classes"):
+    with pytest.raises(UsageError, match="a linear probe needs classes"):
         linear_probe(run, quiet=True)

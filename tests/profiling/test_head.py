@@ -39,7 +39,7 @@ def test_counts_of_the_compiled_step(backend, scatters):
 
 def test_what_is_not_the_head_that_was_asked_for_is_refused():
     batch = [synthetic_batch(dim=8, length=8, batch_size=2)]
-    with pytest.raises(UsageError, match="--k is at most the longest padded text, 8"):
+    with pytest.raises(UsageError, match="--k must be at most the longest padded text, 8"):
         profile_head(
             GraphConfig(graph="knn", k=9),
             PoolerConfig(hidden_dim=8),
