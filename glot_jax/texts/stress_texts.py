@@ -284,8 +284,8 @@ def _pick(rng: Rng, table: Sequence[Item]) -> Item:
 
 
 def _draw(rng: Rng, words: Sequence[str], count: int) -> list[str]:
-    indices = rng.integers(len(words), size=count).tolist()
-    return [words[index] for index in indices]
+    indices = rng.integers(len(words), size=count)
+    return [words[int(index)] for index in indices]
 
 
 def _insert(
