@@ -51,6 +51,7 @@ def require_stored_layers(config: TrainConfig) -> None:
     """
     from glot_jax.store import HiddenStore, read_manifest
 
+    # trust: hashes are compared when the states are read, which takes longer than a second.
     if config.mix_layers is None and config.layer is not None:
         HiddenStore(config.store, layer=config.layer, trust=True)
     elif config.mix_layers:
@@ -82,6 +83,7 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
     values = read_config(run)
     if store is not None:
         read_manifest(store)
+    # An imported run has no store, and says so to whoever opens it.
     elif "imported" not in values:
         require_store(Path(values["config"]["store"]), command)
 

@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(words: Sequence[str]) -> int | str | None:
+    # No command is a mistake, asking for help is none: the text is the same, the code is not.
     if not words:
         print(overview())
         return 2

@@ -97,6 +97,7 @@ def leaves(
             value = field.default
         if field.name in required:
             value = _NO_DEFAULT
+        # With a default (a run that was named by --run) it is a flag like others.
         positional = bool(field.metadata.get("positional")) and value is _NO_DEFAULT
         collected[field.name] = Leaf(field.name, hint, value, texts[field.name], positional)
     return collected
@@ -202,6 +203,7 @@ def _view(
     flags: Mapping[str, Leaf],
     groups: Mapping[str, tuple[str, Sequence[str]]],
 ) -> type:
+    # The order of the groups is that of `--help`.
     grouped = {name for _, names in groups.values() for name in names}
     fields = [leaf.field() for leaf in flags.values() if leaf.name not in grouped]
     for title, (text, names) in groups.items():

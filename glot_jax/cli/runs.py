@@ -91,6 +91,7 @@ def read_evaluate(arguments: Sequence[str], prog: str) -> EvaluateConfig:
     """The settings of `arguments`. Behind a list of tasks the run would read as one of them, so it
     may be named as well: `--mteb STS12 --run RUN`.
     """
+    # All other words are left to the second reading.
     named = {"run": Leaf("run", Path, Path(), "", positional=False)}
     values, rest = typed(named, arguments, prog)
     if "run" not in values:

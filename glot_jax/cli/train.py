@@ -191,6 +191,7 @@ def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
             got="--config with --preset",
             fix="Leave one out.",
         )
+    # The run in that file has the folder it names: this one needs another.
     if "config" in sources:
         return _saved_config(values["config"]), ("out",)
     if "preset" in sources:

@@ -178,8 +178,10 @@ def part_of(cls: type[Config], values: Mapping[str, Any], part: Decides) -> dict
     fields = {field.name: field for field in dataclasses.fields(cls)}
     kept: dict[str, Any] = {}
     for name, value in values.items():
+        # Of another version: it must show as a difference, not vanish.
         if name not in fields:
             kept[name] = value
+        # `values` are nested settings or the JSON that was made of them.
         elif is_config(hints[name]):
             inner = vars(value) if isinstance(value, Config) else value
             kept[name] = part_of(hints[name], inner, part)

@@ -118,6 +118,7 @@ class SweepConfig(Config):
     """Widths of the Token-GNN to try."""
     jk: tuple[str, ...] = option(("cat", "max", "mean", "none"), filled, distinct, decides=VARIANT)
     """Kinds of jumping knowledge to try."""
+    # 0, not None, for none: the command line takes numbers.
     projection_dim: tuple[int, ...] = option((128, 256, 512), filled, distinct, decides=VARIANT)
     """Widths that states are projected to; 0: none."""
     tau: tuple[float, ...] = option((0.1, 0.3, 0.6), filled, distinct, decides=VARIANT)
@@ -134,6 +135,7 @@ class SweepConfig(Config):
         combinations = math.prod(len(values) for values in self.space.values())
         if self.trials is not None:
             return min(self.trials, combinations)
+        # A grid is finished when it is whole.
         if self.sampler == "grid":
             return combinations
         return min(_DEFAULT_TRIALS, combinations)

@@ -51,6 +51,7 @@ class ExtractConfig(Config):
     """Longest text in tokens, special tokens included; longer ones are cut and counted. Default:
     the task's (128, IMDB 512).
     """
+    # Which layers there are is known once the backbone is: checked there.
     layers: tuple[int, ...] = option((-1,), filled)
     """Hidden layers to store: 0 = embeddings, 1 to L = blocks, negative from the end (-1 = last,
     after the final norm).
@@ -63,6 +64,7 @@ class ExtractConfig(Config):
     """Dtype of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
     tokens_per_batch: int = option(4096, whole(1))
     """Budget of padded tokens in one forward pass (at least one text is always taken)."""
+    # Part of a store's identity: other shards are other bytes.
     shard_tokens: int = option(131_072, whole(1))
     """A shard is closed when its real tokens reach this many; the unit of resuming."""
     device: str = "auto"

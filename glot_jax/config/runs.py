@@ -103,6 +103,7 @@ class EvaluateConfig(Config):
                 got="no --data",
                 fix="Leave it out.",
             )
+        # A store's texts went through the backbone long ago.
         reads_texts = self.data is not None or bool(self.mteb)
         if self.backbone is not None and not reads_texts:
             raise UsageError(
@@ -237,6 +238,7 @@ class ImportTorchConfig(Config):
 
     file: Path = dataclasses.field(metadata=about(positional=True))
     """A .pth file, written by torch.save(module.state_dict(), FILE). No code in it is run."""
+    # Required, all three: a wrong guess would load without an error.
     gnn: str
     """Layer type it was trained with: gat, gcn, gin, gine, sage."""
     jk: str
