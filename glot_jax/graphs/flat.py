@@ -35,14 +35,14 @@ class FlatLayout(NamedTuple):
         batch, length = mask.shape
         spare = batch * length
         real = mask.reshape(-1)
-        place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, spare)
+        position = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, spare)
         # A static size: the number of real tokens is not known while tracing.
         order = jnp.nonzero(real, size=spare, fill_value=0)[0]
         node_mask = jnp.arange(spare + 1) < jnp.sum(real, dtype=jnp.int32)
         sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)])
         sentence = jnp.where(node_mask, sentence.astype(jnp.int32), batch)
         return cls(
-            place.reshape(batch, length),
+            position.reshape(batch, length),
             order,
             node_mask,
             sentence,
