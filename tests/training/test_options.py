@@ -252,7 +252,7 @@ def test_the_count_of_the_mlp_is_printed(store, tmp_path, capsys):
     [
         (
             {"graph": {"graph": "knn", "k": 64}},
-            r"--k is at most the longest padded text, 12 tokens; got 64",
+            r"--k must be at most the longest padded text, 12 tokens; got 64",
         ),
         ({"mix_layers": (2,)}, "--mix-layers must mix two or more layers; got layer 2 alone"),
         ({"mix_layers": (2, -1)}, r"--mix-layers must be different from one another; got \(2, 2\)"),

@@ -50,6 +50,7 @@ def store(tmp_path_factory) -> Path:
 def state(value: float = 1.0, step: int = 1) -> dict:
     return {
         "params": {"w": jax.numpy.full(3, value)},
+        "stats": {"count": jax.numpy.zeros(2)},
         "step": jax.numpy.asarray(step),
         "key": jax.random.key(int(value)),
     }
@@ -134,7 +135,7 @@ def test_an_error_names_the_folder_and_not_the_link(tmp_path, temporary):
     folder = tmp_path / "a [b]"
     with Checkpoints(folder, writing=True) as checkpoints:
         checkpoints.save(state())
-    for path in (folder / "checkpoints/1/state").rglob("*"):
+    for path in (folder / "checkpoints/1/model").rglob("*"):
         if path.is_file() and path.name == "manifest.ocdbt":
             path.write_bytes(b"")
     with Checkpoints(folder) as checkpoints, pytest.raises(UsageError) as raised:

@@ -13,6 +13,8 @@ from support.synthetic_stores import make_store
 
 from glot_jax.errors import UsageError
 from glot_jax.training import checkpoint, train
+from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.training.orbax_files import Damaged
 from glot_jax.training.readback import Readback
 
 
@@ -33,19 +35,25 @@ class Nothing:
     wait = check
 
 
+def unreadable(self, step, target):
+    """In the place of `Checkpoints._read`."""
+    raise Damaged("ValueError: NOT_FOUND")
+
+
 def watch_reads(monkeypatch) -> list[tuple[int, bool, set[type]]]:
     """Of every checkpoint that is read: step, whether by the main thread, and what its arrays
     are.
     """
-    original, reads = checkpoint._read, []
+    original = Checkpoints._read
+    reads: list[tuple[int, bool, set[type]]] = []
 
-    def watching(folder, step, target):
-        state, reason = original(folder, step, target)
+    def watching(self, step, target):
+        state = original(self, step, target)
         kinds = {type(leaf) for leaf in jax.tree.leaves({**state, "key": None})}
         reads.append((step, threading.current_thread() is threading.main_thread(), kinds))
-        return state, reason
+        return state
 
-    monkeypatch.setattr(checkpoint, "_read", watching)
+    monkeypatch.setattr(Checkpoints, "_read", watching)
     return reads
 
 
@@ -69,13 +77,15 @@ def test_it_happens_once_on_a_thread_of_its_own_and_changes_no_number(
 
 def test_the_loop_does_not_wait_for_it(store, tmp_path, monkeypatch):
     """Steps go on while the first checkpoint is being read."""
-    original, reading, later = checkpoint._read, threading.Event(), threading.Event()
+    original = Checkpoints._read
+    reading = threading.Event()
+    later = threading.Event()
     steps = []
 
-    def slow(folder, step, target):
+    def slow(self, step, target):
         reading.set()
         assert later.wait(20)
-        return original(folder, step, target)
+        return original(self, step, target)
 
     from glot_jax.training.steps import Steps
 
@@ -88,19 +98,19 @@ def test_the_loop_does_not_wait_for_it(store, tmp_path, monkeypatch):
             later.set()
         return one(self, state, batch)
 
-    monkeypatch.setattr(checkpoint, "_read", slow)
+    monkeypatch.setattr(Checkpoints, "_read", slow)
     monkeypatch.setattr(Steps, "train", counting)
     train(runs.config(store, tmp_path / "run"), quiet=True)
     assert len(steps) == 15
 
 
 def test_a_first_checkpoint_that_cannot_be_read_ends_the_run(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_read", lambda *_: ({}, "ValueError: NOT_FOUND"))
+    monkeypatch.setattr(Checkpoints, "_read", unreadable)
     with pytest.raises(
         UsageError,
         match=(
-            r"first checkpoint .* read back; got .*checkpoints/1: ValueError: NOT_FOUND. The run"
-            r" has stopped"
+            r"first checkpoint .* must be readable; got .*checkpoints/1: ValueError: NOT_FOUND."
+            r" The run has stopped"
         ),
     ):
         train(runs.config(store, tmp_path / "run", checkpoint_minutes=runs.EVERY_STEP), quiet=True)
@@ -129,23 +139,22 @@ def test_between_two_saves_it_ends_the_run_at_the_next_line_of_the_log(
 
     monkeypatch.setattr(checkpoint, "Readback", Told)
     monkeypatch.setattr(Steps, "train", counting)
-    monkeypatch.setattr(checkpoint, "_read", lambda *_: ({}, "ValueError: NOT_FOUND"))
+    monkeypatch.setattr(Checkpoints, "_read", unreadable)
     with pytest.raises(UsageError, match="first checkpoint"):
         train(runs.config(store, tmp_path / "run", log_every=1), quiet=True)
     assert len(steps) == 6  # the checkpoint is that of step 5
 
 
 def test_arrays_that_are_not_what_was_saved_end_the_run(store, tmp_path, monkeypatch):
-    original = checkpoint._read
+    original = Checkpoints._read
 
-    def flipped(folder, step, target):
-        state, reason = original(folder, step, target)
-        return (
-            jax.tree.map(lambda leaf: leaf + 1 if getattr(leaf, "ndim", 0) == 2 else leaf, state),
-            reason,
-        )
+    def changed(leaf):
+        return leaf + 1 if getattr(leaf, "ndim", 0) == 2 else leaf
 
-    monkeypatch.setattr(checkpoint, "_read", flipped)
+    def flipped(self, step, target):
+        return jax.tree.map(changed, original(self, step, target))
+
+    monkeypatch.setattr(Checkpoints, "_read", flipped)
     with pytest.raises(
         UsageError, match=r"first checkpoint .* arrays are not what was saved, the first .*kernel"
     ):
