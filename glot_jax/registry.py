@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,16 +26,19 @@ class Registry(dict[str, Part]):
         self.noun = noun
         self._sources: dict[str, str] = {}
 
-    def register(self, name: str) -> Callable[[Any], Any]:
+    def register(self, name: str, *, module: str | None = None) -> Callable[[Any], Any]:
         """Return a decorator that adds a part under `name` and gives it back unchanged.
+
+        Args:
+            name: what it is found by.
+            module: where it was defined. Default: what the part says itself, as a class does.
 
         Raises:
             UsageError: the name belongs to another part.
         """
 
-        plugin = _plugins[-1] if _plugins else _calling_module()
-
         def add(part: Any) -> Any:
+            plugin = _plugins[-1] if _plugins else module or str(part.__module__)
             if name in self and _origin(self[name]) != _origin(part):
                 raise UsageError(
                     rule=f"a {self.noun} must have a name of its own",
@@ -90,22 +92,6 @@ def registering(plugin: str) -> Iterator[None]:
         yield
     finally:
         _plugins.pop()
-
-
-def _calling_module() -> str:
-    """The module on whose behalf `Registry.register` is called: the first outside this package.
-
-    While this package is imported that is Python's import machinery, and the part is its own.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        module = str(frame.f_globals.get("__name__", PACKAGE))
-        if module.startswith("importlib."):
-            return PACKAGE
-        if module.partition(".")[0] != PACKAGE:
-            return module
-        frame = frame.f_back
-    return PACKAGE
 
 
 def _origin(part: Any) -> str:

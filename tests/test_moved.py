@@ -65,5 +65,8 @@ def test_a_module_that_never_was_is_not_found():
 def test_names_that_moved_out_of_a_module_are_answered_there(module):
     home = importlib.import_module(f"glot_jax.{module}")
     for name in home._MOVED:
+        # A name that the module uses itself is there as ever.
+        if name in vars(home):
+            continue
         with pytest.deprecated_call(match=f"glot_jax.{module}.{name} is glot_jax"):
             assert getattr(home, name) is not None

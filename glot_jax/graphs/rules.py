@@ -119,7 +119,7 @@ def rule(
             compares_states,
             reads_texts,
         )
-        return RULES.register(name)(made)
+        return RULES.register(name, module=predicate.__module__)(made)
 
     return make
 
