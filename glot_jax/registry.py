@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from glot_jax.errors import UsageError
 
 Part = TypeVar("Part")
+Registered = TypeVar("Registered")
 
 
 class Registry(dict[str, Part]):
@@ -26,7 +27,9 @@ class Registry(dict[str, Part]):
         self.noun = noun
         self._sources: dict[str, str] = {}
 
-    def register(self, name: str, *, module: str | None = None) -> Callable[[Any], Any]:
+    def register(
+        self, name: str, *, module: str | None = None
+    ) -> Callable[[Registered], Registered]:
         """Return a decorator that adds a part under `name` and gives it back unchanged.
 
         Args:
@@ -37,7 +40,7 @@ class Registry(dict[str, Part]):
             UsageError: the name belongs to another part.
         """
 
-        def add(part: Any) -> Any:
+        def add(part: Registered) -> Registered:
             plugin = _plugins[-1] if _plugins else module or str(part.__module__)
             if name in self and _origin(self[name]) != _origin(part):
                 raise UsageError(
@@ -45,7 +48,7 @@ class Registry(dict[str, Part]):
                     got=f"{name!r}, which is {_origin(self[name])}",
                     fix="Register it under another name.",
                 )
-            self[name] = part
+            self[name] = cast("Any", part)
             self._sources[name] = plugin
             _sources.setdefault(plugin, []).append(name)
             return part

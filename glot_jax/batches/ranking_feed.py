@@ -178,7 +178,7 @@ class TextFeed(Feed):
             vectors: [texts, width] of the feed's texts; they are compared by inner product.
         """
         if self.pool is None:
-            for group in self.judged:
+            for group in self.judged.tolist():
                 candidates, relevant = self.candidates(group)
                 yield vectors[candidates] @ vectors[self.query[group]], relevant
             return
@@ -196,7 +196,7 @@ class TextFeed(Feed):
         # Signed: the baseline ranks by the negative length too.
         lengths = self.reader.text_lengths[self.texts[:, 0]]
         lengths = lengths.astype(np.int64)
-        for group in self.judged:
+        for group in self.judged.tolist():
             candidates, relevant = self.candidates(group)
             yield lengths[candidates], relevant
 

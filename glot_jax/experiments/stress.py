@@ -223,7 +223,7 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     texts = [row.text for row in splits["test"]]
     # A control is to know no more of a text than the backbone, which reads it cut.
     max_length = HiddenStore(extract.out, trust=True).recipe.max_length
-    kept = kept_texts(tokenizer, texts, max_length)
+    kept = kept_texts(tokenizer, texts, cast("int", max_length))
     accuracies = controls(extract.protocol, splits, extract.sample_seed, kept)
     # Twins have the same words; texts of the other protocols have their own.
     words = []

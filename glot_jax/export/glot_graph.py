@@ -193,7 +193,7 @@ class Stem(nn.Module):
         padding = ~mask.view(*mask.shape, *[1] * (states.ndim - 2))
         states = states.float().masked_fill(padding, 0)
         nodes = states
-        if self.mean is not None:
+        if self.mean is not None and self.deviation is not None:
             nodes = (states - self.mean) / self.deviation
         nodes = self.mix(nodes)
         if self.projection_kernel is not None:

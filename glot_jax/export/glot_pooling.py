@@ -108,7 +108,7 @@ class GlotPooling(Module):
                 shutil.copy(Path(__file__).with_name(name), Path(output_path).resolve().parent)
 
     @classmethod
-    def load(
+    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         model_name_or_path: str,
         subfolder: str = "",

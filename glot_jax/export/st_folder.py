@@ -261,7 +261,7 @@ def _save_modules(
             processor_kwargs=tokenizer,
             config_kwargs={"output_hidden_states": True} if max(layers) >= 0 else {},
             unpad_inputs=False,
-            modality_config={"text": states},
+            modality_config={"text": states},  # pyright: ignore[reportArgumentType]
             module_output_name="token_embeddings",
         )
         model = SentenceTransformer(modules=[transformer, pooling], device="cpu")

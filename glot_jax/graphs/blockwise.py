@@ -145,7 +145,7 @@ class BlockwiseGraph(PaddedGraph):
 class _Blocks(NamedTuple):
     """How a batch is cut into blocks of receiving tokens."""
 
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     rows: int
     length: int
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 
-import jax
 from jax import Array
+from jax.core import Tracer
 
 SHAPES_BEFORE_WARNING = 16
 """Shapes of one process that need no warning: a notebook's examples, the buckets of a store."""
@@ -20,7 +20,7 @@ def note_eager_shape(hidden: Array) -> None:
     Args:
         hidden: states [batch, length, dim] that a graph is built of.
     """
-    if isinstance(hidden, jax.core.Tracer) or len(_shapes) > SHAPES_BEFORE_WARNING:
+    if isinstance(hidden, Tracer) or len(_shapes) > SHAPES_BEFORE_WARNING:
         return
     _shapes.add(hidden.shape)
     if len(_shapes) > SHAPES_BEFORE_WARNING:

@@ -81,7 +81,7 @@ class EdgeWriter(NamedTuple):
 
     senders: Int32[Array, " budget"]
     receivers: Int32[Array, " budget"]
-    count: Int32[Array, ""]
+    count: Int32[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @classmethod
     def empty(cls, budget: int, spare: int) -> EdgeWriter:

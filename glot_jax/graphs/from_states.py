@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -75,9 +77,13 @@ def token_graph(
     return stem(hidden, mask)
 
 
-def require_k_within(config: GraphConfig, length: int) -> None:
+def require_k_within(config: GraphConfig, length: Any) -> None:
     """Refuse a k above the largest padded length, which would be the complete graph under another
     name; shorter texts link all they have.
+
+    Args:
+        config: the rule and its k.
+        length: an int, or the symbolic dimension of an export.
 
     Raises:
         UsageError: the rule is knn and its k is above `length`.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from glot_jax.errors import UsageError
 from glot_jax.graphs.flat import FlatLayout
@@ -102,32 +105,34 @@ def from_jraph(
     _require_token_tuple(graphs)
     if not padded:
         graphs = _with_padding_graph(graphs)
+    # Checked above: nodes, senders and receivers are arrays, which the type does not say.
+    parts: Any = graphs
     node_mask = jraph.get_node_padding_mask(graphs)
-    batch = graphs.n_node.shape[0] - 1
-    spare = graphs.nodes.shape[0] - 1
+    batch = parts.n_node.shape[0] - 1
+    spare = parts.nodes.shape[0] - 1
     # A padding graph in the middle becomes a sentence without tokens, not a shorter batch.
     is_sentence = jraph.get_graph_padding_mask(graphs)[:batch]
-    n_node = jnp.where(is_sentence, graphs.n_node[:batch], 0).astype(jnp.int32)
-    n_edge = jnp.where(is_sentence, graphs.n_edge[:batch], 0).astype(jnp.int32)
+    n_node = jnp.where(is_sentence, parts.n_node[:batch], 0).astype(jnp.int32)
+    n_edge = jnp.where(is_sentence, parts.n_edge[:batch], 0).astype(jnp.int32)
     # The total is static, so this can be traced.
-    sentence = jnp.repeat(jnp.arange(batch + 1), graphs.n_node, total_repeat_length=spare + 1)
+    sentence = jnp.repeat(jnp.arange(batch + 1), parts.n_node, total_repeat_length=spare + 1)
     longest = _longest(n_node) if length is None else length
     # Tokens of a sentence stand side by side, in reading order, from the first column on.
     starts = jnp.cumsum(n_node) - n_node
     offset = jnp.arange(longest)
     position = jnp.where(offset < n_node[:, None], starts[:, None] + offset, spare)
     # Sums over neighbours are segment sums over sorted receivers.
-    order = jnp.argsort(graphs.receivers, stable=True)
+    order = jnp.argsort(parts.receivers, stable=True)
     dropped = _dropped(graphs)
     if length is not None:
         _require_room(n_node, length)
     return SparseGraph(
-        nodes=jnp.where(node_mask[:, None], graphs.nodes, 0),
+        nodes=jnp.where(node_mask[:, None], parts.nodes, 0),
         node_mask=node_mask,
-        senders=graphs.senders[order].astype(jnp.int32),
-        receivers=graphs.receivers[order].astype(jnp.int32),
+        senders=parts.senders[order].astype(jnp.int32),
+        receivers=parts.receivers[order].astype(jnp.int32),
         n_node=jnp.append(n_node, spare + 1 - jnp.sum(n_node)),
-        n_edge=jnp.append(n_edge, graphs.senders.shape[0] - jnp.sum(n_edge)),
+        n_edge=jnp.append(n_edge, parts.senders.shape[0] - jnp.sum(n_edge)),
         sentence=jnp.where(node_mask, sentence, batch).astype(jnp.int32),
         position=position.astype(jnp.int32),
         dropped_edges=dropped,
@@ -148,8 +153,9 @@ def _with_padding_graph(graphs: jraph.GraphsTuple) -> jraph.GraphsTuple:
 
 def _dropped(graphs: jraph.GraphsTuple) -> Array:
     """Return the dropped edges that `to_jraph` counted, 0 in a tuple from elsewhere."""
-    if isinstance(graphs.globals, dict) and DROPPED in graphs.globals:
-        return jnp.sum(graphs.globals[DROPPED], dtype=jnp.int32)
+    extra: Any = graphs.globals
+    if isinstance(extra, dict) and DROPPED in extra:
+        return jnp.sum(extra[DROPPED], dtype=jnp.int32)
     return jnp.zeros((), jnp.int32)
 
 
@@ -166,7 +172,7 @@ def _longest(n_node: Array) -> int:
 
 def _require_room(n_node: Array, length: int) -> None:
     """Refuse a length below the longest sentence, where that can be told."""
-    if isinstance(n_node, jax.core.Tracer):
+    if isinstance(n_node, Tracer):
         return
     longest = int(jnp.max(n_node, initial=0))
     if longest > length:
@@ -198,14 +204,14 @@ def _require_token_tuple(graphs: jraph.GraphsTuple) -> None:
             fix="Pass graphs._replace(edges=None) if they may be ignored.",
         )
     parts = (graphs.n_node, graphs.senders, graphs.receivers)
-    if any(isinstance(part, jax.core.Tracer) for part in parts):
+    if any(isinstance(part, Tracer) for part in parts):
         return  # Values are not known while tracing; shapes are all that can be checked.
     _require_consistent(graphs)
 
 
 def _require_consistent(graphs: jraph.GraphsTuple) -> None:
     n_node = np.asarray(graphs.n_node)
-    nodes = graphs.nodes.shape[0]
+    nodes = jnp.shape(cast("Any", graphs.nodes))[0]
     if n_node.sum() != nodes:
         raise UsageError(
             rule="n_node must add up to the number of nodes",

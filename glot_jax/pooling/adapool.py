@@ -132,7 +132,8 @@ class AdaPoolAttention(Pooler):
 
     def weights(self, graph: TokenGraph) -> Array:
         """The heads' mean."""
-        return functools.reduce(jnp.add, self.head_weights(graph), 0) / self.heads
+        total = functools.reduce(jnp.add, self.head_weights(graph), 0)
+        return jnp.asarray(total / self.heads)
 
     def pool(
         self,

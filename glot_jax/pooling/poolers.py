@@ -28,7 +28,7 @@ class Cls(Pooler):
 
     def __init__(self, dim: int, kind: str = "encoder"):
         self.pooled_dim = dim
-        self.position = lookup(_POSITIONS, kind, "kind of backbone")
+        self.position: Position = lookup(_POSITIONS, kind, "kind of backbone")
 
     @classmethod
     def from_config(

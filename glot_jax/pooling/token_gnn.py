@@ -215,7 +215,8 @@ class TokenGNN(nnx.Module):
         if self.jk == "none":
             return (outputs[-1],)
         if self.jk == "mean":
-            return (functools.reduce(jnp.add, outputs[1:], 0) / len(outputs[1:]),)
+            total = functools.reduce(jnp.add, outputs[1:], 0)
+            return (jnp.asarray(total / len(outputs[1:])),)
         return (functools.reduce(_larger, outputs[1:]),)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:

@@ -149,7 +149,7 @@ def graph_cost(
     def edges(hidden: jax.Array, mask: jax.Array) -> list[jax.Array]:
         return edges_of(stem(hidden, mask))
 
-    build = compiled(jax.jit(edges).lower(hidden, mask), mask.shape)
+    build = compiled(jax.jit(edges).lower(hidden, mask), (mask.shape[0], mask.shape[1]))
     return time_latency(lambda: build(hidden, mask), repeats)
 
 

@@ -190,8 +190,8 @@ class BatchShape:
         """The shape of the first batch, and the lengths of all."""
         hidden = batches[0].hidden
         lengths = tuple(np.asarray(batch.mask).sum(1, dtype=np.int64) for batch in batches)
-        # hidden is [texts, length, dim].
-        return cls(*hidden.shape, str(hidden.dtype), lengths)
+        texts, length, dim = hidden.shape
+        return cls(texts, length, dim, str(hidden.dtype), lengths)
 
 
 @dataclasses.dataclass(frozen=True)

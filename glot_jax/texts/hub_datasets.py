@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glot_jax.errors import UsageError
 from glot_jax.texts.folders import expected
@@ -63,7 +63,8 @@ def _hub_source(rows: datasets.Dataset, name: str) -> Source:
         # A table read without any column would forget how many rows it has.
         present = [column for column in names if column in columns] or names
         number = 0
-        for batch in rows.select_columns(present).iter(batch_size=BATCH_ROWS):
+        batches: Any = rows.select_columns(present).iter(batch_size=BATCH_ROWS)
+        for batch in batches:
             for fields in zip(*batch.values(), strict=True):
                 number += 1
                 values = dict(zip(batch, fields, strict=True))

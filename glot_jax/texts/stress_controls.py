@@ -110,4 +110,4 @@ def _predicted_by_words(
     bag = CountVectorizer(token_pattern=r"\S+")
     regression = LogisticRegression(max_iter=1000, random_state=seed)
     regression.fit(bag.fit_transform(train_texts), _labels(train))
-    return regression.predict(bag.transform(test_texts))
+    return np.asarray(regression.predict(bag.transform(test_texts)))

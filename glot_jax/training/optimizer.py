@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
 
@@ -47,7 +49,7 @@ def build_schedule(
 _NOT_WEIGHTS = {"tau", "layer_scores"}
 
 
-def _decayed(params: optax.Params) -> optax.Params:
+def _decayed(params: Any) -> Any:
     """A tree of bools, True for what is decayed."""
 
     def is_weight(path: tuple[jax.tree_util.DictKey, ...], leaf: object) -> bool:

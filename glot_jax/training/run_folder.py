@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +114,7 @@ class Summary:
 
         They are those of validation where the last epoch was taken unselected.
         """
-        if self.selected_on in self.splits:
+        if self.selected_on is not None and self.selected_on in self.splits:
             return self.splits[self.selected_on]
         # The holdout of a store without a validation split is reported as "validation".
         return next(self.splits[name] for name in self.splits if name.startswith("validation"))
@@ -142,7 +143,7 @@ class RunFolder:
     """Names of the plugins whose parts it has."""
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Read config.json.
 
         Raises:

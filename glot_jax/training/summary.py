@@ -66,7 +66,10 @@ def _scores_by_epoch(
     split: str,
 ) -> dict[int, Mapping[str, Any]]:
     """Lines of metrics.jsonl about a split, by epoch."""
-    lines = {line["epoch"]: line for line in log.history if line["split"] == split}
+    lines: dict[int, Mapping[str, Any]] = {}
+    for line in log.history:
+        if line["split"] == split:
+            lines[line["epoch"]] = line
     # A resumed run relies on the lines of the processes before it, which a full disk may have cut.
     lost = {*range(1, run.config.epochs + 1)} - {*lines}
     if lost:

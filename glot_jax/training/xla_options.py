@@ -34,7 +34,7 @@ def compiled(
     if jax.default_backend() != "cpu" or _user_has_decided() or _suits_ynnpack(texts):
         return lowered.compile()
     try:
-        return lowered.compile(_ON_CPU)
+        return lowered.compile(_ON_CPU)  # pyright: ignore[reportArgumentType]
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" not in str(error):
             raise

@@ -167,7 +167,7 @@ def test_control_rules(graph, expected):
         ),
         (
             {"graph": "knn", "k": 4},
-            r"--k is at most the longest padded text, 3 tokens; got 4. Choose 1 to 3",
+            r"--k must be at most the longest padded text, 3 tokens; got 4. Choose 1 to 3",
         ),
         ({"graph": "knn", "k": 0}, "--k must be at least 1; got 0"),
         ({"graph": "window", "window": -1}, "--window must be at least 0; got -1"),
