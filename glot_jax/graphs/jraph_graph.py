@@ -107,11 +107,12 @@ def from_jraph(
         graphs = _with_padding_graph(graphs)
     # Checked above: nodes, senders and receivers are arrays, which the type does not say.
     parts: Any = graphs
-    node_mask = jraph.get_node_padding_mask(graphs)
+    node_mask: Any = jraph.get_node_padding_mask(graphs)
     batch = parts.n_node.shape[0] - 1
     spare = parts.nodes.shape[0] - 1
     # A padding graph in the middle becomes a sentence without tokens, not a shorter batch.
-    is_sentence = jraph.get_graph_padding_mask(graphs)[:batch]
+    graph_mask: Any = jraph.get_graph_padding_mask(graphs)
+    is_sentence = graph_mask[:batch]
     n_node = jnp.where(is_sentence, parts.n_node[:batch], 0).astype(jnp.int32)
     n_edge = jnp.where(is_sentence, parts.n_edge[:batch], 0).astype(jnp.int32)
     # The total is static, so this can be traced.

@@ -93,7 +93,9 @@ class LatentAttention(Pooler):
         """Return O."""
         width = self.pooled_dim // self.heads
         latents = self.latents[...].reshape(-1, self.heads, width).astype(self.dtype)
-        queries = nodes.reshape(*nodes.shape[:-1], self.heads, width)
+        # Scaled before the product: behind it, the compiler may fuse the division with the softmax's
+        # subtraction, whose rounding is infinite for huge states.
+        queries = nodes.reshape(*nodes.shape[:-1], self.heads, width) / math.sqrt(width)
         scores = jnp.einsum(
             "...hw,rhw->...hr",
             queries,
@@ -101,7 +103,7 @@ class LatentAttention(Pooler):
             preferred_element_type=jnp.float32,
         )
         # Over the latents, not over the tokens: no token sees another one before the mean.
-        weights = jax.nn.softmax(scores / math.sqrt(width), axis=-1).astype(self.dtype)
+        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         return jnp.einsum("...hr,rhw->...hw", weights, latents).reshape(nodes.shape)
 
     def weights(self, graph: TokenGraph) -> Array:

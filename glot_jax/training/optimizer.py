@@ -52,7 +52,7 @@ _NOT_WEIGHTS = {"tau", "layer_scores"}
 def _decayed(params: Any) -> Any:
     """A tree of bools, True for what is decayed."""
 
-    def is_weight(path: tuple[jax.tree_util.DictKey, ...], leaf: object) -> bool:
+    def is_weight(path: tuple[Any, ...], leaf: object) -> bool:
         del leaf
         return path[-1].key not in _NOT_WEIGHTS
 
