@@ -93,8 +93,8 @@ class LatentAttention(Pooler):
         """Return O."""
         width = self.pooled_dim // self.heads
         latents = self.latents[...].reshape(-1, self.heads, width).astype(self.dtype)
-        # Scaled before the product: behind it, the compiler may fuse the division with the softmax's
-        # subtraction, whose rounding is infinite for huge states.
+        # Scaled before the product: behind it, the compiler may fuse the division with the
+        # subtraction in the softmax, whose rounding overflows for huge states.
         queries = nodes.reshape(*nodes.shape[:-1], self.heads, width) / math.sqrt(width)
         scores = jnp.einsum(
             "...hw,rhw->...hr",
