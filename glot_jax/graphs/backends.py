@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 from jaxtyping import Array
@@ -71,7 +71,7 @@ def auto_graph(
     )
 
 
-def _is_long(batch: int, length: int) -> bool:
+def _is_long(batch: Any, length: Any) -> bool:
     """Tell whether a batch has more pairs than dense is taken for."""
     try:
         return batch * length**2 > DENSE_PAIRS

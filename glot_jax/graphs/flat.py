@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ class EdgeWriter(NamedTuple):
     count: Int32[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @classmethod
-    def empty(cls, budget: int, spare: int) -> EdgeWriter:
+    def empty(cls, budget: Any, spare: Any) -> EdgeWriter:
         """Start a list of `budget` loops of the padding node `spare`."""
         entries = jnp.full((budget,), spare, jnp.int32)
         return cls(entries, entries, jnp.zeros((), jnp.int32))

@@ -96,7 +96,7 @@ def require_k_within(config: GraphConfig, length: Any) -> None:
         )
 
 
-def _is_above(k: int, length: int) -> bool:
+def _is_above(k: int, length: Any) -> bool:
     try:
         return k > length
     except jax.errors.InconclusiveDimensionOperation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +119,7 @@ def count_edges(
     return total
 
 
-def _rows_at_once(batch: int, length: int) -> int:
+def _rows_at_once(batch: Any, length: Any) -> Any:
     """Return how many receiving tokens are looked at together: about BLOCK_PAIRS pairs."""
     try:
         return min(length, max(1, BLOCK_PAIRS // max(1, batch * length)))
@@ -127,7 +128,7 @@ def _rows_at_once(batch: int, length: int) -> int:
         return length
 
 
-def slice_rows(tokens: Tokens, first_row: Array | int, rows: int) -> Tokens:
+def slice_rows(tokens: Tokens, first_row: Array | int, rows: Any) -> Tokens:
     """Cut `rows` tokens out of every sentence, from `first_row` on."""
     return Tokens(
         *(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +153,7 @@ def nearest(pairs: Pairs, options: RuleOptions) -> Array:
     return chosen & possible
 
 
-def _at_most(k: int, length: int) -> int:
+def _at_most(k: int, length: Any) -> Any:
     """Return min(k, length), where `length` may be a symbolic dimension of jax.export."""
     try:
         return min(k, length)

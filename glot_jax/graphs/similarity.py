@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +36,16 @@ class Tokens(NamedTuple):
     nonzero: Bool[Array, "*batch length"]
     """Not the zero vector."""
 
-    def pad_rows(self, count: int) -> Tokens:
+    def pad_rows(self, count: Any) -> Tokens:
         """Append `count` padding tokens to every sentence."""
         return Tokens(*(pad_axis(field, count, axis=1) for field in self))
 
 
 def pad_axis(
     values: Array,
-    count: int,
+    count: Any,
     axis: int,
-    fill: int = 0,
+    fill: Any = 0,
 ) -> Array:
     """Append `count` entries of `fill` along `axis`."""
     widths = [(0, 0)] * values.ndim

@@ -8,7 +8,7 @@ scatters. All three backends compute the same numbers.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,7 @@ class SparseGraph(TokenGraph):
         return self.senders != self.receivers
 
     @property
-    def _batch(self) -> int:
+    def _batch(self) -> Any:
         return self.position.shape[0]
 
     # Segment sums and the scatter behind a gather add up in the dtype they are given; bfloat16
@@ -300,7 +300,7 @@ def sparse_graph(
     )
 
 
-def _block_shape(batch: int, length: int) -> tuple[int, int]:
+def _block_shape(batch: Any, length: Any) -> tuple[Any, Any]:
     """Return the sentences and receiving rows looked at together: whole sentences while they are
     short, row blocks of one after.
     """
@@ -313,7 +313,7 @@ def _block_shape(batch: int, length: int) -> tuple[int, int]:
         return 1, length
 
 
-def _find_edges(linking: Linking, position: Array, budget: int) -> EdgeWriter:
+def _find_edges(linking: Linking, position: Array, budget: Any) -> EdgeWriter:
     """List edges in the order of their receivers, block by block."""
     batch, length = linking.mask.shape
     spare = batch * length

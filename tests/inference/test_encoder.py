@@ -227,7 +227,7 @@ def test_bad_input_is_explained(place, encoder, tmp_path):
         ("v.csv", None, "format of --out"),
         ("none/v.npy", None, "folder that exists"),
         ("v.npy", "body", "--column must be a column"),
-        ("v.npy", None, "a.jsonl:2: int"),
+        ("v.npy", None, "a.jsonl:2: text = 3"),
     ):
         with pytest.raises(UsageError, match=match):
             check_files(TextFile(tmp_path / "a.jsonl", column), tmp_path / out)
