@@ -66,18 +66,16 @@ def require_loaded(needed: Iterable[str], owner: object) -> None:
     Raises:
         UsageError: a plugin that nobody has named in this process.
     """
-    missing = sorted(set(needed) - loaded())
+    # A folder from a stranger may hold anything in the place of a name.
+    missing = sorted(set(map(str, needed)) - loaded())
     if not missing:
         return
-    listed = " ".join(missing)
+    flags = " ".join(f"--plugin {name}" for name in missing)
     modules = ", ".join(missing)
     raise UsageError(
         rule=f"a run with parts from plugin {modules} must be told to load it",
         got=f"{owner}, without",
-        fix=(
-            f"If you trust it, add --plugin {listed}; in Python: glot_jax.plugins.load with"
-            f" {missing}."
-        ),
+        fix=(f"If you trust it, add {flags}; in Python: glot_jax.plugins.load with {missing}."),
     )
 
 

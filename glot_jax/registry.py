@@ -41,7 +41,10 @@ class Registry(dict[str, Part]):
         """
 
         def add(part: Registered) -> Registered:
-            plugin = _plugins[-1] if _plugins else module or str(part.__module__)
+            plugin = module or str(part.__module__)
+            # A plugin may be what first imports this package: our own parts stay our own.
+            if _plugins and plugin.partition(".")[0] != PACKAGE:
+                plugin = _plugins[-1]
             if name in self and _origin(self[name]) != _origin(part):
                 raise UsageError(
                     rule=f"a {self.noun} must have a name of its own",

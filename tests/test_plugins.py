@@ -126,6 +126,18 @@ def test_a_run_records_its_plugin_and_is_finished(run):
     assert (run / "summary.json").is_file()
 
 
+def test_parts_of_ours_stay_ours_where_a_plugin_imports_them_first(folder):
+    code = (
+        "from glot_jax import plugins; plugins.load(['toy_parts']);"
+        "from glot_jax.graphs import RULES; from glot_jax.pooling import GNN_LAYERS, POOLERS;"
+        "print(POOLERS.plugin_of('mean'), GNN_LAYERS.plugin_of('gat'), RULES.plugin_of('knn'),"
+        " POOLERS.plugin_of('toy-half'), RULES.plugin_of('toy-neighbours'))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "None", "None", "toy_parts", "toy_parts"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
