@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from glot_jax import moved
 from glot_jax.version import __version__
 
+# For type checkers and editors, which do not run `__getattr__`.
 if TYPE_CHECKING:
     from glot_jax.batches.token_batch import TokenBatch
     from glot_jax.config.extract import ExtractConfig
@@ -89,6 +90,7 @@ moved.install()
 
 
 def __getattr__(name: str) -> object:
+    # Python calls it for names that the module lacks (PEP 562).
     if name not in _HOMES:
         raise AttributeError(f"module 'glot_jax' has no attribute {name!r}")
     home = importlib.import_module(_HOMES[name])
@@ -96,4 +98,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
+    # Without it, `dir` and completion in a notebook would not show what has not been loaded yet.
     return sorted(__all__)

@@ -31,6 +31,7 @@ def write(file: int, data: bytes | memoryview, at: int) -> None:
     if not view.nbytes:
         # An empty buffer of several dimensions cannot be cast.
         return
+    # Bytes, whatever the array holds: slices of the view are then what pwrite counts.
     view = view.cast("B")
     while view.nbytes:
         # The system may take less than it is given: more than 2 GiB at once, or what is left of the
@@ -52,6 +53,7 @@ def close(file: int) -> None:
 
 def rename(source: Path, target: Path) -> None:
     """Give `source` the name `target`, at once; a file that has it is replaced."""
+    # Not os.rename, which on Windows does not replace.
     os.replace(source, target)
 
 
@@ -62,6 +64,7 @@ def link(source: Path, target: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` survive a power cut."""
+    # A name is an entry of its folder, and the folder has to be synced for it.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

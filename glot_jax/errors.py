@@ -10,6 +10,8 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    # datasets and zstandard belong to it too, but only some files and the Hub need them: whoever
+    # reads those asks for them.
     "extract": ("torch", "transformers"),
     "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript"),
     "mteb": ("mteb",),
@@ -32,6 +34,7 @@ class UsageError(ValueError):
         super().__init__(f"{rule}; got {got}. {fix}")
 
 
+# An ImportError as well: `try: import ... except ImportError` around our modules keeps its meaning.
 class MissingExtraError(UsageError, ImportError):
     """A package of an extra is not installed."""
 
@@ -111,6 +114,7 @@ def extra_of(extra: str, purpose: str) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package == "glot_jax":
             raise
+        # The block may need a package of another extra: that one is the one to install.
         for other, modules in EXTRAS.items():
             if package in modules:
                 extra = other
@@ -119,6 +123,7 @@ def extra_of(extra: str, purpose: str) -> Iterator[None]:
 
 def _is_installed(module: str) -> bool:
     try:
+        # Found, not imported: torch alone would take seconds.
         return importlib.util.find_spec(module) is not None
     # ValueError: a module that was put into sys.modules by hand and has no spec.
     except (ImportError, ValueError):

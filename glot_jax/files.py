@@ -51,6 +51,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 AGAIN = "run the same command again"
 """How an error tells the user to go on; commands that are continued another way say so."""
 
+# A user's quota and a full disk are one thing to the user: free some space.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -205,6 +206,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
+        # Its writer closed it without a sync, as other libraries do.
         _sync_file(temporary)
         disk.rename(temporary, path)
         disk.sync_folder(path.parent)
@@ -257,6 +259,7 @@ def make_folders(path: Path) -> None:
         explain_write_error(error, path)
 
 
+# It returns for other errors, so that `except` blocks call it and then raise theirs.
 def explain_write_error(
     error: BaseException | None, path: Path, needed: int | None = None, *, again: str = AGAIN
 ) -> None:
@@ -334,6 +337,7 @@ def take_lock(descriptor: int, *, wait: bool) -> bool:
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
+        # In pieces: a shard may be larger than the memory.
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -20,6 +20,8 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 MODULES = {
+    # What looked at runs is three rooms now, by what it does: it times (profiling), it writes pages
+    # (reporting), or it trains something itself (experiments).
     "analysis.describe": "reporting.describe",
     "analysis.figures": "reporting.figures",
     "analysis.floor": "profiling.floor",
@@ -42,6 +44,8 @@ MODULES = {
     "extraction.sources": "extraction.backbone_source",
     "extraction.split_dump": "extraction.split_files",
     "extraction.states": "extraction.storage_dtypes",
+    # interop held whatever was read by others: answers of a run (inference), files of it (export)
+    # and the authors' release (official).
     "interop.encode_file": "inference.encode_file",
     "interop.encoder": "inference.encoder",
     "interop.import_run": "official.import_run",
@@ -55,6 +59,7 @@ MODULES = {
     "profile_config": "config.profile",
     "reproduce_config": "config.experiments",
     "store.assemble": "store.finish",
+    # Batches are a room of their own, and every room writes to the disk: neither is the store's.
     "store.batches": "batches.plan",
     "store.disk": "disk",
     "store.files": "store.arrays",
@@ -144,6 +149,8 @@ PACKAGES = ("analysis", "interop")
 
 def warn(old: str, new: str) -> None:
     """DeprecationWarning at whoever imports the old name."""
+    # 3: above this function and the one that answers for the old name. Frames of the import system
+    # are not counted.
     message = f"glot_jax.{old} is glot_jax.{new} now; the old name goes with the next release"
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
@@ -162,6 +169,7 @@ def renamed_keywords(
         def call(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
             for old, new in names.items():
                 if old in keywords:
+                    # 2: above this function, where the keyword was written.
                     message = f"{function.__name__}({old}=...) is {new}=... now"
                     warnings.warn(message, DeprecationWarning, stacklevel=2)
                     keywords[new] = keywords.pop(old)
@@ -193,19 +201,23 @@ class _Loader(importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType | None:
         old = spec.name.removeprefix("glot_jax.")
         if old in PACKAGES:
+            # None: the import system makes an empty module itself.
             return None
         warn(old, MODULES[old])
         module = importlib.import_module(f"glot_jax.{MODULES[old]}")
+        # Not `module` itself: the import system would put the spec of the old name into it.
         return _Alias(spec.name, module, NAMES.get(old, {}))
 
     def exec_module(self, module: types.ModuleType) -> None:
         if not isinstance(module, _Alias):
+            # An empty path makes it a package: Python then asks for the modules below it, too.
             module.__path__ = []
 
 
 class _Alias(types.ModuleType):
-    """A module under its old name: it has what the module of today has, and the names that other
-    modules took from it.
+    """A module under its old name.
+
+    It has what the module of today has, and the names that other modules took from it.
     """
 
     def __init__(self, name: str, module: types.ModuleType, homes: Mapping[str, str]):
@@ -214,6 +226,7 @@ class _Alias(types.ModuleType):
         self._homes = homes
 
     def __getattr__(self, name: str) -> object:
+        # Looked up each time, not copied: what is replaced in the module of today is replaced here.
         if name in self._homes:
             return getattr(importlib.import_module(f"glot_jax.{self._homes[name]}"), name)
         return getattr(self._module, name)
@@ -225,14 +238,21 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
+        """The module of today under the old name; None for a name that the table does not have."""
+        # The import system passes them; the full name alone decides.
+        del path, target
         old = fullname.removeprefix("glot_jax.")
-        if old == fullname or (old not in MODULES and old not in PACKAGES):
-            return None
+        is_ours = old != fullname
         is_package = old in PACKAGES
+        is_known = is_package or old in MODULES
+        if not (is_ours and is_known):
+            return None
         return importlib.machinery.ModuleSpec(fullname, _Loader(), is_package=is_package)
 
 
 def install() -> None:
     """Ask this table for names of `glot_jax` that are nowhere else."""
+    # Once: a second import of the package (importlib.reload) runs this again.
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        # At the end: a module that exists is never hidden by an old name.
         sys.meta_path.append(Finder())

@@ -47,12 +47,14 @@ def load(plugins: Iterable[str | ModuleType]) -> None:
         if isinstance(plugin, ModuleType):
             # Its import has registered its parts.
             _loaded[plugin.__name__] = plugin
+        # Not imported twice under a name: parts would be registered again.
         elif plugin not in _loaded:
             _loaded[plugin] = _import(plugin)
 
 
 def loaded() -> frozenset[str]:
     """Names of the plugins that this process has loaded, or whose parts it has registered."""
+    # Both: parts of a notebook, or of a module that was simply imported, have no plugin's name.
     return frozenset(_loaded) | sources()
 
 
@@ -110,4 +112,6 @@ def _entry_points() -> dict[str, str]:
 
 def _installed() -> str:
     names = sorted(_entry_points())
-    return f"Installed: {', '.join(names)}." if names else "No plugin is installed."
+    if not names:
+        return "No plugin is installed."
+    return f"Installed: {', '.join(names)}."

@@ -43,14 +43,12 @@ class Registry(dict[str, Part]):
         def add(part: Registered) -> Registered:
             plugin = module or str(part.__module__)
             # A plugin may be what first imports this package: our own parts stay our own.
-            if _plugins and plugin.partition(".")[0] != PACKAGE:
+            if _plugins and not _is_ours(plugin):
+                # The innermost: a plugin that imports another one does not take over its parts.
                 plugin = _plugins[-1]
-            if name in self and _origin(self[name]) != _origin(part):
-                raise UsageError(
-                    rule=f"a {self.noun} must have a name of its own",
-                    got=f"{name!r}, which is {_origin(self[name])}",
-                    fix="Register it under another name.",
-                )
+            self._require_free(name, part)
+            # `Registered` and not `Part`: a type checker must not lose the class's own type by the
+            # decorator.
             self[name] = cast("Any", part)
             self._sources[name] = plugin
             _sources.setdefault(plugin, []).append(name)
@@ -58,13 +56,26 @@ class Registry(dict[str, Part]):
 
         return add
 
+    def _require_free(self, name: str, part: object) -> None:
+        """Require that `name` is not the name of another part."""
+        # The same part once more is no other: a notebook's cell is run again, a module reloaded.
+        if name in self and _origin(self[name]) != _origin(part):
+            raise UsageError(
+                rule=f"a {self.noun} must have a name of its own",
+                got=f"{name!r}, which is {_origin(self[name])}",
+                fix="Register it under another name.",
+            )
+
     def plugin_of(self, name: str) -> str | None:
         """The plugin that registered a part; None for a part of this package.
 
         A part that was registered in a notebook or by an import belongs to its module.
         """
+        # Without a source: put into the table as into any dictionary, not registered.
         source = self._sources.get(name, PACKAGE)
-        return None if source.partition(".")[0] == PACKAGE else source
+        if _is_ours(source):
+            return None
+        return source
 
 
 PACKAGE = "glot_jax"
@@ -85,7 +96,7 @@ def registered_by_plugins() -> tuple[str, ...]:
     """Names of all parts that came from outside this package."""
     parts: list[str] = []
     for source, registered in _sources.items():
-        if source.partition(".")[0] != PACKAGE:
+        if not _is_ours(source):
             parts += registered
     return tuple(parts)
 
@@ -100,7 +111,14 @@ def registering(plugin: str) -> Iterator[None]:
         _plugins.pop()
 
 
-def _origin(part: Any) -> str:
+def _is_ours(source: str) -> bool:
+    """Whether a module, or the name of a plugin, belongs to this package."""
+    # By whole words: `glot_jax_extras` is somebody else's.
+    return source.partition(".")[0] == PACKAGE
+
+
+def _origin(part: object) -> str:
     """Where a part was defined: a notebook's cell that runs twice defines the same one again."""
+    # By name, not by identity: the second definition is a new object.
     name = getattr(part, "__qualname__", repr(part))
     return f"{getattr(part, '__module__', '')}.{name}"

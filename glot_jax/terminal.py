@@ -17,7 +17,7 @@ _LENIENT = ("backslashreplace", "replace", "ignore", "namereplace", "xmlcharrefr
 
 
 def print_anything(*streams: TextIO | None) -> None:
-    """Print characters that a stream cannot encode as escapes from now on: `\\xfc`.
+    r"""Print characters that a stream cannot encode as escapes from now on: `\xfc`.
 
     Names of files, classes and models may hold any character, and a finished run must not end in an
     error about its own summary.
@@ -26,6 +26,7 @@ def print_anything(*streams: TextIO | None) -> None:
         if not isinstance(stream, io.TextIOWrapper) or stream.errors in _LENIENT:
             # Somebody else's stream, or somebody's choice.
             continue
+        # A stream that is closed (ValueError) is not worth an error either.
         with contextlib.suppress(io.UnsupportedOperation, ValueError):
             stream.reconfigure(errors="backslashreplace")
 
@@ -37,12 +38,14 @@ def refuse(error: UsageError) -> NoReturn:
 
 
 def explain(error: Exception) -> None:
-    """End the process with one line, or quietly, if the streams or the device are to blame for an
-    error.
+    """End the process with one line, or quietly, if the streams or the device are to blame.
+
+    Returns for every other error, which then shows its traceback: it is ours.
     """
-    code = output_error(error) if isinstance(error, OSError) else None
-    if code is not None:
-        sys.exit(code)
+    if isinstance(error, OSError):
+        code = output_error(error)
+        if code is not None:
+            sys.exit(code)
     reason = device_error(error)
     if reason is not None:
         refuse(reason)
@@ -55,10 +58,13 @@ def output_error(error: OSError) -> int | None:
     disk is told in one line.
     """
     if isinstance(error, BrokenPipeError):
-        # Python would try to flush once more at its end, and say so.
+        # Python would try to flush once more at its end, and say so. 141 = 128 + SIGPIPE, what a
+        # shell reports of a program that the signal ended.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    # Without a file name it is taken for a stream's: our own files are written by `glot_jax.files`,
+    # whose errors are UsageErrors.
     if error.errno == errno.ENOSPC and error.filename is None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,6 +80,7 @@ def device_error(error: BaseException) -> UsageError | None:
         The error to show, or None if `error` comes from elsewhere.
     """
     open_devices = getattr(sys.modules.get("jax"), "devices", None)
+    # Not imported for the question: an error without JAX is none of JAX's.
     # None: JAX is not loaded, or not as a whole.
     if open_devices is None:
         return None
@@ -89,11 +96,13 @@ def device_error(error: BaseException) -> UsageError | None:
 
 
 def _same(error: BaseException, other: BaseException) -> bool:
+    # Exceptions compare by identity, and JAX made a new one for the second question.
     return type(error) is type(other) and str(error) == str(other)
 
 
 def _cannot_open(reason: Exception) -> UsageError:
     lines = str(reason).strip().splitlines()
+    # Some reasons have no text at all: the bare AssertionError of a platform without a plugin.
     if lines:
         received = f"{type(reason).__name__}: {lines[0]}"
     else:
@@ -111,6 +120,7 @@ def _cannot_open(reason: Exception) -> UsageError:
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, its cause, the cause of that."""
+    # `raise ... from` sets the cause; an error raised while another is handled has a context alone.
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
