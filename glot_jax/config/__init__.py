@@ -6,7 +6,6 @@ No numpy, jax or torch is imported, so a typing mistake on the command line cost
 from __future__ import annotations
 
 import importlib
-from typing import Any
 
 from glot_jax import moved
 
@@ -24,12 +23,18 @@ _HOMES = {
     "pooling.options": ("unread_options",),
     "errors": ("UsageError", "lookup", "require"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF: dict[str, str] = {}
+for _home, _names in _HOMES.items():
+    _HOME_OF |= dict.fromkeys(_names, _home)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """What `glot_jax.config` held as one module can be imported from here for one release."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'glot_jax.config' has no attribute {name!r}")
-    moved.warn(f"config.{name}", f"{_HOME_OF[name]}.{name}")
-    return getattr(importlib.import_module(f"glot_jax.{_HOME_OF[name]}"), name)
+    home = _HOME_OF[name]
+    # Not `moved_name`: this room's tables are of rooms to names, and the warning must point at
+    # whoever asks.
+    moved.warn(f"config.{name}", f"{home}.{name}")
+    # Imported now: settings alone must cost neither poolers nor JAX.
+    return getattr(importlib.import_module(f"glot_jax.{home}"), name)

@@ -38,6 +38,7 @@ class Decides(enum.Flag):
     ALL = NUMBERS | PROGRAM | VARIANT | IDENTITY
 
 
+# Short names, because every field of a training's settings says what it decides.
 NOTHING = Decides.NOTHING
 NUMBERS = Decides.NUMBERS
 PROGRAM = Decides.PROGRAM
@@ -84,8 +85,16 @@ def option(
     example: object = None,
 ) -> Value:
     """A field with a default and the metadata of `about`."""
-    metadata = about(*checks, decides=decides, task=task, example=example)
-    return cast("Value", dataclasses.field(default=default, metadata=metadata))
+    metadata = about(
+        *checks,
+        decides=decides,
+        task=task,
+        example=example,
+    )
+    # A Field while the class is made, and the value ever after: type checkers are told the value,
+    # as the stubs of `dataclasses.field` tell them.
+    field = dataclasses.field(default=default, metadata=metadata)
+    return cast("Value", field)
 
 
 def setting(
@@ -100,9 +109,20 @@ def setting(
     That is the safe side. A field that says too much costs a compilation or refuses to resume; one
     that says too little resumes a run with other numbers.
     """
-    return option(default, *checks, decides=decides, task=task, example=example)
+    return option(
+        default,
+        *checks,
+        decides=decides,
+        task=task,
+        example=example,
+    )
 
 
+ARGUMENT = about(positional=True)
+"""Metadata of a value that must be given and needs no flag: `glot evaluate RUN`."""
+
+
+# Frozen: settings are shared by the rooms of a run, and what was checked must stay as it was.
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Settings that are checked where they are born: on the command line, in Python and in JSON.
@@ -123,7 +143,9 @@ class Config:
         # `from __future__ import annotations` leaves texts in `field.type`.
         hints = type_hints(type(self))
         for field in dataclasses.fields(self):
-            _check_field(field, hints[field.name], getattr(self, field.name))
+            value = getattr(self, field.name)
+            _check_field(field, hints[field.name], value)
+        # Last: it may take for granted that each value by itself is a good one.
         self.require_consistent()
 
     def require_consistent(self) -> None:
@@ -135,33 +157,37 @@ class Config:
 
     @classmethod
     def names(cls, part: Decides | None = None) -> tuple[str, ...]:
-        """Names of the fields that decide any of `part` (None: of all fields), without those that
-        hold settings of their own.
+        """Names of the fields that decide any of `part`; None: of all fields.
+
+        Fields that hold settings of their own are left out.
         """
         hints = type_hints(cls)
-        plain = [field for field in dataclasses.fields(cls) if not is_config(hints[field.name])]
-        if part is not None:
-            plain = [field for field in plain if decides(field) & part]
-        return tuple(field.name for field in plain)
+        names: list[str] = []
+        for field in dataclasses.fields(cls):
+            # Nested settings are not a value: their fields are asked by their own class.
+            if is_config(hints[field.name]):
+                continue
+            if part is None or decides(field) & part:
+                names.append(field.name)
+        return tuple(names)
 
     @classmethod
     def names_for_other_tasks(cls, kind: str) -> tuple[str, ...]:
         """Names of the fields that a task of this kind does not read."""
-        return tuple(
-            field.name
-            for field in dataclasses.fields(cls)
-            if field.metadata.get("task") not in (None, kind)
-        )
+        fields = dataclasses.fields(cls)
+        others = [field for field in fields if field.metadata.get("task") not in (None, kind)]
+        return tuple(field.name for field in others)
 
     @classmethod
     def names_only_for(cls, kind: str) -> tuple[str, ...]:
         """Names of the fields that no other kind of task reads."""
-        return tuple(
-            field.name for field in dataclasses.fields(cls) if field.metadata.get("task") == kind
-        )
+        fields = dataclasses.fields(cls)
+        own = [field for field in fields if field.metadata.get("task") == kind]
+        return tuple(field.name for field in own)
 
     def part(self, part: Decides) -> dict[str, Any]:
         """The fields that decide any of `part`, nested as they are here: name -> value."""
+        # `vars`, not `asdict`, which would turn nested settings into dicts without a class.
         return part_of(type(self), vars(self), part)
 
 
@@ -181,10 +207,11 @@ def part_of(cls: type[Config], values: Mapping[str, Any], part: Decides) -> dict
         # Of another version: it must show as a difference, not vanish.
         if name not in fields:
             kept[name] = value
-        # `values` are nested settings or the JSON that was made of them.
         elif is_config(hints[name]):
-            inner = vars(value) if isinstance(value, Config) else value
-            kept[name] = part_of(hints[name], inner, part)
+            # Nested settings, or the JSON that was made of them.
+            if isinstance(value, Config):
+                value = vars(value)
+            kept[name] = part_of(hints[name], value, part)
         elif decides(fields[name]) & part:
             kept[name] = value
     return kept
@@ -196,6 +223,7 @@ def decides(field: dataclasses.Field[Any]) -> Decides:
     Raises:
         KeyError: The field does not say.
     """
+    # An error and no default: a field that nobody has thought about would resume another run.
     value = field.metadata["decides"]
     if value is None:
         raise KeyError(f"the field {field.name} does not say what it decides")
@@ -215,23 +243,30 @@ def type_hints(cls: type[Config]) -> Mapping[str, Any]:
 
 def spelled(value: object) -> str:
     """A value as it is typed on the command line: a tuple is several words."""
+    # A caller from Python may have given a list.
     if isinstance(value, (tuple, list)):
         return " ".join(map(str, value))
     return str(value)
 
 
 def _check_field(field: dataclasses.Field[Any], hint: object, value: object) -> None:
+    # A field without `option` has no metadata: `backbone: str = "minilm"`.
     checks: tuple[Check, ...] = field.metadata.get("checks", ())
     if typing.get_origin(hint) is Literal:
-        checks = (one_of(*typing.get_args(hint)), *checks)
+        # Python does not check annotations: what the command line refuses, Python must too.
+        choices = typing.get_args(hint)
+        checks = (one_of(*choices), *checks)
     # None stands for "not given" wherever a field allows it; tyro refuses it elsewhere.
     if value is None and not _is_required_value(hint):
         return
     for check in checks:
         rule = check(value)
         if rule is not None:
+            # The first alone: a value of the wrong kind breaks the later ones as well.
             raise UsageError(
-                rule=f"{flag(field.name)} {rule}", got=_received(value), fix=_example(field)
+                rule=f"{flag(field.name)} {rule}",
+                got=_received(value),
+                fix=_example(field),
             )
 
 
@@ -241,13 +276,16 @@ def _is_required_value(hint: object) -> bool:
 
 
 def _received(value: object) -> str:
+    # In quotes, so that an empty word and blanks are seen.
     if isinstance(value, str):
         return repr(value)
+    # An empty tuple is spelled as nothing at all.
     return spelled(value) or "none"
 
 
 def _example(field: dataclasses.Field[Any]) -> str:
     example = field.metadata.get("example")
+    # A default is known to pass the checks.
     if example is None and field.default is not dataclasses.MISSING:
         example = field.default
     # An empty word is no example: `Give for example --metric .`

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from glot_jax.errors import UsageError
 
+# Any: a check is written for the type of its field, which only the field's annotation knows.
 Check = Callable[[Any], str | None]
 
 
@@ -20,6 +21,7 @@ def is_number(value: object) -> TypeGuard[float]:
     # bool is a subclass of int: `epochs=True` would pass for 1.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
+    # `nan < minimum` is False, so that nan would pass a check for too small a number.
     return math.isfinite(value)
 
 
@@ -40,6 +42,7 @@ def whole(minimum: int) -> Check:
     """A whole number that is not below `minimum`."""
 
     def broken_rule(value: object) -> str | None:
+        # 3.0 is none either: it would be an index or a shape later.
         if isinstance(value, bool) or not isinstance(value, int):
             return "must be a whole number"
         if value < minimum:
@@ -95,6 +98,7 @@ def each(check: Check) -> Check:
         for value in values:
             rule = check(value)
             if rule is not None:
+                # Rules about single values begin with these words; the flag stands before them.
                 return rule.replace("must be", "must each be", 1)
         return None
 
@@ -105,9 +109,10 @@ def one_of(*choices: object) -> Check:
     """One of a few values."""
 
     def broken_rule(value: object) -> str | None:
-        # `1 in (True,)` is True, and 1.0 equals 1: compare the kinds as well.
-        if any(value == choice and type(value) is type(choice) for choice in choices):
-            return None
+        for choice in choices:
+            # `1 in (True,)` is True, and 1.0 equals 1: compare the kinds as well.
+            if value == choice and type(value) is type(choice):
+                return None
         # An empty word stands for "not given" and cannot be typed.
         words = [str(choice) for choice in choices if choice != ""]
         return f"must be one of {', '.join(words)}"
@@ -123,6 +128,7 @@ def require_divisor(heads: int, width: int, noun: str) -> None:
     """
     if width % heads == 0:
         return
+    # All of them, few as they are: whoever reads them need not divide.
     divisors = [str(n) for n in range(1, width + 1) if width % n == 0]
     raise UsageError(
         rule=f"--heads must divide {noun}",

@@ -5,11 +5,34 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
-from glot_jax.config.base import NOTHING, NUMBERS, VARIANT, Config, about, option
+from glot_jax.config.base import (
+    NOTHING,
+    NUMBERS,
+    VARIANT,
+    Config,
+    Decides,
+    about,
+    option,
+)
 from glot_jax.config.checks import distinct, each, filled, whole
 from glot_jax.errors import UsageError
+
+Values = TypeVar("Values", bound=tuple[object, ...])
+
+_PLACE = about(decides=NOTHING)
+"""Metadata of a path that must be given: where things lie decides no number."""
+
+
+def several(default: Values, decides: Decides | None = None) -> Values:
+    """A field of one value or more, none twice: the same run twice would count as two."""
+    return option(default, filled, distinct, decides=decides)
+
+
+def searched(default: Values) -> Values:
+    """A field of SweepConfig that the sweep searches: `SPACE` lists these."""
+    return several(default, decides=VARIANT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +50,14 @@ class StressConfig(Config):
     """Folder of stress.json, comparison.json, stress.png, stores/ and runs/. Rerunning reuses
     finished stores and runs.
     """
-    protocol: tuple[str, ...] = option(("released", "controlled"), filled, distinct)
+    # Side by side: in the release's data the number of words tells the label, in the controlled
+    # ones nothing but the relation does.
+    protocol: tuple[str, ...] = several(("released", "controlled"))
     """Names of glot_jax.texts.stress_texts.PROTOCOLS."""
-    ratios: tuple[float, ...] = option((0.9,), filled, distinct)
+    # The hardest of the paper's four (Table 7: 0.2, 0.5, 0.8, 0.9).
+    ratios: tuple[float, ...] = several((0.9,))
     """Shares of distractor words."""
-    distances: tuple[int, ...] = option((0,), filled, distinct)
+    distances: tuple[int, ...] = several((0,))
     """controlled: words between the two related words, one test for each. Other protocols have no
     such words.
     """
@@ -39,15 +65,18 @@ class StressConfig(Config):
     """Where the signal stands among the distractors, 0 (first) to 1 (last), one test for each.
     Default: at random.
     """
-    poolers: tuple[str, ...] = option(("cls", "mean", "max", "adapool", "glot"), filled, distinct)
+    # The poolers of the paper's comparison.
+    poolers: tuple[str, ...] = several(("cls", "mean", "max", "adapool", "glot"))
     """Names of glot_jax.pooling.POOLERS. With glot, GLOT on three wrong graphs runs too:
     self-loops, complete, random.
     """
-    seeds: tuple[int, ...] = option((42,), filled, distinct)
+    seeds: tuple[int, ...] = several((42,))
     """Seeds of the training runs; the table shows mean and deviation."""
+    # The release's numbers; the paper has 10,000 and 2,000.
     rows: tuple[int, int] = option((2000, 500), each(whole(10)))
     """Training and test rows; a validation split of the test's size is generated beside them."""
-    lrs: tuple[float, ...] = option((2e-4, 1e-3, 5e-3), filled, distinct)
+    # One rate for all would decide the comparison: which is best depends on the pooler.
+    lrs: tuple[float, ...] = several((2e-4, 1e-3, 5e-3))
     """Every pooler tries each learning rate; the best one on the validation split is reported on
     the test split.
     """
@@ -57,11 +86,13 @@ class StressConfig(Config):
     """Rows per training step."""
     hidden_dim: int = option(128, whole(1))
     """glot: width of the Token-GNN, two GAT layers, jk cat."""
+    # Its range is checked by the GraphConfig that every run is given.
     tau: float = 0.6
     """glot: threshold of its graph, a cosine."""
 
     def require_consistent(self) -> None:
         """Check that distances have a protocol that reads them."""
+        # (0,) is the default: whoever leaves it alone has asked for nothing.
         if self.distances != (0,) and "controlled" not in self.protocol:
             raise UsageError(
                 rule="--distances is read by --protocol controlled alone",
@@ -79,9 +110,9 @@ class SweepConfig(Config):
 
     takes_plugins: ClassVar[bool] = True
 
-    store: Path = dataclasses.field(metadata=about(decides=NOTHING))
+    store: Path = dataclasses.field(metadata=_PLACE)
     """Store of token states; all trials read it, none extracts."""
-    out: Path = dataclasses.field(metadata=about(decides=NOTHING))
+    out: Path = dataclasses.field(metadata=_PLACE)
     """Folder of study.db, trials/, sweep.json and importance.png. The same command goes on where it
     was stopped.
     """
@@ -90,7 +121,12 @@ class SweepConfig(Config):
     uniformly.
     """
     # More trials or workers go on with the same study: they decide nothing about a trial.
-    trials: int | None = option(None, whole(1), decides=NOTHING, example=24)
+    trials: int | None = option(
+        None,
+        whole(1),
+        decides=NOTHING,
+        example=24,
+    )
     """Finished trials to reach, over all calls. Default: 24, or the whole grid."""
     workers: int = option(1, whole(1), decides=NOTHING)
     """Processes that train trials at the same time, from one study."""
@@ -102,26 +138,28 @@ class SweepConfig(Config):
     """Rows per training step."""
     seed: int = option(42, whole(0), decides=NUMBERS)
     """Seed of the sampler and of every trial."""
+    # Not the split that is reported: the best of many trials would be flattered by it.
     select_on: Literal["validation", "holdout"] = option("holdout", decides=NUMBERS)
     """What trials are compared on: a tenth of train, which leaves the validation split for the
     report, or that split itself.
     """
     metric: str | None = option(None, decides=NUMBERS)
     """Metric that trials are compared by. Default: the task's first."""
-    lr: tuple[float, ...] = option((1e-3, 2e-4, 2e-5), filled, distinct, decides=VARIANT)
+    # From here on the defaults are Table 6, value by value.
+    lr: tuple[float, ...] = searched((1e-3, 2e-4, 2e-5))
     """Peak learning rates to try."""
-    weight_decay: tuple[float, ...] = option((0.0, 1e-5, 5e-5), filled, distinct, decides=VARIANT)
+    weight_decay: tuple[float, ...] = searched((0.0, 1e-5, 5e-5))
     """Weight decays to try."""
-    num_layers: tuple[int, ...] = option((2, 4), filled, distinct, decides=VARIANT)
+    num_layers: tuple[int, ...] = searched((2, 4))
     """Numbers of GNN layers to try."""
-    hidden_dim: tuple[int, ...] = option((64, 128, 256), filled, distinct, decides=VARIANT)
+    hidden_dim: tuple[int, ...] = searched((64, 128, 256))
     """Widths of the Token-GNN to try."""
-    jk: tuple[str, ...] = option(("cat", "max", "mean", "none"), filled, distinct, decides=VARIANT)
+    jk: tuple[str, ...] = searched(("cat", "max", "mean", "none"))
     """Kinds of jumping knowledge to try."""
     # 0, not None, for none: the command line takes numbers.
-    projection_dim: tuple[int, ...] = option((128, 256, 512), filled, distinct, decides=VARIANT)
+    projection_dim: tuple[int, ...] = searched((128, 256, 512))
     """Widths that states are projected to; 0: none."""
-    tau: tuple[float, ...] = option((0.1, 0.3, 0.6), filled, distinct, decides=VARIANT)
+    tau: tuple[float, ...] = searched((0.1, 0.3, 0.6))
     """Thresholds of the graph to try."""
 
     @property
@@ -132,7 +170,8 @@ class SweepConfig(Config):
     @property
     def target(self) -> int:
         """Finished trials to reach; no combination is tried twice."""
-        combinations = math.prod(len(values) for values in self.space.values())
+        sizes = map(len, self.space.values())
+        combinations = math.prod(sizes)
         if self.trials is not None:
             return min(self.trials, combinations)
         # A grid is finished when it is whole.
@@ -143,6 +182,7 @@ class SweepConfig(Config):
 
 _DEFAULT_TRIALS = 24
 
+# After the class, whose fields it lists: a new searched field is in it without being named here.
 SPACE = SweepConfig.names(VARIANT)
 """The settings that a sweep searches, as fields of SweepConfig."""
 
@@ -157,7 +197,12 @@ class ReproduceConfig(Config):
     takes_plugins: ClassVar[bool] = True
 
     cards: tuple[str, ...] = dataclasses.field(
-        metadata=about(filled, distinct, positional=True, example="table4")
+        metadata=about(
+            filled,
+            distinct,
+            positional=True,
+            example="table4",
+        )
     )
     """Names of glot_jax.experiments.cards.CARDS: table1 ... table17, figure3, figure4, figure5."""
     backbone: str = "minilm"
@@ -172,9 +217,10 @@ class ReproduceConfig(Config):
     """
     tasks: tuple[str, ...] = ()
     """Run the cards on these tasks. Default: those of the paper's table."""
-    seeds: tuple[int, ...] = option((1, 2, 3), filled, distinct)
+    # Three: a deviation, and a test over seeds, need more than one run.
+    seeds: tuple[int, ...] = several((1, 2, 3))
     """Seeds of every variant; the report shows mean and deviation."""
-    lrs: tuple[float, ...] = option((2e-4,), filled, distinct)
+    lrs: tuple[float, ...] = several((2e-4,))
     """Peak learning rates. Of several, each variant keeps the one that was best on the selecting
     split with the first seed.
     """
@@ -197,6 +243,7 @@ class ReproduceConfig(Config):
     """Whose tokens and graph figure5 and the report show; the defaults are the paper's."""
     beside: str = "BERT"
     """The paper's backbone whose numbers stand beside ours."""
+    # Of 100 resamples, two or three lie beyond each end of a 95 % interval: of fewer, hardly one.
     resamples: int = option(1000, whole(100))
     """Resamples of the intervals and permutation tests in the report."""
     allow_missing: bool = False
@@ -204,6 +251,7 @@ class ReproduceConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that several rates have a split to be compared on."""
+        # `last` selects on nothing, and rates are compared by what selects.
         if self.select_on == "last" and len(self.lrs) > 1:
             raise UsageError(
                 rule="several --lrs are compared on a split, which --select-on must name",
@@ -219,13 +267,18 @@ class ReportConfig(Config):
     takes_plugins: ClassVar[bool] = True
 
     folders: tuple[Path, ...] = dataclasses.field(
-        metadata=about(filled, positional=True, example="runs")
+        metadata=about(
+            filled,
+            positional=True,
+            example="runs",
+        )
     )
     """Run folders, or folders that hold some, stress tests included."""
     out: Path = Path("report")
     """Folder of report.html, report.md, figures/ and scores.json."""
     title: str = "GLOT runs"
     """Title of the page."""
+    # None by default: they need torch and the backbone, which a report of numbers does not.
     sentences: tuple[str, ...] = ()
     """Texts whose token weights and graph are shown; they go through the runs' backbone."""
     backbone: str | None = None

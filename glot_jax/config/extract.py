@@ -35,6 +35,7 @@ class ExtractConfig(Config):
     """Encoding of text files, as Python names it: cp1252, latin-1, utf-16 ... Default: UTF-8, or
     UTF-16 where a byte-order mark says so.
     """
+    # Checked against the columns of the files, which are not open yet.
     text_columns: tuple[str, ...] = ()
     """Columns holding the texts (needed for --task custom). embedding: query, positive and perhaps
     negative, if not query, pos, neg.
@@ -47,7 +48,11 @@ class ExtractConfig(Config):
     """custom: what the labels are. auto: the train split's labels decide."""
     drop_unlabelled: bool = False
     """Leave out rows without a label, and say how many, instead of refusing the file."""
-    max_length: int | None = option(None, whole(1), example=128)
+    max_length: int | None = option(
+        None,
+        whole(1),
+        example=128,
+    )
     """Longest text in tokens, special tokens included; longer ones are cut and counted. Default:
     the task's (128, IMDB 512).
     """
@@ -62,11 +67,13 @@ class ExtractConfig(Config):
     """
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
+    # Tokens and not texts: the memory of a forward pass goes by them, whatever the lengths.
     tokens_per_batch: int = option(4096, whole(1))
     """Budget of padded tokens in one forward pass (at least one text is always taken)."""
     # Part of a store's identity: other shards are other bytes.
     shard_tokens: int = option(131_072, whole(1))
     """A shard is closed when its real tokens reach this many; the unit of resuming."""
+    # No Literal: which devices there are is the machine's affair, and torch is asked.
     device: str = "auto"
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
     revision: str | None = None
@@ -102,11 +109,17 @@ class ExtractConfig(Config):
     """Add the rows of --data to the finished store OUT: to its splits, or as new ones. Its shards
     stay as they are.
     """
+    # One word, because neither number means anything without the other.
     worker: str | None = None
     """I/N: write every N-th shard only, from number I (0 to N-1) on. When all N workers are done:
     glot store finish OUT.
     """
-    max_train_rows: int | None = option(None, whole(1), example=20000)
+    # A sample: the release takes the first 20,000 rows, whatever their order.
+    max_train_rows: int | None = option(
+        None,
+        whole(1),
+        example=20000,
+    )
     """Take a seeded sample of this many training rows. Default: the task's (20000 for QQP, QNLI,
     MNLI).
     """
@@ -114,19 +127,26 @@ class ExtractConfig(Config):
     """Seed of that sample and of the diagnostic generators."""
     protocol: Literal["controlled", "released", "paper"] = "controlled"
     """Stress test of --task diagnostic: which generator."""
+    # Below 1: some words must be left for the signal.
     ratio: float = option(0.9, share)
     """Share of distractor words in the stress test, in [0, 1)."""
     distance: int = option(0, whole(0))
     """Stress test, controlled: words between the two related words."""
-    position: float | None = option(None, between(0, 1), example=0.5)
+    position: float | None = option(
+        None,
+        between(0, 1),
+        example=0.5,
+    )
     """Stress test: where the signal stands among the distractors, from 0 (first) to 1 (last).
     Default: at random.
     """
+    # Two at least: labels are balanced, so a split has a row of each.
     diagnostic_rows: tuple[int, int, int] = option((2000, 500, 500), each(whole(2)))
     """Rows of the stress test's train, validation and test split."""
 
     def require_consistent(self) -> None:
         """Check --worker, and what --append takes."""
+        # The text was given, and two numbers were not found in it.
         if self.worker is not None and self.share is None:
             raise UsageError(
                 rule="--worker I/N must be a worker's number, from 0, and how many there are",
@@ -143,19 +163,34 @@ class ExtractConfig(Config):
                 got=f"--append with --worker {self.worker}",
                 fix="Leave one out.",
             )
-        rule = "--append takes every row of the files in --data"
+        unfit = self._rows_without_files()
+        if unfit is not None:
+            raise UsageError(
+                rule="--append takes every row of the files in --data",
+                got=unfit,
+                fix="Leave it out.",
+            )
+
+    def _rows_without_files(self) -> str | None:
+        """The option by which rows are not simply those of files, if there is one."""
+        # Generated from a seed: the same rows again, not more of them.
         if self.task == "diagnostic":
-            raise UsageError(rule=rule, got="--task diagnostic", fix="Leave it out.")
+            return "--task diagnostic"
+        # A sample is drawn from all rows, and those of the store are not there any more.
         if self.max_train_rows is not None:
-            sample = f"--max-train-rows {self.max_train_rows}"
-            raise UsageError(rule=rule, got=sample, fix="Leave it out.")
+            return f"--max-train-rows {self.max_train_rows}"
+        return None
 
     @property
     def share(self) -> tuple[int, int] | None:
         """(I, N) of `--worker I/N`; None without it, or where it is not two such numbers."""
-        number, _, workers = (self.worker or "").partition("/")
+        if self.worker is None:
+            return None
+        number, _, workers = self.worker.partition("/")
+        # isdecimal, not isdigit, which takes signs that `int` refuses, such as ².
         if not (number.isdecimal() and workers.isdecimal()):
             return None
+        # Numbers begin at 0, so the last worker of N is N - 1.
         if int(number) >= int(workers):
             return None
         return int(number), int(workers)

@@ -32,7 +32,11 @@ def to_json(config: object) -> dict[str, Any]:
 
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        # Not `dataclasses.asdict`: it would leave paths and tuples, which JSON does not have.
+        values: dict[str, object] = {}
+        for field in fields(value):
+            values[field.name] = _plain(getattr(value, field.name))
+        return values
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
@@ -42,6 +46,7 @@ def _plain(value: object) -> object:
 
 def fields(config: object) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a dataclass or of an instance of one."""
+    # A type checker wants more than `is_dataclass` tells it.
     return dataclasses.fields(cast("Any", config))
 
 
@@ -52,15 +57,27 @@ def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
         UsageError: Not an object, an unknown field (the error lists the fields there are), a
             missing one, or a value of another type.
     """
+    # A mapping by its annotation, but the values of a file may be anything.
     if not isinstance(values, Mapping):
         raise UsageError(
             rule=f"a {cls.__name__} must be a JSON object",
             got=repr(values),
             fix="Compare the file with the config.json of a run: it may be cut or edited.",
         )
+    _require_fields(cls, values)
     hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        arguments[name] = _revive(name, hints[name], value)
+    # Through the constructor: `Config` then checks what it holds, as on the command line.
+    return cls(**arguments)
+
+
+def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
+    """Require the names of a dataclass's fields: no others, and all that have no default."""
     by_name = {field.name: field for field in fields(cls)}
     for name in values:
+        # Not ignored: a misspelt setting would silently be the default.
         if name not in by_name:
             raise UsageError(
                 rule=f"unknown field of {cls.__name__}",
@@ -68,13 +85,13 @@ def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
                 fix=f"Known: {', '.join(by_name)}.",
             )
     for name, field in by_name.items():
+        # Those with a default may be absent: the file may be older than the field.
         if name not in values and not _has_default(field):
             raise UsageError(
                 rule=f"a {cls.__name__} must have a field {name}",
                 got="none",
                 fix=f'Add it to the JSON object: "{name}": ...',
             )
-    return cls(**{name: _revive(name, hints[name], value) for name, value in values.items()})
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
@@ -89,6 +106,7 @@ def _revive(name: str, hint: object, value: Json) -> object:
         if value is None:
             return None
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
+        # No field has two types beside None: JSON would not tell them apart.
         return _revive(name, arms[0], value)
     if dataclasses.is_dataclass(hint):
         return from_json(cast("type", hint), value)
@@ -96,6 +114,7 @@ def _revive(name: str, hint: object, value: Json) -> object:
         return _revive_plain(name, cast("type", hint), value)
     if typing.get_origin(hint) is tuple:
         return _revive_tuple(name, typing.get_args(hint), value)
+    # A Literal, which the settings check themselves.
     return value
 
 
@@ -110,7 +129,9 @@ def _revive_plain(name: str, hint: type, value: object) -> object:
             got=repr(value),
             fix=f"Write it as JSON writes {_SPELLINGS[hint]}.",
         )
-    return Path(str(value)) if hint is Path else value
+    if hint is Path:
+        return Path(str(value))
+    return value
 
 
 _SPELLINGS: dict[object, str] = {
@@ -129,6 +150,7 @@ def _revive_tuple(name: str, hints: tuple[Any, ...], values: object) -> tuple[ob
             got=repr(values),
             fix="Put the values into brackets: [1, 2].",
         )
+    # tuple[int, ...]: any number of values of one type.
     if hints[-1] is ...:
         hints = hints[:1] * len(values)
     if len(hints) != len(values):
@@ -137,13 +159,21 @@ def _revive_tuple(name: str, hints: tuple[Any, ...], values: object) -> tuple[ob
             got=repr(values),
             fix=f"Give {len(hints)} values.",
         )
-    return tuple(_revive(name, hint, value) for hint, value in zip(hints, values, strict=True))
+    revived: list[object] = []
+    for hint, value in zip(hints, values, strict=True):
+        revived.append(_revive(name, hint, value))
+    return tuple(revived)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str = "",
+) -> list[str]:
     """The leaves in which two nested JSON objects differ, each as `name: old -> new`."""
     changes: list[str] = []
     for name in sorted({*old, *new}):
+        # None where a side lacks the name: a field that was added since, and is None, is no change.
         before = old.get(name)
         after = new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):

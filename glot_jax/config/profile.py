@@ -25,13 +25,21 @@ class ProfileConfig(Config):
     """Width of the token states."""
     length: int = option(128, whole(1))
     """Tokens that texts are padded to."""
-    tokens_per_text: float | None = option(None, at_least(1), example=100)
+    tokens_per_text: float | None = option(
+        None,
+        at_least(1),
+        example=100,
+    )
     """Real tokens of a text on average; lengths are spread evenly from 1 to twice that. Default: no
     padding at all.
     """
     batch_size: int = option(32, whole(1))
     """Texts of a step (rows of the store with --store)."""
-    states_dtype: str = option("", one_of("", *DTYPES), example="float16")
+    states_dtype: str = option(
+        "",
+        one_of("", *DTYPES),
+        example="float16",
+    )
     """Dtype of the synthetic states: float32, float16 or bfloat16. Default: that of the head
     (--dtype, or the one compared).
     """
@@ -53,13 +61,16 @@ class ProfileConfig(Config):
     """Print one JSON object instead of a table."""
     trace: Path | None = None
     """Write a trace of a few steps here, for Perfetto (perfetto_trace.json.gz) or TensorBoard."""
+    # Times hang on shapes, not on values: one seed will do for every machine.
     seed: int = option(0, whole(0))
     """Seed of the parameters and of the synthetic states."""
+    # The trainer's own settings, so that what is timed can be trained with the same flags.
     graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
     pooler: PoolerConfig = dataclasses.field(default_factory=PoolerConfig)
 
     def require_consistent(self) -> None:
         """Check that the texts fit into the padded length."""
+        # A mean above the longest is impossible, whatever the lengths are.
         tokens = self.tokens_per_text
         if tokens is not None and tokens > self.length:
             raise UsageError(

@@ -6,10 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from glot_jax.config.base import Config, about, flag, option
+from glot_jax.config.base import ARGUMENT, Config, flag, option
 from glot_jax.config.checks import whole
 from glot_jax.errors import UsageError
 
+# By name, and all empty by default: one that is not empty was given.
 _FOR_MTEB = (
     "mteb_data",
     "mteb_states",
@@ -27,7 +28,7 @@ class EvaluateConfig(Config):
 
     takes_plugins: ClassVar[bool] = True
 
-    run: Path = dataclasses.field(metadata=about(positional=True))
+    run: Path = dataclasses.field(metadata=ARGUMENT)
     """Run folder."""
     store: Path | None = None
     """Another store of the same task and backbone. Default: the run's own. With --data: where to
@@ -37,6 +38,7 @@ class EvaluateConfig(Config):
     """Labelled rows to score instead: a file in the columns the run was trained on, or a folder of
     such files by split.
     """
+    # Any codec of Python's, which the reader of the file looks up.
     encoding: str | None = None
     """Encoding of the text files of --data, as Python names it: cp1252, latin-1 ... Default: UTF-8,
     or by the byte-order mark.
@@ -85,6 +87,7 @@ class EvaluateConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that one kind of evaluation is chosen, and that its options are its own."""
+        # Options of another kind are refused, not ignored: the scores would not be what was asked.
         if self.data is not None and self.linear_probe:
             raise UsageError(
                 rule="--linear-probe is fitted to a train split, which --data does not have",
@@ -117,6 +120,7 @@ class EvaluateConfig(Config):
             self._require_no_mteb_options()
 
     def _require_mteb_alone(self) -> None:
+        # Each of the three prints scores of its own form; there is one JSON object.
         others = [flag(name) for name in _NOT_FOR_MTEB if getattr(self, name)]
         if others:
             raise UsageError(
@@ -137,17 +141,19 @@ class EvaluateConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class DescribeConfig(Config):
-    """Print the model card of a trained run: parameters by part, what its stem learned, its token
-    graph, density by layer.
+    """Print the model card of a trained run.
+
+    It tells parameters by part, what the stem learned, the token graph, and density by layer.
     """
 
     takes_plugins: ClassVar[bool] = True
 
-    run: Path = dataclasses.field(metadata=about(positional=True))
+    run: Path = dataclasses.field(metadata=ARGUMENT)
     """Run folder."""
     store: Path | None = None
     """Another store of the same backbone, whose token graphs are looked at. Default: the run's own.
     """
+    # Enough for a density, and done in seconds whatever the size of the store.
     texts: int = option(512, whole(1))
     """Texts of the store that are looked at, at most."""
     checkpoint: Literal["best", "last"] = "best"
@@ -162,7 +168,7 @@ class EncodeConfig(Config):
 
     takes_plugins: ClassVar[bool] = True
 
-    file: Path = dataclasses.field(metadata=about(positional=True))
+    file: Path = dataclasses.field(metadata=ARGUMENT)
     """.txt with a text in each line, or .jsonl, .json, .csv, .tsv, .parquet, also with .gz or .zst
     behind it.
     """
@@ -178,6 +184,7 @@ class EncodeConfig(Config):
     """
     batch_size: int = option(32, whole(1))
     """Texts of one forward pass."""
+    # Off: an inner product of vectors as they are is what raw embeddings were trained on.
     normalize: bool = False
     """Scale the vectors to unit length."""
     backbone: str | None = None
@@ -190,15 +197,17 @@ class EncodeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(Config):
-    """Write a trained run for software without JAX, after loading it again and comparing it with
-    the run.
+    """Write a trained run for software without JAX.
+
+    What was written is loaded again and compared with the run.
     """
 
     takes_plugins: ClassVar[bool] = True
 
-    run: Path = dataclasses.field(metadata=about(positional=True))
+    run: Path = dataclasses.field(metadata=ARGUMENT)
     """Run folder; with --to hub also a folder exported before."""
-    out: str = dataclasses.field(metadata=about(positional=True))
+    # Not a Path: `owner/model` is no place on this machine.
+    out: str = dataclasses.field(metadata=ARGUMENT)
     """New folder (sentence-transformers), file (onnx) or owner/model (hub)."""
     to: Literal["sentence-transformers", "onnx", "hub"] = "sentence-transformers"
     """sentence-transformers: backbone, tokenizer and head, loaded with trust_remote_code=True;
@@ -208,6 +217,7 @@ class ExportConfig(Config):
     """Where the frozen model lies, if the run knows it only by the name of a folder."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run is exported."""
+    # The safe side: what was uploaded publicly by mistake has been seen.
     public: bool = False
     """--to hub: a repository that everybody sees."""
 
@@ -229,14 +239,15 @@ class ExportConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ImportTorchConfig(Config):
-    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder, without a
-    head.
+    """Turn a state_dict of the paper's released PyTorch pooling module into a run folder.
+
+    It has no head.
 
     Sizes, heads and depth are read from the arrays; the rest the file does not say, so it has no
     defaults.
     """
 
-    file: Path = dataclasses.field(metadata=about(positional=True))
+    file: Path = dataclasses.field(metadata=ARGUMENT)
     """A .pth file, written by torch.save(module.state_dict(), FILE). No code in it is run."""
     # Required, all three: a wrong guess would load without an error.
     gnn: str

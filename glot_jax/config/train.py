@@ -33,6 +33,12 @@ from glot_jax.config.checks import (
 )
 from glot_jax.errors import UsageError
 
+_PLACE = about(decides=NOTHING)
+"""Metadata of a path that must be given: where things lie decides no number."""
+
+_REPEATED = NUMBERS | IDENTITY
+"""What decides the bytes of a run that is repeated, and neither its program nor its variant."""
+
 
 @dataclasses.dataclass(frozen=True)
 class GraphConfig(Config):
@@ -45,6 +51,7 @@ class GraphConfig(Config):
     """Rule of the edges, a name of glot_jax.graphs.RULES: threshold, knn, window, self (self-loops
     only), complete, random.
     """
+    # The default of the paper's appendix; right for a model or not is what the search is for.
     tau: float = setting(0.6, between(-1, 1, "a cosine"))
     """threshold: an edge where the cosine is strictly greater (random: the density to imitate).
     Paper: 0.1, 0.3, 0.6; release: 0.8.
@@ -56,6 +63,7 @@ class GraphConfig(Config):
     # Not --seed: the edges of the control stay the same over the seeds of a study.
     graph_seed: int = setting(0, whole(0))
     """random: seed of the edges."""
+    # Soft edges, because a hard one has no gradient towards its threshold.
     learn_tau: bool = setting(False)
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in
     evaluation (dense only).
@@ -69,7 +77,10 @@ class GraphConfig(Config):
     """
     # Room for edges changes no number, so a run may be resumed with another budget.
     edge_budget: int | None = setting(
-        None, whole(1), decides=PROGRAM | VARIANT | IDENTITY, example=4096
+        None,
+        whole(1),
+        decides=PROGRAM | VARIANT | IDENTITY,
+        example=4096,
     )
     """sparse, also where auto takes it: edges a batch may hold. Default: a power of two from the
     store's measured density.
@@ -77,14 +88,17 @@ class GraphConfig(Config):
 
     def require_consistent(self) -> None:
         """Check the number of temperatures, and that soft edges have a backend."""
+        # JSON and the command line hold them to two; a caller from Python may give any number.
         if len(self.temperature) != 2:
             raise UsageError(
                 rule="--temperature must be two positive numbers, FIRST LAST",
                 got=self.temperature,
                 fix="Give for example --temperature 0.1 0.01.",
             )
-        hard = self.graph != "threshold" or self.backend not in ("auto", "dense")
-        if self.learn_tau and hard:
+        has_threshold = self.graph == "threshold"
+        # auto takes the dense backend where tau is learned.
+        may_be_dense = self.backend in ("auto", "dense")
+        if self.learn_tau and not (has_threshold and may_be_dense):
             raise UsageError(
                 rule="--learn-tau needs --graph threshold and --backend dense",
                 got=f"--graph {self.graph} --backend {self.backend}",
@@ -112,6 +126,7 @@ class PoolerConfig(Config):
     """glot, mlp: number K of layers; 0 leaves the attention readout alone."""
     jk: Literal["cat", "max", "mean", "none"] = setting("cat")
     """glot, mlp: jumping knowledge over the layers. cat keeps the states themselves too."""
+    # 1 in the paper and in the release.
     heads: int = setting(1, whole(1))
     """glot with gat: attention heads, hidden_dim is divided among them; adapool-attention,
     pma, latent-attention: heads that divide the states' width.
@@ -126,15 +141,29 @@ class PoolerConfig(Config):
     """
     virtual_node: bool = setting(False)
     """glot: after each layer every token adds an MLP of its sentence's mean. Not in the paper."""
-    projection_dim: int | None = setting(None, whole(1), example=128)
+    projection_dim: int | None = setting(
+        None,
+        whole(1),
+        example=128,
+    )
     """Width p of the optional input projection U_0 = X W_in (paper: 128, 256, 512). Default: no
     projection.
     """
-    num_latents: int | None = setting(None, whole(1), example=16)
+    # None and not a number: the two poolers that read it have different defaults.
+    num_latents: int | None = setting(
+        None,
+        whole(1),
+        example=16,
+    )
     """pma: number of learned seeds, by default 1; the vector is as many times as wide as the
     states. latent-attention: number of trained latents, by default 512.
     """
-    scorer_dim: int | None = setting(None, whole(1), example=128)
+    # The widths of the release.
+    scorer_dim: int | None = setting(
+        None,
+        whole(1),
+        example=128,
+    )
     """Width of the readout's scorer. Default: max(128, width // 2) for glot (its mlp has the same),
     128 for adapool.
     """
@@ -177,6 +206,7 @@ class ObjectiveConfig(Config):
     """A name of glot_jax.objectives.OBJECTIVES that fits the task, such as one of a plugin. auto:
     the task's own.
     """
+    # Texts are encoded apart, so what a pair shares must be put into features here.
     pair_features: Literal["concat", "interaction"] = setting("concat", task="pair")
     """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
     # Checked against the metrics of the task, which only the store knows.
@@ -192,6 +222,7 @@ class ObjectiveConfig(Config):
     """Task embedding: compare the pooled vectors themselves, or a trained linear map of them."""
     embedding_vectors: Literal["unit", "raw"] = setting("unit", task="embedding")
     """Task embedding: scale them to length 1 (paper), or take them as they are (release)."""
+    # The paper's.
     loss_temperature: float = setting(0.07, positive, task="embedding")
     """Task embedding: what similarities are divided by in InfoNCE."""
     hard_negatives: int = setting(1, whole(0), task="embedding")
@@ -211,15 +242,31 @@ class OptimizerConfig(Config):
     schedule: Literal["constant", "cosine"] = setting("constant")
     """After warm-up: constant, or a cosine to zero at the last step."""
     # Three units, of which at most one is given: converted once, when the schedule is built.
-    warmup_steps: int | None = setting(None, whole(0), example=100)
+    warmup_steps: int | None = setting(
+        None,
+        whole(0),
+        example=100,
+    )
     """Linear warm-up in optimizer steps. Default: no warm-up, in any unit."""
-    warmup_epochs: float | None = setting(None, at_least(0), example=0.5)
+    warmup_epochs: float | None = setting(
+        None,
+        at_least(0),
+        example=0.5,
+    )
     """Linear warm-up in epochs, instead of --warmup-steps. Default: none."""
-    warmup_fraction: float | None = setting(None, between(0, 1), example=0.1)
+    warmup_fraction: float | None = setting(
+        None,
+        between(0, 1),
+        example=0.1,
+    )
     """Linear warm-up as a share of all steps, instead of --warmup-steps. Default: none."""
     weight_decay: float = setting(0.0, at_least(0))
     """adamw: decoupled; adam: added to the gradient, as in PyTorch."""
-    clip_norm: float | None = setting(None, at_least(0), example=1.0)
+    clip_norm: float | None = setting(
+        None,
+        at_least(0),
+        example=1.0,
+    )
     """Clip the gradient's global norm to this. Default: no clipping."""
 
     def require_consistent(self) -> None:
@@ -243,28 +290,37 @@ class TrainConfig(Config):
 
     # Where things lie, how they are fed and when they are saved changes no number; the paths are
     # those of this machine and belong to no identity.
-    store: Path = dataclasses.field(metadata=about(decides=NOTHING))
+    store: Path = dataclasses.field(metadata=_PLACE)
     """Folder written by extract.py."""
-    out: Path = dataclasses.field(metadata=about(decides=NOTHING))
+    out: Path = dataclasses.field(metadata=_PLACE)
     """Run folder: config.json, summary.json, metrics.jsonl, timing.jsonl, checkpoints/."""
     # At most one of the two: `require_consistent`.
     layer: int | None = setting(None)
     """Stored layer to read (0 to L, negative from the end). Default: the only one stored, else the
     last.
     """
-    mix_layers: tuple[int, ...] | None = setting(None, distinct, example=(0, 6))
+    mix_layers: tuple[int, ...] | None = setting(
+        None,
+        distinct,
+        example=(0, 6),
+    )
     """Read several stored layers and combine them by a learned softmax before the graph; no number
     after it means all stored. Default: one layer.
     """
+    # As the release's commands; the paper trains 2.
     epochs: int = setting(3, whole(1))
     """Passes over the training rows."""
     batch_size: int = setting(32, whole(1))
     """Rows (pairs count once) per training step."""
     # The sums of an evaluation are taken batch by batch, so its size shows in the last digits.
-    eval_batch_size: int = setting(64, whole(1), decides=NUMBERS | PROGRAM | IDENTITY)
+    eval_batch_size: int = setting(
+        64,
+        whole(1),
+        decides=NUMBERS | PROGRAM | IDENTITY,
+    )
     """Rows per evaluation step."""
     # Runs of one variant and of one compiled program differ by their seed.
-    seed: int = setting(42, whole(0), decides=NUMBERS | IDENTITY)
+    seed: int = setting(42, whole(0), decides=_REPEATED)
     """Seed of the initialisation, the batch order and the holdout."""
     buckets: int = setting(3, whole(1))
     """Padded lengths a batch can have, chosen from the store's length histogram; each costs two
@@ -284,7 +340,7 @@ class TrainConfig(Config):
     still are.
     """
     # Lines of metrics.jsonl are part of what a resumed run must repeat.
-    log_every: int = setting(20, whole(1), decides=NUMBERS | IDENTITY)
+    log_every: int = setting(20, whole(1), decides=_REPEATED)
     """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
     checkpoint_minutes: float = setting(5.0, at_least(0), decides=IDENTITY)
     """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the
@@ -297,6 +353,7 @@ class TrainConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that one layer is read or several are mixed."""
+        # By None, not by truth: an empty tuple mixes all stored layers, and layer 0 is a layer.
         if self.layer is not None and self.mix_layers is not None:
             raise UsageError(
                 rule="--layer reads one layer and --mix-layers several, so only one may be given",
