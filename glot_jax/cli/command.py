@@ -23,6 +23,7 @@ class Command:
     """What `run` takes."""
     prog: str
     """The command as it is typed, for `--help` and errors."""
+    # Config, not the settings' own class: one table holds the readers of all commands.
     read: Callable[[Sequence[str], str], Config] | None = None
     """Reads the settings from the words behind the command's name and from `prog`; None where
     every flag has one meaning, whatever the others are.
@@ -31,7 +32,8 @@ class Command:
     @property
     def summary(self) -> str:
         """One line about the command."""
-        return (inspect.getdoc(self.run) or "").partition("\n")[0]
+        text = inspect.getdoc(self.run) or ""
+        return text.partition("\n")[0]
 
     def __call__(self, arguments: Sequence[str]) -> int:
         """Read the settings and run the command; returns the exit code.
@@ -45,5 +47,7 @@ class Command:
             names, arguments = take_plugins(arguments, self.prog)
             plugins.load(names)
         if self.read is None:
-            return self.run(parse(self.settings, arguments, self.prog))
-        return self.run(self.read(arguments, self.prog))
+            settings = parse(self.settings, arguments, self.prog)
+        else:
+            settings = self.read(arguments, self.prog)
+        return self.run(settings)

@@ -23,10 +23,15 @@ def require_names(graph: GraphConfig, pooler: PoolerConfig) -> None:
     Raises:
         UsageError: An unknown rule, backend, GNN layer or pooler.
     """
-    require_known(_with_plugins(names.RULES), graph.graph, "graph rule (--graph)")
+    rules = _with_plugins(names.RULES)
+    layers = _with_plugins(names.GNN_LAYERS)
+    poolers = _with_plugins(names.POOLERS)
+    require_known(rules, graph.graph, "graph rule (--graph)")
+    # Plugins bring no backends.
     require_known(names.BACKENDS, graph.backend, "graph backend (--backend)")
-    require_known(_with_plugins(names.GNN_LAYERS), pooler.gnn, "GNN layer (--gnn)")
-    require_known(_with_plugins(names.POOLERS), pooler.pooler, "pooler (--pooler)")
+    # With any pooler: a misspelt layer would go unnoticed until the pooler is changed.
+    require_known(layers, pooler.gnn, "GNN layer (--gnn)")
+    require_known(poolers, pooler.pooler, "pooler (--pooler)")
 
 
 def require_poolers(poolers: Iterable[str], flag: str) -> None:
@@ -51,11 +56,13 @@ def require_stored_layers(config: TrainConfig) -> None:
     """
     from glot_jax.store import HiddenStore, read_manifest
 
+    # Opened and thrown away: opening it is the check.
     # trust: hashes are compared when the states are read, which takes longer than a second.
     if config.mix_layers is None and config.layer is not None:
         HiddenStore(config.store, layer=config.layer, trust=True)
     elif config.mix_layers:
         HiddenStore(config.store, layers=config.mix_layers, trust=True)
+    # Whichever layer is the only one, or all of them: there is none that could be missing.
     else:
         read_manifest(config.store)
 
@@ -80,12 +87,14 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
     from glot_jax.store import read_manifest
     from glot_jax.training.run_files import read_config, require_store
 
+    # Before the store: without a run there is nothing that another store could be read for.
     values = read_config(run)
     if store is not None:
         read_manifest(store)
     # An imported run has no store, and says so to whoever opens it.
     elif "imported" not in values:
-        require_store(Path(values["config"]["store"]), command)
+        own_store = Path(values["config"]["store"])
+        require_store(own_store, command)
 
 
 def require_empty(out: Path, rule: str, fix: str) -> None:
@@ -94,7 +103,11 @@ def require_empty(out: Path, rule: str, fix: str) -> None:
     Raises:
         UsageError: It holds something, or is a file.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not out.exists():
+        return
+    # In an empty folder nothing can be overwritten.
+    is_empty_folder = out.is_dir() and not any(out.iterdir())
+    if not is_empty_folder:
         raise UsageError(rule=rule, got=f"{out}, which exists", fix=fix)
 
 
@@ -102,7 +115,9 @@ def require_file(file: Path, noun: str) -> None:
     """Require that a file exists; `noun` is what it should be: "a .pth file"."""
     if not file.is_file():
         raise UsageError(
-            rule=f"expected {noun}", got=f"{file}, which is not a file", fix="Check the path."
+            rule=f"expected {noun}",
+            got=f"{file}, which is not a file",
+            fix="Check the path.",
         )
 
 

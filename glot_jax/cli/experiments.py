@@ -17,6 +17,7 @@ def stress(config: StressConfig) -> int:
     for protocol in config.protocol:
         require_known(PROTOCOLS, protocol, "protocol (--protocol)")
     require_poolers(config.poolers, "--poolers")
+    # Both now: the figure is drawn last, when everything else has been computed.
     require_extra("extract", "glot stress")
     require_extra("viz", "glot stress")
     from glot_jax.experiments.stress import run_stress
@@ -27,6 +28,7 @@ def stress(config: StressConfig) -> int:
 
 def sweep(config: SweepConfig) -> int:
     """Search GLOT's settings on one store."""
+    # The settings hold any words: no Literal is checked inside a tuple.
     for jk in config.jk:
         if jk not in names.JUMPING_KNOWLEDGE:
             raise UsageError(
@@ -37,6 +39,7 @@ def sweep(config: SweepConfig) -> int:
     require_extra("sweep", "glot sweep")
     from glot_jax.store import read_manifest
 
+    # Read for its errors: no study is begun without a finished store.
     read_manifest(config.store)
     from glot_jax.experiments.sweep import run_sweep
 
@@ -62,6 +65,7 @@ def reproduce(config: ReproduceConfig) -> int:
 def report(config: ReportConfig) -> int:
     """Write one page about finished runs: HTML in a single file, and Markdown."""
     _require_paper_backbone(config.beside)
+    # All of them before the first is read: one page is about all.
     for folder in config.folders:
         if not folder.is_dir():
             raise UsageError(
@@ -94,6 +98,7 @@ def _sentences(config: ReportConfig) -> list:
     from glot_jax.reporting.finished_runs import find_runs
 
     runs, _ = find_runs(config.folders)
+    # By the first run: its backbone and head are those that the page shows.
     return sentences_of(runs[0].path, config.sentences, backbone=config.backbone)
 
 

@@ -13,6 +13,7 @@ def extract(config: ExtractConfig) -> int:
     require_extra("extract", "glot extract")
     from glot_jax.extraction import dump, dump_share
 
+    # A share is left unfinished on purpose: `glot store finish` joins the workers' shards.
     if config.share is None:
         dump(config)
     else:

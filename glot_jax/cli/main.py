@@ -27,7 +27,9 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.terminal import explain, print_anything, refuse
 from glot_jax.version import __version__
 
+# In the order of the work, which `glot --help` keeps: states, training, answers, studies.
 COMMANDS: dict[str, Command] = {
+    # Called by their scripts as well, under whose names people know them.
     "extract": Command(extract, ExtractConfig, "extract.py"),
     "train": Command(train, TrainCommand, "train.py", read_train),
     "evaluate": Command(evaluate, EvaluateConfig, "glot evaluate", read_evaluate),
@@ -45,10 +47,15 @@ COMMANDS: dict[str, Command] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit: 0 done, 1 a check that failed, 2 bad input, 130 interrupted by
-    Ctrl-C, 141 nobody reads the output any more, 143 stopped by SIGTERM.
+    """Run one command and exit.
+
+    The exit code is 0 done, 1 a check that failed, 2 bad input, 130 interrupted by Ctrl-C, 141
+    nobody reads the output any more, 143 stopped by SIGTERM.
     """
-    words = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    words = list(arguments)
+    # First: even the error about a wrong word may hold characters that stderr lacks.
     print_anything(sys.stdout, sys.stderr)
     try:
         code = _exit_code(words)
@@ -61,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # With arguments: training has said how far it came.
         if not stop.args:
             print("interrupted", file=sys.stderr)
+        # What shells report of a program that Ctrl-C ended: 128 + SIGINT.
         sys.exit(130)
     except Exception as error:
+        # It ends the process where it knows better; all others are our mistakes, with a traceback.
         explain(error)
         raise
     sys.exit(code)

@@ -41,20 +41,31 @@ class Leaf:
         """The leaf as `dataclasses.make_dataclass` takes it."""
         # tyro reads the text of a field from its metadata.
         metadata = {"help": self.text}
+        # By keyword, so that a field without a default may follow one that has it.
         if self.default is _NO_DEFAULT:
             field: Any = dataclasses.field(metadata=metadata, kw_only=True)
         else:
-            field = dataclasses.field(default=self.default, metadata=metadata, kw_only=True)
+            field = dataclasses.field(
+                default=self.default,
+                metadata=metadata,
+                kw_only=True,
+            )
         return self.name, self._annotated(), field
 
     def _annotated(self) -> object:
         if self.positional:
             return Annotated[self.hint, tyro.conf.Positional]
+        # tyro's own "(default: 32)" is right for every default that is a value.
         if self.default is not None and self.default != ():
             return self.hint
         # "(default: None)" contradicts a text that says what happens without the flag.
-        hint_of_default = "" if "Default:" in self.text else "(default: none)"
-        about = tyro.conf.arg(metavar=_metavar(self.hint), help_behavior_hint=hint_of_default)
+        hint_of_default = "(default: none)"
+        if "Default:" in self.text:
+            hint_of_default = ""
+        about = tyro.conf.arg(
+            metavar=_metavar(self.hint),
+            help_behavior_hint=hint_of_default,
+        )
         return Annotated[self.hint, about]
 
 
@@ -106,16 +117,21 @@ def leaves(
 @functools.cache
 def field_texts(settings: type[Config]) -> Mapping[str, str]:
     """The docstrings of the fields, each as one line; "" for a field without one."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(settings)))
+    # Python throws away a text that stands below a field: it is in the source alone.
+    source = inspect.getsource(settings)
+    tree = ast.parse(textwrap.dedent(source))
     body = cast("ast.ClassDef", tree.body[0]).body
     texts: dict[str, str] = {}
+    # The field that a text would belong to, until there is one.
     name = ""
     for statement in body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name = statement.target.id
             texts[name] = ""
         elif name and isinstance(statement, ast.Expr):
-            texts[name] = " ".join(str(ast.literal_eval(statement.value)).split())
+            text = str(ast.literal_eval(statement.value))
+            # On one line, which tyro breaks anew by the width of the terminal.
+            texts[name] = " ".join(text.split())
             name = ""
     return texts
 
@@ -170,8 +186,13 @@ def typed(
     # A key of such a dict is absent unless it was typed: no default has to be told from a value.
     make_typed_dict: Any = TypedDict
     view = make_typed_dict("Typed", hints, total=False)
+    # No `--help`: the second reading prints it, with the defaults that this one finds.
     values, rest = tyro.cli(
-        view, args=arguments, prog=prog, return_unknown_args=True, add_help=False
+        view,
+        args=arguments,
+        prog=prog,
+        return_unknown_args=True,
+        add_help=False,
     )
     return values, rest
 
@@ -180,7 +201,11 @@ def take_plugins(arguments: Sequence[str], prog: str) -> tuple[tuple[str, ...], 
     """The plugins that were named, and the other words."""
     view: Any = dataclasses.make_dataclass("Plugins", [PLUGIN.field()])
     options, rest = tyro.cli(
-        view, args=arguments, prog=prog, return_unknown_args=True, add_help=False
+        view,
+        args=arguments,
+        prog=prog,
+        return_unknown_args=True,
+        add_help=False,
     )
     return options.plugin, rest
 
@@ -208,7 +233,12 @@ def _view(
     fields = [leaf.field() for leaf in flags.values() if leaf.name not in grouped]
     for title, (text, names) in groups.items():
         members = [flags[name].field() for name in names]
-        group = dataclasses.make_dataclass(title, members, namespace={"__doc__": text})
+        # tyro shows a nested dataclass as a group, its name as the title, its docstring below it.
+        group = dataclasses.make_dataclass(
+            title,
+            members,
+            namespace={"__doc__": text},
+        )
         fields.append((title, group, dataclasses.field(kw_only=True)))
     return dataclasses.make_dataclass(settings.__name__, fields)
 
@@ -223,15 +253,23 @@ def _flat(options: object) -> Iterator[tuple[str, object]]:
             yield field.name, value
 
 
-_METAVARS: dict[object, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+# tyro's own words for these types.
+_METAVARS: dict[object, str] = {
+    int: "INT",
+    float: "FLOAT",
+    str: "STR",
+    Path: "PATH",
+}
 
 
 def _metavar(hint: object) -> str:
     """What stands for the value of a flag that may be left out: PATH, not {None}|PATH."""
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is Annotated:
-        # One value each time the flag is given.
-        return _METAVARS[typing.get_args(arguments[0])[0]]
+        # UseAppendAction: one value each time the flag is given.
+        values, *_ = arguments
+        value, *_ = typing.get_args(values)
+        return _METAVARS[value]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         arms = [arm for arm in arguments if arm is not type(None)]
         return _metavar(arms[0])

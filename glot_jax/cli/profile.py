@@ -14,13 +14,20 @@ from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.registry import registered_by_plugins
 
+# Those of `--dtype`; states may be stored in more.
 _HEAD_DTYPES = ("float32", "bfloat16")
 
 
 def profile(config: ProfileConfig) -> int:
     """Time one training step of a pooling head against what this machine can do at most."""
     require_names(config.graph, config.pooler)
-    known = (*names.BACKENDS, *_HEAD_DTYPES, *names.POOLERS, *registered_by_plugins())
+    # No name of ours stands in two of the tables, so that a bare word says what it varies.
+    known = (
+        *names.BACKENDS,
+        *_HEAD_DTYPES,
+        *names.POOLERS,
+        *registered_by_plugins(),
+    )
     for name in config.compare:
         if name not in known:
             raise UsageError(
@@ -37,7 +44,9 @@ def profile(config: ProfileConfig) -> int:
 
     profiles = run_profile(config)
     if config.json:
-        print(json.dumps(to_json(profiles), indent=2, allow_nan=False))
+        # nan is no JSON: a time that is not a number is a mistake of ours, and is not printed.
+        text = json.dumps(to_json(profiles), indent=2, allow_nan=False)
+        print(text)
     else:
         print_profiles(profiles)
     return 0
@@ -45,6 +54,7 @@ def profile(config: ProfileConfig) -> int:
 
 def read_profile(arguments: Sequence[str], prog: str) -> ProfileConfig:
     """The settings of `arguments`, with the head's flags in groups of their own."""
+    # Titles as in `glot train --help`, whose flags these are.
     groups = {
         "token_graph": (_summary(GraphConfig), list(leaves(GraphConfig))),
         "pooling": (_summary(PoolerConfig), list(leaves(PoolerConfig))),

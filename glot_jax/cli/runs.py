@@ -22,6 +22,7 @@ from glot_jax.errors import UsageError, require_extra, require_known
 
 def evaluate(config: EvaluateConfig) -> int:
     """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
+    # Progress and remarks go to stderr, here as in all commands: stdout is for programs.
     require_run(config.run)
     if config.mteb:
         scores = _scores_of_mteb(config)
@@ -53,6 +54,7 @@ def _scores_of_mteb(config: EvaluateConfig) -> object:
 
 
 def _scores_of_file(config: EvaluateConfig) -> object:
+    # For the type checker: `evaluate` has looked.
     assert config.data is not None
     if not config.data.exists():
         raise UsageError(
@@ -78,26 +80,39 @@ def _scores_of_store(config: EvaluateConfig) -> object:
     require_store_of_run(config.run, config.store, f"glot evaluate {config.run}")
     from glot_jax.training.evaluation import evaluate_run
 
-    scores = evaluate_run(config.run, store=config.store, checkpoint=config.checkpoint)
+    scores = evaluate_run(
+        config.run,
+        store=config.store,
+        checkpoint=config.checkpoint,
+    )
     if not config.linear_probe:
         return scores
     from glot_jax.experiments.linear_probe import linear_probe
 
-    probed = linear_probe(config.run, store=config.store, checkpoint=config.checkpoint, quiet=True)
+    probed = linear_probe(
+        config.run,
+        store=config.store,
+        checkpoint=config.checkpoint,
+        quiet=True,
+    )
+    # Beside the head's scores, split by split: they are of the same vectors.
     return {split: {**scores[split], "linear_probe": probed[split]} for split in scores}
 
 
 def read_evaluate(arguments: Sequence[str], prog: str) -> EvaluateConfig:
-    """The settings of `arguments`. Behind a list of tasks the run would read as one of them, so it
-    may be named as well: `--mteb STS12 --run RUN`.
+    """The settings of `arguments`, where the run may be named: `--mteb STS12 --run RUN`.
+
+    Behind a list of tasks it would be read as one of them.
     """
     # All other words are left to the second reading.
     named = {"run": Leaf("run", Path, Path(), "", positional=False)}
     values, rest = typed(named, arguments, prog)
     if "run" not in values:
         return parse(EvaluateConfig, arguments, prog)
+    # A default makes a flag of it that nobody needs to give.
     base = EvaluateConfig(run=values["run"])
-    return parse(EvaluateConfig, rest, prog, defaults=leaves(EvaluateConfig, base))
+    defaults = leaves(EvaluateConfig, base)
+    return parse(EvaluateConfig, rest, prog, defaults=defaults)
 
 
 def describe(config: DescribeConfig) -> int:
@@ -106,10 +121,20 @@ def describe(config: DescribeConfig) -> int:
     from glot_jax.reporting.describe import describe_run, print_description
 
     card = describe_run(
-        config.run, store=config.store, texts=config.texts, checkpoint=config.checkpoint
+        config.run,
+        store=config.store,
+        texts=config.texts,
+        checkpoint=config.checkpoint,
     )
     if config.json:
-        print(json.dumps(card.to_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        # Not escaped to ASCII: names of classes and models may be in any script.
+        text = json.dumps(
+            card.to_json(),
+            indent=2,
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        print(text)
     else:
         print_description(card)
     return 0
@@ -127,7 +152,10 @@ def encode(config: EncodeConfig) -> int:
     from glot_jax.inference.encoder import SentenceEncoder
 
     encoder = SentenceEncoder.load(
-        config.run, backbone=config.backbone, device=config.device, checkpoint=config.checkpoint
+        config.run,
+        backbone=config.backbone,
+        device=config.device,
+        checkpoint=config.checkpoint,
     )
     encode_file(
         encoder,
@@ -157,6 +185,7 @@ def export(config: ExportConfig) -> int:
     if config.to == "onnx":
         require_extra("export", "--to onnx")
     elif config.to == "sentence-transformers":
+        # Of the extra only this: the rest of it is for ONNX.
         require_extra("export", "--to sentence-transformers", "sentence_transformers")
     from glot_jax.export import export_hub, export_onnx, export_sentence_transformers
 
@@ -172,7 +201,10 @@ def export(config: ExportConfig) -> int:
         )
     else:
         facts = export_sentence_transformers(
-            config.run, config.out, backbone=config.backbone, checkpoint=config.checkpoint
+            config.run,
+            config.out,
+            backbone=config.backbone,
+            checkpoint=config.checkpoint,
         )
     print(json.dumps(facts, indent=2))
     return 0
@@ -187,9 +219,16 @@ def import_torch(config: ImportTorchConfig) -> int:
     )
     require_known(names.GNN_LAYERS, config.gnn, "GNN layer (--gnn)")
     require_file(config.file, "a .pth file with a state_dict")
+    # torch alone: a file of arrays needs no transformers.
     require_extra("extract", "glot import-torch", "torch")
     from glot_jax.official.import_run import import_run
 
-    summary = import_run(config.file, gnn=config.gnn, jk=config.jk, tau=config.tau, out=config.out)
+    summary = import_run(
+        config.file,
+        gnn=config.gnn,
+        jk=config.jk,
+        tau=config.tau,
+        out=config.out,
+    )
     print(json.dumps(summary, indent=2))
     return 0

@@ -34,6 +34,7 @@ def _verify(folder: Path) -> int:
     from glot_jax.store import verify
 
     bad = verify(folder)
+    # Paths alone on stdout, one a line: they are meant for other programs.
     for path in bad:
         print(path)
     if not bad:
@@ -45,8 +46,9 @@ def _verify(folder: Path) -> int:
 
 
 def _explain(folder: Path, bad: Path) -> None:
-    """Say more about the first bad file where more is known: a pointer of Git LFS, a manifest that
-    cannot be read.
+    """Say more about the first bad file where more is known.
+
+    It may be a pointer of Git LFS, or a manifest that cannot be read.
     """
     from glot_jax.store import read_manifest
     from glot_jax.store.integrity import require_fetched
@@ -55,4 +57,5 @@ def _explain(folder: Path, bad: Path) -> None:
         require_fetched(bad)
         read_manifest(folder)
     except UsageError as error:
+        # Not raised: the command has found what it looks for, and exits with 1, not with 2.
         print(f"{error}", file=sys.stderr)

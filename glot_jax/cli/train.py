@@ -67,6 +67,7 @@ EXAMPLES = (
     "Example: python train.py --store stores/cola --gnn gat --tau 0.3 --seeds 1 2 3 --out runs/gat",
 )
 
+# First in `--help`, in this order.
 _COMMON = (
     "store",
     "out",
@@ -139,8 +140,10 @@ def _require_folders(command: TrainRequest) -> None:
 
 
 def read_train(arguments: Sequence[str], prog: str) -> TrainRequest:
-    """The settings of `arguments`: those of --resume's or --config's run, or of a preset, become
-    the defaults that other flags change.
+    """The settings of `arguments`.
+
+    Those of --resume's or --config's run, or of a preset, become the defaults that other flags
+    change.
     """
     # Twice by tyro: what was typed decides the defaults, and those are in `--help` as well.
     values, _ = typed(leaves(TrainCommand), arguments, prog)
@@ -173,6 +176,7 @@ def _groups() -> dict[str, tuple[str, Sequence[str]]]:
 def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
     """The settings that typed flags change, and the names of those that must be typed."""
     defaults = TrainConfig(store=Path(), out=Path())
+    # Where the settings come from that were not typed: one place, or the defaults.
     sources = [name for name in ("resume", "config", "preset") if name in values]
     if "resume" in sources:
         others = [flag(name) for name in ("out", "config", "preset") if name in values]
@@ -201,8 +205,9 @@ def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
 
 
 def _is_similarity(store: Path | None) -> bool:
-    """Whether a store's task scores two texts; a folder that holds no store is refused later, with
-    everything else about it.
+    """Whether a store's task scores two texts.
+
+    A folder that holds no store is refused later, with everything else about it.
     """
     if store is None:
         return False
@@ -223,6 +228,8 @@ def _saved_config(path: Path) -> TrainConfig:
             fix="Give a folder written by train.py.",
         )
     values = read_json(path)
+    # A run's file has its settings under "config", beside what else it records; one that was
+    # written by hand may be the settings alone.
     if isinstance(values, dict) and "config" in values:
         plugins.require_loaded(values.get("plugins", ()), path.parent)
         values = values["config"]
