@@ -26,12 +26,24 @@ from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.run_folder import SUMMARY, Imported, RunFolder
 from glot_jax.training.steps import split_model
 
-NO_TASK = TaskSpec("none", ("text",), ("text",), None, "none", splits=())
+NO_TASK = TaskSpec(
+    "none",
+    ("text",),
+    ("text",),
+    None,
+    "none",
+    splits=(),
+)
 """The task of a module that came without a head: one text a row, no label."""
 
 
 def import_run(
-    file: str | PathLike[str], *, gnn: str, jk: str, tau: float, out: str | PathLike[str]
+    file: str | PathLike[str],
+    *,
+    gnn: str,
+    jk: str,
+    tau: float,
+    out: str | PathLike[str],
 ) -> dict[str, Any]:
     """Write a run folder that `load_model(out)` reads.
 
@@ -58,15 +70,18 @@ def import_run(
     """
     file = Path(file)
     out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(
-            rule="--out must be a new folder",
-            got=f"{out}, which exists",
-            fix="Choose another --out, or remove it.",
-        )
+    _require_empty(out)
+    # Before the file is read, and by the name of the command's flag.
     lookup(LAYERS, gnn, "GNN layer (--gnn)")
     pooler = load_official(file, gnn=gnn, jk=jk, tau=tau)
-    imported = Imported(file.name, file_sha256(file), gnn, jk, float(tau))
+    # The file's name without its folder: where it lay says nothing on another machine.
+    imported = Imported(
+        file.name,
+        file_sha256(file),
+        gnn,
+        jk,
+        float(tau),
+    )
     config = TrainConfig(
         # A run folder names its store. This one has none, and says so to whoever tries to open it.
         store=Path(f"none (imported from {file.name})"),
@@ -76,7 +91,9 @@ def import_run(
     )
     # `kind` only tells `cls` pooling which token to take: nothing here reads it, and the file does
     # not say.
-    spec = ModelSpec(_width_of_states(pooler), (), False, "encoder", NO_TASK)
+    width = _width_of_states(pooler)
+    spec = ModelSpec(width, (), False, "encoder", NO_TASK)
+    # Drawn anew and then replaced: stem and settings fit the pooler, none of whose numbers stay.
     model = SentenceModel(
         spec,
         graph=config.graph,
@@ -85,16 +102,22 @@ def import_run(
         rngs=nnx.Rngs(config.seed),
     )
     model.pooler = pooler
+    # As a trained run counts them: the stem belongs to the pooler.
+    parameters = count_parameters(model.stem) + count_parameters(model.pooler)
     summary = {
         "task": NO_TASK.name,
         "pooler": "glot",
-        "parameters": {
-            "pooler": count_parameters(model.stem) + count_parameters(model.pooler),
-            "head": 0,
-        },
+        "parameters": {"pooler": parameters, "head": 0},
         "imported": to_json(imported),
     }
-    folder = RunFolder(out, config, spec, store=None, recipe=Recipe.partial(), imported=imported)
+    folder = RunFolder(
+        out,
+        config,
+        spec,
+        store=None,
+        recipe=Recipe.partial(),
+        imported=imported,
+    )
     try:
         _write(folder, model, summary)
     except OSError as error:
@@ -106,19 +129,38 @@ def import_run(
     return summary
 
 
-def _first_kernel(pooler: Glot) -> Any:
-    """Kernel [dim, hidden_dim] of the first layer.
+def _require_empty(out: Path) -> None:
+    """Require a folder that does not exist or holds nothing."""
+    if not out.exists():
+        return
+    is_empty_folder = out.is_dir() and not any(out.iterdir())
+    if not is_empty_folder:
+        raise UsageError(
+            rule="--out must be a new folder",
+            got=f"{out}, which exists",
+            fix="Choose another --out, or remove it.",
+        )
 
-    SAGE has one for the token itself and one for its neighbours.
-    """
+
+def _first_widths(pooler: Glot) -> tuple[int, int]:
+    """(dim, hidden_dim) of the first layer, by its kernel."""
+    # The type of the layer is known by its arrays alone.
     first: Any = pooler.gnn.layers[0]
-    return first.root_kernel if hasattr(first, "root_kernel") else first.kernel
+    # SAGE has a kernel for the token itself and one for its neighbours, of equal shapes.
+    if hasattr(first, "root_kernel"):
+        kernel = first.root_kernel
+    else:
+        kernel = first.kernel
+    dim, hidden_dim = kernel.shape
+    return dim, hidden_dim
 
 
 def _width_of_states(pooler: Glot) -> int:
+    # Without layers the readout takes the states themselves.
     if len(pooler.gnn.layers) == 0:
         return pooler.pooled_dim
-    return _first_kernel(pooler).shape[0]
+    dim, _ = _first_widths(pooler)
+    return dim
 
 
 def _pooler_config(pooler: Glot, gnn: str, jk: str) -> PoolerConfig:
@@ -132,11 +174,17 @@ def _pooler_config(pooler: Glot, gnn: str, jk: str) -> PoolerConfig:
     # Without layers the width, heads and edge term are nowhere, and keep their defaults.
     if len(pooler.gnn.layers) == 0:
         return config
-    config = dataclasses.replace(config, hidden_dim=_first_kernel(pooler).shape[1])
+    _, hidden_dim = _first_widths(pooler)
+    config = dataclasses.replace(config, hidden_dim=hidden_dim)
+    # Heads and edge term are GAT's alone.
     if gnn != "gat":
         return config
     first: Any = pooler.gnn.layers[0]
-    return dataclasses.replace(config, heads=first.heads, edge_term=first.edge is not None)
+    return dataclasses.replace(
+        config,
+        heads=first.heads,
+        edge_term=first.edge is not None,
+    )
 
 
 def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> None:
@@ -145,6 +193,7 @@ def _write(folder: RunFolder, model: SentenceModel, summary: dict[str, Any]) -> 
     config.json comes last: a folder without it is not a run, so an import that was cut off is never
     taken for one.
     """
+    # Without the graph: `load_model` builds it again from the settings.
     _, params, stats = split_model(model)
     folder.path.mkdir(parents=True, exist_ok=True)
     with Checkpoints(folder.path, writing=True) as checkpoints:

@@ -35,6 +35,7 @@ class ReleasedName(NamedTuple):
 def _weight(official: str) -> ReleasedName:
     """A linear map, transposed there."""
 
+    # The shape follows from the array: a transpose needs no other.
     def transposed(array: np.ndarray, _shape: Shape) -> np.ndarray:
         return array.T
 
@@ -71,6 +72,7 @@ def _counter(official: str) -> ReleasedName:
     return ReleasedName(official, to_theirs=widened)
 
 
+# The two linear maps and BatchNorm of its MLP, by PyTorch Geometric's numbers for them.
 _GIN = {
     "epsilon": ReleasedName("eps"),
     "kernel": _weight("nn.lins.0.weight"),
@@ -89,11 +91,15 @@ LAYERS: dict[str, dict[str, ReleasedName]] = {
         "kernel": _weight("lin.weight"),
         "source": _attention("att_src"),
         "target": _attention("att_dst"),
+        # Edge attributes of the release have one entry, so the map of them has one column.
         "edge": _attention("att_edge"),
         "edge_kernel": _shaped("lin_edge.weight", -1, 1),
         "bias": ReleasedName("bias"),
     },
-    "gcn": {"kernel": _weight("lin.weight"), "bias": ReleasedName("bias")},
+    "gcn": {
+        "kernel": _weight("lin.weight"),
+        "bias": ReleasedName("bias"),
+    },
     "gin": _GIN,
     "gine": {
         **_GIN,
@@ -101,6 +107,7 @@ LAYERS: dict[str, dict[str, ReleasedName]] = {
         "edge_bias": ReleasedName("lin.bias"),
     },
     "sage": {
+        # l is the neighbours' map, which has the bias; r is the token's own, which has none.
         "mean_kernel": _weight("lin_l.weight"),
         "bias": ReleasedName("lin_l.bias"),
         "root_kernel": _weight("lin_r.weight"),
@@ -108,10 +115,12 @@ LAYERS: dict[str, dict[str, ReleasedName]] = {
 }
 """GNN type -> our name -> theirs."""
 
+# score_layer is a Sequential of a linear map, a tanh (1, without arrays) and a linear map.
 READOUT = {
     "kernel": _weight("score_layer.0.weight"),
     "bias": ReleasedName("score_layer.0.bias"),
     "vector": _shaped("score_layer.2.weight", 1, -1),
+    # One entry there, a scalar here.
     "vector_bias": _shaped("score_layer.2.bias", 1),
 }
 
@@ -129,7 +138,8 @@ def released_names(gnn: str, depth: int) -> dict[str, tuple[str, ReleasedName]]:
         names[name.official] = (f"readout.{ours}", name)
     for k in range(depth):
         for ours, name in LAYERS[gnn].items():
-            names[f"convs.{k}.{name.official}"] = (f"gnn.layers.{k}.{ours}", name)
+            official = f"convs.{k}.{name.official}"
+            names[official] = (f"gnn.layers.{k}.{ours}", name)
     return names
 
 
@@ -152,4 +162,6 @@ def first_weight(gnn: str) -> str:
     """Official name of a layer's weight [hidden, dim] within the layer."""
     layer: Mapping[str, ReleasedName] = LAYERS[gnn]
     # SAGE has one for the token itself and one for its neighbours, of equal shapes.
-    return layer["root_kernel" if gnn == "sage" else "kernel"].official
+    if gnn == "sage":
+        return layer["root_kernel"].official
+    return layer["kernel"].official

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any
+from types import EllipsisType
+from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -27,9 +29,21 @@ from glot_jax.training.tree_paths import tree_paths
 _SAVE = "Save module.state_dict()."
 
 
+class _Variable(Protocol):
+    """The part of an nnx.Variable that is read and written here."""
+
+    def __getitem__(self, key: EllipsisType, /) -> jax.Array: ...
+
+    def __setitem__(self, key: EllipsisType, value: jax.Array, /) -> None: ...
+
+
 @renamed_keywords(conv="gnn")
 def load_official(
-    state_dict_or_path: Mapping[str, Any] | str | PathLike[str], *, gnn: str, jk: str, tau: float
+    state_dict_or_path: Mapping[str, Any] | str | PathLike[str],
+    *,
+    gnn: str,
+    jk: str,
+    tau: float,
 ) -> Glot:
     """The released module's parameters as our Glot, in evaluation mode.
 
@@ -56,28 +70,33 @@ def load_official(
             fix="Give the one it was trained with.",
         )
     state_dict = _state_dict(state_dict_or_path)
-    arrays = {name: _array(name, value) for name, value in state_dict.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in state_dict.items():
+        arrays[name] = _array(name, value)
     depth = _depth(arrays)
     names = released_names(gnn, depth)
     _require_keys(arrays, set(names), f"a {gnn} module of {depth} layers")
     model = _empty(arrays, gnn, jk, depth)
     for official, (path, name) in names.items():
         variable = _variable_at(model, path)
+        ours = variable[...]
+        theirs = arrays[official]
         # What ours would look like there is what theirs must look like.
-        shape = name.to_theirs(np.asarray(variable[...])).shape
-        if arrays[official].shape != shape:
+        shape = name.to_theirs(np.asarray(ours)).shape
+        if theirs.shape != shape:
             raise UsageError(
                 rule=f"{official} must have the shape {shape}",
-                got=arrays[official].shape,
+                got=theirs.shape,
                 fix="Are gnn and jk right?",
             )
-        array = name.to_ours(arrays[official], variable[...].shape)
-        variable[...] = jnp.asarray(array, variable[...].dtype)
+        array = name.to_ours(theirs, ours.shape)
+        variable[...] = jnp.asarray(array, ours.dtype)
+    # A Glot takes a graph that is linked already: tau is only kept for whoever links it.
     model.tau = tau
     return model
 
 
-def to_official(glot_or_gradient_tree: Any) -> dict[str, np.ndarray]:
+def to_official(glot_or_gradient_tree: object) -> dict[str, np.ndarray]:
     """Our Glot under the released module's names and layouts.
 
     Its state or a gradient of the same structure will do as well. The inverse of `load_official`,
@@ -89,6 +108,7 @@ def to_official(glot_or_gradient_tree: Any) -> dict[str, np.ndarray]:
         UsageError: another pooler, or a Glot with parts that the released module lacks (residual,
             virtual node).
     """
+    # An Mlp is a Glot by its class, and the release has no module that works for it.
     if isinstance(glot_or_gradient_tree, Mlp):
         raise UsageError(
             rule="only a Glot has the released module's names",
@@ -98,7 +118,9 @@ def to_official(glot_or_gradient_tree: Any) -> dict[str, np.ndarray]:
     tree = glot_or_gradient_tree
     if isinstance(tree, nnx.Module):
         tree = nnx.state(tree)
-    arrays = {path: np.asarray(leaf) for path, leaf in tree_paths(tree, ".").items()}
+    arrays: dict[str, np.ndarray] = {}
+    for path, leaf in tree_paths(tree, ".").items():
+        arrays[path] = np.asarray(leaf)
     gnn, depth = _layers_of(arrays)
     names = released_names(gnn, depth)
     known = {path for path, _ in names.values()}
@@ -110,13 +132,15 @@ def to_official(glot_or_gradient_tree: Any) -> dict[str, np.ndarray]:
             got=f"others: {others}",
             fix="Pass a Glot without residual and virtual node, its state or its gradient.",
         )
+    # Of a gradient nothing is added: a term that the Glot lacks has none.
     if isinstance(glot_or_gradient_tree, Glot) and gnn == "gat":
         _add_edge_term(arrays, depth)
-    return {
-        official: name.to_theirs(arrays[path])
-        for official, (path, name) in names.items()
-        if path in arrays
-    }
+    theirs: dict[str, np.ndarray] = {}
+    for official, (path, name) in names.items():
+        # A gradient lacks the buffers.
+        if path in arrays:
+            theirs[official] = name.to_theirs(arrays[path])
+    return theirs
 
 
 def _layers_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, int]:
@@ -134,16 +158,22 @@ def _layers_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, int]:
 
 def _add_edge_term(arrays: dict[str, np.ndarray], depth: int) -> None:
     for k in range(depth):
+        layer = f"gnn.layers.{k}"
         for name in EDGE_TERM:
-            zeros = np.zeros_like(arrays[f"gnn.layers.{k}.source"])
-            arrays.setdefault(f"gnn.layers.{k}.{name}", zeros)
+            # Each of the term's vectors has the shape of the source's.
+            zeros = np.zeros_like(arrays[f"{layer}.source"])
+            arrays.setdefault(f"{layer}.{name}", zeros)
 
 
-def _variable_at(model: Glot, path: str) -> Any:
+def _variable_at(model: Glot, path: str) -> _Variable:
     """The variable at a dotted path."""
     node: Any = model
     for part in path.split("."):
-        node = node[int(part)] if part.isdigit() else getattr(node, part)
+        # Digits are a place in a list of layers.
+        if part.isdigit():
+            node = node[int(part)]
+        else:
+            node = getattr(node, part)
     return node
 
 
@@ -161,23 +191,37 @@ def _require_keys(arrays: Mapping[str, np.ndarray], keys: set[str], module: str)
     # Missing keys first: a wrong type of layers has both.
     missing = keys - set(arrays)
     unexpected = set(arrays) - keys
-    problem, wrong = ("missing", missing) if missing else ("unexpected", unexpected)
-    if wrong:
-        raise UsageError(
-            rule=f"{module} must have the keys {', '.join(sorted(keys))}",
-            got=f"{problem}: {', '.join(sorted(wrong))}",
-            fix="Is gnn the layer it was trained with?",
-        )
+    if missing:
+        got = f"missing: {', '.join(sorted(missing))}"
+    elif unexpected:
+        got = f"unexpected: {', '.join(sorted(unexpected))}"
+    else:
+        return
+    raise UsageError(
+        rule=f"{module} must have the keys {', '.join(sorted(keys))}",
+        got=got,
+        fix="Is gnn the layer it was trained with?",
+    )
 
 
 def _empty(arrays: Mapping[str, np.ndarray], gnn: str, jk: str, depth: int) -> Glot:
     """A Glot of the sizes that the arrays have."""
+    # The seed of nnx.Rngs decides nothing: every array is replaced.
     scorer_dim, width = _shape(arrays, "score_layer.0.weight", 2)
     if depth == 0:
-        return Glot(width, num_layers=0, jk=jk, scorer_dim=scorer_dim, rngs=nnx.Rngs(0))
+        return Glot(
+            width,
+            num_layers=0,
+            jk=jk,
+            scorer_dim=scorer_dim,
+            rngs=nnx.Rngs(0),
+        )
     # Linear weights are [out, in] in PyTorch.
     hidden_dim, dim = _shape(arrays, f"convs.0.{first_weight(gnn)}", 2)
-    heads = _shape(arrays, "convs.0.att_src", 3)[1] if gnn == "gat" else 1
+    heads = 1
+    if gnn == "gat":
+        # att_src is [1, heads, width of a head].
+        _, heads, _ = _shape(arrays, "convs.0.att_src", 3)
     model = Glot(
         dim,
         hidden_dim,
@@ -189,6 +233,7 @@ def _empty(arrays: Mapping[str, np.ndarray], gnn: str, jk: str, depth: int) -> G
         scorer_dim=scorer_dim,
         rngs=nnx.Rngs(0),
     )
+    # The one thing that tells of a wrong jk: cat is wider than the other three.
     if model.pooled_dim != width:
         raise UsageError(
             rule=f"with jk {jk!r} the readout must take tokens of width {model.pooled_dim}",
@@ -198,8 +243,13 @@ def _empty(arrays: Mapping[str, np.ndarray], gnn: str, jk: str, depth: int) -> G
     return model
 
 
-def _shape(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> Shape:
+def _shape(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    axes: int,
+) -> Shape:
     shape = arrays[name].shape
+    # Sizes are read from it before it is compared, and a size of 0 would fail inside the Glot.
     if len(shape) != axes or min(shape) == 0:
         raise UsageError(
             rule=f"{name} must have {axes} axes, none of them empty",
@@ -209,25 +259,34 @@ def _shape(arrays: Mapping[str, np.ndarray], name: str, axes: int) -> Shape:
     return shape
 
 
-def _array(name: Any, value: Any) -> np.ndarray:
+def _array(name: object, value: object) -> np.ndarray:
     """A tensor, parameter or array as numpy; bfloat16, which numpy lacks, widened.
 
     Counters are integers, all else floats.
     """
     if not isinstance(name, str):
-        raise UsageError(rule="the keys of a state_dict must be names", got=repr(name), fix=_SAVE)
+        raise UsageError(
+            rule="the keys of a state_dict must be names",
+            got=repr(name),
+            fix=_SAVE,
+        )
+    tensor: Any = value
     # A tensor, without importing torch for a mapping of arrays.
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if "bfloat16" in str(value.dtype):
-            value = value.float()
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        if "bfloat16" in str(tensor.dtype):
+            tensor = tensor.float()
     try:
-        array = np.asarray(value)
+        array = np.asarray(tensor)
     except ValueError as error:
         raise UsageError(
-            rule="the values of a state_dict must be arrays", got=f"{name}: {error}", fix=_SAVE
+            rule="the values of a state_dict must be arrays",
+            got=f"{name}: {error}",
+            fix=_SAVE,
         ) from error
-    kind = "i" if name.endswith("num_batches_tracked") else "f"
+    kind = "f"
+    if name.endswith("num_batches_tracked"):
+        kind = "i"
     if array.dtype.kind != kind:
         raise UsageError(
             rule="weights must be floats and counters integers",
@@ -244,6 +303,7 @@ def _state_dict(source: Mapping[str, Any] | str | PathLike[str]) -> Mapping[str,
     try:
         import torch
 
+        # weights_only: unpickling a stranger's file would run its code.
         loaded = torch.load(source, map_location="cpu", weights_only=True)
     except ImportError as error:
         raise missing_extra("extract", "a .pth file", "torch", error) from error
