@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support.synthetic_stores import CLASSES, make_store
+from support.extraction_case import make_case
+from support.extraction_case import run as extract
 
 from glot_jax import plugins, registry
+from glot_jax.cli.main import main
 from glot_jax.errors import UsageError
+from glot_jax.graphs import RULES
+from glot_jax.objectives import OBJECTIVES
+from glot_jax.pooling import GNN_LAYERS, POOLERS
+from glot_jax.profiling import ceilings
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,99 +31,174 @@ TOY = '''
 """A pooler, a layer, a rule and an objective in one file."""
 
 import dataclasses
-from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 
+from glot_jax.config.base import Config, setting
+from glot_jax.config.checks import positive, whole
 from glot_jax.graphs.rules import rule
 from glot_jax.objectives import OBJECTIVES
 from glot_jax.objectives.classes import Classes
 from glot_jax.pooling import GNN_LAYERS, POOLERS, Mean
-from glot_jax.pooling.layers import GNNLayer
+from glot_jax.pooling.layers import DEFAULT_OPTIONS, GNNLayer
 
 
-@POOLERS.register("toy-half")
-class Half(Mean):
-    """Half of the mean."""
+@dataclasses.dataclass(frozen=True)
+class PartOptions(Config):
+    """A part of something."""
+
+    part: float = setting(0.5, positive)
+    """toy-part: which part of the mean."""
+
+
+@POOLERS.register("toy-part")
+class Part(Mean):
+    """A part of the mean."""
+
+    own_options = PartOptions
+
+    def __init__(self, dim, part=0.5):
+        super().__init__(dim)
+        self.part = part
+
+    @classmethod
+    def from_config(cls, dim, config, *, kind, rngs):
+        return cls(dim, PartOptions.from_own(config.own).part)
 
     def pool(self, graph, *, train=False, rngs=None):
-        return super().pool(graph, train=train, rngs=rngs) / 2
+        return super().pool(graph, train=train, rngs=rngs) * self.part
+
+
+@dataclasses.dataclass(frozen=True)
+class SumOptions(Config):
+    """How often a layer adds up."""
+
+    rounds: int = setting(1, whole(1))
+    """toy-sum: how often the neighbours are added up."""
 
 
 @GNN_LAYERS.register("toy-sum")
 class Sum(GNNLayer):
-    """A linear map of the sum over the neighbours."""
+    """A linear map of the mean over the neighbours, taken several times."""
 
-    def __init__(self, dim, hidden_dim, options=None, *, rngs):
+    own_options = SumOptions
+
+    def __init__(self, dim, hidden_dim, options=DEFAULT_OPTIONS, *, rngs):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
+        self.rounds = SumOptions.from_own(options.own).rounds
         self.linear = nnx.Linear(dim, hidden_dim, rngs=rngs)
 
     def propagate(self, graph, nodes, *, train=False, rngs=None):
-        return self.linear(graph.mean(nodes, "exactly_one"))
+        for _ in range(self.rounds):
+            nodes = graph.mean(nodes, "exactly_one")
+        return self.linear(nodes)
 
     def work(self, work, *, frozen):
         work.matmul(self.dim, self.hidden_dim, frozen=frozen)
 
 
-@rule("toy-neighbours", compares_states=False)
+@dataclasses.dataclass(frozen=True)
+class ReachOptions(Config):
+    """How far a token hears."""
+
+    reach: int = setting(1, whole(0))
+    """toy-neighbours: how many tokens away, on either side."""
+
+
+@rule("toy-neighbours", compares_states=False, own_options=ReachOptions)
 def neighbours(pairs, options):
-    """Tokens that stand side by side are linked, and each to itself."""
-    return abs(pairs.row_rank - pairs.column_rank) <= 1
+    """Tokens that stand near each other are linked, and each to itself."""
+    reach = ReachOptions.from_own(options.own).reach
+    return abs(pairs.row_rank - pairs.column_rank) <= reach
+
+
+@dataclasses.dataclass(frozen=True)
+class SmoothOptions(Config):
+    """How sure a label is."""
+
+    doubt: float = setting(0.1, positive)
+    """toy-smooth: what of a label goes to all classes alike."""
 
 
 @OBJECTIVES.register("toy-smooth")
 class Smooth(Classes):
     """Cross-entropy against labels that are not quite sure."""
 
+    own_options = SmoothOptions
+
     def loss(self, outputs, labels):
-        return 0.9 * super().loss(outputs, labels) + 0.1 * jnp.mean(
-            nnx.logsumexp(outputs, axis=-1, keepdims=True) - outputs, axis=-1
-        )
+        doubt = SmoothOptions.from_own(self.config.own).doubt
+        every = nnx.logsumexp(outputs, axis=-1, keepdims=True) - outputs
+        return (1 - doubt) * super().loss(outputs, labels) + doubt * jnp.mean(every, axis=-1)
 '''
 
-ARGUMENTS = [
-    "--pooler", "glot", "--gnn", "toy-sum", "--graph", "toy-neighbours", "--objective",
-    "toy-smooth", "--hidden-dim", "8", "--epochs", "1", "--batch-size", "8",
-]  # fmt: skip
+ARGUMENTS = (
+    *("--pooler", "glot", "--gnn", "toy-sum", "--rounds", "2"),
+    *("--graph", "toy-neighbours", "--reach", "2"),
+    *("--objective", "toy-smooth", "--doubt", "0.2"),
+    *("--hidden-dim", "8", "--epochs", "1", "--batch-size", "8"),
+)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A working directory with the plugin and a store."""
-    path = tmp_path_factory.mktemp("plugins")
-    (path / "toy_parts.py").write_text(TOY)
-    (path / "texts.txt").write_text("a text\n")
-    make_store(path / "store", CLASSES)
-    return path
+@contextlib.contextmanager
+def as_in_a_new_process() -> Iterator[None]:
+    """No plugin is loaded, and what is registered here is gone afterwards."""
+    tables = (RULES, OBJECTIVES, GNN_LAYERS, POOLERS)
+    before = [dict(table) for table in tables]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "_loaded", {})
+        patch.setattr(registry, "_sources", {**registry._sources})
+        try:
+            yield
+        finally:
+            for table, parts in zip(tables, before, strict=True):
+                for name in table.keys() - parts.keys():
+                    del table[name]
+            for name in ("toy_parts", "lacking_plugin"):
+                sys.modules.pop(name, None)
 
 
 @pytest.fixture
-def tables(monkeypatch):
-    """The tables as they are: what a test registers is gone afterwards."""
-    from glot_jax.graphs import RULES
-    from glot_jax.objectives import OBJECTIVES
-    from glot_jax.pooling import GNN_LAYERS, POOLERS
-
-    monkeypatch.setattr(plugins, "_loaded", {})
-    monkeypatch.setattr(registry, "_sources", {**registry._sources})
-    every = (RULES, OBJECTIVES, GNN_LAYERS, POOLERS)
-    before = [dict(table) for table in every]
-    yield
-    for table, parts in zip(every, before, strict=True):
-        for name in table.keys() - parts.keys():
-            del table[name]
-    for name in ("toy_parts", "lacking_plugin"):
-        sys.modules.pop(name, None)
+def tables() -> Iterator[None]:
+    """The tables as they are in a new process."""
+    with as_in_a_new_process():
+        yield
 
 
-def glot(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "glot_jax", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def glot(*arguments: str, cwd: Path) -> Done:
+    """`glot ARGUMENTS` in the folder `cwd`."""
+    out = io.StringIO()
+    err = io.StringIO()
+    streams = contextlib.ExitStack()
+    streams.enter_context(contextlib.redirect_stdout(out))
+    streams.enter_context(contextlib.redirect_stderr(err))
+    ending = pytest.raises(SystemExit)
+    with contextlib.chdir(cwd), as_in_a_new_process(), streams, ending as ended:
+        main(arguments)
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
-def run(folder):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the plugin, a store of a tiny backbone and a text."""
+    path = tmp_path_factory.mktemp("plugins")
+    (path / "toy_parts.py").write_text(TOY)
+    (path / "texts.txt").write_text("a text\n")
+    extract(make_case(path, {"train": 12, "validation": 6}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
     """A run with the plugin's layer, rule and objective."""
     done = glot(
         "train", "--plugin", "toy_parts", "--store", "store", "--out", "run", *ARGUMENTS, cwd=folder
@@ -126,18 +212,77 @@ def test_a_run_records_its_plugin_and_is_finished(run):
     assert (run / "summary.json").is_file()
 
 
+def test_options_of_the_parts_are_recorded_where_the_parts_are_chosen(run):
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["pooler"]["own"] == {"rounds": 2}
+    assert config["graph"]["own"] == {"reach": 2}
+    assert config["objective"]["own"] == {"doubt": 0.2}
+
+
+def test_options_of_the_parts_are_flags_once_the_plugin_is_named(folder):
+    without = glot("train", "--help", cwd=folder).stdout
+    shown = glot("train", "--plugin", "toy_parts", "--help", cwd=folder).stdout
+    for name in ("--part", "--rounds", "--reach", "--doubt"):
+        assert name in shown
+        assert name not in without
+    assert "which part of the mean" in shown
+    assert "(default: 0.5)" in shown
+
+
+def train_with(folder, *arguments):
+    return glot(
+        *("train", "--plugin", "toy_parts", "--store", "store", "--out", "other"),
+        *arguments,
+        cwd=folder,
+    )
+
+
+def test_an_option_of_a_plugin_is_checked_like_one_of_ours(folder):
+    done = train_with(folder, "--pooler", "toy-part", "--part", "-1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --part must be")
+    assert not (folder / "other").exists()
+
+
+def test_an_option_of_a_part_that_is_not_chosen_is_said_to_be_unread(folder, tmp_path):
+    done = train_with(
+        folder,
+        "--pooler",
+        "toy-part",
+        "--reach",
+        "2",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "r"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--reach" in done.stderr
+    config = json.loads((tmp_path / "r" / "config.json").read_text())["config"]
+    assert config["pooler"]["own"] == {"part": 0.5}
+    assert "own" not in config["graph"]
+
+
+@pytest.mark.usefixtures("run")
+def test_a_run_resumes_and_changes_with_its_own_options(folder):
+    done = glot(*("train", "--plugin", "toy_parts", "--resume", "run", "--reach", "3"), cwd=folder)
+    assert done.returncode == 2
+    assert "graph.own.reach: 2 -> 3" in done.stderr
+
+
 def test_parts_of_ours_stay_ours_where_a_plugin_imports_them_first(folder):
     code = (
         "from glot_jax import plugins; plugins.load(['toy_parts']);"
         "from glot_jax.graphs import RULES; from glot_jax.pooling import GNN_LAYERS, POOLERS;"
         "print(POOLERS.plugin_of('mean'), GNN_LAYERS.plugin_of('gat'), RULES.plugin_of('knn'),"
-        " POOLERS.plugin_of('toy-half'), RULES.plugin_of('toy-neighbours'))"
+        " POOLERS.plugin_of('toy-part'), RULES.plugin_of('toy-neighbours'))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "None", "None", "toy_parts", "toy_parts"]
 
 
+@pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -148,7 +293,7 @@ def test_parts_of_ours_stay_ours_where_a_plugin_imports_them_first(folder):
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_without_the_plugin_a_command_ends_in_a_line_that_names_it(folder, run, arguments):
+def test_without_the_plugin_a_command_ends_in_a_line_that_names_it(folder, arguments):
     done = glot(*arguments, cwd=folder)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -156,19 +301,52 @@ def test_without_the_plugin_a_command_ends_in_a_line_that_names_it(folder, run, 
     assert "--plugin toy_parts" in line
 
 
+@pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     "arguments",
-    [("evaluate", "run"), ("describe", "run"), ("train", "--resume", "run")],
+    [
+        ("evaluate", "run"),
+        ("describe", "run"),
+        ("train", "--resume", "run"),
+        ("encode", "texts.txt", "--run", "run", "--out", "vectors.npy"),
+    ],
     ids=lambda arguments: arguments[0],
 )
-def test_with_the_plugin_it_works(folder, run, arguments):
+def test_with_the_plugin_it_works(folder, arguments):
     done = glot(*arguments, "--plugin", "toy_parts", cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_pooler_of_a_plugin_is_half_the_mean(folder, tables, monkeypatch):
+def test_a_step_of_a_part_is_profiled_beside_one_of_ours(folder, monkeypatch):
+    # Ceilings of this machine are measured on smaller arrays.
+    monkeypatch.setattr(ceilings, "_SIDE", 128)
+    monkeypatch.setattr(ceilings, "_COPIED", 1 << 16)
+    shape = ("--length", "8", "--dim", "8", "--batch-size", "2", "--repeats", "1")
+    done = glot(
+        *("profile", *shape, "--plugin", "toy_parts", "--pooler", "mean"),
+        *("--compare", "toy-part", "--json"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    profiles = json.loads(done.stdout)["profiles"]
+    assert [profile["pooler"] for profile in profiles] == ["mean", "toy-part"]
+
+
+@pytest.mark.usefixtures("run")
+def test_texts_are_encoded_by_the_parts_of_a_plugin(folder):
+    arguments = ("encode", "texts.txt", "--run", "run", "--plugin", "toy_parts")
+    assert glot(*arguments, "--out", "encoded.npy", cwd=folder).returncode == 0
+    (vector,) = np.load(folder / "encoded.npy")
+    # Jumping knowledge: 32 of the states and 8 of each of the two layers.
+    assert vector.shape == (48,)
+    assert np.isfinite(vector).all()
+    assert vector.any()
+
+
+def test_a_pooler_reads_the_options_that_it_brings(folder, tables, monkeypatch):
     from flax import nnx
 
+    from glot_jax.config.own_options import OwnOptions
     from glot_jax.config.train import PoolerConfig
     from glot_jax.graphs import token_graph
     from glot_jax.pooling import POOLERS, Mean
@@ -177,9 +355,12 @@ def test_a_pooler_of_a_plugin_is_half_the_mean(folder, tables, monkeypatch):
     plugins.load(["toy_parts"])
     rng = np.random.default_rng(0)
     graph = token_graph(rng.normal(size=(2, 5, 4)).astype(np.float32), np.ones((2, 5), bool))
-    half = POOLERS["toy-half"].from_config(4, PoolerConfig(), kind="encoder", rngs=nnx.Rngs(0))
+    half = POOLERS["toy-part"].from_config(4, PoolerConfig(), kind="encoder", rngs=nnx.Rngs(0))
+    config = PoolerConfig(own=OwnOptions({"part": 0.25}))
+    quarter = POOLERS["toy-part"].from_config(4, config, kind="encoder", rngs=nnx.Rngs(0))
     np.testing.assert_allclose(half(graph), Mean(4)(graph) / 2, rtol=1e-6)
-    assert POOLERS.plugin_of("toy-half") == "toy_parts"
+    np.testing.assert_allclose(quarter(graph), Mean(4)(graph) / 4, rtol=1e-6)
+    assert POOLERS.plugin_of("toy-part") == "toy_parts"
     assert POOLERS.plugin_of("mean") is None
 
 
@@ -244,3 +425,48 @@ def test_a_run_is_opened_once_its_plugin_is_loaded(folder, run, tables, monkeypa
         RunFolder.open(run)
     plugins.load(["toy_parts"])
     assert RunFolder.open(run).plugins == ("toy_parts",)
+
+
+PACKAGE = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "toy-package"
+version = "1.0"
+
+[project.entry-points."glot_jax.plugins"]
+toy-entry = "toy_package.parts"
+"""
+
+
+def test_an_installed_package_offers_its_parts_by_an_entry_point(tmp_path):
+    """Built and installed by pip; imported when its name is given, and not before."""
+    source = tmp_path / "source"
+    (source / "toy_package").mkdir(parents=True)
+    (source / "toy_package" / "__init__.py").write_text("")
+    (source / "toy_package" / "parts.py").write_text(TOY)
+    (source / "pyproject.toml").write_text(PACKAGE)
+    installed = tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(installed), str(source)], check=True
+    )
+    code = (
+        "import sys; from glot_jax import plugins;"
+        "from glot_jax.pooling import POOLERS;"
+        "print('toy_package' in sys.modules, 'toy-part' in POOLERS);"
+        "plugins.load(['toy-entry']);"
+        "print('toy-part' in POOLERS, POOLERS.plugin_of('toy-part'));"
+        "plugins.load(['no-such-entry'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{ROOT}"},
+    )
+    assert done.stdout.split("\n")[:2] == ["False False", "True toy-entry"]
+    assert "Installed: toy-entry." in done.stderr

@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 import tyro
 
-from glot_jax.config.base import Config, is_config, type_hints
+from glot_jax.config.base import Config, is_config, is_plain, type_hints
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -104,6 +104,9 @@ def leaves(
             inner = value if isinstance(value, Config) else None
             collected |= leaves(hint, inner, required)
             continue
+        # The options of plugins are flags of their own: cli/plugin_flags.py.
+        if not is_plain(hint):
+            continue
         if value is _NO_DEFAULT and field.default is not dataclasses.MISSING:
             value = field.default
         if field.name in required:
@@ -159,6 +162,22 @@ def parse(
     Raises:
         UsageError: The settings break a rule of their own.
     """
+    values = parse_values(
+        settings, arguments, prog, defaults=defaults, groups=groups, examples=examples
+    )
+    return build(settings, values)
+
+
+def parse_values(
+    settings: type[Config],
+    arguments: Sequence[str],
+    prog: str,
+    *,
+    defaults: Mapping[str, Leaf] | None = None,
+    groups: Mapping[str, tuple[str, Sequence[str]]] | None = None,
+    examples: Sequence[str] = (),
+) -> dict[str, object]:
+    """The value of every flag by its name; see `parse`, which builds settings of them."""
     flags = dict(leaves(settings) if defaults is None else defaults)
     if settings.takes_plugins:
         flags[PLUGIN.name] = PLUGIN
@@ -172,7 +191,7 @@ def parse(
         prog=prog,
         description=description,
     )
-    return build(settings, dict(_flat(options)))
+    return dict(_flat(options))
 
 
 def typed(
@@ -218,7 +237,7 @@ def build(settings: type[Settings], values: Mapping[str, object]) -> Settings:
         hint = hints[field.name]
         if is_config(hint):
             arguments[field.name] = build(hint, values)
-        else:
+        elif is_plain(hint):
             arguments[field.name] = values[field.name]
     return settings(**arguments)
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from glot_jax import plugins
 from glot_jax.cli.early_checks import require_names, require_stored_layers
-from glot_jax.cli.parsing import leaves, parse, typed
+from glot_jax.cli.own_flags import (
+    own_flags,
+    own_options,
+    require_free_names,
+    unread_own_options,
+    with_own_options,
+)
+from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
 from glot_jax.config.base import Config, flag
 from glot_jax.config.json import from_json
 from glot_jax.config.train import (
@@ -60,6 +67,8 @@ class TrainRequest(TrainCommand):
     """Names of the settings that a flag gave: only these are complained about where they are not
     read.
     """
+    unread: tuple[tuple[str, object], ...] = ()
+    """Options of plugins' parts that were not chosen, and their values."""
 
 
 EXAMPLES = (
@@ -108,7 +117,7 @@ def train(command: TrainRequest) -> int:
     # The tables of poolers and layers stand in JAX: not before the command line has been read.
     from glot_jax.pooling.options import unread_options
 
-    unread = unread_options(config.graph, config.pooler)
+    unread = unread_options(config.graph, config.pooler) | dict(command.unread)
     unused = {name: unread[name] for name in unread if name in command.typed}
     from glot_jax import training
 
@@ -146,30 +155,42 @@ def read_train(arguments: Sequence[str], prog: str) -> TrainRequest:
     change.
     """
     # Twice by tyro: what was typed decides the defaults, and those are in `--help` as well.
-    values, _ = typed(leaves(TrainCommand), arguments, prog)
+    brought = own_options()
+    values, _ = typed({**leaves(TrainCommand), **own_flags(brought)}, arguments, prog)
     base, required = _base(values)
     if values.keys() & set(WARMUP) and "resume" not in values:
         # A warm-up given here replaces the one that a preset or file gives in another unit.
         optimizer = dataclasses.replace(base.optimizer, **dict.fromkeys(WARMUP))
         base = dataclasses.replace(base, optimizer=optimizer)
-    command = parse(
+    ours = leaves(TrainCommand, TrainCommand(base), required)
+    flags = own_flags(brought, base)
+    require_free_names(flags, ours)
+    options = parse_values(
         TrainCommand,
         arguments,
         prog,
-        defaults=leaves(TrainCommand, TrainCommand(base), required),
-        groups=_groups(),
+        defaults={**ours, **flags},
+        groups=_groups(flags),
         examples=EXAMPLES,
     )
-    return TrainRequest(**vars(command), typed=frozenset(values))
+    command = build(TrainCommand, options)
+    run = with_own_options(command.run, brought, options)
+    return TrainRequest(
+        **{**vars(command), "run": run},
+        typed=frozenset(values),
+        unread=tuple(unread_own_options(run, flags, options).items()),
+    )
 
 
-def _groups() -> dict[str, tuple[str, Sequence[str]]]:
+def _groups(of_plugins: Mapping[str, Leaf]) -> dict[str, tuple[str, Sequence[str]]]:
     """The groups of `--help`: what most runs need first."""
     groups: dict[str, tuple[str, Sequence[str]]] = {"common": ("What most runs need.", _COMMON)}
     for title, (settings, text) in _GROUPS.items():
         # Those of the class itself: TrainConfig holds the other classes.
         own = settings.names()
         groups[title] = (text, [name for name in own if name not in _COMMON])
+    if of_plugins:
+        groups["plugins"] = ("What the parts of the plugins read.", list(of_plugins))
     return groups
 
 

@@ -15,9 +15,11 @@ import enum
 import functools
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from glot_jax.config.checks import Check, one_of
+from glot_jax.config.json import from_json
+from glot_jax.config.own_options import OwnOptions
 from glot_jax.errors import UsageError
 
 Value = TypeVar("Value")
@@ -156,16 +158,29 @@ class Config:
         """
 
     @classmethod
+    def from_own(cls, own: OwnOptions) -> Self:
+        """These settings, from the options that came with a part.
+
+        Args:
+            own: Values; without one the default stands. It may hold options of other parts too.
+
+        Raises:
+            UsageError: A value of another type, or one that breaks a rule.
+        """
+        names = cls.names()
+        return from_json(cls, {name: value for name, value in own.items() if name in names})
+
+    @classmethod
     def names(cls, part: Decides | None = None) -> tuple[str, ...]:
         """Names of the fields that decide any of `part`; None: of all fields.
 
-        Fields that hold settings of their own are left out.
+        Fields that hold settings of their own, or of a plugin, are left out.
         """
         hints = type_hints(cls)
         names: list[str] = []
         for field in dataclasses.fields(cls):
             # Nested settings are not a value: their fields are asked by their own class.
-            if is_config(hints[field.name]):
+            if not is_plain(hints[field.name]):
                 continue
             if part is None or decides(field) & part:
                 names.append(field.name)
@@ -233,6 +248,11 @@ def decides(field: dataclasses.Field[Any]) -> Decides:
 def is_config(hint: object) -> bool:
     """Whether a type hint is a class of settings."""
     return isinstance(hint, type) and issubclass(hint, Config)
+
+
+def is_plain(hint: object) -> bool:
+    """Whether a field of this type is one flag of the command line."""
+    return not is_config(hint) and hint is not OwnOptions
 
 
 @functools.cache

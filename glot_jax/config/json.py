@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from glot_jax.config.own_options import OwnOptions
 from glot_jax.errors import UsageError
 
 Value = TypeVar("Value")
@@ -35,8 +36,14 @@ def _plain(value: object) -> object:
         # Not `dataclasses.asdict`: it would leave paths and tuples, which JSON does not have.
         values: dict[str, object] = {}
         for field in fields(value):
-            values[field.name] = _plain(getattr(value, field.name))
+            item = getattr(value, field.name)
+            # Runs without plugins keep the bytes of versions that know nothing of their options.
+            if isinstance(item, OwnOptions) and not item:
+                continue
+            values[field.name] = _plain(item)
         return values
+    if isinstance(value, OwnOptions):
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
@@ -108,6 +115,8 @@ def _revive(name: str, hint: object, value: Json) -> object:
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
         # No field has two types beside None: JSON would not tell them apart.
         return _revive(name, arms[0], value)
+    if hint is OwnOptions:
+        return OwnOptions(value)
     if dataclasses.is_dataclass(hint):
         return from_json(cast("type", hint), value)
     if hint in _ACCEPTED:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import (
+    ALL,
     IDENTITY,
     NOTHING,
     NUMBERS,
@@ -31,6 +32,7 @@ from glot_jax.config.checks import (
     share,
     whole,
 )
+from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.errors import UsageError
 
 _PLACE = about(decides=NOTHING)
@@ -85,6 +87,8 @@ class GraphConfig(Config):
     """sparse, also where auto takes it: edges a batch may hold. Default: a power of two from the
     store's measured density.
     """
+    own: OwnOptions = dataclasses.field(default=NO_OPTIONS, metadata=about(decides=ALL))
+    """Options that a plugin's rule brings."""
 
     def require_consistent(self) -> None:
         """Check the number of temperatures, and that soft edges have a backend."""
@@ -181,6 +185,8 @@ class PoolerConfig(Config):
     # Similarities decide which edges there are, and bfloat16 flips some: they stay float32.
     dtype: Literal["float32", "bfloat16"] = setting("float32")
     """Arithmetic of the head; parameters, similarities and softmaxes stay float32."""
+    own: OwnOptions = dataclasses.field(default=NO_OPTIONS, metadata=about(decides=ALL))
+    """Options that a plugin's pooler or layer brings."""
 
     def require_consistent(self) -> None:
         """Check that heads divide the width, and that there are layers to combine."""
@@ -229,6 +235,8 @@ class ObjectiveConfig(Config):
     """Task embedding: of a row's own negatives, how many a training row brings along; 0: only the
     batch's other texts.
     """
+    own: OwnOptions = dataclasses.field(default=NO_OPTIONS, metadata=about(decides=ALL))
+    """Options that a plugin's objective brings."""
 
 
 @dataclasses.dataclass(frozen=True)

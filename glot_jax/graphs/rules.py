@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
+from glot_jax.config.base import Config
+from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs.hashing import hash_words, with_probability
@@ -28,6 +30,8 @@ class RuleOptions(NamedTuple):
     k: int = 8
     window: int = 4
     seed: int = 0
+    own: OwnOptions = NO_OPTIONS
+    """Options that a plugin's rule brings, see Rule.own_options."""
 
     @classmethod
     def from_config(cls, config: GraphConfig, tau: Array | None = None) -> RuleOptions:
@@ -38,6 +42,7 @@ class RuleOptions(NamedTuple):
             config.k,
             config.window,
             config.graph_seed,
+            config.own,
         )
 
 
@@ -87,6 +92,10 @@ class Rule:
     """False: it looks at no similarity and at no zero vector, so none is computed."""
     reads_texts: bool = False
     """True: it looks at `Pairs.sentences`."""
+    own_options: type[Config] | None = None
+    """Settings that it brings along, read by `own_options.from_own(options.own)`: flags of
+    `train.py` once its plugin is named.
+    """
 
     def __call__(self, pairs: Pairs, options: RuleOptions) -> Bool[Array, "*batch rows length"]:
         """Return the edges among `pairs`; those of padding tokens are dropped by the caller."""
@@ -102,6 +111,7 @@ def rule(
     *reads: str,
     compares_states: bool = True,
     reads_texts: bool = False,
+    own_options: type[Config] | None = None,
 ) -> Callable[[Predicate], Rule]:
     """Return a decorator that makes a rule of a predicate and registers it under `name`.
 
@@ -110,6 +120,7 @@ def rule(
         reads: GraphConfig fields that change its edges; they enter as `RuleOptions`.
         compares_states: see Rule.
         reads_texts: see Rule.
+        own_options: see Rule.
     """
 
     def make(predicate: Predicate) -> Rule:
@@ -118,6 +129,7 @@ def rule(
             frozenset(reads),
             compares_states,
             reads_texts,
+            own_options,
         )
         return RULES.register(name, module=predicate.__module__)(made)
 

@@ -35,6 +35,8 @@ class Objective(Protocol):
         feeds: name in `batches.feed_kinds.FEEDS` of how rows become batches.
         judged_by: what `judge` is given for every row of a feed, in the order of the plan:
             `outputs` of the head with their losses, or `vectors` (the head's `features`).
+        own_options: may be left out. Settings that it brings along, read by
+            `own_options.from_own(config.own)`: flags of `train.py` once its plugin is named.
     """
 
     reads: ClassVar[frozenset[str]]

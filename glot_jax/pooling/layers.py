@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from glot_jax.config.base import Config
 from glot_jax.config.checks import require_divisor
+from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
@@ -40,6 +42,8 @@ class LayerOptions:
     """Share of the attention weights set to 0 in training."""
     dtype: str = "float32"
     """Arithmetic; every layer reads it. Parameters stay float32."""
+    own: OwnOptions = NO_OPTIONS
+    """Options that a plugin's layer brings, see GNNLayer.own_options."""
 
     @classmethod
     def from_config(cls, config: PoolerConfig, layer: type[GNNLayer]) -> LayerOptions:
@@ -47,7 +51,7 @@ class LayerOptions:
         # `reads` may name fields of PoolerConfig too, which are no options of a layer.
         names = {field.name for field in dataclasses.fields(cls)} & layer.reads
         values = {name: getattr(config, name) for name in names}
-        return cls(dtype=config.dtype, **values)
+        return cls(dtype=config.dtype, own=config.own, **values)
 
     def require_read_by(self, layer: type[GNNLayer]) -> None:
         """Refuse options that `layer` would ignore.
@@ -58,7 +62,7 @@ class LayerOptions:
         ignored = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name != "dtype"
+            if field.name not in ("dtype", "own")
             and field.name not in layer.reads
             and getattr(self, field.name) != field.default
         }
@@ -83,6 +87,10 @@ class GNNLayer(nnx.Module):
 
     reads: ClassVar[frozenset[str]] = frozenset()
     """Fields of LayerOptions and PoolerConfig that it reads, beside hidden_dim and dtype."""
+    own_options: ClassVar[type[Config] | None] = None
+    """Settings that it brings along, read by `own_options.from_own(options.own)`: flags of
+    `train.py` once its plugin is named.
+    """
     exportable: ClassVar[bool] = False
     """Whether `glot export` has the same layer in PyTorch (export/st_module.py)."""
 

@@ -10,8 +10,10 @@ from glot_jax.graphs import RULES
 from glot_jax.pooling.layers import GNN_LAYERS
 from glot_jax.pooling.pooler import POOLERS
 
-_EVERY_HEAD = frozenset({"pooler", "projection_dim", "standardise", "dropout", "dtype"})
-"""Fields of PoolerConfig that the stem reads, or that choose the pooler."""
+_EVERY_HEAD = frozenset({"pooler", "projection_dim", "standardise", "dropout", "dtype", "own"})
+"""Fields of PoolerConfig that the stem reads, that choose the pooler, or that hold options of a
+plugin, of which only those of the chosen parts are kept.
+"""
 
 
 def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:

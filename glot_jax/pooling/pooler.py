@@ -8,6 +8,7 @@ from typing import ClassVar
 from flax import nnx
 from jaxtyping import Array, Float
 
+from glot_jax.config.base import Config
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
 from glot_jax.graphs.token_graph import require_token_graph
@@ -30,6 +31,10 @@ class Pooler(nnx.Module):
     reads: ClassVar[frozenset[str]] = frozenset()
     """Fields of PoolerConfig that it reads, beside those of every head (pooler, projection_dim,
     standardise, dropout, dtype).
+    """
+    own_options: ClassVar[type[Config] | None] = None
+    """Settings that it brings along, read by `own_options.from_own(config.own)`: flags of
+    `train.py` once its plugin is named.
     """
     exportable: ClassVar[bool] = False
     """Whether `glot export` has the same pooler in PyTorch (export/st_module.py)."""
