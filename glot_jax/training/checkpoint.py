@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,16 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jax
-import numpy as np
-
 from glot_jax.config.json import differences
 from glot_jax.errors import UsageError
 from glot_jax.training import orbax_files
+from glot_jax.training.checkpoint_record import (
+    Record,
+    array_kinds,
+    describe_arrays,
+    digest,
+    first_difference,
+)
 from glot_jax.training.orbax_files import Damaged, Parts, Response
 from glot_jax.training.plain_path import plain_path
 from glot_jax.training.readback import Readback
-from glot_jax.training.tree_paths import tree_paths
 
 FOLDER = "checkpoints"
 ASIDE = "damaged-checkpoints"
@@ -40,20 +42,6 @@ State = dict[str, Any]
 
 class DamagedCheckpoint(UsageError):
     """A checkpoint that does not hold what was saved."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """What is known of a checkpoint without reading its arrays."""
-
-    arrays: Mapping[str, Any] | None
-    """Path -> [dtype, shape, sha256]; None in checkpoints of 0.1, which are read without the
-    check.
-    """
-    selection: float | None
-    """The number that the best one is chosen by; None at a step that takes no part in it."""
-    notes: Mapping[str, Any]
-    """What was saved beside the state."""
 
 
 class Checkpoints:
@@ -104,7 +92,12 @@ class Checkpoints:
         """Steps of the checkpoints on disk, ascending."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+        steps = []
+        for path in self.folder.iterdir():
+            # Saves in the making and removed ones lie here too, under names that are no numbers.
+            if path.name.isdecimal():
+                steps.append(int(path.name))
+        return sorted(steps)
 
     @property
     def latest_step(self) -> int | None:
@@ -129,8 +122,12 @@ class Checkpoints:
         for step in steps:
             selection = self._record(step).selection
             if selection is not None:
+                # Negated, so that the greatest pair is the earliest of equal scores.
                 ranked.append((selection, -step))
-        return -max(ranked)[1] if ranked else None
+        if not ranked:
+            return None
+        _, negated = max(ranked)
+        return -negated
 
     def notes(self, step: int) -> Mapping[str, Any]:
         """What was saved beside the state."""
@@ -158,44 +155,59 @@ class Checkpoints:
         Raises:
             OSError: the save before this one failed.
         """
-        self._save(int(state["step"]), state, selection, notes or {})
+        step = int(state["step"])
+        self._save(step, state, selection, notes or {})
 
     def save_model(self, params: State, stats: State) -> None:
         """Save a model that was trained elsewhere, at step 0. No training can go on from it."""
         # Nothing was selected: the number only lets the one checkpoint there is be the best one
         # too.
-        self._save(0, {"params": params, "stats": stats}, selection=0.0, notes={})
+        state = {"params": params, "stats": stats}
+        self._save(0, state, selection=0.0, notes={})
 
     def _save(
-        self, step: int, state: State, selection: float | None, notes: Mapping[str, Any]
+        self,
+        step: int,
+        state: State,
+        selection: float | None,
+        notes: Mapping[str, Any],
     ) -> None:
+        # One at a time: what is removed afterwards depends on which ones are on disk.
         self.wait()
         values = {
-            "arrays": _describe(state),
+            "arrays": describe_arrays(state),
             "selection": None if selection is None else float(selection),
             "notes": notes,
         }
         # A copy: the caller's lists grow on while this one is written.
         values = json.loads(json.dumps(values, allow_nan=False))
         record = Record(**values)
-        metadata = {"record": values, "sha256": _digest(values)}
+        metadata = {"record": values, "sha256": digest(values)}
         self._records[step] = record
+        parts = _parts(state)
         with contextlib.ExitStack() as link:
             folder = link.enter_context(plain_path(self.folder))
-            response = orbax_files.start_saving(folder / str(step), _parts(state), metadata)
+            response = orbax_files.start_saving(folder / str(step), parts, metadata)
+            # The other name is needed until the save is done: `wait` gives it up, not this block.
             self._pending = _Pending(step, response, folder, link.pop_all())
         if self._readback is None:
             # Shapes are taken now: the arrays are given to the next step, which overwrites them.
             target = orbax_files.on_the_host(state)
             self._readback = Readback(lambda: self._read_back(step, response, target, record))
 
-    def _read_back(self, step: int, response: Response, target: State, record: Record) -> None:
+    def _read_back(
+        self,
+        step: int,
+        response: Response,
+        target: State,
+        record: Record,
+    ) -> None:
         try:
             response.result()
         except Exception:  # what could not be written is `wait`'s to say
             return
         try:
-            reason = _first_difference(self._read(step, target), record)
+            reason = first_difference(self._read(step, target), record)
         except Damaged as error:
             reason = str(error)
         if reason is not None:
@@ -234,15 +246,20 @@ class Checkpoints:
             pending.response.result()
         except (OSError, ValueError) as error:  # tensorstore says ValueError when the disk is full
             del self._records[pending.step]
-            reason = orbax_files.one_line(orbax_files.all_causes(error)[-1])
+            # The deepest cause is what the system said.
+            cause = orbax_files.all_causes(error)[-1]
+            reason = orbax_files.one_line(cause)
+            # People know the folder by its own name, not by that of a link which is gone by then.
             reason = reason.replace(str(pending.folder), str(self.folder))
             raise OSError(f"checkpoint {pending.step}: {reason}") from error
         finally:
             pending.link.close()
+        # What it raises ends the run before any older checkpoint is removed.
         if self._readback is not None:
             self._readback.wait()
-        kept = {*self.steps[-2:], self.best_step}
-        for step in set(self.steps) - kept:
+        steps = self.steps
+        kept = {*steps[-2:], self.best_step}
+        for step in set(steps) - kept:
             # Renamed first: what a kill leaves is not taken for a checkpoint.
             removed = self.folder / f"{_REMOVED}{step}"
             (self.folder / str(step)).rename(removed)
@@ -267,21 +284,26 @@ class Checkpoints:
         """The MODEL part of `step` alone; arguments and errors are those of `load`."""
         record = self._record(step)
         if record.arrays is not None:
-            arrays = {
-                name: entry
-                for name, entry in record.arrays.items()
-                if name.partition("/")[0] in MODEL
-            }
+            arrays = {}
+            for path, entry in record.arrays.items():
+                top, _, _ = path.partition("/")
+                if top in MODEL:
+                    arrays[path] = entry
             record = dataclasses.replace(record, arrays=arrays)
-        return self._load(step, {name: like[name] for name in MODEL}, record)
+        model = {name: like[name] for name in MODEL}
+        return self._load(step, model, record)
 
     def _load(self, step: int, like: State, record: Record) -> State:
+        # Names and shapes come first: their difference says more than orbax would, and its cause is
+        # an edited config.json rather than the disk.
         if record.arrays is not None:
-            saved = {name: entry[:2] for name, entry in record.arrays.items()}
-            changed = differences(saved, _kinds(like))
+            saved = {path: entry[:2] for path, entry in record.arrays.items()}
+            changed = differences(saved, array_kinds(like))
+            shown = changed[:3]
+            if len(changed) > len(shown):
+                shown.append("...")
             if changed:
-                more = ["..."] if len(changed) > 3 else []
-                raise self._unfit(step, "; ".join([*changed[:3], *more]))
+                raise self._unfit(step, "; ".join(shown))
         try:
             state = self._read(step, orbax_files.on_the_device(like))
         except Damaged as error:
@@ -289,7 +311,7 @@ class Checkpoints:
             if record.arrays is None and str(error).startswith("ValueError"):
                 raise self._unfit(step, str(error)) from error
             raise self._damaged(step, str(error)) from error
-        difference = _first_difference(state, record)
+        difference = first_difference(state, record)
         if difference is not None:
             raise self._damaged(step, difference)
         return state
@@ -297,12 +319,14 @@ class Checkpoints:
     def _read(self, step: int, target: State) -> State:
         """The arrays that `target` names, whichever version wrote them."""
         if (self.folder / str(step) / "state").is_dir():
+            # Its one part also holds the state of the optimizer, which a model alone does not name.
             partly = not set(target) - set(MODEL)
-            return orbax_files.read_parts(self.folder, step, {"state": target}, partly=partly)[
-                "state"
-            ]
+            targets = {"state": target}
+            parts = orbax_files.read_parts(self.folder, step, targets, partly=partly)
+            return parts["state"]
         parts = orbax_files.read_parts(self.folder, step, _parts(target))
-        return {**parts["model"], **parts.get("training", {})}
+        training = parts.get("training", {})
+        return {**parts["model"], **training}
 
     def restore(self, like: State, say: Callable[[str], None]) -> State | None:
         """The state of the latest whole checkpoint; None if there is none.
@@ -319,6 +343,7 @@ class Checkpoints:
         """
         state = None
         steps = self.steps
+        # All of them, not only until one is whole: the best is chosen among the older ones, too.
         for step in reversed(steps):
             try:
                 loaded = self.load(step, like)
@@ -360,8 +385,9 @@ class Checkpoints:
             if custom == {}:
                 metrics = json.loads((path / "metrics" / "metrics").read_bytes())
                 return Record(arrays=None, selection=metrics["selection"], notes={})
-            if custom["sha256"] == _digest(custom["record"]):
-                return Record(**custom["record"])
+            record = custom["record"]
+            if custom["sha256"] == digest(record):
+                return Record(**record)
         except OSError as error:
             if not orbax_files.is_damage(error):
                 raise UsageError(
@@ -408,49 +434,12 @@ class _Pending:
 
 def _parts(state: State) -> Parts:
     """The state as it is laid out on disk."""
-    training = {name: value for name, value in state.items() if name not in MODEL}
-    parts = {"model": {name: state[name] for name in MODEL}}
+    model = {}
+    training = {}
+    for name, value in state.items():
+        part = model if name in MODEL else training
+        part[name] = value
+    parts = {"model": model}
     if training:  # orbax cannot save an empty part
         parts["training"] = training
     return parts
-
-
-def _describe(state: State) -> dict[str, list[Any]]:
-    """`Record.arrays` of a state."""
-    hashes = _hashes(state)
-    return {name: [*kind, hashes[name]] for name, kind in _kinds(state).items()}
-
-
-def _kinds(state: State) -> dict[str, list[Any]]:
-    """Path -> [dtype, shape]."""
-    paths = tree_paths(state)
-    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in paths.items()}
-
-
-def _hashes(state: State) -> dict[str, str]:
-    """sha256 of each array's bytes, as they lie on the host; of a PRNG key, of its data."""
-    paths = tree_paths(state)
-    for name, leaf in paths.items():
-        if orbax_files.is_key(leaf):
-            paths[name] = jax.random.key_data(leaf)
-    # All at once: one copy from the device for each array would wait for each.
-    arrays = jax.device_get(paths)
-    return {
-        name: hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
-        for name, array in arrays.items()
-    }
-
-
-def _first_difference(state: State, record: Record) -> str | None:
-    """How a state that was read differs from its record; None if it does not, or has none."""
-    if record.arrays is None:
-        return None
-    arrays = record.arrays
-    broken = [name for name, digest in _hashes(state).items() if digest != arrays[name][2]]
-    if not broken:
-        return None
-    return f"{len(broken)} of {len(arrays)} arrays are not what was saved, the first {broken[0]}"
-
-
-def _digest(record: Any) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -49,7 +49,12 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
             budgets[shape] = max(budget, budgets.get(shape, 0))
     if backend == "sparse":
         return budgets
-    return {shape: budget for shape, budget in budgets.items() if is_sparse(*shape, budget)}
+    # A glance at a few texts let these through; with all samples counted some prove too dense.
+    sparse = {}
+    for shape, budget in budgets.items():
+        if is_sparse(*shape, budget):
+            sparse[shape] = budget
+    return sparse
 
 
 def describe_budgets(budgets: Mapping[tuple[int, int], int]) -> list[str]:
@@ -77,7 +82,8 @@ def _may_be_sparse(stem: Stem, feed: Feed, length: int) -> bool:
     """Whether a few texts of this bucket suggest that its edges should be counted."""
     if length < SPARSE_LENGTH:
         return False
-    return is_sparse(feed.texts_per_batch, length, _measure(stem, feed, length, _GLANCE))
+    edges = _measure(stem, feed, length, _GLANCE)
+    return is_sparse(feed.texts_per_batch, length, edges)
 
 
 def _measure(
@@ -91,15 +97,19 @@ def _measure(
     # Rows of the bucket itself: what moves up from a shorter one has fewer edges and would only
     # thin the mean.
     plan = feed.plan
-    shorter = max((bound for bound in plan.bounds if bound < length), default=-1)
+    shorter_bounds = [bound for bound in plan.bounds if bound < length]
+    # -1, so that the shortest bucket takes texts without any token.
+    shorter = max(shorter_bounds, default=-1)
     in_bucket = (plan.lengths > shorter) & (plan.lengths <= length)
     rows = plan.rows[in_bucket]
     if len(rows) == 0:
+        # Rows may still come here from shorter buckets: room for every pair of every text.
         return power_of_two(texts * length * length)
     # Always the same texts: equal runs have equal budgets and so equal programs.
     order = np.random.default_rng(0).permutation(len(rows))
     rows = rows[order[:sample]]
     sampled = feed.texts[rows].reshape(-1)
+    # -1 stands for a place of the row that no text fills.
     sampled = sampled[sampled >= 0]
     count = edge_counter(stem)
     counts = []
@@ -116,7 +126,9 @@ def _measure(
     margin = 6 * math.sqrt(texts) * edges.std()
     expected = texts * edges.mean() + margin
     # No batch has more edges than if all its texts were the densest one.
-    return power_of_two(math.ceil(min(expected, texts * edges.max())) + 1)
+    most = texts * edges.max()
+    needed = math.ceil(min(expected, most))
+    return power_of_two(needed + 1)
 
 
 def check_edges(
@@ -154,4 +166,5 @@ def check_edges(
 
 def power_of_two(edges: int) -> int:
     """The least power of two that is not below `edges`."""
+    # Of an integer's bits, because a logarithm may round a large power of two to its neighbour.
     return 1 << max(0, edges - 1).bit_length()

@@ -40,8 +40,12 @@ def evaluate_all(
         epoch: from 1.
     """
     run = session.run
-    # Compilation is not evaluation: its seconds are taken off both ends.
-    session.clock.start({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
+
+    def readings() -> dict[str, float]:
+        # Compilation is not evaluation: its seconds are taken off both ends.
+        return {"evaluate_seconds": time.perf_counter() - run.compile_seconds}
+
+    session.clock.start(readings())
     step = int(state["step"])
     scores = {}
     predictions = {}
@@ -53,7 +57,7 @@ def evaluate_all(
             split=split,
             **scores[split],
         )
-    session.clock.lap({"evaluate_seconds": time.perf_counter() - run.compile_seconds})
+    session.clock.lap(readings())
     return scores, predictions
 
 
@@ -64,6 +68,7 @@ def selection_of(
 ) -> float:
     """What an epoch is selected by, higher is better: the latest one wins where none is."""
     if run.selected_on == "last":
+        # The number of the epoch as its score: the best checkpoint is always the newest one.
         return float(epoch)
     return scores[run.selecting_split][run.metric]
 

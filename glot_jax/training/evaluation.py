@@ -62,7 +62,12 @@ def evaluate_run(
         UsageError: no run folder, no checkpoint, or a store whose states or task the head does not
             fit.
     """
-    prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
+    prepared, state = open_run(
+        run,
+        store=store,
+        checkpoint=checkpoint,
+        quiet=quiet,
+    )
     scores = {}
     for split in prepared.evaluation_splits:
         scores[split], _ = evaluate_split(prepared, state, split)
@@ -119,16 +124,21 @@ def open_run(
     if store is not None:
         # The layers of the head, not "all" or "the last" of whatever this store holds.
         layers = folder.model.layers
+        config = dataclasses.replace(config, store=store)
+        # Both at once: a config refuses to name one layer and a mix of several.
         if folder.model.mixed:
-            config = dataclasses.replace(config, store=store, layer=None, mix_layers=layers)
+            config = dataclasses.replace(config, layer=None, mix_layers=layers)
         else:
-            config = dataclasses.replace(config, store=store, layer=layers[0], mix_layers=None)
+            config = dataclasses.replace(config, layer=layers[0], mix_layers=None)
     else:
         # Told before anything is built: stores are moved more often than runs.
         require_store(config.store, f"glot evaluate {run}")
-    prepared = _prepare(config, Display(quiet=quiet), Workspace.shared(workspace))
-    changed = differences(folder.model.to_json(), prepared.model_spec.to_json())
+    display = Display(quiet=quiet)
+    prepared = _prepare(config, display, Workspace.shared(workspace))
+    trained_on = folder.model.to_json()
+    changed = differences(trained_on, prepared.model_spec.to_json())
     changed += folder.fits(prepared.recipe)
+    # Another store is what --store asks for; at the run's own path it is a surprise.
     if store is None and folder.store != prepared.content:
         changed.append(
             f"store: {folder.store!r} -> {prepared.content!r}, made anew since; give it as"
@@ -141,7 +151,8 @@ def open_run(
             fix="Use the store the head was trained on, or one like it.",
         )
     # The state of the optimizer stays that of step 0: nothing here trains.
-    return prepared, {**prepared.state, **folder.load_arrays(prepared.state, checkpoint)}
+    trained = folder.load_arrays(prepared.state, checkpoint)
+    return prepared, {**prepared.state, **trained}
 
 
 def _prepare(config: TrainConfig, display: Display, workspace: Workspace) -> Run:
@@ -153,12 +164,14 @@ def _prepare(config: TrainConfig, display: Display, workspace: Workspace) -> Run
     spec = spec_of(store, config)
     check_names(config.graph, config.pooler)
     objective = objective_for(spec.task, config.objective)
+    # Divided as in training, a holdout set aside: else the head would be judged on rows it learned.
     if "train" in store:
         splits = Splits.divide(store, config, feed_kind(objective))
     else:
         splits = Splits.whole(store)
     notices: list[str] = []
     model, feeds = build(store, config, splits, workspace, notices)
+    # Never used, but the steps of `Run` are made with one.
     optimizer = optimizer_of(config, feeds)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
     for notice in notices:

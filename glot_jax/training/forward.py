@@ -47,17 +47,21 @@ def run_over(
     # One transfer for the whole split: reading each result would stop the device at every step.
     results = jax.device_get(results)
     dropped = [int(result["dropped_edges"]) for result in results]
-    check_edges(feed, run.steps.edge_budgets, dropped, range(count), split, run.config.out)
+    budgets = run.steps.edge_budgets
+    check_edges(feed, budgets, dropped, range(count), split, run.config.out)
     # The order of the plan, by bucket; `Outputs.rows` says which row is which.
     planned = np.concatenate([feed.plan.batch(number).rows for number in range(count)])
+    # -1 stands for a row that only fills a partial batch.
     real = planned >= 0
     rows = planned[real]
     if judged_by == "outputs":
-        values = np.concatenate([result["outputs"] for result in results])[real]
-        losses = np.concatenate([result["loss"] for result in results])[real]
-        finite = np.isfinite(values).all(axis=1) & np.isfinite(losses)
+        values = _joined(results, "outputs")[real]
+        losses = _joined(results, "loss")[real]
+        finite = np.isfinite(values).all(axis=1)
+        finite &= np.isfinite(losses)
     else:
-        values = np.concatenate([result["features"] for result in results])[real]
+        values = _joined(results, "features")[real]
+        # The head, and with it the loss, has not run.
         losses = np.zeros(0, np.float32)
         finite = np.isfinite(values).all(axis=1)
     if not finite.all():
@@ -69,3 +73,8 @@ def run_over(
             fix="Lower --lr; the last checkpoint is kept.",
         )
     return Outputs(values, rows, losses)
+
+
+def _joined(results: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    """What all batches gave under a name, one after the other along the rows."""
+    return np.concatenate([result[name] for result in results])

@@ -74,6 +74,7 @@ def train(
     keep_memory()
     display = Display(quiet=quiet)
     if resume:
+        # Before the store is opened: what is wrong with the folder itself takes no time to tell.
         RunFolder.open(config.out).require_head()
         require_store(config.store, f"train.py --resume {config.out}")
     unused = unused or {}
@@ -165,18 +166,24 @@ def _is_finished(run: TrainingRun, checkpoints: Checkpoints) -> bool:
     path = run.config.out / "summary.json"
     if checkpoints.latest_step != run.total_steps:
         return False
-    if not path.exists() or not path.with_name(PREDICTIONS).exists():
+    if not path.exists():
+        return False
+    # Older versions wrote no predictions: a run of theirs goes on to compute them.
+    if not path.with_name(PREDICTIONS).exists():
         return False
     # An epoch in the summary, a step among the checkpoints.
-    best_epoch = read_json(path)[run.reported_split]["best"]["epoch"]
+    summary = read_json(path)
+    best_epoch = summary[run.reported_split]["best"]["epoch"]
     return best_epoch * run.steps_per_epoch == checkpoints.best_step
 
 
 def _report_a_lost_best(session: Session) -> None:
     run = session.run
-    lines = [line for line in session.log.history if line["split"] == run.selecting_split]
+    selecting = run.selecting_split
+    lines = [line for line in session.log.history if line["split"] == selecting]
     if not lines:
         return
+    # `max` takes the first of equals, as `Checkpoints.best_step` takes the earliest.
     best = max(lines, key=lambda line: line[run.metric])
     if best["step"] not in session.checkpoints.steps:
         session.display.line(
@@ -243,9 +250,13 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
         if len(in_flight) > IN_FLIGHT:
             in_flight.popleft().block_until_ready()
         log_is_due = done % run.config.log_every == 0 or done == last
-        # The save of an epoch's last step waits for its evaluation.
-        save_is_due = done < last and (session.stop.received is not None or session.save_is_due())
+        stopping = session.stop.received is not None
+        save_is_due = stopping or session.save_is_due()
+        if done == last:
+            # The save of an epoch's last step waits for its evaluation.
+            save_is_due = False
         if log_is_due or save_is_due:
+            # Before a save: a state whose numbers went wrong must never become a checkpoint.
             session.losses += _read_logs(run, state, unread, step)
             unread = []
         if log_is_due:
@@ -289,10 +300,14 @@ def _read_logs(
     feed = run.feeds["train"]
     dropped = [int(entry["dropped_edges"]) for entry in logs]
     steps = range(step + 1 - len(logs), step + 1)
-    check_edges(feed, run.steps.edge_budgets, dropped, steps, "train", run.config.out)
+    budgets = run.steps.edge_budgets
+    check_edges(feed, budgets, dropped, steps, "train", run.config.out)
     if bad_step >= 0:
         planned = feed.plan.batch(int(bad_step)).rows
-        rows = [int(row) for row in feed.stored_rows(planned[planned >= 0])]
+        # Numbers as in the store, which the user can look up; those of the plan are ours.
+        stored = feed.stored_rows(planned[planned >= 0])
+        # Python's own: NumPy's would be printed with their type.
+        rows = [int(row) for row in stored]
         raise UsageError(
             rule="loss and gradient must be finite at every step",
             got=f"one that is not at step {int(bad_step)}, training rows {rows}",

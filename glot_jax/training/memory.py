@@ -33,7 +33,10 @@ def keep_memory() -> bool:
     Returns:
         True if the allocator was changed.
     """
-    if _user_has_decided() or not _keep_blocks():
+    if _user_has_decided():
+        return False
+    # Without malloc's part the other one only costs: steps would follow one another for nothing.
+    if not _keep_blocks():
         return False
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     return True
@@ -41,9 +44,13 @@ def keep_memory() -> bool:
 
 def _user_has_decided() -> bool:
     for name in os.environ:
-        if name.startswith("MALLOC_") or name == "JAX_CPU_ENABLE_ASYNC_DISPATCH":
+        if name.startswith("MALLOC_"):
             return True
-    return "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" in os.environ:
+        return True
+    # One variable for all of glibc: `name=value` pairs with colons between them.
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    return "glibc.malloc" in tunables
 
 
 def _keep_blocks() -> bool:
@@ -52,7 +59,9 @@ def _keep_blocks() -> bool:
         library = ctypes.CDLL(None)
         library.gnu_get_libc_version  # noqa: B018 (raises where there is none)
         # mallopt returns 1 where it did what it was told.
-        kept = library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
-        return bool(kept and library.mallopt(_TRIM_THRESHOLD, -1))
+        if not library.mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT):
+            return False
+        # -1: the top of the heap is never given back, however much of it is free.
+        return bool(library.mallopt(_TRIM_THRESHOLD, -1))
     except (AttributeError, OSError, TypeError):
         return False

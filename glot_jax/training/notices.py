@@ -15,7 +15,9 @@ from glot_jax.store.reader import HiddenStore
 def read_by_others(task: TaskSpec) -> list[str]:
     """Fields of ObjectiveConfig that only objectives of other tasks read, in their order there."""
     reads = OBJECTIVES[objective_kind(task)].reads
-    others = frozenset().union(*(objective.reads for objective in OBJECTIVES.values()))
+    others: set[str] = set()
+    for objective in OBJECTIVES.values():
+        others |= objective.reads
     # In the order of the settings, so that equal runs print equal lines.
     fields = [field.name for field in dataclasses.fields(ObjectiveConfig)]
     return [name for name in fields if name in others and name not in reads]
@@ -55,7 +57,9 @@ def unread_by_task(
 
 def chosen_layer(store: HiddenStore, config: TrainConfig) -> list[str]:
     """A line about the layer that is read where several are stored and none was asked for."""
-    if config.layer is not None or config.mix_layers is not None:
+    if config.layer is not None:
+        return []
+    if config.mix_layers is not None:
         return []
     if len(store.stored_layers) == 1:
         return []
@@ -76,6 +80,7 @@ def chosen_split(
     if config.objective.select_on != "auto":
         return []
     rows = selected_on
+    # People did not ask for a holdout: how many rows training loses to it must be said.
     if selected_on == "holdout":
         rows = f"{held_out:,} training rows set aside, for want of a validation split"
     return [f"the best epoch is chosen by {metric} on {rows} (--select-on, --metric)"]

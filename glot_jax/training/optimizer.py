@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import optax
+from jax.tree_util import KeyPath
+from jaxtyping import PyTree
 
 from glot_jax.config.train import OptimizerConfig
 from glot_jax.errors import UsageError
@@ -38,7 +38,9 @@ def build_schedule(
     warmup = warmup_steps(config, steps_per_epoch, total_steps)
     after = optax.constant_schedule(config.lr)
     if config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(config.lr, max(1, total_steps - warmup))
+        # optax refuses a decay over no steps, which is what a warm-up as long as the run leaves.
+        decay_steps = max(1, total_steps - warmup)
+        after = optax.cosine_decay_schedule(config.lr, decay_steps)
     if warmup == 0:
         return after
     before = optax.linear_schedule(0.0, config.lr, warmup)
@@ -49,12 +51,14 @@ def build_schedule(
 _NOT_WEIGHTS = {"tau", "layer_scores"}
 
 
-def _decayed(params: Any) -> Any:
+def _decayed(params: PyTree) -> PyTree[bool]:
     """A tree of bools, True for what is decayed."""
 
-    def is_weight(path: tuple[Any, ...], leaf: object) -> bool:
+    def is_weight(path: KeyPath, leaf: object) -> bool:
+        # `map_with_path` hands over both.
         del leaf
-        return path[-1].key not in _NOT_WEIGHTS
+        name = path[-1].key
+        return name not in _NOT_WEIGHTS
 
     return jax.tree.map_with_path(is_weight, params)
 
@@ -76,5 +80,10 @@ def build_optimizer(
             parts.append(optax.add_decayed_weights(config.weight_decay, mask=_decayed))
         parts.append(optax.adam(schedule))
     else:
-        parts.append(optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed))
+        adamw = optax.adamw(
+            schedule,
+            weight_decay=config.weight_decay,
+            mask=_decayed,
+        )
+        parts.append(adamw)
     return optax.chain(*parts)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
 from glot_jax.errors import UsageError
@@ -41,16 +42,28 @@ class Damaged(Exception):
 class Response(Protocol):
     """A save that goes on in the background."""
 
-    def result(self) -> Any:
+    def result(self) -> object:
         """Wait for its end; raises what went wrong."""
 
 
-def start_saving(path: Path, parts: Parts, metadata: Mapping[str, Any]) -> Response:
+def start_saving(
+    path: Path,
+    parts: Parts,
+    metadata: Mapping[str, Any],
+) -> Response:
     """Begin to write the parts from a copy. Orbax writes under a temporary name and renames."""
-    return ocp.save_checkpointables_async(str(path), parts, custom_metadata=dict(metadata))
+    # Orbax asks for a dict, where any mapping would do.
+    custom = dict(metadata)
+    return ocp.save_checkpointables_async(str(path), parts, custom_metadata=custom)
 
 
-def read_parts(folder: Path, step: int, targets: Parts, *, partly: bool = False) -> Parts:
+def read_parts(
+    folder: Path,
+    step: int,
+    targets: Parts,
+    *,
+    partly: bool = False,
+) -> Parts:
     """The named parts of the checkpoint FOLDER/<step>.
 
     Args:
@@ -70,7 +83,10 @@ def read_parts(folder: Path, step: int, targets: Parts, *, partly: bool = False)
             return ocp.load_checkpointables(str(plain / str(step)), targets)
         except Exception as error:  # orbax documents no list of what a broken file makes it raise
             causes = all_causes(error)
-            reason = one_line(causes[-1]).replace(str(plain), str(folder))
+            reason = one_line(causes[-1])
+            reason = reason.replace(str(plain), str(folder))
+            # One harmless cause anywhere in the chain clears the file: a checkpoint that is called
+            # damaged is moved away.
             if not all(is_damage(cause) for cause in causes):
                 raise UsageError(
                     rule="a checkpoint must be readable",
@@ -81,12 +97,12 @@ def read_parts(folder: Path, step: int, targets: Parts, *, partly: bool = False)
     raise Damaged(reason)
 
 
-def on_the_device(tree: Any) -> Any:
+def on_the_device(tree: PyTree[jax.Array]) -> PyTree[jax.ShapeDtypeStruct]:
     """What orbax is asked for: arrays of these shapes and dtypes, where those of `tree` are."""
     return jax.tree.map(_on_its_device, tree)
 
 
-def on_the_host(tree: Any) -> Any:
+def on_the_host(tree: PyTree[jax.Array]) -> PyTree:
     """The same in the host's memory, because a device may not have room for two states.
 
     Keys stay on the device: they exist nowhere else.
@@ -94,18 +110,19 @@ def on_the_host(tree: Any) -> Any:
     return jax.tree.map(_on_the_host, tree)
 
 
-def _on_its_device(leaf: Any) -> jax.ShapeDtypeStruct:
+def _on_its_device(leaf: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
-def _on_the_host(leaf: Any) -> Any:
+def _on_the_host(leaf: jax.Array) -> jax.ShapeDtypeStruct | np.ndarray:
     if is_key(leaf):
         return _on_its_device(leaf)
     # Orbax wants an array of NumPy's, of which it reads shape and dtype: one that takes no memory.
-    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+    element = np.zeros((), leaf.dtype)
+    return np.broadcast_to(element, leaf.shape)
 
 
-def is_key(leaf: Any) -> bool:
+def is_key(leaf: jax.Array) -> bool:
     """Whether an array holds PRNG keys, whose bytes JAX hands out only as `key_data`."""
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
@@ -116,11 +133,13 @@ def quiet_failures() -> Iterator[None]:
 
     Orbax reads many arrays at once, and each that fails would be reported, a page each.
     """
+    # asyncio reports each task whose exception nobody fetched, through its own log.
     log = logging.getLogger("asyncio")
     level = log.level
     hook = sys.unraisablehook
 
-    def without_closed_loops(failure: Any) -> None:
+    def without_closed_loops(failure: sys.UnraisableHookArgs) -> None:
+        # Tasks that are still alive when orbax has closed its loop fail once more, in __del__.
         if "Event loop is closed" not in str(failure.exc_value):
             hook(failure)
 
@@ -137,6 +156,7 @@ def quiet_failures() -> Iterator[None]:
 
 def all_causes(error: BaseException) -> list[BaseException]:
     """The error, what caused it, what caused that."""
+    # The context counts as well: not every library raises with `from`.
     cause = error.__cause__ or error.__context__
     if cause is None:
         return [error]
@@ -148,6 +168,7 @@ def is_damage(error: BaseException) -> bool:
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return True
     if isinstance(error, OSError):
+        # EIO: the disk failed to read. Other numbers are circumstances, such as rights of access.
         return error.errno == errno.EIO
     if isinstance(error, MemoryError):
         return False
@@ -158,6 +179,8 @@ def is_damage(error: BaseException) -> bool:
 
 def one_line(error: BaseException) -> str:
     """The error in one line; TensorStore adds a page of its settings."""
-    lines = str(error).split(" [tensorstore_spec")[0].strip().splitlines()
+    reason, _, _ = str(error).partition(" [tensorstore_spec")
+    lines = reason.strip().splitlines()
+    # An exception without a text has no line at all.
     text = lines[0][:300] if lines else ""
     return f"{type(error).__name__}: {text}"

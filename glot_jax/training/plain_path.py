@@ -13,7 +13,7 @@ from glot_jax.errors import UsageError
 
 # Orbax looks for its files with glob and does not escape the folder's name; and TensorStore takes
 # names that are text only: bytes of a name that are no UTF-8 come from the system as lone
-# surrogates.
+# surrogates. A backslash is special to glob only where it does not separate folders.
 _SPECIAL = re.compile(r"[*?\[\]\\\ud800-\udfff]" if os.sep == "/" else r"[*?\[\]\ud800-\udfff]")
 
 

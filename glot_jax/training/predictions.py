@@ -44,10 +44,12 @@ def read_predictions(run: Path) -> dict[str, Predictions]:
         )
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            # Names are split/field; a split's first one decides its place in the order.
-            splits = dict.fromkeys(name.partition("/")[0] for name in arrays.files)
             predictions = {}
-            for split in splits:
+            for name in arrays.files:
+                # Names are split/field; a split's first one decides its place in the order.
+                split, _, _ = name.partition("/")
+                if split in predictions:
+                    continue
                 fields = [arrays[f"{split}/{field}"] for field in Predictions._fields]
                 predictions[split] = Predictions(*fields)
             return predictions

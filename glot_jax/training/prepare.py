@@ -79,7 +79,8 @@ class Run:
         """Spent compiling steps and gathers so far."""
         # A holdout waits in the same place as train, and counts once.
         placed = dict.fromkeys(feed.states for feed in self.feeds.values())
-        return self.steps.compile_seconds + sum(states.compile_seconds for states in placed)
+        gathers = sum(states.compile_seconds for states in placed)
+        return self.steps.compile_seconds + gathers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,8 +160,10 @@ def prepare(
     if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     if config.pooler.standardise:
+        # Of the rows that are trained on: those held out must not shape what they are judged by.
         train = splits.rows["train"]
-        model.stem.set_statistics(*state_statistics(store[train.split], train.rows))
+        mean, deviation = state_statistics(store[train.split], train.rows)
+        model.stem.set_statistics(mean, deviation)
     parameters = count_trained(model, config)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
     # Printed last: after an error there must be no lines about a run that never began.
@@ -188,7 +191,11 @@ def open_store(config: TrainConfig) -> HiddenStore:
         UsageError: no store, or layers that cannot be read or mixed.
     """
     if config.mix_layers is None:
-        return HiddenStore(config.store, layer=config.layer, trust=config.trust_store)
+        return HiddenStore(
+            config.store,
+            layer=config.layer,
+            trust=config.trust_store,
+        )
     # `--mix-layers` without a number means every layer there is.
     # Opened twice: which layers there are stands in the manifest only.
     layers = config.mix_layers or HiddenStore(config.store).stored_layers
@@ -279,7 +286,8 @@ def build_feeds(
         UsageError: a split that cannot be trained or judged on.
     """
     # The settings decide how many texts a training row has.
-    objective = objective_for(TaskSpec.from_json(store.task), config.objective)
+    task = TaskSpec.from_json(store.task)
+    objective = objective_for(task, config.objective)
     request = FeedRequest(
         store=store,
         splits=splits,
@@ -291,7 +299,10 @@ def build_feeds(
     return feed_kind(objective).build(request)
 
 
-def optimizer_of(config: TrainConfig, feeds: Mapping[str, Feed]) -> optax.GradientTransformation:
+def optimizer_of(
+    config: TrainConfig,
+    feeds: Mapping[str, Feed],
+) -> optax.GradientTransformation:
     """The optimizer of a run, whose schedule ends with its last step."""
     steps_per_epoch = _steps_per_epoch(feeds)
     total_steps = steps_per_epoch * config.epochs
@@ -301,7 +312,9 @@ def optimizer_of(config: TrainConfig, feeds: Mapping[str, Feed]) -> optax.Gradie
 
 def _steps_per_epoch(feeds: Mapping[str, Feed]) -> int:
     # A trained run is scored on any store; without a train split its schedule changes nothing.
-    return feeds["train"].plan.steps_per_epoch if "train" in feeds else 1
+    if "train" not in feeds:
+        return 1
+    return feeds["train"].plan.steps_per_epoch
 
 
 def count_trained(model: SentenceModel, config: TrainConfig) -> dict[str, int]:
@@ -341,14 +354,24 @@ def build_steps(
     total_steps = steps_per_epoch * config.epochs
     # Runs that differ by nothing that is compiled share their executables: the seeds of a study are
     # traced once.
-    decisive = (model.spec, config.part(PROGRAM), steps_per_epoch, sorted(budgets.items()))
+    decisive = (
+        model.spec,
+        config.part(PROGRAM),
+        steps_per_epoch,
+        # Budgets are sizes of arrays in the program; the store's texts decide them.
+        sorted(budgets.items()),
+    )
     build = functools.partial(Steps, graphdef, optimizer, budgets, total_steps)
+    # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
     return steps, init_state(params, stats, optimizer, config.seed)
 
 
 def open_folder(
-    config: TrainConfig, run: TrainingRun, resume: bool, unused: Mapping[str, Any]
+    config: TrainConfig,
+    run: TrainingRun,
+    resume: bool,
+    unused: Mapping[str, Any],
 ) -> None:
     """Create the run folder, or make sure that it holds this very run.
 
@@ -367,7 +390,8 @@ def open_folder(
     if resume:
         saved = RunFolder.open(config.out)
         before = _that_decides(saved.to_json(), run.task)
-        changed = differences(before, _that_decides(folder.to_json(), run.task))
+        now = _that_decides(folder.to_json(), run.task)
+        changed = differences(before, now)
         if changed:
             raise UsageError(
                 rule="a run must be resumed with its own settings",
@@ -375,7 +399,9 @@ def open_folder(
                 fix="Resume without them, or start another --out.",
             )
         # What was not read was said when the run began; --resume gives no options.
-        dataclasses.replace(folder, unused=saved.unused).write()
+        folder = dataclasses.replace(folder, unused=saved.unused)
+        # Written again: what decides no number, such as the place of the store, may have changed.
+        folder.write()
         return
     require_new_folder(config.out)
     # After all checks: a run that is refused leaves no folder behind.
@@ -391,7 +417,8 @@ def _that_decides(saved: Mapping[str, Any], task: TaskSpec) -> dict[str, Any]:
     """
     config = part_of(TrainConfig, saved["config"], NUMBERS)
     config["objective"] = _without(config["objective"], read_by_others(task))
-    return {**_without(saved, {"unused"}), "config": config}
+    others = _without(saved, {"unused"})
+    return {**others, "config": config}
 
 
 def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

@@ -20,12 +20,17 @@ class Readback:
         self._read = read
         self._error: BaseException | None = None
         # A daemon: a process that is told to end twice does not wait for it.
-        self._thread = threading.Thread(target=self._work, name="readback", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work,
+            name="readback",
+            daemon=True,
+        )
         self._thread.start()
 
     def _work(self) -> None:
         try:
             self._read()
+        # All of them: an exception that leaves a thread is printed, and reaches nobody.
         except BaseException as error:
             self._error = error
 

@@ -1,5 +1,6 @@
-"""Checks of a run folder that need neither jax nor a model: what a command tests before it loads
-them.
+"""Checks of a run folder that need neither jax nor a model.
+
+They are what a command tests before it loads them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from glot_jax.files import read_json
 from glot_jax.store.manifest import MANIFEST, read_manifest
 
 FORMAT = 3
-"""Version of the run folder that is written. Since 3 a checkpoint has two parts, the model and its
-training; before, one.
+"""Version of the run folder that is written.
+
+Since 3 a checkpoint has two parts, the model and its training; before, one.
 """
 
 READABLE = (2, 3)
@@ -45,6 +47,7 @@ def read_config(run: Path) -> dict[str, Any]:
             got=f"{run}: format {values.get('format')}",
             fix="Train again with this version.",
         )
+    # Here, where every reader of a run passes: without its plugin a part's name means nothing.
     plugins.require_loaded(values.get("plugins", ()), run)
     return values
 
@@ -55,9 +58,11 @@ def require_store(store: Path, command: str) -> None:
     Raises:
         UsageError: It is not; the error says how `command` is told its new place.
     """
+    # Also a link that leads nowhere: opening the store says what to fetch.
     if os.path.lexists(store / MANIFEST):
         return
     try:
+        # Raises here for certain, and knows best what is in the place of the store.
         read_manifest(store)
     except UsageError as error:
         fix = f"If the store was moved, give its new place with --store: {command} --store NEW."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,15 +77,12 @@ class Summary:
         """The summary that `train` returns and writes."""
         splits = {}
         for name, value in values.items():
+            # Splits stand among the other entries, as version 0.1 put them.
             if isinstance(value, Mapping) and "best" in value:
                 splits[name] = SplitScores(value["best"], value["last"])
         baselines = values.get("baselines")
         if baselines is None:
-            # Versions before 0.2 knew the baselines of one split only: the first that is reported,
-            # which a holdout is not.
-            reported = next((name for name in splits if name != "holdout"), None)
-            scores = {name: values[name] for name in ("majority", "length") if name in values}
-            baselines = {} if reported is None else {reported: scores}
+            baselines = _baselines_of_old(values, splits)
         return cls(
             task=values["task"],
             pooler=values["pooler"],
@@ -100,8 +97,10 @@ class Summary:
     @property
     def reported_baselines(self) -> Mapping[str, Mapping[str, float]]:
         """Baselines on the split that people look at first: the (first) validation split."""
-        name = next((name for name in self.splits if name.startswith("validation")), None)
-        return {} if name is None else self.baselines.get(name, {})
+        for name in self.splits:
+            if name.startswith("validation"):
+                return self.baselines.get(name, {})
+        return {}
 
     @property
     def trained_parameters(self) -> int:
@@ -117,7 +116,26 @@ class Summary:
         if self.selected_on is not None and self.selected_on in self.splits:
             return self.splits[self.selected_on]
         # The holdout of a store without a validation split is reported as "validation".
-        return next(self.splits[name] for name in self.splits if name.startswith("validation"))
+        validation = next(name for name in self.splits if name.startswith("validation"))
+        return self.splits[validation]
+
+
+def _baselines_of_old(
+    values: Mapping[str, Any],
+    splits: Collection[str],
+) -> dict[str, dict[str, Any]]:
+    """Baselines of a summary from before 0.2.
+
+    It has those of one split only: the first that is reported, which a holdout is not.
+    """
+    scores = {}
+    for name in ("majority", "length"):
+        if name in values:
+            scores[name] = values[name]
+    for split in splits:
+        if split != "holdout":
+            return {split: scores}
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +170,10 @@ class RunFolder:
         """
         path = Path(path)
         values = read_config(path)
-        imported = values.get("imported")
+        imported = None
         try:
+            if values.get("imported") is not None:
+                imported = from_json(Imported, values["imported"])
             return cls(
                 path=path,
                 config=from_json(TrainConfig, values["config"]),
@@ -161,7 +181,7 @@ class RunFolder:
                 store=values.get("store"),
                 recipe=Recipe.from_json(values.get("recipe") or {}),
                 unused=values.get("unused") or {},
-                imported=None if imported is None else from_json(Imported, imported),
+                imported=imported,
                 plugins=tuple(values.get("plugins", ())),
             )
         except (KeyError, TypeError) as error:
@@ -262,11 +282,17 @@ class RunFolder:
         Raises:
             UsageError: no such checkpoint.
         """
+        # Built for its structure: its initial values are all replaced.
         graphdef, params, stats = split_model(self.new_model())
-        arrays = self.load_arrays({"params": params, "stats": stats}, checkpoint)
+        like = {"params": params, "stats": stats}
+        arrays = self.load_arrays(like, checkpoint)
         return nnx.merge(graphdef, arrays["params"], arrays["stats"])
 
-    def load_arrays(self, like: dict[str, Any], checkpoint: CheckpointName) -> dict[str, Any]:
+    def load_arrays(
+        self,
+        like: dict[str, Any],
+        checkpoint: CheckpointName,
+    ) -> dict[str, Any]:
         """`params` and `stats` of a checkpoint, in the shapes and the placement of `like`.
 
         Raises:

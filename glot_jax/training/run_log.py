@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,21 +45,31 @@ def only_writer(run: Path) -> Iterator[None]:
         yield
 
 
-def _lines(path: Path, key: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
+class _Line(NamedTuple):
+    """A line of a log."""
+
+    content: bytes
+    """As it lies in the file: kept lines are written back byte for byte."""
+    values: dict[str, Any]
+
+
+def _lines(path: Path, key: str) -> Iterator[_Line]:
     """The whole lines of a log that have a value `key`.
 
     What a kill or a full disk cut short is passed over.
     """
     if not path.exists():
         return
-    for line in path.read_bytes().splitlines(keepends=True):
+    for content in path.read_bytes().splitlines(keepends=True):
+        # Without its end a number may have lost digits and be JSON all the same.
+        if not content.endswith(b"\n"):
+            continue
         try:
-            values = json.loads(line)
+            values = json.loads(content)
         except ValueError:
             continue
-        # Without its end a number may have lost digits and be JSON all the same.
-        if line.endswith(b"\n") and isinstance(values, dict) and key in values:
-            yield line, values
+        if isinstance(values, dict) and key in values:
+            yield _Line(content, values)
 
 
 class RunLog:
@@ -76,41 +86,60 @@ class RunLog:
         self.history: list[dict[str, Any]] = []
         """The lines of metrics.jsonl."""
         kept = []
-        for line, values in _lines(self.metrics_path, "step"):
-            if values["step"] <= resumed_step:
-                kept.append(line)
-                self.history.append(values)
-        write_bytes(self.metrics_path, b"".join(kept), again=resume_hint(run))
+        for line in _lines(self.metrics_path, "step"):
+            if line.values["step"] <= resumed_step:
+                kept.append(line.content)
+                self.history.append(line.values)
+        content = b"".join(kept)
+        write_bytes(self.metrics_path, content, again=resume_hint(run))
         self._metrics = self.metrics_path.open("ab")
         self.epochs_timed = self._read_timing()
         self._timing = self.timing_path.open("ab")
 
     def _read_timing(self) -> dict[int, dict[str, Any]]:
         """What earlier processes measured, by epoch; an epoch that was run again counts once."""
-        epochs = {values["epoch"]: values for _, values in _lines(self.timing_path, "epoch")}
-        if self.timing_path.exists() and self.timing_path.read_bytes()[-1:] not in (b"", b"\n"):
+        epochs = {}
+        for line in _lines(self.timing_path, "epoch"):
+            epochs[line.values["epoch"]] = line.values
+        if not self.timing_path.exists():
+            return epochs
+        # A slice, because an empty file has no last byte.
+        last_byte = self.timing_path.read_bytes()[-1:]
+        if last_byte not in (b"", b"\n"):
             # Ends a line that a kill cut, or the next one would be lost with it.
             with self.timing_path.open("ab") as file:
                 file.write(b"\n")
         return epochs
 
-    def metrics(self, *, step: int, epoch: int, split: str, **values: Any) -> None:
+    def metrics(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        split: str,
+        **values: float,
+    ) -> None:
         """Write a line of metrics.jsonl; step and epoch are counts of what is finished."""
         line = {"step": step, "epoch": epoch, "split": split, **values}
         self.history.append(line)
         self._write(self._metrics, line)
 
-    def timing(self, **values: Any) -> None:
+    def timing(self, **values: float) -> None:
         """Write a line of timing.jsonl, with the time of day."""
-        self._write(self._timing, {"time": round(time.time(), 3), **values})
+        now = round(time.time(), 3)
+        self._write(self._timing, {"time": now, **values})
 
     @staticmethod
-    def _write(file: Any, line: Mapping[str, Any]) -> None:
-        file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+    def _write(file: IO[bytes], line: Mapping[str, Any]) -> None:
+        # Without NaN, which JSON does not have: other readers would stop at it.
+        content = json.dumps(line, allow_nan=False).encode()
+        file.write(content + b"\n")
+        # Whoever follows the file sees the line now; `sync` puts it on disk.
         file.flush()
 
     def sync(self) -> None:
         """Put the lines on disk: a checkpoint must never be ahead of them."""
+        # Of metrics.jsonl only: no number of a resumed run depends on the clocks.
         os.fsync(self._metrics.fileno())
 
     def close(self) -> None:
@@ -158,7 +187,10 @@ class Clock:
 
     def lap(self, readings: Mapping[str, float]) -> None:
         """Add what passed since the last `start` or `lap`."""
-        self.add(**{name: value - self._before[name] for name, value in readings.items()})
+        passed = {}
+        for name, value in readings.items():
+            passed[name] = value - self._before[name]
+        self.add(**passed)
         self._before = readings
 
     def add(self, **values: float) -> None:
@@ -171,7 +203,8 @@ class Clock:
 
     def write(self, log: RunLog, epoch: int) -> None:
         """Write the epoch's line of timing.jsonl; the next epoch begins at 0."""
-        log.timing(epoch=epoch, **{name: round(value, 4) for name, value in self.epoch.items()})
+        rounded = {name: round(value, 4) for name, value in self.epoch.items()}
+        log.timing(epoch=epoch, **rounded)
         self._close_epoch()
 
     def _close_epoch(self) -> None:
@@ -184,7 +217,13 @@ class Display:
     """Lines and a progress bar on stderr; the bar only on a terminal."""
 
     def __init__(self, *, quiet: bool = False):
-        self.console = Console(file=sys.stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(
+            file=sys.stderr,
+            quiet=quiet,
+            highlight=False,
+            # Lines are not broken: paths and commands in them are to be copied.
+            soft_wrap=True,
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -204,7 +243,13 @@ class Display:
     def start(self, description: str, total: int, done: int) -> None:
         """Show the bar, at step `done` of `total`."""
         self._progress.start()
-        self._task = self._progress.add_task(description, total=total, completed=done, status="")
+        # The last column shows `status`, and fails for a task without one.
+        self._task = self._progress.add_task(
+            description,
+            total=total,
+            completed=done,
+            status="",
+        )
 
     def advance(self, done: int, status: str = "") -> None:
         """Move the bar to step `done`."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -17,6 +17,18 @@ from glot_jax.training.run_folder import Summary
 from glot_jax.training.run_log import Display, resume_hint
 from glot_jax.training.workspace import Workspace
 
+_Entries = dict[str, dict[str, float]]
+"""Checkpoint (best, last) -> name -> value."""
+
+
+class TrainOptions(TypedDict, total=False):
+    """Keywords of `train` that all seeds share; see there."""
+
+    unused: Mapping[str, Any] | None
+    given: Collection[str] | None
+    quiet: bool
+    after_epoch: Callable[[int, float], None] | None
+
 
 @renamed_keywords(residents="workspace")
 def train_seeds(
@@ -24,7 +36,7 @@ def train_seeds(
     seeds: list[int],
     *,
     workspace: Workspace | None = None,
-    **options: Any,
+    **options: Unpack[TrainOptions],
 ) -> dict[str, Any]:
     """Train a run with each seed, into `RUN/seed-<s>/`, and sum them up in `RUN/summary.json`.
 
@@ -44,7 +56,8 @@ def train_seeds(
     Raises:
         UsageError: repeated seeds, or RUN is a run of its own; otherwise as `train`.
     """
-    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
+    different = len(set(seeds)) == len(seeds)
+    if len(seeds) == 0 or not different:
         raise UsageError(
             rule="--seeds must be different from one another, at least one",
             got=seeds,
@@ -61,17 +74,17 @@ def train_seeds(
     summaries = []
     try:
         for seed in seeds:
-            run = dataclasses.replace(config, seed=seed, out=config.out / f"seed-{seed}")
+            out = config.out / f"seed-{seed}"
+            run = dataclasses.replace(config, seed=seed, out=out)
             # A finished seed is read back, one that was stopped goes on.
-            begun = (run.out / "config.json").exists()
-            summaries.append(
-                train(
-                    run,
-                    resume=begun,
-                    workspace=workspace,
-                    **options,
-                )
+            begun = (out / "config.json").exists()
+            summary = train(
+                run,
+                resume=begun,
+                workspace=workspace,
+                **options,
             )
+            summaries.append(summary)
     except (KeyboardInterrupt, SystemExit):
         display = Display(quiet=options.get("quiet", False))
         display.line(f"{config.out}: the same command finishes the seeds that are left")
@@ -88,19 +101,24 @@ def train_seeds(
 
 def _deviation(values: Sequence[float]) -> float:
     # One seed has no deviation; NumPy would say NaN, which JSON does not have.
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return 0.0
+    return float(np.std(values, ddof=1))
 
 
 def _over_runs(
-    summaries: list[dict[str, Any]], reduce: Callable[[Sequence[float]], Any]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """The values of all runs reduced to one: split -> checkpoint (best, last) -> name -> value."""
-    reduced: dict[str, dict[str, dict[str, float]]] = {}
+    summaries: list[dict[str, Any]],
+    reduce: Callable[[Sequence[float]], Any],
+) -> dict[str, _Entries]:
+    """The values of all runs reduced to one, by split."""
+    reduced: dict[str, _Entries] = {}
+    # The splits of the first: all runs read one store, and report the same ones.
     for split in Summary.from_json(summaries[0]).splits:
         reduced[split] = {}
         for checkpoint in ("best", "last"):
             entries = [summary[split][checkpoint] for summary in summaries]
-            reduced[split][checkpoint] = {
-                name: float(reduce([entry[name] for entry in entries])) for name in entries[0]
-            }
+            values = {}
+            for name in entries[0]:
+                values[name] = float(reduce([entry[name] for entry in entries]))
+            reduced[split][checkpoint] = values
     return reduced

@@ -29,7 +29,11 @@ class Session:
     """Predictions of the best epoch that this process has seen, by its step and split."""
     saved_at: float = dataclasses.field(default_factory=time.perf_counter)
 
-    def save(self, state: TrainState, selection: float | None = None) -> None:
+    def save(
+        self,
+        state: TrainState,
+        selection: float | None = None,
+    ) -> None:
         """Save the state with what a run that continues from it needs.
 
         Args:
@@ -45,8 +49,11 @@ class Session:
     def save_is_due(self) -> bool:
         """Whether `--checkpoint-minutes` have passed since the last save."""
         minutes = self.run.config.checkpoint_minutes
+        # 0 turns saves within an epoch off.
+        if minutes == 0:
+            return False
         passed = time.perf_counter() - self.saved_at
-        return minutes > 0 and passed >= 60 * minutes
+        return passed >= 60 * minutes
 
     def stop_after(self, step: int) -> None:
         """End here, with everything on disk.

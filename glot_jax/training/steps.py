@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
+from jax.typing import ArrayLike
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.graphs import Stem
@@ -78,10 +79,13 @@ class Steps:
         self.executables: dict[tuple, Callable] = {}
         self.compile_seconds = 0.0
         train = functools.partial(_train_step, graphdef, optimizer, total_steps)
+        evaluate = functools.partial(_evaluate_step, graphdef)
+        features = functools.partial(_features_step, graphdef)
+        # Static is the edge budget, by its place among the arguments that are left.
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
         self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
-        self._evaluate = jax.jit(functools.partial(_evaluate_step, graphdef), static_argnums=3)
-        self._features = jax.jit(functools.partial(_features_step, graphdef), static_argnums=3)
+        self._evaluate = jax.jit(evaluate, static_argnums=3)
+        self._features = jax.jit(features, static_argnums=3)
 
     def train(
         self,
@@ -105,7 +109,8 @@ class Steps:
         Returns:
             outputs [batch, out], loss [batch], dropped_edges [].
         """
-        return self._executable("evaluate", state, batch)(state["params"], state["stats"], batch)
+        run = self._executable("evaluate", state, batch)
+        return run(state["params"], state["stats"], batch)
 
     def features(
         self,
@@ -117,7 +122,8 @@ class Steps:
         Returns:
             features [batch, width], dropped_edges [].
         """
-        return self._executable("features", state, batch)(state["params"], state["stats"], batch)
+        run = self._executable("features", state, batch)
+        return run(state["params"], state["stats"], batch)
 
     def lower(
         self,
@@ -149,7 +155,9 @@ class Steps:
     def _executable(self, name: _Name, state: TrainState, batch: TokenBatch) -> Callable:
         # Ahead of time and by hand: jax.jit would compile silently, and nobody could count or time
         # it.
-        shape = (name, batch.hidden.shape, str(batch.hidden.dtype))
+        hidden = batch.hidden
+        # The dtype too: an executable refuses arrays of another, where jax.jit would trace again.
+        shape = (name, hidden.shape, str(hidden.dtype))
         if shape not in self.executables:
             begin = time.perf_counter()
             lowered = self.lower(name, state, batch)
@@ -164,15 +172,26 @@ def _forward(
     stats: dict,
     batch: TokenBatch,
     edge_budget: int | None,
-    **training: Any,
+    *,
+    train: bool = False,
+    progress: ArrayLike = 0.0,
+    rngs: nnx.Rngs | None = None,
 ) -> tuple[Array, Array, dict, Array]:
+    """Outputs, losses of the rows, the model's other state afterwards, edges that did not fit."""
     model: SentenceModel = nnx.merge(graphdef, params, stats)
-    graph = model.graph(batch, edge_budget=edge_budget, **training)
-    # Only the stem anneals with the progress of the run.
-    training.pop("progress", None)
-    outputs = model.outputs(graph, **training)
+    graph = model.graph(
+        batch,
+        edge_budget=edge_budget,
+        train=train,
+        progress=progress,
+        rngs=rngs,
+    )
+    # Without the progress: only the stem anneals.
+    outputs = model.outputs(graph, train=train, rngs=rngs)
+    losses = model.row_losses(outputs, batch)
+    # Read after the forward pass, which has changed running averages inside the model.
     _, _, stats = split_model(model)
-    return outputs, model.row_losses(outputs, batch), stats, graph.dropped_edges
+    return outputs, losses, stats, graph.dropped_edges
 
 
 def _train_step(
@@ -184,6 +203,10 @@ def _train_step(
     edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     def mean_loss(params: dict) -> tuple[Array, tuple[dict, Array]]:
+        # 1 at the last step, which is number total_steps - 1.
+        progress = state["step"] / max(1, total_steps - 1)
+        # The key of a step is a function of its number: a resumed run drops the same entries.
+        key = jax.random.fold_in(state["key"], state["step"])
         _, losses, stats, dropped = _forward(
             graphdef,
             params,
@@ -191,30 +214,43 @@ def _train_step(
             batch,
             edge_budget,
             train=True,
-            progress=state["step"] / max(1, total_steps - 1),
-            # The key of a step is a function of its number: a resumed run drops the same entries.
-            rngs=nnx.Rngs(dropout=jax.random.fold_in(state["key"], state["step"])),
+            progress=progress,
+            rngs=nnx.Rngs(dropout=key),
         )
         # Rows that only fill the batch have no loss and are not counted either.
-        mean = jnp.sum(losses) / jnp.maximum(jnp.sum(batch.row_mask), 1)
-        return mean, (stats, dropped)
+        total = jnp.sum(losses)
+        rows = jnp.sum(batch.row_mask)
+        return total / jnp.maximum(rows, 1), (stats, dropped)
 
     differentiate = jax.value_and_grad(mean_loss, has_aux=True)
     (loss, (stats, dropped)), gradient = differentiate(state["params"])
     # Named for profilers.
     with jax.named_scope("optimizer"):
-        updates, opt_state = optimizer.update(gradient, state["opt_state"], state["params"])
-        params = optax.apply_updates(state["params"], updates)
+        old_params = state["params"]
+        updates, opt_state = optimizer.update(gradient, state["opt_state"], old_params)
+        params = optax.apply_updates(old_params, updates)
     # After the first loss or gradient that is not finite nothing is updated any more: the host
     # finds the last good state.
-    fine = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(gradient))
+    finite_loss = jnp.isfinite(loss)
+    # One number for the whole gradient: a norm is finite only if every entry is.
+    fine = finite_loss & jnp.isfinite(optax.tree.norm(gradient))
     is_first = (state["first_bad_step"] < 0) & ~fine
     bad_step = jnp.where(is_first, state["step"], state["first_bad_step"])
     after = {"params": params, "stats": stats, "opt_state": opt_state}
     before = {name: state[name] for name in after}
-    # A select and not a branch: both sides are there already, and XLA fuses it with the update.
-    kept = jax.tree.map(lambda new, old: jnp.where(bad_step < 0, new, old), after, before)
-    updated = {**state, **kept, "step": state["step"] + 1, "first_bad_step": bad_step}
+
+    def new_unless_bad(new: Array, old: Array) -> Array:
+        # A select and not a branch: both sides are there already, and XLA fuses it with the update.
+        return jnp.where(bad_step < 0, new, old)
+
+    kept = jax.tree.map(new_unless_bad, after, before)
+    updated = {
+        **state,
+        **kept,
+        # Counts on even after a bad one, so that the host's count of steps stays right.
+        "step": state["step"] + 1,
+        "first_bad_step": bad_step,
+    }
     return updated, {"loss": loss, "dropped_edges": dropped}
 
 

@@ -21,11 +21,13 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                # None: a handler outside Python, which could not be put back afterwards.
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._note)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # None: a handler outside Python, which could not be put back afterwards.
+            if signal.getsignal(number) in (signal.SIG_IGN, None):
+                continue
+            self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -54,5 +56,7 @@ class StopSignals:
             SystemExit(143) for SIGTERM, KeyboardInterrupt (exit code 130) for SIGINT.
         """
         if self.received is signal.SIGTERM:
+            # The exit code that a shell reports for a process which the signal killed.
             return SystemExit(128 + signal.SIGTERM)
+        # Python itself turns it into 130.
         return KeyboardInterrupt(message)

@@ -12,7 +12,10 @@ from glot_jax.training.run_log import Clock, RunLog
 
 
 def summarise(
-    run: TrainingRun, log: RunLog, clock: Clock, checkpoints: Checkpoints
+    run: TrainingRun,
+    log: RunLog,
+    clock: Clock,
+    checkpoints: Checkpoints,
 ) -> dict[str, Any]:
     """The summary of a run; `run_folder.Summary` reads it.
 
@@ -21,7 +24,9 @@ def summarise(
     """
     # Asked of the checkpoints, not of the log: one may be lost, and what is best is what can be
     # loaded.
-    best = (checkpoints.best_step or run.total_steps) // run.steps_per_epoch
+    best_step = checkpoints.best_step or run.total_steps
+    # Whole: only the save at the end of an epoch takes part in the choice.
+    best = best_step // run.steps_per_epoch
     splits = {}
     for split in run.evaluation_splits:
         by_epoch = _scores_by_epoch(run, log, split)
@@ -33,9 +38,13 @@ def summarise(
     # The floor: a run of a few steps may take no time at all by the clock.
     train_seconds = max(seconds.get("train_seconds", 0), 1e-9)
     train = run.feeds["train"]
+    waited = seconds.get("waited_for_input_seconds", 0)
     baselines = {}
     for split in run.evaluation_splits:
-        baselines[split] = run.objective.baselines(train, run.feeds[split])
+        feed = run.feeds[split]
+        baselines[split] = run.objective.baselines(train, feed)
+    # The contract counts executables of the training and evaluation steps.
+    counted = [step for step, *_ in run.steps.executables if step != "features"]
     return {
         "task": run.task.name,
         "pooler": run.config.pooler.pooler,
@@ -54,9 +63,8 @@ def summarise(
         },
         "examples_per_second": round(seconds.get("rows", 0) / train_seconds, 1),
         "steps": run.total_steps,
-        # The contract counts executables of the training and evaluation steps.
-        "compilations": sum(step != "features" for step, *_ in run.steps.executables),
-        "input_wait_share": round(seconds.get("waited_for_input_seconds", 0) / train_seconds, 4),
+        "compilations": len(counted),
+        "input_wait_share": round(waited / train_seconds, 4),
     }
 
 
@@ -71,7 +79,8 @@ def _scores_by_epoch(
         if line["split"] == split:
             lines[line["epoch"]] = line
     # A resumed run relies on the lines of the processes before it, which a full disk may have cut.
-    lost = {*range(1, run.config.epochs + 1)} - {*lines}
+    epochs = range(1, run.config.epochs + 1)
+    lost = set(epochs) - set(lines)
     if lost:
         raise UsageError(
             rule=f"{log.metrics_path} must hold the scores of every epoch",
@@ -83,6 +92,9 @@ def _scores_by_epoch(
 
 def _entry(line: Mapping[str, Any]) -> dict[str, float]:
     """The scores of a line of metrics.jsonl, then its epoch."""
-    counts = ("step", "epoch", "split")
-    scores = {name: value for name, value in line.items() if name not in counts}
-    return {**scores, "epoch": line["epoch"]}
+    entry = {}
+    for name, value in line.items():
+        if name not in ("step", "epoch", "split"):
+            entry[name] = value
+    entry["epoch"] = line["epoch"]
+    return entry

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jaxtyping import PyTree
 
 
-def tree_paths(tree: Any, separator: str = "/") -> dict[str, Any]:
+def tree_paths(tree: PyTree, separator: str = "/") -> dict[str, Any]:
     """Path -> leaf, in the order of the tree.
 
     A key of a dict, a field of a named tuple and an index of a list are spelled alike, by their
@@ -21,11 +22,17 @@ def tree_paths(tree: Any, separator: str = "/") -> dict[str, Any]:
     if isinstance(tree, nnx.State):
         # A state wraps each array in a variable, which would add a key of its own.
         tree = nnx.to_pure_dict(tree)
-    leaves = jax.tree.leaves_with_path(tree)
-    return {separator.join(_name(key) for key in keys): leaf for keys, leaf in leaves}
+    paths = {}
+    for keys, leaf in jax.tree.leaves_with_path(tree):
+        path = separator.join(map(_name, keys))
+        paths[path] = leaf
+    return paths
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
+    # Not the key's own text, which spells its kind too: `['a']`, `.a`, `[0]`.
     # DictKey has a `key`, GetAttrKey a `name`, SequenceKey an `idx`.
-    attribute = next(name for name in ("key", "name", "idx") if hasattr(key, name))
-    return str(getattr(key, attribute))
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    raise TypeError(f"{type(key).__name__} has no name")

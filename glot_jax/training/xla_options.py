@@ -21,7 +21,8 @@ _FEW_TOKENS = 1 << 10  # of a batch, up to which YNNPACK is the faster one
 
 
 def compiled(
-    lowered: jax.stages.Lowered, texts: tuple[int, int] | None = None
+    lowered: jax.stages.Lowered,
+    texts: tuple[int, int] | None = None,
 ) -> jax.stages.Compiled:
     """`lowered.compile()` (a `jax.stages.Lowered`), on a CPU with the faster matmul.
 
@@ -31,7 +32,9 @@ def compiled(
         lowered: the program to compile.
         texts: (texts, length) of the batch it takes; left out: matrices that are no batch.
     """
-    if jax.default_backend() != "cpu" or _user_has_decided() or _suits_ynnpack(texts):
+    if jax.default_backend() != "cpu":
+        return lowered.compile()
+    if _user_has_decided() or _suits_ynnpack(texts):
         return lowered.compile()
     try:
         return lowered.compile(_ON_CPU)  # pyright: ignore[reportArgumentType]
@@ -51,4 +54,7 @@ def _suits_ynnpack(texts: tuple[int, int] | None) -> bool:
     if texts is None:
         return False
     count, length = texts
-    return count * length <= _FEW_TOKENS or count * length**2 > DENSE_PAIRS
+    if count * length <= _FEW_TOKENS:
+        return True
+    # Batches with more pairs of tokens are computed in blocks (`backends.auto_graph`).
+    return count * length**2 > DENSE_PAIRS
