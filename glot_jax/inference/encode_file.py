@@ -47,7 +47,9 @@ class TextFile:
         if self.has_lines:
             return open_text(self.path, self.encoding)
         column = self.column or "text"
-        return open_file(self.path, Reading(encoding=self.encoding, columns=(column,)))
+        # A table's header is recognised by the name of the column.
+        reading = Reading(encoding=self.encoding, columns=(column,))
+        return open_file(self.path, reading)
 
     def texts(self, rows: Source | None = None) -> Iterator[str]:
         """The texts in their order.
@@ -84,6 +86,7 @@ def check_files(source: TextFile, out: Path) -> int:
         UsageError: a file that is missing or damaged, a row without the column or whose text is not
             a string; an `out` of another format, or in a folder that does not exist.
     """
+    # OUT first: reading a large file takes longer than looking at a suffix.
     lookup(VECTOR_WRITERS, out.suffix[1:], "format of --out, its suffix")
     if not out.parent.is_dir():
         raise UsageError(
@@ -105,6 +108,7 @@ def check_files(source: TextFile, out: Path) -> int:
             fix="Leave out --column.",
         )
     rows = source.open()
+    # Counted and not kept: the file may be larger than the memory.
     count = sum(1 for _ in source.texts(rows))
     for line in rows.remarks.values():
         print(line, file=sys.stderr)
@@ -147,6 +151,7 @@ def encode_file(
         done = 0
         while window := list(islice(texts, _WINDOW)):
             # Before it is written: a .npy file says at its head how many rows it has.
+            # The file is read a second time, and may have grown since it was counted.
             if done + len(window) > rows:
                 raise _changed(f"more than {rows:,} rows")
             vectors = encoder.encode(window, batch_size=batch_size, normalize=normalize)

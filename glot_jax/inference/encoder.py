@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
 
 _WINDOW = 8192
 """Texts tokenised and sorted at a time: memory does not grow with the number of texts."""
-_LADDER = (*range(8, 64, 8), *range(64, 128, 16))
+# Finer below: among short texts a few tokens of padding are a larger share.
+_LADDER = (
+    *range(8, 64, 8),
+    *range(64, 128, 16),
+)
 """Padded lengths up to 128; above, multiples of 64: few shapes are compiled, few padded tokens
 computed.
 """
@@ -87,8 +92,11 @@ class SentenceEncoder:
         """States have an axis of layers."""
         # Split once: the compiled function takes the arrays as an argument, not as constants.
         self._graphdef, self._params = nnx.split(model)
+        # By the shape and dtype of the states.
         self._executables: dict[tuple, Any] = {}
-        self._jitted = jax.jit(functools.partial(_pool, self._graphdef))
+        # Bound, not passed: a graph definition is no array.
+        pool = functools.partial(_pool, self._graphdef)
+        self._jitted = jax.jit(pool)
 
     @classmethod
     @renamed_keywords(which="checkpoint")
@@ -125,7 +133,13 @@ class SentenceEncoder:
         from glot_jax.extraction.from_recipe import load_backbone
 
         layers = folder.model.layers
-        frozen = load_backbone(folder.recipe, layers=layers, backbone=backbone, device=device)
+        frozen = load_backbone(
+            folder.recipe,
+            layers=layers,
+            backbone=backbone,
+            device=device,
+        )
+        # Dtype and length as they are, not as they were asked for: "auto" depends on the machine.
         fingerprint = {
             "backbone": dict(folder.recipe.backbone),
             "compute_dtype": frozen.compute_dtype,
@@ -169,21 +183,31 @@ class SentenceEncoder:
             )
         if batch_size < 1:
             raise UsageError(
-                rule="batch_size must be at least 1", got=batch_size, fix="Give for example 32."
+                rule="batch_size must be at least 1",
+                got=batch_size,
+                fix="Give for example 32.",
             )
+        # Else every character would be a text.
         if isinstance(texts, str):
             texts = [texts]
         # Zeros are the vectors of texts without a token, which no batch holds.
-        vectors = np.zeros((len(texts), self.dim), np.float32)
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        shape = (len(texts), self.dim)
+        vectors = np.zeros(shape, np.float32)
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, disable=not show_progress, transient=True) as progress:
             task = progress.add_task("encode", total=len(texts))
             for rows, ids in self._batches(texts, batch_size):
                 vectors[rows] = self._encode_tokens(ids, batch_size)
                 progress.advance(task, len(rows))
-        return _unit(vectors) if normalize else vectors
+        if normalize:
+            return _unit(vectors)
+        return vectors
 
-    def encode_states(self, hidden: Any, mask: Any) -> Float[Array, "batch dim"]:
+    def encode_states(self, hidden: ArrayLike, mask: ArrayLike) -> Float[Array, "batch dim"]:
         """Vectors of token states; one executable per shape.
 
         Args:
@@ -195,21 +219,27 @@ class SentenceEncoder:
         """
         hidden = jnp.asarray(hidden)
         mask = jnp.asarray(mask, bool)
-        token_shape = (len(self.layers), self._dim) if self.mixed else (self._dim,)
-        if mask.ndim != 2 or hidden.shape != (*mask.shape, *token_shape):
-            sizes = ", ".join(str(size) for size in token_shape)
+        token_shape = (self._dim,)
+        if self.mixed:
+            token_shape = (len(self.layers), self._dim)
+        shape = (*mask.shape, *token_shape)
+        # Compared here: inside jit the error would be about some matmul.
+        if mask.ndim != 2 or hidden.shape != shape:
+            sizes = ", ".join(map(str, token_shape))
             raise UsageError(
                 rule=f"states must be [batch, length, {sizes}] and the mask [batch, length]",
                 got=f"{hidden.shape} and {mask.shape}",
                 fix="Use states of the backbone and layers that the run was trained on.",
             )
         # Not left to jit, so that executables are counted and compiled with our options.
-        shape = (hidden.shape, str(hidden.dtype))
-        if shape not in self._executables:
+        key = (hidden.shape, str(hidden.dtype))
+        if key not in self._executables:
             lowered = self._jitted.lower(self._params, hidden, mask)
-            self._executables[shape] = compiled(lowered, mask.shape)
+            rows, length = mask.shape
+            self._executables[key] = compiled(lowered, (rows, length))
             self.compilations += 1
-        return self._executables[shape](self._params, hidden, mask)
+        pool = self._executables[key]
+        return pool(self._params, hidden, mask)
 
     def _batches(
         self, texts: Sequence[str], batch_size: int
@@ -218,16 +248,11 @@ class SentenceEncoder:
 
         Texts without a token are left out: their rows stay zero.
         """
+        # For the type checker: `encode` has looked.
         assert self.backbone is not None
         for start in range(0, len(texts), _WINDOW):
             window = list(texts[start : start + _WINDOW])
-            for row, text in enumerate(window, start):
-                if not isinstance(text, str):
-                    raise UsageError(
-                        rule="a text must be a string",
-                        got=f"{type(text).__name__} in row {row}",
-                        fix="Convert it.",
-                    )
+            _require_strings(window, start)
             ids = self.backbone.tokenize(window).ids
             order = _by_length(_lengths(ids))
             # By length within a window: little padding, and few shapes to compile.
@@ -246,49 +271,90 @@ class SentenceEncoder:
             reader: a split that holds the layers of the run, read as it reads them.
             batch_size: texts pooled at a time.
         """
-        vectors = np.zeros((len(reader.text_lengths), self.dim), np.float32)
-        order = _by_length(reader.text_lengths)
+        lengths = reader.text_lengths
+        shape = (len(lengths), self.dim)
+        vectors = np.zeros(shape, np.float32)
+        # The store's order is that of its rows: sorted here, for little padding.
+        order = _by_length(lengths)
         for first in range(0, len(order), batch_size):
             texts = order[first : first + batch_size]
-            flat = np.concatenate([reader.states(int(text)) for text in texts])
-            vectors[texts] = self._pool_ragged(flat, reader.text_lengths[texts], batch_size)
+            states = [reader.states(int(text)) for text in texts]
+            flat = np.concatenate(states)
+            vectors[texts] = self._pool_ragged(flat, lengths[texts], batch_size)
         return vectors
 
     def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
+        # For the type checker: `encode` has looked.
         assert self.backbone is not None
         states = self.backbone.states(ids).layers
         if self.mixed:
-            flat = np.stack([states[layer] for layer in self.layers], axis=1)
+            # In the order of the run, to which the learned weights of the layers belong.
+            mixed = [states[layer] for layer in self.layers]
+            flat = np.stack(mixed, axis=1)
         else:
             flat = states[self.layers[0]]
         return self._pool_ragged(flat, _lengths(ids), batch_size)
 
-    def _pool_ragged(self, flat: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    def _pool_ragged(
+        self,
+        flat: np.ndarray,
+        lengths: np.ndarray,
+        batch_size: int,
+    ) -> np.ndarray:
         """Vectors of texts whose states [tokens, ...] stand one after the other."""
-        length = _padded_length(int(lengths.max()))
+        longest = int(lengths.max())
         # The last batch is filled up with empty rows, so that it needs no executable of its own.
-        batch = TokenBatch.from_ragged(flat, lengths, length=length, rows=batch_size)
-        return np.asarray(self.encode_states(batch.hidden, batch.mask))[: len(lengths)]
+        batch = TokenBatch.from_ragged(
+            flat,
+            lengths,
+            length=_padded_length(longest),
+            rows=batch_size,
+        )
+        vectors = self.encode_states(batch.hidden, batch.mask)
+        # Without those of the rows that filled it up.
+        return np.asarray(vectors)[: len(lengths)]
+
+
+def _require_strings(texts: Sequence[object], start: int) -> None:
+    """Require strings; `start` is the row of the first."""
+    for row, text in enumerate(texts, start):
+        if not isinstance(text, str):
+            raise UsageError(
+                rule="a text must be a string",
+                got=f"{type(text).__name__} in row {row}",
+                fix="Convert it.",
+            )
 
 
 def weights_sha256(model: nnx.Module) -> str:
     """sha256 of every array of a model, by name."""
     digest = hashlib.sha256()
     # Paths are spelled as tuples here, not by `tree_paths`: results of MTEB are kept by this hash.
-    for path, variable in nnx.to_flat_state(nnx.state(model)):
+    state = nnx.state(model)
+    for path, variable in nnx.to_flat_state(state):
         array = np.asarray(variable[...])
-        digest.update(f"{path} {array.dtype} {array.shape} ".encode() + array.tobytes())
+        # With dtype and shape: arrays of the same bytes need not be the same array.
+        heading = f"{path} {array.dtype} {array.shape} "
+        digest.update(heading.encode() + array.tobytes())
     return digest.hexdigest()
 
 
-def _pool(graphdef: Any, params: Any, hidden: Array, mask: Array) -> Array:
+def _pool(
+    graphdef: nnx.GraphDef[SentenceModel],
+    params: nnx.State,
+    hidden: Array,
+    mask: Array,
+) -> Array:
     model = nnx.merge(graphdef, params)
-    return model.vectors(model.stem(hidden, mask))
+    graph = model.stem(hidden, mask)
+    return model.vectors(graph)
 
 
 def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
     """Number of tokens of each text."""
-    return np.array([len(tokens) for tokens in ids], np.int64)
+    counts = list(map(len, ids))
+    # The dtype is named, because an empty list would be floats.
+    return np.array(counts, np.int64)
 
 
 def _by_length(lengths: np.ndarray) -> np.ndarray:

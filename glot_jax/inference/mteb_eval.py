@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import mteb
 import numpy as np
@@ -28,6 +29,10 @@ from glot_jax.inference.mteb_presets import MTEB_PRESETS
 from glot_jax.inference.mteb_tasks import known_task, local_task
 from glot_jax.inference.stored_states import encode_through_store
 from glot_jax.training.run_folder import CheckpointName
+
+if TYPE_CHECKING:
+    # A package of another extra, which only --beside needs.
+    from sentence_transformers import SentenceTransformer
 
 Scores = dict[str, float | None]
 """Task -> main score; None where it is not defined."""
@@ -73,23 +78,31 @@ class TextModel(AbsEncoder):
         passage_prefix: str = "",
     ):
         self._encode = encode
-        self._prefixes = {PromptType.query: query_prefix, PromptType.document: passage_prefix}
+        self._prefixes = {
+            PromptType.query: query_prefix,
+            PromptType.document: passage_prefix,
+        }
+        # MTEB reads name and revision of a model from here; a run has neither on the Hub.
         self.mteb_model_meta = ModelMeta.create_empty(
             {"name": f"glot-jax/{name}", "revision": "local"}
         )
 
     def encode(
         self,
-        inputs: Any,
+        inputs: Iterable[Mapping[str, Any]],
         *,
         prompt_type: PromptType | None = None,
         **_others: object,
     ) -> np.ndarray:
         """Vectors of the texts of MTEB's batches; the arguments are MTEB's."""
-        prefix = "" if prompt_type is None else self._prefixes[PromptType(prompt_type)]
-        texts = []
+        prefix = ""
+        # None where a task knows no queries and passages: texts are all of one kind.
+        if prompt_type is not None:
+            prefix = self._prefixes[PromptType(prompt_type)]
+        texts: list[str] = []
         for batch in inputs:
             texts += [prefix + text for text in batch["text"]]
+        # All at once: the encoder makes batches of its own, by length.
         return self._encode(texts)
 
 
@@ -97,7 +110,7 @@ class TextModel(AbsEncoder):
 class _Model:
     """A model to evaluate."""
 
-    load: Callable[[], Any]
+    load: Callable[[], TextModel | SentenceTransformer]
     """Called when the first of its results is not there yet."""
     fingerprint: Mapping[str, Any]
     """What its vectors depend on."""
@@ -158,9 +171,13 @@ def run_mteb(
                 **settings,
             }
             # As it will be read back: tuples become lists, paths strings.
-            identity = json.loads(json.dumps(identity, default=str))
+            text = json.dumps(identity, default=str)
+            identity = json.loads(text)
             path = out / label / f"{name}.json"
-            result = read_json(path) if path.is_file() else {}
+            result = {}
+            if path.is_file():
+                result = read_json(path)
+            # A result of other data, settings or weights under this name is replaced.
             if result.get("identity") != identity:
                 evaluated = _evaluate(task, model.load(), options.batch_size)
                 result = {"identity": identity, **evaluated}
@@ -175,7 +192,9 @@ def _task_names(tasks: Sequence[str], data: Path | None) -> list[str]:
     """Names of single tasks, each once; presets are replaced by theirs."""
     if data is not None and not data.is_dir():
         raise UsageError(
-            rule="--mteb-data must be a folder of tasks", got=data, fix="Check the path."
+            rule="--mteb-data must be a folder of tasks",
+            got=data,
+            fix="Check the path.",
         )
     names: list[str] = []
     for task in tasks:
@@ -193,6 +212,7 @@ def _task_names(tasks: Sequence[str], data: Path | None) -> list[str]:
             got=", ".join(unknown),
             fix="Check the spelling, or add the folder.",
         )
+    # A dict keeps the order, which a set would not.
     return list(dict.fromkeys(names))
 
 
@@ -204,15 +224,23 @@ def _local_folder(name: str, data: Path | None) -> Path | None:
 
 def _task(name: str, data: Path | None) -> _Task:
     folder = _local_folder(name, data)
+    # A folder comes before the Hub: whoever puts data there wants them read.
     if folder is not None:
-        return _Task(name, folder, {"data": "local", "sha256": sha256_of(folder)})
+        origin = {"data": "local", "sha256": sha256_of(folder)}
+        return _Task(name, folder, origin)
+    # `_task_names` has looked: MTEB knows it.
     task: Any = known_task(name)
-    return _Task(name, None, {"data": "hub", "revision": task.metadata.dataset.get("revision")})
+    revision = task.metadata.dataset.get("revision")
+    return _Task(name, None, {"data": "hub", "revision": revision})
 
 
 def _models(run: Path, options: MtebOptions) -> dict[str, _Model]:
     """The run, and the models beside it, by the names of their folders of results."""
-    encoder = SentenceEncoder.load(run, backbone=options.backbone, checkpoint=options.checkpoint)
+    encoder = SentenceEncoder.load(
+        run,
+        backbone=options.backbone,
+        checkpoint=options.checkpoint,
+    )
     if options.states is None:
         encode = functools.partial(encoder.encode, batch_size=options.batch_size)
     else:
@@ -241,13 +269,19 @@ def _models(run: Path, options: MtebOptions) -> dict[str, _Model]:
                 fix="Rename one of them.",
             )
         # Loaded once, whatever the number of tasks.
-        load = functools.cache(functools.partial(_sentence_transformer, source.location))
-        models[label] = _Model(load, {"sentence-transformers": source.identity()})
+        load = functools.partial(_sentence_transformer, source.location)
+        fingerprint = {"sentence-transformers": source.identity()}
+        models[label] = _Model(functools.cache(load), fingerprint)
     return models
 
 
-def _evaluate(task: _Task, model: Any, batch_size: int) -> dict[str, Any]:
+def _evaluate(
+    task: _Task,
+    model: TextModel | SentenceTransformer,
+    batch_size: int,
+) -> dict[str, Any]:
     """MTEB's scores of a model on a task, as JSON has them."""
+    # Any: what is called below lies in MTEB's subclasses, not in their common base.
     loaded: Any
     if task.folder is None:
         loaded = known_task(task.name)
@@ -265,7 +299,8 @@ def _evaluate(task: _Task, model: Any, batch_size: int) -> dict[str, Any]:
             fix=f"Put it into DIR/{task.name}, or connect to the Hub.",
         ) from error
     result = mteb.evaluate(
-        model,
+        # By its protocol a model is also built from a name on the Hub, which nobody does here.
+        cast("Any", model),
         [loaded],
         # Our own files say what a result depends on; MTEB's cache goes by names alone.
         cache=None,
@@ -274,16 +309,16 @@ def _evaluate(task: _Task, model: Any, batch_size: int) -> dict[str, Any]:
         encode_kwargs={"batch_size": batch_size, "show_progress_bar": False},
         raise_error=True,
     ).task_results[0]
+    # Before the next task is loaded: both at once may not fit into the memory.
     loaded.unload_data()
-    scores = {
-        "main_score": result.get_score(),
+    return {
+        "main_score": _plain(result.get_score()),
         "metric": loaded.metadata.main_score,
-        "scores": result.scores,
+        "scores": _plain(result.scores),
     }
-    return _plain(scores)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A value as JSON has it.
 
     What is not finite (a correlation with vectors that are all the same, a statistic of too few)
@@ -293,18 +328,27 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
+    # Before the numbers, to which bool belongs as well.
     if isinstance(value, str | bool | None):
         return value
-    return float(value) if np.isfinite(value) else None
+    # Of Python or NumPy, which JSON knows nothing of.
+    number = float(cast("float", value))
+    if math.isfinite(number):
+        return number
+    return None
 
 
 def _report(label: str, task: str, result: Mapping[str, Any]) -> None:
     score = result["main_score"]
-    shown = "not defined" if score is None else f"{score:.4f}"
+    if score is None:
+        shown = "not defined"
+    else:
+        shown = f"{score:.4f}"
+    # stderr: on stdout stands the JSON of all tasks, once they are done.
     print(f"{label}: {task} {shown} ({result['metric']})", file=sys.stderr)
 
 
-def _sentence_transformer(location: str) -> Any:
+def _sentence_transformer(location: str) -> SentenceTransformer:
     try:
         from sentence_transformers import SentenceTransformer
 
@@ -319,8 +363,11 @@ def _sentence_transformer(location: str) -> Any:
 
 
 def _first_line(error: Exception) -> str:
+    # Errors of the Hub's client are pages long; the first line says which one it is.
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else ""
+    if not lines:
+        return ""
+    return lines[0]
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from glot_jax.texts.formats import FORMATS
 from glot_jax.texts.records import Record
 
 Rows = list[dict[str, Any]]
+Relevance = dict[str, dict[str, int]]
+"""Query -> passage -> grade, 0 for a passage that does not answer it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,11 @@ class TaskFolder:
             UsageError: there is none.
         """
         files = {}
+        # Sorted: of two files that differ by their suffix alone the last one counts, everywhere.
         for file in sorted(path.rglob("*")):
             if file.suffix[1:] in FORMATS:
-                files[file.relative_to(path).with_suffix("").as_posix()] = file
+                name = file.relative_to(path).with_suffix("")
+                files[name.as_posix()] = file
         if not files:
             raise UsageError(
                 rule="a task's folder must hold its data",
@@ -45,7 +49,12 @@ class TaskFolder:
             )
         return cls(path, files)
 
-    def rows(self, name: str, columns: Sequence[str], optional: Sequence[str] = ()) -> Rows:
+    def rows(
+        self,
+        name: str,
+        columns: Sequence[str],
+        optional: Sequence[str] = (),
+    ) -> Rows:
         """Rows of a file, each with its columns and those of the optional ones that it has.
 
         Raises:
@@ -58,7 +67,9 @@ class TaskFolder:
                 fix=f"Add {name}.jsonl.",
             )
         rows: Rows = []
-        for record in self._records(name, [*columns, *optional]):
+        every = [*columns, *optional]
+        for record in self._records(name, every):
+            # Row by row: those of a .jsonl need not have the same columns.
             missing = [column for column in columns if column not in record.columns]
             if missing:
                 raise UsageError(
@@ -67,7 +78,7 @@ class TaskFolder:
                     fix=f"Columns there: {', '.join(record.columns)}.",
                 )
             row = {}
-            for column in (*columns, *optional):
+            for column in every:
                 if column in record.columns:
                     row[column] = record.values[column]
             rows.append(row)
@@ -86,27 +97,35 @@ class TaskFolder:
 
     def _records(self, name: str, columns: Sequence[str]) -> Iterator[Record]:
         path = self.files[name]
-        return iter(FORMATS[path.suffix[1:]](path, columns))
+        read = FORMATS[path.suffix[1:]]
+        return iter(read(path, columns))
 
 
 def sha256_of(folder: Path) -> str:
     """sha256 of a task's files and their names."""
     digest = hashlib.sha256()
     # Sorted: file systems list a folder in orders of their own.
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
         digest.update(f"{path.relative_to(folder)}\n".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        content = hashlib.sha256(path.read_bytes())
+        digest.update(content.digest())
     return digest.hexdigest()
 
 
 # What MTEB's tasks hold after load_data, by kind: (folder, splits, the task) -> dataset.
+# All take the task, so that one table holds them; only the clusters' form depends on it.
 
 
 def _sts(folder: TaskFolder, splits: Sequence[str], _task: object) -> DatasetDict:
     datasets = DatasetDict()
     for split in splits:
         rows = folder.rows(split, ("sentence1", "sentence2", "score"))
-        datasets[split] = Dataset.from_list([{**row, "score": float(row["score"])} for row in rows])
+        for row in rows:
+            # A .csv holds words.
+            row["score"] = float(row["score"])
+        datasets[split] = Dataset.from_list(rows)
     return datasets
 
 
@@ -123,8 +142,10 @@ def _pairs(folder: TaskFolder, splits: Sequence[str], _task: object) -> DatasetD
 
 def _classes(folder: TaskFolder, splits: Sequence[str], _task: object) -> DatasetDict:
     datasets = DatasetDict()
+    # MTEB fits a classifier to vectors of train, and scores it on the others.
     for split in ("train", *splits):
-        datasets[split] = Dataset.from_list(folder.rows(split, ("text", "label")))
+        rows = folder.rows(split, ("text", "label"))
+        datasets[split] = Dataset.from_list(rows)
     return datasets
 
 
@@ -147,7 +168,8 @@ def _summaries(folder: TaskFolder, splits: Sequence[str], _task: object) -> Data
     columns = ("text", "human_summaries", "machine_summaries", "relevance")
     datasets = DatasetDict()
     for split in splits:
-        datasets[split] = Dataset.from_list(folder.rows(split, columns))
+        rows = folder.rows(split, columns)
+        datasets[split] = Dataset.from_list(rows)
     return datasets
 
 
@@ -156,18 +178,22 @@ def _retrieval(
     splits: Sequence[str],
     _task: object,
 ) -> dict[str, Any]:
-    corpus = []
+    corpus: Rows = []
     for row in folder.rows("corpus", ("_id", "text"), ("title",)):
+        # MTEB puts a title before its text, where there is one.
         title = row.get("title") or ""
-        corpus.append({"id": str(row["_id"]), "title": title, "text": row["text"]})
+        # As words: ids are numbers in some files and words in others, and are compared.
+        name = str(row["_id"])
+        corpus.append({"id": name, "title": title, "text": row["text"]})
     queries = {}
     for row in folder.rows("queries", ("_id", "text")):
         queries[str(row["_id"])] = row["text"]
     passages = {row["id"] for row in corpus}
     data = {}
     for split in splits:
-        relevant: dict[str, dict[str, int]] = {}
-        for row in folder.rows(f"qrels/{split}", ("query-id", "corpus-id", "score")):
+        relevant: Relevance = {}
+        judgements = folder.rows(f"qrels/{split}", ("query-id", "corpus-id", "score"))
+        for row in judgements:
             query = str(row["query-id"])
             passage = str(row["corpus-id"])
             if query not in queries or passage not in passages:
@@ -176,10 +202,12 @@ def _retrieval(
                     got=f"{folder.path}/qrels/{split}: {query}, {passage}",
                     fix="Correct or drop it.",
                 )
-            relevant.setdefault(query, {})[passage] = int(row["score"])
+            grades = relevant.setdefault(query, {})
+            grades[passage] = int(row["score"])
         # Queries without a judgement in this split are not asked.
         judged = {query: queries[query] for query in relevant}
         data[split] = _split_data(corpus, judged, relevant, None)
+    # MTEB's name of the subset (a language) of a task that has only one.
     return {"default": data}
 
 
@@ -191,23 +219,26 @@ def _reranking(
     data = {}
     for split in splits:
         queries: dict[str, str] = {}
-        relevant: dict[str, dict[str, int]] = {}
+        relevant: Relevance = {}
         ranked: dict[str, list[str]] = {}
         # Text -> id: a text that several queries have is one passage.
         passages: dict[str, str] = {}
-        rows = folder.rows(split, ("query",), ("positive", "pos", "negative", "neg"))
+        lists = ("positive", "pos", "negative", "neg")
+        rows = folder.rows(split, ("query",), lists)
         for number, row in enumerate(rows):
+            # MTEB's own files say positive and negative, msmarco-triplets say pos and neg.
             positives = _listed(row.get("positive") or row.get("pos"))
             negatives = _listed(row.get("negative") or row.get("neg"))
             if not positives or not negatives:
                 continue  # nothing to tell apart
             query = f"q{number}"
             queries[query] = row["query"]
-            for text in (*positives, *negatives):
+            own = [*positives, *negatives]
+            for text in own:
                 passages.setdefault(text, f"p{len(passages)}")
             relevant[query] = {passages[text]: 1 for text in positives}
             # Only a query's own texts are ranked, each once.
-            candidates = [passages[text] for text in (*positives, *negatives)]
+            candidates = [passages[text] for text in own]
             ranked[query] = list(dict.fromkeys(candidates))
         if not queries:
             raise UsageError(
@@ -215,7 +246,9 @@ def _reranking(
                 got=f"{folder.path}/{split}",
                 fix="Add negatives.",
             )
-        corpus = [{"id": name, "title": "", "text": text} for text, name in passages.items()]
+        corpus: Rows = []
+        for text, name in passages.items():
+            corpus.append({"id": name, "title": "", "text": text})
         data[split] = _split_data(corpus, queries, relevant, ranked)
     return {"default": data}
 
@@ -227,23 +260,32 @@ def _split_data(
     ranked: Mapping[str, Sequence[str]] | None,
 ) -> dict[str, Any]:
     """A split of a retrieval task, as MTEB has it."""
-    texts = [{"id": query, "text": text} for query, text in queries.items()]
+    texts: Rows = []
+    for query, text in queries.items():
+        texts.append({"id": query, "text": text})
     return {
         "corpus": Dataset.from_list(corpus),
         "queries": Dataset.from_list(texts),
         "relevant_docs": relevant,
+        # None: every passage of the corpus is ranked.
         "top_ranked": ranked,
     }
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: str | Iterable[str] | None) -> list[str]:
     """One text, several or none, as a list."""
-    if isinstance(value, str) and value:
+    # An empty text is none: nothing can be told from it.
+    if not value:
+        return []
+    if isinstance(value, str):
         return [value]
-    return list(value or ())
+    return list(value)
 
 
-LOADERS: dict[str, Callable[[TaskFolder, Sequence[str], Any], Any]] = {
+Loader = Callable[[TaskFolder, Sequence[str], object], Any]
+"""(folder, splits, MTEB's task) -> what the task holds as its dataset."""
+
+LOADERS: dict[str, Loader] = {
     "STS": _sts,
     "PairClassification": _pairs,
     "Classification": _classes,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.classification import AbsTaskClassification
 from mteb.abstasks.clustering import AbsTaskClustering
 from mteb.abstasks.pair_classification import AbsTaskPairClassification
@@ -34,6 +35,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from glot_jax.errors import UsageError
 from glot_jax.inference.mteb_files import LOADERS, TaskFolder, sha256_of
 
+# The main scores of MTEB's own tasks of these kinds.
 _MAIN_SCORES = {
     "STS": "cosine_spearman",
     "PairClassification": "max_ap",
@@ -48,6 +50,7 @@ _CLASSES: dict[str, Any] = {
     "PairClassification": AbsTaskPairClassification,
     "Classification": AbsTaskClassification,
     "Clustering": AbsTaskClustering,
+    # For MTEB a reranking is a retrieval among each query's own passages (`top_ranked`).
     "Reranking": AbsTaskRetrieval,
     "Retrieval": AbsTaskRetrieval,
 }
@@ -59,7 +62,7 @@ _KINDS = {
 """Kinds that their columns tell; the first that fits."""
 
 
-def local_task(name: str, data: Path) -> Any:
+def local_task(name: str, data: Path) -> AbsTask:
     """The MTEB task whose files lie in data/name.
 
     Raises:
@@ -82,6 +85,7 @@ def local_task(name: str, data: Path) -> Any:
             fix="Name its parts.",
         )
     # What MTEB evaluates its own task on is not ours to choose.
+    task: Any
     if known is not None:
         task = known
         splits = list(known.metadata.eval_splits)
@@ -95,12 +99,14 @@ def local_task(name: str, data: Path) -> Any:
         task.dataset = loaded
         task.data_loaded = True
 
+    # On this one task, not on its class, which MTEB may load from the Hub for somebody else.
     task.load_data = load_data
     return task
 
 
-def known_task(name: str) -> Any | None:
+def known_task(name: str) -> AbsTask | None:
     """MTEB's task of that name, in English; None if there is none."""
+    # As in the paper: of a task in many languages the English part alone.
     try:
         return mteb.get_task(name, languages=["eng"])
     except (KeyError, ValueError):
@@ -119,7 +125,12 @@ def _scored_splits(folder: TaskFolder) -> list[str]:
     )
 
 
-def _unknown_task(name: str, kind: str, splits: Sequence[str], revision: str) -> Any:
+def _unknown_task(
+    name: str,
+    kind: str,
+    splits: Sequence[str],
+    revision: str,
+) -> AbsTask:
     metadata = TaskMetadata(
         name=name,
         description="From a local folder.",
@@ -150,6 +161,7 @@ def _kind(folder: TaskFolder) -> str:
     for kind, needed in _KINDS.items():
         if needed <= columns:
             return kind
+    # Both have these columns: only a classifier is fitted to something first.
     if {"text", "label"} <= columns:
         return "Classification" if "train" in folder.files else "Clustering"
     raise UsageError(

@@ -45,12 +45,15 @@ def encode_through_store(
             got="an encoder of states",
             fix="Load it from a run.",
         )
+    # A store has rows: of no texts there is nothing to keep.
     if len(texts) == 0:
         return np.zeros((0, encoder.dim), np.float32)
     store = folder / _name(encoder.backbone, texts)
     with tempfile.TemporaryDirectory() as scratch:
+        # Through a file, as `extract.py --data`: there is one way from texts to a store.
+        file = Path(scratch) / "test.jsonl"
         lines = [json.dumps({"text": text}) + "\n" for text in texts]
-        (Path(scratch) / "test.jsonl").write_text("".join(lines), encoding="utf-8")
+        file.write_text("".join(lines), encoding="utf-8")
         config = config_from(
             encoder.recipe,
             layers=encoder.layers,
@@ -58,6 +61,7 @@ def encode_through_store(
             data=Path(scratch),
             text_columns=("text",),
             out=store,
+            # A text that a task repeats goes through the backbone once.
             deduplicate=True,
         )
         # The manifest is written last: a store without one was cut off, and is continued.
@@ -79,5 +83,9 @@ def _name(backbone: Backbone, texts: Sequence[str]) -> str:
         content = text.encode()
         # With its length, so that two texts are not the same as one that joins them.
         digest.update(f"{len(content)}:".encode() + content)
-    values = {"recipe": backbone.recipe().to_json(), "texts": digest.hexdigest()}
+    values = {
+        "recipe": backbone.recipe().to_json(),
+        "texts": digest.hexdigest(),
+    }
+    # 128 bits: enough that no two stores meet, and short enough for a path.
     return canonical_sha256(values)[:32]

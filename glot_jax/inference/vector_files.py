@@ -29,12 +29,20 @@ class NpyWriter:
     def __init__(self, path: Path, rows: int, dim: int, /):
         # Through a file, not a memory map: its pages would count as memory of this process.
         self._file = path.open("wb")
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
+        # The shape stands at the head, so the number of rows must be known before the first one.
+        header = {
+            "descr": "<f4",
+            "fortran_order": False,
+            "shape": (rows, dim),
+        }
         np.lib.format.write_array_header_1_0(self._file, header)
 
+    # Rows come in their order, and their number is nowhere but in the header.
     def write(self, vectors: np.ndarray, _row: int, /) -> None:
         """See VectorWriter."""
-        self._file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        # Little-endian, as the header says, on every machine.
+        plain = np.ascontiguousarray(vectors, "<f4")
+        self._file.write(plain.tobytes())
 
     def close(self) -> None:
         """See VectorWriter."""
@@ -44,29 +52,41 @@ class NpyWriter:
 class ParquetWriter:
     """Columns row: int64 and vector: a list of `dim` float32."""
 
+    # Parquet counts its rows at the end.
     def __init__(self, path: Path, _rows: int, dim: int, /):
+        # Here and not at the top: a .npy file needs no pyarrow.
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
             raise missing_extra("extract", "a .parquet file", "pyarrow", error) from error
         self._pa: Any = pa
-        self._schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), dim))])
+        # With its length the list is of fixed size: no offsets are stored.
+        vector = pa.list_(pa.float32(), dim)
+        columns = [("row", pa.int64()), ("vector", vector)]
+        self._schema = pa.schema(columns)
         self._dim = dim
         self._writer = pq.ParquetWriter(path, self._schema)
 
     def write(self, vectors: np.ndarray, row: int, /) -> None:
         """See VectorWriter."""
         pa = self._pa
-        numbers = pa.array(np.arange(row, row + len(vectors), dtype=np.int64))
+        after = row + len(vectors)
+        numbers = np.arange(row, after, dtype=np.int64)
+        # Flat and then cut: pyarrow takes arrays of one axis only.
         flat = pa.array(vectors.reshape(-1), pa.float32())
         lists = pa.FixedSizeListArray.from_arrays(flat, self._dim)
-        self._writer.write_table(pa.table([numbers, lists], schema=self._schema))
+        columns = [pa.array(numbers), lists]
+        table = pa.table(columns, schema=self._schema)
+        self._writer.write_table(table)
 
     def close(self) -> None:
         """See VectorWriter."""
         self._writer.close()
 
 
-VECTOR_WRITERS: dict[str, type[VectorWriter]] = {"npy": NpyWriter, "parquet": ParquetWriter}
+VECTOR_WRITERS: dict[str, type[VectorWriter]] = {
+    "npy": NpyWriter,
+    "parquet": ParquetWriter,
+}
 """Suffix of the file -> its writer."""
