@@ -41,7 +41,11 @@ def npy_bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def load_array(path: Path, dtype: np.dtype | None, shape: Shape) -> np.ndarray:
+def load_array(
+    path: Path,
+    dtype: np.dtype | None,
+    shape: Shape,
+) -> np.ndarray:
     """Memory-map an .npy file, read-only and never unpickling.
 
     Args:
@@ -54,6 +58,7 @@ def load_array(path: Path, dtype: np.dtype | None, shape: Shape) -> np.ndarray:
     """
     _allow_many_files()
     try:
+        # A pickle could run any code, and stores are passed on.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OverflowError) as error:
         raise UsageError(
@@ -89,6 +94,8 @@ def _allow_many_files() -> None:
     except ImportError:  # no such limits
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if soft == hard:
+        return
+    # A system may refuse the limit that it reports; the lower one stays then.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -28,7 +28,10 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan, read_plan
 OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
 
-def finish(path: Path, notice: Callable[[str], None] | None = None) -> Manifest:
+def finish(
+    path: Path,
+    notice: Callable[[str], None] | None = None,
+) -> Manifest:
     """Make a store of the shards that workers wrote (`extract.py --worker I/N`).
 
     A finished store is left as it is. Files are compared with their recorded sizes; their hashes
@@ -46,6 +49,7 @@ def finish(path: Path, notice: Callable[[str], None] | None = None) -> Manifest:
             them), or shards are damaged.
     """
     store = Path(path)
+    # It is written last: nothing is left to do.
     if (store / MANIFEST).exists():
         return read_manifest(store)
     # The lock of an only writer: it refuses while any worker holds its own.
@@ -66,7 +70,12 @@ def finish(path: Path, notice: Callable[[str], None] | None = None) -> Manifest:
             )
         splits = _put_together(store, plan, recipe.layers)
         refuse_foreign(store, splits)
-        manifest = Manifest.build(recipe, plan.task, splits, probe=plan.probe)
+        manifest = Manifest.build(
+            recipe,
+            plan.task,
+            splits,
+            probe=plan.probe,
+        )
         remove_leftovers(store)
         # The manifest comes last: whatever it lists must be on the disk by then.
         sync_folders(store, splits)
@@ -81,7 +90,11 @@ class _MissingShard(NamedTuple):
     name: str
 
 
-def _put_together(store: Path, plan: WorkerPlan, layers: tuple[int, ...]) -> dict[str, SplitRecord]:
+def _put_together(
+    store: Path,
+    plan: WorkerPlan,
+    layers: tuple[int, ...],
+) -> dict[str, SplitRecord]:
     """The records of all splits."""
     splits: dict[str, SplitRecord] = {}
     missing: list[_MissingShard] = []
@@ -107,7 +120,11 @@ def _put_together(store: Path, plan: WorkerPlan, layers: tuple[int, ...]) -> dic
     return splits
 
 
-def _split_record(folder: Path, plan: SplitPlan, records: list[ShardRecord]) -> SplitRecord:
+def _split_record(
+    folder: Path,
+    plan: SplitPlan,
+    records: list[ShardRecord],
+) -> SplitRecord:
     for name, record in plan.arrays.items():
         # Hashed, unlike the shards: nobody has read them since they were written.
         check_file(folder / name, record)
@@ -115,10 +132,15 @@ def _split_record(folder: Path, plan: SplitPlan, records: list[ShardRecord]) -> 
 
 
 def _refuse_other_texts(
-    shard: Path, texts: tuple[str, ...], record: ShardRecord, number: int, workers: int
+    shard: Path,
+    texts: tuple[str, ...],
+    record: ShardRecord,
+    number: int,
+    workers: int,
 ) -> None:
     """Compare a shard's texts with those that worker 0 saw, which cut every shard."""
-    if tuple(record.files[name]["sha256"] for name in TEXT_FILES) != texts:
+    written = tuple(record.files[name]["sha256"] for name in TEXT_FILES)
+    if written != texts:
         raise UsageError(
             rule="workers must write the shards of the same texts",
             got=f"{shard} of other texts than worker 0 saw",
@@ -136,12 +158,17 @@ def _refuse_extra_shard(shard: Path) -> None:
         )
 
 
-def _refuse_missing(store: Path, missing: list[_MissingShard], workers: int) -> None:
+def _refuse_missing(
+    store: Path,
+    missing: list[_MissingShard],
+    workers: int,
+) -> None:
     if not missing:
         return
-    names = ", ".join(shard.name for shard in missing[:5])
-    if len(missing) > 5:
-        names += f" and {len(missing) - 5} more"
+    shown = missing[:5]
+    names = ", ".join(shard.name for shard in shown)
+    if len(missing) > len(shown):
+        names += f" and {len(missing) - len(shown)} more"
     # Shards go to workers by their number over all splits.
     owners = sorted({shard.number % workers for shard in missing})
     flags = ", ".join(f"--worker {owner}/{workers}" for owner in owners)
@@ -191,7 +218,9 @@ def remove_leftovers(store: Path) -> None:
     """
     folders = [store]
     if store.is_dir():
-        folders += [path for path in store.iterdir() if path.is_dir() and not path.is_symlink()]
+        for path in store.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                folders.append(path)
     for folder in folders:
         for leftover in folder.glob(f"{TEMPORARY}*"):
             disk.remove(leftover)

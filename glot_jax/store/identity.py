@@ -13,9 +13,14 @@ def canonical(value: object) -> bytes:
         ValueError: the value holds NaN or an infinity, which JSON does not have.
     """
     # Every content id rests on these bytes: they change with the schema version only.
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
+    text = json.dumps(
+        value,
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+        allow_nan=False,
+    )
+    return text.encode()
 
 
 def canonical_sha256(value: object) -> str:

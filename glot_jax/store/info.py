@@ -23,7 +23,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         UsageError: the folder is not a finished store.
     """
     manifest = read_manifest(Path(path))
-    splits = {name: _describe_split(split) for name, split in manifest.splits.items()}
+    splits: dict[str, dict[str, Any]] = {}
+    for name, split in manifest.splits.items():
+        splits[name] = _describe_split(split)
     card: dict[str, Any] = {
         "path": str(path),
         "schema_version": manifest.schema_version,
@@ -42,9 +44,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _describe_split(split: SplitRecord) -> dict[str, Any]:
     # With `--storage-dtype auto` shards may differ.
-    dtypes = set()
+    dtypes: set[str] = set()
     for shard in split.shards:
-        dtypes |= set(shard.dtypes.values())
+        dtypes.update(shard.dtypes.values())
     card: dict[str, Any] = {
         "rows": split.rows,
         "texts": split.texts,

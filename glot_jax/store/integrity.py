@@ -106,6 +106,7 @@ def check_file(path: Path, record: FileRecord, *, trust: bool = False) -> None:
         key = _key(path, record)
         if key in _checked:
             return
+        # Taken out: a second look at a file that was wrong hashes it again.
         begun = _hashing.pop(key, None)
         digest = file_sha256(path) if begun is None else begun.result()
     except OSError as error:
@@ -182,7 +183,12 @@ def _hashing_queue() -> SimpleQueue[tuple[Path, Future[str]]]:
     # Hashing releases the interpreter's lock, so threads use as many cores.
     # More than a few make a disk seek between files instead of reading them.
     for number in range(min(8, os.cpu_count() or 1)):
-        threading.Thread(target=work, name=f"sha256-{number}", daemon=True).start()
+        thread = threading.Thread(
+            target=work,
+            name=f"sha256-{number}",
+            daemon=True,
+        )
+        thread.start()
     return queue
 
 

@@ -60,7 +60,10 @@ def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
     """Arrays that a shard folder holds beside its record, for these logical dtypes by layer."""
     # Scales last: stores of all other dtypes keep the order that they had before there were any.
     states = [states_name(layer, index) for layer in dtypes]
-    scales = [scales_name(layer, index) for layer, dtype in dtypes.items() if dtype == "int8"]
+    scales = []
+    for layer, dtype in dtypes.items():
+        if dtype == "int8":
+            scales.append(scales_name(layer, index))
     return (*TEXT_FILES, *states, *scales)
 
 

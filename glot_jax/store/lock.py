@@ -80,7 +80,8 @@ class StoreLock:
             # Who held it before is in the file still.
             os.ftruncate(self._held, 0)
             holder = {"host": socket.gethostname(), "pid": os.getpid()}
-            os.pwrite(self._held, json.dumps(holder).encode(), 0)
+            content = json.dumps(holder).encode()
+            os.pwrite(self._held, content, 0)
         except OSError as error:
             self._release()
             raise UsageError(
@@ -104,9 +105,10 @@ class StoreLock:
         trace: TracebackType | None,
     ) -> None:
         # Colleagues that still write need the recipe, although this worker may have stored nothing.
-        others = any(path != self._file for path in self._folder.glob(_WORKERS))
+        others = set(self._folder.glob(_WORKERS)) - {self._file}
         written = self._store.is_dir() and any(self._store.iterdir())
-        nothing_to_continue = self._finished or not (written or others)
+        to_be_continued = bool(written or others)
+        nothing_to_continue = self._finished or not to_be_continued
         # Another worker may be leaving too: what it has removed is gone, and the last one removes
         # the folder.
         if nothing_to_continue:
@@ -140,7 +142,8 @@ class StoreLock:
 
     def plan(self, plan: WorkerPlan) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
-        write_json(self._folder / PLAN, plan.to_json(), _STYLE, again=EXTRACT_AGAIN)
+        path = self._folder / PLAN
+        write_json(path, plan.to_json(), _STYLE, again=EXTRACT_AGAIN)
 
     def _take(self, path: Path) -> int:
         """A descriptor that holds the lock of `path`, which is made if it is absent."""
@@ -156,7 +159,10 @@ class StoreLock:
             UsageError: another process holds the lock, or may hold it.
         """
         try:
-            host, pid = _holder(lock.descriptor) if lock.existed else ("", 0)
+            host = ""
+            pid = 0
+            if lock.existed:
+                host, pid = _holder(lock.descriptor)
             locked = take_lock(lock.descriptor, wait=False)
             if lock.existed and not locked:
                 # Without locks of the system, who created the file holds it; whether it still runs,
@@ -197,12 +203,17 @@ class StoreLock:
 
     def _rivals(self) -> list[Path]:
         """Locks that must not be held beside this one."""
-        paths = [self._folder / _ONLY_WRITER, *sorted(self._folder.glob(_WORKERS))]
-        others = [path for path in paths if path != self._file and path.exists()]
+        paths = [self._folder / _ONLY_WRITER]
+        paths += sorted(self._folder.glob(_WORKERS))
+        others = [path for path in paths if path.exists()]
+        # Its own is there, too: it is taken before rivals are looked for.
+        if self._file in others:
+            others.remove(self._file)
         if self._share is None:
             return others
         # Workers with the same N share the shards out among them by number.
-        colleagues = f"-of-{self._share[1]}"
+        _, workers = self._share
+        colleagues = f"-of-{workers}"
         return [path for path in others if not path.name.endswith(colleagues)]
 
     def _remove_notes(self) -> None:
@@ -243,16 +254,20 @@ def _open_lock(path: Path) -> _LockFile:
             return _LockFile(os.open(path, os.O_RDWR), existed=True)
         # Another process may make or remove it between the two calls.
         with contextlib.suppress(FileExistsError):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            # O_EXCL: of two processes that make it at once, one learns that it did not.
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(path, flags, 0o644)
             return _LockFile(descriptor, existed=False)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
     """Whether the open file is still the one of that name."""
+    held = os.fstat(descriptor)
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        named = os.stat(path)
     except FileNotFoundError:
         return False
+    return os.path.samestat(held, named)
 
 
 def _holder(descriptor: int) -> tuple[str, int]:

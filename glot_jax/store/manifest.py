@@ -78,13 +78,24 @@ class Manifest:
         )
 
 
-def content_hash(recipe: Recipe, task: Mapping[str, Any], splits: Mapping[str, SplitRecord]) -> str:
+def content_hash(
+    recipe: Recipe,
+    task: Mapping[str, Any],
+    splits: Mapping[str, SplitRecord],
+) -> str:
     """The store's `content`; see `Manifest`."""
-    parts = {name: _split_identity(split) for name, split in splits.items()}
-    # Keys are sorted before they are hashed, so the order of the splits is a value of its own.
-    order = list(splits)
+    parts = {}
+    for name, split in splits.items():
+        parts[name] = _split_identity(split)
     return canonical_sha256(
-        {"recipe": recipe.to_json(), "task": task, "splits": parts, "order": order}
+        {
+            "recipe": recipe.to_json(),
+            "task": task,
+            "splits": parts,
+            # Keys are sorted before they are hashed, so the order of the splits is a value of its
+            # own.
+            "order": list(splits),
+        }
     )
 
 
@@ -94,6 +105,7 @@ def _split_identity(split: SplitRecord) -> dict[str, Any]:
         "shards": [canonical_sha256(plain_record(shard)) for shard in split.shards],
         "arrays": split.arrays,
     }
+    # Left out otherwise: a store that was never added to keeps its content.
     if split.appended:
         values["appended"] = [to_json(append) for append in split.appended]
     return values
@@ -187,7 +199,13 @@ def _parse(values: Mapping[str, Any]) -> Manifest:
     # Neither covered by a hash nor computed with: that it is an object is all that can be checked.
     if "probe" in values and not isinstance(values["probe"], dict):
         raise ValueError(f"probe {values['probe']!r}, which is not a JSON object")
-    return Manifest(recipe, values["task"], splits, values["content"], probe=values.get("probe"))
+    return Manifest(
+        recipe=recipe,
+        task=values["task"],
+        splits=splits,
+        content=values["content"],
+        probe=values.get("probe"),
+    )
 
 
 def _unfinished(folder: Path) -> UsageError:
@@ -198,8 +216,9 @@ def _unfinished(folder: Path) -> UsageError:
             got=f"{folder}, which is not a folder",
             fix="Check the path, or run extract.py first.",
         )
+    begun = lock_folder(folder).is_dir()
     # Shards without a lock beside them: the store was copied while it was being written.
-    if lock_folder(folder).is_dir() or any(folder.glob("*/shard-*")):
+    if begun or any(folder.glob("*/shard-*")):
         return UsageError(
             rule="the extraction of a store must have finished before it is read",
             got=f"{folder}, which has no {MANIFEST} yet",

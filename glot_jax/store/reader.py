@@ -52,6 +52,7 @@ class HiddenStore:
         trust: bool = False,
     ):
         self.path = Path(path)
+        # Opening reads the manifest alone: no shard is touched before something of it is asked for.
         self.manifest: Manifest = read_manifest(self.path)
         self.content: str = self.manifest.content
         self.recipe: Recipe = self.manifest.recipe

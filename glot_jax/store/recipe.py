@@ -184,18 +184,26 @@ class Recipe:
 
     def extended(self, **fields: Json) -> Recipe:
         """The same recipe with these fields added or changed."""
-        return dataclasses.replace(self, **fields, absent=self.absent - set(fields))
+        absent = self.absent - set(fields)
+        return dataclasses.replace(self, **fields, absent=absent)
 
     def at_layers(self, layers: Iterable[int]) -> Recipe:
         """The recipe of a store that holds only these of its layers."""
         layers = tuple(layers)
         # JSON has strings for keys.
         names = {str(layer) for layer in layers}
-        states = {layer: source for layer, source in self.states.items() if layer in names}
+        states = {}
+        for layer, source in self.states.items():
+            if layer in names:
+                states[layer] = source
         return self.extended(layers=layers, states=states)
 
     def explain(
-        self, other: Recipe, *, only: Collection[str] = (), ignore: Collection[str] = ()
+        self,
+        other: Recipe,
+        *,
+        only: Collection[str] = (),
+        ignore: Collection[str] = (),
     ) -> list[str]:
         """The fields in which `other` differs, one `field: this -> other` a line.
 
@@ -239,6 +247,7 @@ class Recipe:
         return self.to_json()[name]
 
 
+# Without the two that remember what the JSON looked like: they are not of it.
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe)) - set(_NOT_JSON)
 
 
@@ -283,9 +292,12 @@ def _part(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 def _without_label(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values without the backbone's name, unless nothing else identifies it."""
+    # A null is given back as it was read.
     backbone = values.get("backbone") or {}
     identified = backbone.get("sha256") or backbone.get("revision")
     if not identified:
         return values
-    identity = {name: value for name, value in backbone.items() if name != "name"}
+    # A copy: the recipe itself keeps the name, which people read.
+    identity = dict(backbone)
+    identity.pop("name", None)
     return {**values, "backbone": identity}

@@ -124,7 +124,10 @@ def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
 
     Absent fields are left out, so that an option a store does not use does not change its bytes.
     """
-    values = {name: value for name, value in to_json(record).items() if value is not None}
+    values: dict[str, Any] = {}
+    for name, value in to_json(record).items():
+        if value is not None:
+            values[name] = value
     if isinstance(record, SplitRecord):
         # `to_json` kept the absent fields of the shards.
         values["shards"] = [plain_record(shard) for shard in record.shards]
@@ -133,10 +136,15 @@ def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
 
 def record_bytes(record: ShardRecord) -> bytes:
     """The bytes of a shard's `record.json`."""
+    # Equal records have equal bytes: `verify` compares the file with what the manifest says.
     return canonical(plain_record(record)) + b"\n"
 
 
-def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord | None:
+def read_record(
+    split: Path,
+    index: int,
+    layers: tuple[int, ...],
+) -> ShardRecord | None:
     """The record of a finished shard, whose files all have their sizes.
 
     Their hashes are not computed: they were when the shard was written.
@@ -176,12 +184,18 @@ def read_record(split: Path, index: int, layers: tuple[int, ...]) -> ShardRecord
     return record
 
 
-def _check_shard(folder: Path, record: ShardRecord, index: int, layers: tuple[int, ...]) -> None:
+def _check_shard(
+    folder: Path,
+    record: ShardRecord,
+    index: int,
+    layers: tuple[int, ...],
+) -> None:
     dtypes = record.layer_dtypes
     if tuple(dtypes) != layers:
         raise UsageError(
             rule="a shard's record must list the recipe's layers", got=folder / RECORD, fix=DAMAGED
         )
+    # Names are made from numbers, never taken from a file: one could lead out of the store.
     names = shard_files(dtypes, index)
     if set(record.files) != set(names):
         raise UsageError(
@@ -206,7 +220,8 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
         raise ValueError(f"row arrays {sorted(split.arrays)}")
     for index, shard in enumerate(split.shards):
         dtypes = shard.layer_dtypes
-        if tuple(dtypes) != layers or set(shard.files) != set(shard_files(dtypes, index)):
+        expected = set(shard_files(dtypes, index))
+        if tuple(dtypes) != layers or set(shard.files) != expected:
             raise ValueError(f"files of shard {index}: {sorted(shard.files)}")
     for file in split.files:
         if not _is_file_record(file):
@@ -217,7 +232,9 @@ def _is_file_record(values: Mapping[str, Any]) -> bool:
     # These values decide which bytes are accepted as the store's: nothing about them is guessed.
     if set(values) != {"sha256", "bytes"}:
         return False
-    return isinstance(values["bytes"], int) and bool(_SHA256.fullmatch(values["sha256"]))
+    if not isinstance(values["bytes"], int):
+        return False
+    return _SHA256.fullmatch(values["sha256"]) is not None
 
 
 def sum_up(
@@ -258,6 +275,7 @@ def _joint_error(shards: Sequence[ShardRecord]) -> dict[str, float] | None:
             largest.append(shard.cosine_error["max"])
     if not largest:
         return None
-    # Shards of empty texts have no token; their mean error is 0. Summed by `sum`, whose rounding
-    # the manifests of earlier versions have.
-    return {"mean": sum(weighted) / max(1, tokens), "max": max(largest)}
+    # Shards of empty texts have no token; their mean error is 0.
+    # Summed by `sum`, whose rounding the manifests of earlier versions have.
+    mean = sum(weighted) / max(1, tokens)
+    return {"mean": mean, "max": max(largest)}

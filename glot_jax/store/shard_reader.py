@@ -28,7 +28,13 @@ class ShardReader:
         trust: check only the sizes and shapes of files.
     """
 
-    def __init__(self, folder: Path, index: int, record: ShardRecord, trust: bool):
+    def __init__(
+        self,
+        folder: Path,
+        index: int,
+        record: ShardRecord,
+        trust: bool,
+    ):
         self._folder = folder
         self._index = index
         self._record = record
@@ -45,9 +51,10 @@ class ShardReader:
         lengths = np.array(mapped)
         # int64: the sum of a large shard does not fit int32.
         total = int(lengths.sum(dtype=np.int64))
+        is_negative = np.any(lengths < 0)
         # A file may have the hash of its record and still not fit the others. Without this check a
         # text would be read from the states of its neighbour.
-        if total != self._record.tokens or np.any(lengths < 0):
+        if total != self._record.tokens or is_negative:
             raise UsageError(
                 rule="a shard's lengths must add up to its tokens",
                 got=self._folder / "lengths.npy",
@@ -67,7 +74,9 @@ class ShardReader:
 
     def span(self, text: int) -> slice:
         """Tokens of one text."""
-        return slice(self.offsets[text], self.offsets[text + 1])
+        start = self.offsets[text]
+        end = self.offsets[text + 1]
+        return slice(start, end)
 
     def read(self, layer: int, span: slice) -> np.ndarray:
         """States of the tokens in `span`, [tokens, dim].
@@ -79,9 +88,11 @@ class ShardReader:
         states = self._states[layer][span]
         if layer not in self._scales:
             return states
+        scales = self._scales[layer][span]
         # Widened first: int8 times float16 would be rounded to float16 by NumPy.
-        scales = self._scales[layer][span, None].astype(np.float32)
-        return states * scales
+        scales = scales.astype(np.float32)
+        # One scale for all values of a token.
+        return states * scales[:, None]
 
     def hash_ahead(self, layers: Iterable[int]) -> None:
         """Begin to hash the files that reading these layers will ask for."""
@@ -94,26 +105,35 @@ class ShardReader:
         tokens = self._record.tokens
         # The scales first: states without them must never be taken for states.
         if logical == "int8":
-            name = scales_name(layer, self._index)
-            scales = self._load(name, _FLOAT16, (tokens,))
-            # One broken scale would make a whole token NaN, and with it every vector it is part of.
-            if not np.isfinite(scales).all():
-                raise UsageError(
-                    rule="the scales of int8 states must be finite",
-                    got=self._folder / name,
-                    fix=REPAIR,
-                )
-            self._scales[layer] = scales
+            self._scales[layer] = self._load_scales(layer)
         name = states_name(layer, self._index)
         shape = (tokens, self._record.dim)
         stored = self._load(name, stored_dtype(logical), shape)
         # bfloat16 lies in the file as uint16; the view gives its bits their meaning back.
         self._states[layer] = stored.view(DTYPES[logical])
 
+    def _load_scales(self, layer: int) -> np.ndarray:
+        name = scales_name(layer, self._index)
+        scales = self._load(name, _FLOAT16, (self._record.tokens,))
+        # One broken scale would make a whole token NaN, and with it every vector it is part of.
+        if not np.isfinite(scales).all():
+            raise UsageError(
+                rule="the scales of int8 states must be finite",
+                got=self._folder / name,
+                fix=REPAIR,
+            )
+        return scales
+
     def _dtype(self, layer: int) -> str:
+        # Keys of JSON are strings.
         return self._record.dtypes[str(layer)]
 
-    def _load(self, name: str, dtype: np.dtype, shape: Shape) -> np.ndarray:
+    def _load(
+        self,
+        name: str,
+        dtype: np.dtype,
+        shape: Shape,
+    ) -> np.ndarray:
         path = self._folder / name
         check_file(path, self._record.files[name], trust=self._trust)
         return load_array(path, dtype, shape)
@@ -121,6 +141,7 @@ class ShardReader:
 
 def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """int64 [n + 1]: where each of n consecutive pieces begins, and the end of the last."""
+    # One more than pieces, so that every piece is offsets[i]:offsets[i + 1], the last one too.
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
     return offsets

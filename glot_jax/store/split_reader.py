@@ -113,7 +113,8 @@ class SplitReader:
         """Logical dtype that states come back in."""
         stored: set[str] = set()
         for shard in self._record.shards:
-            stored |= {shard.dtypes[str(layer)] for layer in self._selection.layers}
+            for layer in self._selection.layers:
+                stored.add(shard.dtypes[str(layer)])
         if stored == {"int8"}:
             # A scale is rounded up, so a state can come back a little larger than the largest that
             # was stored: the bound keeps a distance from float16's own.
@@ -206,13 +207,15 @@ class SplitReader:
         # IndexError, not UsageError: it is what ends Python's own iteration over a sequence.
         if not -rows <= row < rows:
             raise IndexError(f"row {row} of {self._folder.name}, which has {rows} rows")
+        # Python's remainder is never negative: -1 becomes the last row.
         row = row % rows
         # The slots of a row are its texts in the order of their roles.
         first = self.row_offsets[row]
         end = self.row_offsets[row + 1]
         texts = []
         for text in self.row_texts[first:end].tolist():
-            texts.append((self.states(text), self.token_ids(text)))
+            states = self.states(text)
+            texts.append((states, self.token_ids(text)))
         return Row(tuple(texts), self._label(row))
 
     def _label(self, row: int) -> int | float | None:
@@ -230,7 +233,9 @@ class SplitReader:
         span = shard.span(index)
         parts = [shard.read(layer, span) for layer in self._selection.layers]
         # Without a layers axis a view of the file is returned, not a copy.
-        block = np.stack(parts, axis=1) if self._selection.stack else parts[0]
+        block = parts[0]
+        if self._selection.stack:
+            block = np.stack(parts, axis=1)
         return block.astype(self.dtype, copy=False)
 
     def token_ids(self, text: int) -> np.ndarray:
@@ -249,7 +254,8 @@ class SplitReader:
             One contiguous array [tokens, (layers,) dim] of `dtype`.
         """
         layers = self._selection.layers
-        states = np.empty((self.tokens, *self.token_shape), self.dtype)
+        shape = (self.tokens, *self.token_shape)
+        states = np.empty(shape, self.dtype)
         # The same memory with a layers axis in any case.
         by_layer = states.reshape(self.tokens, len(layers), self.dim)
         # Shard after shard, so that the disk reads each file from its beginning to its end.
@@ -260,13 +266,19 @@ class SplitReader:
             start = end
         return states
 
-    def _copy_shard(self, index: int, tokens: int, target: np.ndarray) -> None:
+    def _copy_shard(
+        self,
+        index: int,
+        tokens: int,
+        target: np.ndarray,
+    ) -> None:
         """Copy a shard's states into `target` [tokens, layers, dim]."""
         shard = self._shard(index)
         for axis, layer in enumerate(self._selection.layers):
             # Block by block: what is converted is never in memory as a whole.
             for first in range(0, tokens, _BLOCK):
-                span = slice(first, min(first + _BLOCK, tokens))
+                end = min(first + _BLOCK, tokens)
+                span = slice(first, end)
                 target[span, axis] = shard.read(layer, span)
 
     def hash_ahead(self) -> None:
@@ -293,12 +305,21 @@ class SplitReader:
     def _shard(self, index: int) -> ShardReader:
         # Kept: a shard that was opened has its files checked and mapped.
         if index not in self._shards:
-            folder = self._folder / shard_name(index)
-            record = self._record.shards[index]
-            self._shards[index] = ShardReader(folder, index, record, self._selection.trust)
+            self._shards[index] = ShardReader(
+                self._folder / shard_name(index),
+                index,
+                self._record.shards[index],
+                self._selection.trust,
+            )
         return self._shards[index]
 
-    def _array(self, name: str, dtype: np.dtype | None, length: int) -> np.ndarray:
+    def _array(
+        self,
+        name: str,
+        dtype: np.dtype | None,
+        length: int,
+    ) -> np.ndarray:
         path = self._folder / self._record.array_files[name]
-        check_file(path, self._record.arrays[name], trust=self._selection.trust)
+        record = self._record.arrays[name]
+        check_file(path, record, trust=self._selection.trust)
         return load_array(path, dtype, (length,))

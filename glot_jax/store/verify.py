@@ -45,7 +45,11 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     return sorted(map(str, damaged | foreign))
 
 
-def _check_split(folder: Path, split: SplitRecord, intact: dict[Path, bool]) -> None:
+def _check_split(
+    folder: Path,
+    split: SplitRecord,
+    intact: dict[Path, bool],
+) -> None:
     """Note of every file of a split whether it is intact."""
     for array, name in split.array_files.items():
         path = folder / name
@@ -54,7 +58,12 @@ def _check_split(folder: Path, split: SplitRecord, intact: dict[Path, bool]) -> 
         _check_shard(folder / shard_name(index), index, record, intact)
 
 
-def _check_shard(folder: Path, index: int, record: ShardRecord, intact: dict[Path, bool]) -> None:
+def _check_shard(
+    folder: Path,
+    index: int,
+    record: ShardRecord,
+    intact: dict[Path, bool],
+) -> None:
     """Note of every file of a shard whether it is intact."""
     for name, expected in record.files.items():
         path = folder / name
@@ -68,6 +77,7 @@ def _check_shard(folder: Path, index: int, record: ShardRecord, intact: dict[Pat
 
 def _is_intact(path: Path, record: FileRecord) -> bool:
     try:
+        # The size first: a file that was cut need not be read to be found.
         check_file(path, record, trust=True)
         # Hashed again, whatever this process has hashed before: that is what was asked for.
         return file_sha256(path) == record["sha256"]
@@ -78,19 +88,20 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
 
 def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
-    per_token = (record.tokens,)
-    shapes: dict[str, Shape] = {"lengths.npy": (record.texts,), "token_ids.npy": per_token}
-    dtypes: dict[str, np.dtype] = dict.fromkeys(shapes, np.dtype(np.int32))
+    int32 = np.dtype(np.int32)
+    promised: dict[str, tuple[np.dtype, Shape]] = {
+        "lengths.npy": (int32, (record.texts,)),
+        "token_ids.npy": (int32, (record.tokens,)),
+    }
     for layer, logical in record.layer_dtypes.items():
         states = states_name(layer, index)
-        shapes[states] = (record.tokens, record.dim)
-        dtypes[states] = stored_dtype(logical)
+        promised[states] = (stored_dtype(logical), (record.tokens, record.dim))
         # Of int8 states only; no other shard has a file of this name.
         scales = scales_name(layer, index)
-        shapes[scales] = per_token
-        dtypes[scales] = np.dtype(np.float16)
+        promised[scales] = (np.dtype(np.float16), (record.tokens,))
+    dtype, shape = promised[path.name]
     try:
-        load_array(path, dtypes[path.name], shapes[path.name])
+        load_array(path, dtype, shape)
     except UsageError:
         return False
     return True

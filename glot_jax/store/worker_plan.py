@@ -43,13 +43,16 @@ class WorkerPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, signed with their own hash."""
-        # The hash covers everything else: a plan that was cut or edited is refused.
+        splits = {}
+        for name, split in self.splits.items():
+            splits[name] = to_json(split)
         values = {
             "workers": self.workers,
             "task": self.task,
-            "splits": {name: to_json(split) for name, split in self.splits.items()},
+            "splits": splits,
             "probe": self.probe,
         }
+        # The hash covers everything else: a plan that was cut or edited is refused.
         return {**values, "sha256": canonical_sha256(values)}
 
 
@@ -63,8 +66,11 @@ def read_plan(store: Path) -> WorkerPlan | None:
     if not path.is_file():
         return None
     values = read_json(path, _REPAIR)
+    signature = None
+    if isinstance(values, dict):
+        # Taken out: it is the hash of all the rest.
+        signature = values.pop("sha256", None)
     # It has no other hash than its own, and a store is built on it.
-    signature = values.pop("sha256", None) if isinstance(values, dict) else None
     if signature is None or canonical_sha256(values) != signature:
         raise UsageError(
             rule="the plan of a store must have the sha256 it was written with",
@@ -72,5 +78,12 @@ def read_plan(store: Path) -> WorkerPlan | None:
             fix=_REPAIR,
         )
     # One by one: `from_json` of the whole does not look inside a dict.
-    splits = {name: from_json(SplitPlan, split) for name, split in values["splits"].items()}
-    return WorkerPlan(values["workers"], values["task"], splits, values.get("probe"))
+    splits = {}
+    for name, split in values["splits"].items():
+        splits[name] = from_json(SplitPlan, split)
+    return WorkerPlan(
+        workers=values["workers"],
+        task=values["task"],
+        splits=splits,
+        probe=values.get("probe"),
+    )

@@ -29,6 +29,9 @@ from glot_jax.store.records import ShardRecord, record_bytes
 
 _HASHING_THREADS = 4
 
+_INT32 = np.dtype(np.int32)
+_FLOAT16 = np.dtype(np.float16)
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardCounts:
@@ -98,8 +101,11 @@ class ShardWriter:
     def bytes(self) -> int:
         """Bytes of the shard's states."""
         # Lengths, token ids and scales are left out: they are small beside the states.
-        states = len(self._token_ids) * self._dim
-        return sum(states * DTYPES[logical].itemsize for logical in self._dtypes.values())
+        values = len(self._token_ids) * self._dim
+        total = 0
+        for logical in self._dtypes.values():
+            total += values * DTYPES[logical].itemsize
+        return total
 
     def __enter__(self) -> ShardWriter:
         self.open()
@@ -132,30 +138,43 @@ class ShardWriter:
                 self._start(states, stored_dtype(logical), (tokens, self._dim))
                 if logical == "int8":
                     scales = scales_name(layer, self._index)
-                    self._start(scales, np.dtype(np.float16), (tokens,))
+                    self._start(scales, _FLOAT16, (tokens,))
         except BaseException as error:
             self._fail(error)
 
     def _write_array(self, name: str, array: np.ndarray) -> None:
-        file = self._start(name, np.dtype(np.int32), array.shape)
-        disk.write(file.descriptor, np.ascontiguousarray(array, np.int32).data, file.data)
+        file = self._start(name, _INT32, array.shape)
+        content = np.ascontiguousarray(array, _INT32)
+        disk.write(file.descriptor, content.data, file.data)
 
-    def _start(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> _OpenFile:
+    def _start(
+        self,
+        name: str,
+        dtype: np.dtype,
+        shape: tuple[int, ...],
+    ) -> _OpenFile:
         """Create an .npy file with its header."""
         # Written by hand, because np.save would need the states that are not computed yet.
+        fields = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": shape,
+        }
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header,
-            {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
-        )
+        np.lib.format.write_array_header_1_0(header, fields)
         # Remembered before anything is written, so that `abandon` closes it.
-        file = _OpenFile(disk.create(self._temporary / name), header.tell())
+        descriptor = disk.create(self._temporary / name)
+        file = _OpenFile(descriptor, header.tell())
         self._files[name] = file
         disk.write(file.descriptor, header.getvalue(), 0)
         return file
 
     def put(
-        self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None
+        self,
+        layer: int,
+        start: int,
+        states: np.ndarray,
+        scales: np.ndarray | None = None,
     ) -> None:
         """Store states of one layer.
 
@@ -174,7 +193,8 @@ class ShardWriter:
             disk.write(file.descriptor, states.data, file.data + offset)
             if scales is not None:
                 file = self._files[scales_name(layer, self._index)]
-                disk.write(file.descriptor, scales.data, file.data + start * scales.itemsize)
+                offset = start * scales.itemsize
+                disk.write(file.descriptor, scales.data, file.data + offset)
         except BaseException as error:
             self._fail(error)
 
@@ -183,8 +203,10 @@ class ShardWriter:
         names = shard_files(self._dtypes, self._index)
         try:
             # Layers are hashed side by side: one thread hashes slower than a good disk writes.
-            with ThreadPoolExecutor(min(_HASHING_THREADS, len(names))) as pool:
-                files = dict(zip(names, pool.map(self._seal, names), strict=True))
+            threads = min(_HASHING_THREADS, len(names))
+            with ThreadPoolExecutor(threads) as pool:
+                sealed = list(pool.map(self._seal, names))
+            files = dict(zip(names, sealed, strict=True))
             record = ShardRecord(
                 texts=len(self._lengths),
                 tokens=len(self._token_ids),
@@ -221,6 +243,7 @@ class ShardWriter:
         path = self._temporary / name
         descriptor = self._files[name].descriptor
         disk.sync(descriptor)
+        # Forgotten first: if closing fails, `abandon` must not close the descriptor again.
         del self._files[name]
         disk.close(descriptor)
         return {"sha256": file_sha256(path), "bytes": path.stat().st_size}

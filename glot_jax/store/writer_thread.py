@@ -43,6 +43,7 @@ class WriterThread:
         # Hashing and fsync of one shard need not wait for the next one's states, nor these for it.
         self._sealers = ThreadPoolExecutor(2, thread_name_prefix="shard-sealer")
         self._open: list[ShardWriter] = []
+        # Bounded: a slot that is given back twice is an error, not one more open shard.
         self._slots = threading.BoundedSemaphore(unsealed)
         self._error: BaseException | None = None
         self._capacity = capacity
@@ -84,19 +85,28 @@ class WriterThread:
         Waits while too many bytes wait already.
         """
         with self._room:
-            self._room.wait_for(lambda: self._error is not None or self._has_room(size))
+            self._room.wait_for(lambda: self._has_room(size))
             self._waiting += size
         self._submit(action, size)
 
     def _has_room(self, size: int) -> bool:
+        # After an error nothing is written any more: `_submit` raises it.
+        if self._error is not None:
+            return True
         # One piece larger than the capacity passes alone.
-        return self._waiting == 0 or self._waiting + size <= self._capacity
+        if self._waiting == 0:
+            return True
+        return self._waiting + size <= self._capacity
 
     def finish(self, shard: ShardWriter, counts: ShardCounts) -> Future[ShardRecord]:
         """Seal `shard`; `result` waits for its record."""
         sealed: Future[ShardRecord] = Future()
+
+        def seal() -> None:
+            self._sealers.submit(self._seal, shard, counts, sealed)
+
         # Through the first thread, behind the states that still wait.
-        self._submit(lambda: self._sealers.submit(self._seal, shard, counts, sealed))
+        self._submit(seal)
         return sealed
 
     def abandon(self, shard: ShardWriter) -> None:
@@ -113,7 +123,12 @@ class WriterThread:
             concurrent.futures.wait([sealed], timeout=_PATIENCE)
         return sealed.result()
 
-    def _seal(self, shard: ShardWriter, counts: ShardCounts, sealed: Future[ShardRecord]) -> None:
+    def _seal(
+        self,
+        shard: ShardWriter,
+        counts: ShardCounts,
+        sealed: Future[ShardRecord],
+    ) -> None:
         try:
             record = shard.finish(counts)
             self._open.remove(shard)
