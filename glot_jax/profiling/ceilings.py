@@ -35,7 +35,10 @@ class Ceilings:
 
 
 @functools.cache
-def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int = 5) -> Ceilings:
+def measure_ceilings(
+    dtypes: tuple[str, ...] = ("float32", FULL),
+    repeats: int = 5,
+) -> Ceilings:
     """Measure a matmul of each dtype, and a copy.
 
     Of each the best run counts: a ceiling is what the machine can do when nobody disturbs it.
@@ -49,8 +52,12 @@ def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int =
         if dtype == FULL and jax.default_backend() == "cpu" and "float32" in rates:
             rates[FULL] = rates["float32"]  # a CPU rounds neither
         else:
-            rates[dtype] = 2 * _SIDE**3 / _matmul_seconds(dtype, repeats)
+            # A product and a sum for each of the matmul's terms.
+            operations = 2 * _SIDE**3
+            rates[dtype] = operations / _matmul_seconds(dtype, repeats)
+    # Four bytes each.
     array = jnp.zeros(_COPIED // 4, jnp.float32)
+    # Plus one, because JAX hands an unchanged argument back without a copy.
     seconds = _fastest(lambda values: values + 1, (array,), repeats)
     # Each byte is read once and written once.
     return Ceilings(rates, 2 * _COPIED / seconds)
@@ -59,7 +66,8 @@ def measure_ceilings(dtypes: tuple[str, ...] = ("float32", FULL), repeats: int =
 def _matmul_seconds(dtype: str, repeats: int) -> float:
     precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
     # Random: some devices are faster on zeros, which draw less power.
-    matrix = jax.random.normal(jax.random.key(0), (_SIDE, _SIDE))
+    shape = (_SIDE, _SIDE)
+    matrix = jax.random.normal(jax.random.key(0), shape)
     matrix = matrix.astype("float32" if dtype == FULL else dtype)
     multiply = functools.partial(jnp.matmul, precision=precision)
     return _fastest(multiply, (matrix, matrix), repeats)
@@ -72,6 +80,7 @@ def _fastest(
 ) -> float:
     # As the trainer compiles, so that both are measured with the same options of XLA.
     call = compiled(jax.jit(function).lower(*arguments))
+    # The first call finds cold caches, and memory that was never touched.
     jax.block_until_ready(call(*arguments))
     seconds = []
     for _ in range(repeats):

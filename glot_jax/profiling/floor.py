@@ -32,7 +32,9 @@ class Work:
     def seconds(self, ceilings: Ceilings) -> float:
         """Return the time it takes at these ceilings."""
         products = sum(flops / ceilings.flops[dtype] for dtype, flops in self.flops.items())
-        return products + self.bytes / ceilings.bandwidth
+        traffic = self.bytes / ceilings.bandwidth
+        # One after the other, as if nothing were overlapped.
+        return products + traffic
 
 
 def work_of(
@@ -58,16 +60,27 @@ def work_of(
     lengths = np.asarray(lengths, np.float64)
     tokens = float(lengths.sum())
     pairs = float(np.square(lengths).sum())
-    work = StepWork(float(len(lengths)), tokens, pairs, dtype=str(stem.dtype), train=train)
+    work = StepWork(
+        float(len(lengths)),
+        tokens,
+        pairs,
+        dtype=str(stem.dtype),
+        train=train,
+    )
     is_projected = stem.projection is not None
     if is_projected:
+        # Its inputs are the backbone's states, towards which no gradient is taken.
         work.linear(stem.dim, stem.node_dim, frozen=True)
     pooler.work(work, frozen=not is_projected)
     if _takes_gram_matrix(stem, pooler):
-        work.add(2 * pairs * stem.dim, FULL if states_dtype == "float32" else states_dtype)
-    states = tokens * stem.dim * jnp.dtype(states_dtype).itemsize
+        # Cosines of float32 states are taken at full precision (`similarity`).
+        gram_dtype = FULL if states_dtype == "float32" else states_dtype
+        work.add(2 * pairs * stem.dim, gram_dtype)
+    itemsize = jnp.dtype(states_dtype).itemsize
+    states = tokens * stem.dim * itemsize
     # Adam reads parameter, gradient and two moments, and writes parameter and moments.
     passes = 7 if train else 1
+    # Parameters and moments are float32 whatever the head's dtype.
     return Work(work.flops, states + passes * 4 * parameters)
 
 
@@ -76,5 +89,7 @@ def _takes_gram_matrix(stem: Stem, pooler: Pooler) -> bool:
 
     Of edges that nothing reads, the compiler drops all of it.
     """
-    has_layers = not isinstance(pooler, Glot) or bool(pooler.gnn.layers)
-    return pooler.uses_edges and has_layers and stem.rule.compares_states
+    # A GLOT of no layers passes no message along any edge.
+    if isinstance(pooler, Glot) and not pooler.gnn.layers:
+        return False
+    return pooler.uses_edges and stem.rule.compares_states

@@ -107,7 +107,9 @@ def states_of(frozen: Backbone, ids: Sequence[np.ndarray]) -> StateBatch:
     length = len(ids[0])
     # One length and no padding: flat states fall into equal rows.
     states = frozen.states(ids).layers[frozen.layers[0]]
-    return StateBatch(states.reshape(texts, length, frozen.dim), np.ones((texts, length), bool))
+    hidden = states.reshape(texts, length, frozen.dim)
+    mask = np.ones((texts, length), bool)
+    return StateBatch(hidden, mask)
 
 
 def random_texts(
@@ -120,7 +122,9 @@ def random_texts(
     vocabulary = set(frozen.tokenizer.get_vocab().values())
     # Not the special ones: RoBERTa counts positions by the pad token.
     ids = sorted(vocabulary - set(frozen.tokenizer.all_special_ids))
-    return list(np.random.default_rng(seed).choice(np.asarray(ids), (texts, length)))
+    # From a sorted list, because a set has no order: equal seeds must draw equal texts.
+    rng = np.random.default_rng(seed)
+    return list(rng.choice(np.asarray(ids), (texts, length)))
 
 
 def ms_text(milliseconds: float) -> str:

@@ -112,7 +112,16 @@ def run_graph_cost(
             repeats,
             kind=frozen.kind,
         )
-        costs.append(GraphCost(frozen.source.name, load, length, repeats, graph, forward, head))
+        cost = GraphCost(
+            backbone=frozen.source.name,
+            load_per_core=load,
+            length=length,
+            repeats=repeats,
+            graph=graph,
+            forward=forward,
+            head=head,
+        )
+        costs.append(cost)
     table = Table.by_columns(_COLUMNS, costs, f"load per core before: {load:.2f}")
     title = f"Time of one text, {frozen.source.name}; ms, median (25–75 %) of {repeats}"
     table_console().print(table.to_console(title))
@@ -149,7 +158,9 @@ def graph_cost(
     def edges(hidden: jax.Array, mask: jax.Array) -> list[jax.Array]:
         return edges_of(stem(hidden, mask))
 
-    build = compiled(jax.jit(edges).lower(hidden, mask), (mask.shape[0], mask.shape[1]))
+    texts, length = mask.shape
+    lowered = jax.jit(edges).lower(hidden, mask)
+    build = compiled(lowered, (texts, length))
     return time_latency(lambda: build(hidden, mask), repeats)
 
 
@@ -158,6 +169,7 @@ def edges_of(graph: TokenGraph) -> list[jax.Array]:
 
     Dense has the adjacency among them, blockwise its bits, sparse the lists of edges.
     """
+    # Found by identity, because every kind of graph has other fields.
     return [leaf for leaf in jax.tree.leaves(graph) if leaf is not graph.nodes]
 
 

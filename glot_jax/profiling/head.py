@@ -136,6 +136,7 @@ def profile_head(
         ceilings = measure_ceilings(ceilings_of(head.shape.states_dtype, pooler.dtype))
     # None where only the forward pass was timed, and so is all that belongs to the step.
     step = times.step
+    tokens = [lengths.sum() for lengths in head.shape.lengths]
     return Profile(
         device=jax.local_devices()[0].device_kind,
         pooler=pooler.pooler,
@@ -145,7 +146,7 @@ def profile_head(
         dim=head.shape.dim,
         length=head.shape.length,
         texts=head.shape.texts,
-        tokens=round(float(np.mean([lengths.sum() for lengths in head.shape.lengths]))),
+        tokens=round(float(np.mean(tokens))),
         density=head.edges.density,
         forward_ms=times.forward.median_ms,
         forward_spread_ms=times.forward.spread_ms,
@@ -189,9 +190,13 @@ class BatchShape:
     def measure(cls, batches: Sequence[TokenBatch]) -> BatchShape:
         """The shape of the first batch, and the lengths of all."""
         hidden = batches[0].hidden
-        lengths = tuple(np.asarray(batch.mask).sum(1, dtype=np.int64) for batch in batches)
         texts, length, dim = hidden.shape
-        return cls(texts, length, dim, str(hidden.dtype), lengths)
+        lengths = []
+        for batch in batches:
+            mask = np.asarray(batch.mask)
+            # int64: squares of long texts do not fit 32 bits.
+            lengths.append(mask.sum(1, dtype=np.int64))
+        return cls(texts, length, dim, str(hidden.dtype), tuple(lengths))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +231,14 @@ class Head:
         self.pooler = pooler
         self.batches = batches
         self.shape = BatchShape.measure(batches)
-        spec = ModelSpec(self.shape.dim, (0,), False, "encoder", PROFILE_TASK)
+        # The layer and the kind cost nothing: one layer is read, and a kind only moves `cls`.
+        spec = ModelSpec(
+            dim=self.shape.dim,
+            layers=(0,),
+            mixed=False,
+            kind="encoder",
+            task=PROFILE_TASK,
+        )
         self.model = SentenceModel(
             spec,
             graph=graph,
@@ -251,10 +263,15 @@ class Head:
             return EdgeCount()
         require_k_within(self.graph, self.shape.length)
         count = edge_counter(self.model.stem)
-        edges = [int(np.sum(count(batch.hidden, batch.mask))) for batch in self.batches]
+        edges = []
+        for batch in self.batches:
+            of_each_text = count(batch.hidden, batch.mask)
+            edges.append(int(np.sum(of_each_text)))
         # Pairs of real tokens, their own loops included; padding has no edges.
         pairs = sum(int(np.square(lengths).sum()) for lengths in self.shape.lengths)
-        return EdgeCount(sum(edges) / max(1, pairs), self._budget(max(edges)))
+        density = sum(edges) / max(1, pairs)
+        # The budget holds the fullest batch: a step that drops edges computes another head.
+        return EdgeCount(density, self._budget(max(edges)))
 
     def _budget(self, edges: int) -> int | None:
         """The budget of batches with at most this many edges."""

@@ -152,19 +152,24 @@ def run_inference_cost(
     costs = []
     for name in poolers:
         config = PoolerConfig(pooler=name)
-        head = pooler_cost(GraphConfig(), config, batches, repeats, kind=frozen.kind)
-        costs.append(
-            InferenceCost(
-                frozen.source.name,
-                load,
-                name,
-                batch_size,
-                length,
-                repeats,
-                forward,
-                head,
-            )
+        head = pooler_cost(
+            GraphConfig(),
+            config,
+            batches,
+            repeats,
+            kind=frozen.kind,
         )
+        cost = InferenceCost(
+            frozen.source.name,
+            load,
+            name,
+            batch_size,
+            length,
+            repeats,
+            forward,
+            head,
+        )
+        costs.append(cost)
     table = Table.by_columns(_COLUMNS, costs, f"load per core before: {load:.2f}")
     title = (
         f"Time of {batch_size} texts of {length} tokens, {frozen.source.name}; ms, median (25–75 %)"
@@ -205,8 +210,12 @@ def pooler_cost(
     time = time_latency(lambda: steps.features(state, next(source)), repeats)
     # One shape, one step: exactly one program was compiled.
     (executable,) = steps.executables.values()
+    # A compiled program, though `Steps` promises no more than a function.
+    program = cast("jax.stages.Compiled", executable)
     return PoolerCost(
-        time, pooling.count_parameters(model), peak_bytes(cast("jax.stages.Compiled", executable))
+        time=time,
+        parameters=pooling.count_parameters(model),
+        peak_bytes=peak_bytes(program),
     )
 
 
@@ -236,7 +245,8 @@ def head_cost(
     model = _model(batch, graph, pooler, kind)
     # As plain arrays: lowering fills its arguments with descriptions, and the fields of a graph
     # hold arrays alone.
-    arrays, structure = jax.tree.flatten(jax.jit(lambda batch: model.graph(batch))(batch))
+    build = jax.jit(lambda batch: model.graph(batch))
+    arrays, structure = jax.tree.flatten(build(batch))
     graphdef, params, stats = split_model(model)
 
     # Parameters are arguments: as constants, products among them would be taken while compiling.
@@ -246,9 +256,11 @@ def head_cost(
         arrays: list[jax.Array],
     ) -> jax.Array:
         built = jax.tree.unflatten(structure, arrays)
-        return nnx.merge(graphdef, params, stats).pooler(built)
+        merged = nnx.merge(graphdef, params, stats)
+        return merged.pooler(built)
 
-    call = compiled(jax.jit(pool).lower(params, stats, arrays), batch.mask.shape)
+    lowered = jax.jit(pool).lower(params, stats, arrays)
+    call = compiled(lowered, batch.mask.shape)
     return time_latency(lambda: call(params, stats, arrays), repeats)
 
 
@@ -261,7 +273,10 @@ def unlabelled_batch(hidden: ArrayLike, mask: ArrayLike) -> TokenBatch:
     """
     hidden = jnp.asarray(hidden)
     mask = jnp.asarray(mask)
-    return TokenBatch(hidden, mask, jnp.zeros(len(mask), jnp.int32), jnp.ones(len(mask), bool))
+    # A batch cannot do without labels, but pooling reads none.
+    labels = jnp.zeros(len(mask), jnp.int32)
+    row_mask = jnp.ones(len(mask), bool)
+    return TokenBatch(hidden, mask, labels, row_mask)
 
 
 def _model(
@@ -271,8 +286,15 @@ def _model(
     kind: str,
 ) -> SentenceModel:
     _, length, dim = batch.hidden.shape
+    spec = ModelSpec(
+        dim=dim,
+        layers=(0,),
+        mixed=False,
+        kind=kind,
+        task=_TASK,
+    )
     model = SentenceModel(
-        ModelSpec(dim, (0,), False, kind, _TASK),
+        spec,
         graph=graph,
         pooler=pooler,
         objective=ObjectiveConfig(),

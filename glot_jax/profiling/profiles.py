@@ -69,9 +69,11 @@ def _in_states_dtype(
     """
     if config.store is not None or config.states_dtype:
         return batches
-    return [
-        dataclasses.replace(batch, hidden=batch.hidden.astype(pooler.dtype)) for batch in batches
-    ]
+    cast = []
+    for batch in batches:
+        hidden = batch.hidden.astype(pooler.dtype)
+        cast.append(dataclasses.replace(batch, hidden=hidden))
+    return cast
 
 
 def vary(config: ProfileConfig, name: str) -> tuple[GraphConfig, PoolerConfig]:

@@ -63,7 +63,8 @@ def inspect_program(
     analysis = shown.cost_analysis() if backend == "dense" else {}
     memory = forward.memory_analysis()
     # As JAX hands it over: on a CPU, XLA turns scatters into loops.
-    lowered = steps.lower("evaluate" if forward_only else "train", state, batch).as_text()
+    step = "evaluate" if forward_only else "train"
+    lowered = steps.lower(step, state, batch).as_text()
     return Program(
         forward_peak_bytes=memory.temp_size_in_bytes + memory.output_size_in_bytes,
         peak_bytes=peak_bytes(shown),
@@ -102,6 +103,7 @@ def backend_of(
 
     # Traced for shapes alone: nothing is computed.
     jax.eval_shape(look, batch.hidden, batch.mask)
+    # The classes are DenseGraph, BlockwiseGraph and SparseGraph.
     return names[0].removesuffix("Graph").lower()
 
 
@@ -115,7 +117,9 @@ def scatter_warning(backend: str) -> str | None:
     # Only digits: a development version ends in letters.
     digits = re.findall(r"(?:^|\.)(\d*)", jaxlib.__version__)[:3]
     version = tuple(int(number or 0) for number in digits)
-    if not (0, 10, 2) <= version <= (0, 11, 0):
+    first_slow = (0, 10, 2)
+    last_slow = (0, 11, 0)
+    if not first_slow <= version <= last_slow:
         return None
     return (
         f"warning: jaxlib {jaxlib.__version__} adds float32 by atomics that were up to 450"

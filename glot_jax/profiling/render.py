@@ -25,7 +25,9 @@ def to_json(profiles: Sequence[Profile]) -> dict[str, Any]:
     """
     values = []
     for profile in profiles:
-        values.append({**dataclasses.asdict(profile), "over_floor": profile.over_floor})
+        fields = dataclasses.asdict(profile)
+        # A property, which `asdict` leaves out.
+        values.append({**fields, "over_floor": profile.over_floor})
     if len(values) == 1:
         return values[0]
     return {**values[0], "profiles": values}
@@ -43,8 +45,10 @@ def print_profiles(
         console: default stdout.
         ceilings: those that were measured against, if they were given to `profile_head`.
     """
-    # A file or a notebook does not know its width.
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    if console is None:
+        # A file or a notebook does not know its width.
+        width = None if sys.stdout.isatty() else WIDTH
+        console = Console(highlight=False, width=width)
     # Of the first profile's dtypes; a variant in another dtype was measured against its own.
     first = profiles[0]
     if ceilings is None:
@@ -105,6 +109,7 @@ def _spread(profile: Profile) -> str:
 
 
 def _floor(profile: Profile) -> str:
+    # Of what `time / floor` divides by it: the step, or the forward pass where that is all.
     floor = profile.forward_floor_ms if profile.floor_ms is None else profile.floor_ms
     return f"{floor:.2f}"
 

@@ -54,12 +54,16 @@ def synthetic_batch(
         high = round(tokens_per_text + reach)
         lengths = rng.integers(low, high + 1, batch_size)
     # True at real tokens, which stand on the left.
-    mask = jnp.asarray(np.arange(length) < lengths[:, None])
+    is_real = np.arange(length) < lengths[:, None]
+    mask = jnp.asarray(is_real)
     shared_key, own_key = jax.random.split(jax.random.key(seed))
     shared = jax.random.normal(shared_key, (batch_size, 1, dim))
     own = jax.random.normal(own_key, (batch_size, length, dim))
-    hidden = jnp.where(mask[..., None], 1.2 * shared + own, 0).astype(dtype)
-    labels = jnp.asarray(rng.integers(0, 2, batch_size), jnp.int32)
+    # Two tokens have the cosine 1.2² / (1.2² + 1) = 0.59, close to the default threshold.
+    states = 1.2 * shared + own
+    hidden = jnp.where(mask[..., None], states, 0).astype(dtype)
+    classes = rng.integers(0, 2, batch_size)
+    labels = jnp.asarray(classes, jnp.int32)
     return TokenBatch(hidden, mask, labels, jnp.ones(batch_size, bool))
 
 
@@ -91,7 +95,10 @@ def _synthetic_batches(config: ProfileConfig) -> list[TokenBatch]:
     ]
 
 
-def _store_batches(config: ProfileConfig, store: Path) -> Iterator[tuple[int, list[TokenBatch]]]:
+def _store_batches(
+    config: ProfileConfig,
+    store: Path,
+) -> Iterator[tuple[int, list[TokenBatch]]]:
     settings = TrainConfig(
         store=store,
         out=Path("unwritten"),
@@ -106,10 +113,16 @@ def _store_batches(config: ProfileConfig, store: Path) -> Iterator[tuple[int, li
     feed = prepare(settings, Display(quiet=True)).feeds["train"]
     steps_of_length: dict[int, list[int]] = {length: [] for length in feed.plan.bounds}
     for step in range(feed.plan.steps_per_epoch):
-        steps_of_length.setdefault(feed.plan.batch(step).length, []).append(step)
+        length = feed.plan.batch(step).length
+        steps_of_length.setdefault(length, []).append(step)
+
+    def is_partial(step: int) -> bool:
+        rows = feed.plan.batch(step).rows
+        return bool((rows < 0).any())
+
     for length, steps in steps_of_length.items():
         # Full batches first: the partial one is there for stores and buckets that hold no full one.
-        steps.sort(key=lambda step: bool((feed.plan.batch(step).rows < 0).any()))
+        steps.sort(key=is_partial)
         batches = [_one_text_a_row(feed.batch(step)) for step in steps[:_BATCHES]]
         # A bucket of the plan may have no row.
         if batches:

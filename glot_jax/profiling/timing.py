@@ -35,7 +35,9 @@ def time_throughput(call: Callable[[], Any], repeats: int) -> Timing:
         jax.block_until_ready(call())
     begin = time.perf_counter()
     jax.block_until_ready(call())
-    calls = max(1, round(_SHORTEST_MEASUREMENT / max(time.perf_counter() - begin, 1e-9)))
+    # The clock may not have moved at all.
+    passed = max(time.perf_counter() - begin, 1e-9)
+    calls = max(1, round(_SHORTEST_MEASUREMENT / passed))
     times = []
     for _ in range(repeats):
         result = None
@@ -43,10 +45,15 @@ def time_throughput(call: Callable[[], Any], repeats: int) -> Timing:
         begin = time.perf_counter()
         for _ in range(calls):
             result = call()
+        # Only the last one: a device finishes its calls in the order in which they came.
         jax.block_until_ready(result)
-        times.append(1000 * (time.perf_counter() - begin) / calls)
+        passed = time.perf_counter() - begin
+        times.append(1000 * passed / calls)
+    # `quantiles` refuses a single value.
     if repeats == 1:
-        return Timing(times[0], (times[0], times[0]))
+        (only,) = times
+        return Timing(only, (only, only))
+    # Inclusive: a quartile of a few times must not lie beyond all of them.
     low, median, high = statistics.quantiles(times, n=4, method="inclusive")
     return Timing(median, (low, high))
 

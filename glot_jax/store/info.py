@@ -37,6 +37,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         card["probe"] = manifest.probe
     # After what describes the store as a whole: people read the card from the top.
     card["splits"] = splits
+    # Not the duplicates: a split without `--deduplicate` has no count of them.
     for name in _TOTALS:
         card[name] = sum(split[name] for split in splits.values())
     return card

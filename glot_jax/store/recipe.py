@@ -48,6 +48,7 @@ keep the bytes, and the content, that earlier versions gave them."""
 _OBJECTS = frozenset({"backbone", "states", "special_tokens", "adapter"})
 """Fields that are JSON objects; `from_json` of a dataclass does not look at these."""
 
+# They say how a recipe was written down, not what a store is made from.
 _NOT_JSON = ("absent", "more")
 
 
@@ -247,7 +248,6 @@ class Recipe:
         return self.to_json()[name]
 
 
-# Without the two that remember what the JSON looked like: they are not of it.
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe)) - set(_NOT_JSON)
 
 

@@ -213,6 +213,7 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
     Raises:
         ValueError: files are missing or foreign, or a record of one is malformed.
     """
+    # A task without labels writes no such file.
     optional = {LABELS}
     required = set(SPLIT_ARRAYS) - optional
     # Anything else could be a path out of the store.

@@ -298,6 +298,7 @@ class SplitReader:
             raise IndexError(f"text {text} of {self._folder.name}, which has {texts} texts")
         # "right": a shard without texts ends where it begins, and holds none.
         after = np.searchsorted(self.shard_texts, text, side="right")
+        # Its place is behind the beginning of its shard.
         index = int(after) - 1
         first = int(self.shard_texts[index])
         return self._shard(index), text - first

@@ -63,6 +63,7 @@ def read_plan(store: Path) -> WorkerPlan | None:
         UsageError: the plan is damaged.
     """
     path = lock_folder(store) / PLAN
+    # Written at the very end of worker 0, when all of its shards are there.
     if not path.is_file():
         return None
     values = read_json(path, _REPAIR)

@@ -232,6 +232,7 @@ class ShardWriter:
 
     def _write_record(self, content: bytes) -> None:
         descriptor = disk.create(self._temporary / RECORD)
+        # Known as the arrays are, so that `abandon` closes it if the disk is full here.
         self._files[RECORD] = _OpenFile(descriptor, 0)
         disk.write(descriptor, content, 0)
         disk.sync(descriptor)
