@@ -24,14 +24,20 @@ _TRIES = 50
 """Draws of a text until no link of it hangs on rounding."""
 
 
-def require_agreement(exported: np.ndarray, expected: np.ndarray, tolerance: float) -> float:
+def require_agreement(
+    exported: np.ndarray,
+    expected: np.ndarray,
+    tolerance: float,
+) -> float:
     """Largest difference of two arrays of vectors, relative to the largest entry.
 
     Raises:
         UsageError: it is above the tolerance, or not a number.
     """
+    # Not 0: vectors that are all zeros must be compared as well.
     largest = max(np.abs(expected).max(), 1e-30)
-    difference = float(np.abs(exported - expected).max() / largest)
+    gap = np.abs(exported - expected).max()
+    difference = float(gap / largest)
     # Not `> tolerance`: a nan must not pass.
     if not difference <= tolerance:
         raise UsageError(
@@ -53,52 +59,84 @@ def margin(model: SentenceModel, states: np.ndarray) -> float:
         states: [length, dim], or [length, layers, dim] where layers are mixed.
     """
     config = model.stem.config
+    # In float64: the margin is to be told from the rounding of either side.
     weights = model.stem.layer_weights()
     if weights is None:
         mixed = states.astype(np.float64)
     else:
-        mixed = np.tensordot(np.asarray(weights, np.float64), states, (0, 1))
-    unit = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-300)
+        shares = np.asarray(weights, np.float64)
+        mixed = np.tensordot(shares, states, (0, 1))
+    norms = np.linalg.norm(mixed, axis=1, keepdims=True)
+    # The zero vector stays zero, and is linked to nothing.
+    norms = np.maximum(norms, 1e-300)
+    unit = mixed / norms
     cosine = unit @ unit.T
+    # A token's link to itself does not hang on its cosine.
     others = ~np.eye(len(unit), dtype=bool)
     if config.graph == "threshold":
         distance = np.abs(cosine - _tau(model))
-        return float(np.min(distance, where=others, initial=np.inf))
-    if config.graph == "knn" and config.k < len(unit):
-        # A token is its own nearest neighbour, before all others.
-        ranked = np.sort(np.where(others, cosine, 2), axis=1)[:, ::-1]
-        return float(np.min(ranked[:, config.k - 1] - ranked[:, config.k]))
+        nearest = np.min(distance, where=others, initial=np.inf)
+        return float(nearest)
+    k = config.k
+    if config.graph == "knn" and k < len(unit):
+        # A token is its own nearest neighbour, before all others: 2 is above every cosine.
+        scores = np.where(others, cosine, 2)
+        ranked = np.sort(scores, axis=1)[:, ::-1]
+        # Between the last one that is linked and the first one that is not.
+        gaps = ranked[:, k - 1] - ranked[:, k]
+        return float(np.min(gaps))
+    # The other rules go by positions, which nothing rounds.
     return np.inf
 
 
 def _tau(model: SentenceModel) -> float:
+    # Learned, it is an array of the stem; the settings then say where it began.
     tau = model.stem.tau
-    return model.stem.config.tau if tau is None else float(tau[...])
+    if tau is None:
+        return model.stem.config.tau
+    return float(tau[...])
 
 
-def random_texts(model: SentenceModel, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def random_texts(
+    model: SentenceModel,
+    batch: int,
+    length: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """States [batch, length, (layers,) dim] float32 and a mask [batch, length] int64.
 
     Rows are full, of one token, empty, and others; padded on either side, with noise. Cosines lie
     on both sides of tau, and no link hangs on rounding.
     """
     stem = model.stem
+    # Seeded by the shape: an export that fails once fails again, and can be looked at.
     rng = np.random.default_rng((batch, length))
-    layers = () if stem.layer_scores is None else stem.layer_scores[...].shape
-    shape = (*layers, stem.dim)
-    hidden = rng.normal(size=(batch, length, *shape)).astype(np.float32)
+    shape: tuple[int, ...] = (stem.dim,)
+    if stem.layer_scores is not None:
+        mixed = stem.layer_scores[...].size
+        shape = (mixed, stem.dim)
+    # Noise everywhere, padding included, which must reach nothing.
+    hidden = rng.normal(size=(batch, length, *shape))
+    hidden = hidden.astype(np.float32)
     mask = np.zeros((batch, length), np.int64)
     # Two vectors that share a part of weight w, and are random otherwise, have a cosine near
     # w^2 / (1 + w^2): this w puts it near tau.
     near = float(np.clip(_tau(model), 0.1, 0.9))
     weight = np.sqrt(near / (1 - near))
     for row in range(batch):
-        count = (length, 1, 0)[row] if row < 3 else int(rng.integers(1, length + 1))
-        tokens = slice(count) if row % 2 else slice(length - count, length)
+        if row < 3:
+            count = (length, 1, 0)[row]
+        else:
+            count = int(rng.integers(1, length + 1))
+        # Odd rows are padded on the right, even ones on the left.
+        if row % 2:
+            tokens = slice(count)
+        else:
+            tokens = slice(length - count, length)
         mask[row, tokens] = 1
         for _ in range(_TRIES):
             shared = rng.normal(size=shape)
-            hidden[row, tokens] = weight * shared + rng.normal(size=(count, *shape))
+            own = rng.normal(size=(count, *shape))
+            hidden[row, tokens] = weight * shared + own
             if margin(model, hidden[row, tokens]) > CLOSE:
                 break
     return hidden, mask

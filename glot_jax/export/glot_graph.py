@@ -7,18 +7,33 @@ Axes: batch, length, dim. A mask is True at real tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Value = TypeVar("Value")
+Setting = str | float | bool | None
+"""A value of `HeadSettings`; a whole number is a float for type checkers."""
 
-def choose(table: Mapping[str, Any], name: str, noun: str) -> Any:
+
+def zeros(*shape: int) -> nn.Parameter:
+    """An array for a file to fill."""
+    return nn.Parameter(torch.zeros(shape))
+
+
+def require_known(names: Iterable[str], name: str, noun: str) -> None:
+    """A ValueError that lists the names there are, unless `name` is one of them."""
+    known = sorted(names)
+    if name not in known:
+        raise ValueError(f"unknown {noun}; got {name!r}. Known: {', '.join(known)}.")
+
+
+def choose(table: Mapping[str, Value], name: str, noun: str) -> Value:
     """`table[name]`, or a ValueError that lists the names there are."""
-    if name not in table:
-        raise ValueError(f"unknown {noun}; got {name!r}. Known: {', '.join(sorted(table))}.")
+    require_known(table, name, noun)
     return table[name]
 
 
@@ -77,6 +92,7 @@ class Graph(NamedTuple):
 
     def looped(self) -> Tensor:
         """The edges, and exactly one loop at every token, padding included: no row is empty."""
+        # `|`, so that a loop which is among the edges does not count twice.
         return self.edges | diagonal(self.edges)
 
 
@@ -86,6 +102,11 @@ def diagonal(like: Tensor) -> Tensor:
     return position[:, None] == position
 
 
+def pairs(tokens: Tensor) -> Tensor:
+    """Bool [batch, length] -> [batch, length, length], True where both tokens are."""
+    return tokens[:, :, None] & tokens[:, None]
+
+
 RULES = ("threshold", "knn", "window", "self", "complete")
 """Graph rules.
 
@@ -93,7 +114,14 @@ A sixth one of the training code, `random`, hangs on a hash of its stored states
 """
 
 
-def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: int) -> Tensor:
+def link(
+    states: Tensor,
+    mask: Tensor,
+    rule: str,
+    tau: Tensor,
+    k: int,
+    window: int,
+) -> Tensor:
     """Edges [batch, length, length] of states [batch, length, dim] by one of RULES.
 
     threshold: cos > tau, strictly; a non-zero token is linked to itself, and at tau = 1 nothing is.
@@ -101,7 +129,8 @@ def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: i
         symmetric.
     window: tokens at most `window` real tokens away.
     """
-    real = mask[:, :, None] & mask[:, None]
+    real = pairs(mask)
+    # Rules of positions first: no cosine is computed for them.
     if rule == "complete":
         return real
     if rule == "self":
@@ -109,21 +138,27 @@ def link(states: Tensor, mask: Tensor, rule: str, tau: Tensor, k: int, window: i
     if rule == "window":
         # Distances count real tokens, whatever stands between them.
         rank = mask.long().cumsum(1)
-        return real & ((rank[:, :, None] - rank[:, None]).abs() <= window)
+        distance = (rank[:, :, None] - rank[:, None]).abs()
+        return real & (distance <= window)
     similarity, possible = cosines(states)
     possible = possible & real
+    itself = diagonal(mask)
     if rule == "threshold":
         # A token's cosine with itself is 1, but rounding may put it below a tau near 1.
-        return possible & ((similarity > tau) | diagonal(mask)) & (tau < 1)
+        linked = (similarity > tau) | itself
+        return possible & linked & (tau < 1)
     # 2 is above every cosine: a token is the first among its neighbours.
-    scores = similarity.masked_fill(diagonal(mask), 2.0).masked_fill(~possible, -torch.inf)
+    scores = similarity.masked_fill(itself, 2.0)
+    scores = scores.masked_fill(~possible, -torch.inf)
     # k columns more, for texts that have fewer tokens than that.
-    least = F.pad(scores, (0, k), value=-torch.inf).topk(k).values[..., -1:]
+    padded = F.pad(scores, (0, k), value=-torch.inf)
+    least = padded.topk(k).values[..., -1:]
     above = scores > least
     tied = scores == least
     # Ties go to the earlier token: as many of them as there is room for.
     room = k - above.sum(-1, keepdim=True)
-    return possible & (above | (tied & (tied.long().cumsum(-1) <= room)))
+    fits = tied.long().cumsum(-1) <= room
+    return possible & (above | (tied & fits))
 
 
 def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,15 +168,19 @@ def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
         cos(x_i, x_j) [batch, length, length], 0 where either is the zero vector; and bool [batch,
         length, length], True where neither is.
     """
-    largest = states.abs().amax(-1, keepdim=True).clamp(2.0**-126, 2.0**126)
+    largest = states.abs().amax(-1, keepdim=True)
+    # Within the exponents of normal float32 numbers, so that the power below is one too.
+    largest = largest.clamp(2.0**-126, 2.0**126)
     # A power of two: dividing by it rounds nothing, and afterwards no product overflows.
-    scaled = states / torch.exp2(largest.log2().floor() + 1)
+    power = torch.exp2(largest.log2().floor() + 1)
+    scaled = states / power
     norm = scaled.square().sum(-1).sqrt()
     inverse = 1 / norm.clamp_min(1e-8)
+    # One matmul of the states as they are: no unit vectors are kept beside them.
     products = scaled @ scaled.transpose(1, 2)
-    nonzero = norm > 0
-    possible = nonzero[:, :, None] & nonzero[:, None]
-    return products * inverse[:, :, None] * inverse[:, None], possible
+    cosine = products * inverse[:, :, None]
+    cosine = cosine * inverse[:, None]
+    return cosine, pairs(norm > 0)
 
 
 class Stem(nn.Module):
@@ -161,36 +200,47 @@ class Stem(nn.Module):
         mixed = settings.mixed
         # Only the layers of a glot read edges; for all others no similarity is computed.
         reads_edges = settings.pooler == "glot" and settings.num_layers > 0
+        self.rule = None
         if reads_edges:
-            choose(dict.fromkeys(RULES), settings.graph, "graph rule")
-        self.rule = settings.graph if reads_edges else None
+            require_known(RULES, settings.graph, "graph rule")
+            self.rule = settings.graph
         self.k = settings.k
         # Ranks of tokens are compared with it, in integers of the device.
         self.window = min(settings.window, 2**31 - 1)
         shape: tuple[int, ...] = (dim,)
         self.layer_scores = None
         if mixed is not None:
+            # Every layer is standardised by itself, before they are mixed.
             shape = (mixed, dim)
-            self.layer_scores = nn.Parameter(torch.zeros(mixed))
+            self.layer_scores = zeros(mixed)
         tau = torch.tensor(settings.tau, dtype=torch.float32)
         # A tau that is not learned is a number of the settings, and not a weight in the file.
         self.register_buffer("tau", tau, persistent=settings.learn_tau)
-        self.register_buffer("mean", torch.zeros(shape) if settings.standardise else None)
-        self.register_buffer("deviation", torch.ones(shape) if settings.standardise else None)
+        mean = None
+        deviation = None
+        if settings.standardise:
+            mean = torch.zeros(shape)
+            deviation = torch.ones(shape)
+        # Registered in any case, so that the attributes exist; None is not in the file.
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
         self.projection_kernel = None
         if settings.projection_dim is not None:
-            self.projection_kernel = nn.Parameter(torch.zeros(dim, settings.projection_dim))
+            self.projection_kernel = zeros(dim, settings.projection_dim)
 
     def mix(self, states: Tensor) -> Tensor:
         """Weigh the axis of layers away, where there is one."""
         if self.layer_scores is None:
             return states
-        return (states * self.layer_scores.softmax(0)[:, None]).sum(-2)
+        shares = self.layer_scores.softmax(0)[:, None]
+        return (states * shares).sum(-2)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Graph, Tensor]:
         """The graph of a batch of texts, and the nodes that layers and poolers read."""
         # What stands at padding, be it nan, reaches nothing.
-        padding = ~mask.view(*mask.shape, *[1] * (states.ndim - 2))
+        axes_of_states = [1] * (states.ndim - 2)
+        padding = ~mask.view(*mask.shape, *axes_of_states)
+        # Filled and not multiplied: nan times 0 is nan.
         states = states.float().masked_fill(padding, 0)
         nodes = states
         if self.mean is not None and self.deviation is not None:
@@ -201,5 +251,12 @@ class Stem(nn.Module):
         edges = None
         if self.rule is not None:
             # Linked as they were stored: whatever the nodes become, edges come from raw states.
-            edges = link(self.mix(states), mask, self.rule, self.tau, self.k, self.window)
+            edges = link(
+                self.mix(states),
+                mask,
+                self.rule,
+                self.tau,
+                self.k,
+                self.window,
+            )
         return Graph(mask, edges), nodes

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Relative, because it must hold in an exported folder as it does here.
-from .glot_graph import Graph, HeadSettings, Stem, choose
+from .glot_graph import (
+    Graph,
+    HeadSettings,
+    Setting,
+    Stem,
+    choose,
+    require_known,
+    zeros,
+)
 
 Arrays = Any  # a torch.nn.ParameterDict: name -> array
 Shapes = dict[str, tuple[int, ...]]
@@ -29,7 +37,10 @@ def make_arrays(shapes: Shapes) -> Arrays:
     fixed = ("epsilon", "norm_mean", "norm_var")
     arrays = nn.ParameterDict()
     for name, shape in shapes.items():
-        arrays[name] = nn.Parameter(torch.zeros(shape), name not in fixed)
+        # Parameters all of them: a ParameterDict holds no buffers.
+        array = zeros(*shape)
+        array.requires_grad = name not in fixed
+        arrays[name] = array
     return arrays
 
 
@@ -40,19 +51,25 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """
     scores = scores.masked_fill(~mask, -torch.inf)
     largest = scores.amax(1, keepdim=True)
-    weights = (scores - largest.masked_fill(largest == -torch.inf, 0)).exp()
+    # Without tokens the largest is -inf, and -inf - -inf would be nan.
+    largest = largest.masked_fill(largest == -torch.inf, 0)
+    weights = (scores - largest).exp()
     # The largest weight is 1, so only a text without tokens has a total below it.
-    return weights / weights.sum(1, keepdim=True).clamp_min(1)
+    total = weights.sum(1, keepdim=True).clamp_min(1)
+    return weights / total
 
 
 def weighted_sum(nodes: Tensor, weights: Tensor) -> Tensor:
     """Sum of the tokens by weight: [batch, length, width] and [batch, length] -> [batch, width]."""
-    return (weights[:, None] @ nodes)[:, 0]
+    # A matmul and no product of arrays: nothing of the size of the nodes is written.
+    rows = weights[:, None] @ nodes
+    return rows[:, 0]
 
 
 def mean_of(nodes: Tensor, mask: Tensor) -> Tensor:
     """Mean of the real tokens, [batch, width]; zeros for a text without tokens."""
-    return weighted_sum(nodes, mask.float()) / mask.sum(1, keepdim=True).clamp_min(1)
+    total = weighted_sum(nodes, mask.float())
+    return total / mask.sum(1, keepdim=True).clamp_min(1)
 
 
 # Layers: (arrays, graph, nodes [batch, length, dim]) -> [batch, length, hidden]
@@ -63,23 +80,32 @@ def gat(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
 
     j runs over N(i) and i itself once; c is the edge term.
     """
-    values = (nodes @ arrays["kernel"]).unflatten(-1, arrays["source"].shape)
+    # The vectors of attention are [heads, width of a head].
+    heads = arrays["source"].shape
+    values = (nodes @ arrays["kernel"]).unflatten(-1, heads)
     values = values.transpose(1, 2)  # [batch, heads, length, width]
-    source = (values * arrays["source"][:, None]).sum(-1)
-    target = (values * arrays["target"][:, None]).sum(-1)
+    source = values * arrays["source"][:, None]
+    source = source.sum(-1)
+    target = values * arrays["target"][:, None]
+    target = target.sum(-1)
     if "edge" in arrays:
         # Every edge has the attribute 1, so that its term is one number for each head.
-        target = target + (arrays["edge"] * arrays["edge_kernel"]).sum(-1)[:, None]
+        term = arrays["edge"] * arrays["edge_kernel"]
+        target = target + term.sum(-1)[:, None]
     # Row i of the logits is the token that listens, column j the one that is heard.
-    logits = F.leaky_relu(target[..., None] + source[:, :, None], 0.2)
+    logits = target[..., None] + source[:, :, None]
+    logits = F.leaky_relu(logits, 0.2)
     # With a loop everywhere no row is empty, so that no softmax is nan.
-    weights = logits.masked_fill(~graph.looped()[:, None], -torch.inf).softmax(-1)
-    return (weights @ values).transpose(1, 2).flatten(2) + arrays["bias"]
+    unheard = ~graph.looped()[:, None]
+    weights = logits.masked_fill(unheard, -torch.inf).softmax(-1)
+    heard = (weights @ values).transpose(1, 2)
+    return heard.flatten(2) + arrays["bias"]
 
 
 def gcn(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     """`D^-1/2 A D^-1/2 (U W) + b`, one loop at every token."""
     edges = graph.looped().float()
+    # The in-degree: row i holds whom token i listens to. With the loop it is never 0.
     scale = edges.sum(-1, keepdim=True).rsqrt()
     # D^-1/2 scales the rows before the sum over neighbours and after it: no matrix is scaled.
     values = scale * (nodes @ arrays["kernel"])
@@ -92,17 +118,23 @@ def gin(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     MLP is Linear, BatchNorm, relu, Linear; gine sends `relu(u_j + e)` in place of u_j.
     """
     sent = nodes
+    # Only gine has arrays of its edges.
     if "edge_kernel" in arrays:
-        sent = F.relu(nodes + arrays["edge_kernel"] + arrays["edge_bias"])
+        shifted = nodes + arrays["edge_kernel"] + arrays["edge_bias"]
+        sent = F.relu(shifted)
     # Edges as they are: a token that is linked to itself counts beside the (1 + eps) too.
     own = (1 + arrays["epsilon"]) * nodes
-    total = own + graph.edges.float() @ sent
+    heard = graph.edges.float() @ sent
+    total = own + heard
     values = total @ arrays["kernel"] + arrays["bias"]
     # BatchNorm in evaluation, by the statistics of training.
+    # 1e-5 is the epsilon of PyTorch's BatchNorm.
     inverse = (arrays["norm_var"] + 1e-5).rsqrt()
     centred = values - arrays["norm_mean"]
-    normal = centred * inverse * arrays["norm_scale"] + arrays["norm_bias"]
-    return F.relu(normal) @ arrays["out_kernel"] + arrays["out_bias"]
+    normal = centred * inverse * arrays["norm_scale"]
+    normal = normal + arrays["norm_bias"]
+    out = F.relu(normal) @ arrays["out_kernel"]
+    return out + arrays["out_bias"]
 
 
 def sage(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
@@ -110,8 +142,10 @@ def sage(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     edges = graph.edges.float()
     degree = edges.sum(-1, keepdim=True)
     # Mapped before the mean, which is linear: hidden may be narrower than dim.
-    heard = edges @ (nodes @ arrays["mean_kernel"]) / degree.clamp_min(1)
-    return nodes @ arrays["root_kernel"] + heard + arrays["bias"]
+    values = nodes @ arrays["mean_kernel"]
+    heard = edges @ values / degree.clamp_min(1)
+    own = nodes @ arrays["root_kernel"]
+    return own + heard + arrays["bias"]
 
 
 def linear(arrays: Arrays, _graph: Graph, nodes: Tensor) -> Tensor:
@@ -119,10 +153,13 @@ def linear(arrays: Arrays, _graph: Graph, nodes: Tensor) -> Tensor:
     return nodes @ arrays["kernel"] + arrays["bias"]
 
 
-GNN_LAYERS: dict[str, Callable[[Arrays, Graph, Tensor], Tensor]] = {
+Layer = Callable[[Arrays, Graph, Tensor], Tensor]
+
+GNN_LAYERS: dict[str, Layer] = {
     "gat": gat,
     "gcn": gcn,
     "gin": gin,
+    # One function: the arrays say which of the two it is.
     "gine": gin,
     "sage": sage,
     "linear": linear,
@@ -132,9 +169,14 @@ GNN_LAYERS: dict[str, Callable[[Arrays, Graph, Tensor], Tensor]] = {
 def layer_shapes(gnn: str, dim: int, settings: HeadSettings) -> Shapes:
     """Arrays of a layer of GNN_LAYERS that takes nodes of width `dim`."""
     hidden = settings.hidden_dim
-    plain: Shapes = {"kernel": (dim, hidden), "bias": (hidden,)}
+    plain: Shapes = {
+        "kernel": (dim, hidden),
+        "bias": (hidden,),
+    }
+    # Heads share the width: hidden = heads x width of a head.
     head = (settings.heads, hidden // settings.heads)
-    normed = dict.fromkeys(("norm_scale", "norm_bias", "norm_mean", "norm_var"), (hidden,))
+    norm = ("norm_scale", "norm_bias", "norm_mean", "norm_var")
+    normed = dict.fromkeys(norm, (hidden,))
     mlp: Shapes = {
         "epsilon": (1,),
         **plain,
@@ -150,8 +192,16 @@ def layer_shapes(gnn: str, dim: int, settings: HeadSettings) -> Shapes:
         "gcn": plain,
         "linear": plain,
         "gin": mlp,
-        "gine": {**mlp, "edge_kernel": (dim,), "edge_bias": (dim,)},
-        "sage": {"root_kernel": (dim, hidden), "mean_kernel": (dim, hidden), "bias": (hidden,)},
+        "gine": {
+            **mlp,
+            "edge_kernel": (dim,),
+            "edge_bias": (dim,),
+        },
+        "sage": {
+            "root_kernel": (dim, hidden),
+            "mean_kernel": (dim, hidden),
+            "bias": (hidden,),
+        },
     }
     return choose(shapes, gnn, "GNN layer")
 
@@ -161,14 +211,25 @@ def residual_sum(arrays: Arrays, new: Tensor, old: Tensor) -> Tensor:
     if "kernel" in arrays:
         old = old @ arrays["kernel"]
     scale = arrays["norm_scale"]
-    return F.layer_norm(new + old, scale.shape, scale, arrays["norm_bias"], 1e-5)
+    bias = arrays["norm_bias"]
+    return F.layer_norm(
+        new + old,
+        scale.shape,
+        scale,
+        bias,
+        1e-5,
+    )
 
 
 def with_virtual_node(arrays: Arrays, graph: Graph, nodes: Tensor) -> Tensor:
     """`u_i + MLP(mean_j u_j)`."""
     mean = mean_of(nodes, graph.mask)
-    heard = F.relu(mean @ arrays["hear_kernel"] + arrays["hear_bias"])
-    return nodes + (heard @ arrays["speak_kernel"] + arrays["speak_bias"])[:, None]
+    heard = mean @ arrays["hear_kernel"]
+    heard = F.relu(heard + arrays["hear_bias"])
+    spoken = heard @ arrays["speak_kernel"]
+    spoken = spoken + arrays["speak_bias"]
+    # The same for every token of a text.
+    return nodes + spoken[:, None]
 
 
 class TokenGNN(nn.Module):
@@ -183,16 +244,27 @@ class TokenGNN(nn.Module):
 
     def __init__(self, dim: int, settings: HeadSettings):
         super().__init__()
-        # mlp's layers read no edges, and adapool reads out of the states themselves.
-        gnn = settings.gnn if settings.pooler == "glot" else "linear"
-        num_layers = 0 if settings.pooler == "adapool" else settings.num_layers
+        gnn = settings.gnn
+        if settings.pooler != "glot":
+            # mlp's layers read no edges.
+            gnn = "linear"
+        num_layers = settings.num_layers
+        if settings.pooler == "adapool":
+            # It reads out of the states themselves.
+            num_layers = 0
         hidden = settings.hidden_dim
         self.layer = choose(GNN_LAYERS, gnn, "GNN layer")
-        choose(dict.fromkeys(("cat", "max", "mean", "none")), settings.jk, "jumping knowledge")
-        # Of no layers there is nothing to choose from.
-        self.jk = settings.jk if num_layers else "none"
+        require_known(("cat", "max", "mean", "none"), settings.jk, "jumping knowledge")
+        self.jk = settings.jk
+        if num_layers == 0:
+            # Of no layers there is nothing to choose from.
+            self.jk = "none"
+        # Of U_0 .. U_K.
         widths = [dim, *[hidden] * num_layers]
-        normed: Shapes = {"norm_scale": (hidden,), "norm_bias": (hidden,)}
+        normed: Shapes = {
+            "norm_scale": (hidden,),
+            "norm_bias": (hidden,),
+        }
         node: Shapes = {}
         for name in ("hear", "speak"):
             node[f"{name}_kernel"] = (hidden, hidden)
@@ -201,20 +273,27 @@ class TokenGNN(nn.Module):
         self.residuals = nn.ModuleList()
         self.virtual_nodes = nn.ModuleList()
         for width in widths[:-1]:
-            self.layers.append(make_arrays(layer_shapes(gnn, width, settings)))
+            shapes = layer_shapes(gnn, width, settings)
+            self.layers.append(make_arrays(shapes))
             if settings.residual:
-                # The first layer changes the width, and a map takes the old nodes along.
-                shapes = normed if width == hidden else {**normed, "kernel": (dim, hidden)}
+                shapes = dict(normed)
+                if width != hidden:
+                    # The first layer changes the width, and a map takes the old nodes along.
+                    shapes["kernel"] = (dim, hidden)
                 self.residuals.append(make_arrays(shapes))
             if settings.virtual_node:
                 self.virtual_nodes.append(make_arrays(node))
-        self.width = sum(widths) if self.jk == "cat" else widths[-1]
+        self.width = widths[-1]
+        if self.jk == "cat":
+            self.width = sum(widths)
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
         """Nodes [batch, length, dim] -> [batch, length, width]."""
         states = [nodes]
         for k, arrays in enumerate(self.layers):
-            nodes = F.relu(self.layer(arrays, graph, states[-1]))
+            nodes = self.layer(arrays, graph, states[-1])
+            nodes = F.relu(nodes)
+            # Lists of the other parts are empty where the settings leave them out.
             if len(self.residuals):
                 nodes = residual_sum(self.residuals[k], nodes, states[-1])
             if len(self.virtual_nodes):
@@ -257,9 +336,12 @@ class Glot(nn.Module):
         """Nodes [batch, length, dim] -> vectors [batch, width]."""
         nodes = self.gnn(graph, nodes)
         readout = self.readout
-        heard = torch.tanh(nodes @ readout["kernel"] + readout["bias"])
-        scores = heard @ readout["vector"] + readout["vector_bias"]
-        return weighted_sum(nodes, masked_softmax(scores, graph.mask))
+        hidden = nodes @ readout["kernel"]
+        hidden = torch.tanh(hidden + readout["bias"])
+        scores = hidden @ readout["vector"]
+        scores = scores + readout["vector_bias"]
+        weights = masked_softmax(scores, graph.mask)
+        return weighted_sum(nodes, weights)
 
 
 class Static(nn.Module):
@@ -279,13 +361,19 @@ class Static(nn.Module):
         if self.pooler == "mean":
             return mean_of(nodes, mask)
         if self.pooler == "max":
-            largest = nodes.masked_fill(~mask[..., None], -torch.inf).amax(1)
-            return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+            padding = ~mask[..., None]
+            largest = nodes.masked_fill(padding, -torch.inf).amax(1)
+            # Of no tokens the largest is -inf.
+            is_empty = ~mask.any(1, keepdim=True)
+            return largest.masked_fill(is_empty, 0)
         # Counted over real tokens: on whichever side the padding stands.
         rank = mask.long().cumsum(1)
-        last = rank[:, -1:]
-        chosen = rank == (1 if self.pooler == "first" else last)
-        return weighted_sum(nodes, (mask & chosen).float())
+        chosen = rank == 1
+        if self.pooler == "last":
+            chosen = rank == rank[:, -1:]
+        # Padding has the rank of the token before it.
+        token = mask & chosen
+        return weighted_sum(nodes, token.float())
 
 
 class AdaPoolAttention(nn.Module):
@@ -298,25 +386,41 @@ class AdaPoolAttention(nn.Module):
         super().__init__()
         self.width = dim
         self.heads = heads
-        self.query = nn.Parameter(torch.zeros(dim, dim))
-        self.key = nn.Parameter(torch.zeros(dim, dim))
-        self.value = nn.Parameter(torch.zeros(dim, dim))
-        self.out = nn.Parameter(torch.zeros(dim, dim))
+        self.query = zeros(dim, dim)
+        self.key = zeros(dim, dim)
+        self.value = zeros(dim, dim)
+        self.out = zeros(dim, dim)
 
     def forward(self, graph: Graph, nodes: Tensor) -> Tensor:
         """Nodes [batch, length, dim] -> vectors [batch, width]."""
         split = (self.heads, self.width // self.heads)
-        query = (mean_of(nodes, graph.mask) @ self.query).unflatten(-1, split)
+        mean = mean_of(nodes, graph.mask)
+        query = mean @ self.query
+        query = query.unflatten(-1, split)
+        key = self.key.unflatten(-1, split)
+        value = self.value.unflatten(-1, split)
         # The keys are never built: W_k goes to the query's side, which has one row for each head.
-        mapped = torch.einsum("bhw,dhw->bhd", query, self.key.unflatten(-1, split))
+        mapped = torch.einsum("bhw,dhw->bhd", query, key)
+        # By the width of all heads, not of one, as its authors do.
         mapped = mapped / self.width**0.5
         scores = (nodes @ mapped.transpose(1, 2)).unbind(-1)
-        weights = torch.stack([masked_softmax(head, graph.mask) for head in scores], 1)
-        answers = torch.einsum("bhd,dhw->bhw", weights @ nodes, self.value.unflatten(-1, split))
+        heads = [masked_softmax(head, graph.mask) for head in scores]
+        weights = torch.stack(heads, 1)
+        # Nor are the values: W_v comes after the sum over tokens, which it commutes with.
+        answers = torch.einsum("bhd,dhw->bhw", weights @ nodes, value)
         return answers.flatten(1) @ self.out
 
 
-POOLERS = ("mean", "max", "first", "last", "adapool", "adapool-attention", "mlp", "glot")
+POOLERS = (
+    "mean",
+    "max",
+    "first",
+    "last",
+    "adapool",
+    "adapool-attention",
+    "mlp",
+    "glot",
+)
 
 
 class GlotHead(nn.Module):
@@ -329,14 +433,18 @@ class GlotHead(nn.Module):
         options: further fields of `HeadSettings`.
     """
 
-    def __init__(self, dim: int, **options: Any):
+    def __init__(self, dim: int, **options: Setting):
         super().__init__()
-        settings = HeadSettings(dim, **options)
+        # A name that HeadSettings lacks is an error of the constructor.
+        values: dict[str, Any] = dict(options)
+        settings = HeadSettings(dim, **values)
         width = settings.projection_dim or dim
         pooler = settings.pooler
-        choose(dict.fromkeys(POOLERS), pooler, "pooler")
+        require_known(POOLERS, pooler, "pooler")
+        # All three are a readout behind layers, of which adapool has none.
         if pooler in ("glot", "mlp", "adapool"):
-            self.pooler: Any = Glot(TokenGNN(width, settings), settings.scorer_dim)
+            gnn = TokenGNN(width, settings)
+            self.pooler: Any = Glot(gnn, settings.scorer_dim)
         elif pooler == "adapool-attention":
             self.pooler = AdaPoolAttention(width, settings.heads)
         else:
@@ -346,7 +454,8 @@ class GlotHead(nn.Module):
         self.unit = settings.unit
         shapes: Shapes = {}
         if settings.linear:
-            shapes = {"kernel": (self.width, self.width), "bias": (self.width,)}
+            shapes["kernel"] = (self.width, self.width)
+            shapes["bias"] = (self.width,)
         self.out = make_arrays(shapes)
         self.stem = Stem(settings)
 
@@ -358,9 +467,12 @@ class GlotHead(nn.Module):
                 layers.
             attention_mask: [batch, length].
         """
-        pooled = self.pooler(*self.stem(token_embeddings, attention_mask.bool()))
+        graph, nodes = self.stem(token_embeddings, attention_mask.bool())
+        pooled = self.pooler(graph, nodes)
         if len(self.out):
             pooled = pooled @ self.out["kernel"] + self.out["bias"]
         if self.unit:
-            pooled = pooled / pooled.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-8)
+            norm = pooled.square().sum(-1, keepdim=True).sqrt()
+            # The zero vector of a text without tokens has no direction, and stays zero.
+            pooled = pooled / norm.clamp_min(1e-8)
         return pooled

@@ -16,6 +16,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor
 
 # Relative, because it must hold in an exported folder as it does here.
+from .glot_graph import Setting
 from .glot_head import GlotHead
 
 FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
@@ -33,11 +34,25 @@ class GlotPooling(Module):
         head: further settings of `GlotHead`.
     """
 
-    def __init__(self, dim: int, *, layers: Sequence[int] = (-1,), **head: Any):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        layers: Sequence[int] = (-1,),
+        **head: Setting,
+    ):
         super().__init__()
         self.layers = list(layers)
-        self.settings = {"dim": dim, "layers": self.layers, **head}
-        self.head = GlotHead(dim, mixed=len(self.layers) if len(self.layers) > 1 else None, **head)
+        self.settings = {
+            "dim": dim,
+            "layers": self.layers,
+            **head,
+        }
+        # Follows from the layers, so config.json does not say it a second time.
+        mixed = None
+        if len(self.layers) > 1:
+            mixed = len(self.layers)
+        self.head = GlotHead(dim, mixed=mixed, **head)
         self.kept: dict[str, Tensor] = {}
         """The head's arrays as they were when they were first seen, by name."""
 
@@ -49,7 +64,7 @@ class GlotPooling(Module):
         """Width of the vectors."""
         return self.head.width
 
-    def forward(self, features: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], **_kwargs: object) -> dict[str, Any]:
         """Add `sentence_embedding` [batch, width], in float32, to the features of a Transformer."""
         if "attention_mask" not in features:
             raise ValueError(
@@ -67,10 +82,14 @@ class GlotPooling(Module):
                 states.append(features["token_embeddings"])
             else:
                 states.append(features["all_layer_embeddings"][layer])
-        hidden = states[0] if len(states) == 1 else torch.stack(states, 2)
+        if len(states) == 1:
+            hidden = states[0]
+        else:
+            hidden = torch.stack(states, 2)
+        mask = features["attention_mask"]
         # Not in half precision, where cosines are too coarse to say who is linked.
         with torch.autocast(hidden.device.type, enabled=False):
-            vectors = self.exact().head(hidden, features["attention_mask"])
+            vectors = self.exact().head(hidden, mask)
         features["sentence_embedding"] = vectors
         return features
 
@@ -80,23 +99,28 @@ class GlotPooling(Module):
         What `model.half()` did to the weights is undone; those that were trained since they were
         kept stay rounded.
         """
-        for name, array in [*self.head.named_parameters(), *self.head.named_buffers()]:
+        arrays = [*self.head.named_parameters(), *self.head.named_buffers()]
+        for name, array in arrays:
             if name not in self.kept:
                 self.kept[name] = array.detach().clone()
             if array.dtype == torch.float32:
                 continue
             kept = self.kept[name].to(array.device)
-            untouched = torch.equal(kept.to(array.dtype), array)
-            source = kept if untouched else array.detach()
+            # Rounded alike, they are the weights that were kept; else somebody has trained them.
+            if torch.equal(kept.to(array.dtype), array):
+                source = kept
+            else:
+                source = array.detach()
+            # In place: optimizers and other modules hold the parameter itself.
             array.data = source.float().clone()
         return self
 
     def save(
         self,
         output_path: str,
-        *_args: Any,
+        *_args: object,
         safe_serialization: bool = True,
-        **_kwargs: Any,
+        **_kwargs: object,
     ) -> None:
         """Write config.json and the weights, as sentence-transformers asks every module to."""
         self.exact().save_config(output_path)
@@ -104,19 +128,20 @@ class GlotPooling(Module):
         if type(self).__module__.startswith("transformers_modules."):
             # Loaded from an exported folder: the one that is saved needs its code too, beside its
             # modules.json.
+            folder = Path(output_path).resolve().parent
             for name in FILES:
-                shutil.copy(Path(__file__).with_name(name), Path(output_path).resolve().parent)
+                shutil.copy(Path(__file__).with_name(name), folder)
 
     @classmethod
     def load(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
         model_name_or_path: str,
         subfolder: str = "",
-        token: Any = None,
+        token: bool | str | None = None,
         cache_folder: str | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
-        **_kwargs: Any,
+        **_kwargs: object,
     ) -> GlotPooling:
         """Read a folder or repository; the arguments are those of sentence-transformers."""
         source: dict[str, Any] = {
@@ -128,4 +153,5 @@ class GlotPooling(Module):
         }
         pooling = cls(**cls.load_config(model_name_or_path, **source))
         cls.load_torch_weights(model_name_or_path, model=pooling, **source)
+        # Kept now, before anybody can call `half` on the model.
         return pooling.exact().eval()

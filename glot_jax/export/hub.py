@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glot_jax.errors import UsageError
 from glot_jax.export.model_card import CODE_FILES
 from glot_jax.export.st_folder import export_sentence_transformers
 from glot_jax.moved import renamed_keywords
 from glot_jax.training.run_folder import CheckpointName
+
+if TYPE_CHECKING:
+    # Loaded when something is uploaded: the other exports need no Hub.
+    from huggingface_hub import HfApi
 
 
 @renamed_keywords(which="checkpoint")
@@ -22,7 +26,7 @@ def export_hub(
     private: bool = True,
     backbone: str | None = None,
     checkpoint: CheckpointName = "best",
-    api: Any = None,
+    api: HfApi | None = None,
 ) -> dict[str, Any]:
     """Upload an exported sentence-transformers folder, or a run that is exported first.
 
@@ -43,6 +47,7 @@ def export_hub(
             refuses.
     """
     source = Path(folder_or_run)
+    # Only an exported folder has the head's code: anything else is taken for a run.
     if not (source / CODE_FILES[0]).is_file():
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "model"
@@ -65,6 +70,7 @@ def export_hub(
             folder_path=source,
             commit_message="GLOT pooling head, exported for sentence-transformers",
         )
+    # Ours already: the repository is public.
     except UsageError:
         raise
     # The Hub's client raises whatever the network, the server or a name provokes.

@@ -51,10 +51,14 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
     task = run.model.task
     name = facts.backbone["name"]
     ranked = task.label_kind == "ranking"
-    # A ranking's map is exported with the pooler; a classifier is not.
     parameters = summary.parameters["pooler"]
+    # The baseline that the card sets beside the scores.
+    commonest = "the commonest answer"
     if ranked:
+        # A ranking's map is exported with the pooler; a classifier is not.
         parameters += summary.parameters["head"]
+        commonest = "a random order"
+    more_files = [f"`{file}`" for file in CODE_FILES[1:]]
     return template.read_text(encoding="utf-8").format(
         base=_base_model(facts.backbone),
         backbone=name,
@@ -63,7 +67,7 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
         pooler=run.config.pooler.pooler,
         version=facts.glot_jax,
         file=CODE_FILES[0],
-        more_files=" and ".join(f"`{file}`" for file in CODE_FILES[1:]),
+        more_files=" and ".join(more_files),
         max_length=facts.max_length,
         dtype=dtype,
         parameters=parameters,
@@ -71,7 +75,7 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
         vector=_vector(run, ranked=ranked),
         scores=_scores(run, summary, facts.checkpoint),
         selected=_selected(summary, facts.checkpoint),
-        commonest="a random order" if ranked else "the commonest answer",
+        commonest=commonest,
         identity=_identity(facts.backbone),
         layers=facts.layers,
         last=run.recipe.num_layers,
@@ -84,6 +88,7 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
 
 def _base_model(backbone: Mapping[str, Any]) -> str:
     """The header's line that links the backbone, if the Hub has it under this name."""
+    # A revision is known only of a backbone from the Hub; MiniLM's weights are known by their hash.
     if backbone["revision"] or backbone["name"] == MINILM:
         return f"base_model: {backbone['name']}\n"
     return ""
@@ -103,8 +108,9 @@ def _vector(run: RunFolder, *, ranked: bool) -> str:
             "A vector is\nwhat the task's own classifier or projection read; that one is not in"
             " this folder."
         )
-    unit = run.config.objective.embedding_vectors == "unit"
-    length = "of unit length" if unit else "as they are"
+    length = "as they are"
+    if run.config.objective.embedding_vectors == "unit":
+        length = "of unit length"
     return f"Vectors were compared by inner product, {length}."
 
 
@@ -121,10 +127,21 @@ def _scores(run: RunFolder, summary: Summary, checkpoint: CheckpointName) -> str
     metrics: list[str] = list(run.model.task.metrics)
     if summary.splits:
         metrics.append("epoch")
-    rows = {name: split.at(checkpoint) for name, split in summary.splits.items()}
+    rows = {}
+    for name, split in summary.splits.items():
+        rows[name] = split.at(checkpoint)
     rows["majority"] = summary.reported_baselines.get("majority", {})
-    lines = [f"| split | {' | '.join(metrics)} |", "|---|" + "---|" * len(metrics)]
+    lines = [
+        f"| split | {' | '.join(metrics)} |",
+        "|---|" + "---|" * len(metrics),
+    ]
     for name, scores in rows.items():
-        cells = [f"{scores[metric]:.4g}" if metric in scores else "" for metric in metrics]
+        cells: list[str] = []
+        for metric in metrics:
+            # A baseline has no epoch.
+            cell = ""
+            if metric in scores:
+                cell = f"{scores[metric]:.4g}"
+            cells.append(cell)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

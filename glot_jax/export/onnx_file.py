@@ -23,7 +23,11 @@ from glot_jax.version import __version__
 
 _INPUTS = ("token_embeddings", "attention_mask")
 _OUTPUT = "sentence_embedding"
-_SHAPES = ((1, 1), (1, 7), (5, 12))
+_SHAPES = (
+    (1, 1),
+    (1, 7),
+    (5, 12),
+)
 """(batch, length) of the states that the file is compared on: not those it was traced with."""
 
 
@@ -77,21 +81,30 @@ def export_onnx(
     with whole_file(file) as temporary:
         temporary.write_bytes(content)
         difference = _compare(temporary, head)
-    return {"file": str(file), **facts, "difference": difference}
+    return {
+        "file": str(file),
+        **facts,
+        "difference": difference,
+    }
 
 
 def _traced(head: TrainedHead, facts: dict[str, Any]) -> bytes:
     """The file's bytes, checked by onnx."""
     import onnx
 
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    axes = {
+        0: torch.export.Dim("batch"),
+        1: torch.export.Dim("length"),
+    }
     # Three rows: full, of one token, empty. An axis of one entry would be taken for a constant.
     hidden, mask = random_texts(head.model, 3, 6)
+    inputs = (torch.from_numpy(hidden), torch.from_numpy(mask))
     with warnings.catch_warnings():  # torch's exporter warns about its own use of torch
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
             torch_head(head.settings, head.weights),
-            (torch.from_numpy(hidden), torch.from_numpy(mask)),
+            inputs,
+            # The exporter that takes symbolic sizes; the older one traces those of its inputs.
             dynamo=True,
             verbose=False,
             input_names=_INPUTS,
@@ -102,7 +115,9 @@ def _traced(head: TrainedHead, facts: dict[str, Any]) -> bytes:
     # Metadata of ONNX are strings.
     metadata = {}
     for name, value in facts.items():
-        metadata[name] = value if isinstance(value, str) else json.dumps(value)
+        if not isinstance(value, str):
+            value = json.dumps(value)
+        metadata[name] = value
     onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto)
     return proto.SerializeToString()
@@ -113,13 +128,23 @@ def _compare(file: Path, head: TrainedHead) -> float:
     import onnxruntime
 
     # From the file itself, not from the program it was made of.
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(file),
+        providers=["CPUExecutionProvider"],
+    )
     encoder = SentenceEncoder(head.model, None, head.run.model.layers)
     differences = []
     for batch, length in _SHAPES:
         hidden, mask = random_texts(head.model, batch, length)
-        (vectors,) = session.run(None, dict(zip(_INPUTS, (hidden, mask), strict=True)))
+        inputs = dict(zip(_INPUTS, (hidden, mask), strict=True))
+        (vectors,) = session.run(None, inputs)
+        # On an accelerator JAX would round float32 products to fewer bits.
         with jax.default_matmul_precision("highest"):
-            expected = np.asarray(encoder.encode_states(hidden, mask))
-        differences.append(require_agreement(np.asarray(vectors), expected, PADDED))
+            expected = encoder.encode_states(hidden, mask)
+        difference = require_agreement(
+            np.asarray(vectors),
+            np.asarray(expected),
+            PADDED,
+        )
+        differences.append(difference)
     return max(differences)

@@ -20,7 +20,13 @@ import torch
 from safetensors import SafetensorError
 
 from glot_jax.errors import UsageError, require_extra
-from glot_jax.export.agreement import CLOSE, FIX, PADDED, margin, require_agreement
+from glot_jax.export.agreement import (
+    CLOSE,
+    FIX,
+    PADDED,
+    margin,
+    require_agreement,
+)
 from glot_jax.export.model_card import CODE_FILES, Facts, model_card
 from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.extraction.from_recipe import load_backbone
@@ -94,12 +100,7 @@ def export_sentence_transformers(
     """
     require_extra("export", "an export", "sentence_transformers")
     out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(
-            rule="an export must go to a new folder",
-            got=f"{out}, which exists",
-            fix="Choose another one, or remove it.",
-        )
+    _require_empty(out)
     folder = RunFolder.open(Path(run))
     folder.require_head()
     if folder.prompt is not None:
@@ -111,14 +112,21 @@ def export_sentence_transformers(
     summary = folder.require_finished()
     head = TrainedHead.load(folder.path, checkpoint)
     layers = folder.model.layers
-    frozen = load_backbone(folder.recipe, layers=layers, backbone=backbone, device="cpu")
+    frozen = load_backbone(
+        folder.recipe,
+        layers=layers,
+        backbone=backbone,
+        # What is compared at the end is computed there, too.
+        device="cpu",
+    )
     _require_plain(frozen)
     # What the folder will be compared with, as long as the backbone is loaded.
     probes = _probe(frozen, head.model)
     source = frozen.source
     tokenizer = _tokenizer_settings(frozen)
     # -1 stands for the last block's states after the final norm, which have a name of their own.
-    exported_layers = [-1 if layer == frozen.num_layers else layer for layer in layers]
+    last = frozen.num_layers
+    exported_layers = [-1 if layer == last else layer for layer in layers]
     max_length = frozen.max_length
     del frozen  # a large one is not held twice
     facts = Facts(
@@ -138,7 +146,24 @@ def export_sentence_transformers(
         card = model_card(folder, summary, facts, dtype)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         difference = _compare(temporary, probes)
-    return {"folder": str(out), **values, "difference": difference}
+    return {
+        "folder": str(out),
+        **values,
+        "difference": difference,
+    }
+
+
+def _require_empty(out: Path) -> None:
+    """Require a folder that does not exist or holds nothing."""
+    if not out.exists():
+        return
+    is_empty_folder = out.is_dir() and not any(out.iterdir())
+    if not is_empty_folder:
+        raise UsageError(
+            rule="an export must go to a new folder",
+            got=f"{out}, which exists",
+            fix="Choose another one, or remove it.",
+        )
 
 
 @contextlib.contextmanager
@@ -191,21 +216,27 @@ def _probe(frozen: Backbone, model: SentenceModel) -> _Probes:
     texts = _decided(frozen, model)
     # On an accelerator JAX would round float32 products to fewer bits.
     with jax.default_matmul_precision("highest"):
-        vectors = SentenceEncoder(model, frozen, frozen.layers).encode(texts, batch_size=1)
+        encoder = SentenceEncoder(model, frozen, frozen.layers)
+        vectors = encoder.encode(texts, batch_size=1)
     # Longer than the backbone reads: cutting must be the same too.
-    cut = " ".join(_TEXTS * (1 + frozen.max_length // len(_TEXTS)))
+    times = 1 + frozen.max_length // len(_TEXTS)
+    cut = " ".join(_TEXTS * times)
     tokenized = [*texts, "", cut]
-    return _Probes(texts, vectors, tokenized, frozen.tokenize(tokenized).ids)
+    ids = frozen.tokenize(tokenized).ids
+    return _Probes(texts, vectors, tokenized, ids)
 
 
 def _decided(frozen: Backbone, model: SentenceModel) -> list[str]:
     """The texts in which no link hangs on rounding (all of them, if there is none)."""
-    texts = []
-    for text, ids in zip(_TEXTS, frozen.tokenize(_TEXTS).ids, strict=True):
+    texts: list[str] = []
+    tokens = frozen.tokenize(_TEXTS).ids
+    for text, ids in zip(_TEXTS, tokens, strict=True):
+        # A tokenizer may make nothing of a text: it has no states to ask.
         if not ids:
             continue
         layers = frozen.states([ids]).layers
-        states = np.stack([layers[layer] for layer in frozen.layers], axis=1)
+        read = [layers[layer] for layer in frozen.layers]
+        states = np.stack(read, axis=1)
         if model.stem.layer_scores is None:
             states = states[:, 0]
         if margin(model, states) > CLOSE:
@@ -226,7 +257,9 @@ def _tokenizer_settings(frozen: Backbone) -> dict[str, Any]:
     tokenizer: Any = frozen.tokenizer
     if tokenizer.pad_token_id is None:
         # Any token will do, because the mask hides it.
-        token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+        token = tokenizer.eos_token or tokenizer.unk_token
+        if not token:
+            token = tokenizer.convert_ids_to_tokens(0)
         settings["pad_token"] = token
     return settings
 
@@ -244,12 +277,20 @@ def _save_modules(
 
     from glot_jax.export.glot_pooling import GlotPooling
 
-    settings = {name: value for name, value in head.settings.items() if name != "mixed"}
+    settings = dict(head.settings)
+    # GlotPooling counts the layers itself.
+    settings.pop("mixed", None)
     pooling = GlotPooling(**settings, layers=layers)
     pooling.head = torch_head(head.settings, head.weights)
     # Now, because beside a backbone in half precision sentence-transformers rounds every module.
     pooling.exact()
-    states = {"method": "forward", "method_output_name": "last_hidden_state"}
+    states = {
+        "method": "forward",
+        "method_output_name": "last_hidden_state",
+    }
+    # States of other layers than the last are not computed unless they are asked for.
+    reads_inner = max(layers) >= 0
+    config = {"output_hidden_states": True} if reads_inner else {}
     with quiet_loading(), torch.random.fork_rng(devices=[]):
         # BERT's own pooler, which nobody reads and many checkpoints lack, is drawn anew: the same
         # each time.
@@ -259,7 +300,7 @@ def _save_modules(
             model_kwargs={"use_safetensors": True, "dtype": "auto"},
             # As the states were extracted: without token types, and no chat template around a text.
             processor_kwargs=tokenizer,
-            config_kwargs={"output_hidden_states": True} if max(layers) >= 0 else {},
+            config_kwargs=config,
             unpad_inputs=False,
             modality_config={"text": states},  # pyright: ignore[reportArgumentType]
             module_output_name="token_embeddings",
@@ -273,8 +314,9 @@ def _complete(folder: Path, source: Source, dtype: str) -> None:
 
     What holds on this machine only is taken out of its settings.
     """
+    code = Path(__file__).parent
     for name in CODE_FILES:
-        shutil.copyfile(Path(__file__).with_name(name), folder / name)
+        shutil.copyfile(code / name, folder / name)
     modules = read_json(folder / "modules.json")
     # In the folder the class is found by the name of its file, not by that in this package.
     modules[1]["type"] = f"{Path(CODE_FILES[0]).stem}.GlotPooling"
@@ -287,15 +329,20 @@ def _complete(folder: Path, source: Source, dtype: str) -> None:
     settings = read_json(folder / "sentence_bert_config.json")
     settings["model_kwargs"] = {"dtype": dtype}
     write_json(folder / "sentence_bert_config.json", settings)
-    location = Path(source.location)
-    if location.is_dir():
-        for path in location.iterdir():
-            if path.is_file() and _LICENCE.match(path.name):
-                shutil.copyfile(path, folder / path.name)
+    _copy_licences(Path(source.location), folder)
     # safetensors writes files that their owner alone can read.
     mode = (folder / CODE_FILES[0]).stat().st_mode
     for path in folder.rglob("*.safetensors"):
         path.chmod(mode)
+
+
+def _copy_licences(backbone: Path, folder: Path) -> None:
+    """Put the backbone's licence and notices beside its weights."""
+    if not backbone.is_dir():
+        return
+    for path in backbone.iterdir():
+        if path.is_file() and _LICENCE.match(path.name):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _compare(folder: Path, probes: _Probes) -> dict[str, float]:
@@ -309,17 +356,30 @@ def _compare(folder: Path, probes: _Probes) -> dict[str, float]:
 
     with quiet_loading(), _exported_code(folder) as code:
         transformer = Transformer.load(
-            str(folder), model_kwargs={"dtype": "float32"}, local_files_only=True
+            str(folder),
+            # As the run was encoded for the comparison, whatever dtype the folder names.
+            model_kwargs={"dtype": "float32"},
+            local_files_only=True,
         )
         pooling = code.GlotPooling.load(str(folder), subfolder="1_GlotPooling")
         model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
         features = transformer.preprocess(probes.tokenized)
         # One at a time as the run was, and all together, where short texts are padded.
-        alone = model.encode(probes.texts, batch_size=1, show_progress_bar=False)
-        together = model.encode(probes.texts, batch_size=len(probes.texts), show_progress_bar=False)
+        alone = model.encode(
+            probes.texts,
+            batch_size=1,
+            show_progress_bar=False,
+        )
+        together = model.encode(
+            probes.texts,
+            batch_size=len(probes.texts),
+            show_progress_bar=False,
+        )
     tokens = []
-    for ids, mask in zip(features["input_ids"], features["attention_mask"], strict=True):
+    masks = features["attention_mask"]
+    for ids, mask in zip(features["input_ids"], masks, strict=True):
         tokens.append(ids[mask.bool()].tolist())
+    # The tokens first: other tokens explain other vectors.
     if tokens != probes.ids:
         raise UsageError(
             rule="an exported tokenizer must make the tokens that the run was trained on",
@@ -343,6 +403,8 @@ def _exported_code(folder: Path) -> Iterator[Any]:
     try:
         yield importlib.import_module(f"{name}.{Path(CODE_FILES[0]).stem}")
     finally:
-        for module in [module for module in sys.modules if module.split(".")[0] == name]:
-            del sys.modules[module]
+        # A list, because the table shrinks on the way. Another export has other code by this name.
+        for module in list(sys.modules):
+            if module.split(".")[0] == name:
+                del sys.modules[module]
         shutil.rmtree(folder / "__pycache__", ignore_errors=True)

@@ -70,7 +70,8 @@ class TrainedHead:
         )
         # Poolers of every dtype and backend have the same arrays.
         nnx.update(model, nnx.state(trained))
-        return cls(folder, model, settings_of(model, config.pooler), weights_of(model))
+        settings = settings_of(model, config.pooler)
+        return cls(folder, model, settings, weights_of(model))
 
     def identity(self) -> dict[str, Any]:
         """What made it, without the paths of this machine.
@@ -80,7 +81,8 @@ class TrainedHead:
         digest = hashlib.sha256()
         # By name: the order in which modules list their arrays may change.
         for name, array in sorted(self.weights.items()):
-            digest.update(f"{name} {array.shape} ".encode() + array.tobytes())
+            heading = f"{name} {array.shape} "
+            digest.update(heading.encode() + array.tobytes())
         return {
             "backbone": dict(self.run.recipe.backbone) or None,
             "layers": list(self.run.model.layers),
@@ -98,14 +100,16 @@ def require_exportable(config: PoolerConfig) -> None:
     """
     fix = "Encode with SentenceEncoder.load(RUN) instead, which needs no export."
     if not POOLERS[config.pooler].exportable:
-        names = [name for name, pooler in POOLERS.items() if pooler.exportable]
+        names = [name for name in POOLERS if POOLERS[name].exportable]
         raise UsageError(
             rule=f"the pooler of an exported head must be one of {', '.join(names)}",
             got=f"--pooler {config.pooler}",
             fix=fix,
         )
-    if config.pooler == "glot" and not GNN_LAYERS[config.gnn].exportable:
-        names = [name for name, layer in GNN_LAYERS.items() if layer.exportable]
+    # Other poolers have layers of their own, or none: what --gnn says is not read.
+    reads_gnn = config.pooler == "glot"
+    if reads_gnn and not GNN_LAYERS[config.gnn].exportable:
+        names = [name for name in GNN_LAYERS if GNN_LAYERS[name].exportable]
         raise UsageError(
             rule=f"the layers of an exported head must be one of {', '.join(names)}",
             got=f"--gnn {config.gnn}",
@@ -125,14 +129,18 @@ def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
     """
     require_exportable(config)
     stem = model.stem
+    mixed = None
+    if stem.layer_scores is not None:
+        mixed = stem.layer_scores[...].size
     settings: dict[str, Any] = {
         "dim": stem.dim,
-        "mixed": None if stem.layer_scores is None else stem.layer_scores[...].size,
+        "mixed": mixed,
         "pooler": config.pooler,
         "learn_tau": stem.tau is not None,
         "standardise": stem.mean is not None,
         "projection_dim": config.projection_dim,
     }
+    # A classifier stays behind; what an embedding does to the vector belongs to the vector.
     if isinstance(model.head, EmbeddingHead):
         settings["linear"] = model.head.projection is not None
         settings["unit"] = model.head.unit
@@ -143,21 +151,32 @@ def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
     if isinstance(pooler, AdaPoolAttention):
         settings["heads"] = pooler.heads
     if isinstance(pooler, (AdaPool, Glot)):
-        settings["scorer_dim"] = pooler.readout.kernel[...].shape[1]
+        # By the array: without a setting its width follows from that of the tokens.
+        _, scorer_dim = pooler.readout.kernel[...].shape
+        settings["scorer_dim"] = scorer_dim
     if isinstance(pooler, Glot):
         settings |= _layer_settings(model, pooler, config)
     return settings
 
 
-def _layer_settings(model: SentenceModel, pooler: Glot, config: PoolerConfig) -> dict[str, Any]:
+def _layer_settings(
+    model: SentenceModel,
+    pooler: Glot,
+    config: PoolerConfig,
+) -> dict[str, Any]:
     """Settings of the token-GNN and of the graph that it reads."""
     layers: list[Any] = list(pooler.gnn.layers)
-    settings: dict[str, Any] = {"num_layers": len(layers), "jk": pooler.gnn.jk}
+    settings: dict[str, Any] = {
+        "num_layers": len(layers),
+        "jk": pooler.gnn.jk,
+    }
+    # Nothing reads edges or widths of layers then, and GlotHead's defaults stand for them.
     if not layers:
         return settings
     if isinstance(pooler, Mlp):
         # Its width may follow from that of the glot it stands in for; the array knows.
-        return {**settings, "hidden_dim": layers[0].kernel[...].shape[1]}
+        _, hidden_dim = layers[0].kernel[...].shape
+        return {**settings, "hidden_dim": hidden_dim}
     graph = model.stem.config
     if graph.graph not in _RULE_SETTINGS:
         raise UsageError(
@@ -165,6 +184,7 @@ def _layer_settings(model: SentenceModel, pooler: Glot, config: PoolerConfig) ->
             got=f"--graph {graph.graph}, whose edges hang on a hash of the stored states",
             fix="It is a control; export a run with another rule.",
         )
+    # Only what is read is written: equal heads have equal settings.
     names = ["gnn", "hidden_dim", "residual", "virtual_node"]
     if config.gnn == "gat":
         names += ["heads", "edge_term"]
@@ -178,20 +198,27 @@ def _layer_settings(model: SentenceModel, pooler: Glot, config: PoolerConfig) ->
 
 def weights_of(model: SentenceModel) -> dict[str, np.ndarray]:
     """Arrays of stem, pooler and an embedding's linear map, float32, by their names in GlotHead."""
-    weights = {}
-    for path, array in tree_paths(nnx.state(model), ".").items():
+    weights: dict[str, np.ndarray] = {}
+    state = nnx.state(model)
+    for path, array in tree_paths(state, ".").items():
         name = path
         if isinstance(model.head, EmbeddingHead):
             name = name.replace("head.projection.", "out.")
         # A classifier stays behind; BatchNorm's counter changes nothing in evaluation.
         if name.startswith("head.") or name.endswith("norm.batches"):
             continue
-        weights[_NESTED.sub(r"\1_", name)] = np.asarray(array, np.float32)
+        name = _NESTED.sub(r"\1_", name)
+        weights[name] = np.asarray(array, np.float32)
     return weights
 
 
 def torch_head(settings: dict[str, Any], weights: dict[str, np.ndarray]) -> GlotHead:
     """The GlotHead of these settings and weights, in evaluation mode."""
     head = GlotHead(**settings)
-    head.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in weights.items()})
+    tensors = {}
+    for name, array in weights.items():
+        # JAX's arrays are read-only, and torch warns about memory that it may not write to.
+        tensors[name] = torch.from_numpy(array.copy())
+    # Strict: a name that either side lacks is an error.
+    head.load_state_dict(tensors)
     return head.eval()
