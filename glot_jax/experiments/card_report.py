@@ -108,6 +108,7 @@ def _tables_beside(names: Iterable[str]) -> tuple[str, ...]:
         # Two cards may stand beside one table.
         if name in _BESIDE and _BESIDE[name] not in tables:
             tables.append(_BESIDE[name])
+    # A report needs a table to look in; without a row of the same name it shows none of it.
     return tuple(tables) or ("table1",)
 
 
@@ -122,6 +123,7 @@ def _remarks(
         remarks += [f"{name}, missing: {line}" for line in result.missing]
     for name, result in results.items():
         remark = f"{name}, {result.title}"
+        # Each once, in the order of the card: there is a run for every task and seed.
         variants = dict.fromkeys(run.variant for run in result.runs or ())
         if variants:
             remark += f": rows {'; '.join(variants)}"
@@ -145,7 +147,8 @@ def _printed_costs(card: str, backbone: str) -> dict[str, dict[str, float]]:
     printed = {}
     for name, rows in TABLES[card].items():
         # Table 10 has a row for each backbone, all of which are shown; Table 16 is of Mistral-7B.
-        if card == "table10" or name in (backbone, "Mistral-7B"):
+        is_shown = card == "table10" or name in (backbone, "Mistral-7B")
+        if is_shown:
             for row, numbers in rows.items():
                 printed[f"{name}, {row}"] = numbers
     return printed

@@ -50,7 +50,9 @@ class CardResult:
         }
         # A quoted card has neither key.
         if self.runs is not None:
+            # An empty list says something else than no key: nothing could be run.
             values["runs"] = [dataclasses.asdict(run) for run in self.runs]
         if self.records is not None:
+            # Plain values already: kinds of measurements have fields of their own.
             values["records"] = list(self.records)
         return values

@@ -90,7 +90,13 @@ class CardRunner:
             return train_config(self.config, task, store, variant, lr, seed)
 
         seeds = self.config.seeds
-        tuned = tuned_runs(configure, self.config.lrs, seeds, metric, self._workspace)
+        tuned = tuned_runs(
+            configure,
+            self.config.lrs,
+            seeds,
+            metric,
+            self._workspace,
+        )
         # Of the chosen rate alone: runs at other rates are not reported.
         runs = []
         for seed, folder, summary in zip(seeds, tuned.folders, tuned.summaries, strict=True):
@@ -98,19 +104,18 @@ class CardRunner:
             scores = {name: dict(split.best) for name, split in summary.splits.items()}
             if probed:
                 scores["linear_probe"] = probe_run(folder, self._workspace)
-            runs.append(
-                CardRun(
-                    task=task,
-                    variant=variant.label,
-                    seed=seed,
-                    lr=tuned.lr,
-                    scores=scores,
-                    run=str(folder),
-                    parameters=summary.trained_parameters,
-                    seconds=summary.seconds["train"],
-                )
+            run = CardRun(
+                task=task,
+                variant=variant.label,
+                seed=seed,
+                lr=tuned.lr,
+                scores=scores,
+                run=str(folder),
+                parameters=summary.trained_parameters,
+                seconds=summary.seconds["train"],
             )
-            _print_run(runs[-1], metric)
+            runs.append(run)
+            _print_run(run, metric)
         return runs
 
     def _label(
@@ -122,8 +127,11 @@ class CardRunner:
         seed: int,
     ) -> None:
         # Table 4's tau 0.6 and Table 11's gat are the same runs as everybody's glot.
-        glot = train_config(self.config, task, self.store(task), CardVariant("glot"), lr, seed)
-        self.labels.setdefault(folder, "glot" if folder == glot.out else variant.label)
+        plain = CardVariant("glot")
+        glot = train_config(self.config, task, self.store(task), plain, lr, seed)
+        label = "glot" if folder == glot.out else variant.label
+        # The first card's name stays: a run that two cards share has one label in the report.
+        self.labels.setdefault(folder, label)
 
 
 def probe_run(folder: Path, workspace: Workspace) -> dict[str, float]:
@@ -146,6 +154,7 @@ def probe_run(folder: Path, workspace: Workspace) -> dict[str, float]:
     scores = read_json(path, "Delete it: the same command fits the probe again.")
     if "test" in scores:
         return scores["test"]
+    # A holdout is of training rows, which nobody looks at first.
     return next(scores[name] for name in scores if name != "holdout")
 
 
@@ -186,14 +195,13 @@ def train_config(
     """
     # The preset first, then the command's settings, then the variant's: each may change the other.
     base = paper(TrainConfig(store=store, out=Path()))
+    pooler = {"hidden_dim": config.hidden_dim, **variant.pooler}
     run = dataclasses.replace(
         base,
         epochs=config.epochs,
         seed=seed,
         graph=dataclasses.replace(base.graph, **variant.graph),
-        pooler=dataclasses.replace(
-            base.pooler, **{"hidden_dim": config.hidden_dim, **variant.pooler}
-        ),
+        pooler=dataclasses.replace(base.pooler, **pooler),
         objective=dataclasses.replace(base.objective, select_on=config.select_on),
         optimizer=dataclasses.replace(base.optimizer, lr=lr),
     )

@@ -43,6 +43,7 @@ class Card:
     """What differs from the paper even where everything is at hand."""
 
 
+# In the order of the paper's Table 1.
 _GLUE = ("cola", "sst2", "stsb", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli")
 # The tasks of most of the paper's ablations.
 _THREE = ("cola", "stsb", "rte")
@@ -62,6 +63,7 @@ _ADAPOOL = CardVariant("adapool", {"pooler": "adapool"})
 _MLP = CardVariant("mlp", {"pooler": "mlp"})
 # The poolers of the paper's main tables, in their order.
 _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
+# 0 links all tokens whose cosine is positive; 0.6 is that of plain GLOT.
 _TAUS = tuple(
     CardVariant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)
 )

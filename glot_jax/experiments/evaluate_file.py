@@ -99,8 +99,10 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
     from glot_jax.texts.tasks import TASKS
 
     # A ranking task has columns of its own unless the run was trained on others.
-    if spec.label_kind == "ranking" and spec.text_columns[0] != TASKS[spec.name].text_columns[0]:
-        return {"text_columns": spec.text_columns}
+    if spec.label_kind == "ranking":
+        own_column = TASKS[spec.name].text_columns[0]
+        if spec.text_columns[0] != own_column:
+            return {"text_columns": spec.text_columns}
     if spec.is_from_data:
         return {"text_columns": spec.text_columns, "label_column": spec.label_column}
     return {}
@@ -126,8 +128,10 @@ def _as_folder(data: Path, folder: Path, spec: TaskSpec) -> _Rows:
             got=data,
             fix=f"Formats: {', '.join(OPENERS)}, also as .gz and .zst.",
         )
+    # The suffixes decide how it is read, so they are kept; an uncompressed file has only one.
     _, suffix, compression = name_parts(data.name)
-    name = ".".join(filter(None, [spec.splits[-1][0], suffix, compression]))
+    split = spec.splits[-1][0]
+    name = ".".join(filter(None, [split, suffix, compression]))
     folder.mkdir()
     # A link, not a copy: the file may be large.
     link = folder / name
@@ -144,7 +148,9 @@ def _about_the_file(
     """The error about `link`, in terms of the file that the user named."""
     # The link is gone when the message is read, and its name was never the user's.
     rule = error.rule.replace(str(link), str(data))
-    got = str(error.got).replace(str(link), str(data))
+    # `got` may be any value that an error was raised with.
+    got = str(error.got)
+    got = got.replace(str(link), str(data))
     fix = error.fix.replace(str(link), str(data))
     named = f"for {run}" if str(data) in got else f"reading {data} for {run}"
     return UsageError(rule=rule, got=f"{got} ({named})", fix=fix)

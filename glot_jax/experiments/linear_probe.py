@@ -23,6 +23,7 @@ from glot_jax.training.run_folder import CheckpointName
 from glot_jax.training.steps import TrainState
 from glot_jax.training.workspace import Workspace
 
+# From 0.0001 to 10, each ten times the one before.
 C_VALUES = tuple(10.0**power for power in range(-4, 2))
 _FOLDS = 5
 
@@ -68,6 +69,7 @@ def linear_probe(
             got=f"{run}, of task {prepared.task.name} with scores",
             fix="Leave out --linear-probe.",
         )
+    # In the order of the plan, by bucket of length: `_fit` shuffles them.
     features, labels = split_features(prepared, state, "train")
     # Each fold must hold every class.
     _, counts = np.unique(labels, return_counts=True)
@@ -82,7 +84,9 @@ def linear_probe(
     for split in prepared.evaluation_splits:
         features, labels = split_features(prepared, state, split)
         outputs = _as_outputs(probe.decision_function(features))
-        scores[split] = {**evaluate(outputs, labels, prepared.task), "C": C}
+        # Judged as a head's outputs are, by the same function.
+        metrics = evaluate(outputs, labels, prepared.task)
+        scores[split] = {**metrics, "C": C}
     return scores
 
 
@@ -105,7 +109,9 @@ def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
     best = -1.0
     best_C = C_VALUES[0]
     for C in C_VALUES:
-        score = float(np.mean(cross_val_score(_svm(C), features, labels, cv=folds)))
+        # The scaler is of the pipeline, so each fold is scaled by its own training rows alone.
+        by_fold = cross_val_score(_svm(C), features, labels, cv=folds)
+        score = float(np.mean(by_fold))
         if score < best:
             break
         # Of equal scores the smaller C, which is the simpler machine.
@@ -121,7 +127,9 @@ def _svm(C: float) -> Pipeline:
         StandardScaler(),
         LinearSVC(
             C=C,
+            # The form that suits the shape: dual where there are fewer rows than features.
             dual="auto",
+            # liblinear draws rows in the dual form only; a probe is always the same.
             random_state=0,
         ),
     )

@@ -156,6 +156,7 @@ def _lacks_data(config: ReproduceConfig, task: str) -> bool:
 
 def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardVariant]:
     """Variants whose prompt asks for the state of a mask token that the backbone does not have."""
+    # By label: several cards may have the same prompt.
     prompted = {}
     for card in cards.values():
         for variant in card.variants:
@@ -181,6 +182,7 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardV
 def _require_data(config: ReproduceConfig, plans: list[CardPlan]) -> None:
     if config.allow_missing:
         return
+    # Of all cards in one message.
     lines = []
     for plan in plans:
         lines += [f"{plan.name}: {line}" for line in plan.without_data]
@@ -212,6 +214,7 @@ def _run(
             records = []
             for task in plan.tasks:
                 records += _search(config, task, runner.store(task))
+        # Imported here: cards of runs alone do not need them.
         case "graph-cost":
             from glot_jax.profiling.graph_cost import run_graph_cost
 
@@ -223,7 +226,14 @@ def _run(
         # Its numbers are in the paper alone; the report says what it would need.
         case "quoted":
             pass
-    return CardResult(card.title, tuple(plan.missing), card.note, plan.tasks, runs, records)
+    return CardResult(
+        title=card.title,
+        missing=tuple(plan.missing),
+        note=card.note,
+        tasks=plan.tasks,
+        runs=runs,
+        records=records,
+    )
 
 
 def _stress(config: ReproduceConfig) -> list[dict[str, Any]]:
@@ -232,6 +242,7 @@ def _stress(config: ReproduceConfig) -> list[dict[str, Any]]:
     settings = StressConfig(
         backbone=config.backbone,
         out=config.out / "stress",
+        # What the paper describes, what its code does, and one without shortcuts.
         protocol=("paper", "released", "controlled"),
         ratios=PAPER_RATIOS,
         seeds=config.seeds,

@@ -39,6 +39,7 @@ def sentences_of(
     folder.require_head()
     layers = folder.model.layers
     model = load_backbone(folder.recipe, layers=layers, backbone=backbone)
+    # With the run's own prompt and special tokens, as its texts were.
     tokenized = model.tokenize(texts)
     sentences = []
     for text, ids, empty in zip(texts, tokenized.ids, tokenized.empty, strict=True):

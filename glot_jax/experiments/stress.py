@@ -53,7 +53,9 @@ def settings_of(config: StressConfig) -> list[StressSetting]:
     settings = []
     for protocol in config.protocol:
         distances = config.distances if protocol == "controlled" else (0,)
-        axes = itertools.product(config.ratios, config.positions or (None,), distances)
+        # None: related words stand anywhere.
+        positions = config.positions or (None,)
+        axes = itertools.product(config.ratios, positions, distances)
         for ratio, position, distance in axes:
             settings.append(StressSetting(protocol, ratio, distance, position))
     return settings
@@ -180,24 +182,32 @@ def compare_poolers(
     for name, seeds in predictions.items():
         labels = seeds[0].labels
         guesses = [seed.predictions for seed in seeds]
-        mean, deviation = mean_deviation([accuracy(guess, labels) for guess in guesses])
+        accuracies = [accuracy(guess, labels) for guess in guesses]
+        mean, deviation = mean_deviation(accuracies)
         # Nobody is compared with itself, or with a pooler that was not trained.
         difference = None
         if name != "glot" and "glot" in predictions:
             of_glot = [seed.predictions for seed in predictions["glot"]]
-            difference = paired_difference(accuracy, of_glot, guesses, labels, groups=twins)
-        comparisons.append(
-            StressComparison(
-                setting=setting,
-                pooler=name,
-                rows=len(labels),
-                independent=len(np.unique(twins)),
-                accuracy=mean,
-                deviation=deviation,
-                interval=score_interval(accuracy, guesses, labels, groups=twins),
-                difference=difference,
+            difference = paired_difference(
+                accuracy,
+                of_glot,
+                guesses,
+                labels,
+                groups=twins,
             )
+        interval = score_interval(accuracy, guesses, labels, groups=twins)
+        comparison = StressComparison(
+            setting=setting,
+            pooler=name,
+            rows=len(labels),
+            # Twins count once: they are right or wrong together.
+            independent=len(np.unique(twins)),
+            accuracy=mean,
+            deviation=deviation,
+            interval=interval,
+            difference=difference,
         )
+        comparisons.append(comparison)
     return comparisons
 
 
@@ -219,7 +229,11 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
     # Generated again, with the labels: a store keeps states, not texts.
     splits = {}
     for name, split in task.splits.items():
-        splits[name] = [StressRow(example.texts[0], int(example.label or 0)) for example in split]
+        rows = []
+        for example in split:
+            label = int(example.label or 0)
+            rows.append(StressRow(example.texts[0], label))
+        splits[name] = rows
     texts = [row.text for row in splits["test"]]
     # A control is to know no more of a text than the backbone, which reads it cut.
     max_length = HiddenStore(extract.out, trust=True).recipe.max_length
@@ -281,6 +295,7 @@ def _train_config(
         batch_size=config.batch_size,
         # The texts of a setting are all of nearly one length: more buckets only compile more.
         buckets=1,
+        # tau also for the random graph, which has as many edges as this threshold would link.
         graph=GraphConfig(graph=GRAPH_CONTROLS.get(variant, "threshold"), tau=config.tau),
         pooler=PoolerConfig(pooler=pooler, hidden_dim=config.hidden_dim),
         optimizer=OptimizerConfig(lr=lr),

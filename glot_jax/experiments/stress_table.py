@@ -51,7 +51,10 @@ def print_stress(
     table_console().print(table.to_console(title))
 
 
-def _lines(records: Sequence[StressRecord], comparisons: Sequence[StressComparison]) -> list[_Line]:
+def _lines(
+    records: Sequence[StressRecord],
+    comparisons: Sequence[StressComparison],
+) -> list[_Line]:
     # Controls are compared with nobody.
     compared = {comparison.pooler: comparison for comparison in comparisons}
     seeds: dict[str, list[StressRecord]] = {}
@@ -87,7 +90,8 @@ def _difference(line: _Line) -> str:
 def _validation(line: _Line) -> str:
     if not line.trainings:
         return ""
-    return number_text(*mean_deviation([training.validation for training in line.trainings]))
+    accuracies = [training.validation for training in line.trainings]
+    return number_text(*mean_deviation(accuracies))
 
 
 def _lr(line: _Line) -> str:

@@ -39,6 +39,7 @@ def load_optuna() -> types.ModuleType:
         import optuna
     except ImportError as error:
         raise missing_extra("sweep", "a sweep", "optuna", error) from error
+    # Optuna logs a line for each trial, beside our own.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
@@ -123,19 +124,22 @@ class Study:
         and the same ones could be chosen meanwhile.
         """
         while True:
-            live = self._trials(self._states.RUNNING, self._states.COMPLETE, self._states.PRUNED)
+            states = self._states
+            live = self._trials(states.RUNNING, states.COMPLETE, states.PRUNED)
             if len(live) >= self.config.target:
                 return None
-            waiting = self._trials(self._states.WAITING)
+            waiting = self._trials(states.WAITING)
             stuck = self.config.sampler == "grid" or self._repeats >= _REPEATS
             if stuck and not waiting:
-                self._study.enqueue_trial(self._untried([trial.params for trial in live]))
+                tried = [trial.params for trial in live]
+                self._study.enqueue_trial(self._untried(tried))
             # A waiting trial comes before what the sampler would choose.
             trial = self._study.ask()
             for name, values in self.config.space.items():
                 trial.suggest_categorical(name, values)
             if any(other.params == trial.params for other in live):
-                self._study.tell(trial, state=self._states.FAIL)
+                # A trial cannot be taken back; a failed one does not count.
+                self._study.tell(trial, state=states.FAIL)
                 self._repeats += 1
                 continue
             self._repeats = 0
@@ -144,7 +148,9 @@ class Study:
     def _untried(self, tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A combination that no live trial has, in an order that the seed decides."""
         grid = list(itertools.product(*self.config.space.values()))
-        for index in np.random.default_rng(self.config.seed).permutation(len(grid)):
+        # Of the sweep's seed, not the worker's: all workers walk through one order.
+        order = np.random.default_rng(self.config.seed).permutation(len(grid))
+        for index in order:
             values = dict(zip(SPACE, grid[index], strict=True))
             if values not in tried:
                 return values
@@ -191,6 +197,7 @@ class Study:
         return dict(shares)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        # Not copied: trials are only looked at here.
         return self._study.get_trials(deepcopy=False, states=states)
 
 

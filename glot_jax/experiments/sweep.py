@@ -63,7 +63,8 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
     # Opened again: the workers' trials are in the file.
     study = Study(config)
     trials = study.results()
-    write_json(config.out / "sweep.json", [trial.to_json() for trial in trials], TABLE_STYLE)
+    values = [trial.to_json() for trial in trials]
+    write_json(config.out / "sweep.json", values, TABLE_STYLE)
     importance = study.importance()
     if importance:
         title = f"{metric} on {config.select_on}, {len(trials)} trials"

@@ -83,7 +83,9 @@ def trial_config(
 def trial_folder(config: SweepConfig, values: Mapping[str, Any]) -> Path:
     """The run folder of a trial, named by its values: the same trial finds its folder again."""
     # By the values alone: other settings have another OUT.
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    content = json.dumps(values, sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    # Twelve digits are enough for thousands of trials.
     return config.out / "trials" / digest[:12]
 
 

@@ -73,4 +73,5 @@ def tuned_runs(
     # The first seed's run at this rate is there already.
     summaries = [tried[lr]]
     summaries += [run(lr, seed) for seed in seeds[1:]]
-    return Tuned(lr, summaries, [configure(lr, seed).out for seed in seeds])
+    folders = [configure(lr, seed).out for seed in seeds]
+    return Tuned(lr, summaries, folders)

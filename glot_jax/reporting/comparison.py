@@ -32,7 +32,8 @@ class Variant:
         """The metric of each run on a split, at its best or its last epoch."""
         scores = []
         for run in self.runs:
-            scores.append(float(run.summary.splits[split].at(checkpoint)[metric]))
+            by_metric = run.summary.splits[split].at(checkpoint)
+            scores.append(float(by_metric[metric]))
         return scores
 
     @property
@@ -44,7 +45,8 @@ class Variant:
     @property
     def train_seconds(self) -> float:
         """Mean over the runs."""
-        mean, _ = mean_deviation([run.summary.seconds["train"] for run in self.runs])
+        seconds = [run.summary.seconds["train"] for run in self.runs]
+        mean, _ = mean_deviation(seconds)
         return mean
 
     def predictions(self, split: str) -> list[Predictions] | None:
@@ -92,6 +94,7 @@ def compare_runs(
         runs: finished runs, in any order.
         labels: run folder -> name of its variant, where the caller has a better one.
     """
+    # (task, backbone and layers, store, metric) -> runs; only equals of all four are comparable.
     groups: dict[tuple[str, str, str, str], list[FinishedRun]] = {}
     unprompted = _unprompted_stores(runs)
     for run in runs:
@@ -99,7 +102,8 @@ def compare_runs(
         if run.folder.prompt:
             # The prompt is a setting of the variant; the rows are those of the other store.
             store = unprompted.get(run.rows, store)
-        groups.setdefault((run.task, run.backbone, store, run.metric), []).append(run)
+        group = (run.task, run.backbone, store, run.metric)
+        groups.setdefault(group, []).append(run)
     comparisons = []
     for (task, backbone, store, metric), members in groups.items():
         variants = _variants(members, labels or {})
@@ -122,18 +126,23 @@ def _unprompted_stores(runs: Sequence[FinishedRun]) -> dict[tuple[str, str], str
     return stores
 
 
-def _variants(runs: Sequence[FinishedRun], labels: Mapping[Path, str]) -> tuple[Variant, ...]:
+def _variants(
+    runs: Sequence[FinishedRun],
+    labels: Mapping[Path, str],
+) -> tuple[Variant, ...]:
     named: dict[str, dict[int, FinishedRun]] = {}
     for run, label in zip(runs, _labels(runs, labels), strict=True):
+        by_seed = named.setdefault(label, {})
         # Of two runs of one setting and seed the first is kept: they are the same run.
-        named.setdefault(label, {}).setdefault(run.config.seed, run)
+        by_seed.setdefault(run.config.seed, run)
     # The caller's names come in the caller's order, before all others.
     order = [*dict.fromkeys(labels.values()), *named]
     names = sorted(named, key=order.index)
     variants = []
     for name in names:
-        by_seed = sorted(named[name].items())
-        variants.append(Variant(name, tuple(run for _, run in by_seed)))
+        # By seed, so that the first run is the same one whatever order the folders came in.
+        members = [run for _, run in sorted(named[name].items())]
+        variants.append(Variant(name, tuple(members)))
     return tuple(variants)
 
 
@@ -146,7 +155,10 @@ def _common_splits(runs: Sequence[FinishedRun]) -> tuple[str, ...]:
     return tuple(splits)
 
 
-def _labels(runs: Sequence[FinishedRun], chosen: Mapping[Path, str]) -> list[str]:
+def _labels(
+    runs: Sequence[FinishedRun],
+    chosen: Mapping[Path, str],
+) -> list[str]:
     """The name of each run's variant: its pooler, and the settings that vary among the runs."""
     # What a run reads depends on its pooler, and so do the names of its settings.
     settings = [run.settings for run in runs]
@@ -157,8 +169,10 @@ def _labels(runs: Sequence[FinishedRun], chosen: Mapping[Path, str]) -> list[str
         parts = [values["pooler"]]
         for name in varying:
             if name in values:
-                parts.append(f"{name.replace('_', ' ')} {_value_text(values[name])}")
-        labels.append(chosen.get(run.path) or ", ".join(parts))
+                words = name.replace("_", " ")
+                parts.append(f"{words} {_value_text(values[name])}")
+        label = ", ".join(parts)
+        labels.append(chosen.get(run.path) or label)
     return labels
 
 

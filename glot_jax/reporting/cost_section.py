@@ -41,8 +41,10 @@ def cost_section(
     first = next(iter(titles))
     for name, numbers in printed.items():
         # The name replaces whatever number the paper prints under the first field.
-        rows.append(CostRow({**numbers, first: f"paper: {name}"}, printed=True))
+        values = {**numbers, first: f"paper: {name}"}
+        rows.append(CostRow(values, printed=True))
     # Fields that a record lacks leave their cells empty.
+    # By a function, whose argument is the field: a lambda in a loop sees the last one only.
     columns = [_column(field, heading) for field, heading in titles.items()]
     caption = _caption(records)
     return [
@@ -70,7 +72,8 @@ def _caption(records: Sequence[Mapping[str, CostValue]]) -> str:
     if not records:
         return ""
     # The worst of them: one busy minute spoils the comparison.
-    load = max(float(record.get("load_per_core") or 0) for record in records)
+    loads = [float(record.get("load_per_core") or 0) for record in records]
+    load = max(loads)
     caption = (
         f"Medians on this machine, {records[0].get('backbone', '')}; one-minute load per core"
         f" before: {load:.2f}."

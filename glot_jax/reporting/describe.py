@@ -110,6 +110,7 @@ class RunCard:
             "left_out": self.left_out,
         }
         if self.graphs is not None:
+            # In the places of sample, graph and layers: updating a dict keeps its order.
             values |= self.graphs.to_json()
         return values
 
@@ -191,11 +192,16 @@ def _learned(
     weights = stem.layer_weights()
     layer_weights = None
     if weights is not None:
-        pairs = zip(spec.layers, np.asarray(weights), strict=True)
-        layer_weights = tuple(LayerWeight(layer, float(weight)) for layer, weight in pairs)
+        pairs = []
+        # The stem weighs layers in the order in which the run reads them.
+        for layer, weight in zip(spec.layers, np.asarray(weights), strict=True):
+            pairs.append(LayerWeight(layer, float(weight)))
+        layer_weights = tuple(pairs)
     tau = None
     if stem.tau is not None:
-        tau = LearnedTau(float(config.graph.tau), float(stem.tau[...]))
+        # A variable of Flax: [...] reads its array.
+        learned = float(stem.tau[...])
+        tau = LearnedTau(float(config.graph.tau), learned)
     return Learned(layer_weights, tau)
 
 
@@ -246,7 +252,8 @@ def _require_fitting(folder: RunFolder, path: Path) -> None:
     """Refuse a store of another backbone."""
     # An imported run knows neither its layers nor their recipe, and can only be compared by its
     # width.
-    store = HiddenStore(path, layers=folder.model.layers or None, trust=True)
+    layers = folder.model.layers or None
+    store = HiddenStore(path, layers=layers, trust=True)
     changed = folder.fits(store.recipe)
     if store.dim != folder.model.dim:
         changed = [f"dim: {folder.model.dim} -> {store.dim}", *changed]
@@ -265,6 +272,7 @@ def print_description(card: RunCard, console: Console | None = None) -> None:
         card: from `describe_run`.
         console: default stdout.
     """
+    # Without highlights: rich colours numbers and paths by what they look like.
     console = console or Console(highlight=False)
     # An imported run does not know its layers.
     layers = ", ".join(map(str, card.layers_read))
@@ -303,7 +311,8 @@ def _print_parameters(parameters: Census, console: Console) -> None:
     rows = [_CountRow(part.name, part.type, part.counts) for part in parameters.parts]
     # A line between the parts and their sums.
     parts = len(rows)
-    rows += [_CountRow(stage, "", parameters.stage(stage)) for stage in STAGES]
+    for stage in STAGES:
+        rows.append(_CountRow(stage, "", parameters.stage(stage)))
     rows.append(_CountRow("total", "", parameters.total))
     _print_table(console, "Parameters", _COUNTS, rows, ruled_after=parts - 1)
 
@@ -364,6 +373,7 @@ def _line(console: Console, text: str) -> None:
 
 
 def _number(value: float | None) -> str:
+    # No text decides it: a 0 would be a finding.
     if value is None:
         return "-"
     return f"{value:.2f}"
@@ -376,6 +386,7 @@ def _share(value: float | None) -> str:
 
 
 def _layer(layer: LayerNumbers) -> str:
+    # Two characters in any case, so that the numbers stand below one another.
     return f"{'→ ' if layer.own else '  '}{layer.layer}"
 
 

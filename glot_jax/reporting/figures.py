@@ -57,8 +57,10 @@ def svg(figure: Figure) -> str:
         figure.savefig(
             buffer,
             format="svg",
+            # matplotlib would write the time and its own version.
             metadata={"Date": None, "Creator": None},
         )
+    # pyplot keeps what it made until it is closed, and warns when there are many.
     plt.close(figure)
     text = buffer.getvalue()
     # Without the XML header, which may stand at the head of a file alone.
@@ -67,8 +69,9 @@ def svg(figure: Figure) -> str:
 
 def plot_stress(records: Sequence[StressRecord], path: Path) -> None:
     """Write `stress_figure` as an image."""
+    figure = stress_figure(records)
     with whole_file(path) as temporary:
-        stress_figure(records).savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150)
 
 
 def stress_figure(records: Sequence[StressRecord]) -> Figure:
@@ -77,6 +80,7 @@ def stress_figure(records: Sequence[StressRecord]) -> Figure:
     A row of panels for each protocol, a panel for each of its settings.
     """
     by_protocol: dict[str, list[StressSetting]] = {}
+    # Each setting once, in the order of the records: a set would lose it.
     for setting in dict.fromkeys(record.setting for record in records):
         by_protocol.setdefault(setting.protocol, []).append(setting)
     columns = max(len(settings) for settings in by_protocol.values())
@@ -89,8 +93,10 @@ def stress_figure(records: Sequence[StressRecord]) -> Figure:
         layout="constrained",
     )
     for row, settings in zip(axes, by_protocol.values(), strict=True):
+        # A grid is rectangular: a protocol with fewer settings leaves panels over.
         for axis in row[len(settings) :]:
             axis.set_visible(False)
+        # A row may have more panels than settings.
         for axis, setting in zip(row, settings, strict=False):
             _stress_panel(axis, setting, records)
     plt.close(figure)
@@ -121,6 +127,7 @@ def _stress_panel(
     # Twins are balanced: whoever guesses is right for half of the rows.
     axis.axvline(0.5, color="black", linewidth=1, linestyle="--")
     axis.set(
+        # The same in every panel, though no bar may be long: panels are read side by side.
         xlim=(0, 1),
         xlabel="test accuracy (dashed: chance)",
         title=f"{setting.protocol}, {setting.ratio:.0%} distractors{setting.where}",
@@ -147,7 +154,8 @@ def plot_importance(
     title: str,
 ) -> None:
     """Write a bar for each setting: the share of the scores' variance that it explains."""
-    figure, axis = plt.subplots(figsize=(6, 0.4 * len(shares) + 1.4), layout="constrained")
+    height = 0.4 * len(shares) + 1.4
+    figure, axis = plt.subplots(figsize=(6, height), layout="constrained")
     # From the bottom up, so that the largest share stands at the top.
     ordered = sorted(shares.items(), key=lambda share: share[1])
     axis.barh(*zip(*ordered, strict=True), color=_POOLER)
@@ -162,7 +170,8 @@ def plot_importance(
 
 
 def plot_scores(
-    panels: Mapping[str, ScorePanel], baselines: Mapping[str, Mapping[str, float]]
+    panels: Mapping[str, ScorePanel],
+    baselines: Mapping[str, Mapping[str, float]],
 ) -> Figure:
     """Draw a panel per task and split: scores as points with intervals, baselines as lines.
 
@@ -203,7 +212,14 @@ def _score_panel(
             linewidth=2,
             solid_capstyle="butt",
         )
-        axis.plot([score], [height], marker="o", color=colour, markersize=6)
+        axis.plot(
+            [score],
+            [height],
+            marker="o",
+            color=colour,
+            markersize=6,
+        )
+    # There are no more baselines than styles: the majority class and the length.
     for style, (name, value) in zip(_STYLES, baselines.items(), strict=False):
         axis.axvline(
             value,
@@ -214,7 +230,8 @@ def _score_panel(
         )
     if baselines:
         axis.legend(fontsize=7, loc="best")
-    axis.set_yticks(range(len(scores)), [name for name, _, _ in scores])
+    names = [name for name, _, _ in scores]
+    axis.set_yticks(range(len(scores)), names)
     # The first variant at the top, as in the table.
     axis.invert_yaxis()
     axis.grid(axis="x", alpha=0.3)
@@ -239,7 +256,8 @@ def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
     handles: dict[str, Line2D] = {}
     for axis, (title, variants) in zip(axes[0], panels.items(), strict=True):
         for number, (name, seeds) in enumerate(variants.items()):
-            handles[name] = _curve(axis, seeds, _CYCLE[number % len(_CYCLE)])
+            colour = _CYCLE[number % len(_CYCLE)]
+            handles[name] = _curve(axis, seeds, colour)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         # Epochs are whole numbers; matplotlib would mark halves as well.
@@ -262,12 +280,21 @@ def _curve(
 ) -> Line2D:
     if len(seeds) > 1:
         for points in seeds:
-            axis.plot(*zip(*points, strict=True), color=colour, alpha=0.25, linewidth=1)
+            # Points side by side become the list of epochs and the list of scores.
+            epochs, scores = zip(*points, strict=True)
+            axis.plot(
+                epochs,
+                scores,
+                color=colour,
+                alpha=0.25,
+                linewidth=1,
+            )
     # Seeds of one variant have the same epochs.
     epochs = [epoch for epoch, _ in seeds[0]]
     means = []
     for number in range(len(epochs)):
-        means.append(statistics.mean(points[number][1] for points in seeds))
+        scores = [points[number][1] for points in seeds]
+        means.append(statistics.mean(scores))
     (line,) = axis.plot(
         epochs,
         means,
@@ -280,7 +307,8 @@ def _curve(
 
 
 def plot_z_scores(
-    panels: Mapping[str, Mapping[str, Mapping[str, float]]], backbones: Sequence[str]
+    panels: Mapping[str, Mapping[str, Mapping[str, float]]],
+    backbones: Sequence[str],
 ) -> Figure:
     """The paper's Figure 4: a panel per kind of task, z-score by backbone, a line per pooler.
 
@@ -304,8 +332,11 @@ def plot_z_scores(
             for position, backbone in enumerate(backbones):
                 if backbone in scores:
                     points.append((position, scores[backbone]))
+            positions, drawn = zip(*points, strict=True)
+            # `plot` returns a list, here of one line.
             (handles[pooler],) = axis.plot(
-                *zip(*points, strict=True),
+                positions,
+                drawn,
                 marker="o",
                 color=_pooler_colour(pooler, number),
                 linewidth=2.4 if pooler == "glot" else 1.2,
@@ -354,12 +385,13 @@ def plot_contributions(
     positions = np.arange(len(tokens))
     # A fifth of the distance between tokens is left between their groups.
     width = 0.8 / len(weights)
-    figure, axis = plt.subplots(
-        figsize=(max(5.0, 0.42 * len(tokens) + 2), 3.2), layout="constrained"
-    )
+    # Inches, so many for a token that its text fits below its bars.
+    figure_width = max(5.0, 0.42 * len(tokens) + 2)
+    figure, axis = plt.subplots(figsize=(figure_width, 3.2), layout="constrained")
     for number, (name, values) in enumerate(weights.items()):
+        offset = _offset(number, len(weights)) * width
         axis.bar(
-            positions + _offset(number, len(weights)) * width,
+            positions + offset,
             values,
             width,
             label=name,
@@ -368,9 +400,11 @@ def plot_contributions(
     axis.set_xticks(positions, tokens, rotation=60, ha="right")
     # Sorted from the lightest; argsort has no other direction.
     if marked in weights:
-        for token in np.argsort(weights[marked])[::-1][:most]:
-            axis.get_xticklabels()[token].set_color(_OURS)
-            axis.get_xticklabels()[token].set_fontweight("bold")
+        heaviest = np.argsort(weights[marked])[::-1]
+        for token in heaviest[:most]:
+            label = axis.get_xticklabels()[token]
+            label.set_color(_OURS)
+            label.set_fontweight("bold")
     axis.set_ylabel("weight in the sentence vector")
     axis.legend(fontsize=8)
     plt.close(figure)
@@ -409,6 +443,7 @@ def plot_token_graph(
         layout="constrained",
     )
     image = _graph_panel(axes[0, 0], tokens, similarity, adjacency)
+    # With this fraction the bar is as high as a square image.
     figure.colorbar(image, ax=axes[0, 0], fraction=0.046, pad=0.03)
     if weights:
         _weight_panel(axes[0, 1], tokens, weights, side)
@@ -424,10 +459,21 @@ def _graph_panel(
     adjacency: np.ndarray,
 ) -> AxesImage:
     # The whole range of cosines, so that white is 0 in every figure.
-    image = axis.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")
+    image = axis.imshow(
+        similarity,
+        vmin=-1,
+        vmax=1,
+        cmap="RdBu_r",
+    )
     # Row i is the token that listens, column j the one that is heard.
     receivers, senders = np.nonzero(adjacency)
-    axis.scatter(senders, receivers, s=14, color="black", label="edge")
+    axis.scatter(
+        senders,
+        receivers,
+        s=14,
+        color="black",
+        label="edge",
+    )
     axis.set_xticks(range(len(tokens)), tokens, rotation=90)
     axis.set_yticks(range(len(tokens)), tokens)
     axis.set_title("cosines of token states; dots are edges", fontsize=10)
@@ -442,8 +488,9 @@ def _weight_panel(
 ) -> None:
     height = 0.8 / len(weights)
     for number, (name, values) in enumerate(weights.items()):
+        offset = _offset(number, len(weights)) * height
         axis.barh(
-            np.arange(len(tokens)) + _offset(number, len(weights)) * height,
+            np.arange(len(tokens)) + offset,
             values,
             height=height,
             label=name,

@@ -56,8 +56,9 @@ class FinishedRun:
     @property
     def backbone(self) -> str:
         """Name and layers of the backbone, as they are told to people."""
+        full_name = self.folder.backbone or "unknown backbone"
         # Of a name on the Hub the part behind its owner.
-        _, _, name = (self.folder.backbone or "unknown backbone").rpartition("/")
+        _, _, name = full_name.rpartition("/")
         if self.model.mixed:
             return f"{name}, layers {', '.join(map(str, self.model.layers))} mixed"
         return f"{name}, layer {self.model.layers[0]}"
@@ -79,6 +80,7 @@ class FinishedRun:
         for name in unread:
             # What the pooler does not read makes no other variant.
             flat.pop(name, None)
+        # A word for none, because it becomes part of a label.
         return flat | {"prompt": self.folder.prompt or "none"}
 
     @property
@@ -93,6 +95,7 @@ class FinishedRun:
         recipe.pop("kind", None)
         predictions = self.predictions or {}
         labels = {}
+        # Labels, because a run folder holds no texts.
         for split, kept in predictions.items():
             labels[split] = kept.labels.tolist()
         # Without predictions only runs on the very same store are known to have the same rows.
@@ -125,7 +128,9 @@ class FinishedRun:
     def curve(self, split: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of every epoch, as far as the split has the metric."""
         points = []
-        for text in (self.path / _METRICS).read_text(encoding="utf-8").splitlines():
+        lines = (self.path / _METRICS).read_text(encoding="utf-8")
+        for text in lines.splitlines():
+            # Every line is whole: a run that resumes drops what a kill has cut.
             line = json.loads(text)
             if line["split"] == split and metric in line:
                 points.append((line["epoch"], line[metric]))
@@ -174,7 +179,8 @@ def _run_folders(folder: Path) -> list[Path]:
     begun = []
     for path in sorted(paths):
         # Exported folders have a config.json too, and no metrics.
-        if (path / CONFIG).exists() and (path / _METRICS).exists():
+        has_config = (path / CONFIG).exists()
+        if has_config and (path / _METRICS).exists():
             begun.append(path)
     return begun
 

@@ -65,7 +65,9 @@ class Spread:
         """The spread of these values."""
         if len(values) == 0:
             return cls(None, None, None, None)
-        quantiles = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
+        quantiles = {}
+        for name, share in QUANTILES.items():
+            quantiles[name] = float(np.quantile(values, share))
         return cls(float(values.mean()), **quantiles)
 
 
@@ -93,7 +95,8 @@ class LayerNumbers:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"layer": self.layer, "own": self.own, **dataclasses.asdict(self.numbers)}
+        numbers = dataclasses.asdict(self.numbers)
+        return {"layer": self.layer, "own": self.own, **numbers}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +128,6 @@ class GraphCensus:
         """`sample`, `graph` and `layers` of the model card."""
         graph = None
         if self.graph is not None and self.edges_per_token is not None:
-            # The mean is one of the spread's numbers.
             graph = dataclasses.asdict(self.graph)
             # The spread takes the place of the mean, which it has among its numbers.
             graph["edges_per_token"] = dataclasses.asdict(self.edges_per_token)
@@ -174,22 +176,32 @@ def census(
         edges = _count(store, sample, lambda hidden: hidden, count_text)
         # Own layers are marked; of mixed ones the mix is what the run reads.
         is_own = layer in spec.layers
-        layers.append(LayerNumbers(layer, is_own, _numbers(sample.lengths, edges)))
+        numbers = _numbers(sample.lengths, edges)
+        layers.append(LayerNumbers(layer, is_own, numbers))
         if is_own and not spec.mixed:
             own = edges
     if spec.mixed:
         # All mixed layers of a token at once: the stem weighs them.
         store = HiddenStore(path, layers=spec.layers, trust=True)
         own = _count(store, sample, stem.mix, count_text)
-        layers.append(LayerNumbers("mix", True, _numbers(sample.lengths, own)))
+        numbers = _numbers(sample.lengths, own)
+        layers.append(LayerNumbers("mix", True, numbers))
     graph = None
     edges_per_token = None
     if own is not None:
         # A text without a token has no edges to share among its tokens.
         nonempty = sample.lengths > 0
         graph = _numbers(sample.lengths, own)
-        edges_per_token = Spread.over(own.all[nonempty] / sample.lengths[nonempty])
-    return GraphCensus(path, stored.content, sample, graph, edges_per_token, tuple(layers))
+        per_token = own.all[nonempty] / sample.lengths[nonempty]
+        edges_per_token = Spread.over(per_token)
+    return GraphCensus(
+        store=path,
+        content=stored.content,
+        sample=sample,
+        graph=graph,
+        edges_per_token=edges_per_token,
+        layers=tuple(layers),
+    )
 
 
 def draw_sample(store: HiddenStore, texts: int) -> Sample:
@@ -203,7 +215,8 @@ def draw_sample(store: HiddenStore, texts: int) -> Sample:
         UsageError: a store without a text.
     """
     lengths = {split: store[split].text_lengths for split in store}
-    starts = np.cumsum([0, *map(len, lengths.values())])
+    counts = [len(of_split) for of_split in lengths.values()]
+    starts = np.cumsum([0, *counts])
     stored = int(starts[-1])
     if stored == 0:
         raise UsageError(
@@ -212,7 +225,8 @@ def draw_sample(store: HiddenStore, texts: int) -> Sample:
             fix="Give another --store.",
         )
     # A permutation, of which a larger sample takes more: what was drawn stays drawn.
-    chosen = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(stored)[:texts])
+    order = np.random.default_rng(SAMPLE_SEED).permutation(stored)
+    chosen = np.sort(order[:texts])
     # The split whose texts end behind the chosen number.
     splits = np.searchsorted(starts, chosen, side="right") - 1
     locations = []
@@ -233,17 +247,21 @@ def _count(
     count_text: Callable[..., Any],
 ) -> Edges:
     """Edges of each text's graph; `mix` makes one layer of what the store holds."""
-    counts = np.zeros((len(Edges._fields), len(sample.locations)), np.int64)
+    shape = (len(Edges._fields), len(sample.locations))
+    # Texts without a token are in no chunk: their counts stay 0.
+    counts = np.zeros(shape, np.int64)
     for members, hidden, mask in _chunks(store, sample):
-        batch = (mix(jnp.asarray(hidden)), jnp.asarray(mask))
-        _, edges = jax.lax.scan(count_text, None, batch)
+        mixed = mix(jnp.asarray(hidden))
+        _, edges = jax.lax.scan(count_text, None, (mixed, jnp.asarray(mask)))
         # A chunk is filled up with empty texts, which are nobody's.
-        counts[:, members] = np.asarray(edges).T[:, : len(members)]
+        real = np.asarray(edges)[: len(members)]
+        counts[:, members] = real.T
     return Edges(*counts)
 
 
 def _chunks(
-    store: HiddenStore, sample: Sample
+    store: HiddenStore,
+    sample: Sample,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Texts of one padded length, a chunk at a time.
 
@@ -259,12 +277,14 @@ def _chunks(
     # Rounded up: a floor of the negative number is its ceiling.
     padded = -(-sample.lengths // _ROUND) * _ROUND
     for length in np.unique(padded[padded > 0]).tolist():
-        group = np.nonzero(padded == length)[0]
-        for members in np.split(group, range(_CHUNK, len(group), _CHUNK)):
+        (group,) = np.nonzero(padded == length)
+        cuts = range(_CHUNK, len(group), _CHUNK)
+        for members in np.split(group, cuts):
             texts = []
             for member in members:
                 split, text = sample.locations[member]
-                texts.append(store[split].states(text).astype(dtype, copy=False))
+                states = store[split].states(text)
+                texts.append(states.astype(dtype, copy=False))
             batch = TokenBatch.from_ragged(
                 texts, sample.lengths[members], length=length, rows=_CHUNK
             )
@@ -283,8 +303,12 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
     # Read once: a learned threshold would be read from its variable in every block.
     options = stem.options()
 
-    def count_text(_: None, text: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+    def count_text(
+        _: None,
+        text: tuple[jax.Array, jax.Array],
+    ) -> tuple[None, jax.Array]:
         states, real = text
+        # Linked as a batch of one text: rules know batches only.
         hidden = states[None]
         mask = real[None]
         tokens = tokens_of(hidden, mask)
@@ -299,13 +323,16 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
             block = slice_rows(padded, start, rows)
             linked = linking.link(block, padded, sentences, start)
             receivers = start + jnp.arange(rows)[:, None]
-            others = linked & (receivers != jnp.arange(linked.shape[-1]))
+            senders = jnp.arange(linked.shape[-1])
+            others = linked & (receivers != senders)
             # Padding hears nobody and is not alone.
             alone = block.mask & ~jnp.any(others, axis=-1)
+            # In the order of the fields of Edges.
             counts = [jnp.sum(marks, dtype=jnp.int32) for marks in (linked, others, alone)]
             return jnp.stack(counts)
 
-        blocks = jax.lax.map(count_block, jnp.arange(0, padded.mask.shape[1], rows))
+        starts = jnp.arange(0, padded.mask.shape[1], rows)
+        blocks = jax.lax.map(count_block, starts)
         return None, jnp.sum(blocks, axis=0)
 
     return count_text
@@ -315,12 +342,16 @@ def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
     # Texts without a token, or without a pair, decide nothing about a mean.
     nonempty = lengths > 0
     several = lengths > 1
+    # Ordered pairs of different tokens: an edge has a direction.
     pairs = lengths[several] * (lengths[several] - 1)
     tokens = lengths.sum()
+    isolated = None
+    if tokens:
+        isolated = float(edges.isolated.sum() / tokens)
     return GraphNumbers(
         edges_per_token=_mean(edges.all[nonempty] / lengths[nonempty]),
         density=_mean(edges.others[several] / pairs),
-        isolated=float(edges.isolated.sum() / tokens) if tokens else None,
+        isolated=isolated,
     )
 
 

@@ -67,7 +67,8 @@ def _different(result: Result) -> str:
 
 def _majority(result: Result) -> str:
     # Scores of a regression have no commonest answer.
-    majority = result.comparison.baselines(result.splits[0]).get("majority")
+    baselines = result.comparison.baselines(result.splits[0])
+    majority = baselines.get("majority")
     if majority is None:
         return ""
     return f"{majority:.3f}"

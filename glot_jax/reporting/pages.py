@@ -117,6 +117,7 @@ def write_page(
     make_folders(folder)
     for block in blocks:
         if isinstance(block, Figure):
+            # Here, so that a page without figures leaves no empty folder.
             make_folders(folder / "figures")
             # The HTML page has its figures inside; these are for the Markdown page.
             write_bytes(folder / "figures" / f"{block.name}.svg", block.svg.encode())
@@ -127,6 +128,7 @@ def write_page(
 def to_html(title: str, blocks: Sequence[Block]) -> str:
     """The page as one HTML file without scripts or addresses: figures and style are inside."""
     # By identity, not by text: two sections may have the same heading.
+    # The blocks outlive the page, so no identity is given twice.
     anchors = {}
     links = []
     for number, block in enumerate(blocks):
@@ -203,7 +205,8 @@ def _html_cell(cell: Cell) -> str:
 
 def _inline(text: str) -> str:
     # Escaped first: what stands between backquotes may be markup itself.
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(text, quote=False))
+    escaped = html.escape(text, quote=False)
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escaped)
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -228,7 +231,8 @@ def _markdown(block: Block) -> str:
 
 def _markdown_table(table: Table) -> str:
     # The first column names the row; the others are numbers, which stand to the right.
-    rule = ["---", *["---:"] * (len(table.titles) - 1)]
+    numbers = len(table.titles) - 1
+    rule = ["---", *["---:"] * numbers]
     lines = [_markdown_line(table.titles), _markdown_line(rule)]
     for row in table.rows:
         lines.append(_markdown_line(map(_markdown_cell, row)))

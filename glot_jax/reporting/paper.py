@@ -249,6 +249,7 @@ class PaperTables:
 
     def number(self, row: str, column: str) -> float | None:
         """The number of the first table that has this row and column, times 100, or None."""
+        # A run of ours that varies nothing is labelled glot alone.
         names = _PLAIN if row == "glot" else (row,)
         # The first table that has the number wins, in the order of the caller.
         for table in self._tables():
@@ -262,6 +263,7 @@ class PaperTables:
 
         The paper's plain GLOT is called glot here, whatever a table calls it.
         """
+        # A dict without values: a set that keeps the order of the tables.
         names: dict[str, None] = {}
         for table in self._tables():
             for row, numbers in table.items():
@@ -270,6 +272,7 @@ class PaperTables:
         return list(names)
 
     def _tables(self) -> list[Rows]:
+        # The paper did not run every backbone in every table.
         return [TABLES[name].get(self.backbone, {}) for name in self.names]
 
     @property
@@ -296,8 +299,11 @@ def z_scores(rows: Rows) -> Rows:
     scores: Rows = {name: {} for name in rows}
     for column, numbers in columns.items():
         values = list(numbers.values())
+        # In the order of the rows: NumPy may add in another one, and change the last digit.
         mean = sum(values) / len(values)
-        deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+        squares = [(value - mean) ** 2 for value in values]
+        variance = sum(squares) / len(values)
+        deviation = variance**0.5
         # Equal numbers are neither above nor below each other.
         if deviation == 0:
             continue

@@ -71,7 +71,8 @@ class Census:
         values: dict[str, Any] = {"parts": []}
         for part in self.parts:
             counts = dataclasses.asdict(part.counts)
-            values["parts"].append({"part": part.name, "type": part.type, **counts})
+            entry = {"part": part.name, "type": part.type, **counts}
+            values["parts"].append(entry)
         for stage in STAGES:
             values[stage] = dataclasses.asdict(self.stage(stage))
         values["total"] = dataclasses.asdict(self.total)
@@ -84,12 +85,17 @@ def count_parts(model: SentenceModel) -> Census:
     _, trained, others = nnx.split(model, nnx.Param, ...)
     counts: dict[PartPath, Counts] = {}
     for path, variable in nnx.to_flat_state(trained):
-        _add(counts, path, Counts(trained=math.prod(variable.shape)))
+        size = math.prod(variable.shape)
+        _add(counts, path, Counts(trained=size))
     for path, variable in nnx.to_flat_state(others):
-        _add(counts, path, Counts(statistics=math.prod(variable.shape)))
-    # A part is named by its class in the built model: the tree knows no classes.
-    parts = [Part(path, _type(model, path), counts[path]) for path in counts]
-    return Census(tuple(sorted(parts, key=_order)))
+        size = math.prod(variable.shape)
+        _add(counts, path, Counts(statistics=size))
+    parts = []
+    for path, of_part in counts.items():
+        # A part is named by its class in the built model: the tree knows no classes.
+        parts.append(Part(path, _type(model, path), of_part))
+    parts.sort(key=_order)
+    return Census(tuple(parts))
 
 
 def _add(
@@ -107,15 +113,18 @@ def _part(path: Sequence[Any]) -> PartPath:
     A module of a list, whatever is inside it; else the stage's direct member.
     """
     for index, name in enumerate(path):
+        # The outermost list: a layer of a GNN is one part, whatever its own lists hold.
         if isinstance(name, int):
             return tuple(path[: index + 1])
     return tuple(path[:2])
 
 
 def _order(part: Part) -> tuple[int, bool, list[tuple[int, str]]]:
-    # In the order in which a text passes them; what is not trained stands behind what is.
     stage, *names = part.path
-    return STAGES.index(str(stage)), part.counts.trained == 0, [_name_order(name) for name in names]
+    # In the order in which a text passes them; what is not trained stands behind what is.
+    place = STAGES.index(str(stage))
+    is_untrained = part.counts.trained == 0
+    return place, is_untrained, list(map(_name_order, names))
 
 
 def _name_order(name: str | int) -> tuple[int, str]:
@@ -128,5 +137,6 @@ def _name_order(name: str | int) -> tuple[int, str]:
 def _type(model: SentenceModel, path: PartPath) -> str:
     part: Any = model
     for name in path:
+        # Numbers stand for places in a list of modules.
         part = part[name] if isinstance(name, int) else getattr(part, name)
     return type(part).__name__

@@ -68,6 +68,7 @@ def write_report(
     Raises:
         UsageError: a folder that does not exist, no finished run, or an OUT that cannot be written.
     """
+    # Made here: a default in the signature would be one object for all calls.
     options = options or ReportOptions()
     tests = _stress_folders(folders)
     # A report of stress tests or of the caller's own sections can do without a run.
@@ -100,6 +101,7 @@ def _results(
     """Comparisons of the runs, and a line about each folder that could not be read as one."""
     try:
         runs, notes = find_runs(folders)
+    # Also raised where no folder holds a run, which a report of stress tests alone may lack.
     except UsageError:
         if needs_runs:
             raise
@@ -111,7 +113,12 @@ def _results(
             own_runs.append(run)
     results = []
     for comparison in compare_runs(own_runs, options.labels):
-        results.append(Result.from_comparison(comparison, options.reference, options.resamples))
+        result = Result.from_comparison(
+            comparison,
+            options.reference,
+            options.resamples,
+        )
+        results.append(result)
     return results, notes
 
 
@@ -151,6 +158,7 @@ def _origin(result: Result) -> str:
     variant = comparison.variants[0]
     run = variant.runs[0]
     recipe = run.folder.recipe
+    # A commit of the Hub, or of a local folder the hash of its weights.
     identity = recipe.revision or recipe.backbone.get("sha256") or "unknown"
     counts = []
     for split, predictions in (run.predictions or {}).items():

@@ -68,6 +68,7 @@ class Result:
     @property
     def best(self) -> VariantScore:
         """The highest mean on the first split; of equal ones the first."""
+        # The mean over seeds, not the luckiest seed.
         return max(self.first_scores, key=lambda score: score.mean)
 
     @property
@@ -100,6 +101,7 @@ class Result:
         """
         accuracies = []
         for run in self.variant(label).runs:
+            # Written by `glot reproduce` beside the run.
             path = run.path / "probe.json"
             if not path.exists():
                 return None

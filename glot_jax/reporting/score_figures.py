@@ -22,19 +22,23 @@ def score_figure(results: Sequence[Result]) -> list[Block]:
     for result in results:
         for split in result.splits:
             title = f"{result.comparison.task}, {split}: {result.metric}"
-            scores = result.by_split[split]
-            panels[title] = [(score.variant, score.mean, score.interval) for score in scores]
+            panel = []
+            for score in result.by_split[split]:
+                panel.append((score.variant, score.mean, score.interval))
+            panels[title] = panel
             baselines[title] = _drawn_baselines(result, split)
     caption = (
         "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants"
         " judged on the same rows say less than the paired tests in the tables."
     )
-    drawn = figures.svg(figures.plot_scores(panels, baselines))
+    figure = figures.plot_scores(panels, baselines)
+    drawn = figures.svg(figure)
     return [Heading("All scores"), Figure("scores", drawn, caption)]
 
 
 def _drawn_baselines(result: Result, split: str) -> dict[str, float]:
-    lowest = min(score.mean for score in result.by_split[split])
+    means = [score.mean for score in result.by_split[split]]
+    lowest = min(means)
     drawn = {}
     for name, value in result.comparison.baselines(split).items():
         # A line at zero beside scores of .8 would only flatten them.
@@ -62,6 +66,7 @@ def curve_figure(results: Sequence[Result]) -> list[Block]:
 def z_score_figure(results: Sequence[Result]) -> list[Block]:
     """Figure 4: our z-scores beside the paper's, where runs compare poolers at all."""
     ours = _pooler_scores(results)
+    # The paper's own lines alone would be no report of these runs.
     if not ours:
         return []
     backbones = sorted(paper.PARAMETERS, key=paper.PARAMETERS.__getitem__)
@@ -71,13 +76,14 @@ def z_score_figure(results: Sequence[Result]) -> list[Block]:
         scores[name] = paper.z_scores(paper.TABLES["table1"][name])
     for name, rows in ours.items():
         scores[name] = paper.z_scores(rows)
-    drawn = figures.plot_z_scores(_panels(scores), [*backbones, *ours])
+    figure = figures.plot_z_scores(_panels(scores), [*backbones, *ours])
+    drawn = figures.svg(figure)
     caption = (
         "Figure 4: z-scores of the poolers within a task and backbone, averaged over kinds of"
         " tasks. The named language models are computed from the paper's Table 1; ours stand to the"
         " right of them, over the tasks that were run."
     )
-    return [Heading("z-scores by backbone"), Figure("z_scores", figures.svg(drawn), caption)]
+    return [Heading("z-scores by backbone"), Figure("z_scores", drawn, caption)]
 
 
 def _pooler_scores(results: Sequence[Result]) -> dict[str, paper.Rows]:
@@ -111,7 +117,10 @@ def _panels(scores: dict[str, paper.Rows]) -> dict[str, dict[str, dict[str, floa
                 for task in tasks:
                     if task in by_task:
                         values.append(by_task[task])
-                if values:
-                    mean = math.fsum(values) / len(values)
-                    panels.setdefault(kind, {}).setdefault(pooler, {})[backbone] = mean
+                if not values:
+                    continue
+                poolers = panels.setdefault(kind, {})
+                by_backbone = poolers.setdefault(pooler, {})
+                # A sum without rounding does not depend on the order of the tasks.
+                by_backbone[backbone] = math.fsum(values) / len(values)
     return panels

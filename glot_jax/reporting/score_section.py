@@ -60,16 +60,17 @@ def score_rows(result: Result, beside: PaperTables) -> list[ScoreRow]:
     for number, score in enumerate(result.first_scores):
         # Every split lists the variants in the same order.
         scores = {split: result.by_split[split][number] for split in result.splits}
-        variants.append(
-            ScoreRow(
-                score.variant,
-                scores,
-                result.variant(score.variant),
-                printed=beside.number(score.variant, task),
-                probe=result.probe(score.variant, first),
-            )
+        row = ScoreRow(
+            score.variant,
+            scores,
+            result.variant(score.variant),
+            printed=beside.number(score.variant, task),
+            probe=result.probe(score.variant, first),
         )
-    return [*variants, *_baseline_rows(result), *_quoted_rows(variants, task, beside)]
+        variants.append(row)
+    baselines = _baseline_rows(result)
+    quoted = _quoted_rows(variants, task, beside)
+    return [*variants, *baselines, *quoted]
 
 
 def _quoted_rows(
@@ -84,7 +85,8 @@ def _quoted_rows(
     quoted = []
     for name in beside.rows(task):
         if name not in own:
-            quoted.append(ScoreRow(f"quoted: {name}", printed=beside.number(name, task)))
+            number = beside.number(name, task)
+            quoted.append(ScoreRow(f"quoted: {name}", printed=number))
     return quoted
 
 
@@ -148,7 +150,8 @@ def _split_column(result: Result, split: str) -> Column[ScoreRow]:
             return Cell(f"{row.baseline[split]:.3f}")
         if split not in row.scores:
             return Cell("")
-        return Cell(mean_text(row.scores[split]), bold=row.name == best.variant)
+        text = mean_text(row.scores[split])
+        return Cell(text, bold=row.name == best.variant)
 
     return Column(f"{split} {result.metric}", cell)
 
@@ -162,6 +165,7 @@ def mean_text(score: VariantScore) -> str:
 def _printed(row: ScoreRow) -> str:
     if row.printed is None:
         return ""
+    # The paper prints scores times 100.
     return f"{row.printed / 100:.3f}"
 
 
@@ -177,6 +181,7 @@ def _difference(row: ScoreRow, split: str) -> str:
     if split not in row.scores:
         return ""
     difference = row.scores[split].difference
+    # Of the reference itself, and where predictions are missing.
     if difference is None:
         return ""
     return f"{difference.value:+.3f}{p_text(difference.p, difference.p_seeds)}"
@@ -195,6 +200,7 @@ def _last(row: ScoreRow, split: str) -> str:
 
 
 def _parameters(row: ScoreRow) -> str:
+    # Baselines train nothing; the paper's rows have no number here.
     if row.variant is None:
         return ""
     return f"{row.variant.parameters:,}"

@@ -63,7 +63,9 @@ class Difference(NamedTuple):
 
 def mean_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean, and sample deviation (ddof 1) where there are two values or more."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    deviation = None
+    if len(values) > 1:
+        deviation = float(np.std(values, ddof=1))
     return float(np.mean(values)), deviation
 
 
@@ -143,14 +145,22 @@ def paired_difference(
     units = _Units(groups, len(labels))
     # The rows as they are, in the terms of a resample.
     every = np.arange(len(labels))
-    value = _mean_score(score, first, labels, every) - _mean_score(score, second, labels, every)
-    p_seeds = _welch(_seed_scores(score, first, labels), _seed_scores(score, second, labels))
+
+    def difference_on(rows: np.ndarray) -> float:
+        first_score = _mean_score(score, first, labels, rows)
+        second_score = _mean_score(score, second, labels, rows)
+        return first_score - second_score
+
+    value = difference_on(every)
+    p_seeds = _welch(
+        _seed_scores(score, first, labels),
+        _seed_scores(score, second, labels),
+    )
     if units.count < FEWEST_ROWS:
         return Difference(value, None, None, p_seeds)
 
     def difference(drawn: np.ndarray) -> float:
-        rows = units.rows(drawn)
-        return _mean_score(score, first, labels, rows) - _mean_score(score, second, labels, rows)
+        return difference_on(units.rows(drawn))
 
     interval = _interval(difference, units.count, resamples, seed)
     # A pair is a row's index in the first and in the second pooler's predictions, and the two may
@@ -161,15 +171,19 @@ def paired_difference(
 
     def statistic(left: np.ndarray, right: np.ndarray) -> float:
         left_score = _mean_score(score, both, doubled, sides(left))
-        return left_score - _mean_score(score, both, doubled, sides(right))
+        right_score = _mean_score(score, both, doubled, sides(right))
+        return left_score - right_score
 
     def sides(drawn: np.ndarray) -> np.ndarray:
         """Rows of units, which are numbered on in the same way."""
-        own = units.rows(drawn[drawn < units.count])
-        others = units.rows(drawn[drawn >= units.count] - units.count)
+        is_own = drawn < units.count
+        own = units.rows(drawn[is_own])
+        others = units.rows(drawn[~is_own] - units.count)
         return np.concatenate([own, others + len(labels)])
 
-    units_of_both = (np.arange(units.count), np.arange(units.count) + units.count)
+    own_units = np.arange(units.count)
+    # "samples": a unit may change sides with its own pair alone, as fits paired observations.
+    units_of_both = (own_units, own_units + units.count)
     # Not vectorized: a metric takes one array of labels at a time.
     test = stats.permutation_test(
         units_of_both,
@@ -190,9 +204,15 @@ def _seed_scores(
     return [score(guesses, labels) for guesses in predictions]
 
 
-def _welch(first: Sequence[float], second: Sequence[float]) -> float | None:
+def _welch(
+    first: Sequence[float],
+    second: Sequence[float],
+) -> float | None:
+    # A single seed has no variance.
+    if min(len(first), len(second)) < 2:
+        return None
     # Without a variance of either there is nothing to compare the difference with.
-    if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
+    if np.ptp(first) == np.ptp(second) == 0:
         return None
     with warnings.catch_warnings():
         # Seeds of one pooler may well agree to the last digit; the other's then make the variance.
@@ -211,22 +231,29 @@ class _Units:
             _, group = np.unique(groups, return_inverse=True)
             # Rows sorted by their group, cut where the next group begins.
             ends = np.cumsum(np.bincount(group))
-            self._members = np.split(np.argsort(group, kind="stable"), ends[:-1])
+            # Stable: rows of a group stay in their order.
+            rows_by_group = np.argsort(group, kind="stable")
+            self._members = np.split(rows_by_group, ends[:-1])
             self.count = len(self._members)
 
     def rows(self, drawn: np.ndarray) -> np.ndarray:
+        # Nothing drawn: NumPy joins no empty list.
         if self._members is None or not len(drawn):
             return drawn
         return np.concatenate([self._members[unit] for unit in drawn])
 
 
 def _in_pairs(
-    first: Sequence[np.ndarray], second: Sequence[np.ndarray]
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Each seed of one beside a seed of the other, so often that all count alike."""
     pairs = []
+    # The least number of pairs in which every seed of either side occurs equally often.
     for number in range(math.lcm(len(first), len(second))):
-        pairs.append((first[number % len(first)], second[number % len(second)]))
+        of_first = first[number % len(first)]
+        of_second = second[number % len(second)]
+        pairs.append((of_first, of_second))
     return pairs
 
 
@@ -237,7 +264,8 @@ def _mean_score(
     rows: np.ndarray,
 ) -> float:
     chosen = [guesses[rows] for guesses in predictions]
-    return float(np.mean(_seed_scores(score, chosen, labels[rows])))
+    scores = _seed_scores(score, chosen, labels[rows])
+    return float(np.mean(scores))
 
 
 def _interval(
@@ -255,7 +283,10 @@ def _interval(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(float(result.low), float(result.high))
+    return Interval(
+        low=float(result.low),
+        high=float(result.high),
+    )
 
 
 def holm(p_values: Sequence[float], level: float = 0.05) -> int:

@@ -33,6 +33,7 @@ class StressSetting:
     def name(self) -> str:
         """The part of its store's name behind that of the backbone."""
         parts = [self.protocol, f"{self.ratio:g}"]
+        # Left out where it is not set: stores of earlier versions keep their names.
         if self.distance:
             parts.append(f"distance{self.distance}")
         if self.position is not None:
@@ -96,7 +97,11 @@ class StressRecord:
         kind = "control" if self.training is None else "pooler"
         fields = self.setting.to_json()
         # The field is called by what it names, as in files of earlier versions.
-        fields |= {kind: self.name, "seed": self.seed, "accuracy": self.accuracy}
+        fields |= {
+            kind: self.name,
+            "seed": self.seed,
+            "accuracy": self.accuracy,
+        }
         if self.training is not None:
             fields |= dataclasses.asdict(self.training)
         return fields
@@ -175,6 +180,7 @@ class StressComparison:
     def from_json(cls, fields: Mapping[str, Any]) -> StressComparison:
         """The comparison that `to_json` made these fields of; earlier versions wrote fewer."""
         difference = None
+        # Absent for glot itself, and where it was not trained.
         if "glot_minus_this" in fields:
             difference = Difference(
                 fields["glot_minus_this"],
@@ -187,6 +193,7 @@ class StressComparison:
             fields["pooler"],
             fields.get("rows", 0),
             fields.get("independent", 0),
+            # Not 0, which would be an accuracy.
             fields.get("accuracy", float("nan")),
             fields.get("deviation"),
             _interval(fields.get("interval")),

@@ -44,7 +44,10 @@ class StressRow:
         # Released and controlled texts are other texts, whatever their share of distractors.
         if self.setting.protocol != "paper":
             return None
-        return paper.TABLES["table7"]["BERT"].get(self.label, {}).get(f"{self.setting.ratio:g}")
+        rows = paper.TABLES["table7"]["BERT"]
+        # Its columns are the shares of distractors; controls and our own poolers have no row.
+        column = f"{self.setting.ratio:g}"
+        return rows.get(self.label, {}).get(column)
 
 
 def stress_section(folder: Path, number: int) -> list[Block]:
@@ -66,12 +69,18 @@ def stress_section(folder: Path, number: int) -> list[Block]:
         figures.svg(figures.stress_figure(records)),
         "Figure 3: accuracy by share of distractors.",
     )
-    table = Table.by_columns(_columns(rows), rows, _CAPTION, faint=lambda row: row.is_control)
+    table = Table.by_columns(
+        _columns(rows),
+        rows,
+        _CAPTION,
+        faint=lambda row: row.is_control,
+    )
     return [Heading("Stress test"), table, figure]
 
 
 def stress_rows(
-    records: Sequence[StressRecord], comparisons: Sequence[StressComparison]
+    records: Sequence[StressRecord],
+    comparisons: Sequence[StressComparison],
 ) -> list[StressRow]:
     """A row for each pooler and control of each setting, seeds together.
 
@@ -81,16 +90,16 @@ def stress_rows(
     compared = {(other.setting, other.pooler): other for other in comparisons}
     members: dict[tuple[StressSetting, str], list[StressRecord]] = {}
     for record in records:
-        members.setdefault((record.setting, record.label), []).append(record)
+        row = (record.setting, record.label)
+        members.setdefault(row, []).append(record)
     rows = []
     for (setting, label), seeds in members.items():
         # Seeds of one pooler are one row: mean and deviation are over them.
         accuracies = tuple(record.accuracy for record in seeds)
         # A control is not trained.
         is_control = seeds[0].training is None
-        rows.append(
-            StressRow(setting, label, is_control, accuracies, compared.get((setting, label)))
-        )
+        comparison = compared.get((setting, label))
+        rows.append(StressRow(setting, label, is_control, accuracies, comparison))
     return rows
 
 
@@ -129,4 +138,5 @@ def _difference(row: StressRow) -> str:
 def _printed(row: StressRow) -> str:
     if row.printed is None:
         return ""
+    # The paper prints accuracies times 100.
     return f"{row.printed / 100:.3f}"

@@ -76,9 +76,14 @@ class Table:
         lines = []
         for row in rows:
             is_faint = faint is not None and faint(row)
-            lines.append(tuple(_cell(column, row, is_faint) for column in shown))
-        titles = tuple(column.title for column in shown)
-        return cls(titles, tuple(lines), caption, tuple(column.align for column in shown))
+            cells = [_cell(column, row, is_faint) for column in shown]
+            lines.append(tuple(cells))
+        return cls(
+            titles=tuple(column.title for column in shown),
+            rows=tuple(lines),
+            caption=caption,
+            aligned=tuple(column.align for column in shown),
+        )
 
     @property
     def width(self) -> int:

@@ -95,19 +95,24 @@ def _sentence_figures(
     for pooler, folder in folders.items():
         model = load_model(folder)
         graph = _graph(model, sentence)
-        weights[pooler] = np.asarray(model.pooler.token_weights(graph))[0]
+        # Of a batch of one sentence.
+        (of_tokens,) = np.asarray(model.pooler.token_weights(graph))
+        weights[pooler] = of_tokens
         if pooler == "glot":
             adjacency = _adjacency(graph, length)
     caption = (
         f'Figure 5: weight of each token in the vector of "{sentence.text}". Coloured: the'
         " three tokens glot weighs most."
     )
-    contributions = figures.svg(figures.plot_contributions(sentence.tokens, weights))
+    contributions = figures.plot_contributions(sentence.tokens, weights)
     # The diagonal is a token's own loop, which links no pair.
-    density = (adjacency.sum() - length) / max(1, length * (length - 1))
+    edges = adjacency.sum() - length
+    pairs = length * (length - 1)
+    # A sentence of one token has no pair.
+    density = edges / max(1, pairs)
     drawn = figures.plot_token_graph(sentence.tokens, _cosines(sentence.states), adjacency)
     return [
-        Figure(f"tokens{number}", contributions, caption),
+        Figure(f"tokens{number}", figures.svg(contributions), caption),
         Figure(
             f"graph{number}",
             figures.svg(drawn),
@@ -129,8 +134,10 @@ def _adjacency(graph: TokenGraph, length: int) -> np.ndarray:
     edges = graph.edge_list()
     # A list may be longer than its edges; what is behind them belongs to no token.
     count = int(edges.n_edge[0])
+    receivers = np.asarray(edges.receivers)[:count]
+    senders = np.asarray(edges.senders)[:count]
     adjacency = np.zeros((length, length), bool)
-    adjacency[np.asarray(edges.receivers)[:count], np.asarray(edges.senders)[:count]] = True
+    adjacency[receivers, senders] = True
     return adjacency
 
 

@@ -57,6 +57,7 @@ def score_variants(
     """
     # None as well where the reference kept no predictions: there is nothing to pair with.
     compared_with = None
+    # Labels are unique within a comparison.
     for variant in comparison.variants:
         if variant.label == reference:
             compared_with = variant.predictions(split)
@@ -93,6 +94,7 @@ def _score(
         interval = score_interval(score, own, labels, resamples=resamples)
         if interval is None:
             why = f"{len(labels)} rows: too few for an interval"
+        # The reference first: a positive difference says that it is the better one.
         if against is not None:
             others = [seed.predictions for seed in against]
             difference = paired_difference(score, others, own, labels, resamples=resamples)
