@@ -44,6 +44,7 @@ def own_options() -> list[Brought]:
     brought = []
     for group, setting, table in tables:
         for name, part in table.items():
+            # Only parts of plugins have some: ours read the settings themselves.
             options = getattr(part, "own_options", None)
             if options is not None:
                 brought.append(Brought(group, setting, name, options))
@@ -82,6 +83,7 @@ def unread_own_options(
     config: TrainConfig, flags: Mapping[str, Leaf], values: Mapping[str, object]
 ) -> dict[str, object]:
     """The options of plugins' parts that the settings do not choose, with their values."""
+    # `with_own_options` has put there what the chosen parts read, and nothing else.
     read = {*config.pooler.own, *config.graph.own, *config.objective.own}
     return {name: values[name] for name in flags if name not in read}
 
@@ -92,6 +94,7 @@ def require_free_names(flags: Mapping[str, Leaf], ours: Mapping[str, Leaf]) -> N
     Raises:
         UsageError: A name that is taken.
     """
+    # Flags have no prefix of their plugin: two of one name could not be told apart.
     for name in flags:
         if name in ours:
             raise UsageError(
@@ -120,6 +123,7 @@ def with_own_options(
     chosen: dict[str, dict[str, object]] = {"pooler": {}, "graph": {}, "objective": {}}
     for source in brought:
         group = getattr(config, source.group)
+        # A part that is not chosen is not built, and its options would say nothing.
         if getattr(group, source.setting) != source.part:
             continue
         own = {name: values[name] for name in source.options.names()}

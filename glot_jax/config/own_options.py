@@ -35,7 +35,7 @@ class OwnOptions(Mapping[str, Any]):
         # In one order, so that equal options have equal hashes and equal config.json files.
         self._values = dict(sorted(items.items()))
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:
