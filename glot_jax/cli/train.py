@@ -186,8 +186,8 @@ def _groups(of_plugins: Mapping[str, Leaf]) -> dict[str, tuple[str, Sequence[str
     """The groups of `--help`: what most runs need first."""
     groups: dict[str, tuple[str, Sequence[str]]] = {"common": ("What most runs need.", _COMMON)}
     for title, (settings, text) in _GROUPS.items():
-        # Those of the class itself: TrainConfig holds the other classes.
-        own = settings.names()
+        # Those of the class itself: TrainConfig holds the other classes. `own` is no flag.
+        own = [name for name in settings.names() if name in leaves(settings)]
         groups[title] = (text, [name for name in own if name not in _COMMON])
     if of_plugins:
         groups["plugins"] = ("What the parts of the plugins read.", list(of_plugins))

@@ -174,13 +174,13 @@ class Config:
     def names(cls, part: Decides | None = None) -> tuple[str, ...]:
         """Names of the fields that decide any of `part`; None: of all fields.
 
-        Fields that hold settings of their own, or of a plugin, are left out.
+        Fields that hold settings of their own are left out.
         """
         hints = type_hints(cls)
         names: list[str] = []
         for field in dataclasses.fields(cls):
             # Nested settings are not a value: their fields are asked by their own class.
-            if not is_plain(hints[field.name]):
+            if is_config(hints[field.name]):
                 continue
             if part is None or decides(field) & part:
                 names.append(field.name)
