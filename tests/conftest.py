@@ -14,6 +14,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests run in several processes: threads of torch that wait for one another on cores the others
 # hold only burn time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Arrays of different ranks are combined on purpose or not at all: a forgotten axis is an error.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Thousands of tiny programs are compiled once and run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The same steps are compiled by many tests, in several processes: each is compiled once and read
