@@ -147,12 +147,17 @@ PACKAGES = ("analysis", "interop")
 """Packages of 0.1 that are no more: only their modules can be asked for."""
 
 
-def warn(old: str, new: str) -> None:
-    """DeprecationWarning at whoever imports the old name."""
-    # 3: above this function and the one that answers for the old name. Frames of the import system
-    # are not counted.
+def warn(old: str, new: str, *, frames: int = 1) -> None:
+    """DeprecationWarning at whoever imports the old name.
+
+    Args:
+        old: the name of 0.1, below `glot_jax`.
+        new: the name of today, below `glot_jax`.
+        frames: functions of ours between the import and this one; those of the import system are
+            not counted. Python hides the warning where it points at us.
+    """
     message = f"glot_jax.{old} is glot_jax.{new} now; the old name goes with the next release"
-    warnings.warn(message, DeprecationWarning, stacklevel=3)
+    warnings.warn(message, DeprecationWarning, stacklevel=2 + frames)
 
 
 def renamed_keywords(
@@ -169,6 +174,8 @@ def renamed_keywords(
         def call(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
             for old, new in names.items():
                 if old in keywords:
+                    if new in keywords:
+                        raise TypeError(f"{function.__name__}() takes {new} or {old}, not both")
                     # 2: above this function, where the keyword was written.
                     message = f"{function.__name__}({old}=...) is {new}=... now"
                     warnings.warn(message, DeprecationWarning, stacklevel=2)
@@ -193,7 +200,9 @@ def moved_name(module: str, name: str, homes: Mapping[str, str]) -> object:
     """
     if name not in homes:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    warn(f"{module.removeprefix('glot_jax.')}.{name}", f"{homes[name]}.{name}")
+    old = module.removeprefix("glot_jax.")
+    # 2: this function, and the `__getattr__` that calls it.
+    warn(f"{old}.{name}", f"{homes[name]}.{name}", frames=2)
     return getattr(importlib.import_module(f"glot_jax.{homes[name]}"), name)
 
 
@@ -209,9 +218,8 @@ class _Loader(importlib.abc.Loader):
         return _Alias(spec.name, module, NAMES.get(old, {}))
 
     def exec_module(self, module: types.ModuleType) -> None:
-        if not isinstance(module, _Alias):
-            # An empty path makes it a package: Python then asks for the modules below it, too.
-            module.__path__ = []
+        # Nothing to execute: it is a module of today under another name, or an empty package.
+        del module
 
 
 class _Alias(types.ModuleType):

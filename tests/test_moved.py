@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 import warnings
 
 import pytest
@@ -40,6 +41,35 @@ def test_names_that_other_modules_took_are_answered_by_the_old_module(old):
         module = importlib.import_module(f"glot_jax.{old}")
     for name, home in moved.NAMES[old].items():
         assert getattr(module, name) is getattr(importlib.import_module(f"glot_jax.{home}"), name)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from glot_jax.training.loop import train_seeds",
+        "from glot_jax.config import UsageError",
+        "import glot_jax.stress_config",
+    ],
+)
+def test_the_warning_points_at_whoever_imports_the_old_name(statement, monkeypatch):
+    """Python shows a DeprecationWarning only where it points at the user's own code."""
+    monkeypatch.delitem(sys.modules, "glot_jax.stress_config", raising=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exec(compile(statement, "their_script.py", "exec"), {})
+    # The import statement asks twice for a name that it takes out of a module.
+    assert {warning.filename for warning in caught} == {"their_script.py"}
+
+
+def test_a_keyword_under_both_of_its_names_is_refused():
+    @moved.renamed_keywords(old="new")
+    def function(new: int) -> int:
+        return new
+
+    with pytest.deprecated_call(match=r"function\(old=...\) is new=... now"):
+        assert function(old=1) == 1
+    with pytest.raises(TypeError, match="not both"):
+        function(old=1, new=2)
 
 
 def test_a_module_that_never_was_is_not_found():

@@ -6,7 +6,7 @@ or None. The base class of all settings turns it into an error that names the fl
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sized
 from typing import Any, TypeGuard
 
@@ -21,8 +21,9 @@ def is_number(value: object) -> TypeGuard[float]:
     # bool is a subclass of int: `epochs=True` would pass for 1.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    # `nan < minimum` is False, so that nan would pass a check for too small a number.
-    return math.isfinite(value)
+    # False for nan, which no comparison with a bound would refuse, and for integers of JSON that
+    # no float can hold, of which `math.isfinite` makes an OverflowError.
+    return abs(value) <= sys.float_info.max
 
 
 def at_least(minimum: float) -> Check:

@@ -70,6 +70,9 @@ def test_true_is_not_a_number():
     assert is_number(1)
     assert not is_number(True)
     assert not is_number(float("inf"))
+    assert not is_number(float("nan"))
+    # JSON may hold an integer that no float can.
+    assert not is_number(10**400)
 
 
 def test_heads_that_do_not_divide_a_width_are_told_those_that_do():
