@@ -1,10 +1,9 @@
-"""Blockwise backend for long texts: one bit per pair, blocks of receiving tokens, never a whole
-[length, length] of numbers.
+"""Blockwise backend for long texts: one bit per pair, and blocks of receiving tokens.
 
-The cosine is taken once, block by block, and kept as bits that all layers read. A layer walks over
-the blocks again; its backward pass, written out, computes a block's weights once more instead of
-keeping them. Memory is O(length·hidden + length² / 8 bytes) a sentence, plus one block. The numbers
-are the dense backend's.
+There is never a whole [length, length] of numbers. The cosine is taken once, block by block, and
+kept as bits that all layers read. A layer walks over the blocks again; its backward pass, written
+out, computes a block's weights once more instead of keeping them. Memory is O(length·hidden +
+length² / 8 bytes) a sentence, plus one block. The numbers are the dense backend's.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leak
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, refuse_soft_edges, slice_rows
 from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.row_blocks import RowBlocks, pack, unpack
 from glot_jax.graphs.similarity import Tokens, pad_axis, with_tokens
 from glot_jax.graphs.token_graph import Loops
 
@@ -32,17 +32,16 @@ PAIRS = 1 << 23
 Fewer would read all states more often than they compute with them.
 """
 _FEWEST_ROWS = 128
-_BITS = 32
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BlockwiseGraph(PaddedGraph):
-    """See TokenGraph. `bits [blocks, batch, rows, words]` uint32 hold the edges into token
-    `block·rows + row`.
+    """See TokenGraph.
 
-    Bit k of word w is the edge from token `k·words + w`: neighbouring columns lie in neighbouring
-    words, so that packing and unpacking run along memory.
+    `bits [blocks, batch, rows, words]` uint32 hold the edges into token `block·rows + row`. Bit k
+    of word w is the edge from token `k·words + w`: neighbouring columns lie in neighbouring words,
+    so that packing and unpacking run along memory.
     """
 
     bits: Array
@@ -54,13 +53,15 @@ class BlockwiseGraph(PaddedGraph):
         """[batch, length, length] bool, unpacked: for a look at short texts."""
         length = self.node_mask.shape[1]
         # Rows are cut off at the end: the last block may hold more than the text has.
-        edges = jnp.moveaxis(_unpack(self.bits, length), 0, 1)
-        return edges.reshape(edges.shape[0], -1, length)[:, :length]
+        blocks = unpack(self.bits, length)
+        edges = jnp.moveaxis(blocks, 0, 1)
+        rows = edges.reshape(edges.shape[0], -1, length)
+        return rows[:, :length]
 
     @property
-    def _blocks(self) -> _Blocks:
+    def _blocks(self) -> RowBlocks:
         blocks, _, rows, _ = self.bits.shape
-        return _Blocks(blocks, rows, self.node_mask.shape[1])
+        return RowBlocks(blocks, rows, self.node_mask.shape[1])
 
     def edge_counts(self) -> Array:
         """See PaddedGraph.edge_counts."""
@@ -77,11 +78,12 @@ class BlockwiseGraph(PaddedGraph):
         # Sentence by sentence, although the bits lie block by block: lists are sorted by receiver.
         def step(writer: EdgeWriter, terms: tuple[Array, Array, Array]) -> tuple[EdgeWriter, None]:
             bits, senders, receivers = terms
-            edges = _unpack(bits, length)
+            edges = unpack(bits, length)
             return writer.add(edges[None], senders[None], receivers[None]), None
 
+        by_sentence = jnp.moveaxis(self.bits, 0, 1)
         terms = (
-            jnp.moveaxis(self.bits, 0, 1).reshape(batch * blocks, rows, words),
+            by_sentence.reshape(batch * blocks, rows, words),
             jnp.repeat(position, blocks, axis=0),
             receivers.reshape(batch * blocks, rows),
         )
@@ -95,14 +97,17 @@ class BlockwiseGraph(PaddedGraph):
         def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
             index, bits = terms
             edges = blocks.edges(index, bits, loops)
-            return None, jnp.sum(
+            # Summed and not counted as bits: a loop may have been added.
+            degree = jnp.sum(
                 edges,
                 axis=-1,
                 keepdims=True,
                 dtype=jnp.float32,
             )
+            return None, degree
 
-        _, degree = jax.lax.scan(step, None, (blocks.indices, self.bits))
+        terms = (blocks.indices, self.bits)
+        _, degree = jax.lax.scan(step, None, terms)
         return blocks.join(degree)
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
@@ -142,47 +147,10 @@ class BlockwiseGraph(PaddedGraph):
         return jnp.stack(mixed, axis=-2)
 
 
-class _Blocks(NamedTuple):
-    """How a batch is cut into blocks of receiving tokens."""
-
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
-    rows: int
-    length: int
-
-    @property
-    def indices(self) -> Array:
-        return jnp.arange(self.count)
-
-    def split(self, values: Array) -> Array:
-        """[batch, length, ..] -> [blocks, batch, rows, ..], zeros behind the end."""
-        padded = pad_axis(values, self.count * self.rows - self.length, axis=1)
-        batch, _, *rest = values.shape
-        return jnp.moveaxis(padded.reshape(batch, self.count, self.rows, *rest), 1, 0)
-
-    def join(self, blocks: Array) -> Array:
-        """[blocks, batch, rows, ..] -> [batch, length, ..]."""
-        # Blocks of one sentence lie one after another before they are joined.
-        joined = jnp.moveaxis(blocks, 0, 1)
-        return joined.reshape(joined.shape[0], -1, *blocks.shape[3:])[:, : self.length]
-
-    def edges(
-        self,
-        index: Array,
-        bits: Array,
-        loops: Loops,
-    ) -> Array:
-        """[batch, rows, length] bool of block `index`."""
-        edges = _unpack(bits, self.length)
-        if loops == "as_is":
-            return edges
-        # Rows behind the end get a loop too, or they would divide by nothing.
-        own = jnp.minimum(index * self.rows + jnp.arange(self.rows), self.length - 1)
-        return edges | (own[:, None] == jnp.arange(self.length))
-
-
+# Written out, because the way back of a scan would keep the unpacked edges of every block.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sum(
-    blocks: _Blocks,
+    blocks: RowBlocks,
     loops: Loops,
     bits: Array,
     values: Array,
@@ -191,42 +159,49 @@ def _sum(
 
     def step(_: None, terms: tuple[Array, Array]) -> tuple[None, Array]:
         index, bits = terms
-        edges = blocks.edges(index, bits, loops).astype(values.dtype)
-        return None, jnp.einsum(
+        edges = blocks.edges(index, bits, loops)
+        block = jnp.einsum(
             "bij,bjc->bic",
-            edges,
+            edges.astype(values.dtype),
             values,
             preferred_element_type=jnp.float32,
         )
+        return None, block
 
-    _, total = jax.lax.scan(step, None, (blocks.indices, bits))
-    return blocks.join(total).astype(values.dtype)
+    terms = (blocks.indices, bits)
+    _, total = jax.lax.scan(step, None, terms)
+    joined = blocks.join(total)
+    return joined.astype(values.dtype)
 
 
 def _sum_forward(
-    blocks: _Blocks,
+    blocks: RowBlocks,
     loops: Loops,
     bits: Array,
     values: Array,
 ) -> tuple[Array, Array]:
+    # A sum is linear in its values, so the way back needs the edges alone.
     return _sum(blocks, loops, bits, values), bits
 
 
 def _sum_backward(
-    blocks: _Blocks,
+    blocks: RowBlocks,
     loops: Loops,
     bits: Array,
     grad_out: Array,
 ) -> tuple[None, Array]:
-    """A block's edges transposed: what a token sent comes back from those who heard it."""
+    """Return the gradient towards the values.
+
+    A block's edges are transposed: what a token sent comes back from those who heard it.
+    """
 
     def step(grad_values: Array, terms: tuple[Array, Array, Array]) -> tuple[Array, None]:
         index, bits, grad_rows = terms
-        edges = blocks.edges(index, bits, loops).astype(grad_rows.dtype)
+        edges = blocks.edges(index, bits, loops)
         sent_back = jnp.einsum(
             "bic,bij->bcj",
             grad_rows,
-            edges,
+            edges.astype(grad_rows.dtype),
             preferred_element_type=jnp.float32,
         )
         return grad_values + sent_back, None
@@ -244,7 +219,7 @@ _sum.defvjp(_sum_forward, _sum_backward)
 class _Head(NamedTuple):
     """What is static about one head of attention."""
 
-    blocks: _Blocks
+    blocks: RowBlocks
     dropout: float
     head: int
 
@@ -279,10 +254,18 @@ def _attend(
     target: Array,
     values: Array,
 ) -> Array:
-    """Average values [batch, length, width] by one head of attention; source and target [batch,
-    length] are float32.
+    """Average values [batch, length, width] by one head of attention.
+
+    Source and target [batch, length] are float32.
     """
-    return _attend_forward(head, pairs, source, target, values)[0]
+    out, _ = _attend_forward(
+        head,
+        pairs,
+        source,
+        target,
+        values,
+    )
+    return out
 
 
 def _attend_forward(
@@ -297,7 +280,8 @@ def _attend_forward(
     def step(_: None, terms: tuple[Array, ...]) -> tuple[None, tuple[Array, Array]]:
         index, bits, target, row_rank = terms
         edges = blocks.edges(index, bits, "exactly_one")
-        logits = leaky_relu(target[..., None] + source[:, None])
+        sums = target[..., None] + source[:, None]
+        logits = leaky_relu(sums)
         logits = jnp.where(edges, logits, -jnp.inf)
         # A row always holds its own loop, so its maximum is finite.
         largest = jnp.max(logits, axis=-1, keepdims=True)
@@ -317,12 +301,26 @@ def _attend_forward(
             preferred_element_type=jnp.float32,
         )
         log_total = largest + jnp.log(total)
+        # One number per row is saved: weights and maxima are computed again from it.
         return None, (mixed / total, log_total[..., 0])
 
-    terms = (blocks.indices, pairs.bits, blocks.split(target), blocks.split(pairs.rank))
+    terms = (
+        blocks.indices,
+        pairs.bits,
+        blocks.split(target),
+        blocks.split(pairs.rank),
+    )
     _, (mixed, log_total) = jax.lax.scan(step, None, terms)
     out = blocks.join(mixed)
-    return out.astype(values.dtype), _Saved(pairs, source, target, values, out, log_total)
+    saved = _Saved(
+        pairs,
+        source,
+        target,
+        values,
+        out,
+        log_total,
+    )
+    return out.astype(values.dtype), saved
 
 
 def _attend_backward(
@@ -330,9 +328,11 @@ def _attend_backward(
     saved: _Saved,
     grad_out: Array,
 ) -> tuple[None, Array, Array, Array]:
-    """The weights of a block are computed again, from the logarithm of their sum; with p = softmax
-    and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i), dot_out_i = grad_out_i .
-    o_i.
+    """Return the gradients towards source, target and values.
+
+    The weights of a block are computed again, from the logarithm of their sum. With p = softmax and
+    o the result, `grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i)`, `dot_out_i = grad_out_i .
+    o_i`.
     """
     pairs, source, target, values, out, log_total = saved
     blocks = head.blocks
@@ -343,7 +343,9 @@ def _attend_backward(
         index, bits, target, row_rank, log_total, grad_rows, dot_out = terms
         sums = target[..., None] + source[:, None]
         edges = blocks.edges(index, bits, "exactly_one")
-        weights = jnp.where(edges, jnp.exp(leaky_relu(sums) - log_total[..., None]), 0)
+        logits = leaky_relu(sums)
+        weights = jnp.exp(logits - log_total[..., None])
+        weights = jnp.where(edges, weights, 0)
         kept = keep_pairs(
             head.dropout,
             head.head,
@@ -361,20 +363,27 @@ def _attend_backward(
         grad_sums = grad_logits * leaky_relu_slope(sums)
         # Width before length: multiplied the other way round, a block of few rows would have to be
         # transposed.
+        heard = (weights * kept).astype(values.dtype)
         grad_values = jnp.einsum(
             "bic,bij->bcj",
             grad_rows,
-            (weights * kept).astype(values.dtype),
+            heard,
             preferred_element_type=jnp.float32,
         )
         # As a product too: with XLA's sum over the rows a step at 32,768 tokens took 1.2 times as
         # long on two CPU cores.
-        grad_source = jnp.einsum("i,bij->bj", jnp.ones(blocks.rows), grad_sums)
+        ones = jnp.ones(blocks.rows)
+        grad_source = jnp.einsum("i,bij->bj", ones, grad_sums)
         total = (grads[0] + grad_source, grads[1] + grad_values)
-        return total, jnp.sum(grad_sums, axis=2)
+        grad_target = jnp.sum(grad_sums, axis=2)
+        return total, grad_target
 
-    dot_out = jnp.sum(grad_out.astype(jnp.float32) * out, axis=-1)
-    zeros = (jnp.zeros(source.shape, jnp.float32), jnp.zeros(values.shape, jnp.float32).mT)
+    products = grad_out.astype(jnp.float32) * out
+    dot_out = jnp.sum(products, axis=-1)
+    # Senders hear back from every block, so their gradients add up; a receiver is in one alone.
+    zeros_source = jnp.zeros(source.shape, jnp.float32)
+    zeros_values = jnp.zeros(values.shape, jnp.float32).mT
+    zeros = (zeros_source, zeros_values)
     terms = (
         blocks.indices,
         pairs.bits,
@@ -385,41 +394,26 @@ def _attend_backward(
         blocks.split(dot_out),
     )
     (grad_source, grad_values), grad_target = jax.lax.scan(step, zeros, terms)
+    grad_target = blocks.join(grad_target)
+    grad_values = grad_values.mT.astype(values.dtype)
     # Nothing of `pairs` is trained.
-    return None, grad_source, blocks.join(grad_target), grad_values.mT.astype(values.dtype)
+    return None, grad_source, grad_target, grad_values
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def block_rows(batch: int, length: int) -> int:
-    """Return the receiving tokens of a block, a power of two: PAIRS pairs, yet rows enough to be
-    worth reading all states for.
+    """Return the receiving tokens of a block, a power of two.
+
+    They make PAIRS pairs, yet are enough to be worth reading all states for.
     """
-    rows = max(_FEWEST_ROWS, PAIRS // max(1, batch * length))
+    pairs = max(1, batch * length)
+    rows = max(_FEWEST_ROWS, PAIRS // pairs)
     power = 1 << (rows.bit_length() - 1)
     # No more than the text has, rounded up.
-    return min(power, 1 << max(0, length - 1).bit_length())
-
-
-def _pack(edges: Array) -> Array:
-    """[.., length] bool -> [.., words] uint32."""
-    length = edges.shape[-1]
-    words = -(-length // _BITS)
-    edges = pad_axis(edges, words * _BITS - length, axis=-1)
-    # Plane by plane: as one sum over planes XLA would evaluate the rule bit by bit, inside of the
-    # sum.
-    planes = (
-        edges[..., bit * words : (bit + 1) * words].astype(jnp.uint32) << bit
-        for bit in range(_BITS)
-    )
-    return functools.reduce(jnp.bitwise_or, planes)
-
-
-def _unpack(bits: Array, length: int) -> Array:
-    """[.., words] uint32 -> [.., length] bool."""
-    planes = (bits[..., None, :] >> jnp.arange(_BITS, dtype=jnp.uint32)[:, None]) & 1
-    return planes.reshape(*bits.shape[:-1], -1)[..., :length] != 0
+    longest = 1 << max(0, length - 1).bit_length()
+    return min(power, longest)
 
 
 def blockwise_graph(
@@ -440,7 +434,9 @@ def blockwise_graph(
     Raises:
         UsageError: soft edges, or a shape that is not known.
     """
+    del edge_budget
     refuse_soft_edges("blockwise", temperature)
+    # The number of blocks is the length of an axis, which Python computes.
     if not all(isinstance(size, int) for size in linking.mask.shape):
         raise UsageError(
             rule="the blockwise backend must know batch and length as numbers",
@@ -457,9 +453,11 @@ def blockwise_graph(
 
         def step(_: None, first_row: Array) -> tuple[None, Array]:
             block = slice_rows(padded, first_row, rows)
-            return None, _pack(linking.link(block, tokens, sentences, first_row))
+            edges = linking.link(block, tokens, sentences, first_row)
+            return None, pack(edges)
 
-        _, bits = jax.lax.scan(step, None, jnp.arange(0, padded.mask.shape[1], rows))
+        first_rows = jnp.arange(0, padded.mask.shape[1], rows)
+        _, bits = jax.lax.scan(step, None, first_rows)
         return bits
 
     with jax.named_scope("token_graph"):

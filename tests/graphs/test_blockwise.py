@@ -15,7 +15,8 @@ from support.token_states import pad, sentences
 
 from glot_jax import Glot, token_graph
 from glot_jax.graphs import RULES, blockwise
-from glot_jax.graphs.blockwise import _pack, _unpack, block_rows
+from glot_jax.graphs.blockwise import block_rows
+from glot_jax.graphs.row_blocks import pack, unpack
 
 
 @pytest.fixture
@@ -28,10 +29,10 @@ def small_blocks(monkeypatch):
 @given(st.integers(1, 100), st.integers(0, 5))
 def test_unpacking_undoes_packing(length, seed):
     edges = np.random.default_rng(seed).random((2, 3, length)) < 0.5
-    bits = _pack(jnp.asarray(edges))
+    bits = pack(jnp.asarray(edges))
     assert bits.shape == (2, 3, -(-length // 32))
     assert bits.dtype == jnp.uint32
-    np.testing.assert_array_equal(_unpack(bits, length), edges)
+    np.testing.assert_array_equal(unpack(bits, length), edges)
 
 
 @settings(max_examples=100, deadline=None)
