@@ -14,6 +14,8 @@ NEGATIVE_SLOPE = 0.2
 """Slope of the leaky relu below zero, the constant of graph attention networks."""
 
 
+# Not jax.nn.leaky_relu: the backends write their backward passes out, and value and slope must
+# change at the same place.
 def leaky_relu(values: Array) -> Array:
     """Return `values` where they are positive, NEGATIVE_SLOPE times them elsewhere."""
     return jnp.where(values >= 0, values, NEGATIVE_SLOPE * values)
@@ -36,13 +38,17 @@ def dropout_seed(key: Array | None) -> Array:
             got="none",
             fix="Pass rngs=nnx.Rngs(dropout=...) with train=True.",
         )
+    # One number and not a mask: a key draws by the shape of its array, and the same edge lies in
+    # arrays of different shapes in different backends.
     return jax.random.bits(key, (), jnp.uint32)
 
 
 def keep(dropout: float, seed: Array, *words: Array) -> Array:
     """Return 0 with probability `dropout`, else 1 / (1 - dropout), by a hash of seed and words."""
-    kept = ~with_probability(dropout, hash_words(seed, *words))
-    return kept * jnp.float32(1 / (1 - dropout))
+    dropped = with_probability(dropout, hash_words(seed, *words))
+    # What stays is scaled up, so that the expected sum is that of all weights.
+    scale = jnp.float32(1 / (1 - dropout))
+    return ~dropped * scale
 
 
 def keep_pairs(
@@ -52,8 +58,9 @@ def keep_pairs(
     rank: Array,
     row_rank: Array,
 ) -> Array | float:
-    """Return the factors of one head's attention weights `[batch, rows, length]`: 1 without
-    dropout, else `keep` of each pair of tokens.
+    """Return the factors of one head's attention weights `[batch, rows, length]`.
+
+    They are 1 without dropout, else `keep` of each pair of tokens.
 
     Args:
         dropout: share of the weights that become 0.
@@ -62,6 +69,7 @@ def keep_pairs(
         rank: int32 [batch, length], ranks of the sending tokens in their sentences.
         row_rank: int32 [batch, rows], ranks of the receiving tokens.
     """
+    # A Python number: the seed may be a mere placeholder, and nothing is hashed.
     if not dropout:
         return 1.0
     # Ranks, not positions: padding on the left must not change what is dropped.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 from jaxtyping import Array
@@ -10,6 +10,7 @@ from jaxtyping import Array
 from glot_jax.graphs.blockwise import blockwise_graph
 from glot_jax.graphs.dense import dense_graph
 from glot_jax.graphs.linking import Linking
+from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.sparse import sparse_graph
 from glot_jax.graphs.token_graph import TokenGraph
 
@@ -58,7 +59,9 @@ def auto_graph(
     (jax.export) that may be short or long is computed densely.
     """
     backend: Backend = dense_graph
+    # The other two backends hold no weights of edges.
     if temperature is None:
+        # Here a budget is a measurement: the stem passes none of the config to "auto".
         if edge_budget is not None:
             backend = sparse_graph
         elif _is_long(*linking.mask.shape):
@@ -71,13 +74,15 @@ def auto_graph(
     )
 
 
-def _is_long(batch: Any, length: Any) -> bool:
+def _is_long(batch: Size, length: Size) -> bool:
     """Tell whether a batch has more pairs than dense is taken for."""
     try:
         return batch * length**2 > DENSE_PAIRS
     except jax.errors.InconclusiveDimensionOperation:
+        # Blockwise must know its shape as numbers, so what is undecided is dense.
         return False
 
 
+# "auto" is no backend of its own: tests that compare all backends go through BACKENDS.
 SELECTABLE: dict[str, Backend] = {**BACKENDS, "auto": auto_graph}
 """What `--backend` may name."""

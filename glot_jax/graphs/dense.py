@@ -25,10 +25,10 @@ from glot_jax.graphs.token_graph import Loops
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DenseGraph(PaddedGraph):
-    """See TokenGraph. `adjacency [batch, length, length]` bool: [b, i, j] is the edge j -> i of
-    sentence b.
+    """See TokenGraph.
 
-    `weight`, where edges are soft, has its shape; what it holds beside the edges is 1 and read by
+    `adjacency [batch, length, length]` bool: [b, i, j] is the edge j -> i of sentence b.
+    `weight`, where edges are soft, has its shape. What it holds beside the edges is 1, and read by
     nothing but loops.
     """
 
@@ -40,7 +40,9 @@ class DenseGraph(PaddedGraph):
         if loops == "as_is":
             return self.adjacency
         # A union, so that a token which the rule linked to itself does not count twice.
-        return self.adjacency | jnp.eye(self.adjacency.shape[-1], dtype=bool)
+        length = self.adjacency.shape[-1]
+        own = jnp.eye(length, dtype=bool)
+        return self.adjacency | own
 
     def _weights(self, loops: Loops) -> Array:
         edges = self._edges(loops)
@@ -67,6 +69,7 @@ class DenseGraph(PaddedGraph):
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
         """See TokenGraph.sum."""
+        # Edges are 0 and 1, exact in every dtype: a sum over neighbours is one batched product.
         edges = self._weights(loops).astype(values.dtype)
         return jnp.einsum(
             "bij,bjc->bic",
@@ -91,6 +94,7 @@ class DenseGraph(PaddedGraph):
         target = target.astype(jnp.float32)
         if bias is not None:
             target = target + bias
+        # A scalar even without dropout: the traced function has one signature.
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         edges = self._edges("exactly_one")
 
@@ -121,6 +125,7 @@ class DenseGraph(PaddedGraph):
                 values[..., 0, :],
             )
             return mixed[..., None, :]
+        # Heads keep their axis, the last of scores and the last but one of values.
         over_heads = jax.vmap(one_head, (0, -1, -1, -2), -2)
         return over_heads(jnp.arange(heads), source, target, values)
 
@@ -150,6 +155,7 @@ class _Pairs(NamedTuple):
         """Return the logits [batch, length, length]; what is not linked has -inf."""
         logits = leaky_relu(sums)
         if weight is not None:
+            # The logarithm of a weight adds to a logit what the weight multiplies in the softmax.
             logits = logits + jnp.log(weight)
         return jnp.where(self.edges, logits, -jnp.inf)
 
@@ -166,6 +172,8 @@ class _Saved(NamedTuple):
     log_total: Array
 
 
+# The backward pass is written out: JAX's own would keep several float32 arrays [batch, length,
+# length] of every layer until it runs.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(
     dropout: float,
@@ -175,17 +183,25 @@ def _attend(
     target: Array,
     values: Array,
 ) -> Array:
-    """Average values [batch, length, width] by one head of attention; source and target [batch,
-    length] are float32, weight [batch, length, length] is that of soft edges.
+    """Average values by one head of attention.
+
+    Args:
+        dropout: share of the attention weights that become 0.
+        pairs: edges, and what decides which weights are dropped.
+        weight: [batch, length, length] of soft edges.
+        source: [batch, length] float32, scores of the senders.
+        target: [batch, length] float32, scores of the receivers.
+        values: [batch, length, width].
     """
-    return _attend_forward(
+    out, _ = _attend_forward(
         dropout,
         pairs,
         weight,
         source,
         target,
         values,
-    )[0]
+    )
+    return out
 
 
 def _sums(source: Array, target: Array) -> Array:
@@ -201,20 +217,24 @@ def _attend_forward(
     target: Array,
     values: Array,
 ) -> tuple[Array, _Saved]:
-    logits = pairs.logits(_sums(source, target), weight)
+    sums = _sums(source, target)
+    logits = pairs.logits(sums, weight)
     # A row always holds its own loop, so its maximum is finite.
     largest = jnp.max(logits, axis=-1, keepdims=True)
     weights = jnp.exp(logits - largest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = (weights * pairs.kept(dropout)).astype(values.dtype)
+    # Dropped behind the sum, which is that of all weights.
+    kept = weights * pairs.kept(dropout)
     mixed = jnp.einsum(
         "bij,bjc->bic",
-        weights,
+        kept.astype(values.dtype),
         values,
         preferred_element_type=jnp.float32,
     )
     # Dividing after the product touches [length, width] numbers instead of [length, length].
     out = mixed / total
+    # Not the sum itself: with it the largest logit would have to be saved as well.
+    log_total = largest + jnp.log(total)
     saved = _Saved(
         pairs,
         weight,
@@ -222,7 +242,7 @@ def _attend_forward(
         target,
         values,
         out,
-        largest + jnp.log(total),
+        log_total,
     )
     return out.astype(values.dtype), saved
 
@@ -232,8 +252,10 @@ def _attend_backward(
     saved: _Saved,
     grad_out: Array,
 ) -> tuple[None, Array | None, Array, Array, Array]:
-    """With p = softmax and o the result, grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i),
-    dot_out_i = grad_out_i . o_i.
+    """Return the gradients towards weight, source, target and values.
+
+    With p = softmax and o the result, `grad_logits_ij = p_ij (grad_out_i . v_j - dot_out_i)`,
+    `dot_out_i = grad_out_i . o_i`.
 
     p is computed again from the logarithm of its sum, so that no number per pair outlives its
     layer.
@@ -250,18 +272,25 @@ def _attend_backward(
         preferred_element_type=jnp.float32,
     )
     # A sum over the width, written as a product with ones.
-    ones = jnp.ones((out.shape[-1], 1), jnp.float32)
-    dot_out = jnp.matmul(grad_out.astype(jnp.float32) * out, ones)
+    width = out.shape[-1]
+    ones = jnp.ones((width, 1), jnp.float32)
+    products = grad_out.astype(jnp.float32) * out
+    dot_out = jnp.matmul(products, ones)
+    # The factor of dropout stands in `out` too, so dot_out needs none of its own.
     grad_logits = weights * (grad_kept * kept - dot_out)
     # The logit holds log(weight), whose derivative is 1 / weight.
     grad_weight = None if weight is None else grad_logits / weight
     grad_sums = grad_logits * leaky_relu_slope(sums)
+    # What a token sent comes back from those who heard it: the product of the forward pass,
+    # transposed.
+    heard = (weights * kept).astype(values.dtype)
     grad_values = jnp.einsum(
         "bij,bic->bjc",
-        (weights * kept).astype(values.dtype),
+        heard,
         grad_out,
         preferred_element_type=jnp.float32,
     )
+    # A sum is source_j + target_i, so each end collects what the other axis holds.
     grad_source = jnp.sum(grad_sums, axis=1)
     grad_target = jnp.sum(grad_sums, axis=2)
     # Nothing of `pairs` is trained.
@@ -289,6 +318,8 @@ def dense_graph(
         edge_budget: not read; there is room for every pair.
         temperature: T of soft edges, in training with a learned tau.
     """
+    # Every backend is called with a budget; here there is room for every pair.
+    del edge_budget
     with jax.named_scope("token_graph"):
         dropped = jnp.zeros((), jnp.int32)
         if temperature is not None:
@@ -302,7 +333,8 @@ def dense_graph(
             )
 
         def adjacency_of(tokens: Tokens) -> Array:
-            return linking.link(tokens, tokens, linking.sentences(tokens))
+            sentences = linking.sentences(tokens)
+            return linking.link(tokens, tokens, sentences)
 
         adjacency = with_tokens(
             adjacency_of,
@@ -320,6 +352,10 @@ def _soft_edges(linking: Linking, temperature: Array) -> tuple[Array, Array]:
     pairs = pairs_of(tokens, tokens, linking.sentences(tokens), 0)
     adjacency = pairs.real & pairs.nonzero
     # Held within 60, so that no weight vanishes and no logarithm of one is infinite.
-    logits = jnp.clip((pairs.similarity - linking.options.tau) / temperature, -60, 60)
-    weight = jnp.where(adjacency & ~pairs.diagonal, jax.nn.sigmoid(logits), 1)
+    above = pairs.similarity - linking.options.tau
+    logits = jnp.clip(above / temperature, -60, 60)
+    # A token's own loop is an edge whatever tau is, so tau learns nothing from it.
+    between = adjacency & ~pairs.diagonal
+    soft = jax.nn.sigmoid(logits)
+    weight = jnp.where(between, soft, 1)
     return adjacency, weight

@@ -20,10 +20,15 @@ def note_eager_shape(hidden: Array) -> None:
     Args:
         hidden: states [batch, length, dim] that a graph is built of.
     """
-    if isinstance(hidden, Tracer) or len(_shapes) > SHAPES_BEFORE_WARNING:
+    # Under jax.jit every shape is traced once, and compiled as a whole.
+    if isinstance(hidden, Tracer):
+        return
+    # The warning was given: the set has stopped growing.
+    if len(_shapes) > SHAPES_BEFORE_WARNING:
         return
     _shapes.add(hidden.shape)
     if len(_shapes) > SHAPES_BEFORE_WARNING:
+        # Level 3 is what called `token_graph`: there is the loop that should change.
         warnings.warn(
             f"token_graph was called with {len(_shapes)} different shapes outside of jax.jit; JAX "
             "compiles every operation anew for each of them, which takes longer than the "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, Shaped
 
 from glot_jax.errors import UsageError
+from glot_jax.graphs.sizes import Size
 
 
 class FlatLayout(NamedTuple):
@@ -35,12 +36,19 @@ class FlatLayout(NamedTuple):
         batch, length = mask.shape
         spare = batch * length
         real = mask.reshape(-1)
-        position = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, spare)
+        # A running count of real tokens numbers them from 0 on; padding shares the spare place.
+        number = jnp.cumsum(real, dtype=jnp.int32) - 1
+        position = jnp.where(real, number, spare)
         # A static size: the number of real tokens is not known while tracing.
-        order = jnp.nonzero(real, size=spare, fill_value=0)[0]
-        node_mask = jnp.arange(spare + 1) < jnp.sum(real, dtype=jnp.int32)
-        sentence = jnp.concatenate([order // length, jnp.zeros((1,), order.dtype)])
-        sentence = jnp.where(node_mask, sentence.astype(jnp.int32), batch)
+        (order,) = jnp.nonzero(real, size=spare, fill_value=0)
+        count = jnp.sum(real, dtype=jnp.int32)
+        node_mask = jnp.arange(spare + 1) < count
+        spare_sentence = jnp.zeros((1,), order.dtype)
+        sentence = jnp.concatenate([order // length, spare_sentence])
+        # Padding belongs to no sentence but to one behind the last: sorted still, as the segment
+        # sums over sentences are told.
+        sentence = sentence.astype(jnp.int32)
+        sentence = jnp.where(node_mask, sentence, batch)
         return cls(
             position.reshape(batch, length),
             order,
@@ -51,8 +59,11 @@ class FlatLayout(NamedTuple):
     def flatten(self, values: Shaped[Array, "batch length width"]) -> Shaped[Array, "nodes width"]:
         """Bring the batch's values into the row; padding gets zeros."""
         width = values.shape[-1]
-        ordered = values.reshape(-1, width)[self.order]
-        padded = jnp.concatenate([ordered, jnp.zeros((1, width), values.dtype)])
+        tokens = values.reshape(-1, width)
+        ordered = tokens[self.order]
+        spare = jnp.zeros((1, width), values.dtype)
+        padded = jnp.concatenate([ordered, spare])
+        # `order` repeats token 0 behind the real ones, so what was gathered there is no padding.
         return jnp.where(self.node_mask[:, None], padded, 0)
 
 
@@ -84,10 +95,11 @@ class EdgeWriter(NamedTuple):
     count: Int32[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @classmethod
-    def empty(cls, budget: Any, spare: Any) -> EdgeWriter:
+    def empty(cls, budget: Size, spare: Size) -> EdgeWriter:
         """Start a list of `budget` loops of the padding node `spare`."""
         entries = jnp.full((budget,), spare, jnp.int32)
-        return cls(entries, entries, jnp.zeros((), jnp.int32))
+        none_yet = jnp.zeros((), jnp.int32)
+        return cls(entries, entries, none_yet)
 
     def add(
         self,
@@ -98,15 +110,21 @@ class EdgeWriter(NamedTuple):
         """Append the edges of a block, row by row; those beyond the budget are only counted."""
         budget = self.senders.shape[0]
         is_edge = linked.reshape(-1)
-        slot = self.count + jnp.cumsum(is_edge, dtype=jnp.int32) - 1
+        # The entry of each edge: a running count, as nothing may be cut out of a traced array by a
+        # mask.
+        running = jnp.cumsum(is_edge, dtype=jnp.int32)
+        slot = self.count + running - 1
         # An index out of bounds is dropped: no edge, or no room for it.
         slot = jnp.where(is_edge, slot, budget)
-        sender = jnp.broadcast_to(senders[:, None, :], linked.shape).reshape(-1)
-        receiver = jnp.broadcast_to(receivers[:, :, None], linked.shape).reshape(-1)
+        sender = jnp.broadcast_to(senders[:, None, :], linked.shape)
+        sender = sender.reshape(-1)
+        receiver = jnp.broadcast_to(receivers[:, :, None], linked.shape)
+        receiver = receiver.reshape(-1)
+        added = jnp.sum(linked, dtype=jnp.int32)
         return EdgeWriter(
             self.senders.at[slot].set(sender, mode="drop"),
             self.receivers.at[slot].set(receiver, mode="drop"),
-            self.count + jnp.sum(linked, dtype=jnp.int32),
+            self.count + added,
         )
 
     def finish(self, n_edge: Int32[Array, " batch"]) -> EdgeList:
@@ -114,9 +132,15 @@ class EdgeWriter(NamedTuple):
         budget = self.senders.shape[0]
         # Sentence by sentence, edges are listed until the budget is used up.
         ends = jnp.cumsum(n_edge)
-        listed = jnp.clip(budget - (ends - n_edge), 0, n_edge)
+        starts = ends - n_edge
+        listed = jnp.clip(budget - starts, 0, n_edge)
         dropped = self.count - jnp.minimum(self.count, budget)
-        return EdgeList(self.senders, self.receivers, listed, dropped)
+        return EdgeList(
+            self.senders,
+            self.receivers,
+            listed,
+            dropped,
+        )
 
 
 def exact_budget(n_edge: Int32[Array, " batch"]) -> int:
@@ -132,4 +156,4 @@ def exact_budget(n_edge: Int32[Array, " batch"]) -> int:
             rule="under jax.jit the edges of a graph must be listed for a static budget",
             got="edge_budget=None, which lists as many as there are",
             fix="Pass for example edge_budget=4096; what it has no room for is counted.",
-        ) from None
+        ) from None  # JAX's own message is about int(), which the caller did not write.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,6 +11,7 @@ from jax.typing import ArrayLike
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs.eager_shapes import note_eager_shape
+from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.stem import Stem
 from glot_jax.graphs.token_graph import TokenGraph
 
@@ -29,8 +28,9 @@ def token_graph(
     graph_seed: int = 0,
     edge_budget: int | None = None,
 ) -> TokenGraph:
-    """Return the token graph of a batch: an edge where cos(x_i, x_j) > tau (paper section 3.2),
-    both tokens real.
+    """Return the token graph of a batch (paper section 3.2, step 1).
+
+    There is an edge where cos(x_i, x_j) > tau, both tokens real.
 
     Args:
         hidden: token states [batch, length, dim], any float dtype; the cosine is taken from them as
@@ -50,7 +50,9 @@ def token_graph(
     """
     hidden = jnp.asarray(hidden)
     mask = jnp.asarray(mask)
-    if hidden.ndim != 3 or mask.shape != hidden.shape[:2] or mask.dtype != bool:
+    # Boolean, and not the 0 and 1 that tokenizers give: everywhere in this package a mask is.
+    is_mask = mask.shape == hidden.shape[:2] and mask.dtype == bool
+    if hidden.ndim != 3 or not is_mask:
         raise UsageError(
             rule="token_graph must be given hidden [batch, length, dim] and a boolean mask "
             "[batch, length]",
@@ -68,6 +70,7 @@ def token_graph(
     )
     require_k_within(config, mask.shape[1])
     note_eager_shape(hidden)
+    # With all its optional parts off a stem has no parameter, so the seed decides nothing.
     stem = Stem(
         hidden.shape[-1],
         config=config,
@@ -77,9 +80,10 @@ def token_graph(
     return stem(hidden, mask)
 
 
-def require_k_within(config: GraphConfig, length: Any) -> None:
-    """Refuse a k above the largest padded length, which would be the complete graph under another
-    name; shorter texts link all they have.
+def require_k_within(config: GraphConfig, length: Size) -> None:
+    """Refuse a k above the largest padded length.
+
+    It would be the complete graph under another name. Shorter texts link all they have.
 
     Args:
         config: the rule and its k.
@@ -96,7 +100,7 @@ def require_k_within(config: GraphConfig, length: Any) -> None:
         )
 
 
-def _is_above(k: int, length: Any) -> bool:
+def _is_above(k: int, length: Size) -> bool:
     try:
         return k > length
     except jax.errors.InconclusiveDimensionOperation:

@@ -44,7 +44,9 @@ def to_jraph(graph: TokenGraph, edge_budget: int | None = None) -> jraph.GraphsT
     if isinstance(graph, SparseGraph) and edge_budget is None:
         return _sparse_tuple(graph)
     edges = graph.edge_list(edge_budget)
-    mask = graph.to_padded(graph.node_mask[..., None])[..., 0].astype(bool)
+    # Any backend's layout can be brought into the batch's own, and laid out flat from there.
+    padded_mask = graph.to_padded(graph.node_mask[..., None])
+    mask = padded_mask[..., 0].astype(bool)
     layout = FlatLayout.from_mask(mask)
     nodes = layout.flatten(graph.to_padded(graph.nodes))
     n_node = jnp.sum(mask, axis=1, dtype=jnp.int32)
@@ -54,9 +56,13 @@ def to_jraph(graph: TokenGraph, edge_budget: int | None = None) -> jraph.GraphsT
         # Not traced, or edge_list would have refused: real tokens can be counted and cut out.
         nodes = nodes[: int(jnp.sum(n_node))]
     else:
-        dropped = {DROPPED: jnp.append(jnp.zeros_like(n_node), edges.dropped_edges)}
-        n_node = jnp.append(n_node, nodes.shape[0] - jnp.sum(n_node))
-        n_edge = jnp.append(n_edge, edge_budget - jnp.sum(n_edge))
+        # Globals have one entry a graph; the padding graph carries the count.
+        none_dropped = jnp.zeros_like(n_node)
+        dropped = {DROPPED: jnp.append(none_dropped, edges.dropped_edges)}
+        padding_nodes = nodes.shape[0] - jnp.sum(n_node)
+        padding_edges = edge_budget - jnp.sum(n_edge)
+        n_node = jnp.append(n_node, padding_nodes)
+        n_edge = jnp.append(n_edge, padding_edges)
     return jraph.GraphsTuple(
         nodes=nodes,
         edges=None,
@@ -69,6 +75,7 @@ def to_jraph(graph: TokenGraph, edge_budget: int | None = None) -> jraph.GraphsT
 
 
 def _sparse_tuple(graph: SparseGraph) -> jraph.GraphsTuple:
+    # The layout is jraph's own, so nothing is computed.
     return jraph.GraphsTuple(
         nodes=graph.nodes,
         edges=None,
@@ -108,33 +115,46 @@ def from_jraph(
     # Checked above: nodes, senders and receivers are arrays, which the type does not say.
     parts: Any = graphs
     node_mask: Any = jraph.get_node_padding_mask(graphs)
+    # The last graph is padding, and so is its last node.
     batch = parts.n_node.shape[0] - 1
     spare = parts.nodes.shape[0] - 1
     # A padding graph in the middle becomes a sentence without tokens, not a shorter batch.
     graph_mask: Any = jraph.get_graph_padding_mask(graphs)
     is_sentence = graph_mask[:batch]
-    n_node = jnp.where(is_sentence, parts.n_node[:batch], 0).astype(jnp.int32)
-    n_edge = jnp.where(is_sentence, parts.n_edge[:batch], 0).astype(jnp.int32)
+    n_node = jnp.where(is_sentence, parts.n_node[:batch], 0)
+    n_node = n_node.astype(jnp.int32)
+    n_edge = jnp.where(is_sentence, parts.n_edge[:batch], 0)
+    n_edge = n_edge.astype(jnp.int32)
     # The total is static, so this can be traced.
-    sentence = jnp.repeat(jnp.arange(batch + 1), parts.n_node, total_repeat_length=spare + 1)
+    sentence = jnp.repeat(
+        jnp.arange(batch + 1),
+        parts.n_node,
+        total_repeat_length=spare + 1,
+    )
+    sentence = jnp.where(node_mask, sentence, batch)
     longest = _longest(n_node) if length is None else length
     # Tokens of a sentence stand side by side, in reading order, from the first column on.
     starts = jnp.cumsum(n_node) - n_node
     offset = jnp.arange(longest)
-    position = jnp.where(offset < n_node[:, None], starts[:, None] + offset, spare)
+    is_token = offset < n_node[:, None]
+    position = jnp.where(is_token, starts[:, None] + offset, spare)
     # Sums over neighbours are segment sums over sorted receivers.
     order = jnp.argsort(parts.receivers, stable=True)
+    senders = parts.senders[order]
+    receivers = parts.receivers[order]
     dropped = _dropped(graphs)
     if length is not None:
         _require_room(n_node, length)
+    padding_nodes = spare + 1 - jnp.sum(n_node)
+    padding_edges = parts.senders.shape[0] - jnp.sum(n_edge)
     return SparseGraph(
         nodes=jnp.where(node_mask[:, None], parts.nodes, 0),
         node_mask=node_mask,
-        senders=parts.senders[order].astype(jnp.int32),
-        receivers=parts.receivers[order].astype(jnp.int32),
-        n_node=jnp.append(n_node, spare + 1 - jnp.sum(n_node)),
-        n_edge=jnp.append(n_edge, parts.senders.shape[0] - jnp.sum(n_edge)),
-        sentence=jnp.where(node_mask, sentence, batch).astype(jnp.int32),
+        senders=senders.astype(jnp.int32),
+        receivers=receivers.astype(jnp.int32),
+        n_node=jnp.append(n_node, padding_nodes),
+        n_edge=jnp.append(n_edge, padding_edges),
+        sentence=sentence.astype(jnp.int32),
         position=position.astype(jnp.int32),
         dropped_edges=dropped,
     )
@@ -143,8 +163,10 @@ def from_jraph(
 def _with_padding_graph(graphs: jraph.GraphsTuple) -> jraph.GraphsTuple:
     """Append a graph of one node and no edge, which is what references to no token refer to."""
     nodes = jnp.asarray(graphs.nodes)
+    spare = jnp.zeros((1, nodes.shape[1]), nodes.dtype)
+    # A tuple may hold NumPy arrays; `_replace` takes whatever it is given.
     return graphs._replace(
-        nodes=jnp.concatenate([nodes, jnp.zeros((1, nodes.shape[1]), nodes.dtype)]),
+        nodes=jnp.concatenate([nodes, spare]),
         senders=jnp.asarray(graphs.senders),
         receivers=jnp.asarray(graphs.receivers),
         n_node=jnp.append(jnp.asarray(graphs.n_node), 1),
@@ -155,6 +177,7 @@ def _with_padding_graph(graphs: jraph.GraphsTuple) -> jraph.GraphsTuple:
 def _dropped(graphs: jraph.GraphsTuple) -> Array:
     """Return the dropped edges that `to_jraph` counted, 0 in a tuple from elsewhere."""
     extra: Any = graphs.globals
+    # Globals may be anything: an array, a tree, or another program's dictionary.
     if isinstance(extra, dict) and DROPPED in extra:
         return jnp.sum(extra[DROPPED], dtype=jnp.int32)
     return jnp.zeros((), jnp.int32)
@@ -162,6 +185,7 @@ def _dropped(graphs: jraph.GraphsTuple) -> Array:
 
 def _longest(n_node: Array) -> int:
     try:
+        # A tuple of no graph has a longest sentence of 0 tokens.
         return int(jnp.max(n_node, initial=0))
     except jax.errors.ConcretizationTypeError:
         raise UsageError(
@@ -192,6 +216,7 @@ def _require_token_tuple(graphs: jraph.GraphsTuple) -> None:
             got=type(graphs).__name__,
             fix="token_graph(hidden, mask) makes a TokenGraph of states.",
         )
+    # jraph allows any tree of arrays here, and None.
     if getattr(graphs.nodes, "ndim", None) != 2:
         raise UsageError(
             rule="the nodes of a token graph must be one array [nodes, dim]",
@@ -206,11 +231,13 @@ def _require_token_tuple(graphs: jraph.GraphsTuple) -> None:
         )
     parts = (graphs.n_node, graphs.senders, graphs.receivers)
     if any(isinstance(part, Tracer) for part in parts):
-        return  # Values are not known while tracing; shapes are all that can be checked.
+        # Values are not known while tracing; shapes are all that can be checked.
+        return
     _require_consistent(graphs)
 
 
 def _require_consistent(graphs: jraph.GraphsTuple) -> None:
+    # In NumPy: checks of many shapes would each be compiled by JAX.
     n_node = np.asarray(graphs.n_node)
     nodes = jnp.shape(cast("Any", graphs.nodes))[0]
     if n_node.sum() != nodes:
@@ -221,20 +248,28 @@ def _require_consistent(graphs: jraph.GraphsTuple) -> None:
         )
     senders = np.asarray(graphs.senders)
     receivers = np.asarray(graphs.receivers)
-    ends = np.concatenate([senders, receivers])
-    if ends.size and not (ends.min() >= 0 and ends.max() < nodes):
-        raise UsageError(
-            rule=f"senders and receivers must be numbers of nodes, 0 to {nodes - 1}",
-            got=f"{ends.min()} to {ends.max()}",
-            fix="Number the nodes through all graphs of the tuple.",
-        )
+    _require_node_numbers(np.concatenate([senders, receivers]), nodes)
     sentence = np.repeat(np.arange(n_node.size), n_node)
-    crossing = int(np.sum(sentence[senders] != sentence[receivers]))
+    crosses = sentence[senders] != sentence[receivers]
+    crossing = int(np.sum(crosses))
     if crossing:
         raise UsageError(
             rule="every edge must stay within its sentence",
             got=f"{crossing} edges between two graphs of the tuple",
             fix="Make one graph of each sentence, as jraph.batch does.",
+        )
+
+
+def _require_node_numbers(ends: np.ndarray, nodes: int) -> None:
+    # A graph without edges has no smallest number.
+    if not ends.size:
+        return
+    # JAX would not complain: it clamps what it gathers and drops what it scatters.
+    if ends.min() < 0 or ends.max() >= nodes:
+        raise UsageError(
+            rule=f"senders and receivers must be numbers of nodes, 0 to {nodes - 1}",
+            got=f"{ends.min()} to {ends.max()}",
+            fix="Number the nodes through all graphs of the tuple.",
         )
 
 

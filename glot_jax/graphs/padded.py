@@ -1,5 +1,6 @@
-"""What every backend with nodes `[batch, length, .]` shares: all of a TokenGraph that looks at no
-edge.
+"""What every backend with nodes `[batch, length, .]` shares.
+
+That is all of a TokenGraph that looks at no edge.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class PaddedGraph(TokenGraph):
     @property
     def rank(self) -> Array:
         """[batch, length] int32, real tokens before this one in its sentence."""
-        return jnp.cumsum(self.node_mask, axis=1, dtype=jnp.int32) - 1
+        # The count at a real token includes it.
+        count = jnp.cumsum(self.node_mask, axis=1, dtype=jnp.int32)
+        return count - 1
 
     @abc.abstractmethod
     def edge_counts(self) -> Array:
@@ -42,12 +45,19 @@ class PaddedGraph(TokenGraph):
         if budget is None:
             budget = exact_budget(n_edge)
         position = FlatLayout.from_mask(self.node_mask).position
-        writer = EdgeWriter.empty(budget, position.size)
-        return self.write_edges(writer, position).finish(n_edge)
+        # There is one place more than tokens; the number of the tokens is its index.
+        spare = position.size
+        writer = EdgeWriter.empty(budget, spare)
+        written = self.write_edges(writer, position)
+        return written.finish(n_edge)
 
     def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
         """See TokenGraph.sentence_sum."""
-        weights = self.node_mask if weights is None else jnp.where(self.node_mask, weights, 0)
+        if weights is None:
+            weights = self.node_mask
+        else:
+            weights = jnp.where(self.node_mask, weights, 0)
+        # Padding has weight 0 and holds finite values, so no masked copy of them is needed.
         return jnp.einsum(
             "bl,blc->bc",
             weights.astype(values.dtype),
@@ -57,14 +67,20 @@ class PaddedGraph(TokenGraph):
 
     def sentence_max(self, values: Array) -> Array:
         """See TokenGraph.sentence_max."""
-        largest = jnp.max(jnp.where(self.node_mask[..., None], values, -jnp.inf), axis=1)
+        is_real = self.node_mask[..., None]
+        real = jnp.where(is_real, values, -jnp.inf)
+        largest = jnp.max(real, axis=1)
+        # A sentence of padding only: its -inf times a weight of 0 would be NaN.
         has_tokens = jnp.any(self.node_mask, axis=1)
         return jnp.where(has_tokens[:, None], largest, 0)
 
     def softmax(self, scores: Array) -> Array:
         """See TokenGraph.softmax."""
-        scores = jnp.where(self.node_mask, scores.astype(jnp.float32), -jnp.inf)
-        largest = jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
+        scores = scores.astype(jnp.float32)
+        scores = jnp.where(self.node_mask, scores, -jnp.inf)
+        # Subtracted against overflow only: the result does not depend on it, nor does a gradient.
+        largest = jnp.max(scores, axis=1, keepdims=True)
+        largest = jax.lax.stop_gradient(largest)
         # A sentence of padding only has no largest score; -inf - -inf would be NaN.
         shift = jnp.where(jnp.isfinite(largest), largest, 0)
         weights = jnp.exp(scores - shift)
@@ -84,17 +100,24 @@ class PaddedGraph(TokenGraph):
         """See TokenGraph.token."""
         length = self.node_mask.shape[1]
         position = jnp.arange(length)
+        # Found by the mask: padding may stand on either side, so it need not be index 0 or n - 1.
         # A sentence of padding only gets an index outside of the text, so no token is chosen.
         if which == "first":
-            index = jnp.min(jnp.where(self.node_mask, position, length), axis=1, keepdims=True)
+            candidates = jnp.where(self.node_mask, position, length)
+            index = jnp.min(candidates, axis=1, keepdims=True)
         else:
-            index = jnp.max(jnp.where(self.node_mask, position, -1), axis=1, keepdims=True)
-        return (position == index).astype(jnp.float32)
+            candidates = jnp.where(self.node_mask, position, -1)
+            index = jnp.max(candidates, axis=1, keepdims=True)
+        is_index = position == index
+        return is_index.astype(jnp.float32)
 
     def spread(self, sentence: Array) -> Array:
         """See TokenGraph.spread."""
-        return jnp.broadcast_to(sentence[:, None], (*self.node_mask.shape, sentence.shape[-1]))
+        width = sentence.shape[-1]
+        shape = (*self.node_mask.shape, width)
+        return jnp.broadcast_to(sentence[:, None], shape)
 
     def to_padded(self, values: Array) -> Array:
         """See TokenGraph.to_padded."""
-        return jnp.where(self.node_mask[..., None], values, 0)
+        is_real = self.node_mask[..., None]
+        return jnp.where(is_real, values, 0)

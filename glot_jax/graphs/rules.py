@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs.hashing import hash_words, with_probability
+from glot_jax.graphs.sizes import Size
 from glot_jax.registry import Registry
 
 
@@ -56,10 +57,10 @@ class Sentences(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What a rule may look at, for `rows` receiving tokens i against all `length` sending tokens j
-    of a sentence.
+    """What a rule may look at: `rows` receiving tokens i against all `length` sending tokens j.
 
-    A field that a rule ignores costs nothing: the compiler drops what computes it.
+    Both are tokens of one sentence. A field that a rule ignores costs nothing: the compiler drops
+    what computes it.
     """
 
     similarity: Float[Array, "*batch rows length"]
@@ -131,19 +132,26 @@ def rule(
             reads_texts,
             own_options,
         )
-        return RULES.register(name, module=predicate.__module__)(made)
+        # The module of the predicate: a Rule is an object of this one, wherever it is made.
+        register = RULES.register(name, module=predicate.__module__)
+        return register(made)
 
     return make
 
 
 @rule("threshold", "tau", "learn_tau")
 def threshold(pairs: Pairs, options: RuleOptions) -> Array:
-    """S_ij > tau, strictly; a non-zero token is linked to itself by definition, a zero vector to
-    nothing.
+    """S_ij > tau, strictly.
+
+    A non-zero token is linked to itself by definition, a zero vector to nothing.
     """
-    linked = (pairs.similarity > options.tau) | pairs.diagonal
-    # At tau = 1 there is no edge: a cosine rounded up to 1.0000001 must not pass.
-    return linked & pairs.nonzero & jnp.asarray(options.tau < 1)
+    alike = pairs.similarity > options.tau
+    # By definition and not by its cosine, which may be computed as 0.9999994.
+    linked = alike | pairs.diagonal
+    # At tau = 1 there is no edge: a cosine rounded up to 1.0000001 must not pass. An array, since
+    # a trained tau is not known while tracing.
+    is_below_one = jnp.asarray(options.tau < 1)
+    return linked & pairs.nonzero & is_below_one
 
 
 @rule("knn", "k")
@@ -156,16 +164,22 @@ def nearest(pairs: Pairs, options: RuleOptions) -> Array:
     # No cosine reaches 2, so a token is always the first of its own neighbours.
     ranked = jnp.where(pairs.diagonal, 2.0, pairs.similarity)
     scores = jnp.where(possible, ranked, -jnp.inf)
-    least = jax.lax.top_k(scores, _at_most(options.k, scores.shape[-1]))[0][..., -1:]
+    # The values and not the indices of `top_k`: edges by index would be scattered into the mask.
+    k = _at_most(options.k, scores.shape[-1])
+    best, _ = jax.lax.top_k(scores, k)
+    least = best[..., -1:]
     above = scores > least
     tied = scores == least
     # Of the tokens tied at the last place, the first ones fill what room is left.
-    room = options.k - jnp.sum(above, axis=-1, keepdims=True)
-    chosen = above | (tied & (jnp.cumsum(tied, axis=-1) <= room))
+    taken = jnp.sum(above, axis=-1, keepdims=True)
+    room = options.k - taken
+    is_first = jnp.cumsum(tied, axis=-1) <= room
+    chosen = above | (tied & is_first)
+    # Where fewer than k are possible, the last place is held by what is not.
     return chosen & possible
 
 
-def _at_most(k: int, length: Any) -> Any:
+def _at_most(k: int, length: Size) -> Size:
     """Return min(k, length), where `length` may be a symbolic dimension of jax.export."""
     try:
         return min(k, length)
@@ -182,33 +196,40 @@ def window(pairs: Pairs, options: RuleOptions) -> Array:
     """Tokens at most `window` real tokens away: the order of words instead of their meaning."""
     # Larger windows than an int32 holds would wrap around, and no text is that long.
     largest = min(options.window, 2**31 - 1)
-    return jnp.abs(pairs.row_rank - pairs.column_rank) <= largest
+    # Ranks count real tokens, so padding in between does not push words apart.
+    distance = jnp.abs(pairs.row_rank - pairs.column_rank)
+    return distance <= largest
 
 
 @rule("self", compares_states=False)
 def self_only(pairs: Pairs, options: RuleOptions) -> Array:
     """Control: every token sees itself alone, so the graph adds nothing."""
+    # Every rule is called with options; this one has none.
+    del options
     return pairs.diagonal
 
 
 @rule("complete", compares_states=False)
 def complete(pairs: Pairs, options: RuleOptions) -> Array:
     """Control: every token sees every token of its sentence, so the similarities add nothing."""
+    del options
+    # Padding among them: what calls a rule drops its edges.
     return jnp.ones_like(pairs.diagonal)
 
 
 @rule("random", "tau", "graph_seed", reads_texts=True)
 def random_edges(pairs: Pairs, options: RuleOptions) -> Array:
-    """Control: as many edges as the threshold rule's on average, at places that a seeded hash
-    picks; symmetric.
+    """Control: as many edges as the threshold rule's on average, where a seeded hash puts them.
 
-    The same text has the same edges in every batch, bucket and epoch: they depend on its states and
-    not on where it stands.
+    It is symmetric. The same text has the same edges in every batch, bucket and epoch: they depend
+    on its states and not on where it stands.
     """
     # An unordered pair is hashed once, which makes the edges symmetric.
     low = jnp.minimum(pairs.row_rank, pairs.column_rank)
     high = jnp.maximum(pairs.row_rank, pairs.column_rank)
     text = pairs.sentences.fingerprint[..., None, None]
     density = pairs.sentences.density[..., None, None]
-    chosen = with_probability(density, hash_words(text, low, high, options.seed))
+    hashed = hash_words(text, low, high, options.seed)
+    chosen = with_probability(density, hashed)
+    # The density is that of pairs of different tokens; loops are there whatever it is.
     return chosen | pairs.diagonal

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
+from glot_jax.graphs.sizes import Size
 from glot_jax.moved import moved_name
 
 _Built = TypeVar("_Built")
@@ -21,8 +22,9 @@ normal float32.
 
 
 class Tokens(NamedTuple):
-    """Real and padding tokens of whole sentences, or of a block of their rows, ready to be
-    linked.
+    """Real and padding tokens of whole sentences, or of a block of their rows.
+
+    They are ready to be linked.
     """
 
     states: Shaped[Array, "*batch length dim"]
@@ -36,31 +38,37 @@ class Tokens(NamedTuple):
     nonzero: Bool[Array, "*batch length"]
     """Not the zero vector."""
 
-    def pad_rows(self, count: Any) -> Tokens:
+    def pad_rows(self, count: Size) -> Tokens:
         """Append `count` padding tokens to every sentence."""
+        # Zeros are right for every field: a token that is masked, and the zero vector.
         return Tokens(*(pad_axis(field, count, axis=1) for field in self))
 
 
 def pad_axis(
     values: Array,
-    count: Any,
+    count: Size,
     axis: int,
-    fill: Any = 0,
+    fill: Size = 0,
 ) -> Array:
     """Append `count` entries of `fill` along `axis`."""
+    # What is padded goes to the end alone: the index of an entry stays what it was.
     widths = [(0, 0)] * values.ndim
     widths[axis] = (0, count)
     return jnp.pad(values, widths, constant_values=fill)
 
 
 def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
-    """Return the power of two just above a token's largest entry (1 for a zero vector): dividing by
-    it is exact.
+    """Return the power of two just above a token's largest entry; 1 for a zero vector.
+
+    Dividing by it is exact.
     """
-    largest = jnp.max(jnp.abs(hidden.astype(jnp.float32)), axis=-1, keepdims=True)
+    sizes = jnp.abs(hidden.astype(jnp.float32))
+    largest = jnp.max(sizes, axis=-1, keepdims=True)
+    # The mantissa is in [0.5, 1), so 2^exponent is just above.
     _, exponent = jnp.frexp(largest)
     # 2^127 and beyond are no float32, although quotients by them are.
-    power = jnp.ldexp(jnp.float32(1), jnp.clip(exponent, -126, 126))
+    within = jnp.clip(exponent, -126, 126)
+    power = jnp.ldexp(jnp.float32(1), within)
     return jnp.where(largest > 0, power, 1.0)
 
 
@@ -70,7 +78,9 @@ def tokens_of(
     """Make states ready to be linked. No gradient flows: the graph is a constant of the head."""
     hidden = jax.lax.stop_gradient(hidden)
     if hidden.dtype != jnp.float16:
-        scaled = hidden.astype(jnp.float32) / scale_of(hidden)
+        exact = hidden.astype(jnp.float32)
+        scaled = exact / scale_of(hidden)
+        # As stored: 16-bit states stay 16 bits wide, and a power of two has changed no digit.
         hidden = scaled.astype(hidden.dtype)
     # Scaled, the largest entry's square is .25 or more (float16's least: 3.6e-15), so only a zero
     # vector has norm 0.
@@ -84,11 +94,11 @@ def with_tokens(
     *,
     compares_states: bool,
 ) -> _Built:
-    """Return `build(tokens_of(hidden, mask))`, on a CPU without a scaled copy of the states
-    wherever no token needs one.
+    """Return `build(tokens_of(hidden, mask))`.
 
-    A power of two changes no digit: while neither squares nor products leave the range of float32,
-    scaled and plain states have the same cosines.
+    On a CPU there is no scaled copy of the states wherever no token needs one. A power of two
+    changes no digit: while neither squares nor products leave the range of float32, scaled and
+    plain states have the same cosines.
 
     Args:
         build: what makes edges of the tokens.
@@ -103,8 +113,11 @@ def with_tokens(
     def plain_where_possible(hidden: Array, mask: Array) -> _Built:
         square = _square_of_norm(hidden)
         is_ordinary = (square > _SMALLEST_ORDINARY) & (square < _LARGEST_ORDINARY)
+        # Of padding any finite value goes: its pairs are masked.
+        needs_none = jnp.all(~mask | is_ordinary)
+        # `cond` takes one boolean: a single token that needs it has the whole batch scaled.
         return jax.lax.cond(
-            jnp.all(~mask | is_ordinary),
+            needs_none,
             lambda: build(_tokens(hidden, mask, square)),
             lambda: scaled(hidden, mask),
         )
@@ -123,25 +136,32 @@ def with_tokens(
 
 
 def _square_of_norm(hidden: Array) -> Array:
-    return jnp.sum(jnp.square(hidden.astype(jnp.float32)), axis=-1)
+    # In float32 before squaring: the square of a float16 above 255 is infinite in float16.
+    squares = jnp.square(hidden.astype(jnp.float32))
+    return jnp.sum(squares, axis=-1)
 
 
 def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
     norm = jnp.sqrt(square)
-    rank = jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1
+    # A zero vector's products are 0, and so are its cosines: the floor only keeps 1 / 0 away.
+    inverse_norm = 1.0 / jnp.maximum(norm, 1e-8)
+    count = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
     return Tokens(
         hidden,
-        1.0 / jnp.maximum(norm, 1e-8),
+        inverse_norm,
         mask,
-        rank,
-        norm > 0,
+        rank=count - 1,
+        nonzero=norm > 0,
     )
 
 
 def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:
-    """Return the cosines in float32, from states as stored: products of 16-bit entries are exact in
-    a float32 accumulator.
+    """Return the cosines in float32, from states as stored.
+
+    Products of 16-bit entries are exact in a float32 accumulator.
     """
+    # At full precision: a GPU multiplies float32 as TensorFloat-32 unless told not to, and cosines
+    # near tau would fall on the other side of it.
     products = jnp.einsum(
         "...id,...jd->...ij",
         rows.states,
@@ -149,7 +169,11 @@ def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows lengt
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    return products * rows.inverse_norm[..., :, None] * columns.inverse_norm[..., None, :]
+    # Norms are divided out behind the product: states that were normalised before it would have
+    # been rounded to 16 bits once more.
+    by_row = rows.inverse_norm[..., :, None]
+    by_column = columns.inverse_norm[..., None, :]
+    return products * by_row * by_column
 
 
 _MOVED = {

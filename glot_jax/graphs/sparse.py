@@ -8,7 +8,7 @@ scatters. All three backends compute the same numbers.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from glot_jax.graphs.flat import EdgeList, EdgeWriter, FlatLayout, exact_budget
 from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, refuse_soft_edges, slice_rows
 from glot_jax.graphs.rules import Sentences
 from glot_jax.graphs.similarity import Tokens, pad_axis, tokens_of
+from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.token_graph import Loops, TokenGraph
 from glot_jax.moved import moved_name
 
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class SparseGraph(TokenGraph):
-    """See TokenGraph. Nodes and edges lie as in FlatLayout and EdgeList: the last node is padding
-    and so is what refers to it.
+    """See TokenGraph.
 
-    Its graphs are batch + 1, the last one holding all padding nodes and edges.
+    Nodes and edges lie as in FlatLayout and EdgeList: the last node is padding, and so is what
+    refers to it. Its graphs are batch + 1, the last one holding all padding nodes and edges.
 
     - `senders`, `receivers`: [edges] int32, j and i of each edge j -> i, sorted by receivers
     - `n_node`, `n_edge`: [batch + 1] int32, nodes and edges of each graph
@@ -60,7 +61,8 @@ class SparseGraph(TokenGraph):
     def rank(self) -> Array:
         """[nodes] int32, real tokens before this one in its sentence."""
         starts = jnp.cumsum(self.n_node) - self.n_node
-        return jnp.arange(self.node_mask.shape[0]) - starts[self.sentence]
+        place = jnp.arange(self.node_mask.shape[0])
+        return place - starts[self.sentence]
 
     @property
     def _others(self) -> Array:
@@ -68,7 +70,7 @@ class SparseGraph(TokenGraph):
         return self.senders != self.receivers
 
     @property
-    def _batch(self) -> Any:
+    def _batch(self) -> Size:
         return self.position.shape[0]
 
     # Segment sums and the scatter behind a gather add up in the dtype they are given; bfloat16
@@ -103,24 +105,34 @@ class SparseGraph(TokenGraph):
 
     def edge_list(self, budget: int | None = None) -> EdgeList:
         """See TokenGraph.edge_list; edges are sorted, so a smaller list is cut, a larger padded."""
+        # Without the padding graph, whose edges are none.
         n_edge = self.n_edge[: self._batch]
         if budget is None:
             budget = exact_budget(n_edge)
         spare = self.node_mask.shape[0] - 1
         # Padding behind, so that what is listed keeps its place.
         room = max(0, budget - self.senders.shape[0])
-        listed = EdgeWriter(
-            senders=pad_axis(self.senders, room, axis=0, fill=spare)[:budget],
-            receivers=pad_axis(self.receivers, room, axis=0, fill=spare)[:budget],
+        senders = pad_axis(self.senders, room, axis=0, fill=spare)
+        receivers = pad_axis(self.receivers, room, axis=0, fill=spare)
+        writer = EdgeWriter(
+            senders=senders[:budget],
+            receivers=receivers[:budget],
             count=jnp.sum(n_edge, dtype=jnp.int32),
-        ).finish(n_edge)
+        )
+        listed = writer.finish(n_edge)
+        # What was dropped when the graph was built is missing from this list too.
         dropped = listed.dropped_edges + self.dropped_edges
         return dataclasses.replace(listed, dropped_edges=dropped)
 
     def degree(self, loops: Loops = "as_is") -> Array:
         """See TokenGraph.degree."""
-        edges = jnp.ones_like(self._others) if loops == "as_is" else self._others
-        degree = self._to_receivers(edges[:, None].astype(jnp.float32))
+        # All entries: those that are no edges are loops of the padding node, which is no token.
+        edges = self._others
+        if loops == "as_is":
+            edges = jnp.ones_like(edges)
+        counted = edges[:, None].astype(jnp.float32)
+        degree = self._to_receivers(counted)
+        # The own loop of every node was left out of `_others`, and counts once.
         return degree + (loops == "exactly_one")
 
     def sum(self, values: Array, loops: Loops = "as_is") -> Array:
@@ -130,8 +142,11 @@ class SparseGraph(TokenGraph):
         sent = exact[self.senders]
         if loops == "as_is":
             return self._to_receivers(sent).astype(values.dtype)
-        from_others = self._to_receivers(jnp.where(self._others[:, None], sent, 0))
-        return (from_others + exact).astype(values.dtype)
+        is_other = self._others[:, None]
+        others = jnp.where(is_other, sent, 0)
+        from_others = self._to_receivers(others)
+        total = from_others + exact
+        return total.astype(values.dtype)
 
     def attend(
         self,
@@ -150,8 +165,10 @@ class SparseGraph(TokenGraph):
             target = target + bias
         # A token's own loop is not in the list for certain, so it never is taken from there.
         own = leaky_relu(source + target)
-        logits = leaky_relu(source[self.senders] + target[self.receivers])
-        logits = jnp.where(self._others[:, None], logits, -jnp.inf)
+        sums = source[self.senders] + target[self.receivers]
+        logits = leaky_relu(sums)
+        is_other = self._others[:, None]
+        logits = jnp.where(is_other, logits, -jnp.inf)
         nodes = own.shape[0]
         largest = jax.ops.segment_max(
             logits,
@@ -159,16 +176,22 @@ class SparseGraph(TokenGraph):
             nodes,
             indices_are_sorted=True,
         )
+        # Finite by the own loop, where a node hears nobody else. The softmax does not depend on
+        # what is subtracted, so no gradient is lost.
         largest = jax.lax.stop_gradient(jnp.maximum(largest, own))
         weights = jnp.exp(logits - largest[self.receivers])
         own_weight = jnp.exp(own - largest)
+        # The sum of all weights, the dropped ones included: dropout stands behind the softmax.
         total = self._to_receivers(weights) + own_weight
         if dropout:
             weights, own_weight = self._drop(weights, own_weight, dropout, key)
         exact = values.astype(jnp.float32)
-        from_others = self._to_receivers(weights[..., None] * exact[self.senders])
+        sent = weights[..., None] * exact[self.senders]
+        from_others = self._to_receivers(sent)
         mixed = from_others + own_weight[..., None] * exact
-        return (mixed / total[..., None]).astype(values.dtype)
+        # Divided behind the sum: once a node instead of once an edge.
+        mixed = mixed / total[..., None]
+        return mixed.astype(values.dtype)
 
     def _drop(
         self,
@@ -181,6 +204,7 @@ class SparseGraph(TokenGraph):
         seed = dropout_seed(key)
         rank = self.rank[:, None]
         heads = jnp.arange(weights.shape[-1])
+        # The words of `keep_pairs` in its order: sentence, receiver, sender, head.
         kept = keep(
             dropout,
             seed,
@@ -203,25 +227,34 @@ class SparseGraph(TokenGraph):
         """See TokenGraph.sentence_sum."""
         factors = 1.0 if weights is None else weights[:, None]
         values = values.astype(jnp.float32) * factors
-        return self._to_sentences(jnp.where(self.node_mask[:, None], values, 0))[: self._batch]
+        is_real = self.node_mask[:, None]
+        real = jnp.where(is_real, values, 0)
+        return self._to_sentences(real)[: self._batch]
 
     def sentence_max(self, values: Array) -> Array:
         """See TokenGraph.sentence_max."""
         largest = self._largest_of_sentences(values)[: self._batch]
-        return jnp.where(self.n_node[: self._batch, None] > 0, largest, 0)
+        # The maximum over no node is -inf.
+        has_tokens = self.n_node[: self._batch, None] > 0
+        return jnp.where(has_tokens, largest, 0)
 
     def softmax(self, scores: Array) -> Array:
         """See TokenGraph.softmax."""
-        scores = jnp.where(self.node_mask, scores.astype(jnp.float32), 0)
+        scores = scores.astype(jnp.float32)
+        scores = jnp.where(self.node_mask, scores, 0)
         largest = jax.lax.stop_gradient(self._largest_of_sentences(scores))
         weights = jnp.exp(scores - largest[self.sentence])
         weights = jnp.where(self.node_mask, weights, 0)
         total = self._to_sentences(weights)
-        return weights / jnp.where(total > 0, total, 1)[self.sentence]
+        # Padding is a sentence of its own, whose weights are all 0.
+        divisor = jnp.where(total > 0, total, 1)
+        return weights / divisor[self.sentence]
 
     def dot(self, values: Array, sentence: Array) -> Array:
         """See TokenGraph.dot."""
-        vectors = jnp.concatenate([sentence, jnp.zeros_like(sentence[:1])])
+        # One more, of zeros, for the padding nodes: their sentence is number `batch`.
+        padding = jnp.zeros_like(sentence[:1])
+        vectors = jnp.concatenate([sentence, padding])
         # Rounded to the values' dtype as on the other backends, and back so that gradients add up
         # in float32.
         vectors = vectors.astype(values.dtype).astype(jnp.float32)
@@ -235,19 +268,27 @@ class SparseGraph(TokenGraph):
     def token(self, which: Literal["first", "last"]) -> Array:
         """See TokenGraph.token."""
         ends = jnp.cumsum(self.n_node)
+        # A sentence without tokens has an index too, but no node that asks for it.
         index = ends - self.n_node if which == "first" else ends - 1
-        is_index = jnp.arange(self.node_mask.shape[0]) == index[self.sentence]
-        return (self.node_mask & is_index).astype(jnp.float32)
+        place = jnp.arange(self.node_mask.shape[0])
+        is_index = place == index[self.sentence]
+        chosen = self.node_mask & is_index
+        return chosen.astype(jnp.float32)
 
     def spread(self, sentence: Array) -> Array:
         """See TokenGraph.spread."""
+        # float32 for the way back: the gradient of this gather adds up over a sentence.
         exact = sentence.astype(jnp.float32)
-        with_padding = jnp.concatenate([exact, jnp.zeros_like(exact[:1])])
-        return with_padding[self.sentence].astype(sentence.dtype)
+        padding = jnp.zeros_like(exact[:1])
+        with_padding = jnp.concatenate([exact, padding])
+        spread = with_padding[self.sentence]
+        return spread.astype(sentence.dtype)
 
     def to_padded(self, values: Array) -> Array:
         """See TokenGraph.to_padded."""
-        return jnp.where(self.node_mask[:, None], values, 0)[self.position]
+        is_real = self.node_mask[:, None]
+        real = jnp.where(is_real, values, 0)
+        return real[self.position]
 
 
 def sparse_graph(
@@ -280,19 +321,22 @@ def sparse_graph(
     listed = jnp.minimum(writer.count, budget)
     # A listed edge is in the sentence of its receiver, every other entry in the padding graph.
     is_listed = jnp.arange(budget) < listed
-    graph = jnp.where(is_listed, layout.sentence[writer.receivers], batch)
+    heard_in = layout.sentence[writer.receivers]
+    graph = jnp.where(is_listed, heard_in, batch)
+    # Counted from what is listed and not from the rule: with too small a budget they differ.
     n_edge = jax.ops.segment_sum(
         jnp.ones_like(graph),
         graph,
         batch + 1,
         indices_are_sorted=True,
     )
+    padding_nodes = layout.node_mask.shape[0] - jnp.sum(n_node)
     return SparseGraph(
         nodes=layout.flatten(nodes),
         node_mask=layout.node_mask,
         senders=writer.senders,
         receivers=writer.receivers,
-        n_node=jnp.append(n_node, layout.node_mask.shape[0] - jnp.sum(n_node)),
+        n_node=jnp.append(n_node, padding_nodes),
         n_edge=n_edge,
         sentence=layout.sentence,
         position=layout.position,
@@ -300,20 +344,25 @@ def sparse_graph(
     )
 
 
-def _block_shape(batch: Any, length: Any) -> tuple[Any, Any]:
-    """Return the sentences and receiving rows looked at together: whole sentences while they are
-    short, row blocks of one after.
+def _block_shape(batch: Size, length: Size) -> tuple[Size, Size]:
+    """Return the sentences and receiving rows looked at together.
+
+    Short sentences are taken whole, several at once; of a long one, blocks of its rows.
     """
+    pairs = length * length
     try:
-        if length * length >= BLOCK_PAIRS:
-            return 1, max(1, BLOCK_PAIRS // length)
-        return max(1, min(batch, BLOCK_PAIRS // (length * length))), length
+        if pairs >= BLOCK_PAIRS:
+            rows = max(1, BLOCK_PAIRS // length)
+            return 1, rows
+        # At least one sentence, even of an empty batch: what follows divides by it.
+        sentences = max(1, min(batch, BLOCK_PAIRS // pairs))
+        return sentences, length
     except jax.errors.InconclusiveDimensionOperation:
         # jax.export with a symbolic batch or length: one whole sentence after the other.
         return 1, length
 
 
-def _find_edges(linking: Linking, position: Array, budget: Any) -> EdgeWriter:
+def _find_edges(linking: Linking, position: Array, budget: Size) -> EdgeWriter:
     """List edges in the order of their receivers, block by block."""
     batch, length = linking.mask.shape
     spare = batch * length
@@ -327,14 +376,17 @@ def _find_edges(linking: Linking, position: Array, budget: Any) -> EdgeWriter:
     tokens = tokens.pad_rows(more_rows)
     tokens = Tokens(*(pad_axis(field, more_sentences, axis=0) for field in tokens))
     knowledge = Sentences(*(pad_axis(field, more_sentences, axis=0) for field in knowledge))
+    # No edge refers to what is padded here; the spare node would take it if one did.
     position = pad_axis(position, more_rows, axis=1, fill=spare)
     position = pad_axis(position, more_sentences, axis=0, fill=spare)
     # One scan over all blocks of all groups: receivers come out sorted.
     row_blocks = position.shape[1] // rows
 
     def step(writer: EdgeWriter, index: Array) -> tuple[EdgeWriter, None]:
-        first_sentence = index // row_blocks * sentences
-        first_row = index % row_blocks * rows
+        group_index = index // row_blocks
+        first_sentence = group_index * sentences
+        block_index = index % row_blocks
+        first_row = block_index * rows
         group, senders, known = jax.tree.map(
             lambda field: jax.lax.dynamic_slice_in_dim(field, first_sentence, sentences),
             (tokens, position, knowledge),
@@ -349,8 +401,10 @@ def _find_edges(linking: Linking, position: Array, budget: Any) -> EdgeWriter:
         linked = linking.link(block, group, known, first_row)
         return writer.add(linked, senders, receivers), None
 
-    blocks = position.shape[0] // sentences * row_blocks
-    writer, _ = jax.lax.scan(step, EdgeWriter.empty(budget, spare), jnp.arange(blocks))
+    groups = position.shape[0] // sentences
+    indices = jnp.arange(groups * row_blocks)
+    empty = EdgeWriter.empty(budget, spare)
+    writer, _ = jax.lax.scan(step, empty, indices)
     return writer
 
 

@@ -1,5 +1,6 @@
-"""`Stem`: from a batch of stored states to a token graph, with everything that may be trained on
-the way.
+"""`Stem`: from a batch of stored states to a token graph.
+
+It holds everything that may be trained on the way.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from glot_jax.moved import moved_name
 
 
 class Stem(nnx.Module):
-    """States -> TokenGraph: mix layers, link the mixed states, then make the features the layers
-    will see.
+    """States -> TokenGraph.
+
+    Stored layers are mixed, the mixed states are linked, then the features are made that the layers
+    of the network will see.
 
     - `mix`: several stored layers: `sum_l w_l h_l`, w a learned softmax, from equal weights on
     - `graph`: cosine of the (mixed) raw states, never differentiated towards them; standardising or
@@ -68,12 +71,21 @@ class Stem(nnx.Module):
         self.node_dim = projection_dim or dim
         # Every attribute is assigned once: NNX takes one that starts as None for static.
         shape = (dim,) if layers is None else (layers, dim)
-        self.layer_scores = None if layers is None else nnx.Param(jnp.zeros(layers))
+        # Zeros are equal weights: training starts from the mean of the layers.
+        layer_scores = None
+        if layers is not None:
+            layer_scores = nnx.Param(jnp.zeros(layers))
+        self.layer_scores = layer_scores
+        # Statistics and no parameters: no gradient moves them, and checkpoints keep them.
         self.mean = nnx.BatchStat(jnp.zeros(shape)) if standardise else None
         self.deviation = nnx.BatchStat(jnp.ones(shape)) if standardise else None
-        self.tau = nnx.Param(jnp.asarray(config.tau, jnp.float32)) if config.learn_tau else None
+        tau = None
+        if config.learn_tau:
+            tau = nnx.Param(jnp.asarray(config.tau, jnp.float32))
+        self.tau = tau
         projection = None
         if projection_dim is not None:
+            # Without a bias: the paper's projection is U_0 = X W_in.
             projection = nnx.Linear(
                 dim,
                 projection_dim,
@@ -95,14 +107,16 @@ class Stem(nnx.Module):
                 got="standardise=False",
                 fix="Build it with standardise=True.",
             )
-        # Dividing by the 0 of a constant dimension would make it NaN.
         deviation = jnp.asarray(deviation, jnp.float32)
         self.mean[...] = jnp.asarray(mean, jnp.float32)
-        self.deviation[...] = jnp.where(deviation > 0, deviation, 1)
+        # Dividing by the 0 of a constant dimension would make it NaN.
+        divisor = jnp.where(deviation > 0, deviation, 1)
+        self.deviation[...] = divisor
 
     def layer_weights(self) -> Float[Array, " layers"] | None:
-        """Return the softmax weights of the mixed layers, in the store's order; None of one
-        layer.
+        """Return the softmax weights of the mixed layers, in the store's order.
+
+        Without an axis of layers there are none: None.
         """
         if self.layer_scores is None:
             return None
@@ -130,11 +144,16 @@ class Stem(nnx.Module):
     ) -> Shaped[Array, "batch length width"]:
         """Return U_0, what the layers and the readout see."""
         if self.mean is not None and self.deviation is not None:
-            hidden = (hidden.astype(jnp.float32) - self.mean[...]) / self.deviation[...]
+            # Per layer, so that a layer of large entries does not drown the others in the mix.
+            centred = hidden.astype(jnp.float32) - self.mean[...]
+            hidden = centred / self.deviation[...]
         # Mixed first and rounded after: weights of layers are learned through float32.
-        nodes = self.mix(hidden).astype(self.dtype)
+        mixed = self.mix(hidden)
+        nodes = mixed.astype(self.dtype)
         if train and self.dropout:
-            nodes = nnx.Dropout(self.dropout)(nodes, deterministic=False, rngs=rngs)
+            # Of the features alone: edges are those of the whole states.
+            dropout = nnx.Dropout(self.dropout)
+            nodes = dropout(nodes, deterministic=False, rngs=rngs)
         if self.projection is None:
             return nodes
         return self.projection(nodes)
@@ -144,8 +163,9 @@ class Stem(nnx.Module):
         hidden: Shaped[Array, "batch length *layers dim"],
         mask: Bool[Array, "batch length"],
     ) -> Int32[Array, " batch"]:
-        """Count the edges of each sentence's graph without building it: memory O(block), whatever
-        the backend.
+        """Count the edges of each sentence's graph without building it.
+
+        Memory is O(block), whatever the backend.
         """
         linking = self.linking(hidden, mask)
         tokens = tokens_of(linking.hidden, mask)
@@ -158,8 +178,9 @@ class Stem(nnx.Module):
 
     def options(self) -> RuleOptions:
         """Return the numbers its rule reads, the trained tau among them."""
-        tau = None if self.tau is None else self.tau[...]
-        return RuleOptions.from_config(self.config, tau)
+        if self.tau is None:
+            return RuleOptions.from_config(self.config)
+        return RuleOptions.from_config(self.config, self.tau[...])
 
     def linking(
         self,
@@ -167,13 +188,14 @@ class Stem(nnx.Module):
         mask: Bool[Array, "batch length"],
     ) -> Linking:
         """Return what decides the edges of a batch."""
+        # Mixed but not standardised: who is linked is decided by the raw states.
         mixed = self.mix(hidden)
         return Linking(
             mixed,
             mask,
-            flat_layers(hidden),
-            self.rule,
-            self.options(),
+            stored=flat_layers(hidden),
+            rule=self.rule,
+            options=self.options(),
         )
 
     def __call__(
@@ -197,11 +219,13 @@ class Stem(nnx.Module):
                 edges.
             rngs: with a `dropout` stream, where something is dropped.
         """
+        # Evaluation takes the hard edges of the tau that was learned.
+        temperature = self._temperature(progress) if train else None
         return self.backend(
             self.linking(hidden, mask),
             self.features(hidden, train=train, rngs=rngs),
             edge_budget=edge_budget or self._config_budget(),
-            temperature=self._temperature(progress) if train else None,
+            temperature=temperature,
         )
 
     def _config_budget(self) -> int | None:
@@ -213,7 +237,9 @@ class Stem(nnx.Module):
         if self.tau is None:
             return None
         first, last = self.config.temperature
-        return first * (last / first) ** jnp.asarray(progress, jnp.float32)
+        ratio = last / first
+        # Progress is an array, so that a new step is no new trace.
+        return first * ratio ** jnp.asarray(progress, jnp.float32)
 
 
 def flat_layers(

@@ -40,6 +40,7 @@ class TokenGraph(abc.ABC):
     rule says so.
     """
 
+    # Declared only: subclasses are dataclasses, and each narrows these to what it holds.
     nodes: Any
     node_mask: Any
     dropped_edges: Any
@@ -69,8 +70,11 @@ class TokenGraph(abc.ABC):
     ) -> Float[Array, "*nodes width"]:
         """Average the neighbours' values; 0 for a node without neighbours."""
         degree = self.degree(loops)
+        # The sum of no neighbours is 0 already.
         divisor = jnp.where(degree > 0, degree, 1)
-        return self.sum(values, loops) / divisor.astype(values.dtype)
+        # In the values' dtype: float32 degrees would widen a bfloat16 result.
+        divisor = divisor.astype(values.dtype)
+        return self.sum(values, loops) / divisor
 
     @abc.abstractmethod
     def attend(
@@ -81,10 +85,12 @@ class TokenGraph(abc.ABC):
         bias: Float[Array, " heads"] | None = None,
         *,
         dropout: float = 0.0,
-        key: Any = None,
+        key: Array | None = None,
     ) -> Float[Array, "*nodes heads width"]:
-        """Average the neighbours' values by graph attention: softmax over j in N(i), itself exactly
-        once, of leaky_relu(source_j + target_i + bias, 0.2).
+        """Average the neighbours' values by graph attention.
+
+        The weights are a softmax over j in N(i), itself exactly once, of
+        leaky_relu(source_j + target_i + bias, 0.2).
 
         `dropout` sets that share of the attention weights to 0 after the softmax and scales the
         rest up; which ones depends on `key` and on (sentence, i, j, head) alone, so it is the same
@@ -109,20 +115,23 @@ class TokenGraph(abc.ABC):
         values: Float[Array, "*nodes width"],
         weights: Float[Array, "*nodes"] | None = None,
     ) -> Float[Array, "batch width"]:
-        """Add up a sentence's real tokens, each times its weight; 0 for a sentence of padding
-        only.
+        """Add up a sentence's real tokens, each times its weight.
+
+        It is 0 for a sentence of padding only.
         """
 
     @abc.abstractmethod
     def sentence_max(self, values: Float[Array, "*nodes width"]) -> Float[Array, "batch width"]:
-        """Return the largest entry over a sentence's real tokens; 0 for a sentence of padding
-        only.
+        """Return the largest entry over a sentence's real tokens.
+
+        It is 0 for a sentence of padding only.
         """
 
     @abc.abstractmethod
     def softmax(self, scores: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-        """Take the softmax over a sentence's real tokens; 0 at padding, and all 0 in a sentence of
-        padding only.
+        """Take the softmax over a sentence's real tokens.
+
+        It is 0 at padding, and all 0 in a sentence of padding only.
         """
 
     @abc.abstractmethod
@@ -147,7 +156,9 @@ class TokenGraph(abc.ABC):
 
     def counts(self) -> Float[Array, "batch 1"]:
         """Count the real tokens of each sentence."""
-        return self.sentence_sum(self.node_mask[..., None].astype("float32"))
+        # In float32, to be divided by; whole numbers are exact in it up to 2^24.
+        ones = self.node_mask[..., None].astype("float32")
+        return self.sentence_sum(ones)
 
     def to_jraph(self, edge_budget: int | None = None) -> jraph.GraphsTuple:
         """Return the graph for jraph's own layers, one jraph graph a sentence.
@@ -159,7 +170,8 @@ class TokenGraph(abc.ABC):
         Raises:
             UsageError: no edge_budget for a dense or blockwise graph under jax.jit.
         """
-        return _jraph_conversions["to_jraph"](self, edge_budget)
+        convert = _jraph_conversions["to_jraph"]
+        return convert(self, edge_budget)
 
     @staticmethod
     def from_jraph(
@@ -179,9 +191,11 @@ class TokenGraph(abc.ABC):
             UsageError: a tuple whose parts do not fit together, or that holds what no token graph
                 has.
         """
-        return _jraph_conversions["from_jraph"](graphs, padded=padded, length=length)
+        convert = _jraph_conversions["from_jraph"]
+        return convert(graphs, padded=padded, length=length)
 
 
+# Filled by the import of glot_jax.graphs, before anybody can hold a graph.
 _jraph_conversions: dict[Literal["to_jraph", "from_jraph"], Callable[..., Any]] = {}
 
 
