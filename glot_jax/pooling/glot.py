@@ -12,7 +12,8 @@ from jaxtyping import Array
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import lookup
 from glot_jax.graphs import TokenGraph
-from glot_jax.pooling.layers import GNN_LAYERS, GNNLayer, LayerOptions, TokenLinear
+from glot_jax.pooling.gnn_layer import GNN_LAYERS, GNNLayer, LayerOptions
+from glot_jax.pooling.layers import TokenLinear
 from glot_jax.pooling.parameters import count_parameters
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.readout import AttentionReadout, default_scorer_dim
@@ -25,8 +26,9 @@ _WITHOUT_PARAMETERS = frozenset({"attention_dropout"})
 
 @POOLERS.register("glot")
 class Glot(Pooler):
-    """GLOT: Token-GNN over the token graph, jumping knowledge, attention readout (paper section
-    3.2, Algorithm 1).
+    """GLOT (paper section 3.2, Algorithm 1).
+
+    It is a Token-GNN over the token graph, jumping knowledge, and an attention readout.
 
     Args:
         dim: width of the graph's nodes (after the optional projection).
@@ -94,6 +96,7 @@ class Glot(Pooler):
         scorer_dim: int | None,
         rngs: nnx.Rngs,
     ) -> None:
+        # GNN first, readout second: the order in which keys are drawn is part of what a seed means.
         self.gnn = TokenGNN(dim, design, rngs=rngs)
         self.pooled_dim = sum(self.gnn.widths)
         self.tau: float | None = None
@@ -119,6 +122,8 @@ class Glot(Pooler):
         rngs: nnx.Rngs,
     ) -> Glot:
         """See Pooler.from_config; options that the layer does not read are ignored."""
+        # The same for encoders and decoders.
+        del kind
         layer = layer_class(config.gnn)
         options = LayerOptions.from_config(config, layer)
         return cls(
@@ -141,6 +146,7 @@ class Glot(Pooler):
     def fields_read(cls, config: PoolerConfig) -> frozenset[str]:
         """See Pooler.fields_read; without layers nothing of a layer is read."""
         if config.num_layers == 0:
+            # An intersection: a subclass may read less than this class.
             return cls.reads & {"num_layers", "jk", "scorer_dim"}
         return cls.reads | layer_class(config.gnn).reads
 
@@ -161,21 +167,24 @@ class Glot(Pooler):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
-        return self.readout(graph, self.gnn(graph, train=train, rngs=rngs))
+        refined = self.gnn(graph, train=train, rngs=rngs)
+        return self.readout(graph, refined)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See Pooler.work."""
         self.gnn.work(work, frozen=frozen)
         # Of the parts only U_0 is frozen, which is one of them with jk="cat" and without layers.
         keeps_nodes = self.gnn.jk == "cat" or not self.gnn.layers
-        trained = [False] * (len(self.gnn.widths) - 1)
-        self.readout.work(work, frozen=[frozen and keeps_nodes, *trained])
+        others = len(self.gnn.widths) - 1
+        is_frozen = [frozen and keeps_nodes, *[False] * others]
+        self.readout.work(work, frozen=is_frozen)
 
 
 @POOLERS.register("mlp")
 class Mlp(Glot):
-    """GLOT with an MLP in the GNN's place (paper Table 15): the same K, jumping knowledge and
-    readout, and no graph.
+    """GLOT with an MLP in the GNN's place (paper Table 15).
+
+    K, jumping knowledge and readout are the same, and there is no graph.
 
     From a config its width is the one that brings its parameters closest to those of the glot of
     the same config (without residual and virtual node). The task's head on top is not counted, and
@@ -198,6 +207,7 @@ class Mlp(Glot):
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
+        # No option but the dtype: TokenLinear has no neighbours to attend to.
         options = LayerOptions(dtype=dtype)
         design = GNNDesign(
             hidden_dim,
@@ -211,6 +221,7 @@ class Mlp(Glot):
     @classmethod
     def fields_read(cls, config: PoolerConfig) -> frozenset[str]:
         """See Pooler.fields_read: it reads whatever decides the size of the glot it matches."""
+        # So `gnn` and its options are among them, although no layer of theirs is built.
         return super().fields_read(config) - _WITHOUT_PARAMETERS
 
     @classmethod
@@ -242,8 +253,8 @@ class Mlp(Glot):
         glot = nnx.eval_shape(build_glot)
         # The scorer keeps the glot's width: what is matched is the GNN. Without "cat" it is sized
         # by hidden_dim even where there is no layer: checkpoints of older versions are.
-        width = glot.pooled_dim if config.jk == "cat" else config.hidden_dim
-        scorer_dim = config.scorer_dim or default_scorer_dim(width)
+        refined = glot.pooled_dim if config.jk == "cat" else config.hidden_dim
+        scorer_dim = config.scorer_dim or default_scorer_dim(refined)
 
         def build(hidden_dim: int, rngs: nnx.Rngs) -> Mlp:
             return cls(
@@ -257,20 +268,30 @@ class Mlp(Glot):
             )
 
         def size(hidden_dim: int) -> int:
-            return count_parameters(nnx.eval_shape(lambda: build(hidden_dim, nnx.Rngs(0))))
+            # Keys of its own: the caller's stream is drawn from once, by the MLP that is built.
+            shapes = nnx.eval_shape(lambda: build(hidden_dim, nnx.Rngs(0)))
+            return count_parameters(shapes)
 
         matched = count_parameters(glot)
-        widest = max(8, 4 * config.hidden_dim) if config.num_layers else 1
-        mlp = build(_nearest(range(1, 1 + widest), matched, size), rngs)
+        # Without layers no width changes anything.
+        widest = 1
+        if config.num_layers:
+            # No layer of this package has more than four times the parameters of a TokenLinear as
+            # wide.
+            widest = max(8, 4 * config.hidden_dim)
+        width = _nearest(range(1, 1 + widest), matched, size)
+        mlp = build(width, rngs)
         mlp.matched = matched
         return mlp
 
 
 def _nearest(widths: range, size: int, size_of: Callable[[int], int]) -> int:
     """Return the width whose size is nearest to `size`; sizes grow with the width."""
-    # The two widths around the wanted size; one of them is the nearest.
+    # Bisected, since a size is known only by tracing a whole module. Of the two widths around the
+    # wanted size one is the nearest.
     above = bisect.bisect_left(widths, size, key=size_of)
-    around = widths[max(0, above - 1) : above + 1]
+    below = max(0, above - 1)
+    around = widths[below : above + 1]
     return min(around, key=lambda width: abs(size_of(width) - size))
 
 

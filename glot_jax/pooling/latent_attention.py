@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
-from glot_jax.pooling.init import torch_linear, uniform
+from glot_jax.pooling.init import linear_param, uniform
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork
@@ -23,8 +23,9 @@ DEFAULT_LATENTS = 512
 
 @POOLERS.register("latent-attention")
 class LatentAttention(Pooler):
-    """Latent attention layer and mean pooling (Lee et al. 2024, NV-Embed, arXiv 2405.17428, section
-    3.1).
+    """Latent attention layer and mean pooling (NV-Embed).
+
+    Lee et al. 2024, arXiv 2405.17428, section 3.1:
 
     - `O = softmax(Q K^T) V`: the queries are the token states, keys and values both the latent
       array L [r, dim]; per head of width dim / heads, scores divided by sqrt(width), heads
@@ -64,10 +65,10 @@ class LatentAttention(Pooler):
         self.heads = heads
         self.dtype = jnp.dtype(dtype)
         self.latents = nnx.Param(uniform(rngs.params(), (latents, dim), 1.0))
-        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
-        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
-        self.out_kernel = nnx.Param(torch_linear(rngs.params(), (hidden_dim, dim), hidden_dim))
-        self.out_bias = nnx.Param(torch_linear(rngs.params(), (dim,), hidden_dim))
+        self.kernel = linear_param(rngs, (dim, hidden_dim), dim)
+        self.bias = linear_param(rngs, (hidden_dim,), dim)
+        self.out_kernel = linear_param(rngs, (hidden_dim, dim), hidden_dim)
+        self.out_bias = linear_param(rngs, (dim,), hidden_dim)
 
     @classmethod
     def from_config(
@@ -79,6 +80,9 @@ class LatentAttention(Pooler):
         rngs: nnx.Rngs,
     ) -> LatentAttention:
         """See Pooler.from_config."""
+        # The same for encoders and decoders.
+        del kind
+        # None is this pooler's own default: PMA reads the same field, and has another.
         latents = config.num_latents or DEFAULT_LATENTS
         return cls(
             dim,
@@ -92,10 +96,13 @@ class LatentAttention(Pooler):
     def _attend(self, nodes: Float[Array, "*nodes dim"]) -> Float[Array, "*nodes dim"]:
         """Return O."""
         width = self.pooled_dim // self.heads
-        latents = self.latents[...].reshape(-1, self.heads, width).astype(self.dtype)
+        latents = self.latents[...].reshape(-1, self.heads, width)
+        latents = latents.astype(self.dtype)
         # Scaled before the product: behind it, the compiler may fuse the division with the
         # subtraction in the softmax, whose rounding overflows for huge states.
-        queries = nodes.reshape(*nodes.shape[:-1], self.heads, width) / math.sqrt(width)
+        nodes_shape = nodes.shape[:-1]
+        queries = nodes.reshape(*nodes_shape, self.heads, width)
+        queries = queries / math.sqrt(width)
         scores = jnp.einsum(
             "...hw,rhw->...hr",
             queries,
@@ -103,12 +110,15 @@ class LatentAttention(Pooler):
             preferred_element_type=jnp.float32,
         )
         # Over the latents, not over the tokens: no token sees another one before the mean.
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        return jnp.einsum("...hr,rhw->...hw", weights, latents).reshape(nodes.shape)
+        weights = jax.nn.softmax(scores, axis=-1)
+        heads = jnp.einsum("...hr,rhw->...hw", weights.astype(self.dtype), latents)
+        return heads.reshape(nodes.shape)
 
     def weights(self, graph: TokenGraph) -> Array:
         """1 / n: the tokens' outputs are averaged."""
-        return graph.softmax(jnp.zeros_like(graph.node_mask, jnp.float32))
+        # A softmax of equal scores is 1 / n, and 0 at padding and in a sentence of it.
+        equal = jnp.zeros_like(graph.node_mask, jnp.float32)
+        return graph.softmax(equal)
 
     def pool(
         self,
@@ -118,14 +128,21 @@ class LatentAttention(Pooler):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
         attended = self._attend(graph.nodes)
-        hidden = project(attended, self.kernel, self.dtype) + self.bias[...].astype(self.dtype)
+        hidden = project(attended, self.kernel, self.dtype)
+        bias = self.bias[...].astype(self.dtype)
+        hidden = hidden + bias
         # The exact gelu, as torch.nn.GELU is by default.
         hidden = jax.nn.gelu(hidden, approximate=False)
-        mean = graph.sentence_sum(hidden, self.weights(graph))
+        weights = self.weights(graph)
+        mean = graph.sentence_sum(hidden, weights)
+        # W_2 behind the mean: one product a sentence instead of one a token.
         pooled = mean @ self.out_kernel[...] + self.out_bias[...]
         # Without tokens the mean is 0 and its bias is not: a sentence of padding is zeros.
-        return jnp.where(graph.counts() > 0, pooled, 0)
+        has_tokens = graph.counts() > 0
+        return jnp.where(has_tokens, pooled, 0)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See Pooler.work."""

@@ -1,151 +1,20 @@
-"""Message-passing layers, each written once over TokenGraph (paper section 3.2, step 2), and their
-table.
-"""
+"""Message-passing layers, each written once over TokenGraph (paper section 3.2, step 2)."""
 
 from __future__ import annotations
-
-import abc
-import dataclasses
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from glot_jax.config.base import Config
 from glot_jax.config.checks import require_divisor
-from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
-from glot_jax.config.train import PoolerConfig
-from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
-from glot_jax.graphs.token_graph import require_token_graph
 from glot_jax.moved import moved_name
-from glot_jax.pooling.init import glorot, torch_linear
+from glot_jax.pooling.gnn_layer import DEFAULT_OPTIONS, GNN_LAYERS, GNNLayer, LayerOptions
+from glot_jax.pooling.init import glorot, glorot_param, linear_param
 from glot_jax.pooling.norm import BatchNorm
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork
-from glot_jax.registry import Registry
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerOptions:
-    """What a layer may be told beside its widths; a class reads the fields that it names in
-    `reads`.
-    """
-
-    heads: int = 1
-    """Attention heads, among which the width is divided."""
-    edge_term: bool = False
-    """Add the release's trained constant to every attention logit."""
-    attention_dropout: float = 0.0
-    """Share of the attention weights set to 0 in training."""
-    dtype: str = "float32"
-    """Arithmetic; every layer reads it. Parameters stay float32."""
-    own: OwnOptions = NO_OPTIONS
-    """Options that a plugin's layer brings, see GNNLayer.own_options."""
-
-    @classmethod
-    def from_config(cls, config: PoolerConfig, layer: type[GNNLayer]) -> LayerOptions:
-        """Take the options that `layer` reads from a config, the defaults of the others."""
-        # `reads` may name fields of PoolerConfig too, which are no options of a layer.
-        names = {field.name for field in dataclasses.fields(cls)} & layer.reads
-        values = {name: getattr(config, name) for name in names}
-        return cls(dtype=config.dtype, own=config.own, **values)
-
-    def require_read_by(self, layer: type[GNNLayer]) -> None:
-        """Refuse options that `layer` would ignore.
-
-        Raises:
-            UsageError: an option that it does not read differs from its default.
-        """
-        ignored = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("dtype", "own")
-            and field.name not in layer.reads
-            and getattr(self, field.name) != field.default
-        }
-        if ignored:
-            reads = ", ".join(sorted(layer.reads)) or "none"
-            raise UsageError(
-                rule=f"options of {layer.__name__} must be ones that it reads: {reads}",
-                got=", ".join(f"{name}={value}" for name, value in ignored.items()),
-                fix="Leave them out, or use gnn='gat', which reads them all.",
-            )
-
-
-DEFAULT_OPTIONS = LayerOptions()
-
-
-class GNNLayer(nnx.Module):
-    """`layer(graph, nodes) -> nodes`: a token listens to its neighbours.
-
-    A subclass has `__init__(dim, hidden_dim, options, *, rngs)` and `propagate`. To be found by
-    name it is registered: `@GNN_LAYERS.register("mine")`; `Glot(gnn=Mine)` takes the class itself.
-    """
-
-    reads: ClassVar[frozenset[str]] = frozenset()
-    """Fields of LayerOptions and PoolerConfig that it reads, beside hidden_dim and dtype."""
-    own_options: ClassVar[type[Config] | None] = None
-    """Settings that it brings along, read by `own_options.from_own(options.own)`: flags of
-    `train.py` once its plugin is named.
-    """
-    exportable: ClassVar[bool] = False
-    """Whether `glot export` has the same layer in PyTorch (export/st_module.py)."""
-
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int,
-        options: LayerOptions = DEFAULT_OPTIONS,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.dim = dim
-        self.hidden_dim = hidden_dim
-        self.dtype = jnp.dtype(options.dtype)
-
-    def __call__(
-        self,
-        graph: TokenGraph,
-        nodes: Float[Array, "*nodes dim"],
-        *,
-        train: bool = False,
-        rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "*nodes hidden"]:
-        """Pass messages once.
-
-        Args:
-            graph: who listens to whom.
-            nodes: what the tokens say, in the graph's own layout.
-            train: batch statistics and dropout.
-            rngs: with a `dropout` stream, where something is dropped.
-
-        Raises:
-            UsageError: `graph` is not a TokenGraph.
-        """
-        require_token_graph(graph, type(self).__name__)
-        return self.propagate(graph, nodes, train=train, rngs=rngs)
-
-    @abc.abstractmethod
-    def propagate(
-        self,
-        graph: TokenGraph,
-        nodes: Float[Array, "*nodes dim"],
-        *,
-        train: bool = False,
-        rngs: nnx.Rngs | None = None,
-    ) -> Float[Array, "*nodes hidden"]:
-        """Pass messages once; see `__call__`."""
-
-    @abc.abstractmethod
-    def work(self, work: StepWork, *, frozen: bool) -> None:
-        """Count the layer's matmuls; `frozen` says that no gradient flows into its input."""
-
-
-GNN_LAYERS: Registry[type[GNNLayer]] = Registry("GNN layer (--gnn)")
-"""Name -> layer, the names that `--gnn` takes."""
 
 
 @GNN_LAYERS.register("gat")
@@ -171,18 +40,22 @@ class GAT(GNNLayer):
     ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
         require_divisor(options.heads, hidden_dim, "hidden_dim")
+        # One vector a head, as PyTorch Geometric has them: the fans of their initialiser are heads
+        # and width.
         shape = (options.heads, hidden_dim // options.heads)
         self.heads = options.heads
         self.attention_dropout = options.attention_dropout
-        self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
-        self.source = nnx.Param(glorot(rngs.params(), shape))
-        self.target = nnx.Param(glorot(rngs.params(), shape))
+        self.kernel = glorot_param(rngs, (dim, hidden_dim))
+        self.source = glorot_param(rngs, shape)
+        self.target = glorot_param(rngs, shape)
         self.bias = nnx.Param(jnp.zeros(hidden_dim))
         edge = None
         edge_kernel = None
         if options.edge_term:
-            edge = nnx.Param(glorot(rngs.params(), shape))
-            edge_kernel = nnx.Param(glorot(rngs.params(), (hidden_dim, 1)).reshape(shape))
+            edge = glorot_param(rngs, shape)
+            # Drawn in the reference's shape, whose fans decide the bound.
+            drawn = glorot(rngs.params(), (hidden_dim, 1))
+            edge_kernel = nnx.Param(drawn.reshape(shape))
         self.edge = edge
         self.edge_kernel = edge_kernel
 
@@ -196,27 +69,36 @@ class GAT(GNNLayer):
     ) -> Array:
         """See GNNLayer.__call__."""
         values = project(nodes, self.kernel, self.dtype)
-        values = values.reshape(*values.shape[:-1], self.heads, -1)
+        nodes_shape = values.shape[:-1]
+        values = values.reshape(*nodes_shape, self.heads, -1)
         scores = self._scores(values)
         constant = None
         if self.edge is not None and self.edge_kernel is not None:
-            constant = jnp.sum(self.edge[...] * self.edge_kernel[...], axis=-1)
+            # Every edge has the attribute 1, so the term of all edges is one number a head.
+            products = self.edge[...] * self.edge_kernel[...]
+            constant = jnp.sum(products, axis=-1)
         dropout = self.attention_dropout if train else 0.0
+        key = None
+        # Drawn only where it is used: a stream that is not drawn from keeps its place.
+        if dropout and rngs is not None:
+            key = rngs.dropout()
         mixed = graph.attend(
             scores[..., 0],
             scores[..., 1],
             values,
             constant,
             dropout=dropout,
-            key=rngs.dropout() if dropout and rngs is not None else None,
+            key=key,
         )
-        mixed = mixed.reshape(*mixed.shape[:-2], -1)
-        return mixed + self.bias[...].astype(self.dtype)
+        joined = mixed.reshape(*mixed.shape[:-2], -1)
+        bias = self.bias[...].astype(self.dtype)
+        return joined + bias
 
     def _scores(self, values: Array) -> Array:
         """Return each token's scores [*nodes, heads, 2], as a sender and as a receiver."""
         # Both in one product; of one head a plain one, for which XLA does not transpose the values.
-        vectors = jnp.stack([self.source[...], self.target[...]], axis=-1).astype(self.dtype)
+        vectors = jnp.stack([self.source[...], self.target[...]], axis=-1)
+        vectors = vectors.astype(self.dtype)
         if self.heads == 1:
             scores = project(
                 values[..., 0, :],
@@ -240,8 +122,9 @@ class GAT(GNNLayer):
 
 @GNN_LAYERS.register("gcn")
 class GCN(GNNLayer):
-    """`D^-1/2 A D^-1/2 (U W) + b`, exactly one self-loop of weight 1, D = in-degree (PyTorch
-    Geometric's GCNConv).
+    """`D^-1/2 A D^-1/2 (U W) + b` (PyTorch Geometric's GCNConv).
+
+    There is exactly one self-loop of weight 1; D is the in-degree.
     """
 
     exportable = True
@@ -255,7 +138,7 @@ class GCN(GNNLayer):
         rngs: nnx.Rngs,
     ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
-        self.kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
+        self.kernel = glorot_param(rngs, (dim, hidden_dim))
         self.bias = nnx.Param(jnp.zeros(hidden_dim))
 
     def propagate(
@@ -267,10 +150,16 @@ class GCN(GNNLayer):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See GNNLayer.__call__."""
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
         # No division by zero: a node's own loop makes its degree 1 or more.
-        scale = jax.lax.rsqrt(graph.degree("exactly_one")).astype(self.dtype)
+        scale = jax.lax.rsqrt(graph.degree("exactly_one"))
+        scale = scale.astype(self.dtype)
         values = project(nodes, self.kernel, self.dtype)
-        return scale * graph.sum(scale * values, "exactly_one") + self.bias[...].astype(self.dtype)
+        # Both factors stand at nodes: no normalised adjacency is ever built.
+        heard = graph.sum(scale * values, "exactly_one")
+        bias = self.bias[...].astype(self.dtype)
+        return scale * heard + bias
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -280,9 +169,9 @@ class GCN(GNNLayer):
 
 @GNN_LAYERS.register("gin")
 class GIN(GNNLayer):
-    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)`, MLP = Linear, BatchNorm, relu, Linear (GINConv
-    with PyG's MLP).
+    """`MLP((1 + eps) u_i + sum_{j in N(i)} u_j)` (GINConv with PyTorch Geometric's MLP).
 
+    The MLP is Linear, BatchNorm, relu, Linear.
     eps is 0 and not trained; the graph's own loops are in N(i), so a token counts twice. Both being
     linear, the first Linear comes before the sum: the sum then runs over hidden_dim numbers instead
     of dim, to the same result.
@@ -303,10 +192,10 @@ class GIN(GNNLayer):
         self.epsilon = nnx.BatchStat(jnp.zeros(1))
         self.norm = BatchNorm(hidden_dim)
         square = (hidden_dim, hidden_dim)
-        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
-        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
-        self.out_kernel = nnx.Param(torch_linear(rngs.params(), square, hidden_dim))
-        self.out_bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), hidden_dim))
+        self.kernel = linear_param(rngs, (dim, hidden_dim), dim)
+        self.bias = linear_param(rngs, (hidden_dim,), dim)
+        self.out_kernel = linear_param(rngs, square, hidden_dim)
+        self.out_bias = linear_param(rngs, (hidden_dim,), hidden_dim)
 
     def propagate(
         self,
@@ -317,12 +206,17 @@ class GIN(GNNLayer):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See GNNLayer.__call__."""
+        # Nothing here is dropped.
+        del rngs
+        # Without its bias, which would be added once a neighbour; `perceive` adds it once.
         values = project(nodes, self.kernel, self.dtype)
-        total = self._own_share() * values + graph.sum(values)
+        own = self._own_share() * values
+        total = own + graph.sum(values)
         return self.perceive(graph, total, train)
 
     def _own_share(self) -> Array:
-        return 1 + self.epsilon[...].astype(self.dtype)
+        epsilon = self.epsilon[...].astype(self.dtype)
+        return 1 + epsilon
 
     def perceive(
         self,
@@ -331,9 +225,14 @@ class GIN(GNNLayer):
         train: bool,
     ) -> Array:
         """Apply the MLP from its first bias on."""
-        values = self.norm(values + self.bias[...].astype(self.dtype), graph.node_mask, train=train)
-        out = project(jax.nn.relu(values), self.out_kernel, self.dtype)
-        return out + self.out_bias[...].astype(self.dtype)
+        bias = self.bias[...].astype(self.dtype)
+        values = values + bias
+        # Over the batch's real tokens: padding would move mean and variance.
+        normal = self.norm(values, graph.node_mask, train=train)
+        hidden = jax.nn.relu(normal)
+        out = project(hidden, self.out_kernel, self.dtype)
+        out_bias = self.out_bias[...].astype(self.dtype)
+        return out + out_bias
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -344,11 +243,10 @@ class GIN(GNNLayer):
 
 @GNN_LAYERS.register("gine")
 class GINE(GIN):
-    """`MLP((1 + eps) u_i + sum_j relu(u_j + e))`, `e = w_edge + b_edge`: the edge attribute is 1 on
-    every edge.
+    """`MLP((1 + eps) u_i + sum_j relu(u_j + e))`, `e = w_edge + b_edge`.
 
-    The released module crashes here; this is PyTorch Geometric's GINEConv with an edge attribute of
-    width 1.
+    The edge attribute is 1 on every edge. The released module crashes here; this is PyTorch
+    Geometric's GINEConv with an edge attribute of width 1.
     """
 
     def __init__(
@@ -360,8 +258,8 @@ class GINE(GIN):
         rngs: nnx.Rngs,
     ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
-        self.edge_kernel = nnx.Param(torch_linear(rngs.params(), (dim,), 1))
-        self.edge_bias = nnx.Param(torch_linear(rngs.params(), (dim,), 1))
+        self.edge_kernel = linear_param(rngs, (dim,), 1)
+        self.edge_bias = linear_param(rngs, (dim,), 1)
 
     def propagate(
         self,
@@ -372,14 +270,20 @@ class GINE(GIN):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See GNNLayer.__call__."""
-        edge = (self.edge_kernel[...] + self.edge_bias[...]).astype(self.dtype)
+        # Nothing here is dropped.
+        del rngs
+        edge = self.edge_kernel[...] + self.edge_bias[...]
+        edge = edge.astype(self.dtype)
         own = self._own_share() * nodes
         # relu stands between the two, so here the sum comes before the product.
-        total = own + graph.sum(jax.nn.relu(nodes + edge))
-        return self.perceive(graph, project(total, self.kernel, self.dtype), train)
+        sent = jax.nn.relu(nodes + edge)
+        total = own + graph.sum(sent)
+        values = project(total, self.kernel, self.dtype)
+        return self.perceive(graph, values, train)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
+        del frozen
         # Its edge term lies below the first product, so something is learned on that side even of
         # frozen states.
         work.linear(self.dim, self.hidden_dim, frozen=False)
@@ -403,9 +307,9 @@ class SAGE(GNNLayer):
         rngs: nnx.Rngs,
     ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
-        self.root_kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
-        self.mean_kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
-        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+        self.root_kernel = linear_param(rngs, (dim, hidden_dim), dim)
+        self.mean_kernel = linear_param(rngs, (dim, hidden_dim), dim)
+        self.bias = linear_param(rngs, (hidden_dim,), dim)
 
     def propagate(
         self,
@@ -416,21 +320,29 @@ class SAGE(GNNLayer):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See GNNLayer.__call__."""
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
+        # Two products instead of one of [u_i ; mean]: nothing is concatenated, and W is kept in the
+        # halves that SAGEConv has.
         own = project(nodes, self.root_kernel, self.dtype)
         # The mean of products is the product of the mean, over fewer numbers.
         sent = project(nodes, self.mean_kernel, self.dtype)
-        return own + graph.mean(sent) + self.bias[...].astype(self.dtype)
+        heard = graph.mean(sent)
+        bias = self.bias[...].astype(self.dtype)
+        return own + heard + bias
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
+        # Two kernels, of the token itself and of its neighbours.
         work.linear(self.dim, self.hidden_dim, frozen=frozen)
         work.linear(self.dim, self.hidden_dim, frozen=frozen)
         work.mix(self.hidden_dim, weighted=False)
 
 
 class TokenLinear(GNNLayer):
-    """`U W + b`, every token by itself: what stands in for a GNN layer in the MLP baseline (paper
-    Table 15).
+    """`U W + b`, every token by itself.
+
+    It stands in for a GNN layer in the MLP baseline (paper Table 15), and is not in the table.
     """
 
     exportable = True
@@ -444,8 +356,8 @@ class TokenLinear(GNNLayer):
         rngs: nnx.Rngs,
     ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
-        self.kernel = nnx.Param(torch_linear(rngs.params(), (dim, hidden_dim), dim))
-        self.bias = nnx.Param(torch_linear(rngs.params(), (hidden_dim,), dim))
+        self.kernel = linear_param(rngs, (dim, hidden_dim), dim)
+        self.bias = linear_param(rngs, (hidden_dim,), dim)
 
     def propagate(
         self,
@@ -456,7 +368,10 @@ class TokenLinear(GNNLayer):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See GNNLayer.__call__; no neighbour is heard."""
-        return project(nodes, self.kernel, self.dtype) + self.bias[...].astype(self.dtype)
+        del graph, train, rngs
+        values = project(nodes, self.kernel, self.dtype)
+        bias = self.bias[...].astype(self.dtype)
+        return values + bias
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""

@@ -30,6 +30,8 @@ class BatchNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width))
         self.mean = nnx.BatchStat(jnp.zeros(width))
         self.var = nnx.BatchStat(jnp.ones(width))
+        # Read by nothing: PyTorch's num_batches_tracked, for checkpoints that go there or come from
+        # there.
         self.batches = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
     def __call__(
@@ -40,23 +42,34 @@ class BatchNorm(nnx.Module):
         train: bool = False,
     ) -> Float[Array, "*nodes width"]:
         """Normalise every entry by the statistics of its dimension."""
+        # In float32: a sum over the tokens of a batch has too many terms for bfloat16's 8 bits.
+        exact = values.astype(jnp.float32)
         if train:
-            mean, var = self._batch_statistics(values.astype(jnp.float32), mask)
+            mean, var = self._batch_statistics(exact, mask)
         else:
             mean = self.mean[...]
             var = self.var[...]
-        normal = (values.astype(jnp.float32) - mean) * jax.lax.rsqrt(var + self.epsilon)
-        return (normal * self.scale[...] + self.bias[...]).astype(values.dtype)
+        factor = jax.lax.rsqrt(var + self.epsilon)
+        normal = (exact - mean) * factor
+        scaled = normal * self.scale[...] + self.bias[...]
+        return scaled.astype(values.dtype)
 
     def _batch_statistics(self, values: Array, mask: Array) -> tuple[Array, Array]:
+        # Graphs have one axis of nodes or two; the last one is the width in both.
         axes = tuple(range(values.ndim - 1))
         is_real = mask[..., None]
         # A batch of padding only has no token to divide by.
-        count = jnp.maximum(jnp.sum(mask), 1).astype(jnp.float32)
-        mean = jnp.sum(jnp.where(is_real, values, 0), axis=axes) / count
-        var = jnp.sum(jnp.where(is_real, jnp.square(values - mean), 0), axis=axes) / count
+        count = jnp.maximum(jnp.sum(mask), 1)
+        count = count.astype(jnp.float32)
+        real = jnp.where(is_real, values, 0)
+        mean = jnp.sum(real, axis=axes) / count
+        # Masked behind the square: centred padding is not 0.
+        squares = jnp.square(values - mean)
+        squares = jnp.where(is_real, squares, 0)
+        var = jnp.sum(squares, axis=axes) / count
         # PyTorch keeps the unbiased variance, and normalises with the biased one.
-        unbiased = var * (count / jnp.maximum(count - 1, 1))
+        others = jnp.maximum(count - 1, 1)
+        unbiased = var * (count / others)
         self._move(self.mean, mean)
         self._move(self.var, unbiased)
         self.batches[...] = self.batches[...] + 1
@@ -64,5 +77,8 @@ class BatchNorm(nnx.Module):
 
     def _move(self, running: nnx.BatchStat, now: Array) -> None:
         """Move a running statistic by `momentum` towards that of the batch."""
+        # The share of the new, as in PyTorch; Flax's momentum is that of the old.
         kept = (1 - self.momentum) * running[...]
-        running[...] = kept + self.momentum * jax.lax.stop_gradient(now)
+        # A statistic is written and not returned, so no gradient may reach it.
+        new = jax.lax.stop_gradient(now)
+        running[...] = kept + self.momentum * new

@@ -17,16 +17,19 @@ plugin, of which only those of the chosen parts are kept.
 
 
 def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
-    """Return the options that a head of these settings does not read, with their values: GLOT's own
-    with another pooler, and the like.
+    """Return the options that a head of these settings does not read, with their values.
 
-    Of a pooler, layer or rule that is not registered nothing is known, so nothing is unread.
+    They are GLOT's own with another pooler, and the like. Of a pooler, layer or rule that is not
+    registered nothing is known, so nothing is unread.
     """
-    is_registered = pooler.pooler in POOLERS and pooler.gnn in GNN_LAYERS and graph.graph in RULES
-    if not is_registered:
+    # The plugin that registers it may be missing here.
+    if pooler.pooler not in POOLERS:
+        return {}
+    if pooler.gnn not in GNN_LAYERS or graph.graph not in RULES:
         return {}
     pooler_class = POOLERS[pooler.pooler]
     read = _EVERY_HEAD | pooler_class.fields_read(pooler)
+    # Where no edge is looked at, nothing that decides the edges is.
     if pooler_class.reads_edges(pooler):
         read |= _graph_fields_read(graph)
     values = {**dataclasses.asdict(graph), **dataclasses.asdict(pooler)}

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
-from glot_jax.pooling.init import glorot, torch_linear
+from glot_jax.pooling.init import glorot_param, linear_param
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork
@@ -22,8 +22,10 @@ DEFAULT_SEEDS = 1
 
 @POOLERS.register("pma")
 class PMA(Pooler):
-    """Pooling by Multihead Attention (Lee et al. 2019, Set Transformer, arXiv 1810.00825, section
-    3.2): `PMA(X) = MAB(S, rFF(X))` with k learned seeds S [k, dim].
+    """Pooling by Multihead Attention (Set Transformer).
+
+    Lee et al. 2019, arXiv 1810.00825, section 3.2: `PMA(X) = MAB(S, rFF(X))` with k learned seeds
+    S [k, dim].
 
     - `Y = relu(X W_f + b_f)`, every token by itself
     - `A = Multihead(S, Y, Y)`: per head of width dim / heads, `pi_s = softmax_i(q_s . k_i /
@@ -63,19 +65,19 @@ class PMA(Pooler):
         self.heads = heads
         self.dtype = jnp.dtype(dtype)
         square = (dim, dim)
-        self.seeds = nnx.Param(glorot(rngs.params(), (seeds, dim)))
-        self.token_kernel = nnx.Param(torch_linear(rngs.params(), square, dim))
-        self.token_bias = nnx.Param(torch_linear(rngs.params(), (dim,), dim))
-        self.query = nnx.Param(glorot(rngs.params(), square))
+        self.seeds = glorot_param(rngs, (seeds, dim))
+        self.token_kernel = linear_param(rngs, square, dim)
+        self.token_bias = linear_param(rngs, (dim,), dim)
+        self.query = glorot_param(rngs, square)
         self.query_bias = nnx.Param(jnp.zeros(dim))
-        self.key = nnx.Param(glorot(rngs.params(), square))
-        self.value = nnx.Param(glorot(rngs.params(), square))
+        self.key = glorot_param(rngs, square)
+        self.value = glorot_param(rngs, square)
         self.value_bias = nnx.Param(jnp.zeros(dim))
-        self.out = nnx.Param(torch_linear(rngs.params(), square, dim))
+        self.out = linear_param(rngs, square, dim)
         self.out_bias = nnx.Param(jnp.zeros(dim))
         self.attention_norm = nnx.LayerNorm(dim, epsilon=1e-5, rngs=rngs)
-        self.hidden_kernel = nnx.Param(torch_linear(rngs.params(), square, dim))
-        self.hidden_bias = nnx.Param(torch_linear(rngs.params(), (dim,), dim))
+        self.hidden_kernel = linear_param(rngs, square, dim)
+        self.hidden_bias = linear_param(rngs, (dim,), dim)
         self.out_norm = nnx.LayerNorm(dim, epsilon=1e-5, rngs=rngs)
 
     @classmethod
@@ -88,6 +90,9 @@ class PMA(Pooler):
         rngs: nnx.Rngs,
     ) -> PMA:
         """See Pooler.from_config."""
+        # The same for encoders and decoders.
+        del kind
+        # None is this pooler's own default: LatentAttention reads the same field, and has another.
         seeds = config.num_latents or DEFAULT_SEEDS
         return cls(
             dim,
@@ -103,7 +108,8 @@ class PMA(Pooler):
     def _answers(self, graph: TokenGraph) -> Float[Array, "*nodes dim"]:
         """Return Y."""
         values = project(graph.nodes, self.token_kernel, self.dtype)
-        return jax.nn.relu(values + self.token_bias[...].astype(self.dtype))
+        bias = self.token_bias[...].astype(self.dtype)
+        return jax.nn.relu(values + bias)
 
     def _seed_weights(
         self,
@@ -111,10 +117,13 @@ class PMA(Pooler):
         answers: Float[Array, "*nodes dim"],
     ) -> list[Float[Array, "*nodes"]]:
         """Return pi of each seed and head, seed by seed, float32."""
-        query = self.seeds[...] @ self.query[...] + self.query_bias[...]
+        query = self.seeds[...] @ self.query[...]
+        query = query + self.query_bias[...]
         width = self.dim // self.heads
         query = query.reshape(-1, self.heads, width)
-        towards = jnp.einsum("shw,dhw->dsh", query, self._split(self.key)) / math.sqrt(width)
+        # q . (W_k y) = (W_k^T q) . y: one product for all texts, since seeds belong to none.
+        towards = jnp.einsum("shw,dhw->dsh", query, self._split(self.key))
+        towards = towards / math.sqrt(width)
         scores = project(
             answers,
             towards.reshape(self.dim, -1),
@@ -125,7 +134,8 @@ class PMA(Pooler):
 
     def weights(self, graph: TokenGraph) -> Array:
         """The mean over seeds and heads."""
-        weights = self._seed_weights(graph, self._answers(graph))
+        answers = self._answers(graph)
+        weights = self._seed_weights(graph, answers)
         return jnp.mean(jnp.stack(weights), axis=0)
 
     def pool(
@@ -136,31 +146,45 @@ class PMA(Pooler):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
         answers = self._answers(graph)
         weights = self._seed_weights(graph, answers)
         # Seeds and heads are columns: each has a distribution over the tokens of its own.
-        sums = jnp.stack([graph.sentence_sum(answers, share) for share in weights], axis=1)
+        columns = [graph.sentence_sum(answers, share) for share in weights]
+        sums = jnp.stack(columns, axis=1)
         seeds = self.seeds.shape[0]
         sums = sums.reshape(-1, seeds, self.heads, self.dim)
         values = jnp.einsum("bshd,dhw->bshw", sums, self._split(self.value))
-        values = values.reshape(-1, seeds, self.dim) + self.value_bias[...]
+        values = values.reshape(-1, seeds, self.dim)
+        # Behind the sum, because the weights of a seed and head add up to 1.
+        values = values + self.value_bias[...]
         # From here on everything is per sentence, and float32.
-        attended = values @ self.out[...] + self.out_bias[...]
+        attended = values @ self.out[...]
+        attended = attended + self.out_bias[...]
         hidden = self.attention_norm(self.seeds[...] + attended)
-        refined = jax.nn.relu(hidden @ self.hidden_kernel[...] + self.hidden_bias[...])
-        pooled = self.out_norm(hidden + refined).reshape(-1, self.pooled_dim)
+        product = hidden @ self.hidden_kernel[...]
+        refined = jax.nn.relu(product + self.hidden_bias[...])
+        pooled = self.out_norm(hidden + refined)
+        pooled = pooled.reshape(-1, self.pooled_dim)
         # The seeds speak even where nobody answers: a sentence without tokens is zeros all the
         # same.
-        return jnp.where(graph.counts() > 0, pooled, 0)
+        has_tokens = graph.counts() > 0
+        return jnp.where(has_tokens, pooled, 0)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See Pooler.work."""
-        columns = self.seeds.shape[0] * self.heads
+        seeds = self.seeds.shape[0]
+        columns = seeds * self.heads
+        # The answers; behind them everything depends on what is trained.
         work.linear(self.dim, self.dim, frozen=frozen)
         # Per token, seed and head: one product to ask, one to add up, and their ways back.
         passes = 6 if work.train else 2
         work.add(passes * 2 * work.tokens * self.dim * columns)
+        # W_v of each seed and head.
+        width = self.dim // self.heads
         for _ in range(columns):
-            work.linear_per_text(self.dim, self.dim // self.heads)
-        for _ in range(2 * self.seeds.shape[0]):
+            work.linear_per_text(self.dim, width)
+        # W_o and W_h of each seed.
+        for _ in range(2 * seeds):
             work.linear_per_text(self.dim, self.dim)

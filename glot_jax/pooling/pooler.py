@@ -59,18 +59,23 @@ class Pooler(nnx.Module):
         Raises:
             UsageError: settings that do not fit together or to `dim`.
         """
+        # A pooler with parameters or options overrides this; the others take their width alone.
+        del config, kind, rngs
         return cls(dim)  # type: ignore[call-arg]
 
     @classmethod
     def fields_read(cls, config: PoolerConfig) -> frozenset[str]:
-        """Return the PoolerConfig fields that it reads in this config: `reads`, unless one setting
-        makes others meaningless.
+        """Return the PoolerConfig fields that it reads in this config.
+
+        They are `reads`, unless one setting makes others meaningless.
         """
+        del config
         return cls.reads
 
     @classmethod
     def reads_edges(cls, config: PoolerConfig) -> bool:
         """Tell whether it looks at the graph's edges in this config."""
+        del config
         return cls.uses_edges
 
     @abc.abstractmethod
@@ -85,7 +90,10 @@ class Pooler(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch pooled"]:
         """Return the sentences' vectors; see `__call__`."""
-        return graph.sentence_sum(graph.nodes, self.weights(graph))
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
+        weights = self.weights(graph)
+        return graph.sentence_sum(graph.nodes, weights)
 
     def __call__(
         self,
@@ -104,6 +112,7 @@ class Pooler(nnx.Module):
         Raises:
             UsageError: `graph` is not a TokenGraph.
         """
+        # Here and not in `pool`: a pooler from outside is checked without doing anything for it.
         require_token_graph(graph, type(self).__name__)
         return self.pool(graph, train=train, rngs=rngs)
 
@@ -114,7 +123,10 @@ class Pooler(nnx.Module):
             UsageError: `graph` is not a TokenGraph.
         """
         require_token_graph(graph, type(self).__name__)
-        return graph.to_padded(self.weights(graph)[..., None])[..., 0]
+        weights = self.weights(graph)
+        # Layouts are changed with a last axis, which is taken away again.
+        padded = graph.to_padded(weights[..., None])
+        return padded[..., 0]
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """Count its matmuls, products with single vectors left out; none unless it says so.

@@ -40,6 +40,7 @@ class Cls(Pooler):
         rngs: nnx.Rngs,
     ) -> Pooler:
         """Choose First or Last by the kind of backbone."""
+        del config, rngs
         position = lookup(_POSITIONS, kind, "kind of backbone")
         return First(dim) if position == "first" else Last(dim)
 
@@ -89,7 +90,9 @@ class Mean(Pooler):
 
     def weights(self, graph: TokenGraph) -> Array:
         """1 / n at each of a sentence's n tokens."""
-        return graph.softmax(jnp.zeros_like(graph.node_mask, jnp.float32))
+        # A softmax of equal scores is 1 / n, and 0 at padding and in a sentence of it.
+        equal = jnp.zeros_like(graph.node_mask, jnp.float32)
+        return graph.softmax(equal)
 
 
 @POOLERS.register("max")
@@ -104,10 +107,15 @@ class Max(Pooler):
     def weights(self, graph: TokenGraph) -> Array:
         """The share of dimensions that a token wins."""
         largest = graph.spread(graph.sentence_max(graph.nodes))
-        wins = (graph.nodes == largest) & graph.node_mask[..., None]
+        # Exactly equal: the largest entry was copied and never computed with.
+        is_largest = graph.nodes == largest
+        wins = is_largest & graph.node_mask[..., None]
         # Several tokens may hold the largest entry of a dimension; they share it.
-        ties = graph.spread(graph.sentence_sum(wins.astype(jnp.float32)))
-        return jnp.mean(wins / jnp.where(ties > 0, ties, 1), axis=-1)
+        winners = graph.sentence_sum(wins.astype(jnp.float32))
+        ties = graph.spread(winners)
+        # A sentence of padding has no winner to divide by.
+        divisor = jnp.where(ties > 0, ties, 1)
+        return jnp.mean(wins / divisor, axis=-1)
 
     def pool(
         self,
@@ -117,13 +125,18 @@ class Max(Pooler):
         rngs: nnx.Rngs | None = None,
     ) -> Array:
         """See Pooler.__call__."""
-        return graph.sentence_max(graph.nodes).astype(jnp.float32)
+        # Nothing here is dropped, nor normalised over a batch.
+        del train, rngs
+        # No weighted sum: each dimension may come from another token.
+        largest = graph.sentence_max(graph.nodes)
+        return largest.astype(jnp.float32)
 
 
 @POOLERS.register("weighted-mean")
 class WeightedMean(Pooler):
-    """Position-weighted mean (SGPT, Muennighoff 2022, arXiv 2202.08904, eq. 2), for decoders, whose
-    later tokens have seen more of the text.
+    """Position-weighted mean (SGPT, Muennighoff 2022, arXiv 2202.08904, eq. 2).
+
+    It is for decoders, whose later tokens have seen more of the text.
 
     `z = sum_i w_i x_i`, `w_i = i / sum_{j=1..n} j` for the i-th of a sentence's n real tokens.
     sentence-transformers' `weightedmean` counts positions of the padded text, which is the same
@@ -134,20 +147,22 @@ class WeightedMean(Pooler):
         self.pooled_dim = dim
 
     def weights(self, graph: TokenGraph) -> Array:
-        """i / (1 + 2 + .. + n)."""
+        """Return i / (1 + 2 + .. + n)."""
         # By rank, not by place: padding on the left must not add weight.
-        position = jnp.where(graph.node_mask, graph.rank + 1, 0).astype(jnp.float32)
+        position = jnp.where(graph.node_mask, graph.rank + 1, 0)
+        position = position.astype(jnp.float32)
         total = graph.sentence_sum(position[..., None])
+        # At least 1: a sentence of padding has no token to divide by.
         divisor = graph.spread(jnp.maximum(total, 1))
         return position / divisor[..., 0]
 
 
 @POOLERS.register("mean-sqrt-len")
 class MeanSqrtLen(Pooler):
-    """`z = sum_i x_i / sqrt(n)` over a sentence's n real tokens (sentence-transformers'
-    `mean_sqrt_len_tokens`): a mean that grows with the length of its text.
+    """`z = sum_i x_i / sqrt(n)` over a sentence's n real tokens.
 
-    The weights of a sentence's tokens add up to sqrt(n).
+    It is a mean that grows with the length of its text, sentence-transformers'
+    `mean_sqrt_len_tokens`. The weights of a sentence's tokens add up to sqrt(n).
     """
 
     def __init__(self, dim: int):
@@ -155,8 +170,11 @@ class MeanSqrtLen(Pooler):
 
     def weights(self, graph: TokenGraph) -> Array:
         """1 / sqrt(n)."""
-        counts = graph.spread(jnp.maximum(graph.counts(), 1))
-        return jnp.where(graph.node_mask, 1 / jnp.sqrt(counts[..., 0]), 0)
+        # At least 1: a sentence of padding has no token to divide by.
+        counts = jnp.maximum(graph.counts(), 1)
+        own_count = graph.spread(counts)[..., 0]
+        share = 1 / jnp.sqrt(own_count)
+        return jnp.where(graph.node_mask, share, 0)
 
 
 _MOVED = {

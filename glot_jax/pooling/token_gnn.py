@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
 from glot_jax.graphs.token_graph import require_token_graph
-from glot_jax.pooling.init import glorot
-from glot_jax.pooling.layers import DEFAULT_OPTIONS, GAT, GNNLayer, LayerOptions
+from glot_jax.pooling.gnn_layer import DEFAULT_OPTIONS, GNNLayer, LayerOptions
+from glot_jax.pooling.init import glorot_param
+from glot_jax.pooling.layers import GAT
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork
 
@@ -45,6 +46,7 @@ class GNNDesign:
                 got=repr(self.jk),
                 fix="The default is 'cat'.",
             )
+        # "cat" and "none" have U_0 left without layers; the other two combine U_1 .. U_K.
         if self.num_layers == 0 and self.jk in ("max", "mean"):
             raise UsageError(
                 rule="jk max and mean must have at least one layer to combine",
@@ -72,9 +74,10 @@ class Residual(nnx.Module):
             dtype=self.dtype,
             rngs=rngs,
         )
+        # Of equal widths the input is added as it is, without a kernel to learn the identity.
         kernel = None
         if dim != hidden_dim:
-            kernel = nnx.Param(glorot(rngs.params(), (dim, hidden_dim)))
+            kernel = glorot_param(rngs, (dim, hidden_dim))
         self.kernel = kernel
 
     def __call__(
@@ -89,8 +92,9 @@ class Residual(nnx.Module):
 
 
 class VirtualNode(nnx.Module):
-    """`u_i + MLP(mean_j u_j)`: one more node that hears and speaks to all of its sentence; the
-    readout never sees it.
+    """`u_i + MLP(mean_j u_j)`: one more node that hears and speaks to all of its sentence.
+
+    The readout never sees it.
     """
 
     def __init__(
@@ -119,10 +123,14 @@ class VirtualNode(nnx.Module):
         nodes: Float[Array, "*nodes width"],
     ) -> Float[Array, "*nodes width"]:
         """Add to every token what the virtual node makes of its sentence."""
-        mean = graph.sentence_sum(nodes) / jnp.maximum(graph.counts(), 1)
+        # At least 1: a sentence of padding has no token to divide by.
+        counts = jnp.maximum(graph.counts(), 1)
+        mean = graph.sentence_sum(nodes) / counts
         # Heard and said once a sentence, whatever its length.
-        said = self.speak(jax.nn.relu(self.hear(mean)))
-        return nodes + graph.spread(said).astype(nodes.dtype)
+        heard = jax.nn.relu(self.hear(mean))
+        said = self.speak(heard)
+        spread = graph.spread(said)
+        return nodes + spread.astype(nodes.dtype)
 
 
 class TokenGNN(nnx.Module):
@@ -204,9 +212,12 @@ class TokenGNN(nnx.Module):
         outputs = [graph.nodes]
         with jax.named_scope("token_gnn"):
             for k, layer in enumerate(self.layers):
-                nodes = jax.nn.relu(layer(graph, outputs[-1], train=train, rngs=rngs))
+                old = outputs[-1]
+                new = layer(graph, old, train=train, rngs=rngs)
+                # After every layer, the last one too: U_K is an output like the others.
+                nodes = jax.nn.relu(new)
                 if self.residuals:
-                    nodes = self.residuals[k](nodes, outputs[-1])
+                    nodes = self.residuals[k](nodes, old)
                 if self.virtual_nodes:
                     nodes = self.virtual_nodes[k](graph, nodes)
                 outputs.append(nodes)
@@ -214,10 +225,14 @@ class TokenGNN(nnx.Module):
             return tuple(outputs)
         if self.jk == "none":
             return (outputs[-1],)
+        # Without U_0, whose width may be another.
+        refined = outputs[1:]
         if self.jk == "mean":
-            total = functools.reduce(jnp.add, outputs[1:], 0)
-            return (jnp.asarray(total / len(outputs[1:])),)
-        return (functools.reduce(_larger, outputs[1:]),)
+            total = functools.reduce(jnp.add, refined, 0)
+            mean = total / len(refined)
+            return (jnp.asarray(mean),)
+        largest = functools.reduce(_larger, refined)
+        return (largest,)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """Count the matmuls of all layers; `frozen` says that the graph's nodes are."""
@@ -225,7 +240,9 @@ class TokenGNN(nnx.Module):
             # Only the first layer reads the graph's own nodes.
             still = frozen and k == 0
             layer.work(work, frozen=still)
-            if self.residuals and self.residuals[k].kernel is not None:
+            if not self.residuals:
+                continue
+            if self.residuals[k].kernel is not None:
                 work.linear(layer.dim, layer.hidden_dim, frozen=still)
 
 

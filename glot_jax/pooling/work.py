@@ -29,12 +29,14 @@ class StepWork:
     flops: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # A head that multiplies nothing has a 0 here, and not an empty table.
         self.flops.setdefault(self.dtype, 0.0)
 
     def add(self, flops: float, dtype: str | None = None) -> None:
         """Count operations, in the head's dtype unless another is named."""
         key = dtype or self.dtype
-        self.flops[key] = self.flops.get(key, 0.0) + flops
+        before = self.flops.get(key, 0.0)
+        self.flops[key] = before + flops
 
     def linear(
         self,
@@ -47,6 +49,7 @@ class StepWork:
         passes = 1
         if self.train:
             passes = 2 if frozen else 3
+        # Times 2: an entry of the result takes `inputs` multiplications and as many additions.
         self.add(passes * 2 * self.tokens * inputs * outputs)
 
     def linear_per_text(
@@ -63,9 +66,11 @@ class StepWork:
         self.add(passes * 2 * self.texts * inputs * outputs, "float32")
 
     def mix(self, width: int, *, weighted: bool) -> None:
-        """Count the sum over neighbours' values; attention also has weights, towards which a
-        product leads back.
+        """Count the sum over neighbours' values.
+
+        Attention also has weights, towards which a product leads back.
         """
+        # As the dense backend multiplies: all pairs, whatever share of them are edges.
         passes = 1
         if self.train:
             passes = 3 if weighted else 2
