@@ -100,4 +100,6 @@ def find_adapter(folder: Path, *, allow_bin: bool) -> Adapter | None:
         ),
         "base": values.get("base_model_name_or_path"),
     }
-    return Adapter(folder, alone=not (folder / "config.json").is_file(), record=record)
+    # A whole model, saved with its adapter, has a config of its own beside it.
+    has_config = (folder / "config.json").is_file()
+    return Adapter(folder, alone=not has_config, record=record)

@@ -133,7 +133,12 @@ def _write(
     with empty_folders_removed(job.out):
         records = write_splits(additions, start, seal)
     splits = {**manifest.splits, **records}
-    grown = Manifest.build(manifest.recipe, manifest.task, splits, probe=manifest.probe)
+    grown = Manifest.build(
+        manifest.recipe,
+        manifest.task,
+        splits,
+        probe=manifest.probe,
+    )
     # In this order: a run that dies between two of these lines leaves the old store or the new one.
     sync_folders(job.out, records)
     write_manifest(job.out, grown)
@@ -148,7 +153,11 @@ def _start(
     thread: WriterThread,
 ) -> OpenSplit:
     """Run the model over the new rows of a split; its new shards are numbered after the old."""
-    table = RowTable(job.data.spec, deduplicate=job.config.deduplicate, digest=True)
+    table = RowTable(
+        job.data.spec,
+        deduplicate=job.config.deduplicate,
+        digest=True,
+    )
     first_shard = 0
     if addition.stored is not None:
         # With `--deduplicate` new texts that are stored already get the numbers of these.
@@ -281,7 +290,11 @@ def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
     return rows
 
 
-def _keys(job: Job, split: Split, rows: int) -> Iterator[bytes]:
+def _keys(
+    job: Job,
+    split: Split,
+    rows: int,
+) -> Iterator[bytes]:
     """`row_key` of the first rows of the files."""
     table = RowTable(job.data.spec, keys=True)
     examples = itertools.islice(split, rows)
@@ -295,7 +308,10 @@ def _keys(job: Job, split: Split, rows: int) -> Iterator[bytes]:
 def _stored_keys(reader: SplitReader) -> Iterator[bytes]:
     """`row_key` of every row of a stored split."""
     for row in range(len(reader)):
-        texts = reader.row_texts[reader.row_offsets[row] : reader.row_offsets[row + 1]]
+        # The slots of a row, which hold its texts in the order of their roles.
+        first = reader.row_offsets[row]
+        end = reader.row_offsets[row + 1]
+        texts = reader.row_texts[first:end]
         ids = [reader.token_ids(text) for text in texts.tolist()]
         label = None if reader.labels is None else reader.labels[row].item()
         yield row_key(ids, label)

@@ -110,7 +110,9 @@ class Backbone:
         self.num_layers = len(self.probe.layers.sources) - 1
         self.layers, self.dim = self._resolve_layers(config.layers)
         self.max_length: int = self._length_limit(config.max_length, default_max_length)
-        self.kind: str = self.probe.kind if config.kind == "auto" else config.kind
+        self.kind: str = config.kind
+        if self.kind == "auto":
+            self.kind = self.probe.kind
         if self._prompt is not None:
             # `cls` of a prompted text is the token that the prompt names, its last.
             self.kind = "decoder"
@@ -176,7 +178,8 @@ class Backbone:
             return self._one_pass(token_ids, dtype)
         parts = []
         for group in groups:
-            parts.append(self._one_pass([token_ids[text] for text in group], dtype))
+            pieces = [token_ids[text] for text in group]
+            parts.append(self._one_pass(pieces, dtype))
         return join_states(parts, groups, [len(ids) for ids in token_ids])
 
     def _passes(self, token_ids: Texts) -> list[list[int]]:
@@ -229,7 +232,9 @@ class Backbone:
         size = self._vocabulary_size
         # Outside its table a GPU fails asynchronously, with an error that names neither text nor
         # token.
-        is_known = flat.min() >= 0 and (size is None or flat.max() < size)
+        is_known = flat.min() >= 0
+        if size is not None:
+            is_known = is_known and flat.max() < size
         if lengths.min() <= tail or not is_known:
             raise UsageError(
                 rule=f"tokens must be 0 .. {(size or 0) - 1}, at least one a text",
@@ -287,7 +292,8 @@ class Backbone:
                     fix="Choose among them.",
                 )
         # -1 and L are one layer, which is stored once.
-        layers = tuple(sorted({layer % (top + 1) for layer in asked}))
+        from_zero = {layer % (top + 1) for layer in asked}
+        layers = tuple(sorted(from_zero))
         widths = self.probe.layers.widths
         without = [layer for layer in layers if widths[layer] is None]
         if without:

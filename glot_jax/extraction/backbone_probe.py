@@ -122,7 +122,10 @@ def probe_backbone(
     changes = comparison.changes
     if side == "left" and not left:
         # With positions or without them, whichever came closer.
-        gaps = [gap for case, gap in changes.items() if case.startswith(LEFT_PADDING)]
+        gaps = []
+        for case, gap in changes.items():
+            if case.startswith(LEFT_PADDING):
+                gaps.append(gap)
         least = min(gaps)
         raise UsageError(
             rule="left padding must leave the states of a text as they are",
@@ -173,7 +176,8 @@ class _Comparison:
     ):
         self._forward = forward
         self._text, self.longer = texts
-        self.other = [*self._text[:-1], _another(self._text)]
+        last = _another(self._text)
+        self.other = [*self._text[:-1], last]
         self._alone = alone
         self._tolerance = tolerance
         self.changes: dict[str, float] = {}
@@ -217,7 +221,8 @@ class _Comparison:
         positions: bool = False,
     ) -> bool:
         """Whether the text's states stay what they are in this company."""
-        outputs = self._forward([self._text, *company], left=left, positions=positions)
+        texts = [self._text, *company]
+        outputs = self._forward(texts, left=left, positions=positions)
         states = outputs.last_hidden_state[0]
         length = len(self._text)
         # Its own tokens only, wherever the padding stands.
@@ -252,7 +257,8 @@ def probe_texts(
             fix="Use the tokenizer that belongs to the model.",
         )
     # A tokenizer may know none of the words, or take the whole sentence for one.
-    filler = [token for token in range(vocabulary or 256) if token > 5][:LONGEST]
+    tokens = range(vocabulary or 256)
+    filler = [token for token in tokens if token > 5][:LONGEST]
     if len(text) < SHORTEST:
         text = [*text, *filler[: SHORTEST - len(text)]]
     # Five tokens less than there is room for: the longer text has to have some more.

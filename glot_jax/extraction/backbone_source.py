@@ -259,7 +259,8 @@ def _folder_sha256(folder: Path, allow_bin: bool) -> tuple[str, bool]:
     weights, is_bin = find_weights(folder, allow_bin=allow_bin)
     # An adapter's settings decide the states as much as its weights.
     settings = [folder / "config.json", folder / "adapter_config.json"]
-    files = [*(path for path in settings if path.is_file()), *weights]
+    files = [path for path in settings if path.is_file()]
+    files += weights
     return canonical_sha256({path.name: file_sha256(path) for path in files}), is_bin
 
 

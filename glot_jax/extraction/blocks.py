@@ -81,7 +81,8 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Outputs]) -> tuple[Laye
     # A few models return a tuple of tuples here, or nothing.
     hidden = getattr(outputs, "hidden_states", None) or ()
     listed = [states for states in hidden if isinstance(states, torch.Tensor)]
-    blocks, steps = _choose(calls, last.shape[1], len(listed) - 1)
+    length = last.shape[1]
+    blocks, steps = _choose(calls, length, len(listed) - 1)
     if blocks is None or (listed and blocks.calls != len(listed) - 1):
         return _as_listed(listed, last, verified=False), outputs
     if _agree(listed, steps):
@@ -194,7 +195,9 @@ def _first_states(values: Sequence[object]) -> torch.Tensor | None:
 
 
 def _is_states(value: object) -> TypeGuard[torch.Tensor]:
-    return isinstance(value, torch.Tensor) and value.ndim == 3 and value.is_floating_point()
+    if not isinstance(value, torch.Tensor):
+        return False
+    return value.ndim == 3 and value.is_floating_point()
 
 
 def _choose(
@@ -256,7 +259,8 @@ def _agree(listed: Sequence[torch.Tensor], steps: Sequence[Step]) -> bool:
     first_input, _ = steps[0]
     if not _same(listed[0], first_input):
         return False
-    outputs = zip(listed[1:-1], steps[:-1], strict=True)
+    inner = listed[1:-1]
+    outputs = zip(inner, steps[:-1], strict=True)
     return all(_same(states, wrote) for states, (_, wrote) in outputs)
 
 

@@ -30,7 +30,10 @@ def check_finished(job: Job) -> HiddenStore:
     refuse_unfinished_append(out, read_begun(out))
     require_same_recipe(out, manifest.recipe, job.recipe)
     # The first rows alone would be another store, with other row arrays.
-    grown = [name for name, split in manifest.splits.items() if split.appended]
+    grown = []
+    for name, split in manifest.splits.items():
+        if split.appended:
+            grown.append(name)
     if grown:
         raise UsageError(
             rule="a store must not have grown to be compared with its first rows",

@@ -93,13 +93,20 @@ class ForwardPass:
         # Row by row, as a boolean mask takes its values: the texts stand one after the other.
         ids = np.full(mask.shape, self._pad_id, np.int64)
         ids[mask] = flat
-        return self._on_device(ids), self._on_device(mask.astype(np.int64))
+        # Integers, as tokenizers give a mask: positions are sums of it.
+        numbers = mask.astype(np.int64)
+        return self._on_device(ids), self._on_device(numbers)
 
     def _on_device(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
     def run(
-        self, ids: torch.Tensor, mask: torch.Tensor, *, positions: bool, hidden: bool
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        positions: bool,
+        hidden: bool,
     ) -> Outputs:
         """Run the model once.
 
@@ -115,7 +122,8 @@ class ForwardPass:
         options = dict(self._options)
         if positions:
             # Left-padded tokens would else be numbered from the first pad token on.
-            options["position_ids"] = (mask.cumsum(-1) - 1).clip(0)
+            before = mask.cumsum(-1) - 1
+            options["position_ids"] = before.clip(0)
         return self.model(
             input_ids=ids, attention_mask=mask, output_hidden_states=hidden, **options
         )
@@ -164,7 +172,8 @@ class ForwardPass:
         fills: Sequence[int | None] = (),
     ) -> Outputs:
         """Run some texts in one pass, for the probe; see `backbone_probe.Forward`."""
-        flat = np.concatenate([np.asarray(ids, np.int64) for ids in texts])
+        arrays = [np.asarray(ids, np.int64) for ids in texts]
+        flat = np.concatenate(arrays)
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         ids, mask = self.pad(flat, lengths, left=left)
         # The mask stays zero there: what a model makes of these tokens is a leak.

@@ -55,7 +55,12 @@ def _write(job: Job, lock: StoreLock) -> None:
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
         # Lazily: texts are read, tokenised and run one shard at a time.
-        shards = cut_shards(splits[name], job.backbone, job.config.shard_tokens, table)
+        shards = cut_shards(
+            splits[name],
+            job.backbone,
+            job.config.shard_tokens,
+            table,
+        )
         return store_shards(job, name, enumerate(shards), table, tokens[name], thread)
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:

@@ -149,7 +149,8 @@ def _ask_hub(name: str, revision: str | None) -> Commit:
         raise ValueError(f"the Hub's answer names no commit: {answer.sha!r}")
     names = [file.rfilename for file in answer.siblings or ()]
     # Files in folders are of other formats: onnx/, openvino/, 1_Pooling/.
-    return Commit(answer.sha, tuple(file for file in names if "/" not in file))
+    top_level = [file for file in names if "/" not in file]
+    return Commit(answer.sha, tuple(top_level))
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
@@ -186,7 +187,8 @@ def _is_complete(
         # A damaged copy is fetched again; where that cannot be, the damage is named.
         return False
     # Without the Hub's list nobody knows all tokenizer files: one of them has to do.
-    has_tokenizer = any(file.startswith(("tokenizer", "vocab", "spiece")) for file in present)
+    beginnings = ("tokenizer", "vocab", "spiece")
+    has_tokenizer = any(file.startswith(beginnings) for file in present)
     if not has_tokenizer or not weights:
         return False
     needed = [*weights, *filter(_is_small, files or ())]
@@ -194,7 +196,11 @@ def _is_complete(
     return all((usable / file).is_file() for file in needed)
 
 
-def _download(name: str, commit: str, files: Sequence[str]) -> Path:
+def _download(
+    name: str,
+    commit: str,
+    files: Sequence[str],
+) -> Path:
     """The folder of the commit, with these files in it."""
     import huggingface_hub
 

@@ -65,7 +65,9 @@ def code_notices(source: Source) -> list[str]:
     tokenizer = Path(source.tokenizer_location) / "tokenizer_config.json"
     lines = []
     for path in (model, tokenizer):
-        values = json.loads(path.read_bytes()) if path.is_file() else {}
+        values = {}
+        if path.is_file():
+            values = json.loads(path.read_bytes())
         named = values.get("auto_map") if isinstance(values, dict) else None
         if not named:
             continue

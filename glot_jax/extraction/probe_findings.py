@@ -128,7 +128,9 @@ class Probe:
         # JSON has strings for keys, and no infinity.
         massive = {}
         for layer, ratios in self.massive.items():
-            rounded = {str(token): _rounded(ratio) for token, ratio in ratios.items()}
+            rounded = {}
+            for token, ratio in ratios.items():
+                rounded[str(token)] = _rounded(ratio)
             massive[str(layer)] = rounded
         return {
             "kind": self.kind,

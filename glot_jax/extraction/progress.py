@@ -27,7 +27,11 @@ exactly.
 """
 
 
-def say(console: Console, text: str, style: str = "") -> None:
+def say(
+    console: Console,
+    text: str,
+    style: str = "",
+) -> None:
     """Print a line as it is: paths may hold what rich takes for markup."""
     console.print(Text(text, style=style), soft_wrap=True)
 
@@ -46,6 +50,7 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
         for row in rows:
             texts += [text[:longest] for text in row.texts]
         tokens = sum(map(len, backbone.tokenize(texts).ids))
+        # A split may be empty.
         sampled = max(1, len(rows))
         estimates[name] = round(tokens * len(split) / sampled)
     return estimates
@@ -144,7 +149,12 @@ class SplitProgress:
             disable=not console.is_terminal,
         )
         # The total is an estimate, and says so in its column.
-        self._task = self._bar.add_task(name, total=tokens, rate="", written="")
+        self._task = self._bar.add_task(
+            name,
+            total=tokens,
+            rate="",
+            written="",
+        )
 
     def __enter__(self) -> SplitProgress:
         self._bar.start()
@@ -168,7 +178,8 @@ class SplitProgress:
         """Count tokens whose states, `volume` bytes, this run has stored."""
         stored = self.done.stored + tokens
         volume += self.done.volume
-        self._show(dataclasses.replace(self.done, stored=stored, volume=volume))
+        done = dataclasses.replace(self.done, stored=stored, volume=volume)
+        self._show(done)
 
     def rewind(self, done: Done) -> None:
         """Go back to an earlier value of `done`: a shard has to be done again."""

@@ -80,7 +80,8 @@ class Prompt:
         # `ids`), so the tail can be cut off by its length.
         if is_masked:
             # From the end: the template may spell out the tokenizer's mask before the text.
-            named = len(ids) - 1 - ids[::-1].index(tokenizer.mask_token_id)
+            from_the_end = ids[::-1].index(tokenizer.mask_token_id)
+            named = len(ids) - 1 - from_the_end
         else:
             named = self._last_own_token()
         self.tail: list[int] = ids[named + 1 :]
@@ -113,13 +114,15 @@ class Prompt:
         Raises:
             UsageError: the template's end has other tokens after one of the texts.
         """
-        ids = self._encode([self._before + text + self._after for text in texts])
+        filled = [self._before + text + self._after for text in texts]
+        ids = self._encode(filled)
         truncated = np.array([len(whole) > max_length for whole in ids], bool)
         for index in np.flatnonzero(truncated).tolist():
             ids[index] = self._cut(texts[index], ids[index], max_length)
         # A tokenizer may merge the template's first letters with the text's last ones.
         for whole, text in zip(ids, texts, strict=True):
-            if whole[len(whole) - len(self.tail) :] != self.tail:
+            tail = whole[len(whole) - len(self.tail) :]
+            if tail != self.tail:
                 raise UsageError(
                     rule="a template must end in the same tokens after every text",
                     got=f"{self.template!r} after {text[:40]!r}",
@@ -139,7 +142,8 @@ class Prompt:
         room = max_length - self.overhead
         while len(ids) > max_length and room >= 0:
             kept = self._first_tokens(text, room)
-            ids = self._encode([self._before + kept + self._after])[0]
+            filled = self._before + kept + self._after
+            ids = self._encode([filled])[0]
             # One less the next time: the text's last token and the template's next may be other
             # ones where they meet.
             room -= 1

@@ -27,7 +27,8 @@ class RaggedStates:
     @property
     def lengths(self) -> np.ndarray:
         """int64 [texts]: tokens of each text."""
-        return np.array([len(ids) for ids in self.token_ids], np.int64)
+        lengths = [len(ids) for ids in self.token_ids]
+        return np.array(lengths, np.int64)
 
     def layer(self, layer: int | None = None) -> np.ndarray:
         """Return the states of one layer, float32 [sum of lengths, dim].
@@ -65,7 +66,8 @@ class RaggedStates:
         lengths = self.lengths
         states = self.layer(layer)
         # `initial` for no texts at all, which are a batch of no rows and no columns.
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        positions = np.arange(lengths.max(initial=0))
+        mask = positions < lengths[:, None]
         dim = states.shape[-1]
         hidden = np.zeros((*mask.shape, dim), np.float32)
         hidden[mask] = states

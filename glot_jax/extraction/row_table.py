@@ -143,7 +143,9 @@ class RowTable:
         """
         counts = np.array(self._texts_per_row, np.int64)
         ends = np.cumsum(counts)
-        offsets = np.concatenate([[0], ends]).astype(np.int64)
+        # One more than rows: row r has the slots offsets[r]:offsets[r + 1].
+        offsets = np.concatenate([[0], ends])
+        offsets = offsets.astype(np.int64)
         # Each slot's position in its row: 0 1 0 1 for two pairs.
         row_starts = np.repeat(offsets[:-1], counts)
         slots = np.arange(offsets[-1]) - row_starts

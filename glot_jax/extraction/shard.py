@@ -155,7 +155,11 @@ def finished_shard(
     )
 
 
-def write_shard(target: ShardTarget, index: int, texts: ShardTexts) -> Future[ShardRecord]:
+def write_shard(
+    target: ShardTarget,
+    index: int,
+    texts: ShardTexts,
+) -> Future[ShardRecord]:
     """Run the model over the texts of a shard and hand their states to the writer's thread.
 
     With storage dtype "auto" a shard whose states exceed float16 is written as bfloat16.
@@ -224,7 +228,11 @@ def _write_as(
     thread.begin(writer)
     for batch in texts.batches(target.tokens_per_batch):
         # Views of the shard's array, nothing is copied.
-        ids = [texts.token_ids[offsets[text] : offsets[text + 1]] for text in batch]
+        ids = []
+        for text in batch:
+            start = offsets[text]
+            end = offsets[text + 1]
+            ids.append(texts.token_ids[start:end])
         states = backbone.states(ids, dtype)
         try:
             _check_values(target, dtype, states.peak, batch, ids, texts)
@@ -291,7 +299,9 @@ def _check_values(
         peaks = np.maximum(peaks, layer_peaks)
     # A finite peak beyond the dtype is a question of the dtype, anything else one of the model.
     if np.isfinite(peak):
-        raise _TooLarge(int(batch[int(np.argmax(peaks))]), peak)
+        # The text that holds the peak, for the message.
+        place = int(np.argmax(peaks))
+        raise _TooLarge(int(batch[place]), peak)
     text = batch[int(np.argmax(~np.isfinite(peaks)))]
     wider = "float32"
     if target.backbone.compute_dtype == "float16":

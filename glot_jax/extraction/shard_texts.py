@@ -111,7 +111,8 @@ def cut_shards(
         for example in chunk:
             stop = start + len(example.texts)
             # Of equal texts only the first is stored, with `--deduplicate`.
-            for slot in table.add(tokenised.ids[start:stop], example.label):
+            ids = tokenised.ids[start:stop]
+            for slot in table.add(ids, example.label):
                 text = start + slot
                 shard.add(
                     example.row,

@@ -146,4 +146,5 @@ def has_rows(path: Path, content: bytes) -> bool:
 
 def file_record(content: bytes) -> FileRecord:
     """Return what a manifest says about a file with this content."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    digest = hashlib.sha256(content).hexdigest()
+    return {"sha256": digest, "bytes": len(content)}

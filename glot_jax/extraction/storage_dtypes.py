@@ -46,16 +46,21 @@ def to_states(
         real: bool [batch, longest], the tokens that are kept; None for all of them.
         dtype: storage dtype.
     """
-    kept = {layer: _kept_tokens(states, real) for layer, states in hidden.items()}
+    kept = {}
+    for layer, states in hidden.items():
+        kept[layer] = _kept_tokens(states, real)
     peak = largest_magnitude(kept.values())
     if dtype != "int8":
-        arrays = {layer: to_host(states, dtype) for layer, states in kept.items()}
+        arrays = {}
+        for layer, states in kept.items():
+            arrays[layer] = to_host(states, dtype)
         no_errors = np.zeros(0, np.float32)
         return States(arrays, peak, scales={}, cosine_errors=no_errors)
     arrays = {}
     scales = {}
     errors = []
     for layer, states in kept.items():
+        # On the device, so that bytes are copied from it and not floats.
         values, layer_scales, layer_errors = quantise(states)
         arrays[layer] = values.cpu().numpy()
         scales[layer] = layer_scales.cpu().numpy()
@@ -64,6 +69,7 @@ def to_states(
 
 
 def _kept_tokens(states: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    # Without padding every token is a real one.
     if real is None:
         return states.flatten(0, 1)
     return states[real]
@@ -86,7 +92,8 @@ def join_states(
     spans = []
     for group in groups:
         for text in group:
-            spans.append(np.arange(starts[text], starts[text + 1]))
+            end = starts[text + 1]
+            spans.append(np.arange(starts[text], end))
     positions = np.concatenate(spans)
 
     def ordered(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -110,7 +117,8 @@ def join_states(
 
 def to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
     """Return a contiguous NumPy array in the storage dtype, cast before it leaves the device."""
-    states = states.to(getattr(torch, dtype)).cpu().contiguous()
+    states = states.to(getattr(torch, dtype))
+    states = states.cpu().contiguous()
     if dtype == "bfloat16":
         # NumPy has no bfloat16 of its own: the bits travel as 16-bit integers.
         return states.view(torch.int16).numpy().view(np.uint16)
@@ -129,7 +137,8 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     scales = (largest / 127).half()
     # Rounded up, to the next float16 of a positive one: no value then exceeds 127 of its scale.
     short = scales.float() * 127 < largest
-    next_up = (scales.view(torch.int16) + 1).view(torch.float16)
+    bits = scales.view(torch.int16)
+    next_up = (bits + 1).view(torch.float16)
     scales = torch.where(short, next_up, scales)
     wide = scales.float()[:, None]
     # A token of zeros has a scale of zero, and stays a token of zeros.
@@ -164,5 +173,6 @@ def largest_value(dtype: str) -> float:
         return 127 * float(np.finfo(np.float16).max)  # 127 of the largest scale
     if dtype == "bfloat16":
         # Its largest number by its bits: NumPy's finfo does not know bfloat16.
-        return float(np.array(0x7F7F, np.uint16).view(DTYPES["bfloat16"]))
+        bits = np.array(0x7F7F, np.uint16)
+        return float(bits.view(DTYPES["bfloat16"]))
     return float(np.finfo(DTYPES[dtype]).max)

@@ -59,7 +59,11 @@ def load_tokenizer(source: Source) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], **options: object) -> Mapping[str, Any]:
+def encode(
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    **options: object,
+) -> Mapping[str, Any]:
     """Return the tokenizer's answer for some texts, special tokens included, without padding."""
     return tokenizer(
         list(texts),
@@ -110,9 +114,15 @@ def _truncated_slowly(
 ) -> tuple[list[list[int]], np.ndarray]:
     """The same for a tokenizer written in Python, which does not say what it cut."""
     ids = encode(tokenizer, texts, truncation=False)["input_ids"]
-    truncated = np.array([len(whole) > max_length for whole in ids], bool)
+    is_long = [len(whole) > max_length for whole in ids]
+    truncated = np.array(is_long, bool)
     for text in np.flatnonzero(truncated).tolist():
-        cut = encode(tokenizer, [texts[text]], truncation=True, max_length=max_length)
+        cut = encode(
+            tokenizer,
+            [texts[text]],
+            truncation=True,
+            max_length=max_length,
+        )
         ids[text] = cut["input_ids"][0]
     return ids, truncated
 

@@ -91,7 +91,8 @@ def find_weights(folder: Path, *, allow_bin: bool) -> tuple[list[Path], bool]:
         return [*sorted(folder.glob("*.safetensors.index.json")), *safe], False
     bins = _files(folder, "pytorch_model*.bin")
     if bins and allow_bin:
-        return [*sorted(folder.glob("pytorch_model*.bin.index.json")), *bins, *adapters], True
+        indexes = sorted(folder.glob("pytorch_model*.bin.index.json"))
+        return [*indexes, *bins, *adapters], True
     raise UsageError(
         rule="a backbone's weights must lie in its folder as .safetensors (other formats can run"
         " code when they are read)",
@@ -103,4 +104,5 @@ def find_weights(folder: Path, *, allow_bin: bool) -> tuple[list[Path], bool]:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     # Broken links are not files: a folder of a cache may have lost what they point to.
-    return [path for path in sorted(folder.glob(pattern)) if path.is_file()]
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if path.is_file()]

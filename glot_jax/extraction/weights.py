@@ -84,7 +84,9 @@ def require_adapter(source: Source, adapter: Adapter, model: Model) -> None:
 def quantisation_notices(source: Source) -> list[str]:
     """Return a line where config.json names a quantisation that the weights do not have."""
     config = Path(source.location) / "config.json"
-    values = json.loads(config.read_bytes()) if config.is_file() else {}
+    values = {}
+    if config.is_file():
+        values = json.loads(config.read_bytes())
     quantisation = values.get("quantization_config") if isinstance(values, dict) else None
     if not quantisation or any(dtype in _PACKED for dtype in _stored_dtypes(source)):
         return []
@@ -136,7 +138,11 @@ def _require_shapes(source: Source, mismatched: Iterable[Any]) -> None:
     )
 
 
-def _require_no_more_blocks(source: Source, model: Model, unexpected: Iterable[str]) -> None:
+def _require_no_more_blocks(
+    source: Source,
+    model: Model,
+    unexpected: Iterable[str],
+) -> None:
     """A config.json with fewer blocks than the file would make another layer the last one."""
     # The lists that hold blocks, by the path that their weights' names begin with.
     counts = {}
@@ -155,10 +161,15 @@ def _require_no_more_blocks(source: Source, model: Model, unexpected: Iterable[s
                 )
 
 
-def _require_unpacked(source: Source, model: Model, unexpected: Iterable[str]) -> None:
+def _require_unpacked(
+    source: Source,
+    model: Model,
+    unexpected: Iterable[str],
+) -> None:
     """Quantised weights that nobody unpacks would be read as if their integers were the weights."""
     # transformers unpacks these itself.
-    if getattr(model, "is_quantized", False) or getattr(model, "hf_quantizer", None) is not None:
+    is_quantized = getattr(model, "is_quantized", False)
+    if is_quantized or getattr(model, "hf_quantizer", None) is not None:
         return
     # Either is a sign: packed integers, or the scales that belong to them.
     scales = [key for key in sorted(unexpected) if _SCALES.fullmatch(key)]

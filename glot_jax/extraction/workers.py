@@ -99,7 +99,12 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
-        shards = cut_shards(splits[name], job.backbone, job.config.shard_tokens, table)
+        shards = cut_shards(
+            splits[name],
+            job.backbone,
+            job.config.shard_tokens,
+            table,
+        )
         own = share.select(name, shards)
         return store_shards(job, name, own, table, tokens[name], thread)
 

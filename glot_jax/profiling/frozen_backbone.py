@@ -39,7 +39,9 @@ class StateBatch:
 def load_per_core() -> float:
     """Processes that run or wait to, over the last minute, for each of the machine's cores."""
     # The shortest of the three averages: what ran a while ago disturbs nothing now.
-    return os.getloadavg()[0] / (os.cpu_count() or 1)
+    one_minute, _, _ = os.getloadavg()
+    # Python may not know the number of cores.
+    return one_minute / (os.cpu_count() or 1)
 
 
 def load_frozen(

@@ -356,6 +356,7 @@ def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
 
 
 def _mean(values: np.ndarray) -> float | None:
+    # Of nothing NumPy would say NaN, with a warning.
     if len(values):
         return float(values.mean())
     return None

@@ -30,6 +30,7 @@ def opening_section(results: Sequence[Result], remarks: Sequence[str]) -> list[B
 
 
 def _task(result: Result) -> str:
+    # The numbers of this table are all of the first split.
     return f"{result.comparison.task}, {result.splits[0]}"
 
 

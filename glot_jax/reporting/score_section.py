@@ -158,6 +158,7 @@ def _split_column(result: Result, split: str) -> Column[ScoreRow]:
 
 def mean_text(score: VariantScore) -> str:
     """`mean ± deviation`, marked where the best epoch was selected on this very split."""
+    # The caption says what the sign means.
     mark = "†" if score.selected_here else ""
     return number_text(score.mean, score.deviation) + mark
 

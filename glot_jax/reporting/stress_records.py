@@ -213,6 +213,7 @@ def read_records(folder: Path) -> list[StressRecord]:
     Raises:
         UsageError: the file is missing or damaged.
     """
+    # A test that is still running has the settings that are done.
     return [StressRecord.from_json(fields) for fields in read_json(folder / RECORDS)]
 
 

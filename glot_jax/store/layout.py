@@ -23,6 +23,7 @@ RECORD = "record.json"
 TEXT_FILES = ("lengths.npy", "token_ids.npy")
 """Files of a shard that say which texts it holds."""
 
+# The last of the arrays: it is the only one that a split may lack.
 LABELS = "labels.npy"
 SPLIT_ARRAYS = ("row_offsets.npy", "row_texts.npy", "roles.npy", LABELS)
 """Row arrays of a split; a task without labels has all but the last."""

@@ -223,6 +223,7 @@ class StoreLock:
             path.unlink(missing_ok=True)
 
     def _release(self) -> None:
+        # Nothing was taken: making the folder or the file has failed.
         if self._held is None:
             return
         # Unless somebody else put a file of their own there.

@@ -41,6 +41,7 @@ def verify(path: str | os.PathLike[str]) -> list[str]:
     folders: set[Path] = set()
     for file in intact:
         folders.update(file.parents)
+    # `rglob` does not walk into linked folders: foreign files behind one are not looked for.
     foreign = set(store.rglob("*")) - intact.keys() - folders
     return sorted(map(str, damaged | foreign))
 

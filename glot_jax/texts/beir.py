@@ -217,7 +217,11 @@ def _judgement_files(collection: Collection, spec: TaskSpec) -> dict[str, list[P
     return files
 
 
-def _read_judgements(split: str, paths: Sequence[Path], encoding: str | None) -> _Judged:
+def _read_judgements(
+    split: str,
+    paths: Sequence[Path],
+    encoding: str | None,
+) -> _Judged:
     judged = _Judged(split)
     parts = [open_file(path, Reading(encoding, QRELS)) for path in paths]
     for record in chained(parts, str(paths[0])).read(QRELS):
@@ -236,14 +240,20 @@ def _read_judgements(split: str, paths: Sequence[Path], encoding: str | None) ->
         query = str(record.values["query-id"])
         judgement = _Judgement(str(record.values["corpus-id"]), is_relevant)
         judged.queries.setdefault(query, []).append(judgement)
+        # In messages the first line of a query stands for all of them.
         judged.locations.setdefault(query, record.location)
     return judged
 
 
-def _spooled(paths: Sequence[Path], names: set[str], encoding: str | None) -> tuple[_Spool, int]:
+def _spooled(
+    paths: Sequence[Path],
+    names: set[str],
+    encoding: str | None,
+) -> tuple[_Spool, int]:
     """The texts of these names, and how many of them have a title."""
     spool = _Spool()
     titles = 0
+    # A title may be missing.
     needed = _TEXT_COLUMNS[:2]
     for path in paths:
         for record in open_file(path, Reading(encoding, needed)).read(_TEXT_COLUMNS):
@@ -265,7 +275,11 @@ def _spooled(paths: Sequence[Path], names: set[str], encoding: str | None) -> tu
     return spool, titles
 
 
-def _prune(split: _Judged, texts: _Spool, queries: _Spool) -> list[str]:
+def _prune(
+    split: _Judged,
+    texts: _Spool,
+    queries: _Spool,
+) -> list[str]:
     """Queries that are left with a relevant text; what is not there is counted."""
     kept: list[str] = []
     for query, judgements in split.queries.items():

@@ -159,7 +159,11 @@ class _Ratio:
             )
 
 
-def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
+def _gzip(
+    path: Path,
+    file: BinaryIO,
+    ratio: _Ratio,
+) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     try:
         while packed := file.read(CHUNK // 4):
@@ -183,7 +187,11 @@ def _gzip(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
         raise _damaged(path, "it ends in the middle")
 
 
-def _zstandard(path: Path, file: BinaryIO, ratio: _Ratio) -> Iterator[bytes]:
+def _zstandard(
+    path: Path,
+    file: BinaryIO,
+    ratio: _Ratio,
+) -> Iterator[bytes]:
     # Not in Python's own library before 3.14.
     zstandard = extract_extra("zstandard")
     frame = zstandard.ZstdDecompressor().decompressobj()

@@ -46,7 +46,11 @@ class Dialect:
     """Lines before the header."""
 
 
-def read_rows(path: Path, form: TextForm, dialect: Dialect) -> Iterator[Row]:
+def read_rows(
+    path: Path,
+    form: TextForm,
+    dialect: Dialect,
+) -> Iterator[Row]:
     """Yield location and fields of every row, the header first.
 
     A blank line is [] where fields are quoted, else [""].
@@ -128,7 +132,11 @@ def find_delimiter(
     return candidates[0], 0
 
 
-def _header(path: Path, form: TextForm, delimiter: str) -> list[str]:
+def _header(
+    path: Path,
+    form: TextForm,
+    delimiter: str,
+) -> list[str]:
     try:
         return _first_row(path, form, Dialect(delimiter))
     except UsageError:
@@ -136,7 +144,11 @@ def _header(path: Path, form: TextForm, delimiter: str) -> list[str]:
         return _first_row(path, form, Dialect(delimiter, quoted=False))
 
 
-def _first_row(path: Path, form: TextForm, dialect: Dialect) -> list[str]:
+def _first_row(
+    path: Path,
+    form: TextForm,
+    dialect: Dialect,
+) -> list[str]:
     _, fields = next(read_rows(path, form, dialect), ("", []))
     return fields
 

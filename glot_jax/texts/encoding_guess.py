@@ -160,7 +160,11 @@ def _is_korean(sample: _Sample) -> bool:
     return sample.run >= 1.5 and sample.share(_HANGUL) > 0.9
 
 
-def _is_common(first: int, last: int, encoding: str) -> Callable[[_Sample], bool]:
+def _is_common(
+    first: int,
+    last: int,
+    encoding: str,
+) -> Callable[[_Sample], bool]:
     """Ask whether most characters are in the first, common part of a Chinese character set.
 
     That part has lead bytes from `first` to `last` in `encoding`. Text in another encoding decodes

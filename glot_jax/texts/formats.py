@@ -143,7 +143,11 @@ def _first_line(path: Path, reading: Reading) -> str:
     return line.rstrip("\r\n")
 
 
-def open_text(path: Path, encoding: str | None = None, column: str = "text") -> Source:
+def open_text(
+    path: Path,
+    encoding: str | None = None,
+    column: str = "text",
+) -> Source:
     """Make a source of a file with a text a line, the empty ones too, as its one column."""
     form = find_text_form(path, encoding)
 

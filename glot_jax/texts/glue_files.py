@@ -62,6 +62,7 @@ class GlueLayout:
 
         That is an identifier, 0 or 1, a star or nothing, a sentence.
         """
+        # CoLA's files have no header: what stands first is a row already.
         if not self.headerless or len(first) != len(self.headerless):
             return False
         _, label, star, _ = first

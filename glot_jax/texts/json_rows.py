@@ -29,7 +29,13 @@ _BEGINNING = 4096
 """Characters in which a file's first two that are not blank are looked for."""
 
 
-def json_records(path: Path, suffix: str, form: TextForm, *, arrays: bool) -> Records:
+def json_records(
+    path: Path,
+    suffix: str,
+    form: TextForm,
+    *,
+    arrays: bool,
+) -> Records:
     """Yield the file's rows.
 
     Args:

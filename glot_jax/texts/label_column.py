@@ -149,7 +149,11 @@ def _require_no_slip(train: Survey, requested_kind: str) -> None:
         )
 
 
-def _mixed(train: Survey, requested_kind: str, gaps: Kinds) -> list[str]:
+def _mixed(
+    train: Survey,
+    requested_kind: str,
+    gaps: Kinds,
+) -> list[str]:
     """Lines about numbers, and about NA and its like, among names."""
     # Whoever asks for classes has said that all of these are names.
     if requested_kind == "classes":

@@ -59,7 +59,12 @@ class LabelReader:
     gap_kinds: Kinds = GAPS
     """What is not a label."""
 
-    def read(self, raw: object, location: str, typed: bool) -> int | float:
+    def read(
+        self,
+        raw: object,
+        location: str,
+        typed: bool,
+    ) -> int | float:
         """The class index or the score of a raw label.
 
         Raises:

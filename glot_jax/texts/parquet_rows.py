@@ -66,7 +66,11 @@ def _unreadable(path: Path, number: int, reason: str) -> UsageError:
     )
 
 
-def _values(batch: pyarrow.RecordBatch, path: Path, rows_before: int) -> list[dict[str, Any]]:
+def _values(
+    batch: pyarrow.RecordBatch,
+    path: Path,
+    rows_before: int,
+) -> list[dict[str, Any]]:
     """The batch's rows, which follow `rows_before` others.
 
     Raises UsageError with the row of a value that Python cannot hold.

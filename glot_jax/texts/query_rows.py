@@ -131,11 +131,13 @@ def _roles(columns: Columns) -> dict[str, list[str]]:
     for role, _, name in sorted(numbered):
         if role not in columns:
             roles[role].append(name)
+    # A row has one query.
     roles["query"] = roles["query"][:1]
     return _filled(roles)
 
 
 def _filled(roles: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    # A role that no column fills is left out, which is how `_in_roles` knows that it is missing.
     return {role: names for role, names in roles.items() if names}
 
 
@@ -169,6 +171,7 @@ def _several(value: object) -> list[Any]:
 
 
 def _has_title(value: object) -> bool:
+    # One passage may stand without a list around it.
     texts = value if isinstance(value, list) else [value]
     passages = [text for text in texts if isinstance(text, dict)]
     return any(passage.get("title") for passage in passages)

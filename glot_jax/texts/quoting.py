@@ -58,7 +58,11 @@ def plain(text: str, limit: int = 40) -> str:
     return shown(text, limit)
 
 
-def listed(names: Sequence[str], limit: int = 20, spell: Callable[[str], str] = plain) -> str:
+def listed(
+    names: Sequence[str],
+    limit: int = 20,
+    spell: Callable[[str], str] = plain,
+) -> str:
     """The first names, separated by commas, and how many more there are."""
     text = ", ".join(map(spell, names[:limit]))
     hidden = len(names) - limit

@@ -128,6 +128,7 @@ def _only_one(
         )
     if files:
         return list(files)
+    # One set of shards is left: without files it was the only candidate.
     return _complete(next(iter(shards.values())))
 
 
@@ -155,6 +156,7 @@ def _inside(folder: Path) -> list[_Shard]:
             got=f"{folder} with {listed([path.name for path in files])}",
             fix="Keep those of one format.",
         )
+    # Numbered here, so that none is missing.
     count = len(files)
     return [_Shard(index, count, path) for index, path in enumerate(files)]
 

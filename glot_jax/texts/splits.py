@@ -79,7 +79,11 @@ def raw_label(record: Record, spec: TaskSpec) -> object:
     return record.values.get(spec.label_column)
 
 
-def filtered(source: Source, keep: Callable[[Record], bool], what: str) -> Source:
+def filtered(
+    source: Source,
+    keep: Callable[[Record], bool],
+    what: str,
+) -> Source:
     """The source without the records that `keep` refuses.
 
     These are counted in a line for the user: "train.csv: `what`: 3, first train.csv:7".

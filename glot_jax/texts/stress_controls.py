@@ -32,6 +32,7 @@ def order_feature(words: Sequence[str]) -> int | None:
 def length_feature(rows: Sequence[StressRow]) -> np.ndarray:
     """Word counts [rows, 1] int64."""
     counts = [len(row.text.split()) for row in rows]
+    # scikit-learn takes a column for each feature, here one.
     return np.array(counts, dtype=np.int64).reshape(-1, 1)
 
 

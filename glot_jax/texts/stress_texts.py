@@ -283,7 +283,11 @@ def _pick(rng: Rng, table: Sequence[Item]) -> Item:
     return table[int(rng.integers(len(table)))]
 
 
-def _draw(rng: Rng, words: Sequence[str], count: int) -> list[str]:
+def _draw(
+    rng: Rng,
+    words: Sequence[str],
+    count: int,
+) -> list[str]:
     indices = rng.integers(len(words), size=count)
     return [words[int(index)] for index in indices]
 

@@ -115,6 +115,7 @@ def whole_words(tokens: Iterable[str]) -> list[str]:
     >>> whole_words(["cat", "##dog", "[CLS]", "an"]), whole_words(["Ġcat", "dog", "▁bird", "Ġan"])
     (['cat'], ['bird', 'cat'])
     """
+    # Walked through twice, which an iterator could not be.
     tokens = list(tokens)
     is_wordpiece = any(token.startswith("##") for token in tokens)
     if not is_wordpiece:

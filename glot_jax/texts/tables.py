@@ -262,7 +262,13 @@ class _Table:
         self._remark_rows("longer", longer, total, f"have further fields {ignored}")
         self._remark_rows("empty", empty, total, f"have empty fields {ignored}")
 
-    def _remark_rows(self, subject: str, seen: Seen, total: int, what: str) -> None:
+    def _remark_rows(
+        self,
+        subject: str,
+        seen: Seen,
+        total: int,
+        what: str,
+    ) -> None:
         if seen.count:
             counts = f"{seen.count} of {total}, first {seen.location}"
             self.remarks[subject] = f"{self.path}: rows that {what}: {counts}"
@@ -292,7 +298,11 @@ def _unquoted(dialect: Dialect) -> Dialect:
     return Dialect(dialect.delimiter, quoted=False, skip=dialect.skip)
 
 
-def _uneven(location: str, fields: Sequence[str], names: Columns) -> UsageError:
+def _uneven(
+    location: str,
+    fields: Sequence[str],
+    names: Columns,
+) -> UsageError:
     return UsageError(
         rule="a row must have one field for each column",
         got=f"{location}: {len(fields)} fields, the header has {len(names)} ({listed(names)})",

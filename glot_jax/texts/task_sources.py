@@ -34,6 +34,7 @@ def open_sources(config: ExtractConfig, spec: TaskSpec) -> tuple[dict[str, Sourc
         UsageError: a path that is not there, options that do not fit it, whatever is wrong with
             the files' form.
     """
+    # Before any file is opened: a misspelt name is no fault of a file.
     check_encoding(config.encoding)
     data = config.data
     validation = config.validation_file

@@ -150,7 +150,12 @@ def roles_of(count: int) -> tuple[str, ...]:
     return tuple(f"text{index}" for index in range(count))
 
 
-def _classes(name: str, columns: str, classes: str, metrics: str = "accuracy") -> TaskSpec:
+def _classes(
+    name: str,
+    columns: str,
+    classes: str,
+    metrics: str = "accuracy",
+) -> TaskSpec:
     """A task of GLUE with classes; names are separated by blanks."""
     text_columns = tuple(columns.split())
     return TaskSpec(

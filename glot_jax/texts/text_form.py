@@ -114,7 +114,11 @@ def find_text_form(path: Path, encoding: str | None = None) -> TextForm:
         return TextForm(name, mark, _line_end(TextForm(name, mark), pieces))
 
 
-def _encoding(path: Path, head: bytes, chosen: str | None) -> tuple[str, int]:
+def _encoding(
+    path: Path,
+    head: bytes,
+    chosen: str | None,
+) -> tuple[str, int]:
     """The encoding of a file and the bytes of its mark."""
     for mark, name in _MARKS:
         if head.startswith(mark * 2):

@@ -151,7 +151,12 @@ def _line_reason(error: UnicodeError) -> str:
     return because(error)
 
 
-def _not_text(path: Path, form: TextForm, number: int, reason: str) -> UsageError:
+def _not_text(
+    path: Path,
+    form: TextForm,
+    number: int,
+    reason: str,
+) -> UsageError:
     rule = f"the text of this file must be {form.encoding}"
     if form.encoding == "utf-8":
         rule = "text files must be UTF-8"

@@ -146,6 +146,7 @@ class RunLog:
         """Put both logs on disk and close them."""
         for file in (self._metrics, self._timing):
             file.flush()
+            # Closing hands the lines to the system, which may lose them in a power cut.
             os.fsync(file.fileno())
             file.close()
 
