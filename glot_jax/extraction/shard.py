@@ -300,8 +300,8 @@ def _check_values(
     # A finite peak beyond the dtype is a question of the dtype, anything else one of the model.
     if np.isfinite(peak):
         # The text that holds the peak, for the message.
-        place = int(np.argmax(peaks))
-        raise _TooLarge(int(batch[place]), peak)
+        index = int(np.argmax(peaks))
+        raise _TooLarge(int(batch[index]), peak)
     text = batch[int(np.argmax(~np.isfinite(peaks)))]
     wider = "float32"
     if target.backbone.compute_dtype == "float16":

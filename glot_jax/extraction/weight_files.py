@@ -104,5 +104,5 @@ def find_weights(folder: Path, *, allow_bin: bool) -> tuple[list[Path], bool]:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     # Broken links are not files: a folder of a cache may have lost what they point to.
-    found = sorted(folder.glob(pattern))
-    return [path for path in found if path.is_file()]
+    paths = sorted(folder.glob(pattern))
+    return [path for path in paths if path.is_file()]

@@ -212,13 +212,7 @@ def _score_panel(
             linewidth=2,
             solid_capstyle="butt",
         )
-        axis.plot(
-            [score],
-            [height],
-            marker="o",
-            color=colour,
-            markersize=6,
-        )
+        axis.plot([score], [height], marker="o", color=colour, markersize=6)
     # There are no more baselines than styles: the majority class and the length.
     for style, (name, value) in zip(_STYLES, baselines.items(), strict=False):
         axis.axvline(
@@ -467,13 +461,7 @@ def _graph_panel(
     )
     # Row i is the token that listens, column j the one that is heard.
     receivers, senders = np.nonzero(adjacency)
-    axis.scatter(
-        senders,
-        receivers,
-        s=14,
-        color="black",
-        label="edge",
-    )
+    axis.scatter(senders, receivers, s=14, color="black", label="edge")
     axis.set_xticks(range(len(tokens)), tokens, rotation=90)
     axis.set_yticks(range(len(tokens)), tokens)
     axis.set_title("cosines of token states; dots are edges", fontsize=10)

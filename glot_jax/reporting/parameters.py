@@ -122,9 +122,9 @@ def _part(path: Sequence[Any]) -> PartPath:
 def _order(part: Part) -> tuple[int, bool, list[tuple[int, str]]]:
     stage, *names = part.path
     # In the order in which a text passes them; what is not trained stands behind what is.
-    place = STAGES.index(str(stage))
+    stage_number = STAGES.index(str(stage))
     is_untrained = part.counts.trained == 0
-    return place, is_untrained, list(map(_name_order, names))
+    return stage_number, is_untrained, list(map(_name_order, names))
 
 
 def _name_order(name: str | int) -> tuple[int, str]:
