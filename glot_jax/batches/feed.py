@@ -50,7 +50,8 @@ class Feed:
         self.plan = plan
         self.states = states
         if texts is None:
-            texts = reader.row_texts.reshape(-1, reader.texts_per_row)
+            slots = reader.texts_per_row
+            texts = reader.row_texts.reshape(-1, slots)
         self.texts = texts
         if labels is None:
             labels = reader.labels
@@ -61,8 +62,10 @@ class Feed:
                 fix="Extract with --label-column.",
             )
         # What JAX has without x64: stored labels are int64 or float32.
-        is_class = np.issubdtype(labels.dtype, np.integer)
-        self.labels = labels.astype(np.int32 if is_class else np.float32)
+        dtype = np.float32
+        if np.issubdtype(labels.dtype, np.integer):
+            dtype = np.int32
+        self.labels = labels.astype(dtype)
         self.waited = 0.0
         """Seconds the consumer waited for input, compilation apart."""
 
@@ -74,16 +77,18 @@ class Feed:
         """(step, batch) for steps first .. last - 1."""
         if self.states.location == "device":
             # Gathering there is dispatched like a step: a thread that reads ahead would only wait.
-            source = map(self.batch, range(first, last))
+            steps = range(first, last)
+            source = map(self.batch, steps)
         else:
             source = self._read_ahead(first, last)
         for step in range(first, last):
             begin = time.perf_counter()
             compiled = self.states.compile_seconds
             batch = next(source)
+            end = time.perf_counter()
             # A gather that is compiled here does not wait for input.
             compiling = self.states.compile_seconds - compiled
-            self.waited += time.perf_counter() - begin - compiling
+            self.waited += end - begin - compiling
             yield step, batch
 
     def batch(self, step: int) -> TokenBatch:
@@ -91,19 +96,26 @@ class Feed:
         planned = self.plan.batch(step)
         real = planned.rows >= 0
         # Rows that only fill the batch stand for a real one, with every token masked.
-        rows = np.where(real, planned.rows, self.plan.rows[0])
+        stand_in = self.plan.rows[0]
+        rows = np.where(real, planned.rows, stand_in)
         row_texts, labels = self._rows(step, rows)
         # Stacked by role: all first texts, then all second texts.
         texts = row_texts.T.reshape(-1)
-        present = np.tile(real, row_texts.shape[1]) & (texts >= 0)
+        slots = row_texts.shape[1]
+        in_real_row = np.tile(real, slots)
+        present = in_real_row & (texts >= 0)
+        # A missing text is -1, which would be the last one as an index; its length is 0 below.
         texts = np.maximum(texts, 0)
         starts = self.reader.text_offsets[texts]
         lengths = self.reader.text_lengths[texts]
-        lengths = np.where(present, lengths, 0).astype(np.int32)
+        lengths = np.where(present, lengths, 0)
+        lengths = lengths.astype(np.int32)
         hidden, mask = self.states.gather(starts, lengths, planned.length)
         # Labels are a number a row, or a number for each of its texts.
-        has_label = real.reshape(-1, *[1] * (labels.ndim - 1))
-        filled = np.where(has_label, labels, self.no_label).astype(labels.dtype)
+        further_axes = [1] * (labels.ndim - 1)
+        has_label = real.reshape(-1, *further_axes)
+        filled = np.where(has_label, labels, self.no_label)
+        filled = filled.astype(labels.dtype)
         return TokenBatch(
             hidden=hidden,
             mask=mask,
@@ -114,7 +126,8 @@ class Feed:
     @property
     def texts_per_batch(self) -> int:
         """Texts of every batch: its rows times the texts of a row."""
-        return self.plan.batch_size * self.texts.shape[1]
+        slots = self.texts.shape[1]
+        return self.plan.batch_size * slots
 
     @property
     def planned_labels(self) -> np.ndarray:
@@ -124,7 +137,8 @@ class Feed:
     @property
     def planned_lengths(self) -> np.ndarray:
         """[n, texts of a row] int32: tokens of every text of the plan's rows."""
-        return self.reader.text_lengths[self.texts[self.plan.rows]]
+        texts = self.texts[self.plan.rows]
+        return self.reader.text_lengths[texts]
 
     def stored_rows(self, rows: np.ndarray) -> np.ndarray:
         """[n] int64: rows of the stored split behind these rows of the plan."""
@@ -147,17 +161,29 @@ class Feed:
         del step  # rows of a split are the same in every epoch
         return self.texts[rows], self.labels[rows]
 
-    def _read_ahead(self, first: int, last: int) -> Iterator[TokenBatch]:
+    def _read_ahead(
+        self,
+        first: int,
+        last: int,
+    ) -> Iterator[TokenBatch]:
         # Threads and not processes: the states are in this one, and NumPy copies without the lock.
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
-        dataset = grain.MapDataset.source(_Steps(self, first, last))
-        return iter(dataset.to_iter_dataset(options))
+        steps = _Steps(self, first, last)
+        dataset = grain.MapDataset.source(steps)
+        # Grain keeps the order of the source, however many threads read from it.
+        batches = dataset.to_iter_dataset(options)
+        return iter(batches)
 
 
 class _Steps:
     """A grain source: `source[i]` is the batch of step first + i."""
 
-    def __init__(self, feed: Feed, first: int, last: int):
+    def __init__(
+        self,
+        feed: Feed,
+        first: int,
+        last: int,
+    ):
         self.feed = feed
         self.first = first
         self.last = last
@@ -166,14 +192,18 @@ class _Steps:
         return self.last - self.first
 
     def __getitem__(self, index: SupportsIndex) -> TokenBatch:
-        return self.feed.batch(self.first + int(index))
+        step = self.first + int(index)
+        return self.feed.batch(step)
 
     def __repr__(self) -> str:
         # Grain prints its sources; the store behind this one would fill the screen.
         return "steps of a plan"
 
 
-def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
+def describe_feed(
+    store: HiddenStore,
+    feeds: Mapping[str, Feed],
+) -> str:
     """One line about the first of the feeds, which is "train" if there is one.
 
     It says rows, buckets, padding, and where the states lie.
@@ -184,7 +214,8 @@ def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
     states = feeds[main].states
     bounds = ", ".join(map(str, plan.bounds))
     # How well the buckets suit the texts, before the first step is paid for.
-    share = int(plan.lengths.sum()) / plan.padded_tokens()
+    tokens = int(plan.lengths.sum())
+    share = tokens / plan.padded_tokens()
     location = "disk"
     if states.budget:
         location = f"the {states.location}, where {states.budget / 1e9:,.1f} GB might lie"
@@ -197,7 +228,8 @@ def describe_feed(store: HiddenStore, feeds: Mapping[str, Feed]) -> str:
 
 def tokens_per_text(reader: SplitReader) -> np.ndarray:
     """[rows, texts of a row] int32."""
-    return reader.text_lengths[reader.row_texts].reshape(-1, reader.texts_per_row)
+    lengths = reader.text_lengths[reader.row_texts]
+    return lengths.reshape(-1, reader.texts_per_row)
 
 
 def longest_text_per_row(reader: SplitReader) -> np.ndarray:
@@ -208,4 +240,5 @@ def longest_text_per_row(reader: SplitReader) -> np.ndarray:
 def __getattr__(name: str) -> object:
     """Names that stood here in version 0.1."""
     moved = "States DeviceStates HostStates place_states states_bytes device_budget host_budget"
-    return moved_name(__name__, name, dict.fromkeys(moved.split(), "batches.placement"))
+    homes: dict[str, str] = dict.fromkeys(moved.split(), "batches.placement")
+    return moved_name(__name__, name, homes)

@@ -36,11 +36,13 @@ class FeedRequest:
 
     def reader(self, name: str) -> SplitReader:
         """The stored split behind a reported one."""
-        return self.store[self.splits.rows[name].split]
+        stored = self.splits.rows[name].split
+        return self.store[stored]
 
     def placed(self, name: str) -> States:
         """Token states of the stored split behind a reported one."""
-        return self.states(self.splits.rows[name].split)
+        stored = self.splits.rows[name].split
+        return self.states(stored)
 
 
 class FeedKind(Units, Protocol):
@@ -75,14 +77,15 @@ class RowFeeds:
         # Of all splits first: the longest text of any of them decides the last bucket, which they
         # share.
         lengths = {}
-        for name, (_, rows) in request.splits.rows.items():
-            lengths[name] = longest_text_per_row(request.reader(name))[rows]
+        for name, split in request.splits.rows.items():
+            longest = longest_text_per_row(request.reader(name))
+            lengths[name] = longest[split.rows]
         bounds = _row_bounds(lengths, config)
         feeds = {}
-        for name, (_, rows) in request.splits.rows.items():
+        for name, split in request.splits.rows.items():
             if name == "train":
                 plan = BatchPlan(
-                    rows,
+                    split.rows,
                     lengths[name],
                     bounds,
                     config.batch_size,
@@ -92,22 +95,29 @@ class RowFeeds:
             else:
                 # Whatever training does: scores do not depend on who shares a batch.
                 plan = BatchPlan(
-                    rows,
+                    split.rows,
                     lengths[name],
                     bounds,
                     config.eval_batch_size,
                     seed=None,
                 )
-            feeds[name] = Feed(request.reader(name), plan, request.placed(name))
+            reader = request.reader(name)
+            states = request.placed(name)
+            feeds[name] = Feed(reader, plan, states)
         request.report(describe_feed(request.store, feeds))
         return feeds
 
 
-def _row_bounds(lengths: dict[str, np.ndarray], config: TrainConfig) -> tuple[int, ...]:
+def _row_bounds(
+    lengths: dict[str, np.ndarray],
+    config: TrainConfig,
+) -> tuple[int, ...]:
     """Padded lengths that suit the first split ("train", if there is one) and hold all others."""
     longest = 1
     for split in lengths.values():
-        longest = max(longest, int(split.max(initial=1)))
+        # A split may have no rows.
+        longest_there = int(split.max(initial=1))
+        longest = max(longest, longest_there)
     typical = next(iter(lengths.values()))
     if config.batches != "by-length":
         # A batch of any rows is as long as its longest: buckets must suit those.
@@ -126,7 +136,9 @@ class QueryFeeds:
         Another row of a query that was trained on would not be unseen.
         """
         # Numbered without gaps, so that a permutation of the numbers draws queries.
-        return np.unique(query_of_rows(split), return_inverse=True)[1]
+        queries = query_of_rows(split)
+        _, numbers = np.unique(queries, return_inverse=True)
+        return numbers
 
     def smallest_holdout(self, split: SplitReader) -> int:
         """A query without negatives of its own is ranked among the texts of another one."""
@@ -136,13 +148,15 @@ class QueryFeeds:
         """See `FeedKind.build`: a PairFeed for "train" and a TextFeed for every other split."""
         config = request.config
         groups = {}
-        for name, (_, rows) in request.splits.rows.items():
-            groups[name] = Groups(request.reader(name), rows)
+        for name, split in request.splits.rows.items():
+            reader = request.reader(name)
+            groups[name] = Groups(reader, split.rows)
         # A trained run is judged on stores that have no train split.
         pairs = None
         if "train" in groups:
             # Two of the texts of a row are the query and its positive.
-            pairs = QueryPairs(groups["train"], request.texts_per_row - 2)
+            hard = request.texts_per_row - 2
+            pairs = QueryPairs(groups["train"], hard)
         ranked = {}
         for name, group in groups.items():
             if name != "train":
@@ -159,7 +173,12 @@ class QueryFeeds:
                 )
                 feeds[name] = PairFeed(plan, request.placed(name))
                 continue
-            feed = ranked[name].feed(bounds, config.eval_batch_size, request.placed(name))
+            states = request.placed(name)
+            feed = ranked[name].feed(
+                bounds,
+                config.eval_batch_size,
+                states,
+            )
             request.report(_describe_ranking(name, feed))
             feeds[name] = feed
         if pairs is not None:
@@ -175,7 +194,8 @@ class _Ranked:
         self.groups = groups
         self.identity = identities(groups.reader, groups.texts)
         # In the order of the store.
-        self.texts = np.unique(self.identity[self.identity >= 0])
+        distinct = self.identity[self.identity >= 0]
+        self.texts = np.unique(distinct)
         self.lengths = groups.reader.text_lengths[self.texts]
 
     def feed(
@@ -210,12 +230,16 @@ def _query_bounds(
     longest = 1
     for group in groups.values():
         lengths = group.reader.text_lengths[group.texts]
-        longest = max(longest, int(lengths.max(initial=1)))
+        longest_there = int(lengths.max(initial=1))
+        longest = max(longest, longest_there)
     if pairs is None:
         # Texts of a split stand alone; in training the longest of a pair, and of a batch, decides.
-        typical = next(iter(ranked.values())).lengths
+        first = next(iter(ranked.values()))
+        typical = first.lengths
     else:
-        lengths = pairs.longest(np.arange(len(pairs)), 0)
+        # Of epoch 0: others bring other negatives, but shapes are chosen once for the whole run.
+        every = np.arange(len(pairs))
+        lengths = pairs.longest(every, 0)
         typical = longest_of_batches(lengths, config.batch_size)
     return choose_bounds(typical, config.buckets, longest=longest)
 
@@ -225,7 +249,10 @@ def _all_have_negatives(split: SplitReader) -> bool:
     if split.labels is None:
         # What is wrong with such a store is said where its queries are read.
         return bool((candidates > 0).all())
-    return bool((candidates > np.asarray(split.labels)).all())
+    # The label of such a row is the number of its positives.
+    positives = np.asarray(split.labels)
+    has_negative = candidates > positives
+    return bool(has_negative.all())
 
 
 def _describe_ranking(name: str, feed: TextFeed) -> str:
@@ -260,7 +287,8 @@ def _describe_pairs(pairs: QueryPairs) -> str:
         " negatives"
     )
     if pairs.hard > 0:
-        without = int((pairs.groups.negatives == 0).sum())
+        has_none = pairs.groups.negatives == 0
+        without = int(has_none.sum())
         line += (
             f" and {pairs.hard} of their own negatives; {without:,} of {queries:,} queries have"
             " none"

@@ -31,7 +31,10 @@ class States(Protocol):
     compile_seconds: float
 
     def gather(
-        self, starts: np.ndarray, lengths: np.ndarray, length: int
+        self,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        length: int,
     ) -> tuple[Array | np.ndarray, Array | np.ndarray]:
         """Padded states of some texts.
 
@@ -58,9 +61,15 @@ def _gather(
     # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
     # masked below.
     index = starts[:, None] + position
-    hidden = jnp.take(tokens, index, axis=0, mode="clip")
+    hidden = jnp.take(
+        tokens,
+        index,
+        axis=0,
+        mode="clip",
+    )
     # One more axis for the width, and one for the layers where there are several.
-    is_token = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 1))
+    further_axes = [1] * (tokens.ndim - 1)
+    is_token = mask.reshape(*mask.shape, *further_axes)
     return jnp.where(is_token, hidden, 0), mask
 
 
@@ -79,7 +88,8 @@ class DeviceStates:
             tokens = reader.read_all()
         else:
             # Nothing can be gathered from nothing, not even the no tokens of empty texts.
-            tokens = np.zeros((1, *reader.token_shape), reader.dtype)
+            shape = (1, *reader.token_shape)
+            tokens = np.zeros(shape, reader.dtype)
         self.tokens = jnp.asarray(tokens)
         self.compile_seconds = 0.0
         self._executables: dict[tuple[int, int], Callable] = {}
@@ -96,9 +106,12 @@ class DeviceStates:
         if shape not in self._executables:
             # By hand, so that the seconds can be told from those spent waiting for input.
             begin = time.perf_counter()
-            self._executables[shape] = _gather.lower(*arguments, length).compile()
+            lowered = _gather.lower(*arguments, length)
+            self._executables[shape] = lowered.compile()
             self.compile_seconds += time.perf_counter() - begin
-        return self._executables[shape](*arguments)
+        # The length is part of the executable, so it is no argument any more.
+        gather = self._executables[shape]
+        return gather(*arguments)
 
 
 class HostStates:
@@ -127,11 +140,17 @@ class HostStates:
                 self.reader.states(int(first))
 
     def gather(
-        self, starts: np.ndarray, lengths: np.ndarray, length: int
+        self,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        length: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `States.gather`."""
-        empty = np.zeros((0, *self.reader.token_shape), self.reader.dtype)
-        numbers = np.searchsorted(self.reader.text_offsets, starts, side="right") - 1
+        no_tokens = (0, *self.reader.token_shape)
+        empty = np.zeros(no_tokens, self.reader.dtype)
+        # The text of a token is the last one that begins at or before it.
+        begun = np.searchsorted(self.reader.text_offsets, starts, side="right")
+        numbers = begun - 1
         texts = []
         for number, start, size in zip(numbers, starts, lengths, strict=True):
             if size == 0:
@@ -140,7 +159,8 @@ class HostStates:
             elif self.tokens is None:
                 texts.append(self.reader.states(int(number)))
             else:
-                texts.append(self.tokens[start : start + size])
+                end = start + size
+                texts.append(self.tokens[start:end])
         batch = TokenBatch.from_ragged(texts, lengths, length=length)
         return batch.hidden, batch.mask
 
@@ -171,7 +191,8 @@ def _roomy(size: int) -> str:
 
 def states_bytes(reader: SplitReader) -> int:
     """Bytes of a split's token states."""
-    return reader.tokens * math.prod(reader.token_shape) * reader.dtype.itemsize
+    numbers = reader.tokens * math.prod(reader.token_shape)
+    return numbers * reader.dtype.itemsize
 
 
 def device_budget() -> int:
@@ -183,7 +204,9 @@ def device_budget() -> int:
     # A CPU has no statistics of its own.
     if not stats or "bytes_limit" not in stats:
         return host_budget()
-    return (stats["bytes_limit"] - stats.get("bytes_in_use", 0)) // 2
+    in_use = stats.get("bytes_in_use", 0)
+    free = stats["bytes_limit"] - in_use
+    return free // 2
 
 
 def host_budget() -> int:
@@ -192,10 +215,14 @@ def host_budget() -> int:
         return _available_bytes() // 2
     except (OSError, StopIteration):
         # Not Linux: what is installed has to do.
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        page = os.sysconf("SC_PAGE_SIZE")
+        installed = page * os.sysconf("SC_PHYS_PAGES")
+        return installed // 2
 
 
 def _available_bytes() -> int:
     with open("/proc/meminfo", encoding="ascii") as lines:
         line = next(line for line in lines if line.startswith("MemAvailable:"))
-    return int(line.split()[1]) * 1024  # written in KiB
+    # A line such as "MemAvailable:   123456 kB", whose kB are KiB.
+    kibibytes = int(line.split()[1])
+    return kibibytes * 1024

@@ -15,7 +15,10 @@ _ALIGNMENT = 4  # bounds are multiples of this many tokens
 
 
 def choose_bounds(
-    lengths: np.ndarray, buckets: int, *, longest: int | None = None
+    lengths: np.ndarray,
+    buckets: int,
+    *,
+    longest: int | None = None,
 ) -> tuple[int, ...]:
     """At most `buckets` padded lengths that minimise the padded tokens of rows with these lengths.
 
@@ -28,39 +31,51 @@ def choose_bounds(
     Returns:
         Increasing bounds, multiples of 4, the last one at least the longest row.
     """
-    aligned = _aligned(np.asarray(lengths, np.int64))
+    every = np.asarray(lengths, np.int64)
     if longest is not None:
-        aligned = np.append(aligned, _aligned(np.array([longest], np.int64)))
+        # As one more row: the last bound then holds it, at the cost of a single row.
+        every = np.append(every, longest)
+    aligned = _aligned(every)
     values, counts = np.unique(aligned, return_counts=True)
-    rows_below = np.concatenate([[0], np.cumsum(counts)])
+    up_to = np.cumsum(counts)
+    rows_below = np.concatenate([[0], up_to])
     # Dynamic programming over the distinct lengths. cost[j]: fewest padded tokens for the rows up
     # to values[j - 1], using the buckets allowed so far.
-    cost = np.full(len(values) + 1, np.inf)
+    ends = len(values) + 1
+    cost = np.full(ends, np.inf)
     cost[0] = 0.0
     index = np.arange(len(values))
     in_order = index[:, None] <= index
     choices = []
-    for _ in range(min(buckets, len(values))):
+    # More buckets than distinct lengths save nothing.
+    rounds = min(buckets, len(values))
+    for _ in range(rounds):
         # table[i, j]: rows of values[i .. j - 1] all padded to values[j - 1].
-        rows = rows_below[None, 1:] - rows_below[:-1, None]
-        padded = cost[:-1, None] + rows * values[None, :]
+        below_j = rows_below[None, 1:]
+        below_i = rows_below[:-1, None]
+        rows = below_j - below_i
+        bucket = rows * values[None, :]
+        padded = cost[:-1, None] + bucket
         table = np.where(in_order, padded, np.inf)
         choices.append(table.argmin(axis=0))
-        cost = np.concatenate([[0.0], table.min(axis=0)])
+        fewest = table.min(axis=0)
+        cost = np.concatenate([[0.0], fewest])
     # Walk back from the longest row: each choice says where the bucket before this one ends.
     bounds = []
     end = len(values)
     for choice in reversed(choices):
         if end == 0:
             break
-        bounds.append(int(values[end - 1]))
-        end = int(choice[end - 1])
+        last = end - 1
+        bounds.append(int(values[last]))
+        end = int(choice[last])
     return tuple(reversed(bounds))
 
 
 def _aligned(lengths: np.ndarray) -> np.ndarray:
     """Rounded up to a multiple of the alignment; nothing is shorter than one of them."""
-    return np.maximum(1, -(-lengths // _ALIGNMENT)) * _ALIGNMENT
+    steps = -(-lengths // _ALIGNMENT)
+    return np.maximum(1, steps) * _ALIGNMENT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +114,9 @@ class BatchPlan:
         *,
         by_length: bool = True,
     ):
-        if len(rows) == 0 or lengths.max(initial=0) > bounds[-1]:
+        # Of our own making, so no UsageError: who builds a plan has chosen the bounds.
+        fits = lengths.max(initial=0) <= bounds[-1]
+        if len(rows) == 0 or not fits:
             raise ValueError(
                 f"a plan needs rows, and a bound for the longest; got {len(rows)} rows, bounds"
                 f" {bounds}"
@@ -112,7 +129,8 @@ class BatchPlan:
         self.by_length = by_length
         self.steps_per_epoch = -(-len(rows) // batch_size)
         # Two epochs: reading ahead crosses the end of one.
-        self._epoch = functools.lru_cache(maxsize=2)(self._plan_epoch)
+        cached = functools.lru_cache(maxsize=2)
+        self._epoch = cached(self._plan_epoch)
 
     def batch(self, step: int) -> Batch:
         """The batch of global step `step`, counted from 0."""
@@ -123,7 +141,8 @@ class BatchPlan:
         """Tokens of one epoch's texts, padding of filled rows left out, for one text a row."""
         tokens = 0
         for batch in self._epoch(0):
-            tokens += batch.length * int((batch.rows >= 0).sum())
+            is_real = batch.rows >= 0
+            tokens += batch.length * int(is_real.sum())
         return tokens
 
     def _plan_epoch(self, epoch: int) -> list[Batch]:
@@ -132,26 +151,37 @@ class BatchPlan:
             return self._batches(order)
         # A generator per epoch: any epoch can be planned without those before it.
         generator = np.random.default_rng((self.seed, epoch))
-        batches = self._batches(generator.permutation(order))
+        shuffled = generator.permutation(order)
+        batches = self._batches(shuffled)
         if not self.by_length:
             return batches
         # By length the batches come bucket by bucket; training must not see them in that order.
-        return [batches[index] for index in generator.permutation(len(batches))]
+        turns = generator.permutation(len(batches))
+        return [batches[index] for index in turns]
 
     def _batches(self, order: np.ndarray) -> list[Batch]:
         """Batches of the rows in this order (indices into the plan's rows)."""
         if not self.by_length:
-            starts = range(0, len(order), self.batch_size)
-            return [self._batch(order[first : first + self.batch_size]) for first in starts]
-        bucket = np.searchsorted(self.bounds, self.lengths[order])
+            batches = []
+            for first in range(0, len(order), self.batch_size):
+                end = first + self.batch_size
+                chosen = order[first:end]
+                batches.append(self._batch(chosen))
+            return batches
+        lengths = self.lengths[order]
+        bucket = np.searchsorted(self.bounds, lengths)
         batches = []
         waiting = order[:0]
         for index, bound in enumerate(self.bounds):
             # What was left over in the bucket before moves up into this one, ahead of its rows.
-            waiting = np.concatenate([waiting, order[bucket == index]])
-            full = len(waiting) // self.batch_size * self.batch_size
-            for chunk in waiting[:full].reshape(-1, self.batch_size):
-                batches.append(Batch(self.rows[chunk], bound))
+            of_bucket = order[bucket == index]
+            waiting = np.concatenate([waiting, of_bucket])
+            whole_batches = len(waiting) // self.batch_size
+            full = whole_batches * self.batch_size
+            chunks = waiting[:full].reshape(-1, self.batch_size)
+            for chunk in chunks:
+                rows = self.rows[chunk]
+                batches.append(Batch(rows, bound))
             waiting = waiting[full:]
         if len(waiting):
             batches.append(self._batch(waiting))
@@ -163,18 +193,25 @@ class BatchPlan:
         It is padded to the bucket of the longest, and filled with -1 where it is short of rows.
         """
         rows = np.full(self.batch_size, -1, np.int64)
-        rows[: len(chosen)] = self.rows[chosen]
+        count = len(chosen)
+        rows[:count] = self.rows[chosen]
         longest = self.lengths[chosen].max()
         bucket = int(np.searchsorted(self.bounds, longest))
         return Batch(rows, self.bounds[bucket])
 
 
-def longest_of_batches(lengths: np.ndarray, batch_size: int) -> np.ndarray:
+def longest_of_batches(
+    lengths: np.ndarray,
+    batch_size: int,
+) -> np.ndarray:
     """Longest row of each batch when rows meet by chance.
 
     Buckets are chosen from it if batches ignore length. A fixed shuffle stands for all of them, so
     that seeds of a run share their shapes.
     """
-    order = np.random.default_rng(0).permutation(len(lengths))
+    generator = np.random.default_rng(0)
+    order = generator.permutation(len(lengths))
+    shuffled = np.asarray(lengths)[order]
+    # The maximum from each start to the next, the last one to the end.
     starts = np.arange(0, len(lengths), batch_size)
-    return np.maximum.reduceat(np.asarray(lengths)[order], starts)
+    return np.maximum.reduceat(shuffled, starts)

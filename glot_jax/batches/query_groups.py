@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.store.split_reader import SplitReader
 
+Candidates: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""([n] what stands for the candidates of a query: texts, lengths or scores; [n] bool: relevant)."""
 
-def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
+
+def identities(
+    reader: SplitReader,
+    texts: np.ndarray,
+) -> np.ndarray:
     """A number for each text that equal texts share.
 
     A store made with --deduplicate has equal texts once; others have them as often as they occur.
@@ -24,12 +31,14 @@ def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
         [stored texts] int32: the first of `texts` that has the same tokens; -1 for those that are
         not among `texts`.
     """
-    numbers = np.full(len(reader.text_lengths), -1, np.int32)
+    stored = len(reader.text_lengths)
+    numbers = np.full(stored, -1, np.int32)
     first_with: dict[bytes, int] = {}
     for text in np.unique(texts).tolist():
-        tokens = np.ascontiguousarray(reader.token_ids(text)).tobytes()
+        tokens = np.ascontiguousarray(reader.token_ids(text))
         # 16 bytes instead of the text: collisions are negligible, and millions of texts fit.
-        digest = hashlib.blake2b(tokens, digest_size=16).digest()
+        hashed = hashlib.blake2b(tokens.tobytes(), digest_size=16)
+        digest = hashed.digest()
         numbers[text] = first_with.setdefault(digest, text)
     return numbers
 
@@ -37,8 +46,10 @@ def identities(reader: SplitReader, texts: np.ndarray) -> np.ndarray:
 def query_of_rows(reader: SplitReader) -> np.ndarray:
     """[rows] int32, equal for rows whose query has the same tokens."""
     # The query is the first text of its row.
-    queries = reader.row_texts[reader.row_offsets[:-1]]
-    return identities(reader, queries)[queries]
+    first_slots = reader.row_offsets[:-1]
+    queries = reader.row_texts[first_slots]
+    numbers = identities(reader, queries)
+    return numbers[queries]
 
 
 class Groups:
@@ -66,12 +77,16 @@ class Groups:
         # Rows have different numbers of texts, so slots are found by offset and not by shape.
         self.first = reader.row_offsets[self.rows]
         # Stored as float32, like every label that is not a class.
-        relevant = np.asarray(reader.labels)[self.rows]
+        labels = np.asarray(reader.labels)
+        relevant = labels[self.rows]
         self.positives = relevant.astype(np.int64)
-        texts = reader.row_offsets[self.rows + 1] - self.first
+        ends = reader.row_offsets[self.rows + 1]
+        texts = ends - self.first
+        # The query is one of the texts.
         self.negatives = texts - 1 - self.positives
         has_positive = (self.positives > 0).all()
-        if not has_positive or (self.negatives < 0).any():
+        too_few_texts = (self.negatives < 0).any()
+        if not has_positive or too_few_texts:
             raise UsageError(
                 rule="a row of a ranking must have a query and a relevant text",
                 got="a store whose labels and texts disagree",
@@ -89,22 +104,28 @@ class Groups:
         sizes = self.sizes
         # Number of each slot within its row: a running number less that of the row's first slot.
         first = np.cumsum(sizes) - sizes
-        within = np.arange(sizes.sum()) - np.repeat(first, sizes)
+        running = np.arange(sizes.sum())
+        within = running - np.repeat(first, sizes)
         slots = np.repeat(self.first, sizes) + within
         return self.reader.row_texts[slots]
 
-    def candidates(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+    def candidates(self, group: int) -> Candidates:
         """(stored texts [n], relevant [n] bool) that a query has of its own."""
+        positives = int(self.positives[group])
+        count = positives + int(self.negatives[group])
+        # Behind the query.
         begin = int(self.first[group]) + 1
-        count = int(self.positives[group] + self.negatives[group])
-        relevant = np.arange(count) < self.positives[group]
-        return self.reader.row_texts[begin : begin + count], relevant
+        texts = self.reader.row_texts[begin : begin + count]
+        # Positives stand first.
+        relevant = np.arange(count) < positives
+        return texts, relevant
 
-    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def length_rankings(self) -> Iterator[Candidates]:
         """(tokens [n] int64, relevant [n] bool) of every query that has negatives of its own."""
         for group in np.flatnonzero(self.negatives):
             texts, relevant = self.candidates(int(group))
-            yield self.reader.text_lengths[texts].astype(np.int64), relevant
+            lengths = self.reader.text_lengths[texts]
+            yield lengths.astype(np.int64), relevant
 
 
 class QueryPairs:
@@ -127,13 +148,18 @@ class QueryPairs:
         """[pairs]: index of the query among the groups."""
         # A running number less that of the query's first pair numbers the pairs of each query.
         first_pair = np.cumsum(groups.positives) - groups.positives
-        self.number = np.arange(len(self.group)) - first_pair[self.group]
+        running = np.arange(len(self.group))
+        self.number = running - first_pair[self.group]
         """[pairs]: index j of the positive among its query's."""
 
     def __len__(self) -> int:
         return len(self.group)
 
-    def texts(self, pairs: np.ndarray, epoch: int) -> np.ndarray:
+    def texts(
+        self,
+        pairs: np.ndarray,
+        epoch: int,
+    ) -> np.ndarray:
         """[n, 2 + hard] int64: stored texts of query, positive and hard negatives; -1 for none."""
         row_texts = self.groups.reader.row_texts
         group = self.group[pairs]
@@ -144,19 +170,30 @@ class QueryPairs:
         # Slots of a stored row: the query, its positives, its negatives.
         first_positive = first + 1
         first_negative = first_positive + positives
-        texts = np.full((len(pairs), 2 + self.hard), -1, np.int64)
+        shape = (len(pairs), 2 + self.hard)
+        texts = np.full(shape, -1, np.int64)
         texts[:, 0] = row_texts[first]
         texts[:, 1] = row_texts[first_positive + number]
         for slot in range(self.hard):
             has_slot = negatives > slot
-            turn = (number + epoch * positives) * self.hard + slot
+            # Pairs of this query that came before, in this epoch and the earlier ones.
+            before = number + epoch * positives
+            turn = before * self.hard + slot
             # The floor only keeps the division defined: a query without negatives has no slot.
-            index = first_negative + turn % np.maximum(negatives, 1)
-            texts[has_slot, 2 + slot] = row_texts[index[has_slot]]
+            count = np.maximum(negatives, 1)
+            index = first_negative + turn % count
+            chosen = index[has_slot]
+            texts[has_slot, 2 + slot] = row_texts[chosen]
         return texts
 
-    def longest(self, pairs: np.ndarray, epoch: int) -> np.ndarray:
+    def longest(
+        self,
+        pairs: np.ndarray,
+        epoch: int,
+    ) -> np.ndarray:
         """[n] int32, tokens of each pair's longest text."""
         texts = self.texts(pairs, epoch)
-        lengths = np.where(texts >= 0, self.groups.reader.text_lengths[texts], 0)
+        # Of a missing text, -1, the length of the last one is read and thrown away.
+        lengths = self.groups.reader.text_lengths[texts]
+        lengths = np.where(texts >= 0, lengths, 0)
         return lengths.max(axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 from glot_jax.batches.feed import Feed
 from glot_jax.batches.placement import States
 from glot_jax.batches.plan import Batch, BatchPlan
-from glot_jax.batches.query_groups import Groups, QueryPairs, identities
+from glot_jax.batches.query_groups import Candidates, Groups, QueryPairs, identities
 
 _BLOCK = 256  # queries scored against a whole split together
 
@@ -45,7 +45,9 @@ class PairPlan(BatchPlan):
         rows = super().batch(step).rows
         # Which hard negatives a pair brings, and so how long it is, changes with the epoch.
         epoch = step // self.steps_per_epoch
-        longest = self.pairs.longest(rows[rows >= 0], epoch).max()
+        real = rows[rows >= 0]
+        lengths = self.pairs.longest(real, epoch)
+        longest = lengths.max()
         bucket = int(np.searchsorted(self.bounds, longest))
         return Batch(rows, self.bounds[bucket])
 
@@ -77,9 +79,10 @@ class PairFeed(Feed):
 
     def stored_rows(self, rows: np.ndarray) -> np.ndarray:
         """[n] int64: rows of the stored split whose query these pairs have."""
-        return self.pairs.groups.rows[self.pairs.group[rows]]
+        group = self.pairs.group[rows]
+        return self.pairs.groups.rows[group]
 
-    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def length_rankings(self) -> Iterator[Candidates]:
         """(tokens [n] int64, relevant [n] bool) of every query that has negatives of its own."""
         return self.pairs.groups.length_rankings()
 
@@ -91,7 +94,8 @@ class PairFeed(Feed):
         epoch = step // self.plan.steps_per_epoch
         texts = self.pairs.texts(rows, epoch)
         # Not the number of the text: two stored texts with equal tokens are one to the loss.
-        labels = np.where(texts >= 0, self.identity[texts], -1)
+        identity = self.identity[texts]
+        labels = np.where(texts >= 0, identity, -1)
         return texts, labels.astype(np.int32)
 
 
@@ -134,11 +138,13 @@ class TextFeed(Feed):
         )
         self.groups = groups
         # Equal texts of different rows are one text of the feed, encoded once.
-        index = np.searchsorted(texts, identity[groups.texts])
+        distinct = identity[groups.texts]
+        index = np.searchsorted(texts, distinct)
         # Of each group: the index of its query among the texts, then those of its candidates.
         ends = np.cumsum(groups.sizes)
         self._members = np.split(index, ends[:-1])
-        self.query = np.array([members[0] for members in self._members])
+        queries = [members[0] for members in self._members]
+        self.query = np.array(queries)
         self.pool: np.ndarray | None = None
         self._relevant: dict[int, set[int]] = {}
         if groups.negatives.any():
@@ -146,11 +152,15 @@ class TextFeed(Feed):
         else:
             # Without negatives every text after the query is relevant to it.
             positives = [members[1:] for members in self._members]
-            self.pool = np.unique(np.concatenate(positives))
+            every = np.concatenate(positives)
+            self.pool = np.unique(every)
             for members in self._members:
-                relevant = self._relevant.setdefault(int(members[0]), set())
+                query = int(members[0])
+                # Rows with an equal query share their relevant texts.
+                relevant = self._relevant.setdefault(query, set())
                 relevant.update(members[1:].tolist())
-            self.judged = np.flatnonzero(self._has_another_candidate(self.pool))
+            can_be_judged = self._has_another_candidate(self.pool)
+            self.judged = np.flatnonzero(can_be_judged)
 
     def _has_another_candidate(self, pool: np.ndarray) -> np.ndarray:
         """[groups] bool: the pool has a text that is neither relevant nor the query itself."""
@@ -171,7 +181,7 @@ class TextFeed(Feed):
         """What an error calls a text of the feed."""
         return f"stored text {self.texts[row, 0]}"
 
-    def rankings(self, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def rankings(self, vectors: np.ndarray) -> Iterator[Candidates]:
         """(scores [n], relevant [n] bool) of each judged query over its candidates.
 
         Args:
@@ -180,31 +190,38 @@ class TextFeed(Feed):
         if self.pool is None:
             for group in self.judged.tolist():
                 candidates, relevant = self.candidates(group)
-                yield vectors[candidates] @ vectors[self.query[group]], relevant
+                query = vectors[self.query[group]]
+                yield vectors[candidates] @ query, relevant
             return
         cuts = range(_BLOCK, len(self.judged), _BLOCK)
         for block in np.split(self.judged, cuts):
             # One product for many queries; each then picks its candidates from its row. In blocks:
             # a product of all queries with all candidates may not fit into memory.
-            scores = vectors[self.query[block]] @ vectors[self.pool].T
+            queries = vectors[self.query[block]]
+            pool = vectors[self.pool]
+            scores = queries @ pool.T
             for row, group in enumerate(block):
                 kept, relevant = self._kept(group, self.pool)
                 yield scores[row, kept], relevant[kept]
 
-    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def length_rankings(self) -> Iterator[Candidates]:
         """(tokens [n] int64, relevant [n] bool) of each judged query's candidates."""
         # Signed: the baseline ranks by the negative length too.
-        lengths = self.reader.text_lengths[self.texts[:, 0]]
+        texts = self.texts[:, 0]
+        lengths = self.reader.text_lengths[texts]
         lengths = lengths.astype(np.int64)
         for group in self.judged.tolist():
             candidates, relevant = self.candidates(group)
             yield lengths[candidates], relevant
 
-    def candidates(self, group: int) -> tuple[np.ndarray, np.ndarray]:
+    def candidates(self, group: int) -> Candidates:
         """(texts of the feed [n], relevant [n] bool) that this query ranks."""
         if self.pool is None:
+            # Behind the query; positives stand first.
             candidates = self._members[group][1:]
-            return candidates, np.arange(len(candidates)) < self.groups.positives[group]
+            number = np.arange(len(candidates))
+            relevant = number < self.groups.positives[group]
+            return candidates, relevant
         kept, relevant = self._kept(group, self.pool)
         return self.pool[kept], relevant[kept]
 
@@ -216,7 +233,8 @@ class TextFeed(Feed):
         """(candidates of this query, relevant ones), both [pool] bool."""
         query = int(self.query[group])
         relevant = np.zeros(len(pool), bool)
-        indices = np.searchsorted(pool, list(self._relevant[query]))
+        texts = list(self._relevant[query])
+        indices = np.searchsorted(pool, texts)
         relevant[indices] = True
         # A query is not asked to find itself, unless some row says that its own text is relevant.
         kept = relevant | (pool != query)

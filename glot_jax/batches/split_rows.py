@@ -47,7 +47,12 @@ class Splits:
     selected_on: str
 
     @classmethod
-    def divide(cls, store: HiddenStore, config: TrainConfig, units: Units) -> Splits:
+    def divide(
+        cls,
+        store: HiddenStore,
+        config: TrainConfig,
+        units: Units,
+    ) -> Splits:
         """The splits of a store, with a holdout where `--select-on` asks for one.
 
         A holdout is a seeded tenth of train. It is reported as "validation" where the store has no
@@ -85,7 +90,10 @@ class Splits:
             # A holdout is reported first, right after train.
             del rows["train"]
             rows = {"train": train, name: holdout, **rows}
-        return cls(rows, validations[0] if select_on == "validation" else select_on)
+        # The first of several: MNLI's matched one.
+        if select_on == "validation":
+            select_on = validations[0]
+        return cls(rows, select_on)
 
     @classmethod
     def whole(cls, store: HiddenStore) -> Splits:
@@ -100,17 +108,26 @@ class Splits:
     @property
     def held_out(self) -> int:
         """Rows of the validation split, or as many as are trained on where there is none."""
-        return len(self.rows.get("validation", self.rows["train"]).rows)
+        split = self.rows.get("validation", self.rows["train"])
+        return len(split.rows)
 
 
-def _all_rows(store: HiddenStore, names: Iterable[str]) -> dict[str, SplitRows]:
+def _all_rows(
+    store: HiddenStore,
+    names: Iterable[str],
+) -> dict[str, SplitRows]:
     rows = {}
     for name in names:
-        rows[name] = SplitRows(name, np.arange(len(store[name])))
+        count = len(store[name])
+        rows[name] = SplitRows(name, np.arange(count))
     return rows
 
 
-def _held_out(train: SplitReader, seed: int, units: Units) -> np.ndarray:
+def _held_out(
+    train: SplitReader,
+    seed: int,
+    units: Units,
+) -> np.ndarray:
     """[rows] bool: which rows of train are set aside."""
     unit = units.units(train)
     count = int(unit.max(initial=-1)) + 1

@@ -71,7 +71,8 @@ class TokenBatch:
             )
         # Padding stands on the right here; what reads a batch must not rely on it.
         mask = np.zeros((rows, length), bool)
-        mask[: len(lengths)] = np.arange(length) < lengths[:, None]
+        position = np.arange(length)
+        mask[: len(lengths)] = position < lengths[:, None]
         if isinstance(states, np.ndarray):
             hidden = _padded_tokens(states, mask)
         else:
@@ -86,7 +87,10 @@ class TokenBatch:
         )
 
 
-def _padded_tokens(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _padded_tokens(
+    states: np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
     """Padded states [rows, length, ...] of the tokens of all texts, one after the other."""
     if len(states) != mask.sum():
         raise UsageError(
@@ -94,14 +98,17 @@ def _padded_tokens(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
             got=f"{mask.sum()} for {len(states)} tokens",
             fix="Give one length for each text.",
         )
-    hidden = np.zeros((*mask.shape, *states.shape[1:]), states.dtype)
+    shape = (*mask.shape, *states.shape[1:])
+    hidden = np.zeros(shape, states.dtype)
     # The mask is read row by row, which is the order of the tokens.
     hidden[mask] = states
     return hidden
 
 
 def _padded_texts(
-    states: Sequence[np.ndarray], lengths: np.ndarray, shape: tuple[int, ...]
+    states: Sequence[np.ndarray],
+    lengths: np.ndarray,
+    shape: tuple[int, ...],
 ) -> np.ndarray:
     """The same of an array a text: each is copied once, to where it ends up."""
     sizes = [len(text) for text in states]
@@ -113,7 +120,8 @@ def _padded_texts(
         )
     # Known from the first text, even if it is empty.
     first = states[0]
-    hidden = np.zeros((*shape, *first.shape[1:]), first.dtype)
+    padded_shape = (*shape, *first.shape[1:])
+    hidden = np.zeros(padded_shape, first.dtype)
     for row, text in enumerate(states):
         hidden[row, : len(text)] = text
     return hidden
