@@ -31,4 +31,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """The model of version 0.1 was imported from here."""
-    return moved_name(__name__, name, {"ModelSpec": "model", "SentenceModel": "model"})
+    homes = {
+        "ModelSpec": "model",
+        "SentenceModel": "model",
+    }
+    return moved_name(__name__, name, homes)

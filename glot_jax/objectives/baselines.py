@@ -45,7 +45,11 @@ class RankedLengths(Protocol):
         ...
 
 
-def row_baselines(train: LabelledRows, split: LabelledRows, task: TaskSpec) -> Baselines:
+def row_baselines(
+    train: LabelledRows,
+    split: LabelledRows,
+    task: TaskSpec,
+) -> Baselines:
     """Baselines of a split whose rows are judged one by one.
 
     Args:
@@ -54,11 +58,16 @@ def row_baselines(train: LabelledRows, split: LabelledRows, task: TaskSpec) -> B
         task: whose metrics are computed.
     """
     labels = split.planned_labels
+    by_length = length_baseline(
+        train.planned_lengths,
+        train.planned_labels,
+        split.planned_lengths,
+        labels,
+        task,
+    )
     return {
         "majority": majority(train.planned_labels, labels, task),
-        "length": length_baseline(
-            train.planned_lengths, train.planned_labels, split.planned_lengths, labels, task
-        ),
+        "length": by_length,
     }
 
 
@@ -73,12 +82,14 @@ def majority(
     """
     if spec.label_kind == "classes":
         # `minlength`: the last class may not occur in train.
-        counts = np.bincount(train_labels.astype(int), minlength=len(spec.classes))
+        classes = train_labels.astype(int)
+        counts = np.bincount(classes, minlength=len(spec.classes))
         constant = counts.argmax()
     else:
         # Any constant has the same correlation, which is none.
         constant = train_labels.mean()
-    return score(np.full(len(labels), constant), labels, spec.metrics)
+    predictions = np.full(len(labels), constant)
+    return score(predictions, labels, spec.metrics)
 
 
 def length_baseline(
@@ -110,14 +121,16 @@ def length_baseline(
     # Standardised, or the penalty of the logistic regression would depend on the unit of length.
     pipeline = make_pipeline(StandardScaler(), model)
     pipeline.fit(_length_features(train_lengths), train_labels)
-    return score(pipeline.predict(_length_features(lengths)), labels, spec.metrics)
+    predictions = pipeline.predict(_length_features(lengths))
+    return score(predictions, labels, spec.metrics)
 
 
 def _length_features(lengths: np.ndarray) -> np.ndarray:
     # The logarithm: one token more matters among short texts. An empty text has length 0.
     logs = np.log1p(lengths.astype(np.float64))
     # Of one text there is no difference: this has no column then.
-    distance = np.abs(np.diff(logs, axis=1))
+    differences = np.diff(logs, axis=1)
+    distance = np.abs(differences)
     return np.concatenate([logs, distance], axis=1)
 
 
@@ -137,14 +150,20 @@ def query_baselines(train: RankedLengths, split: RankedLengths) -> Baselines:
     by_chance = []
     by_length = []
     for lengths, relevant in split.length_rankings():
-        by_chance.append(chance(len(relevant), int(relevant.sum())))
+        count = int(relevant.sum())
+        by_chance.append(chance(len(relevant), count))
         by_length.append(query_scores(sign * lengths, relevant))
-    return {"majority": _mean_scores(by_chance), "length": _mean_scores(by_length)}
+    return {
+        "majority": _mean_scores(by_chance),
+        "length": _mean_scores(by_length),
+    }
 
 
 def _mean_scores(scores: list[np.ndarray]) -> dict[str, float]:
-    means = map(float, np.stack(scores).mean(axis=0))
-    return dict(zip(RANKING, means, strict=True))
+    means = np.stack(scores).mean(axis=0)
+    # Python's own floats, which json can write.
+    values = map(float, means)
+    return dict(zip(RANKING, values, strict=True))
 
 
 def _short_ones_first(train: RankedLengths) -> bool:
@@ -152,7 +171,9 @@ def _short_ones_first(train: RankedLengths) -> bool:
     longest_first = 0.0
     shortest_first = 0.0
     # A sample decides as well as all of them, and a split may have millions.
-    for lengths, relevant in itertools.islice(train.length_rankings(), _ENOUGH):
+    sample = itertools.islice(train.length_rankings(), _ENOUGH)
+    for lengths, relevant in sample:
         longest_first += query_scores(lengths, relevant)[0]
         shortest_first += query_scores(-lengths, relevant)[0]
+    # Strictly: without any such query the longest come first.
     return bool(shortest_first > longest_first)

@@ -32,14 +32,20 @@ class Classes:
     @classmethod
     def fits(cls, task: TaskSpec) -> bool:
         """A task with classes for rows of one text."""
-        return task.label_kind == "classes" and len(task.roles) == 1
+        if task.label_kind != "classes":
+            return False
+        return len(task.roles) == 1
 
     @property
     def texts_per_row(self) -> int:
         """Texts of a row: one for each role."""
         return len(self.task.roles)
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+    def head(
+        self,
+        pooled_dim: int,
+        rngs: nnx.Rngs,
+    ) -> Head:
         """A linear map to one logit per class."""
         return FeatureHead(
             pooled_dim,
@@ -51,7 +57,9 @@ class Classes:
         )
 
     def loss(
-        self, outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]
+        self,
+        outputs: Float[Array, "batch classes"],
+        labels: Shaped[Array, " batch"],
     ) -> Float[Array, " batch"]:
         """Cross-entropy of every row."""
         return cross_entropy(outputs, labels)
@@ -81,9 +89,12 @@ class Classes:
 class PairClasses(Classes):
     """The class of a row of two texts or more: `softmax(W [z_a ; z_b] + b)`."""
 
+    # Of one text the setting changes nothing, so Classes does not read it.
     reads: ClassVar[frozenset[str]] = frozenset({"pair_features"})
 
     @classmethod
     def fits(cls, task: TaskSpec) -> bool:
         """A task with classes for rows of several texts."""
-        return task.label_kind == "classes" and len(task.roles) > 1
+        if task.label_kind != "classes":
+            return False
+        return len(task.roles) > 1

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
-from glot_jax.pooling.init import torch_linear
+from glot_jax.pooling.init import linear_param
 
 
 class Linear(nnx.Module):
@@ -26,17 +26,18 @@ class Linear(nnx.Module):
         rngs: nnx.Rngs,
     ):
         # Kernel first: the order in which keys are drawn decides the initial values.
-        kernel = torch_linear(rngs.params(), (dim, out), dim)
-        bias = torch_linear(rngs.params(), (out,), dim)
-        self.kernel = nnx.Param(kernel)
-        self.bias = nnx.Param(bias)
+        self.kernel = linear_param(rngs, (dim, out), dim)
+        self.bias = linear_param(rngs, (out,), dim)
 
     def __call__(self, values: Float[Array, "batch dim"]) -> Float[Array, "batch out"]:
-        return values @ self.kernel[...] + self.bias[...]
+        """Return the outputs of every row."""
+        product = values @ self.kernel[...]
+        return product + self.bias[...]
 
 
 def pair_features(
-    vectors: Float[Array, "roles batch dim"], features: str
+    vectors: Float[Array, "roles batch dim"],
+    features: str,
 ) -> Float[Array, "batch width"]:
     """Text vectors of a row as one vector.
 
@@ -46,6 +47,7 @@ def pair_features(
     parts = list(vectors)
     if features == "interaction" and len(parts) == 2:
         a, b = parts
+        # Both are the same whichever text comes first, as [a; b] is not.
         parts += [jnp.abs(a - b), a * b]
     return jnp.concatenate(parts, axis=-1)
 
@@ -66,24 +68,30 @@ class Head(nnx.Module):
         return pooled.astype(jnp.float32)
 
     def features(
-        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+        self,
+        pooled: Float[Array, "texts dim"],
+        texts_per_row: int,
     ) -> Float[Array, "batch width"]:
         """What a linear map on top would multiply: the pooled vectors of a row side by side."""
         return row_vectors(pooled, texts_per_row)
 
 
 def row_vectors(
-    pooled: Float[Array, "texts dim"], texts_per_row: int
+    pooled: Float[Array, "texts dim"],
+    texts_per_row: int,
 ) -> Float[Array, "batch width"]:
     """Pooled vectors of the texts of each row, side by side."""
-    return pair_features(_by_row(pooled, texts_per_row), "concat")
+    vectors = _by_row(pooled, texts_per_row)
+    return pair_features(vectors, "concat")
 
 
 def _by_row(
-    pooled: Float[Array, "texts dim"], texts_per_row: int
+    pooled: Float[Array, "texts dim"],
+    texts_per_row: int,
 ) -> Float[Array, "roles batch dim"]:
     # Texts are stacked by role: all first texts, then all second texts.
-    return pooled.reshape(texts_per_row, -1, pooled.shape[-1])
+    dim = pooled.shape[-1]
+    return pooled.reshape(texts_per_row, -1, dim)
 
 
 class FeatureHead(Head):
@@ -102,7 +110,13 @@ class FeatureHead(Head):
     """
 
     def __init__(
-        self, pooled_dim: int, roles: int, out: int, *, features: str = "concat", rngs: nnx.Rngs
+        self,
+        pooled_dim: int,
+        roles: int,
+        out: int,
+        *,
+        features: str = "concat",
+        rngs: nnx.Rngs,
     ):
         if features == "interaction" and roles > 2:
             raise UsageError(
@@ -113,23 +127,33 @@ class FeatureHead(Head):
         # Of two texts `interaction` has [a; b; |a-b|; a*b].
         copies = 4 if features == "interaction" and roles == 2 else roles
         self.combination = features
-        self.linear = Linear(pooled_dim * copies, out, rngs=rngs)
+        width = pooled_dim * copies
+        self.linear = Linear(width, out, rngs=rngs)
 
     def features(
-        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+        self,
+        pooled: Float[Array, "texts dim"],
+        texts_per_row: int,
     ) -> Float[Array, "batch width"]:
         """What the linear map multiplies."""
-        return pair_features(_by_row(pooled, texts_per_row), self.combination)
+        vectors = _by_row(pooled, texts_per_row)
+        return pair_features(vectors, self.combination)
 
     def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch out"]:
         """Logits or scores of the rows."""
-        return self.linear(pair_features(vectors, self.combination))
+        features = pair_features(vectors, self.combination)
+        return self.linear(features)
 
 
 class CosineHead(Head):
     """`cos(P z_a, P z_b)` with one trained P for both texts (STS-B)."""
 
-    def __init__(self, pooled_dim: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        pooled_dim: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
         self.projection = Linear(pooled_dim, pooled_dim, rngs=rngs)
 
     def __call__(self, vectors: Float[Array, "roles batch dim"]) -> Float[Array, "batch 1"]:
@@ -137,16 +161,18 @@ class CosineHead(Head):
         # One projection for both: the score must not depend on which text comes first.
         a = self.projection(vectors[0])
         b = self.projection(vectors[1])
-        norm_a = _norm(a)
-        norm_b = _norm(b)
-        cosine = jnp.sum(a * b, axis=-1) / (norm_a * norm_b)
+        norms = _norm(a) * _norm(b)
+        product = jnp.sum(a * b, axis=-1)
+        cosine = product / norms
+        # A column, like the one score of a linear head: one loss serves both.
         return cosine[:, None]
 
 
 def _norm(vectors: Float[Array, "batch dim"]) -> Float[Array, " batch"]:
     # The floor sits inside the root: the gradient of sqrt at 0 is infinite (empty texts, filling
     # rows).
-    return jnp.sqrt(jnp.sum(vectors * vectors, axis=-1) + 1e-16)
+    squares = jnp.sum(vectors * vectors, axis=-1)
+    return jnp.sqrt(squares + 1e-16)
 
 
 class EmbeddingHead(Head):
@@ -172,14 +198,19 @@ class EmbeddingHead(Head):
         self.slots = slots
         self.unit = config.embedding_vectors == "unit"
         self.temperature = config.loss_temperature
-        has_map = config.embedding_head == "linear"
-        self.projection = Linear(pooled_dim, pooled_dim, rngs=rngs) if has_map else None
+        # Assigned once: NNX takes an attribute that starts as None for static.
+        projection = None
+        if config.embedding_head == "linear":
+            projection = Linear(pooled_dim, pooled_dim, rngs=rngs)
+        self.projection = projection
 
     def vectors(self, pooled: Float[Array, "*texts dim"]) -> Float[Array, "*texts dim"]:
         """What is compared by inner product, float32."""
         pooled = pooled.astype(jnp.float32)
         if self.projection is not None:
-            pooled = pooled @ self.projection.kernel[...] + self.projection.bias[...]
+            # Not by a call: vectors of a batch may come with an axis of slots.
+            product = pooled @ self.projection.kernel[...]
+            pooled = product + self.projection.bias[...]
         if not self.unit:
             return pooled
         # As in `_norm` the floor sits inside the root: an empty text's vector is 0 and stays it.
@@ -187,7 +218,9 @@ class EmbeddingHead(Head):
         return pooled / jnp.sqrt(squares + 1e-16)
 
     def features(
-        self, pooled: Float[Array, "texts dim"], texts_per_row: int
+        self,
+        pooled: Float[Array, "texts dim"],
+        texts_per_row: int,
     ) -> Float[Array, "batch width"]:
         """The vector of each text: texts are ranked one by one, whatever a training row has."""
         del texts_per_row
@@ -202,8 +235,10 @@ class EmbeddingHead(Head):
         """
         vectors = self.vectors(vectors)
         # Slot by slot, not row by row: the first columns are the positives, as the loss expects.
-        candidates = vectors[1:].reshape(-1, vectors.shape[-1])
+        width = vectors.shape[-1]
+        candidates = vectors[1:].reshape(-1, width)
         # Divided by a small temperature, an error of bfloat16 products would be a large one.
         highest = jax.lax.Precision.HIGHEST
-        similarities = jnp.matmul(vectors[0], candidates.T, precision=highest)
+        queries = vectors[0]
+        similarities = jnp.matmul(queries, candidates.T, precision=highest)
         return similarities / self.temperature

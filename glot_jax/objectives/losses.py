@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 
 def cross_entropy(
-    outputs: Float[Array, "batch classes"], labels: Shaped[Array, " batch"]
+    outputs: Float[Array, "batch classes"],
+    labels: Shaped[Array, " batch"],
 ) -> Float[Array, " batch"]:
     """Softmax cross-entropy.
 
@@ -26,8 +27,13 @@ def cross_entropy(
     """
     # Labels of rows that only fill a batch are class 0; their loss is masked by the caller.
     classes = outputs.shape[-1]
-    targets = jax.nn.one_hot(labels, classes, dtype=outputs.dtype)
-    return -jnp.sum(targets * jax.nn.log_softmax(outputs), axis=-1)
+    targets = jax.nn.one_hot(
+        labels,
+        classes,
+        dtype=outputs.dtype,
+    )
+    log_shares = jax.nn.log_softmax(outputs)
+    return -jnp.sum(targets * log_shares, axis=-1)
 
 
 def squared_error(
@@ -40,12 +46,15 @@ def squared_error(
     STS-B's labels are divided by 5.
     """
     low, high = label_range
-    targets = (labels - low) / (high - low)
-    return jnp.square(outputs[:, 0] - targets)
+    width = high - low
+    targets = (labels - low) / width
+    errors = outputs[:, 0] - targets
+    return jnp.square(errors)
 
 
 def info_nce(
-    outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
+    outputs: Float[Array, "batch candidates"],
+    labels: Int[Array, "batch slots"],
 ) -> Float[Array, " batch"]:
     """Symmetric InfoNCE, the mean of two losses over the texts of a batch.
 
@@ -64,14 +73,18 @@ def info_nce(
     query = labels[:, 0]
     positive = labels[:, 1]
     # In the order of the outputs: all positives, then all first hard negatives, and so on.
-    candidates = labels[:, 1:].T.reshape(-1)
+    by_slot = labels[:, 1:].T
+    candidates = by_slot.reshape(-1)
     square = outputs[:, :batch]
     # Not jnp.diagonal: its gradient is a scatter.
     diagonal = jnp.eye(batch, dtype=bool)
-    own = jnp.sum(jnp.where(diagonal, square, 0), axis=1)
-    forward = _against(own, outputs, _negatives(query, positive, candidates))
+    own_alone = jnp.where(diagonal, square, 0)
+    own = jnp.sum(own_alone, axis=1)
+    of_queries = _negatives(query, positive, candidates)
+    forward = _against(own, outputs, of_queries)
     # Hard negatives have no query of their own, so only the square is read backwards.
-    backward = _against(own, square.T, _negatives(positive, query, query))
+    of_positives = _negatives(positive, query, query)
+    backward = _against(own, square.T, of_positives)
     return (forward + backward) / 2
 
 
@@ -83,7 +96,8 @@ def _against(
     # `own` is finite, so a row without any negative is 0 and not NaN.
     # exp(-inf) is 0: what is not a negative adds nothing to the sum.
     negatives = jnp.where(mask, others, -jnp.inf)
-    logits = jnp.concatenate([own[:, None], negatives], axis=1)
+    column = own[:, None]
+    logits = jnp.concatenate([column, negatives], axis=1)
     return jax.nn.logsumexp(logits, axis=1) - own
 
 
@@ -95,7 +109,8 @@ def _negatives(
     """Which candidates are negatives of which anchor; `partners` are the anchors' positives."""
     # The first of equal candidates counts, those after it repeat it.
     same = candidates[:, None] == candidates[None, :]
-    earlier = jnp.tri(len(candidates), k=-1, dtype=bool)
+    count = len(candidates)
+    earlier = jnp.tri(count, k=-1, dtype=bool)
     repeats = jnp.any(same & earlier, axis=1)
     # Positive of any anchor of the same text: a boolean matrix product.
     equal_anchor = anchors[:, None] == anchors[None, :]
@@ -105,4 +120,6 @@ def _negatives(
     paths = jnp.matmul(equal_anchor, is_partner)
     relevant = paths > 0
     is_other = anchors[:, None] != candidates[None, :]
-    return (candidates >= 0) & ~repeats & ~relevant & is_other
+    # -1 stands where a row has fewer hard negatives than slots.
+    exists = candidates >= 0
+    return exists & ~repeats & ~relevant & is_other

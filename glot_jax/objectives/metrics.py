@@ -31,6 +31,7 @@ class Outputs(NamedTuple):
 
     def by_row(self) -> np.ndarray:
         """[n, width]: the values of the rows 0 .. n - 1, of a plan that has all of them."""
+        # Every row is written, so nothing of the empty array is left.
         ordered = np.empty_like(self.values)
         ordered[self.rows] = self.values
         return ordered
@@ -48,12 +49,18 @@ class Predictions(NamedTuple):
     """[rows] int64, of the stored split; a holdout has some of them only."""
 
 
-def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """Share of the rows whose class is predicted."""
     return float(np.mean(predictions == labels))
 
 
-def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _confusion(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
     """float64 [classes, classes], rows: labels."""
     # Not scikit-learn's: intervals ask for it thousands of times, which its checks forbid.
     both = np.concatenate([labels, predictions])
@@ -61,55 +68,78 @@ def _confusion(predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     count = len(classes)
     true, guessed = np.split(codes, [len(labels)])
     # A pair of classes is one number: row by row of the matrix.
-    counts = np.bincount(true * count + guessed, minlength=count**2)
-    return counts.reshape(count, -1).astype(np.float64)
+    pairs = true * count + guessed
+    counts = np.bincount(pairs, minlength=count**2)
+    matrix = counts.reshape(count, -1)
+    # mcc multiplies four such counts, which overflows int64 above some 50,000 rows.
+    return matrix.astype(np.float64)
 
 
-def mcc(predictions: np.ndarray, labels: np.ndarray) -> float:
+def mcc(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """Matthews correlation, as scikit-learn's; 0 where one side is constant."""
     confusion = _confusion(predictions, labels)
     true = confusion.sum(1)
     guessed = confusion.sum(0)
     rows = confusion.sum()
-    spread = (rows**2 - true @ true) * (rows**2 - guessed @ guessed)
+    spread_of_labels = rows**2 - true @ true
+    spread_of_guesses = rows**2 - guessed @ guessed
+    spread = spread_of_labels * spread_of_guesses
     if spread <= 0:
         return 0.0
     covariance = np.trace(confusion) * rows - true @ guessed
     return float(covariance / np.sqrt(spread))
 
 
-def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+def f1(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """F1 of class 1 where there are two classes (GLUE's MRPC and QQP), as scikit-learn's.
 
     Of more classes the unweighted mean over them. 0 for a class that is neither there nor
     predicted.
     """
     # The largest class that occurs, on either side.
-    largest = np.maximum(np.max(labels, initial=0), np.max(predictions, initial=0))
+    largest_label = np.max(labels, initial=0)
+    largest_guess = np.max(predictions, initial=0)
+    largest = np.maximum(largest_label, largest_guess)
     if int(largest) <= 1:
         is_one = labels == 1
         predicted_one = predictions == 1
         right = float(np.sum(is_one & predicted_one))
+        # True positives are counted on both sides, so the harmonic mean is 2 right / marked.
         marked = float(np.sum(is_one) + np.sum(predicted_one))
         return 2 * right / marked if marked else 0.0
     confusion = _confusion(predictions, labels)
     # No class here is neither there nor predicted: the matrix has none of those.
     marked_by_class = confusion.sum(0) + confusion.sum(1)
-    return float(np.mean(2 * np.diag(confusion) / marked_by_class))
+    right_by_class = np.diag(confusion)
+    scores = 2 * right_by_class / marked_by_class
+    return float(np.mean(scores))
 
 
-def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+def pearson(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """Pearson correlation, as scipy's.
 
     A correlation with a constant is undefined; it is reported as 0, like MCC, not as NaN.
     """
     if len(labels) < 2:
         return 0.0
-    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+    if np.ptp(predictions) == 0:
+        return 0.0
+    if np.ptp(labels) == 0:
         return 0.0
     a = _centred(predictions)
     b = _centred(labels)
-    norms = np.sqrt(np.sum(a * a) * np.sum(b * b))
+    squares_a = np.sum(a * a)
+    squares_b = np.sum(b * b)
+    norms = np.sqrt(squares_a * squares_b)
     return float(np.sum(a * b) / norms)
 
 
@@ -118,21 +148,32 @@ def _centred(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64) - mean
 
 
-def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+def spearman(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
     """Pearson correlation of the ranks, equal values sharing theirs."""
     # Average ranks for ties, as scipy.stats.spearmanr has them.
-    return pearson(stats.rankdata(predictions), stats.rankdata(labels))
+    predicted_ranks = stats.rankdata(predictions)
+    ranks = stats.rankdata(labels)
+    return pearson(predicted_ranks, ranks)
 
 
-def _mean_over_queries(column: int) -> Callable[[np.ndarray, np.ndarray], float]:
-    def mean(predictions: np.ndarray, labels: np.ndarray) -> float:
+def _mean_over_queries(column: int) -> Metric:
+    def mean(
+        predictions: np.ndarray,
+        labels: np.ndarray,
+    ) -> float:
         del labels  # the scores of a query say already how well it ranks its relevant texts
         return float(np.mean(predictions[:, column]))
 
     return mean
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+Metric: TypeAlias = Callable[[np.ndarray, np.ndarray], float]
+"""(predictions, labels) -> value."""
+
+METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "mcc": mcc,
     "f1": f1,
@@ -153,7 +194,10 @@ def score(
 
 
 def judge_rows(
-    outputs: Outputs, predictions: np.ndarray, labels: np.ndarray, metrics: Sequence[str]
+    outputs: Outputs,
+    predictions: np.ndarray,
+    labels: np.ndarray,
+    metrics: Sequence[str],
 ) -> tuple[dict[str, float], Predictions]:
     """Scores of rows that are judged one by one: the metrics, and their mean loss.
 
@@ -168,6 +212,12 @@ def judge_rows(
     """
     scores = score(predictions, labels, metrics)
     # Summed in the order of the plan, which a resumed run has too: equal runs write equal bytes.
-    scores["loss"] = float(np.mean(outputs.losses, dtype=np.float64))
+    loss = np.mean(outputs.losses, dtype=np.float64)
+    scores["loss"] = float(loss)
     order = np.argsort(outputs.rows)
-    return scores, Predictions(predictions[order], labels[order], outputs.rows[order])
+    in_order = Predictions(
+        predictions[order],
+        labels[order],
+        outputs.rows[order],
+    )
+    return scores, in_order

@@ -66,7 +66,11 @@ class Objective(Protocol):
         """Texts of a training row, which the head gets side by side."""
         ...
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+    def head(
+        self,
+        pooled_dim: int,
+        rngs: nnx.Rngs,
+    ) -> Head:
         """The head on top: pooled [texts_per_row, batch, pooled_dim] -> outputs [batch, ...]."""
         ...
 
@@ -102,6 +106,7 @@ class Objective(Protocol):
 OBJECTIVES: Registry[type[Objective]] = Registry("objective (--objective)")
 """Objectives by name; the first that fits a task is its own."""
 
+# Here and not by decorators: the modules of the objectives know nothing of this table.
 OBJECTIVES.register("single")(Classes)
 OBJECTIVES.register("pair")(PairClasses)
 OBJECTIVES.register("similarity")(Similarity)
@@ -109,7 +114,10 @@ OBJECTIVES.register("regression")(Scores)
 OBJECTIVES.register("embedding")(Ranking)
 
 
-def objective_kind(spec: TaskSpec, config: ObjectiveConfig | None = None) -> str:
+def objective_kind(
+    spec: TaskSpec,
+    config: ObjectiveConfig | None = None,
+) -> str:
     """Name in OBJECTIVES of the objective of a task.
 
     Args:
@@ -120,6 +128,7 @@ def objective_kind(spec: TaskSpec, config: ObjectiveConfig | None = None) -> str
         UsageError: a task without labels, one that no objective fits, or an objective that does
             not fit it.
     """
+    # No objective fits such a task either, but what helps here is another store.
     if spec.label_kind == "none":
         raise UsageError(
             rule="training needs labels",
@@ -148,7 +157,8 @@ def objective_kind(spec: TaskSpec, config: ObjectiveConfig | None = None) -> str
 
 def objective_for(task: TaskSpec, config: ObjectiveConfig) -> Objective:
     """The objective that fits a task. UsageError as in `objective_kind`."""
-    return OBJECTIVES[objective_kind(task, config)](task, config)
+    kind = objective_kind(task, config)
+    return OBJECTIVES[kind](task, config)
 
 
 def evaluate(
@@ -158,7 +168,8 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's metrics, by name, from model outputs [rows, out] and labels [rows]."""
     # No setting decides how outputs are read, only how they come about.
-    predictions = objective_for(spec, ObjectiveConfig()).predict(outputs)
+    objective = objective_for(spec, ObjectiveConfig())
+    predictions = objective.predict(outputs)
     return score(predictions, labels, spec.metrics)
 
 
@@ -182,13 +193,16 @@ def selection_metric(spec: TaskSpec, metric: str | None) -> str:
 
 
 def row_loss(
-    outputs: Array, batch: TokenBatch, objective: Objective | TaskSpec
+    outputs: Array,
+    batch: TokenBatch,
+    objective: Objective | TaskSpec,
 ) -> Float[Array, " batch"]:
     """Loss of every row, 0 for rows that only fill a partial batch."""
     if isinstance(objective, TaskSpec):
         objective = objective_for(objective, ObjectiveConfig())
+    losses = objective.loss(outputs, batch.labels)
     # A filling row repeats a real one, whose loss would count twice.
-    return jnp.where(batch.row_mask, objective.loss(outputs, batch.labels), 0)
+    return jnp.where(batch.row_mask, losses, 0)
 
 
 def __getattr__(name: str) -> object:

@@ -49,9 +49,15 @@ class Ranking:
         """
         # Columns of the query, of the relevant and, where there are any, of the other texts.
         has_negatives = len(self.task.text_columns) > 2
-        return 2 + (self.config.hard_negatives if has_negatives else 0)
+        if not has_negatives:
+            return 2
+        return 2 + self.config.hard_negatives
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+    def head(
+        self,
+        pooled_dim: int,
+        rngs: nnx.Rngs,
+    ) -> Head:
         """The vectors themselves, or a trained linear map of them."""
         return EmbeddingHead(
             pooled_dim,
@@ -61,13 +67,16 @@ class Ranking:
         )
 
     def loss(
-        self, outputs: Float[Array, "batch candidates"], labels: Int[Array, "batch slots"]
+        self,
+        outputs: Float[Array, "batch candidates"],
+        labels: Int[Array, "batch slots"],
     ) -> Float[Array, " batch"]:
         """Symmetric InfoNCE of every row."""
         return info_nce(outputs, labels)
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """Scores of every query, as they are."""
+        # `judge` makes them of vectors; the metrics take what it made.
         return outputs
 
     def judge(
@@ -89,7 +98,8 @@ class Ranking:
         losses = []
         relevant_texts = []
         temperature = self.config.loss_temperature
-        for similarity, relevant in feed.rankings(outputs.by_row()):
+        vectors = outputs.by_row()
+        for similarity, relevant in feed.rankings(vectors):
             scores.append(query_scores(similarity, relevant))
             # The loss that training would have: similarities by the same temperature.
             losses.append(query_loss(similarity / temperature, relevant))

@@ -32,14 +32,20 @@ class Scores:
     @classmethod
     def fits(cls, task: TaskSpec) -> bool:
         """A task with scores that is not one of similarity."""
-        return task.label_kind == "regression" and not task.is_similarity
+        if task.label_kind != "regression":
+            return False
+        return not task.is_similarity
 
     @property
     def texts_per_row(self) -> int:
         """Texts of a row: one for each role."""
         return len(self.task.roles)
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+    def head(
+        self,
+        pooled_dim: int,
+        rngs: nnx.Rngs,
+    ) -> Head:
         """A linear map to one score."""
         return FeatureHead(
             pooled_dim,
@@ -56,7 +62,9 @@ class Scores:
         return self.task.label_range or (0.0, 1.0)
 
     def loss(
-        self, outputs: Float[Array, "batch 1"], labels: Shaped[Array, " batch"]
+        self,
+        outputs: Float[Array, "batch 1"],
+        labels: Shaped[Array, " batch"],
     ) -> Float[Array, " batch"]:
         """Squared error of every row, labels scaled to [0, 1]."""
         return squared_error(outputs, labels, self._range)
@@ -65,7 +73,8 @@ class Scores:
         """[rows] scores on the task's own scale."""
         low, high = self._range
         # Not clipped to the range: a correlation would see the edge.
-        return outputs[:, 0] * (high - low) + low
+        width = high - low
+        return outputs[:, 0] * width + low
 
     def judge(
         self,
@@ -92,6 +101,10 @@ class Similarity(Scores):
         """A task with scores for rows of two texts."""
         return task.is_similarity
 
-    def head(self, pooled_dim: int, rngs: nnx.Rngs) -> Head:
+    def head(
+        self,
+        pooled_dim: int,
+        rngs: nnx.Rngs,
+    ) -> Head:
         """One trained projection for both texts."""
         return CosineHead(pooled_dim, rngs=rngs)
