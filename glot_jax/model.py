@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from glot_jax.batches.token_batch import TokenBatch
@@ -86,16 +87,19 @@ class SentenceModel(nnx.Module):
         self.spec = spec
         pooler_class = lookup(POOLERS, pooler.pooler, "pooler (--pooler)")
         if not pooler_class.uses_edges:
+            # Nor is tau learned: no gradient would ever reach it.
             graph = dataclasses.replace(
                 graph,
                 graph="self",
                 backend="dense",
                 learn_tau=False,
             )
+        # None and 1 differ: a batch of one mixed layer has an axis of layers all the same.
+        layers = len(spec.layers) if spec.mixed else None
         self.stem = Stem(
             spec.dim,
             config=graph,
-            layers=len(spec.layers) if spec.mixed else None,
+            layers=layers,
             standardise=pooler.standardise,
             dropout=pooler.dropout,
             projection_dim=pooler.projection_dim,
@@ -103,7 +107,10 @@ class SentenceModel(nnx.Module):
             rngs=rngs,
         )
         self.pooler = pooler_class.from_config(
-            self.stem.node_dim, pooler, kind=spec.kind, rngs=rngs
+            self.stem.node_dim,
+            pooler,
+            kind=spec.kind,
+            rngs=rngs,
         )
         trained = spec.task.label_kind != "none"
         self.objective = objective_for(spec.task, objective) if trained else None
@@ -111,17 +118,31 @@ class SentenceModel(nnx.Module):
         self.head = _build_head(self.objective, self.pooler.pooled_dim, rngs)
         self.texts_per_row = _texts_per_row(self.objective, spec.task)
 
-    def graph(self, batch: TokenBatch, **options: Any) -> TokenGraph:
-        """The token graphs of a batch.
-
-        Args:
-            batch: the token states.
-            options: those of the Stem: edge_budget, train, progress, rngs.
-        """
-        return self.stem(batch.hidden, batch.mask, **options)
+    def graph(
+        self,
+        batch: TokenBatch,
+        *,
+        edge_budget: int | None = None,
+        train: bool = False,
+        progress: ArrayLike = 0.0,
+        rngs: nnx.Rngs | None = None,
+    ) -> TokenGraph:
+        """The token graphs of a batch; the options are those of Stem.__call__."""
+        return self.stem(
+            batch.hidden,
+            batch.mask,
+            edge_budget=edge_budget,
+            train=train,
+            progress=progress,
+            rngs=rngs,
+        )
 
     def outputs(
-        self, graph: TokenGraph, *, train: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        graph: TokenGraph,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "batch out"]:
         """What the head makes of the pooled texts of each row.
 
@@ -136,10 +157,14 @@ class SentenceModel(nnx.Module):
         with jax.named_scope("pooler"):
             pooled = self.pooler(graph, train=train, rngs=rngs)
         # Texts are stacked by role, so the first axis becomes that of the roles.
-        return head(pooled.reshape(self.texts_per_row, -1, pooled.shape[-1]))
+        width = pooled.shape[-1]
+        by_role = pooled.reshape(self.texts_per_row, -1, width)
+        return head(by_role)
 
     def row_losses(
-        self, outputs: Float[Array, "batch out"], batch: TokenBatch
+        self,
+        outputs: Float[Array, "batch out"],
+        batch: TokenBatch,
     ) -> Float[Array, " batch"]:
         """Loss of every row, 0 for rows that only fill a partial batch."""
         if self.objective is None:
@@ -152,8 +177,11 @@ class SentenceModel(nnx.Module):
         It is the pooled vector, or, where texts are ranked, what is compared with others.
         """
         # Never in training: no dropout, and running averages stay as they are.
-        pooled = self.pooler(graph).astype(jnp.float32)
-        return pooled if self.head is None else self.head.vectors(pooled)
+        pooled = self.pooler(graph)
+        pooled = pooled.astype(jnp.float32)
+        if self.head is None:
+            return pooled
+        return self.head.vectors(pooled)
 
     def features(self, graph: TokenGraph) -> Float[Array, "batch width"]:
         """What the head multiplies: of a classifier the vectors of a row's texts, side by side.
@@ -167,10 +195,15 @@ class SentenceModel(nnx.Module):
         return self.head.features(pooled, self.texts_per_row)
 
     def __call__(
-        self, batch: TokenBatch, *, edge_budget: int | None = None, train: bool = False
+        self,
+        batch: TokenBatch,
+        *,
+        edge_budget: int | None = None,
+        train: bool = False,
     ) -> Array:
         """Outputs of a batch, see `outputs`."""
-        return self.outputs(self.graph(batch, edge_budget=edge_budget), train=train)
+        graph = self.graph(batch, edge_budget=edge_budget)
+        return self.outputs(graph, train=train)
 
     def _require_head(self) -> Head:
         if self.head is None:
@@ -190,8 +223,13 @@ def _build_head(
     pooled_dim: int,
     rngs: nnx.Rngs,
 ) -> Head | None:
-    return None if objective is None else objective.head(pooled_dim, rngs)
+    if objective is None:
+        return None
+    return objective.head(pooled_dim, rngs)
 
 
 def _texts_per_row(objective: Objective | None, task: TaskSpec) -> int:
-    return len(task.roles) if objective is None else objective.texts_per_row
+    # Without an objective no row is ever trained on: texts are counted as they are stored.
+    if objective is None:
+        return len(task.roles)
+    return objective.texts_per_row
