@@ -57,10 +57,10 @@ def _gather(
     length: int,
 ) -> tuple[Array, Array]:
     position = jnp.arange(length, dtype=starts.dtype)
-    mask = position < lengths[:, None]
+    mask = position[None, :] < lengths[:, None]
     # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
     # masked below.
-    index = starts[:, None] + position
+    index = starts[:, None] + position[None, :]
     hidden = jnp.take(
         tokens,
         index,

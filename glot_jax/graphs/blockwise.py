@@ -22,6 +22,7 @@ from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leak
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, refuse_soft_edges, slice_rows
 from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.row_blocks import RowBlocks, pack, unpack
 from glot_jax.graphs.similarity import Tokens, pad_axis, with_tokens
 from glot_jax.graphs.token_graph import Loops
@@ -128,7 +129,7 @@ class BlockwiseGraph(PaddedGraph):
         source = source.astype(jnp.float32)
         target = target.astype(jnp.float32)
         if bias is not None:
-            target = target + bias
+            target = target + match_rank(bias, target)
         # A scalar even without dropout: the traced function has one signature.
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         pairs = _Pairs(self.bits, self.rank, seed)

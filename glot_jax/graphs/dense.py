@@ -18,6 +18,7 @@ from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leak
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, pairs_of
 from glot_jax.graphs.padded import PaddedGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.similarity import Tokens, tokens_of, with_tokens
 from glot_jax.graphs.token_graph import Loops
 
@@ -42,7 +43,7 @@ class DenseGraph(PaddedGraph):
         # A union, so that a token which the rule linked to itself does not count twice.
         length = self.adjacency.shape[-1]
         own = jnp.eye(length, dtype=bool)
-        return self.adjacency | own
+        return self.adjacency | match_rank(own, self.adjacency)
 
     def _weights(self, loops: Loops) -> Array:
         edges = self._edges(loops)
@@ -93,7 +94,7 @@ class DenseGraph(PaddedGraph):
         source = source.astype(jnp.float32)
         target = target.astype(jnp.float32)
         if bias is not None:
-            target = target + bias
+            target = target + match_rank(bias, target)
         # A scalar even without dropout: the traced function has one signature.
         seed = dropout_seed(key) if dropout else jnp.zeros((), jnp.uint32)
         edges = self._edges("exactly_one")

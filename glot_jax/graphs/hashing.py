@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped, UInt32
 
+from glot_jax.graphs.ranks import match_rank
+
 
 def _finalise(word: Array) -> Array:
     """MurmurHash3's 32-bit finaliser: every bit of the input moves half of the output's."""
@@ -69,7 +71,7 @@ def fingerprint(
     factor = factor | jnp.uint32(1)
     # Sums of integers modulo 2^32 are the same in any order, unlike those of floats: no backend and
     # no padding can move a bit.
-    states = jnp.sum(bits * factor, axis=-1, dtype=jnp.uint32)
+    states = jnp.sum(bits * match_rank(factor, bits), axis=-1, dtype=jnp.uint32)
     # The rank makes the order of the tokens count, which a sum alone would not.
     tokens = hash_words(states, rank)
     real = jnp.where(mask, tokens, 0)

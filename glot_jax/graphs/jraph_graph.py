@@ -135,7 +135,7 @@ def from_jraph(
     longest = _longest(n_node) if length is None else length
     # Tokens of a sentence stand side by side, in reading order, from the first column on.
     starts = jnp.cumsum(n_node) - n_node
-    offset = jnp.arange(longest)
+    offset = jnp.arange(longest)[None, :]
     is_token = offset < n_node[:, None]
     position = jnp.where(is_token, starts[:, None] + offset, spare)
     # Sums over neighbours are segment sums over sorted receivers.

@@ -83,7 +83,7 @@ def pairs_of(
     row = jnp.arange(rows.mask.shape[-1])
     position = first_row + row
     # By place and not by rank: padding tokens share ranks with real ones.
-    diagonal = position[:, None] == jnp.arange(length)
+    diagonal = position[:, None] == jnp.arange(length)[None, :]
     nonzero = _both(rows.nonzero, columns.nonzero)
     real = _both(rows.mask, columns.mask)
     return Pairs(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.similarity import pad_axis
 from glot_jax.graphs.token_graph import Loops
 
@@ -61,8 +62,8 @@ class RowBlocks(NamedTuple):
         # Rows behind the end get a loop too, or they would divide by nothing.
         row = index * self.rows + jnp.arange(self.rows)
         own = jnp.minimum(row, self.length - 1)
-        is_own = own[:, None] == jnp.arange(self.length)
-        return edges | is_own
+        is_own = own[:, None] == jnp.arange(self.length)[None, :]
+        return edges | match_rank(is_own, edges)
 
 
 def pack(edges: Array) -> Array:
@@ -83,7 +84,8 @@ def pack(edges: Array) -> Array:
 def unpack(bits: Array, length: int) -> Array:
     """[.., words] uint32 -> [.., length] bool."""
     shifts = jnp.arange(_BITS, dtype=jnp.uint32)
-    shifted = bits[..., None, :] >> shifts[:, None]
+    stacked = bits[..., None, :]
+    shifted = stacked >> match_rank(shifts[:, None], stacked)
     planes = shifted & 1
     # Planes lie one behind the other, as `pack` took them.
     columns = planes.reshape(*bits.shape[:-1], -1)

@@ -17,6 +17,7 @@ from jax import Array
 from glot_jax.graphs.attention import dropout_seed, keep, leaky_relu
 from glot_jax.graphs.flat import EdgeList, EdgeWriter, FlatLayout, exact_budget
 from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, refuse_soft_edges, slice_rows
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.rules import Sentences
 from glot_jax.graphs.similarity import Tokens, pad_axis, tokens_of
 from glot_jax.graphs.sizes import Size
@@ -162,7 +163,7 @@ class SparseGraph(TokenGraph):
         source = source.astype(jnp.float32)
         target = target.astype(jnp.float32)
         if bias is not None:
-            target = target + bias
+            target = target + match_rank(bias, target)
         # A token's own loop is not in the list for certain, so it never is taken from there.
         own = leaky_relu(source + target)
         sums = source[self.senders] + target[self.receivers]

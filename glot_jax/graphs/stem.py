@@ -15,6 +15,7 @@ from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs.backends import SELECTABLE
 from glot_jax.graphs.linking import Linking, count_edges
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.rules import RULES, RuleOptions
 from glot_jax.graphs.similarity import tokens_of
 from glot_jax.graphs.token_graph import TokenGraph
@@ -145,8 +146,9 @@ class Stem(nnx.Module):
         """Return U_0, what the layers and the readout see."""
         if self.mean is not None and self.deviation is not None:
             # Per layer, so that a layer of large entries does not drown the others in the mix.
-            centred = hidden.astype(jnp.float32) - self.mean[...]
-            hidden = centred / self.deviation[...]
+            exact = hidden.astype(jnp.float32)
+            centred = exact - match_rank(self.mean[...], exact)
+            hidden = centred / match_rank(self.deviation[...], exact)
         # Mixed first and rounded after: weights of layers are learned through float32.
         mixed = self.mix(hidden)
         nodes = mixed.astype(self.dtype)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.pooling.init import linear_param
 
 
@@ -32,7 +33,7 @@ class Linear(nnx.Module):
     def __call__(self, values: Float[Array, "batch dim"]) -> Float[Array, "batch out"]:
         """Return the outputs of every row."""
         product = values @ self.kernel[...]
-        return product + self.bias[...]
+        return product + match_rank(self.bias[...], product)
 
 
 def pair_features(

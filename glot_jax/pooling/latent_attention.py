@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.pooling.init import linear_param, uniform
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.project import project
@@ -133,13 +134,14 @@ class LatentAttention(Pooler):
         attended = self._attend(graph.nodes)
         hidden = project(attended, self.kernel, self.dtype)
         bias = self.bias[...].astype(self.dtype)
-        hidden = hidden + bias
+        hidden = hidden + match_rank(bias, hidden)
         # The exact gelu, as torch.nn.GELU is by default.
         hidden = jax.nn.gelu(hidden, approximate=False)
         weights = self.weights(graph)
         mean = graph.sentence_sum(hidden, weights)
         # W_2 behind the mean: one product a sentence instead of one a token.
-        pooled = mean @ self.out_kernel[...] + self.out_bias[...]
+        product = mean @ self.out_kernel[...]
+        pooled = product + match_rank(self.out_bias[...], product)
         # Without tokens the mean is 0 and its bias is not: a sentence of padding is zeros.
         has_tokens = graph.counts() > 0
         return jnp.where(has_tokens, pooled, 0)

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from glot_jax.config.checks import require_divisor
 from glot_jax.graphs import TokenGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.moved import moved_name
 from glot_jax.pooling.gnn_layer import DEFAULT_OPTIONS, GNN_LAYERS, GNNLayer, LayerOptions
 from glot_jax.pooling.init import glorot, glorot_param, linear_param
@@ -92,7 +93,7 @@ class GAT(GNNLayer):
         )
         joined = mixed.reshape(*mixed.shape[:-2], -1)
         bias = self.bias[...].astype(self.dtype)
-        return joined + bias
+        return joined + match_rank(bias, joined)
 
     def _scores(self, values: Array) -> Array:
         """Return each token's scores [*nodes, heads, 2], as a sender and as a receiver."""
@@ -159,7 +160,8 @@ class GCN(GNNLayer):
         # Both factors stand at nodes: no normalised adjacency is ever built.
         heard = graph.sum(scale * values, "exactly_one")
         bias = self.bias[...].astype(self.dtype)
-        return scale * heard + bias
+        scaled = scale * heard
+        return scaled + match_rank(bias, scaled)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -210,7 +212,7 @@ class GIN(GNNLayer):
         del rngs
         # Without its bias, which would be added once a neighbour; `perceive` adds it once.
         values = project(nodes, self.kernel, self.dtype)
-        own = self._own_share() * values
+        own = match_rank(self._own_share(), values) * values
         total = own + graph.sum(values)
         return self.perceive(graph, total, train)
 
@@ -226,13 +228,13 @@ class GIN(GNNLayer):
     ) -> Array:
         """Apply the MLP from its first bias on."""
         bias = self.bias[...].astype(self.dtype)
-        values = values + bias
+        values = values + match_rank(bias, values)
         # Over the batch's real tokens: padding would move mean and variance.
         normal = self.norm(values, graph.node_mask, train=train)
         hidden = jax.nn.relu(normal)
         out = project(hidden, self.out_kernel, self.dtype)
         out_bias = self.out_bias[...].astype(self.dtype)
-        return out + out_bias
+        return out + match_rank(out_bias, out)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -274,9 +276,9 @@ class GINE(GIN):
         del rngs
         edge = self.edge_kernel[...] + self.edge_bias[...]
         edge = edge.astype(self.dtype)
-        own = self._own_share() * nodes
+        own = match_rank(self._own_share(), nodes) * nodes
         # relu stands between the two, so here the sum comes before the product.
-        sent = jax.nn.relu(nodes + edge)
+        sent = jax.nn.relu(nodes + match_rank(edge, nodes))
         total = own + graph.sum(sent)
         values = project(total, self.kernel, self.dtype)
         return self.perceive(graph, values, train)
@@ -329,7 +331,8 @@ class SAGE(GNNLayer):
         sent = project(nodes, self.mean_kernel, self.dtype)
         heard = graph.mean(sent)
         bias = self.bias[...].astype(self.dtype)
-        return own + heard + bias
+        total = own + heard
+        return total + match_rank(bias, total)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""
@@ -371,7 +374,7 @@ class TokenLinear(GNNLayer):
         del graph, train, rngs
         values = project(nodes, self.kernel, self.dtype)
         bias = self.bias[...].astype(self.dtype)
-        return values + bias
+        return values + match_rank(bias, values)
 
     def work(self, work: StepWork, *, frozen: bool) -> None:
         """See GNNLayer.work."""

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from glot_jax.graphs.ranks import match_rank
+
 
 class BatchNorm(nnx.Module):
     """torch.nn.BatchNorm1d over a padded batch: padding neither counts nor is counted.
@@ -50,8 +52,10 @@ class BatchNorm(nnx.Module):
             mean = self.mean[...]
             var = self.var[...]
         factor = jax.lax.rsqrt(var + self.epsilon)
-        normal = (exact - mean) * factor
-        scaled = normal * self.scale[...] + self.bias[...]
+        normal = (exact - match_rank(mean, exact)) * match_rank(factor, exact)
+        scale = match_rank(self.scale[...], exact)
+        bias = match_rank(self.bias[...], exact)
+        scaled = normal * scale + bias
         return scaled.astype(values.dtype)
 
     def _batch_statistics(self, values: Array, mask: Array) -> tuple[Array, Array]:
@@ -64,7 +68,7 @@ class BatchNorm(nnx.Module):
         real = jnp.where(is_real, values, 0)
         mean = jnp.sum(real, axis=axes) / count
         # Masked behind the square: centred padding is not 0.
-        squares = jnp.square(values - mean)
+        squares = jnp.square(values - match_rank(mean, values))
         squares = jnp.where(is_real, squares, 0)
         var = jnp.sum(squares, axis=axes) / count
         # PyTorch keeps the unbiased variance, and normalises with the biased one.

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.pooling.init import glorot_param, linear_param
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.project import project
@@ -109,7 +110,7 @@ class PMA(Pooler):
         """Return Y."""
         values = project(graph.nodes, self.token_kernel, self.dtype)
         bias = self.token_bias[...].astype(self.dtype)
-        return jax.nn.relu(values + bias)
+        return jax.nn.relu(values + match_rank(bias, values))
 
     def _seed_weights(
         self,
@@ -118,7 +119,7 @@ class PMA(Pooler):
     ) -> list[Float[Array, "*nodes"]]:
         """Return pi of each seed and head, seed by seed, float32."""
         query = self.seeds[...] @ self.query[...]
-        query = query + self.query_bias[...]
+        query = query + match_rank(self.query_bias[...], query)
         width = self.dim // self.heads
         query = query.reshape(-1, self.heads, width)
         # q . (W_k y) = (W_k^T q) . y: one product for all texts, since seeds belong to none.
@@ -158,13 +159,14 @@ class PMA(Pooler):
         values = jnp.einsum("bshd,dhw->bshw", sums, self._split(self.value))
         values = values.reshape(-1, seeds, self.dim)
         # Behind the sum, because the weights of a seed and head add up to 1.
-        values = values + self.value_bias[...]
+        values = values + match_rank(self.value_bias[...], values)
         # From here on everything is per sentence, and float32.
         attended = values @ self.out[...]
-        attended = attended + self.out_bias[...]
-        hidden = self.attention_norm(self.seeds[...] + attended)
+        attended = attended + match_rank(self.out_bias[...], attended)
+        seeded = match_rank(self.seeds[...], attended) + attended
+        hidden = self.attention_norm(seeded)
         product = hidden @ self.hidden_kernel[...]
-        refined = jax.nn.relu(product + self.hidden_bias[...])
+        refined = jax.nn.relu(product + match_rank(self.hidden_bias[...], product))
         pooled = self.out_norm(hidden + refined)
         pooled = pooled.reshape(-1, self.pooled_dim)
         # The seeds speak even where nobody answers: a sentence without tokens is zeros all the

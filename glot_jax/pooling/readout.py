@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from glot_jax.graphs import TokenGraph
+from glot_jax.graphs.ranks import match_rank
 from glot_jax.pooling.init import linear_param
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork
@@ -59,7 +60,8 @@ class AttentionReadout(nnx.Module):
         kernels = jax.lax.split(self.kernel[...], self.widths, axis=0)
         for part, kernel in zip(parts, kernels, strict=True):
             product = project(part, kernel, self.dtype, jnp.float32)
-            scores = scores + product
+            # The first sum is of a vector and a matrix.
+            scores = match_rank(scores, product) + product
         # tanh in float32, then rounded: its flat ends would swallow differences in bfloat16.
         activations = jnp.tanh(scores)
         activations = activations.astype(self.dtype)
