@@ -46,7 +46,8 @@ def hash_words(*words: Shaped[Array, "..."] | int) -> UInt32[Array, "..."]:
 
 
 def with_probability(
-    share: Float[Array, "..."] | float, hashed: UInt32[Array, "..."]
+    share: Float[Array, "..."] | float,
+    hashed: UInt32[Array, "..."],
 ) -> Bool[Array, "..."]:
     """True for that share of the hashes: exactly none at 0, exactly all at 1."""
     # 24 bits are what a float32 holds exactly: with 32 the largest would be rounded up to 1.

@@ -104,7 +104,11 @@ def _both(rows: Array, columns: Array) -> Array:
     return receivers & senders
 
 
-def link(rule: Rule, options: RuleOptions, pairs: Pairs) -> Bool[Array, "*batch rows length"]:
+def link(
+    rule: Rule,
+    options: RuleOptions,
+    pairs: Pairs,
+) -> Bool[Array, "*batch rows length"]:
     """Return the rule's edges between real tokens, whatever it says of padding."""
     return rule(pairs, options) & pairs.real
 
@@ -135,7 +139,10 @@ def count_edges(
     missing = -length % rows
     padded = tokens.pad_rows(missing)
 
-    def step(total: Array, index: Array) -> tuple[Array, None]:
+    def step(
+        total: Array,
+        index: Array,
+    ) -> tuple[Array, None]:
         first_row = index * rows
         block = slice_rows(padded, first_row, rows)
         pairs = pairs_of(block, padded, sentences, first_row)
@@ -162,7 +169,11 @@ def _rows_at_once(batch: Size, length: Size) -> Size:
         return length
 
 
-def slice_rows(tokens: Tokens, first_row: Array | int, rows: Size) -> Tokens:
+def slice_rows(
+    tokens: Tokens,
+    first_row: Array | int,
+    rows: Size,
+) -> Tokens:
     """Cut `rows` tokens out of every sentence, from `first_row` on."""
     fields = []
     for field in tokens:

@@ -35,7 +35,11 @@ class RuleOptions(NamedTuple):
     """Options that a plugin's rule brings, see Rule.own_options."""
 
     @classmethod
-    def from_config(cls, config: GraphConfig, tau: Array | None = None) -> RuleOptions:
+    def from_config(
+        cls,
+        config: GraphConfig,
+        tau: Array | None = None,
+    ) -> RuleOptions:
         """Take the numbers of a config; `tau` replaces its own where it is trained."""
         threshold = config.tau if tau is None else tau
         return cls(
@@ -98,7 +102,11 @@ class Rule:
     `train.py` once its plugin is named.
     """
 
-    def __call__(self, pairs: Pairs, options: RuleOptions) -> Bool[Array, "*batch rows length"]:
+    def __call__(
+        self,
+        pairs: Pairs,
+        options: RuleOptions,
+    ) -> Bool[Array, "*batch rows length"]:
         """Return the edges among `pairs`; those of padding tokens are dropped by the caller."""
         return self.predicate(pairs, options)
 

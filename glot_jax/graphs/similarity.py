@@ -73,7 +73,8 @@ def scale_of(hidden: Float[Array, "*batch dim"]) -> Float[Array, "*batch 1"]:
 
 
 def tokens_of(
-    hidden: Shaped[Array, "*batch length dim"], mask: Bool[Array, "*batch length"]
+    hidden: Shaped[Array, "*batch length dim"],
+    mask: Bool[Array, "*batch length"],
 ) -> Tokens:
     """Make states ready to be linked. No gradient flows: the graph is a constant of the head."""
     hidden = jax.lax.stop_gradient(hidden)
@@ -141,7 +142,11 @@ def _square_of_norm(hidden: Array) -> Array:
     return jnp.sum(squares, axis=-1)
 
 
-def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
+def _tokens(
+    hidden: Array,
+    mask: Array,
+    square: Array,
+) -> Tokens:
     norm = jnp.sqrt(square)
     # A zero vector's products are 0, and so are its cosines: the floor only keeps 1 / 0 away.
     inverse_norm = 1.0 / jnp.maximum(norm, 1e-8)
@@ -155,7 +160,10 @@ def _tokens(hidden: Array, mask: Array, square: Array) -> Tokens:
     )
 
 
-def similarity(rows: Tokens, columns: Tokens) -> Float[Array, "*batch rows length"]:
+def similarity(
+    rows: Tokens,
+    columns: Tokens,
+) -> Float[Array, "*batch rows length"]:
     """Return the cosines in float32, from states as stored.
 
     Products of 16-bit entries are exact in a float32 accumulator.

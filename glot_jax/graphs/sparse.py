@@ -136,7 +136,11 @@ class SparseGraph(TokenGraph):
         # The own loop of every node was left out of `_others`, and counts once.
         return degree + (loops == "exactly_one")
 
-    def sum(self, values: Array, loops: Loops = "as_is") -> Array:
+    def sum(
+        self,
+        values: Array,
+        loops: Loops = "as_is",
+    ) -> Array:
         """See TokenGraph.sum."""
         # Before the gather: its gradient is a scatter, which adds up in this dtype.
         exact = values.astype(jnp.float32)
@@ -224,7 +228,11 @@ class SparseGraph(TokenGraph):
         )
         return weights * kept, own_weight * own_kept
 
-    def sentence_sum(self, values: Array, weights: Array | None = None) -> Array:
+    def sentence_sum(
+        self,
+        values: Array,
+        weights: Array | None = None,
+    ) -> Array:
         """See TokenGraph.sentence_sum."""
         factors = 1.0 if weights is None else weights[:, None]
         values = values.astype(jnp.float32) * factors
@@ -345,7 +353,10 @@ def sparse_graph(
     )
 
 
-def _block_shape(batch: Size, length: Size) -> tuple[Size, Size]:
+def _block_shape(
+    batch: Size,
+    length: Size,
+) -> tuple[Size, Size]:
     """Return the sentences and receiving rows looked at together.
 
     Short sentences are taken whole, several at once; of a long one, blocks of its rows.
@@ -363,7 +374,11 @@ def _block_shape(batch: Size, length: Size) -> tuple[Size, Size]:
         return 1, length
 
 
-def _find_edges(linking: Linking, position: Array, budget: Size) -> EdgeWriter:
+def _find_edges(
+    linking: Linking,
+    position: Array,
+    budget: Size,
+) -> EdgeWriter:
     """List edges in the order of their receivers, block by block."""
     batch, length = linking.mask.shape
     spare = batch * length
@@ -383,7 +398,10 @@ def _find_edges(linking: Linking, position: Array, budget: Size) -> EdgeWriter:
     # One scan over all blocks of all groups: receivers come out sorted.
     row_blocks = position.shape[1] // rows
 
-    def step(writer: EdgeWriter, index: Array) -> tuple[EdgeWriter, None]:
+    def step(
+        writer: EdgeWriter,
+        index: Array,
+    ) -> tuple[EdgeWriter, None]:
         group_index = index // row_blocks
         first_sentence = group_index * sentences
         block_index = index % row_blocks
