@@ -156,22 +156,22 @@ def test_every_checked_field_has_a_valid_example(settings):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("settings", "required", "wrong"),
     [
-        lambda: ExportConfig(Path("r"), "o", to="tflite"),
-        lambda: SweepConfig(Path("s"), Path("o"), sampler="nonsense"),
-        lambda: ReproduceConfig(("table4",), select_on="nonsense"),
-        lambda: EvaluateConfig(Path("r"), checkpoint="x"),
-        lambda: DescribeConfig(Path("r"), checkpoint="x"),
-        lambda: StoreConfig("delete", Path("s")),
-        lambda: ProfileConfig(states_dtype="int4"),
-        lambda: ExtractConfig("b", "cola", Path("o"), kind="both"),
-        lambda: TrainConfig(Path("s"), Path("o"), cache="cloud"),
+        (ExportConfig, (Path("r"), "o"), {"to": "tflite"}),
+        (SweepConfig, (Path("s"), Path("o")), {"sampler": "nonsense"}),
+        (ReproduceConfig, (("table4",),), {"select_on": "nonsense"}),
+        (EvaluateConfig, (Path("r"),), {"checkpoint": "x"}),
+        (DescribeConfig, (Path("r"),), {"checkpoint": "x"}),
+        (StoreConfig, (), {"action": "delete", "path": Path("s")}),
+        (ProfileConfig, (), {"states_dtype": "int4"}),
+        (ExtractConfig, ("b", "cola", Path("o")), {"kind": "both"}),
+        (TrainConfig, (Path("s"), Path("o")), {"cache": "cloud"}),
     ],
 )
-def test_python_is_checked_as_the_command_line_is(wrong):
+def test_python_is_checked_as_the_command_line_is(settings, required, wrong):
     with pytest.raises(UsageError, match="must be one of"):
-        wrong()
+        settings(*required, **wrong)
 
 
 @pytest.mark.parametrize("settings", [TrainConfig, GraphConfig, PoolerConfig, SweepConfig])

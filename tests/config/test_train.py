@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_a_part_of_the_saved_config_is_that_of_the_settings():
 
 @pytest.mark.parametrize("units", [("warmup_steps", "warmup_epochs"), ("warmup_fraction",) * 2])
 def test_a_warm_up_has_one_unit(units):
-    values = dict.fromkeys(units, 1)
+    values: dict[str, Any] = dict.fromkeys(units, 1)
     if len(values) == 1:
         assert OptimizerConfig(**values).warmup_fraction == 1
         return

@@ -8,6 +8,7 @@ from support.paper_cards import settings
 from glot_jax.errors import UsageError
 from glot_jax.experiments.card_runs import probe_run, train_config
 from glot_jax.experiments.cards import CARDS, CardVariant
+from glot_jax.training import Workspace
 
 
 def test_variants_differ_from_the_paper_in_what_they_say(tmp_path):
@@ -43,12 +44,12 @@ def test_a_folder_tells_what_its_run_reads(tmp_path):
 def test_scores_of_a_probe_that_are_cut_are_explained(tmp_path):
     (tmp_path / "probe.json").write_text('{\n "validation": {"acc')
     with pytest.raises(UsageError, match=r"probe.json must be a whole JSON file; got .*Delete it"):
-        probe_run(tmp_path, {})
+        probe_run(tmp_path, Workspace())
 
 
 def test_a_probe_is_reported_on_the_split_that_people_see_first(tmp_path):
     path = tmp_path / "probe.json"
     path.write_text('{"holdout": {"accuracy": 0.1}, "validation": {"accuracy": 0.2}}')
-    assert probe_run(tmp_path, {}) == {"accuracy": 0.2}
+    assert probe_run(tmp_path, Workspace()) == {"accuracy": 0.2}
     path.write_text('{"validation": {"accuracy": 0.2}, "test": {"accuracy": 0.3}}')
-    assert probe_run(tmp_path, {}) == {"accuracy": 0.3}
+    assert probe_run(tmp_path, Workspace()) == {"accuracy": 0.3}

@@ -1,5 +1,7 @@
 """The linear probe sees the vectors that the head sees."""
 
+from __future__ import annotations
+
 import json
 
 import jax.numpy as jnp
@@ -7,11 +9,13 @@ import numpy as np
 import pytest
 from sklearn.svm import LinearSVC
 from support.synthetic_stores import PAIRS, SCORES, make_store
+from support.typed import of_kind
 
 from glot_jax import cli
 from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.linear_probe import linear_probe, split_features
+from glot_jax.objectives.heads import FeatureHead
 from glot_jax.training import train
 from glot_jax.training.evaluation import load_model, open_run
 
@@ -36,7 +40,7 @@ def test_features_are_what_the_head_multiplies(tmp_path, kind):
     run = trained(tmp_path, PAIRS, objective=ObjectiveConfig(pair_features=kind))
     prepared, state = open_run(run, quiet=True)
     features, labels = split_features(prepared, state, "validation")
-    head = load_model(run).head
+    head = of_kind(load_model(run).head, FeatureHead)
     scores = head.linear(jnp.asarray(features))
     feed = prepared.feeds["validation"]
     expected = np.concatenate(

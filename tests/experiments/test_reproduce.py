@@ -12,6 +12,7 @@ import pytest
 from support import tiny_backbones
 from support.paper_cards import WORDS, settings, write_rows
 from support.tiny_backbones import make_backbone
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.experiments.cards import CARDS
@@ -89,7 +90,7 @@ def test_times_are_reported_without_any_run(laboratory, tmp_path, monkeypatch):
     )
     found = run_cards(settings(laboratory, tmp_path / "out", "table16"))
     page = (tmp_path / "out" / "report.md").read_text()
-    assert [record["pooler"] for record in found["table16"].records] == [
+    assert [record["pooler"] for record in present(found["table16"].records)] == [
         "cls",
         "mean",
         "max",
@@ -117,7 +118,7 @@ def test_missing_parts_stop_a_card_unless_they_may(laboratory, tmp_path, capsys)
         run_cards(settings(laboratory, tmp_path / "out", "table15", beside="GPT"))
     # What no data could mend is told, and the rest is run.
     found = run_cards(settings(laboratory, tmp_path / "out", "table5", "table3"))
-    assert len(found["table5"].runs) == 1
+    assert len(present(found["table5"].runs)) == 1
     assert found["table3"].missing
     page = (tmp_path / "out" / "report.md").read_text()
     assert "table3, missing: needs heads trained on MS MARCO" in page
@@ -163,7 +164,7 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(laboratory, tmp_pat
         )
         found = run_cards(config)["table13"]
         labels = {name: label for name, label in prompts.items() if masked or name != "promptbert"}
-        assert [run.variant for run in found.runs] == ["glot", *labels.values()]
+        assert [run.variant for run in present(found.runs)] == ["glot", *labels.values()]
         line = f"PromptBERT: the tokenizer of {backbone} has no mask token"
         assert found.missing == (() if masked else (line,))
         # One comparison: prompts are told apart from glot on the same rows.
@@ -181,7 +182,7 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(laboratory, tmp_pat
         for prompt, label in labels.items():
             store = HiddenStore(config.out / "stores" / f"{backbone.name}-stsb-{prompt}")
             assert (store.recipe.prompt, store.recipe.kind) == (PROMPTS[prompt], "decoder")
-            (run,) = (run for run in found.runs if run.variant == label)
+            (run,) = (run for run in present(found.runs) if run.variant == label)
             trained = json.loads((Path(run.run) / "config.json").read_text())
             assert (trained["config"]["pooler"]["pooler"], trained["recipe"]["prompt"]) == (
                 "cls",

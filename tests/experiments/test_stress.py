@@ -9,6 +9,7 @@ import json
 
 import pytest
 from support.tiny_backbones import make_backbone
+from support.typed import present
 
 from glot_jax import HiddenStore
 from glot_jax.config.experiments import StressConfig
@@ -133,9 +134,10 @@ def test_distance_and_position_reach_the_texts(backbone, tmp_path):
         summary = json.loads((run / "summary.json").read_text())
         tried[lr] = summary["validation"]["best"]["accuracy"]
     trained = records[-1]
-    assert tried[trained.training.lr] == max(tried.values()) == trained.training.validation
-    interval = read_comparisons(tmp_path / "out")[0].interval
-    assert interval.low <= trained.accuracy <= interval.high
+    training = present(trained.training)
+    assert tried[training.lr] == max(tried.values()) == training.validation
+    low, high = present(read_comparisons(tmp_path / "out")[0].interval)
+    assert low <= trained.accuracy <= high
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.9])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.typed import present
 
 from glot_jax.config.experiments import SPACE, SweepConfig
 from glot_jax.experiments.study import Study
@@ -38,17 +39,17 @@ def test_every_combination_is_tried_once(tmp_path, sampler):
 
 def test_a_trial_that_was_running_is_begun_again(tmp_path):
     config = settings(tmp_path, sampler="random")
-    stopped = Study(config).next_trial()
+    stopped = present(Study(config).next_trial())
     study = Study(config)
     study.take_up_again()
-    assert study.next_trial().params == stopped.params
+    assert present(study.next_trial()).params == stopped.params
 
 
 def test_the_best_stands_first_and_the_pruned_last(tmp_path):
     study = Study(settings(tmp_path, lr=(1e-4, 1e-3, 1e-2), trials=3, sampler="grid"))
     for score in (0.25, 0.75):
-        study.tell_score(study.next_trial(), score)
-    fallen = study.next_trial()
+        study.tell_score(present(study.next_trial()), score)
+    fallen = present(study.next_trial())
     fallen.report(0.9, 1)
     study.tell_pruned(fallen)
     results = study.results()
@@ -60,7 +61,7 @@ def test_the_best_stands_first_and_the_pruned_last(tmp_path):
 def test_too_little_variation_explains_nothing(tmp_path):
     study = Study(settings(tmp_path, sampler="grid"))
     for _ in range(2):
-        study.tell_score(study.next_trial(), 0.5)
+        study.tell_score(present(study.next_trial()), 0.5)
     assert study.importance() == {}
 
 

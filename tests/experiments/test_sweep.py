@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 import pytest
 from support.synthetic_stores import make_store
+from support.typed import present
 
 from glot_jax import cli
 from glot_jax.config.experiments import SweepConfig
@@ -58,17 +59,18 @@ def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tm
     assert sorted(trial.values["lr"] for trial in trials) == [1e-3, 1e-2]
     written = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert written == [trial.to_json() for trial in trials]
-    scores = [trial.score for trial in trials]
+    scores = [present(trial.score) for trial in trials]
     assert scores == sorted(scores, reverse=True)
     best = trials[0]
-    assert set(best.reported) == {"holdout", "validation"}
+    reported = present(best.reported)
+    assert set(reported) == {"holdout", "validation"}
     command = capsys.readouterr().out.replace("\n", " ").split("the best again: ")[1]
     assert shlex.split(command) == shlex.split(command_of(config, best.values, "runs/best"))
     again = shlex.split(command_of(config, best.values, str(tmp_path / "best")))
     assert again[:2] == ["python", "train.py"]
     assert cli.COMMANDS["train"](again[2:]) == 0
     summary = json.loads((tmp_path / "best" / "summary.json").read_text())
-    assert {split: summary[split]["best"] for split in best.reported} == best.reported
+    assert {split: summary[split]["best"] for split in reported} == reported
     assert summary["holdout"]["best"]["accuracy"] == best.score
     # Nothing is left to do, and nothing is done.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep" / "trials").rglob("*")}
@@ -82,7 +84,7 @@ def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path
     config = settings(store, tmp_path / "sweep", sampler="random", trials=2, lr=(1e-3, 2e-3, 1e-2))
     begun = []
 
-    def stopped(config, trial, metric, workspace):
+    def stopped(_config: object, trial: optuna.Trial, *_: object) -> float:
         begun.append(trial.params)
         raise KeyboardInterrupt
 
@@ -106,7 +108,7 @@ def test_a_trial_that_falls_behind_is_stopped_after_its_epoch(store, tmp_path, m
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number == 0)
     trials = run_sweep(settings(store, tmp_path / "sweep", sampler="grid", epochs=2, prune=True))
     assert sorted(trial.state for trial in trials) == ["complete", "pruned"]
-    runs = {trial.state: Path(trial.run) for trial in trials}
+    runs = {trial.state: Path(present(trial.run)) for trial in trials}
     assert not (runs["pruned"] / "summary.json").exists()
     epochs = {
         line["epoch"]
@@ -137,7 +139,7 @@ def test_a_worker_that_is_slow_to_choose_shares_no_trial_with_another(store, tmp
 
     monkeypatch.setattr(optuna.trial.Trial, "suggest_categorical", slow)
 
-    def train_trial(config, trial, metric, workspace):
+    def train_trial(_config: object, trial: optuna.Trial, *_: object) -> float:
         trained.append(trial.params["lr"])
         return 0.5
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from glot_jax import training
 from glot_jax.config.train import OptimizerConfig, TrainConfig
 from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.training import Workspace
 
 SCORES = {1e-3: (0.5, 0.9), 1e-2: (0.75, 0.8), 1e-1: (0.75, 0.7)}
 """Rate -> (accuracy, loss) on the holdout."""
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, bool]]:
     """(rate, seed, resume) of every training that was asked for."""
     calls = []
 
-    def train(config, *, resume, quiet, workspace):
+    def train(
+        config: TrainConfig, *, resume: bool, quiet: bool, workspace: Workspace
+    ) -> dict[str, Any]:
+        del quiet, workspace
         rate = config.optimizer.lr
         calls.append((rate, config.seed, resume))
         accuracy, loss = SCORES[rate]
@@ -38,7 +46,7 @@ def trained(monkeypatch):
     return calls
 
 
-def configure(tmp_path):
+def configure(tmp_path: Path) -> Callable[[float, int], TrainConfig]:
     def make(lr: float, seed: int) -> TrainConfig:
         out = tmp_path / f"lr{lr:g}-seed{seed}"
         return TrainConfig(
@@ -49,7 +57,7 @@ def configure(tmp_path):
 
 
 def test_of_equal_scores_the_lower_loss_decides(trained, tmp_path):
-    tuned = tuned_runs(configure(tmp_path), list(SCORES), [1, 2, 3], "accuracy", {})
+    tuned = tuned_runs(configure(tmp_path), list(SCORES), [1, 2, 3], "accuracy", Workspace())
     assert tuned.lr == 1e-1
     assert [summary.splits["holdout"].best["loss"] for summary in tuned.summaries] == [0.7] * 3
     assert [folder.name for folder in tuned.folders] == [
@@ -69,5 +77,5 @@ def test_of_equal_scores_the_lower_loss_decides(trained, tmp_path):
 def test_a_run_that_was_begun_is_continued(trained, tmp_path):
     (tmp_path / "lr0.001-seed1").mkdir()
     (tmp_path / "lr0.001-seed1" / "config.json").write_text("{}")
-    tuned_runs(configure(tmp_path), [1e-3], [1, 2], "accuracy", {})
+    tuned_runs(configure(tmp_path), [1e-3], [1, 2], "accuracy", Workspace())
     assert trained == [(1e-3, 1, True), (1e-3, 2, False)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
 
 from support.exported_heads import DIM, TAU, assert_close, by_jax, by_torch, glot, model_of, padded
+from support.graph_parts import adjacency_of
 
 from glot_jax.export.glot_graph import link
 from glot_jax.export.torch_head import settings_of, torch_head, weights_of
@@ -20,7 +23,7 @@ def test_ties_strict_thresholds_and_zero_vectors():
     rounding.
     """
     rng = np.random.default_rng(0)
-    hidden, mask = rng.choice(np.float32([-1, 1]), (6, 9, DIM)), rng.random((6, 9)) < 0.7
+    hidden, mask = rng.choice(np.array([-1, 1], np.float32), (6, 9, DIM)), rng.random((6, 9)) < 0.7
     hidden[..., 4:] = 0
     hidden[:, 2] = 0  # a zero vector has no edge, not even to itself
     hidden[:, 5] = hidden[:, 3]
@@ -32,8 +35,10 @@ def test_ties_strict_thresholds_and_zero_vectors():
             ("window", "window", (0, 2, 2**40)),
         )
     )
-    for rule in (*threshold, *knn, *window, {"graph": "self"}, {"graph": "complete"}):
-        wanted = token_graph(hidden, mask, backend="dense", **rule).adjacency
+    rules: list[dict[str, Any]] = [*threshold, *knn, *window]
+    rules += [{"graph": "self"}, {"graph": "complete"}]
+    for rule in rules:
+        wanted = adjacency_of(token_graph(hidden, mask, backend="dense", **rule))
         numbers = {"tau": 0.6, "k": 8, "window": 4, **rule}
         found = link(
             torch.from_numpy(hidden),

@@ -10,6 +10,7 @@ import torch
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
 
 from support.exported_heads import DIM
+from support.typed import present
 
 from glot_jax.export import glot_pooling
 from glot_jax.export.glot_pooling import GlotPooling
@@ -59,7 +60,7 @@ def test_half_precision_leaves_the_head_as_it_is():
 def test_half_precision_rounds_what_was_trained_and_reaches_no_saved_file(tmp_path):
     pooling = GlotPooling(DIM, pooler="adapool", learn_tau=True, standardise=True).exact()
     pooling.head.pooler.readout["kernel"].data.fill_(1 / 3)  # a training step
-    pooling.head.stem.mean.fill_(0.1)
+    present(pooling.head.stem.mean).fill_(0.1)
     pooling.half().save(str(tmp_path))
     loaded = GlotPooling.load(str(tmp_path))
     assert {of.dtype for of in loaded.state_dict().values()} == {torch.float32}

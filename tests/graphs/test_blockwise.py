@@ -11,7 +11,9 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.graph_parts import adjacency_of
 from support.token_states import pad, sentences
+from support.typed import present
 
 from glot_jax import Glot, token_graph
 from glot_jax.graphs import RULES, blockwise
@@ -64,7 +66,7 @@ def test_several_blocks_are_the_dense_graph(small_blocks, rule, gnn, options):
         graph = token_graph(hidden, mask, 0.5, graph=rule, k=3, backend=backend)
         rngs = nnx.Rngs(dropout=jax.random.key(3))
         return jnp.sum(jnp.sin(nnx.merge(graphdef, params, rest)(graph, train=True, rngs=rngs))), (
-            graph.adjacency,
+            adjacency_of(graph),
             graph.degree("exactly_one"),
         )
 
@@ -117,13 +119,13 @@ def temporaries(length: int, backend: str, *, train: bool) -> int:
         jax.ShapeDtypeStruct((1, length, 16), jnp.float32),
         jax.ShapeDtypeStruct((1, length), bool),
     )
-    return (
+    memory = present(
         jax.jit(jax.grad(loss) if train else loss)
         .lower(params, *shapes)
         .compile()
         .memory_analysis()
-        .temp_size_in_bytes
     )
+    return memory.temp_size_in_bytes
 
 
 @pytest.mark.parametrize("train", [False, True])

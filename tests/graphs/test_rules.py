@@ -7,6 +7,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.graph_parts import adjacency_of
 from support.token_states import pad, sentences
 
 from glot_jax.graphs import token_graph
@@ -25,7 +26,7 @@ def cosine64(states: np.ndarray) -> np.ndarray:
 def adjacency(states: list[np.ndarray], side: str = "right", **options) -> list[np.ndarray]:
     """Each sentence's own block of the graph."""
     hidden, mask = pad(states, 11, side, fill=2.0)
-    found = np.asarray(token_graph(hidden, mask, **options).adjacency)
+    found = np.asarray(adjacency_of(token_graph(hidden, mask, **options)))
     assert not (found & ~(mask[:, :, None] & mask[:, None, :])).any()
     return [found[row][np.ix_(mask[row], mask[row])] for row in range(len(states))]
 
@@ -79,9 +80,8 @@ def test_window_counts_real_tokens(window):
     """Padding in the middle of a text takes no room."""
     hidden = np.random.default_rng(0).normal(size=(1, 8, 4)).astype(np.float32)
     mask = np.array([[True, False, True, True, False, False, True, True]])
-    found = np.asarray(token_graph(hidden, mask, graph="window", window=window).adjacency[0])[
-        np.ix_(mask[0], mask[0])
-    ]
+    graph = token_graph(hidden, mask, graph="window", window=window)
+    found = np.asarray(adjacency_of(graph)[0])[np.ix_(mask[0], mask[0])]
     rank = np.arange(5)
     assert np.array_equal(found, np.abs(rank[:, None] - rank) <= window)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def place(tmp_path_factory):
             storage_dtype="float32",
         )
     )
-    for name, layers in (("last", {}), ("mixed", {"mix_layers": ()})):
+    variants: dict[str, dict[str, Any]] = {"last": {}, "mixed": {"mix_layers": ()}}
+    for name, layers in variants.items():
         train(
             TrainConfig(
                 store=place / "store",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from support.synthetic_stores import CLASSES, SCORE
@@ -13,6 +14,14 @@ from glot_jax.objectives.baselines import (
     query_baselines,
     row_baselines,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """As much of a feed as the baselines of rows read."""
+
+    planned_lengths: np.ndarray
+    planned_labels: np.ndarray
 
 
 def test_majority_is_the_commonest_training_class():
@@ -28,16 +37,25 @@ def test_lengths_that_tell_the_classes_apart_are_found():
     lengths = np.array([[2], [3], [2], [20], [30], [25]])
     labels = np.array([0, 0, 0, 1, 1, 1])
     assert length_baseline(lengths, labels, lengths, labels, CLASSES)["accuracy"] == 1
-    rows = SimpleNamespace(planned_lengths=lengths, planned_labels=labels)
+    rows = Rows(lengths, labels)
     assert row_baselines(rows, rows, CLASSES)["length"]["accuracy"] == 1
     # Of one class alone there is nothing to learn.
     ones = np.ones(6, int)
     assert length_baseline(lengths, ones, lengths, labels, CLASSES)["accuracy"] == 0.5
 
 
-def rankings(*queries: tuple[list[int], list[bool]]) -> SimpleNamespace:
-    pairs = [(np.array(lengths), np.array(relevant)) for lengths, relevant in queries]
-    return SimpleNamespace(length_rankings=lambda: iter(pairs))
+@dataclasses.dataclass(frozen=True)
+class Rankings:
+    """As much of a feed of queries as their baselines read."""
+
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+
+    def length_rankings(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return iter(self.pairs)
+
+
+def rankings(*queries: tuple[list[int], list[bool]]) -> Rankings:
+    return Rankings([(np.array(lengths), np.array(relevant)) for lengths, relevant in queries])
 
 
 def test_short_candidates_come_first_where_training_queries_say_so():

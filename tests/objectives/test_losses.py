@@ -5,6 +5,7 @@ vectors vanish.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -169,10 +170,11 @@ def test_vectors_are_of_unit_length_or_raw_and_the_temperature_divides():
     outputs = np.asarray(head(loss_temperature=0.5)(pooled))
     assert outputs.shape == (4, 8)
     np.testing.assert_allclose(outputs[2, 5], unit[0, 2] @ unit[2, 1] / 0.5, rtol=1e-5)
-    for wrong in (
+    refused: list[dict[str, Any]] = [
         {"loss_temperature": 0.0},
         {"hard_negatives": -1},
         {"embedding_vectors": "short"},
-    ):
+    ]
+    for wrong in refused:
         with pytest.raises(UsageError):
             ObjectiveConfig(**wrong)

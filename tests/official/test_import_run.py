@@ -14,6 +14,7 @@ import pytest
 import torch
 from flax import nnx
 from support.synthetic_stores import make_store
+from support.typed import of_kind
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.cli import main
@@ -23,6 +24,7 @@ from glot_jax.official.import_run import import_run
 from glot_jax.official.released_names import LAYERS
 from glot_jax.official.torch_checkpoint import load_official, to_official
 from glot_jax.pooling import Glot, count_parameters
+from glot_jax.pooling.layers import GAT
 from glot_jax.training.evaluation import evaluate_run, load_model
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -147,10 +149,11 @@ def test_sizes_heads_and_depth_come_from_the_file(tmp_path, conv, jk, layers, he
     assert model.stem.config.tau == -0.25
     assert model.stem.dim == 6
     assert model.head is None
-    assert model.pooler.gnn.jk == jk  # no shape tells max, mean and none apart
-    assert len(model.pooler.gnn.layers) == layers
+    gnn = of_kind(model.pooler, Glot).gnn
+    assert gnn.jk == jk  # no shape tells max, mean and none apart
+    assert len(gnn.layers) == layers
     if conv == "gat" and layers:
-        assert model.pooler.gnn.layers[0].heads == heads
+        assert of_kind(gnn.layers[0], GAT).heads == heads
 
 
 def test_the_folder_says_where_it_comes_from(imported):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
 from flax import nnx
+from support.graph_parts import adjacency_of
 from support.pooled import DIM, graph_of
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
-from glot_jax.graphs import RULES, Rule, token_graph
+from glot_jax.graphs import RULES, Rule, TokenGraph, token_graph
 from glot_jax.pooling import (
     GNN_LAYERS,
     POOLERS,
@@ -23,19 +27,36 @@ from glot_jax.pooling import (
     Pooler,
     unread_options,
 )
+from glot_jax.pooling.layers import DEFAULT_OPTIONS
+from glot_jax.pooling.work import StepWork
 
 
 class Sum(GNNLayer):
     """`sum_{j in N(i)} u_j W`, a layer that the package does not have."""
 
-    def __init__(self, dim, hidden_dim, options=LayerOptions(), *, rngs):  # noqa: B008
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        options: LayerOptions = DEFAULT_OPTIONS,
+        *,
+        rngs: nnx.Rngs,
+    ):
         super().__init__(dim, hidden_dim, options, rngs=rngs)
         self.kernel = nnx.Param(jnp.ones((dim, hidden_dim)) / dim)
 
-    def propagate(self, graph, nodes, *, train=False, rngs=None):
+    def propagate(
+        self,
+        graph: TokenGraph,
+        nodes: jax.Array,
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        del train, rngs
         return graph.sum(nodes @ self.kernel[...])
 
-    def work(self, work, *, frozen):
+    def work(self, work: StepWork, *, frozen: bool) -> None:
         work.linear(self.dim, self.hidden_dim, frozen=frozen)
         work.mix(self.hidden_dim, weighted=False)
 
@@ -48,7 +69,7 @@ class Middle(Pooler):
     def __init__(self, dim: int):
         self.pooled_dim = dim
 
-    def weights(self, graph):
+    def weights(self, graph: TokenGraph) -> jax.Array:
         return 2 * graph.softmax(jnp.zeros_like(graph.node_mask, jnp.float32))
 
 
@@ -65,14 +86,15 @@ def test_registered_parts_are_found_by_name(monkeypatch):
     tables = ((POOLERS, "middle", Middle), (GNN_LAYERS, "plus", Sum))
     for table, name, part in tables:
         monkeypatch.setitem(table, name, part)
-    rule = Rule(lambda pairs, options: pairs.similarity > 0, frozenset({"window"}))
+    rule = Rule(lambda pairs, _options: pairs.similarity > 0, frozenset({"window"}))
     monkeypatch.setitem(RULES, "positive", rule)
     states, _ = graph_of("dense")
     config = PoolerConfig(pooler="middle")
     pooler = POOLERS["middle"].from_config(DIM, config, kind="encoder", rngs=nnx.Rngs(0))
     graph = token_graph(states[0][None].astype(np.float32), np.ones((1, 5), bool), graph="positive")
     np.testing.assert_allclose(pooler(graph), 2 * Mean(DIM)(graph), atol=1e-6)
-    assert not np.array_equal(graph.adjacency, token_graph(graph.nodes, graph.node_mask).adjacency)
+    usual = token_graph(graph.nodes, graph.node_mask)
+    assert not np.array_equal(adjacency_of(graph), adjacency_of(usual))
     assert "scorer_dim" not in unread_options(GraphConfig(), config)
     unread = unread_options(GraphConfig(graph="positive"), PoolerConfig(gnn="plus"))
     assert "tau" in unread
@@ -81,13 +103,14 @@ def test_registered_parts_are_found_by_name(monkeypatch):
 
 
 def test_a_graphs_tuple_is_refused_with_the_way_to_a_graph():
-    graphs = jraph.GraphsTuple(None, None, None, None, None, None, None)
+    none = jnp.zeros(0, int)
+    graphs = jraph.GraphsTuple(None, None, None, None, None, n_node=none, n_edge=none)
     glot = Glot(DIM, 8, rngs=nnx.Rngs(0))
     # Past the checks of types that the tests alone have.
     for call in (Pooler.__call__, Pooler.token_weights):
         unchecked = getattr(call, "__wrapped__", call)
         with pytest.raises(UsageError, match=r"Glot must be given a TokenGraph; got GraphsTuple.*"):
-            unchecked(glot, graphs)
+            unchecked(glot, cast(TokenGraph, graphs))
 
 
 def test_mlp_reads_what_decides_the_size_of_the_glot_it_matches():

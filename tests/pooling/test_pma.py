@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from support.pooled import DIM, assert_formula, layer_norm, parameters, randomised, softmax
 from support.token_states import pad, sentences
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.graphs import BACKENDS, token_graph
@@ -65,12 +66,12 @@ def test_pma_is_pytorch_geometrics_module():
     pooler.value_bias[...] = value_bias
     pooler.out[...] = state["mab.attn.out_proj.weight"].T
     pooler.out_bias[...] = state["mab.attn.out_proj.bias"]
-    pooler.attention_norm.scale[...] = state["mab.layer_norm1.weight"]
-    pooler.attention_norm.bias[...] = state["mab.layer_norm1.bias"]
+    present(pooler.attention_norm.scale)[...] = state["mab.layer_norm1.weight"]
+    present(pooler.attention_norm.bias)[...] = state["mab.layer_norm1.bias"]
     pooler.hidden_kernel[...] = state["mab.lin.weight"].T
     pooler.hidden_bias[...] = state["mab.lin.bias"]
-    pooler.out_norm.scale[...] = state["mab.layer_norm2.weight"]
-    pooler.out_norm.bias[...] = state["mab.layer_norm2.bias"]
+    present(pooler.out_norm.scale)[...] = state["mab.layer_norm2.weight"]
+    present(pooler.out_norm.bias)[...] = state["mab.layer_norm2.bias"]
     hidden, mask = pad(sentences([5, 1, 7], DIM), 9, "left")
     with torch.no_grad():
         expected = reference(torch.from_numpy(hidden), torch.from_numpy(mask)).flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from support.pooled import DIM, graph_of
+from support.typed import present
 
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import UsageError
@@ -26,8 +28,8 @@ def test_residual_and_virtual_node_are_their_formulas(backend):
     glot = Glot(DIM, 8, 2, gnn="sage", residual=True, virtual_node=True, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
     for residual in glot.gnn.residuals:
-        residual.norm.scale[...] = jnp.asarray(rng.uniform(0.5, 2, 8), jnp.float32)
-        residual.norm.bias[...] = jnp.asarray(rng.normal(size=8), jnp.float32)
+        present(residual.norm.scale)[...] = jnp.asarray(rng.uniform(0.5, 2, 8), jnp.float32)
+        present(residual.norm.bias)[...] = jnp.asarray(rng.normal(size=8), jnp.float32)
     parts = [np.asarray(graph.to_padded(part)) for part in glot.gnn(graph)]
     before = graph.nodes
     for k, layer in enumerate(glot.gnn.layers):
@@ -42,17 +44,19 @@ def test_residual_and_virtual_node_are_their_formulas(backend):
         normal = (total - total.mean(-1, keepdims=True)) / np.sqrt(
             total.var(-1, keepdims=True) + 1e-5
         )
-        normal = normal * np.asarray(residual.norm.scale[...]) + np.asarray(residual.norm.bias[...])
+        normal = normal * np.asarray(present(residual.norm.scale)[...]) + np.asarray(
+            present(residual.norm.bias)[...]
+        )
         for row, tokens in enumerate(states):
             if len(tokens):
                 real = normal[row, 9 - len(tokens) :]
                 heard = np.maximum(
                     real.mean(0) @ np.asarray(virtual.hear.kernel[...])
-                    + np.asarray(virtual.hear.bias[...]),
+                    + np.asarray(present(virtual.hear.bias)[...]),
                     0,
                 )
                 said = heard @ np.asarray(virtual.speak.kernel[...]) + np.asarray(
-                    virtual.speak.bias[...]
+                    present(virtual.speak.bias)[...]
                 )
                 np.testing.assert_allclose(
                     parts[k + 1][row, 9 - len(tokens) :], real + said, atol=5e-5
@@ -69,7 +73,9 @@ def test_bfloat16_sums_do_not_stop_at_256(name):
         np.float32
     )
     mask = np.ones((1, 300), bool)
-    settings = {"residual": True, "virtual_node": True} if name == "beyond" else {"gnn": name}
+    settings: dict[str, Any] = {"gnn": name}
+    if name == "beyond":
+        settings = {"residual": True, "virtual_node": True}
     pooler = POOLERS["glot"].from_config(
         DIM,
         PoolerConfig(dtype="bfloat16", hidden_dim=8, **settings),

@@ -7,6 +7,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from support.graph_parts import tuple_of
 from support.spreads import require_spreads
 from support.tiny_backbones import MAX_POSITIONS, make_backbone
 
@@ -63,7 +64,7 @@ def test_what_is_timed_as_the_graph_is_all_of_its_edges(backend):
     assert not any(leaf is graph.nodes for leaf in kept)
     named = {"dense": ["adjacency"], "blockwise": ["bits"]}.get(backend)
     if named is None:
-        edges = [graph.tuple.senders, graph.tuple.receivers]
+        edges = [tuple_of(graph).senders, tuple_of(graph).receivers]
     else:
         edges = [getattr(graph, name) for name in named]
     for array in edges:

@@ -5,6 +5,7 @@ trained once.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support.synthetic_stores import CLASSES, SCORES, make_store
@@ -22,7 +23,7 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """runs/classes with four variants and two splits, runs/scores with three and one split."""
     folder = tmp_path_factory.mktemp("report")
     rows = {"train": 24, "validation": 24, "test": 24}
@@ -35,7 +36,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def train_variant(store: Path, out: Path, select_on: str) -> None:
+def train_variant(store: Path, out: Path, select_on: Literal["holdout", "validation"]) -> None:
     pooler, tau = VARIANTS[out.name]
     config = TrainConfig(
         store=store,

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.typed import present
 
 from glot_jax.objectives import METRICS
-from glot_jax.reporting.comparison import compare_runs
-from glot_jax.reporting.finished_runs import find_runs
+from glot_jax.reporting.comparison import Comparison, compare_runs
+from glot_jax.reporting.finished_runs import FinishedRun, find_runs
 from glot_jax.training.run_folder import Summary
 
 pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 
 
 @pytest.fixture(scope="module")
-def runs(folder):
+def runs(folder: Path) -> list[FinishedRun]:
     return find_runs([folder / "runs"])[0]
 
 
-def compared(runs):
+def compared(runs: list[FinishedRun]) -> tuple[Comparison, Comparison]:
     """(classes, scores): the former has more variants."""
     first, second = compare_runs(runs)
     return (first, second) if len(first.variants) > len(second.variants) else (second, first)
@@ -59,14 +62,16 @@ def test_the_callers_names_come_first_and_in_the_callers_order(runs, folder):
     assert [variant.label for variant in classes.variants][:2] == ["first", "second"]
 
 
-def compared_by_size(comparisons):
+def compared_by_size(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return sorted(comparisons, key=lambda comparison: len(comparison.variants), reverse=True)
 
 
 def test_baselines_are_of_the_rows_of_each_split(runs):
     classes, _ = compared(runs)
     baselines = classes.variants[0].runs[0].summary.baselines
-    labels = {split: classes.variants[0].predictions(split)[0].labels for split in classes.splits}
+    labels = {
+        split: present(classes.variants[0].predictions(split))[0].labels for split in classes.splits
+    }
     # The commonest class of train: the share of its rows is the accuracy on any split.
     positive = np.mean(labels["validation"] == 1)
     commonest = int(baselines["validation"]["majority"]["accuracy"] == positive)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from support.typed import of_kinds
+
 from glot_jax.reporting.cost_section import cost_section
+from glot_jax.reporting.pages import Heading
+from glot_jax.reporting.tables import Table
 
 TITLES = {"length": "tokens", "graph_ms": "graph, ms", "total_ms": "total, ms"}
 
@@ -12,7 +16,8 @@ def test_our_times_stand_above_the_papers():
         {"backbone": "tiny", "load_per_core": 0.25, "length": 1024, "graph_ms": 0.12345},
         {"backbone": "tiny", "load_per_core": 0.0, "length": 8, "graph_ms": 1234.5, "total_ms": 9},
     ]
-    heading, table = cost_section("Cost", records, TITLES, {"512 tokens": {"graph_ms": 0.043}})
+    blocks = cost_section("Cost", records, TITLES, {"512 tokens": {"graph_ms": 0.043}})
+    heading, table = of_kinds(blocks, Heading, Table)
     assert heading.text == "Cost"
     assert table.titles == ("tokens", "graph, ms", "total, ms")
     assert [[cell.text for cell in row] for row in table.rows] == [
@@ -27,10 +32,12 @@ def test_our_times_stand_above_the_papers():
 
 
 def test_a_busy_machine_is_told():
-    _, table = cost_section("Cost", [{"backbone": "tiny", "load_per_core": 0.75}], TITLES, {})
+    blocks = cost_section("Cost", [{"backbone": "tiny", "load_per_core": 0.75}], TITLES, {})
+    _, table = of_kinds(blocks, Heading, Table)
     assert "Other work ran beside" in table.caption
 
 
 def test_without_measurements_there_is_no_caption():
-    _, table = cost_section("Cost", [], TITLES, {"512 tokens": {"graph_ms": 0.043}})
+    blocks = cost_section("Cost", [], TITLES, {"512 tokens": {"graph_ms": 0.043}})
+    _, table = of_kinds(blocks, Heading, Table)
     assert table.caption == ""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import synthetic_stores
 from support.synthetic_stores import CLASSES, make_store
+from support.typed import present
 
 from glot_jax import cli
 from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
@@ -29,10 +30,12 @@ LAYERS = (1, 2, 4)
 class _LayeredWriter(ShardWriter):
     """Layers that differ in direction, not in length alone; and a zero vector here and there."""
 
-    def put(self, layer: int, start: int, states: np.ndarray) -> None:
+    def put(
+        self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None
+    ) -> None:
         shifted = (states + np.float32(0.4 * layer)).astype(states.dtype)
         shifted[5::23] = 0
-        super().put(layer, start, shifted)
+        super().put(layer, start, shifted, scales)
 
 
 def described(run: Path, **options) -> dict:
@@ -215,9 +218,9 @@ def test_density_of_every_stored_layer(store, run):
 def test_the_mix_of_layers_at_the_learned_threshold(store, mixed):
     card = described(mixed, checkpoint="last")
     stem = load_model(mixed, "last").stem
-    scores = np.asarray(stem.layer_scores[...], np.float64)
+    scores = np.asarray(present(stem.layer_scores)[...], np.float64)
     weights = np.exp(scores) / np.exp(scores).sum()
-    tau = float(stem.tau[...])
+    tau = float(present(stem.tau)[...])
     assert [of["layer"] for of in card["learned"]["layer_weights"]] == [
         4,
         1,

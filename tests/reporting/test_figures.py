@@ -6,6 +6,9 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from support.typed import of_kind
 
 from glot_jax.reporting import figures
 from glot_jax.reporting.stress_records import StressRecord, StressSetting, StressTraining
@@ -15,7 +18,7 @@ TOKENS = ("the", "cat", "sat")
 WEIGHTS = {"mean": np.full(3, 1 / 3), "glot": np.array([0.5, 0.3, 0.2])}
 
 
-def stress():
+def stress() -> Figure:
     settings = [StressSetting("released", 0.5), StressSetting("controlled", 0.5, position=0.0)]
     records = []
     for setting in settings:
@@ -25,7 +28,7 @@ def stress():
     return figures.stress_figure(records)
 
 
-def token_graph():
+def token_graph() -> Figure:
     return figures.plot_token_graph(TOKENS, np.eye(3), np.eye(3, dtype=bool), WEIGHTS)
 
 
@@ -58,7 +61,7 @@ def test_a_panel_for_each_setting_and_a_bar_for_each_label():
     ]
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
     assert labels == ["glot", "control: length"]  # from the bottom up
-    assert axes[0].patches[0].get_width() == pytest.approx(0.8)
+    assert of_kind(axes[0].patches[0], Rectangle).get_width() == pytest.approx(0.8)
 
 
 def test_the_heaviest_tokens_of_glot_are_marked():

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.objectives import METRICS
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 
 def test_predictions_of_a_run_give_its_scores(folder):
     for run in find_runs([folder / "runs"])[0]:
-        for split, kept in run.predictions.items():
+        for split, kept in present(run.predictions).items():
             score = METRICS[run.metric](kept.predictions, kept.labels)
             assert score == pytest.approx(run.summary.splits[split].best[run.metric])
             assert list(kept.rows) == sorted(kept.rows)

@@ -5,6 +5,9 @@ The counts themselves are checked against counts made by hand in test_describe.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import numpy as np
 import pytest
 from support.synthetic_stores import make_store
@@ -15,7 +18,7 @@ from glot_jax.store import HiddenStore
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory: pytest.TempPathFactory) -> HiddenStore:
     folder = tmp_path_factory.mktemp("census") / "store"
     return HiddenStore(make_store(folder, rows={"train": 12, "validation": 8}, empty_rows=[1]))
 
@@ -41,16 +44,16 @@ class _Empty:
     path = "nowhere"
     splits = ("train",)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
 
-    def __getitem__(self, split):
+    def __getitem__(self, split: str) -> type:
         return type("Split", (), {"text_lengths": np.array([], np.int64)})
 
 
 def test_a_store_without_a_text_is_refused():
     with pytest.raises(UsageError, match="must be described from stored texts; got nowhere"):
-        draw_sample(_Empty(), 1)
+        draw_sample(cast(HiddenStore, _Empty()), 1)
 
 
 def test_a_spread_over_nothing_has_no_numbers():

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from support.typed import of_kinds
 
 from glot_jax.reporting.comparison import compare_runs
 from glot_jax.reporting.finished_runs import find_runs
+from glot_jax.reporting.pages import Heading
 from glot_jax.reporting.paper import PaperTables
 from glot_jax.reporting.results import Result
 from glot_jax.reporting.score_section import mean_text, score_section
+from glot_jax.reporting.tables import Table
 
 pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 
 NO_TABLES = PaperTables((), "BERT")
 
 
-def result_of(folder, reference=None):
+def result_of(folder: Path, reference: str | None = None) -> Result:
     runs, _ = find_runs([folder])
     (comparison,) = compare_runs(runs)
     return Result.from_comparison(comparison, reference, 50)
@@ -27,7 +32,7 @@ def result(folder):
 
 
 def test_variants_stand_above_the_baselines(result):
-    heading, table = score_section(result, NO_TABLES)
+    heading, table = of_kinds(score_section(result, NO_TABLES), Heading, Table)
     assert heading.text.startswith("custom: ")
     names = [row[0].text for row in table.rows]
     labels = [score.variant for score in result.first_scores]
@@ -46,7 +51,7 @@ def test_variants_stand_above_the_baselines(result):
 
 
 def test_each_split_has_its_own_best_and_baselines(result):
-    _, table = score_section(result, NO_TABLES)
+    _, table = of_kinds(score_section(result, NO_TABLES), Heading, Table)
     for split in result.splits:
         column = table.titles.index(f"{split} {result.metric}")
         scores = result.by_split[split]
@@ -59,7 +64,8 @@ def test_each_split_has_its_own_best_and_baselines(result):
 
 
 def test_scores_selected_on_their_own_split_are_marked(folder):
-    _, table = score_section(result_of(folder / "runs" / "scores"), NO_TABLES)
+    blocks = score_section(result_of(folder / "runs" / "scores"), NO_TABLES)
+    _, table = of_kinds(blocks, Heading, Table)
     assert all(row[1].text.endswith("†") for row in table.rows if not row[0].faint)
     assert "†: the best epoch was selected on this very split" in table.caption
     assert "over 1 to 2 seeds" in table.caption
@@ -69,13 +75,16 @@ def test_rows_of_the_paper_are_quoted_where_ours_have_a_number(result):
     class Tables(PaperTables):
         """The paper knows two rows of every task, one of which was run here."""
 
-        def number(self, row, column):
+        def number(self, row: str, column: str) -> float | None:
+            del column
             return {"mean": 12.5, "max": 50.0}.get(row)
 
-        def rows(self, column):
+        def rows(self, column: str) -> list[str]:
+            del column
             return ["mean", "max"]
 
-    _, table = score_section(result, Tables(("table1",), "BERT"))
+    blocks = score_section(result, Tables(("table1",), "BERT"))
+    _, table = of_kinds(blocks, Heading, Table)
     column = table.titles.index("paper, BERT")
     printed = {row[0].text: row[column].text for row in table.rows}
     assert printed["mean"] == "0.125"

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import io
+from typing import NamedTuple
 
 from rich.console import Console
 
 from glot_jax.reporting.tables import PIPE_WIDTH, Cell, Column, Table, table_console
 
-COLUMNS = [
-    Column("name", lambda row: row["name"], align="left"),
-    Column("value", lambda row: Cell(f"{row['value']:.2f}", bold=row["value"] == 2)),
-    Column("note", lambda row: row["note"], shown_if=False),
+
+class Item(NamedTuple):
+    name: str
+    value: int
+
+
+def never(item: Item) -> str:
+    raise AssertionError(f"asked for the note of {item.name}")
+
+
+COLUMNS: list[Column[Item]] = [
+    Column("name", lambda row: row.name, align="left"),
+    Column("value", lambda row: Cell(f"{row.value:.2f}", bold=row.value == 2)),
+    Column("note", never, shown_if=False),
 ]
-ROWS = [{"name": "a [b]", "value": 1}, {"name": "c", "value": 2}]
+ROWS = [Item("a [b]", 1), Item("c", 2)]
 
 
 def test_a_column_that_is_not_shown_is_never_asked_for_a_cell():
@@ -23,7 +34,7 @@ def test_a_column_that_is_not_shown_is_never_asked_for_a_cell():
 
 
 def test_a_faint_row_has_faint_cells_and_keeps_what_is_bold():
-    table = Table.by_columns(COLUMNS, ROWS, faint=lambda row: row["name"] == "c")
+    table = Table.by_columns(COLUMNS, ROWS, faint=lambda row: row.name == "c")
     assert table.rows[0] == (Cell("a [b]"), Cell("1.00"))
     assert table.rows[1] == (Cell("c", faint=True), Cell("2.00", bold=True, faint=True))
 

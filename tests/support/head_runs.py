@@ -19,6 +19,7 @@ from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.prepare import prepare
 from glot_jax.training.run_log import Display
 from support.synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
+from support.typed import present
 
 
 def config(store: Path, out: Path, **changes) -> TrainConfig:
@@ -46,7 +47,7 @@ def arrays(run: Path) -> list[np.ndarray]:
         Display(quiet=True),
     ).state
     with Checkpoints(run) as checkpoints:
-        state = checkpoints.load(checkpoints.latest_step, like)
+        state = checkpoints.load(present(checkpoints.latest_step), like)
     state["key"] = jax.random.key_data(state["key"])
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 

@@ -32,7 +32,7 @@ def sentences(
 
 def pad(
     states: list[np.ndarray], length: int | None = None, side: str = "right", fill: float = 0.0
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """hidden [batch, length, dim] float32 and mask [batch, length] bool, padded on one side with
     `fill`.
     """

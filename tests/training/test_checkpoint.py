@@ -14,6 +14,7 @@ from flax import nnx
 from orbax.checkpoint import v1 as ocp
 from support import runs
 from support.synthetic_stores import make_store
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
@@ -216,7 +217,7 @@ def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_c
     assert raised.value.got == f"one that is not at step {bad}, training rows {rows}"
     with Checkpoints(tmp_path / "run") as checkpoints:
         assert checkpoints.latest_step == (bad if minutes else EPOCH)
-        state = checkpoints.load(checkpoints.latest_step, runs.like(tmp_path / "run"))
+        state = checkpoints.load(present(checkpoints.latest_step), runs.like(tmp_path / "run"))
     assert int(state["first_bad_step"]) == -1
     assert all(np.isfinite(array).all() for array in runs.arrays(state))
 

@@ -8,6 +8,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from support.graph_parts import adjacency_of
 from support.head_runs import config, run
 from support.synthetic_stores import CLASSES, make_store
 
@@ -87,7 +88,7 @@ def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
     )
     prepared = prepare(settings, Display(quiet=True))
     linked = jax.jit(
-        lambda hidden, mask: token_graph(hidden, mask, tau=0.2, backend="dense").adjacency.sum()
+        lambda hidden, mask: adjacency_of(token_graph(hidden, mask, tau=0.2, backend="dense")).sum()
     )
     for feed in prepared.feeds.values():
         for step in range(2 * feed.plan.steps_per_epoch):

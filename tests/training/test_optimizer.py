@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import numpy as np
 import pytest
 
-from glot_jax.config.train import (
-    OptimizerConfig,
-)
+from glot_jax.config.train import OptimizerConfig
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 
 
@@ -21,7 +21,8 @@ def test_weight_decay_leaves_threshold_and_layer_shares_alone(optimizer):
     settings = OptimizerConfig(optimizer=optimizer, weight_decay=0.1, lr=0.1)
     update = build_optimizer(settings, build_schedule(settings, 1, 10))
     zeros = jax.tree.map(np.zeros_like, tree)
-    moved, _ = update.update(zeros, update.init(tree), tree)
+    updates, _ = update.update(zeros, update.init(tree), tree)
+    moved = cast(dict[str, dict[str, jax.Array]], updates)
     assert float(moved["stem"]["tau"]) == 0
     assert np.all(moved["stem"]["layer_scores"] == 0)
     assert np.all(np.asarray(moved["head"]["kernel"]) < 0)
