@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def soak(request: pytest.FixtureRequest) -> bool:
     """Whether the long version is asked for."""
-    return request.config.getoption("--soak")
+    return bool(request.config.getoption("--soak"))
 
 
 def pytest_terminal_summary(
@@ -75,7 +75,6 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"{fault['fault']}: injected {fault['injected']}, lost {fault['lost']}; {fault['seen']}"
         )
-    if config.getoption("--ledger"):
-        config.getoption("--ledger").write_text(
-            json.dumps(faults, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+    ledger = config.getoption("--ledger")
+    if ledger:
+        ledger.write_text(json.dumps(faults, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -38,7 +38,7 @@ def data(tmp_path_factory) -> Path:
         "stsb": lambda number: pair(float(number % 6)),
         "mrpc": lambda number: pair(number % 2),
         "rte": lambda number: pair(number % 2),
-        "trecqa": lambda number: question(),
+        "trecqa": lambda _number: question(),
         "sts12": lambda number: {**pair(0), "score": float(number % 6)},
     }
     for task, row in rows.items():

@@ -304,7 +304,7 @@ def test_a_lock_can_be_waited_for_and_leaves_the_file_alone(tmp_path, holder):
 
 @pytest.mark.parametrize("number", files.NO_LOCKS, ids=errno.errorcode.get)
 def test_without_locks_of_the_file_system_nobody_is_refused(tmp_path, monkeypatch, number):
-    def unsupported(descriptor, operation):
+    def unsupported(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", unsupported)
@@ -313,7 +313,7 @@ def test_without_locks_of_the_file_system_nobody_is_refused(tmp_path, monkeypatc
 
 
 def test_an_error_of_the_lock_is_not_taken_for_a_missing_lock(tmp_path, monkeypatch):
-    def broken(descriptor, operation):
+    def broken(*_):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("fcntl.flock", broken)

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from support.graph_parts import adjacency_of
 from support.token_states import pad, sentences
+from support.typed import of_kind
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.graphs import BACKENDS, RULES, Stem
-from glot_jax.pooling import GNN_LAYERS, POOLERS
+from glot_jax.pooling import GNN_LAYERS, POOLERS, Glot
+from glot_jax.pooling.token_gnn import JumpingKnowledge
 
 DIM, TAU = 12, 0.5
 LENGTHS, LONGEST = [5, 1, 7, 3], 11
 
+DESIGNS: list[tuple[JumpingKnowledge, int, int, bool]] = [
+    ("cat", 2, 1, False),
+    ("max", 3, 2, True),
+    ("mean", 2, 4, False),
+    ("none", 1, 1, True),
+    ("cat", 0, 1, False),
+]
+"""Jumping knowledge, layers, heads, whether there is an edge term."""
 GLOTS = {
     f"glot-{jk}-k{layers}-h{heads}{'-edge' if edge else ''}": PoolerConfig(
         jk=jk, num_layers=layers, heads=heads, edge_term=edge, hidden_dim=8
     )
-    for jk, layers, heads, edge in [
-        ("cat", 2, 1, False),
-        ("max", 3, 2, True),
-        ("mean", 2, 4, False),
-        ("none", 1, 1, True),
-        ("cat", 0, 1, False),
-    ]
+    for jk, layers, heads, edge in DESIGNS
 } | {
     f"glot-{gnn}": PoolerConfig(gnn=gnn, jk="cat" if gnn != "gine" else "mean", hidden_dim=8)
     for gnn in GNN_LAYERS
@@ -112,7 +118,13 @@ def case(name: str, rule: str, backend: str):
     """
     params, _, run, _, width = build(name, rule, backend)
     cotangent = np.random.default_rng(0).normal(size=(len(LENGTHS), width)).astype(np.float32)
-    return lambda hidden, mask, rows=slice(None): run(params, hidden, mask, cotangent[rows])
+
+    def pooled(
+        hidden: np.ndarray, mask: np.ndarray, rows: slice | np.ndarray = slice(None)
+    ) -> tuple[jax.Array, Any]:
+        return run(params, hidden, mask, cotangent[rows])
+
+    return pooled
 
 
 def assert_close(actual, expected, tolerance=2e-5):
@@ -269,7 +281,7 @@ def test_edges_of_huge_states_are_those_of_small_ones():
     hidden, mask = pad(sentences([6, 6], DIM))
     stem = Stem(DIM, config=GraphConfig(tau=TAU), rngs=nnx.Rngs(0))
     small, huge = (
-        stem(jnp.asarray(hidden * scale), jnp.asarray(mask)).adjacency for scale in (1, 1e20)
+        adjacency_of(stem(jnp.asarray(hidden * scale), jnp.asarray(mask))) for scale in (1, 1e20)
     )
     assert 0 < small.mean() < 1
     assert np.array_equal(small, huge)
@@ -293,7 +305,7 @@ def test_no_layers_and_a_scorer_that_sees_only_the_first_token_give_cls(backend)
     pooler = POOLERS["glot"].from_config(
         DIM, CONFIGS["glot-cat-k0-h1"], kind="encoder", rngs=nnx.Rngs(0)
     )
-    readout = pooler.readout
+    readout = of_kind(pooler, Glot).readout
     readout.kernel[...] = jnp.zeros_like(readout.kernel[...]).at[0, 0].set(50.0)
     readout.bias[...] = jnp.zeros_like(readout.bias[...])
     readout.vector[...] = jnp.zeros_like(readout.vector[...]).at[0].set(50.0)

@@ -343,7 +343,8 @@ def test_texts_are_encoded_by_the_parts_of_a_plugin(folder):
     assert vector.any()
 
 
-def test_a_pooler_reads_the_options_that_it_brings(folder, tables, monkeypatch):
+@pytest.mark.usefixtures("tables")
+def test_a_pooler_reads_the_options_that_it_brings(folder, monkeypatch):
     from flax import nnx
 
     from glot_jax.config.own_options import OwnOptions
@@ -364,7 +365,8 @@ def test_a_pooler_reads_the_options_that_it_brings(folder, tables, monkeypatch):
     assert POOLERS.plugin_of("mean") is None
 
 
-def test_the_working_directory_is_not_searched_afterwards(folder, tables, monkeypatch):
+@pytest.mark.usefixtures("tables")
+def test_the_working_directory_is_not_searched_afterwards(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = list(sys.path)
     plugins.load(["toy_parts"])
@@ -377,7 +379,8 @@ def test_a_plugin_that_is_not_there_is_one_line(tmp_path, monkeypatch):
         plugins.load(["no_such_plugin"])
 
 
-def test_what_a_plugin_itself_lacks_is_its_own_error(tmp_path, tables, monkeypatch):
+@pytest.mark.usefixtures("tables")
+def test_what_a_plugin_itself_lacks_is_its_own_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lacking_plugin.py").write_text("import no_such_library\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
@@ -417,7 +420,8 @@ def test_a_run_from_a_stranger_executes_nothing(folder, run, tmp_path):
             assert not marker.exists(), arguments
 
 
-def test_a_run_is_opened_once_its_plugin_is_loaded(folder, run, tables, monkeypatch):
+@pytest.mark.usefixtures("tables")
+def test_a_run_is_opened_once_its_plugin_is_loaded(folder, run, monkeypatch):
     from glot_jax.training.run_folder import RunFolder
 
     monkeypatch.chdir(folder)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from support.synthetic_stores import CLASSES, PAIRS, make_store
+from support.typed import present
 
 from glot_jax.batches.feed import Feed, describe_feed, longest_text_per_row, tokens_per_text
 from glot_jax.batches.placement import place_states
@@ -44,7 +45,9 @@ def test_texts_of_a_row_are_stacked_and_filling_rows_are_empty(store, cache):
                     assert len(text) == 0
                 else:
                     np.testing.assert_array_equal(text, reader.states(2 * int(row) + role))
-        np.testing.assert_array_equal(batch.labels[rows >= 0], reader.labels[rows[rows >= 0]])
+        np.testing.assert_array_equal(
+            batch.labels[rows >= 0], present(reader.labels)[rows[rows >= 0]]
+        )
         assert not batch.labels[rows < 0].any()
     assert feed.waited > 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.ranking_stores import make_ranking_store, topic_groups
+from support.ranking_stores import Group, make_ranking_store, topic_groups
 from support.runs import config
 
 from glot_jax.batches.ranking_feed import PairFeed, TextFeed
@@ -67,7 +67,7 @@ def test_rows_of_one_query_stay_together(tmp_path):
 
 
 def test_a_holdout_without_negatives_has_two_queries_to_rank_among(tmp_path):
-    pairs = [(query, positives, []) for query, positives, _ in topic_groups(8, 5)]
+    pairs: list[Group] = [(query, positives, []) for query, positives, _ in topic_groups(8, 5)]
     store = make_ranking_store(tmp_path / "store", {"train": pairs})
     run = prepare(config(store, tmp_path / "run", objective=LINEAR), Display(quiet=True))
     held = run.feeds["validation"]
@@ -76,7 +76,7 @@ def test_a_holdout_without_negatives_has_two_queries_to_rank_among(tmp_path):
 
 
 def test_a_split_without_anything_to_tell_apart_is_refused(tmp_path):
-    groups = [("0/q", ["0/a"], []), ("0/r", ["0/a"], [])]
+    groups: list[Group] = [("0/q", ["0/a"], []), ("0/r", ["0/a"], [])]
     folder = make_ranking_store(
         tmp_path / "store", {"train": topic_groups(4, 9), "validation": groups}
     )

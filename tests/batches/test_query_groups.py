@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from support.ranking_stores import make_ranking_store
+from support.ranking_stores import Group, make_ranking_store
 
 from glot_jax import HiddenStore
 from glot_jax.batches.query_groups import Groups, QueryPairs, identities
@@ -30,7 +30,7 @@ def test_every_negative_comes_up_before_one_comes_back(tmp_path):
 
 
 def test_equal_texts_are_known_by_their_tokens(tmp_path):
-    groups = [("0/q", ["0/a"], ["1/n"]), ("0/r", ["0/a"], ["0/q"])]
+    groups: list[Group] = [("0/q", ["0/a"], ["1/n"]), ("0/r", ["0/a"], ["0/q"])]
     reader = HiddenStore(make_ranking_store(tmp_path / "store", {"train": groups}))["train"]
     assert identities(reader, np.arange(6)).tolist() == [0, 1, 2, 3, 1, 0]
     assert identities(reader, np.array([4, 5])).tolist() == [-1, -1, -1, -1, 4, 5]

@@ -72,7 +72,7 @@ def rankings(folder: Path, groups: list, **options) -> tuple[TextFeed, list]:
     vectors = np.random.default_rng(0).normal(size=(len(names), 5)).astype(np.float32)
     found = []
     for (scores, relevant), group in zip(feed.rankings(vectors), feed.judged, strict=True):
-        candidates, _ = feed.candidates(group)
+        candidates, _ = feed.candidates(int(group))
         np.testing.assert_allclose(
             scores, vectors[candidates] @ vectors[feed.query[group]], rtol=1e-5, atol=1e-6
         )

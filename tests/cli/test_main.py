@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from support.synthetic_stores import CLASSES, make_store
+from support.typed import present
 
 from glot_jax import cli
 from glot_jax.config.json import to_json
@@ -98,7 +100,7 @@ def test_a_device_that_is_not_there_is_one_line_of_every_command(store, run, tmp
 
 
 def test_an_error_from_elsewhere_keeps_its_traceback(monkeypatch):
-    def broken(arguments):
+    def broken(_arguments: list[str]) -> int:
         raise RuntimeError("a bug")
 
     monkeypatch.setitem(cli.COMMANDS, "train", broken)
@@ -133,7 +135,7 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
 # Stores that moved, runs that stopped early
 
 
-def test_a_store_that_moved_is_asked_for_and_taken(store, tmp_path, capsys):
+def test_a_store_that_moved_is_asked_for_and_taken(tmp_path, capsys):
     own = make_store(tmp_path / "store", layers=(0, 3, 6))
     assert command("train", "--store", own, *SMALL, "--epochs", "2", "--out", tmp_path / "run") == 0
     (tmp_path / "run" / "summary.json").unlink()
@@ -223,7 +225,7 @@ def prepare_only(monkeypatch) -> None:
 def test_only_what_was_typed_is_said_not_to_be_read(
     store, tmp_path, capsys, monkeypatch, typed, complaint
 ):
-    """tuned sets GLOT's options and pair features, which mean and a task of single texts do not
+    """`tuned` sets GLOT's options and pair features, which mean and a task of single texts do not
     read.
     """
     prepare_only(monkeypatch)
@@ -318,7 +320,7 @@ def test_the_package_runs_as_a_module():
     assert ended.stdout == f"glot-jax {__version__}\n"
 
 
-def _glot(stdout: object, *words: object) -> subprocess.Popen[str]:
+def _glot(stdout: int | TextIO, *words: object) -> subprocess.Popen[str]:
     code = f"from glot_jax.cli import main; main({[str(word) for word in words]!r})"
     return subprocess.Popen(
         [sys.executable, "-c", code], stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -333,13 +335,13 @@ def test_a_reader_that_goes_away_leaves_no_traceback(tmp_path, words):
     if words[0] == "store":
         words = (*words, make_store(tmp_path / "store"))
     process = _glot(subprocess.PIPE, *words)
-    process.stdout.close()
-    assert (process.stderr.read(), process.wait()) == ("", 141)
+    present(process.stdout).close()
+    assert (present(process.stderr).read(), process.wait()) == ("", 141)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_stdout_is_one_line(tmp_path):
     with open("/dev/full", "w") as full:
         process = _glot(full, "store", "info", make_store(tmp_path / "store"))
-    assert process.stderr.read().startswith("error: stdout must be writable")
+    assert present(process.stderr).read().startswith("error: stdout must be writable")
     assert process.wait() == 2

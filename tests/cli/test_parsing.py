@@ -128,7 +128,7 @@ def test_help_of_training_has_the_common_flags_first_and_two_examples(capsys, mo
     assert max(map(len, page.splitlines())) <= 100
 
 
-def test_a_preset_gives_defaults_that_typed_flags_change(tmp_path):
+def test_a_preset_gives_defaults_that_typed_flags_change():
     words = ["--store", "s", "--out", "o", "--preset", "tuned", "--tau=0.6", "--no-residual"]
     request = read_train([*words, "--seeds", "1", "2"], "train.py")
     assert request.run.pooler.standardise

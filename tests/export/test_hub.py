@@ -30,20 +30,25 @@ class Api:
     def __init__(self, *, private: bool = True, error: Exception | None = None):
         self.private, self.error, self.uploads = private, error, []
 
-    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> Any:
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> SimpleNamespace:
+        del private, exist_ok
         if self.error:
             raise self.error
         return SimpleNamespace(repo_id=name)
 
-    def repo_info(self, name: str) -> Any:
+    def repo_info(self, _name: str) -> SimpleNamespace:
         return SimpleNamespace(private=self.private)
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> Any:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, commit_message: str
+    ) -> SimpleNamespace:
+        assert commit_message
         self.uploads.append((repo_id, {path.name for path in Path(folder_path).iterdir()}))
         return SimpleNamespace(oid="1" * 40, repo_url=f"https://hub/{repo_id}")
 
 
-def test_a_folder_or_a_run_is_uploaded(place, exported):
+@pytest.mark.usefixtures("exported")
+def test_a_folder_or_a_run_is_uploaded(place):
     api = Api()
     done = export_hub(place / "st-bert", "me/glot", api=api)
     assert done == {
@@ -58,7 +63,8 @@ def test_a_folder_or_a_run_is_uploaded(place, exported):
     assert {"README.md", *FILES, "modules.json", "1_GlotPooling"} <= api.uploads[0][1]
 
 
-def test_what_the_hub_refuses_is_said(place, exported, tmp_path):
+@pytest.mark.usefixtures("exported")
+def test_what_the_hub_refuses_is_said(place, tmp_path):
     public = Api(private=False)
     with pytest.raises(UsageError, match="me/glot, which is public"):
         export_hub(place / "st-bert", "me/glot", api=public)
@@ -81,9 +87,9 @@ class Hub(BaseHTTPRequestHandler):
     files: dict[str, bytes]
     created: list[dict[str, Any]]
 
-    def log_message(self, format: str, *args: Any) -> None: ...
+    def log_message(self, format: str, *args: object) -> None: ...
 
-    def answer(self, values: Any) -> None:
+    def answer(self, values: object) -> None:
         body = json.dumps(values).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -145,7 +151,8 @@ class Hub(BaseHTTPRequestHandler):
             self.answer({"errors": [], "warnings": []})
 
 
-def test_an_upload_over_http_brings_every_file(place, exported, tmp_path):
+@pytest.mark.usefixtures("exported")
+def test_an_upload_over_http_brings_every_file(place, tmp_path):
     """By the real client, in a process that is not offline, to a server on this machine."""
     handler = type("Handler", (Hub,), {"files": {}, "created": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -186,7 +185,7 @@ def test_an_export_that_differs_leaves_nothing(place, monkeypatch, tmp_path):
 
 
 def test_folders_that_are_refused(place, tmp_path, monkeypatch):
-    def refused(message: str, run: Path, out: Path = tmp_path / "out", **options: Any) -> None:
+    def refused(message: str, run: Path, out: Path = tmp_path / "out", **options: object) -> None:
         with pytest.raises(UsageError, match=message):
             export_sentence_transformers(run, out, **{"backbone": str(place / "bert"), **options})
         assert not (tmp_path / "out").exists()

@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def make(folders, data, tmp_path):
-    """make(name, **options) -> the config of a store tmp_path / name; several shards by default."""
+    """The config of a store tmp_path / name, as `make(name, **options)`; several shards."""
 
     def config(name="store", **options):
         defaults = {

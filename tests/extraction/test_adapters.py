@@ -13,6 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from support.extraction_case import load_backbone, token_states
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone_source import find_source
@@ -45,7 +46,7 @@ def test_an_adapter_is_applied_and_part_of_the_recipe(adapted, llama):
     for folder in (alone, both):
         np.testing.assert_allclose(token_states(folder), expected, atol=1e-5)
         recipe = load_backbone(folder).recipe()
-        assert recipe.adapter["type"] == "LORA"
+        assert present(recipe.adapter)["type"] == "LORA"
         assert any("LORA adapter" in line for line in load_backbone(folder).notices())
     assert "adapter" not in load_backbone(merged).recipe().to_json()
     identities = {find_source(str(folder), None).sha256 for folder in (alone, both, merged, llama)}

@@ -2,14 +2,19 @@
 kept once.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import sys
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from support.extraction_case import identity, make_case, run, tree, write_texts
 from support.faulty_disk import FaultyDisk, Killed
+from support.typed import present
 
 from glot_jax.errors import UsageError
 from glot_jax.store import HiddenStore, describe, read_manifest, verify
@@ -94,7 +99,7 @@ def test_of_files_that_grew_at_the_end_only_the_end_is_added(case, tmp_path):
     labels = [
         json.loads(line)["label"] for line in (grown / "train.jsonl").read_text().splitlines()
     ]
-    assert HiddenStore(case.out)["train"].labels.tolist() == labels
+    assert present(HiddenStore(case.out)["train"].labels).tolist() == labels
     assert "holds these rows already" in run(config)
 
 
@@ -261,7 +266,7 @@ def test_the_disk_needs_room_for_the_new_rows_alone(case, tmp_path, monkeypatch)
     monkeypatch.setattr(
         sys.modules["glot_jax.extraction.split_files"],
         "check_disk",
-        lambda out, tokens, *others: asked.append(tokens) or "",
+        lambda _out, tokens, *_: asked.append(tokens) or "",
     )
     (tmp_path / "grown").mkdir()
     extra = write_texts(tmp_path / "more", {"train": 1}, seed=3)
@@ -292,7 +297,7 @@ def test_equal_texts_are_stored_once_and_every_row_reads_the_same(case, tmp_path
     assert_same_rows(rows_of(once.out, "train"), rows_of(case.out, "train"))
     split, plain = (read_manifest(out).splits["train"] for out in (once.out, case.out))
     assert split.rows == plain.rows == 42
-    assert split.texts + split.duplicates == plain.texts == 42
+    assert split.texts + present(split.duplicates) == plain.texts == 42
     assert split.texts <= 14
     assert plain.duplicates is None
     assert describe(once.out)["splits"]["train"]["duplicates"] == split.duplicates
@@ -313,7 +318,7 @@ def test_appended_texts_that_are_there_already_are_not_stored_again(case, tmp_pa
     assert (after.rows, after.texts, after.duplicates) == (
         before.rows + 3,
         before.texts + 1,
-        before.duplicates + 2,
+        present(before.duplicates) + 2,
     )
     rows = rows_of(once.out, "train")
     assert_same_rows([rows[14], rows[16]], [rows[3], rows[0]])
@@ -327,11 +332,12 @@ def test_training_reads_a_deduplicated_store(case, tmp_path):
     run(case)
     run(dataclasses.replace(case, deduplicate=True, out=tmp_path / "once"))
     scores = []
-    for store, cache in (
+    readings: list[tuple[Path, Literal["device", "none"]]] = [
         (case.out, "device"),
         (tmp_path / "once", "device"),
         (tmp_path / "once", "none"),
-    ):
+    ]
+    for store, cache in readings:
         config = TrainConfig(
             store=store,
             out=tmp_path / f"run-{len(scores)}",

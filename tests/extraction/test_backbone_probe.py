@@ -6,26 +6,32 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from support.architectures import make_architecture
+from support.architectures import PaddingSide, make_architecture
 from support.extraction_case import load_backbone
 from support.tiny_backbones import make_backbone
 
 from glot_jax.errors import UsageError
 from glot_jax.extraction.backbone_probe import probe_backbone, probe_texts
+from glot_jax.extraction.probe_findings import Probe
 
 
 class _Outputs:
-    def __init__(self, states):
+    def __init__(self, states: torch.Tensor):
         self.last_hidden_state = states
         self.hidden_states = (states, states)
 
 
-def probe(states_of, side="auto", takes_positions=False):
+def probe(
+    states_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    side: PaddingSide = "auto",
+    takes_positions: bool = False,
+) -> Probe:
     """Probe a model given as a function from [batch, length] ids and mask to states; and count its
     passes.
     """
@@ -57,7 +63,7 @@ def probe(states_of, side="auto", takes_positions=False):
     return findings
 
 
-def own(ids, mask):
+def own(ids, _mask):
     """A token's states are its own."""
     return torch.stack([ids, ids.square(), torch.ones_like(ids)], dim=-1)
 
@@ -186,7 +192,7 @@ def test_texts_of_the_probe_fit_any_tokenizer_and_any_limit():
 
     text, longer = probe_texts(words, None, 100)
     assert 8 <= len(text) < len(longer)
-    text, longer = probe_texts(lambda text: [7], 12, 100)
+    text, longer = probe_texts(lambda _text: [7], 12, 100)
     assert len(longer) > len(text) >= 5
     with pytest.raises(UsageError, match="tokens must be 0 .. 9"):
         probe_texts(words, None, 10)

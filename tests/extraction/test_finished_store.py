@@ -15,7 +15,7 @@ def test_a_finished_store_is_left_as_it_is(make, monkeypatch):
     config = make()
     run(config)
     before = tree(config.out)
-    monkeypatch.setattr(ShardWriter, "__enter__", lambda self: pytest.fail("a shard was written"))
+    monkeypatch.setattr(ShardWriter, "__enter__", lambda _self: pytest.fail("a shard was written"))
     lock_folder(config.out).mkdir()
     store, printed = run(dataclasses.replace(config, tokens_per_batch=7, padding_side="left"))
     assert "complete already" in printed

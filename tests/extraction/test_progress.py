@@ -11,7 +11,7 @@ from glot_jax.store.records import sum_up
 
 
 def test_a_small_disk_is_refused_before_the_first_write(make, monkeypatch, tmp_path):
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 1000})())
     refuse(make(), rf"bytes\) needed for {tmp_path}/store, 1\.0 kB \(1000 bytes\) free")
     assert not list(tmp_path.iterdir())
 
@@ -33,7 +33,8 @@ def test_sizes_are_written_for_people(count, text):
 
 
 def test_what_an_earlier_run_stored_does_not_count_as_speed():
-    console = Console(file=io.StringIO(), width=200)
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
     with SplitProgress(console, "train", tokens=100) as progress:
         progress.find(40)
         before = progress.done
@@ -43,13 +44,14 @@ def test_what_an_earlier_run_stored_does_not_count_as_speed():
     assert progress.done == Done(earlier=40, stored=20, volume=80)
     record = sum_up(5, [], {})
     progress.summarise(record, max_length=8)
-    assert "train: 5 rows, 0 tokens, 0 shards" in console.file.getvalue()
-    assert "tokens/s" in console.file.getvalue()
+    assert "train: 5 rows, 0 tokens, 0 shards" in printed.getvalue()
+    assert "tokens/s" in printed.getvalue()
 
 
 def test_a_split_that_was_stored_before_has_nothing_left_to_do():
-    console = Console(file=io.StringIO(), width=200)
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
     with SplitProgress(console, "train", tokens=100) as progress:
         progress.find(100)
     progress.summarise(sum_up(5, [], {}), max_length=8)
-    assert "nothing left to do" in console.file.getvalue()
+    assert "nothing left to do" in printed.getvalue()

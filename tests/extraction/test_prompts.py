@@ -14,6 +14,7 @@ import torch
 import transformers
 from support.extraction_case import make_case, run
 from support.tiny_backbones import MAX_POSITIONS, make_backbone
+from support.typed import present
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import PoolerConfig, TrainConfig
@@ -163,6 +164,6 @@ def test_from_texts_to_vectors(tmp_path):
     stored = HiddenStore(case.out)["validation"]
     texts = [
         json.loads(line)["text"]
-        for line in (Path(case.data) / "validation.jsonl").read_text().splitlines()
+        for line in (present(case.data) / "validation.jsonl").read_text().splitlines()
     ]
     np.testing.assert_allclose(encoder.encode(texts[:1])[0], stored.states(0)[-1], atol=2e-5)

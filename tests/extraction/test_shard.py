@@ -51,7 +51,7 @@ def test_states_beyond_an_explicit_float16_are_refused_with_the_row(make, loud, 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_states_that_are_not_finite_are_refused_with_split_and_row(
-    make, data, folders, tmp_path, value, monkeypatch
+    make, data, tmp_path, value, monkeypatch
 ):
     def states(self, ids, dtype="float32", original=Backbone.states):
         found = original(self, ids, dtype)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from glot_jax.errors import UsageError
+from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard import OpenSplit
 from glot_jax.extraction.split_files import (
@@ -16,6 +19,7 @@ from glot_jax.extraction.split_files import (
     write_row_arrays,
     write_splits,
 )
+from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import TASKS
 
 
@@ -60,11 +64,12 @@ def test_a_split_is_sealed_when_the_next_one_has_run():
     """Its last shard may be sealed while the model runs over the next split."""
     events = []
 
-    def start(name, thread):
+    def start(name: str, _thread: WriterThread) -> OpenSplit:
         events.append(f"run {name}")
-        return OpenSplit(name, RowTable(TASKS["cola"]), progress=None, shards=[])
+        progress = SplitProgress(Console(file=io.StringIO()), name, tokens=0)
+        return OpenSplit(name, RowTable(TASKS["cola"]), progress=progress, shards=[])
 
-    def seal(split, thread):
+    def seal(split: OpenSplit, thread: WriterThread) -> str:
         assert split.records(thread) == []
         events.append(f"seal {split.name}")
         return split.name.upper()

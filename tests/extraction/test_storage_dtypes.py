@@ -38,13 +38,13 @@ def test_a_quantised_state_is_within_half_a_scale(tokens, dim, scale, random):
     )
 
 
-def one_minus_cos(a, b):
+def one_minus_cos(a: np.ndarray, b: np.ndarray) -> float:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not a.any() and not b.any():
         return 0.0
     if not a.any() or not b.any():
         return 0.5  # half the squared length of a unit vector
-    return 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    return float(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
 def test_an_int8_store_reads_as_float16_and_says_how_much_was_lost(tmp_path):

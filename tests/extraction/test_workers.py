@@ -141,7 +141,7 @@ def test_who_may_write_beside_whom(tmp_path, held, share, allowed):
             assert [path.name for path in lock_folder(store).iterdir()] == [held]
 
 
-def test_of_workers_that_start_together_with_other_recipes_one_is_refused(case, tmp_path):
+def test_of_workers_that_start_together_with_other_recipes_one_is_refused(tmp_path):
     """Both have looked and seen no recipe; what counts is the one that is written first."""
     with (
         StoreLock(tmp_path / "store", share=(0, 2)) as one,
@@ -154,7 +154,7 @@ def test_of_workers_that_start_together_with_other_recipes_one_is_refused(case, 
         assert other.begin(Recipe.partial(compute_dtype="float32")) == first
 
 
-def test_shards_of_other_texts_are_not_put_together(case, expected, tmp_path):
+def test_shards_of_other_texts_are_not_put_together(case, tmp_path):
     """Every worker checks its own shards only: another's, of data that changed between the two, are
     compared with the plan.
     """

@@ -1,4 +1,4 @@
-"""Bit rot, lost and foreign files, tampering:
+"""Bit rot, lost and foreign files, tampering.
 
 `glot store verify` prints each bad path, `train.py` refuses, nothing is written.
 """
@@ -70,7 +70,7 @@ DAMAGE = {
     "bit flip": flip,
     "truncation": shorten,
     "bytes added": lengthen,
-    "deletion": lambda path, draw: path.unlink(),
+    "deletion": lambda path, _draw: path.unlink(),
 }
 
 
@@ -201,9 +201,9 @@ def test_a_forged_manifest_does_not_lead_out_of_the_folder(store, capsys, change
     assert "content hash" not in refused(store, capsys, [MANIFEST])
 
 
-def test_forging_is_forging(store, capsys):
+def test_forging_is_forging(store):
     """The forgery above is accepted where it changes nothing: it is refused for what it says."""
-    forge(store, lambda values: None)
+    forge(store, lambda _values: None)
     assert command("store", "verify", store) == 0
 
 

@@ -86,7 +86,7 @@ def fuzz(strategy: st.SearchStrategy[Any], cases: int, law: Callable[[Any], None
         phases=[Phase.generate, Phase.shrink],
     )
     @given(strategy)
-    def run(case: Any) -> None:
+    def run(case: object) -> None:
         law(case)
 
     run()

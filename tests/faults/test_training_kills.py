@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,13 @@ def store(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def start() -> Callable[..., multiprocessing.process.BaseProcess]:
+def start() -> Callable[..., BaseProcess]:
     """`start(store, out, epochs)`: begin or continue a run in a process of its own."""
     # The server has imported jax, but started no backend: a child of it trains within a second.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["glot_jax.training", "training.runs"])
 
-    def starting(*arguments):
+    def starting(*arguments: object) -> BaseProcess:
         process = context.Process(target=_train, args=arguments)
         process.start()
         return process
@@ -79,7 +80,7 @@ def writes(out: Path) -> set[tuple[str, int]]:
     return set()
 
 
-def wait_for(process: multiprocessing.process.BaseProcess, condition: Callable[[], bool]) -> None:
+def wait_for(process: BaseProcess, condition: Callable[[], bool]) -> None:
     """Until `condition`, or the process's end."""
     deadline = time.monotonic() + PATIENCE
     while process.is_alive() and not condition():
@@ -87,7 +88,7 @@ def wait_for(process: multiprocessing.process.BaseProcess, condition: Callable[[
         time.sleep(0.0005)
 
 
-def pause(process: multiprocessing.process.BaseProcess, seconds: float) -> None:
+def pause(process: BaseProcess, seconds: float) -> None:
     until = time.monotonic() + seconds
     wait_for(process, lambda: time.monotonic() > until)
 
@@ -102,9 +103,7 @@ class Hit:
     writing: bool
 
 
-def kill(
-    process: multiprocessing.process.BaseProcess, out: Path, when: str, rng: random.Random
-) -> Hit | None:
+def kill(process: BaseProcess, out: Path, when: str, rng: random.Random) -> Hit | None:
     """SIGKILL at a moment of the kind `when`; None where the process was done before."""
     begun, left = saved_step(out), writes(out)
     match when:

@@ -1,6 +1,7 @@
 """The blockwise backend: its bits, its blocks, and that its memory is what it promises. That it
 computes what the others compute is a law (test_laws.py); here blocks are small, so that there are
-several of them."""
+several of them.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +47,13 @@ def test_blocks_hold_pairs_enough_and_no_more(batch, length):
     assert rows <= 128 or batch * length * rows <= blockwise.PAIRS
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     ("gnn", "options"),
     [("gat", {"heads": 2, "edge_term": True, "attention_dropout": 0.4}), ("gin", {}), ("sage", {})],
 )
-def test_several_blocks_are_the_dense_graph(small_blocks, rule, gnn, options):
+def test_several_blocks_are_the_dense_graph(rule, gnn, options):
     hidden, mask = pad(sentences([17, 1, 30, 0], 12), 37, "left")
     pooler = Glot(12, 8, 2, gnn=gnn, **options, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)
@@ -92,7 +94,8 @@ def test_several_blocks_are_the_dense_graph(small_blocks, rule, gnn, options):
         )
 
 
-def test_its_edges_are_listed_for_jraph(small_blocks):
+@pytest.mark.usefixtures("small_blocks")
+def test_its_edges_are_listed_for_jraph():
     hidden, mask = pad(sentences([7, 20], 12), 23)
     dense, listed = (
         token_graph(hidden, mask, 0.5, backend=backend).to_jraph()

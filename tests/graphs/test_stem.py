@@ -31,7 +31,7 @@ def stem(layers: int | None = None, config: GraphConfig | None = None, **options
 
 
 def layered(lengths: list[int], layers: int):
-    """hidden [batch, length, layers, dim] and mask."""
+    """`hidden [batch, length, layers, dim]` and mask."""
     parts = [pad(sentences(lengths, DIM, seed=seed)) for seed in range(layers)]
     return jnp.asarray(np.stack([hidden for hidden, _ in parts], axis=2)), jnp.asarray(parts[0][1])
 

@@ -8,7 +8,6 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -156,7 +155,7 @@ def scores(place):
     return run_mteb(place / "one", LOCAL, options(place))["one"]
 
 
-def options(place: Path, **changes: Any) -> MtebOptions:
+def options(place: Path, **changes: object) -> MtebOptions:
     return MtebOptions(**{"data": place / "tasks", "backbone": str(place / "bert"), **changes})
 
 

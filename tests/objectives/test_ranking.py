@@ -13,6 +13,7 @@ import pytest
 from support.ranking_stores import PAIRS, make_ranking_store, topic_groups
 from support.runs import assert_same_run, config, resume
 from support.tiny_backbones import make_backbone
+from support.typed import present
 
 from glot_jax import HiddenStore
 from glot_jax.batches.ranking_feed import TextFeed
@@ -293,7 +294,7 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
     assert exit_code(*extract) == 0  # complete already
     assert "nothing to do" in capsys.readouterr().err
     reader = HiddenStore(store)["train"]
-    assert reader.labels.tolist() == [1 + row % 2 for row in range(20)]
+    assert present(reader.labels).tolist() == [1 + row % 2 for row in range(20)]
     assert [len(reader[row].texts) for row in range(20)] == [
         1 + (1 + row % 2) + (1 + row % 3) for row in range(20)
     ]

@@ -244,12 +244,12 @@ def test_the_command_prints_the_summary(tmp_path, capsys):
             {},
             r"convs.1.bias must have the shape \(8,\); got \(3,\)",
         ),
-        (lambda s: None, {"gnn": "gta"}, "unknown GNN layer .--gnn.; got 'gta'"),
-        (lambda s: None, {"gnn": "gcn"}, "unexpected: convs.0.att_dst"),
-        (lambda s: None, {"jk": "max"}, "must take tokens of width 8; got 40"),
-        (lambda s: None, {"jk": "lstm"}, r"jumping knowledge \(--jk\) must be"),
-        (lambda s: None, {"tau": 1.5}, "tau must be a cosine"),
-        (lambda s: None, {"tau": float("nan")}, "tau must be a cosine"),
+        (lambda _s: None, {"gnn": "gta"}, "unknown GNN layer .--gnn.; got 'gta'"),
+        (lambda _s: None, {"gnn": "gcn"}, "unexpected: convs.0.att_dst"),
+        (lambda _s: None, {"jk": "max"}, "must take tokens of width 8; got 40"),
+        (lambda _s: None, {"jk": "lstm"}, r"jumping knowledge \(--jk\) must be"),
+        (lambda _s: None, {"tau": 1.5}, "tau must be a cosine"),
+        (lambda _s: None, {"tau": float("nan")}, "tau must be a cosine"),
         (
             lambda s: s.update({"convs.1.bias": torch.ones(8, dtype=torch.int64)}),
             {},
@@ -301,7 +301,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path, imported):
+def test_a_folder_in_use_is_left_alone(imported):
     file = imported.parent / "glot.pth"
     before = {path: path.read_bytes() for path in imported.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match="--out must be a new folder"):

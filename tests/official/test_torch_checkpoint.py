@@ -80,9 +80,9 @@ def test_sizes_heads_and_depth_are_read_from_the_shapes(tmp_path):
             "cat",
             r"convs.1.bias must have the shape \(8,\); got \(3,\)",
         ),
-        (lambda s: None, "gcn", "cat", "unexpected: convs.0.att_dst"),
-        (lambda s: None, "gat", "max", "must take tokens of width 8; got 22"),
-        (lambda s: None, "gta", "cat", "unknown GNN layer"),
+        (lambda _s: None, "gcn", "cat", "unexpected: convs.0.att_dst"),
+        (lambda _s: None, "gat", "max", "must take tokens of width 8; got 22"),
+        (lambda _s: None, "gta", "cat", "unknown GNN layer"),
     ],
 )
 def test_a_key_that_does_not_fit_is_named(change, conv, jk, message):

@@ -15,7 +15,7 @@ from glot_jax.pooling import AdaPoolAttention
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heads", [1, 3, 12])
 def test_adapool_attention_is_its_formula(heads, backend):
-    """q = W_q mean x; softmax_i(q.k_i / sqrt(dim)) per head; values summed, heads concatenated,
+    """`q = W_q mean x`; softmax_i(q.k_i / sqrt(dim)) per head; values summed, heads concatenated,
     W_o.
     """
     states, graph = graph_of(backend)

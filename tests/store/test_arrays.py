@@ -33,7 +33,7 @@ def test_pickled_objects_are_never_loaded(store):
 
 
 def test_a_limit_of_open_files_is_not_taken_for_damage(store, monkeypatch):
-    def exhausted(*arguments, **options):
+    def exhausted(*_, **__):
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(np, "load", exhausted)

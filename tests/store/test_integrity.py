@@ -1,5 +1,6 @@
 """Files are what they were when they were written; links are followed, and files that are not on
-this machine are named."""
+this machine are named.
+"""
 
 import shutil
 import subprocess
@@ -58,7 +59,7 @@ def test_a_process_does_not_wait_for_hashes_that_nobody_reads(tmp_path):
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
-def test_a_store_of_links_is_read_like_one_of_files(made, linked, capsys):
+def test_a_store_of_links_is_read_like_one_of_files(made, linked):
     assert verify(linked) == []
     assert command("store", "verify", linked) == 0
     assert {**describe(linked), "path": ""} == {**describe(made), "path": ""}

@@ -85,7 +85,7 @@ def test_a_lock_is_held_by_the_open_file_and_not_by_its_name(tmp_path):
 
 
 def test_without_locks_of_the_system_nobody_takes_over(tmp_path, monkeypatch):
-    def unsupported(file, operation):
+    def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", unsupported)

@@ -81,7 +81,7 @@ def test_a_full_disk_names_shard_and_shortfall(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(ShardWriter, "put", full)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: type("Usage", (), {"free": 10})())
     with pytest.raises(UsageError, match=r"shard-00000, 24 bytes; got 10 bytes free, 14 too few"):
         write(tmp_path, [2], np.ones((2, 3), np.float32))
     assert list(tmp_path.iterdir()) == []

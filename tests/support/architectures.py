@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
 from support.tiny_backbones import byte_level
+
+Outputs = torch.Tensor | tuple[torch.Tensor, ...]
+"""What a block returns: its states, or these and more."""
+PaddingSide = Literal["auto", "left", "right"]
 
 TINY = {
     "vocab_size": 320,
@@ -113,11 +117,21 @@ class Architecture:
     """Whether there are inner layers with a state a token."""
 
 
-def _encoder(blocks: str | None = "encoder.layer", **more: Any) -> Architecture:
+class Expected(TypedDict, total=False):
+    """Fields of an `Architecture` that most rows leave out."""
+
+    passes: str
+    left: bool
+    settings: dict[str, Any]
+    refused: str | None
+    inner: bool
+
+
+def _encoder(blocks: str | None = "encoder.layer", **more: Unpack[Expected]) -> Architecture:
     return Architecture(blocks, "encoder", **more)
 
 
-def _decoder(blocks: str | None = "layers", **more: Any) -> Architecture:
+def _decoder(blocks: str | None = "layers", **more: Unpack[Expected]) -> Architecture:
     return Architecture(blocks, "decoder", **more)
 
 
@@ -296,12 +310,14 @@ def make_architecture(name: str, folder: Path) -> Path:
     return folder
 
 
-def _config(name: str, settings: dict[str, Any]) -> Any:
+def _config(name: str, settings: dict[str, Any]) -> transformers.PreTrainedConfig:
     kind = transformers.CONFIG_MAPPING[name]
     default = kind()
-    known = {*default.to_dict(), *kind.attribute_map} - set(kind.sub_configs)
-    values = {key: value for key, value in TINY.items() if key in known}
-    if set(settings) & set(kind.sub_configs):
+    # A property of the class to pyright, a dict to everybody else.
+    sub_configs = cast(dict[str, type], kind.sub_configs)
+    known = {*default.to_dict(), *kind.attribute_map} - set(sub_configs)
+    values: dict[str, Any] = {key: value for key, value in TINY.items() if key in known}
+    if set(settings) & set(sub_configs):
         # Of a model of several parts the sizes are those of its parts.
         return kind(**settings)
     given = getattr(default, "layer_types", None)
@@ -315,7 +331,7 @@ def _config(name: str, settings: dict[str, Any]) -> Any:
     return kind(**values)
 
 
-def measure(name: str, folder: Path, side: str = "auto") -> dict[str, Any]:
+def measure(name: str, folder: Path, side: PaddingSide = "auto") -> dict[str, Any]:
     """What a backbone makes of an architecture.
 
     Returns:
@@ -379,11 +395,13 @@ def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dic
     inputs: list[torch.Tensor] = []
     outputs: list[torch.Tensor] = []
 
-    def before(module: Any, args: Any, kwargs: Any) -> None:
+    def before(
+        _block: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]
+    ) -> None:
         states = args[0] if args else kwargs["hidden_states"]
         inputs.append(states.clone())
 
-    def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+    def after(_block: torch.nn.Module, _args: object, _kwargs: object, output: Outputs) -> None:
         outputs.append((output if isinstance(output, torch.Tensor) else output[0]).clone())
 
     for block in model.get_submodule(architecture.blocks).children() if architecture.blocks else ():

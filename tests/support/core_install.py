@@ -49,7 +49,7 @@ def install_core(folder: Path) -> Path:
                 target = site / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not target.exists():
-                    target.symlink_to(distribution.locate_file(file))
+                    target.symlink_to(str(distribution.locate_file(file)))
     return site
 
 

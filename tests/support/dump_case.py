@@ -5,21 +5,35 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from glot_jax import disk
+from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import dump
+from glot_jax.store import HiddenStore
 from support.tiny_backbones import CORPUS
 
 WORDS = " ".join(CORPUS).split()
 ROWS = {"train": 30, "validation": 8}
 
+Row = dict[str, Any]
+"""As a file of JSON lines holds it."""
 
-def write_rows(folder, rows=ROWS, pairs=False, label=lambda row: row % 2, change=lambda rows: rows):
+
+def write_rows(
+    folder: Path,
+    rows: Mapping[str, int] = ROWS,
+    pairs: bool = False,
+    label: Callable[[int], float] = lambda row: row % 2,
+    change: Callable[[list[Row]], list[Row]] = lambda rows: rows,
+) -> Path:
     """Texts of 0 to 9 words; row 3 is empty."""
     rng = np.random.default_rng(0)
     folder.mkdir(exist_ok=True)
@@ -37,30 +51,35 @@ def write_rows(folder, rows=ROWS, pairs=False, label=lambda row: row % 2, change
     return folder
 
 
-def run(config):
+def run(config: ExtractConfig) -> tuple[HiddenStore, str]:
     """(store, what was printed)."""
-    console = Console(file=io.StringIO(), width=1000)
-    return dump(config, console=console), console.file.getvalue()
+    printed = io.StringIO()
+    store = dump(config, console=Console(file=printed, width=1000))
+    return store, printed.getvalue()
 
 
-def refuse(config, match):
+def refuse(config: ExtractConfig, match: str) -> None:
     with pytest.raises(UsageError, match=match):
         run(config)
 
 
-def texts_of(folder, split="train"):
+def texts_of(folder: Path, split: str = "train") -> list[str]:
     return [
         json.loads(line)["text0"] for line in (folder / f"{split}.jsonl").read_text().splitlines()
     ]
 
 
-def interrupt_after(monkeypatch, shards, error=KeyboardInterrupt):
+def interrupt_after(
+    monkeypatch: pytest.MonkeyPatch,
+    shards: int,
+    error: BaseException | type[BaseException] = KeyboardInterrupt,
+) -> None:
     """Let `shards` shards be finished; the next one fails when states are put into it for the
     second time.
     """
     count, original = [0], disk.write
 
-    def write(file, data, at):
+    def write(file: int, data: bytes | memoryview, at: int) -> None:
         # Only this shard's files: the one before may still be sealed by another thread.
         if f"shard-{shards:05d}/hidden" in os.readlink(f"/proc/self/fd/{file}") and at > 0:
             count[0] += 1

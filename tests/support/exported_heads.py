@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import transformers
 from flax import nnx
+from numpy.typing import ArrayLike
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
@@ -52,7 +53,7 @@ PLAIN = PoolerConfig(hidden_dim=8)
 TAU = GraphConfig(tau=0.5)
 
 
-def glot(**options: Any) -> PoolerConfig:
+def glot(**options: object) -> PoolerConfig:
     return PoolerConfig(**{"hidden_dim": 8, **options})
 
 
@@ -113,7 +114,7 @@ def padded(
     return hidden, mask
 
 
-def by_jax(model: SentenceModel) -> Any:
+def by_jax(model: SentenceModel) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
     return jax.jit(lambda hidden, mask: model.pooler(model.stem(hidden, mask)))
 
 
@@ -122,9 +123,9 @@ def by_torch(head: GlotHead, hidden: np.ndarray, mask: np.ndarray) -> np.ndarray
         return head(torch.from_numpy(hidden), torch.from_numpy(mask)).numpy()
 
 
-def assert_close(found: np.ndarray, wanted: Any, tolerance: float = 1e-5) -> None:
+def assert_close(found: np.ndarray, wanted: ArrayLike, tolerance: float = 1e-5) -> None:
     assert found.shape == np.shape(wanted)
-    assert np.abs(found - np.asarray(wanted)).max() <= tolerance * np.abs(wanted).max()
+    assert np.abs(found - np.asarray(wanted)).max() <= tolerance * np.abs(np.asarray(wanted)).max()
 
 
 def make_run(
@@ -134,7 +135,7 @@ def make_run(
     graph: GraphConfig = TAU,
     layers: tuple[int, ...] = (-1,),
     task: TaskSpec = TASK,
-    **recipe: Any,
+    **recipe: object,
 ) -> Path:
     """A finished run of random numbers: nothing needs to be trained to be exported."""
     frozen = Backbone(

@@ -48,10 +48,11 @@ def make_case(folder: Path, rows: dict[str, int], **options: object) -> ExtractC
 
 def run(config: ExtractConfig, out: Path | None = None) -> str:
     """Extract, or write a worker's share, and return what was printed."""
-    console = Console(file=io.StringIO(), width=1000)
+    printed = io.StringIO()
+    console = Console(file=printed, width=1000)
     config = dataclasses.replace(config, out=out or config.out)
     (dump if config.share is None else dump_share)(config, console=console)
-    return console.file.getvalue()
+    return printed.getvalue()
 
 
 def load_backbone(folder: Path | str, **options: object) -> Backbone:

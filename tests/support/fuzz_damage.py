@@ -165,7 +165,7 @@ def damaged_rows(draw: Callable[..., Any], suffix: str, setup: Setup) -> bytes:
     return encode(draw, suffix, lines)
 
 
-def damage_object(rows: list[Any], row: int, name: str, how: str, value: Any) -> None:
+def damage_object(rows: list[Any], row: int, name: str, how: str, value: object) -> None:
     if not isinstance(rows[row], dict):
         return
     if how == "drop":
@@ -174,7 +174,7 @@ def damage_object(rows: list[Any], row: int, name: str, how: str, value: Any) ->
         rows[row] = rows[row] | {f"{name}\ud83d" if how == "add" else name: value}
 
 
-def damage_line(lines: list[list[Any]], row: int, column: int, how: str, value: Any) -> None:
+def damage_line(lines: list[list[Any]], row: int, column: int, how: str, value: object) -> None:
     line = list(lines[row])
     if how == "drop":
         line = line[:-1]
@@ -232,7 +232,7 @@ def repeat_a_line(draw: Callable[..., Any], data: bytes) -> bytes:
     return b"".join([*lines, draw(st.sampled_from(lines))]) if lines else data
 
 
-def repeat_a_name(draw: Callable[..., Any], data: bytes) -> bytes:
+def repeat_a_name(_draw: Callable[..., Any], data: bytes) -> bytes:
     """The first field once more: in an object, or in a header."""
     between = next((between for between in (b", ", b",", b"\t") if between in data), b",")
     first, separator, rest = data.partition(between)

@@ -3,11 +3,13 @@
 The writers are json's, csv's and pyarrow's, never the package's own.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -153,7 +155,7 @@ def to_bytes(suffix: str, rows: list[dict[str, Any]], choose: Callable[[list[Any
     return (choose(["", "\ufeff"]) + end.join(lines) + last).encode()
 
 
-def csv_lines(rows: list[list[Any]], quoting: Any) -> list[str]:
+def csv_lines(rows: list[list[Any]], quoting: Literal[0, 1]) -> list[str]:
     lines = []
     for row in rows:
         file = io.StringIO(newline="")

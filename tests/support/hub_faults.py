@@ -46,7 +46,7 @@ def refusal(status: int, code: str, message: str, sha: str | None = None) -> Rep
 def gated(status: int = 401) -> Fault:
     """401 for somebody without a token, 403 for one who is not on the list."""
     message = "Access to this model is restricted. You must be authenticated to access it."
-    return lambda reply: refusal(status, "GatedRepo", message)
+    return lambda _reply: refusal(status, "GatedRepo", message)
 
 
 def slow(seconds: float) -> Fault:
@@ -62,12 +62,12 @@ def cut(after: int) -> Fault:
 def failing(status: int = 500) -> Fault:
     """A server that is down: 500, 502, 503 ..."""
     message = "Internal Error - We're working hard to fix this"
-    return lambda reply: json_reply({"error": message}, status)
+    return lambda _reply: json_reply({"error": message}, status)
 
 
 def rate_limited(seconds: int = 0) -> Fault:
     """Too many requests; come back in so many seconds."""
-    return lambda reply: json_reply(
+    return lambda _reply: json_reply(
         {"error": "We had to rate limit you"}, 429, {"Retry-After": str(seconds)}
     )
 
@@ -91,7 +91,7 @@ def not_json() -> Fault:
 def html() -> Fault:
     """The login page of a network that lets nobody through."""
     page = b"<!DOCTYPE html><html><body>Please log in to the network.</body></html>"
-    return lambda reply: Reply(200, page, {"Content-Type": "text/html"})
+    return lambda _reply: Reply(200, page, {"Content-Type": "text/html"})
 
 
 # --------------------------------------------------------------------------------------------------

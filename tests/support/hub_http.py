@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, cast
+from typing import cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.hub_faults import Reply
+from support.typed import of_kind
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ class Server:
             self._http.drop_connections()
 
 
+Accepted = socket.socket | tuple[bytes, socket.socket]
+"""A connection; the pair is what a server of UDP would get."""
+
+
 class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -133,12 +138,12 @@ class _HttpServer(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
+    def process_request(self, request: Accepted, client_address: object) -> None:
+        self._open.add(of_kind(request, socket.socket))
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+    def shutdown_request(self, request: Accepted) -> None:
+        self._open.discard(of_kind(request, socket.socket))
         super().shutdown_request(request)
 
     def drop_connections(self) -> None:
@@ -149,7 +154,7 @@ class _HttpServer(ThreadingHTTPServer):
             except OSError:
                 continue
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that is killed, or has waited long enough, just goes."""
 
 
@@ -192,5 +197,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(reply.body[: reply.cut])
         self.wfile.flush()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """The log is a list, not a stream."""

@@ -38,7 +38,7 @@ class Blob:
 
     @property
     def oid(self) -> str:
-        """git's name of the blob; of a large file, that of its pointer."""
+        """Git's name of the blob; of a large file, that of its pointer."""
         stored = self.pointer if self.lfs else self.content
         return hashlib.sha1(b"blob %d\0" % len(stored) + stored).hexdigest()
 

@@ -26,7 +26,7 @@ def write_rows(path: Path, values: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(value) + "\n" for value in values))
 
 
-def settings(folder: Path, out: Path, *cards: str, **changes: Any) -> ReproduceConfig:
+def settings(folder: Path, out: Path, *cards: str, **changes: object) -> ReproduceConfig:
     """Cards at toy size, on the backbone and the data of the fixture `laboratory`."""
     options = {
         "backbone": str(folder / "tiny"),

@@ -21,7 +21,7 @@ EVERY_STEP = 1e-9
 """checkpoint_minutes of a run that saves after every step."""
 
 
-def config(store: Path, out: Path, **changes: Any) -> TrainConfig:
+def config(store: Path, out: Path, **changes: object) -> TrainConfig:
     """Three epochs of five steps on the stores of `make_store`, two executables; a line every third
     step and at each epoch's end.
     """
@@ -46,7 +46,7 @@ def saved_config(out: Path) -> TrainConfig:
     )
 
 
-def resume(out: Path, **changes: Any) -> dict[str, Any]:
+def resume(out: Path, **changes: object) -> dict[str, Any]:
     """`train.py --resume out`, with other settings where that is allowed."""
     return train(dataclasses.replace(saved_config(out), **changes), resume=True, quiet=True)
 

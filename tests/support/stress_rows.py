@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from glot_jax.texts.stress_texts import StressRow, generate
 from glot_jax.texts.stress_words import PAIRS
@@ -19,9 +18,18 @@ def make(
     ratio: float = 0.9,
     rows: tuple[int, int, int] = ROWS,
     seed: int = 42,
-    **options: Any,
+    distance: int = 0,
+    position: float | None = None,
 ) -> dict[str, list[StressRow]]:
-    return generate(protocol, ratio=ratio, rows=rows, seed=seed, vocabulary=VOCABULARY, **options)
+    return generate(
+        protocol,
+        ratio=ratio,
+        rows=rows,
+        seed=seed,
+        vocabulary=VOCABULARY,
+        distance=distance,
+        position=position,
+    )
 
 
 def lengths(rows: Iterable[StressRow]) -> set[int]:

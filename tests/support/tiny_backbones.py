@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -20,6 +20,9 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+Tokens = transformers.PreTrainedTokenizerFast
+Config = TypeVar("Config", bound=transformers.PreTrainedConfig)
 
 CORPUS = (
     "the cat sat on the mat",
@@ -79,7 +82,9 @@ def _special(tokenizer: transformers.PreTrainedTokenizerFast) -> dict[str, Any]:
     }
 
 
-def _encoder(cls: type, tokenizer: Any, dim: int, num_layers: int, **more: Any) -> Any:
+def _encoder(
+    cls: type[Config], tokenizer: Tokens, dim: int, num_layers: int, **more: int
+) -> Config:
     return cls(
         **{
             **_special(tokenizer),
@@ -93,11 +98,11 @@ def _encoder(cls: type, tokenizer: Any, dim: int, num_layers: int, **more: Any) 
     )
 
 
-def _rotary(cls: type, tokenizer: Any, dim: int, num_layers: int) -> Any:
+def _rotary(cls: type[Config], tokenizer: Tokens, dim: int, num_layers: int) -> Config:
     return _encoder(cls, tokenizer, dim, num_layers, num_key_value_heads=2)
 
 
-CONFIGS: dict[str, Callable[[Any, int, int], Any]] = {
+CONFIGS: dict[str, Callable[[Tokens, int, int], transformers.PreTrainedConfig]] = {
     "bert": lambda tokenizer, dim, layers: _encoder(
         transformers.BertConfig, tokenizer, dim, layers
     ),
@@ -141,10 +146,10 @@ FINAL_NORMS: dict[str, Callable[[int], tuple[str, ...]]] = {
     "bert": lambda layers: (f"encoder.layer.{layers - 1}.output.LayerNorm.weight",),
     "roberta": lambda layers: (f"encoder.layer.{layers - 1}.output.LayerNorm.weight",),
     "distilbert": lambda layers: (f"transformer.layer.{layers - 1}.output_layer_norm.weight",),
-    "gpt2": lambda layers: ("ln_f.weight",),
-    "llama": lambda layers: ("norm.weight",),
-    "mistral": lambda layers: ("norm.weight",),
-    "qwen2": lambda layers: ("norm.weight",),
+    "gpt2": lambda _layers: ("ln_f.weight",),
+    "llama": lambda _layers: ("norm.weight",),
+    "mistral": lambda _layers: ("norm.weight",),
+    "qwen2": lambda _layers: ("norm.weight",),
 }
 
 

@@ -33,8 +33,9 @@ def sentences(
 def pad(
     states: list[np.ndarray], length: int | None = None, side: str = "right", fill: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """hidden [batch, length, dim] float32 and mask [batch, length] bool, padded on one side with
-    `fill`.
+    """`hidden [batch, length, dim]` float32 and `mask [batch, length]` bool.
+
+    Padded on one side with `fill`.
     """
     length = length or max(map(len, states))
     hidden = np.full((len(states), length, states[0].shape[1]), fill, np.float32)

@@ -10,9 +10,10 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow
 import pyarrow.parquet
@@ -53,7 +54,7 @@ def write_all(folder: Path, files: Mapping[str, Any]) -> Path:
     return folder
 
 
-def write_rows(path: Path, rows: Any) -> None:
+def write_rows(path: Path, rows: str | bytes | Sequence[Mapping[str, Any]]) -> None:
     """Write dicts in the format of the suffix; str and bytes as they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(rows, str | bytes):
@@ -85,9 +86,11 @@ def labelled_rows(name: str, labels: list[Any]) -> str:
     return json_lines({"text": "t", "label": label} for label in labels)
 
 
-def table(rows: list[list[Any]], delimiter: str = ",", **dialect: Any) -> str:
+def table(
+    rows: list[list[Any]], delimiter: str = ",", quoting: Literal[0, 1, 2, 3] = csv.QUOTE_MINIMAL
+) -> str:
     file = io.StringIO(newline="")
-    csv.writer(file, delimiter=delimiter, lineterminator="\n", **dialect).writerows(rows)
+    csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows(rows)
     return file.getvalue()
 
 
@@ -96,28 +99,30 @@ def tabs(*rows: str) -> str:
     return "".join(row.replace(" ", "\t") + "\n" for row in rows)
 
 
-def task(data: Path, name: str = "custom", **options: Any) -> TaskData:
+def task(data: Path, name: str = "custom", **options: object) -> TaskData:
+    settings: dict[str, Any] = {**options}
     if name == "custom" and "text_columns" not in options:
-        options = {**LABELLED, **options}
+        settings = {**LABELLED, **options}
     return open_task(
-        ExtractConfig(backbone="minilm", task=name, out=data / "out", data=data, **options)
+        ExtractConfig(backbone="minilm", task=name, out=data / "out", data=data, **settings)
     )
 
 
-def read_folder(folder: Path, name: str = "cola", **options: Any) -> TaskData:
+def read_folder(folder: Path, name: str = "cola", **options: object) -> TaskData:
     """Open a folder as a task, with the options of extract.py."""
+    settings: dict[str, Any] = {**options}
     return open_task(
-        ExtractConfig(backbone="minilm", task=name, out=folder / "out", data=folder, **options)
+        ExtractConfig(backbone="minilm", task=name, out=folder / "out", data=folder, **settings)
     )
 
 
-def labels_config(folder: Path, **options: Any) -> ExtractConfig:
+def labels_config(folder: Path, **options: object) -> ExtractConfig:
     return ExtractConfig(
         backbone="b", task="custom", data=folder, out=folder / "out", **{**LABELLED, **options}
     )
 
 
-def open_labels(folder: Path, labels: Iterable[Any], **options: Any) -> TaskData:
+def open_labels(folder: Path, labels: Iterable[Any], **options: object) -> TaskData:
     """Write these spellings into the train.csv of a new folder, and open it."""
     rows = "".join(f"text {row},{label}\n" for row, label in enumerate(labels))
     write_all(folder, {"train.csv": f"text,label\n{rows}"})
@@ -145,7 +150,7 @@ def examples(data: TaskData, split: str = "train") -> list[tuple[Any, ...]]:
     return rows
 
 
-def refuses(*parts: str) -> Any:
+def refuses(*parts: str) -> AbstractContextManager[pytest.ExceptionInfo[UsageError]]:
     """The message has these parts, in this order."""
     return pytest.raises(UsageError, match="(?s)" + ".*".join(map(re.escape, parts)))
 

@@ -18,7 +18,7 @@ Opened = Callable[..., TaskData]
 def load(tmp_path: Path) -> Opened:
     """Write {file name: rows} and open them as a task."""
 
-    def load(files: Mapping[str, Any], task: str = "cola", **options: Any) -> TaskData:
+    def load(files: Mapping[str, Any], task: str = "cola", **options: object) -> TaskData:
         for name, rows in files.items():
             write_rows(tmp_path / name, rows)
         return read_folder(tmp_path, task, **options)
@@ -33,7 +33,7 @@ def custom(load: Opened) -> Opened:
     Values of a list become labels; a string is the content of the file.
     """
 
-    def custom(files: Mapping[str, Any], **options: Any) -> TaskData:
+    def custom(files: Mapping[str, Any], **options: object) -> TaskData:
         rows_by_name: dict[str, Any] = {}
         for name, rows in files.items():
             if isinstance(rows, list):
@@ -49,10 +49,12 @@ def custom(load: Opened) -> Opened:
 def labelled(tmp_path: Path) -> Opened:
     """Write {file name: labels}, in place of what was there, and open them as a custom task."""
 
-    def labelled(files: Mapping[str, list[Any]], **options: Any) -> TaskData:
+    def labelled(
+        files: Mapping[str, list[Any]], name: str = "custom", **options: object
+    ) -> TaskData:
         for path in tmp_path.iterdir():
             path.unlink()
         contents = {name: labelled_rows(name, labels) for name, labels in files.items()}
-        return task(write_all(tmp_path, contents), **options)
+        return task(write_all(tmp_path, contents), name, **options)
 
     return labelled

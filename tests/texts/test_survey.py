@@ -1,4 +1,4 @@
-"""What has no label:
+"""What has no label.
 
 NA and its like are gaps among numbers, and said where they stand among names.
 """

@@ -464,9 +464,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damage(finished, mon
     assert kept(finished) == ["14", "15", "5"]
 
 
-def test_checkpoints_of_earlier_versions_are_read_and_continued(
-    saved_often, undisturbed, tmp_path, monkeypatch
-):
+def test_checkpoints_of_earlier_versions_are_read_and_continued(undisturbed, tmp_path, monkeypatch):
     """As version 0.2 wrote them: metrics beside the state, no record."""
     old = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     (old / "summary.json").unlink()

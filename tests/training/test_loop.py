@@ -93,7 +93,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, mo
 
 
 def test_a_full_disk_says_how_to_continue(stores, tmp_path, monkeypatch):
-    def full(self, **values):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop.RunLog, "metrics", full)
@@ -127,7 +127,7 @@ def test_seconds_of_all_processes_add_up(stores, tmp_path, monkeypatch):
     assert sum(line["rows"] for line in lines) == 80
 
 
-def test_a_learnable_store_is_learned(stores, tmp_path):
+def test_a_learnable_store_is_learned(tmp_path):
     store = make_store(tmp_path / "store", CLASSES, rows={"train": 200, "validation": 100}, dim=16)
     summary = run(store, tmp_path / "run", epochs=8, optimizer=OptimizerConfig(lr=5e-3))
     assert summary["validation"]["best"]["accuracy"] >= 0.95

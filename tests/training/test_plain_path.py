@@ -84,9 +84,7 @@ def test_a_checkpoint_is_read_back_from_a_folder_of_any_name(tmp_path, temporary
 
 
 @pytest.mark.parametrize("name", [EVERYTHING, LONG])
-def test_train_resume_evaluate_and_seeds_in_a_folder_of_any_name(
-    store, tmp_path, monkeypatch, name
-):
+def test_train_resume_evaluate_and_seeds_in_a_folder_of_any_name(store, tmp_path, name):
     out = tmp_path / name / "run"
     summary = train(runs.config(store, out, epochs=2), quiet=True)
     assert Path(json.loads((out / "config.json").read_text())["config"]["out"]) == out

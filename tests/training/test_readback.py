@@ -35,7 +35,7 @@ class Nothing:
     wait = check
 
 
-def unreadable(self, step, target):
+def unreadable(*_):
     """In the place of `Checkpoints._read`."""
     raise Damaged("ValueError: NOT_FOUND")
 

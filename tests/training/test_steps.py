@@ -74,7 +74,7 @@ def test_after_a_bad_step_nothing_is_updated(stores, tmp_path):
 
 def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeypatch):
     prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
-    monkeypatch.setattr(steps.optax.tree, "norm", lambda tree: float("nan"))
+    monkeypatch.setattr(steps.optax.tree, "norm", lambda _tree: float("nan"))
     before = [np.array(leaf) for leaf in jax.tree.leaves(prepared.state["params"])]
     state, logs = prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
     assert np.isfinite(logs["loss"])

@@ -125,7 +125,7 @@ def test_a_second_sigterm_does_what_it_did_before(store, tmp_path, monkeypatch):
     class Killed(BaseException):
         pass
 
-    def killed(number, frame):
+    def killed(*_):
         raise Killed
 
     before = signal.signal(signal.SIGTERM, killed)
