@@ -46,6 +46,7 @@ class Backends(Benchmark):
     densities: tuple[float, ...] = (1 / 32, 1 / 128, 1 / 512, 1 / 2048)
 
     def smaller(self) -> Backends:
+        """See Benchmark.smaller."""
         return dataclasses.replace(
             self, repeats=1, tokens=128, lengths=(16,), long_lengths=(64,), densities=(1 / 8,)
         )
@@ -74,6 +75,7 @@ def measure(bench: Backends, graph: GraphConfig, length: int) -> dict[str, Any]:
 
 
 def print_row(row: dict[str, Any]) -> None:
+    """Print the names and values of a row in one line."""
     parts = []
     for name, value in row.items():
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -82,6 +84,7 @@ def print_row(row: dict[str, Any]) -> None:
 
 
 def fits(bench: Backends, backend: str, length: int) -> bool:
+    """Whether the pairs of a batch of this length fit into the memory that a backend needs."""
     return backend != "dense" or bench.tokens * length <= MOST_PAIRS
 
 
@@ -110,6 +113,7 @@ def thin_graphs(bench: Backends) -> Iterator[tuple[GraphConfig, int]]:
 
 
 def main(bench: Backends) -> None:
+    """Measure both parts, print a line a measurement, and write `backends.json`."""
     keep_memory()
     rows: dict[str, list[dict[str, Any]]] = {"by_length": [], "by_density": []}
     for part, graphs in (("by_length", full_graphs(bench)), ("by_density", thin_graphs(bench))):

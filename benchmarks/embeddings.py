@@ -20,7 +20,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from benchmark import Benchmark, Mismatch, run
@@ -52,7 +52,7 @@ from glot_jax.training.evaluation import open_run
 from glot_jax.training.predictions import read_predictions
 
 GLOT = PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat")
-POOLERS: dict[str, tuple[PoolerConfig, str]] = {
+POOLERS: dict[str, tuple[PoolerConfig, Literal["none", "linear"]]] = {
     "mean + linear": (PoolerConfig(pooler="mean"), "linear"),
     "adapool": (PoolerConfig(pooler="adapool"), "none"),
     "glot": (GLOT, "none"),
@@ -79,10 +79,12 @@ class Embeddings(Benchmark):
     tau: float = 0.6
 
     def smaller(self) -> Embeddings:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, seeds=(1, 2), lrs=(1e-3,), epochs=1)
 
 
 def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -251,6 +253,7 @@ def compared(
 
 
 def main(bench: Embeddings) -> None:
+    """Train every head with every rate and seed, score the best, and write `embeddings.json`."""
     note = prepare_rows(bench)
     print(note)
     config = ExtractConfig(
@@ -301,6 +304,7 @@ def main(bench: Embeddings) -> None:
 
 
 def cell(mean: float, deviation: float | None, interval: Interval | None) -> str:
+    """`0.712 ± 0.003 [0.690, 0.734]`, as much of it as there is."""
     text = f"{mean:.3f}"
     if deviation is not None:
         text += f" ± {deviation:.3f}"
@@ -308,6 +312,7 @@ def cell(mean: float, deviation: float | None, interval: Interval | None) -> str
 
 
 def difference_text(difference: Difference | None) -> str:
+    """`+0.012 [0.003, 0.021], p 0.010`; nothing without a test."""
     if difference is None or difference.p is None:
         return ""
     return f"{difference.value:+.3f} {difference.interval}, p {difference.p:.3f}"

@@ -45,6 +45,7 @@ class Encode(Benchmark):
     poolers: tuple[str, ...] = ("glot", "mean")
 
     def smaller(self) -> Encode:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, texts=20, repeats=1)
 
 
@@ -73,12 +74,14 @@ def train_encoders(bench: Encode, folder: Path) -> dict[str, SentenceEncoder]:
 
 
 def seconds_of(action: Callable[[], object]) -> float:
+    """Wall time of one call."""
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
 
 
 def main(bench: Encode) -> None:
+    """Time every encoder on the same texts, and write `encode.json`."""
     texts = read_texts(bench)
     theirs = SentenceTransformer(find_source("minilm", None).location, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:

@@ -31,14 +31,14 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 import torch
-from benchmark import Benchmark, run
+from benchmark import Benchmark, Mismatch, run
 from torch.utils.data import DataLoader, Dataset
 from torch_heads import PygHead
 
-from glot_jax import HiddenStore
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
+from glot_jax.store import HiddenStore, Row
 from glot_jax.training import train
 
 TAU = 0.6
@@ -63,6 +63,7 @@ class Epoch(Benchmark):
     """Training rows of 128 tokens."""
 
     def smaller(self) -> Epoch:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, hidden_dim=8, repeats=1, long_rows=64)
 
 
@@ -85,6 +86,13 @@ class PaddedFiles(Dataset):
         return file["hidden"][index], file["mask"][index], file["label"][index]
 
 
+def label_of(row: Row) -> float:
+    """The label of a row; CoLA's all have one."""
+    if row.label is None:
+        raise Mismatch("rows of the store must have labels; got one without.")
+    return row.label
+
+
 def write_padded(store: HiddenStore, folder: Path, rows_per_file: int) -> list[tuple[Path, int]]:
     """Write the training split as padded float32 files; file and index of every row."""
     split = store["train"]
@@ -98,7 +106,7 @@ def write_padded(store: HiddenStore, folder: Path, rows_per_file: int) -> list[t
             hidden[index, : len(row.hidden)] = torch.tensor(np.asarray(row.hidden, np.float32))
         lengths = torch.tensor([len(row.hidden) for row in rows])
         mask = torch.arange(LENGTH) < lengths[:, None]
-        labels = torch.tensor([int(row.label) for row in rows])
+        labels = torch.tensor([int(label_of(row)) for row in rows])
         path = folder / f"{first}.pt"
         torch.save({"hidden": hidden, "mask": mask, "label": labels}, path)
         written += [(path, index) for index in range(len(rows))]
@@ -175,6 +183,7 @@ def write_long_texts(data: Path, folder: Path, rows: int) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
+    """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -201,6 +210,7 @@ def times_faster(ours: list[dict[str, Any]], theirs: list[dict[str, float]]) -> 
 
 
 def median_wait(runs: list[dict[str, Any]]) -> float:
+    """Median share of the loop that waits for input."""
     return float(np.median([run["input_wait_share"] for run in runs]))
 
 
@@ -261,6 +271,7 @@ def measure(bench: Epoch, work: Path, process: Executor) -> dict[str, Any]:
 
 
 def main(bench: Epoch) -> None:
+    """Time both ways in turn, print their ratios, and write `epoch.json`."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as work, ProcessPoolExecutor(1, context) as process:

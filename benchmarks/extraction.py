@@ -48,6 +48,7 @@ class Extraction(Benchmark):
     """The padded loop runs one in this many texts and is scaled up."""
 
     def smaller(self) -> Extraction:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, repeats=1, padded_share=5)
 
 
@@ -78,6 +79,7 @@ def padded_loop(backbone: Backbone, texts: list[str]) -> None:
 
 
 def seconds_of(action: Callable[[], object]) -> Seconds:
+    """Wall time and processor time of one call."""
     wall = time.perf_counter()
     cpu = time.process_time()
     action()
@@ -99,6 +101,7 @@ def speed_over(times: dict[str, list[Seconds]], other: str, loading: Seconds) ->
 
 
 def read_texts(config: ExtractConfig) -> list[str]:
+    """All texts of a task, split by split."""
     texts: list[str] = []
     for split in open_task(config).splits.values():
         for example in split:
@@ -144,6 +147,7 @@ def measure(bench: Extraction, config: ExtractConfig) -> dict[str, Any]:
 
 
 def main(bench: Extraction) -> None:
+    """Time the extraction beside its forward passes alone, and write `extraction.json`."""
     config = ExtractConfig(
         backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
     )

@@ -46,6 +46,7 @@ class Finetune(Benchmark):
     """This kind alone, in this process; prints JSON."""
 
     def smaller(self) -> Finetune:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, length=16, repeats=1, rounds=1)
 
 
@@ -177,6 +178,7 @@ def measure_apart(bench: Finetune, kind: Kind) -> dict[str, Any]:
 
 
 def main(bench: Finetune) -> None:
+    """Measure every kind in processes of their own, in turn, and write `finetune.json`."""
     if bench.measure == "head":
         print(json.dumps(measure_head(bench)))
         return

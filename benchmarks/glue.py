@@ -24,7 +24,7 @@ from glot_jax.texts import TASKS
 from glot_jax.training import train_seeds
 
 TAU = 0.6
-SIZES = {"hidden_dim": 256, "num_layers": 2}
+SIZES: dict[str, Any] = {"hidden_dim": 256, "num_layers": 2}
 LR = 2e-4
 EPOCHS = 3
 
@@ -42,6 +42,7 @@ class Glue(Benchmark):
     seeds: tuple[int, ...] = (42, 43, 44)
 
     def smaller(self) -> Glue:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, seeds=(1, 2), poolers=("mean", "glot"))
 
 
@@ -78,6 +79,7 @@ def cell(row: dict[str, Any], split: str, checkpoint: str) -> str:
 
 
 def main(bench: Glue) -> None:
+    """Extract and train task by task, print a row a split, and write `glue.json`."""
     rows = []
     for task in bench.tasks:
         config = ExtractConfig(

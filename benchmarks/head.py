@@ -81,6 +81,7 @@ class HeadBenchmark(Benchmark):
     """Name of the results file."""
 
     def smaller(self) -> HeadBenchmark:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, shapes=("384x12",), repeats=1, seconds=0.1)
 
 
@@ -251,6 +252,7 @@ def compare(bench: HeadBenchmark, shape: Shape) -> dict[str, Any]:
 
 
 def print_shape(result: dict[str, Any]) -> None:
+    """Print the times of one shape, a line a contender."""
     print(
         f"\ndim {result['dim']}, hidden {result['hidden']}, length {result['length']}, batch"
         f" {result['batch']}, density {result['density']:.2f}"
@@ -283,6 +285,7 @@ def kept_results(bench: HeadBenchmark) -> list[dict[str, Any]]:
 
 
 def main(bench: HeadBenchmark) -> None:
+    """Compare the contenders shape by shape; `head.json` is written after each."""
     keep_memory()
     results = kept_results(bench)
     for shape in SHAPES:

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib
 from benchmark import RESULTS, Benchmark, run
+from matplotlib.axes import Axes
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -69,7 +70,7 @@ def print_growth(shapes: list[Shape]) -> None:
         )
 
 
-def draw(axis: Any, shapes: list[Shape]) -> None:
+def draw(axis: Axes, shapes: list[Shape]) -> None:
     """Every contender's training step, and the floor, by tokens of a text."""
     for (name, label), color in zip(LABELS.items(), COLORS, strict=True):
         measured = [shape for shape in shapes if isinstance(shape["contenders"].get(name), dict)]
@@ -88,6 +89,7 @@ def draw(axis: Any, shapes: list[Shape]) -> None:
 
 
 def main(bench: HeadChart) -> None:
+    """Draw `head.png` from `head.json`."""
     results = json.loads((RESULTS / "head.json").read_text())
     dims = sorted({shape["dim"] for shape in results["shapes"]})
     size = (4.2 * len(dims), 3.8)

@@ -7,7 +7,10 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any, Literal
+
+from glot_jax.pooling import Glot
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -160,14 +163,16 @@ def ours(shape: Shape, backend: str, edges: int) -> Contender:
 def torch_head(shape: Shape, name: str) -> Head:
     """A head of PyTorch with our weights."""
     model = build_model(shape)
-    scorer = model.pooler.readout.bias[...].shape[0]
+    glot = model.pooler
+    assert isinstance(glot, Glot)
+    scorer = glot.readout.bias[...].shape[0]
     sizes = (shape.dim, shape.hidden, LAYERS, scorer, TAU)
     head: Head
     if name.startswith("pyg"):
         head = PygHead(*sizes, cosine=name.removeprefix("pyg-"))
     else:
         head = DenseHead(*sizes)
-    arrays = {key: value for key, value in to_official(model.pooler).items() if "edge" not in key}
+    arrays = {key: value for key, value in to_official(glot).items() if "edge" not in key}
     linear = model.head.linear  # type: ignore[union-attr]
     arrays["classifier.weight"] = np.asarray(linear.kernel[...]).T
     arrays["classifier.bias"] = np.asarray(linear.bias[...])
@@ -222,13 +227,17 @@ class Process:
 
     def run(self, kind: Kind, index: int) -> np.ndarray:
         """Loss ("step") or logits ("forward") of batch `index`."""
-        return self._send(kind, index, 0)
+        answer = self._send(kind, index, 0)
+        assert isinstance(answer, np.ndarray)
+        return answer
 
     def time(self, kind: Kind, index: int, calls: int) -> float:
         """Seconds that `calls` calls take, from batch `index` on."""
-        return self._send(kind, index, calls)
+        answer = self._send(kind, index, calls)
+        assert isinstance(answer, float)
+        return answer
 
-    def _send(self, kind: Kind, index: int, calls: int) -> Any:
+    def _send(self, kind: Kind, index: int, calls: int) -> object:
         try:
             self.pipe.send((kind, index, calls))
             return self.pipe.recv()
@@ -245,7 +254,7 @@ class Process:
         self.process.join()
 
 
-def serve(pipe: Any, shape: Shape, name: str, edges: int, kept: bool) -> None:
+def serve(pipe: Connection, shape: Shape, name: str, edges: int, kept: bool) -> None:
     """Build a contender and answer until the pipe is closed."""
     if kept:
         keep_memory()

@@ -14,8 +14,9 @@ again.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -51,6 +52,7 @@ class Method(Benchmark):
     seeds: tuple[int, ...] = (42, 43, 44)
 
     def smaller(self) -> Method:
+        """See Benchmark.smaller."""
         return dataclasses.replace(self, seeds=(1, 2), layers=(0, 6), tasks=("stsb",))
 
 
@@ -81,7 +83,7 @@ class Study:
         preset: str,
         *,
         seeds: Sequence[int] = (),
-        **changes: Any,
+        changes: Mapping[str, Any] = MappingProxyType({}),
     ) -> Record:
         """Train a preset with some settings changed, once per seed.
 
@@ -159,7 +161,7 @@ def layers(bench: Method) -> list[Record]:
         for layer in bench.layers:
             first = bench.seeds[:1]
             scan[layer] = study.train_variant(
-                f"layer-{layer}", task, "tuned", seeds=first, layer=layer
+                f"layer-{layer}", task, "tuned", seeds=first, changes={"layer": layer}
             )
             show(scan[layer], ("best",))
         scores = {
@@ -167,8 +169,8 @@ def layers(bench: Method) -> list[Record]:
         }
         best = max(scores, key=lambda layer: scores[layer])
         chosen = [
-            study.train_variant(f"layer-{best}", task, "tuned", layer=best),
-            study.train_variant("mix", task, "tuned", mix_layers=()),
+            study.train_variant(f"layer-{best}", task, "tuned", changes={"layer": best}),
+            study.train_variant("mix", task, "tuned", changes={"mix_layers": ()}),
         ]
         for record in chosen:
             show(record, ("best",))
@@ -187,7 +189,7 @@ def ablation(bench: Method) -> list[Record]:
     records = []
     for name, changes in ABLATION.items():
         folder = name.replace(", ", "-").replace(" ", "-")
-        record = study.train_variant(folder, "stsb", "tuned", **changes)
+        record = study.train_variant(folder, "stsb", "tuned", changes=changes)
         record["label"] = name
         show(record)
         records.append(record)
@@ -203,6 +205,7 @@ PARTS = {"presets": presets, "layers": layers, "ablation": ablation}
 
 
 def main(bench: Method) -> None:
+    """Extract what is missing, run one part, and write `method-PART.json`."""
     tasks = bench.tasks
     if bench.part == "ablation":
         tasks = ("stsb",)

@@ -6,6 +6,8 @@ Both have the parameter names of the paper's released module, so that one state_
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,16 +33,22 @@ class Head(nn.Module):
 class PygHead(Head):
     """Algorithm 1 of the paper: a graph per sentence, batched, GATConv on its edges.
 
-    cosine: "broadcast" compares every pair of tokens as [length, length, dim], as the release does;
-        "matmul" normalises
-    the tokens and multiplies.
+    Args:
+        dim: width of the states.
+        hidden: width of the layers.
+        layers: how many there are.
+        scorer: width of the readout's scorer.
+        tau: cosine above which two tokens are linked.
+        cosine: "broadcast" compares every pair of tokens as [length, length, dim], as the release
+            does; "matmul" normalises the tokens and multiplies.
     """
 
-    def __init__(self, *sizes: float, cosine: str):
-        super().__init__(*sizes)  # type: ignore[arg-type]
+    def __init__(self, dim: int, hidden: int, layers: int, scorer: int, tau: float, *, cosine: str):
+        super().__init__(dim, hidden, layers, scorer, tau)
         self.cosine = cosine
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Logits [batch, 2] of states [batch, length, dim] and a mask [batch, length]."""
         graphs = []
         for states, real in zip(hidden, mask, strict=True):
             tokens = states[real]
@@ -50,7 +58,8 @@ class PygHead(Head):
                 unit = F.normalize(tokens, dim=-1)
                 similarity = unit @ unit.T
             graphs.append(Data(x=tokens, edge_index=(similarity > self.tau).nonzero().T))
-        batch = Batch.from_data_list(graphs)
+        # It gets its attributes, those of Data among them, at run time.
+        batch: Any = Batch.from_data_list(graphs)
         parts = [batch.x]
         for conv in self.convs:
             parts.append(torch.relu(conv(parts[-1], batch.edge_index)))
@@ -65,13 +74,16 @@ class DenseHead(Head):
     """
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Logits [batch, 2] of states [batch, length, dim] and a mask [batch, length]."""
         with torch.no_grad():
             unit = F.normalize(hidden, dim=-1)
             edges = torch.bmm(unit, unit.transpose(1, 2)) > self.tau
             edges &= mask[:, None] & mask[:, :, None]
             edges |= torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         parts = [hidden]
-        for conv in self.convs:
+        # Parameters of a GATConv are declared as "tensor or module".
+        layers: list[Any] = list(self.convs)
+        for conv in layers:
             values = F.linear(parts[-1], conv.lin.weight)
             source, target = (values @ vector[0, 0] for vector in (conv.att_src, conv.att_dst))
             logits = F.leaky_relu(target[:, :, None] + source[:, None], 0.2).masked_fill(
@@ -81,6 +93,7 @@ class DenseHead(Head):
         # The scorer's rows of each part by themselves: a concatenation would be differentiated
         # towards the states too.
         first, _, last = self.score_layer
+        assert isinstance(first, nn.Linear)
         scores = first.bias
         for part, rows in zip(parts, first.weight.split(self.widths, dim=1), strict=True):
             scores = scores + F.linear(part, rows)

@@ -28,8 +28,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import tyro
-from machine import write_result
+from benchmark import Benchmark, run
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
@@ -42,8 +41,8 @@ from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Writer(Benchmark):
     """Throughput of the writer, and what it adds to an extraction."""
 
     data: Path
@@ -57,8 +56,13 @@ class Benchmark:
     """Of each shard."""
     dim: int = 384
 
+    def smaller(self) -> Writer:
+        """See Benchmark.smaller."""
+        return dataclasses.replace(self, repeats=1, shards=2, tokens=1024)
+
 
 def seconds(action: Callable[[], object]) -> dict[str, float]:
+    """Wall time and processor time of one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     action()
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
@@ -97,7 +101,7 @@ def write_shards(folder: Path, states: np.ndarray, shards: int) -> None:
             thread.result(one)
 
 
-def throughput(bench: Benchmark) -> dict[str, Any]:
+def throughput(bench: Writer) -> dict[str, Any]:
     """Megabytes per second, and ratios to np.save + fsync."""
     states = np.random.default_rng(0).normal(size=(bench.tokens, bench.dim)).astype(np.float16)
     total = states.nbytes * bench.shards
@@ -119,7 +123,7 @@ def throughput(bench: Benchmark) -> dict[str, Any]:
         "np.save + fsync": lambda folder: write_plainly(folder, states, bench.shards),
         "writer": lambda folder: write_shards(folder, states, bench.shards),
         "writer without sha256": unhashed,
-        "sha256 alone": lambda folder: [
+        "sha256 alone": lambda _folder: [
             hashlib.sha256(states.data).digest() for _ in range(bench.shards)
         ],
     }
@@ -158,20 +162,23 @@ class Discard:
         dim: int,
         dtypes: dict[int, str],
     ):
+        del split, index, dtypes
         self._texts, self._tokens, self._dim = len(lengths), len(token_ids), dim
 
     def open(self) -> None:
-        return
+        """See ShardWriter.open."""
 
     def put(
         self, layer: int, start: int, states: np.ndarray, scales: np.ndarray | None = None
     ) -> None:
-        return
+        """See ShardWriter.put."""
+        del layer, start, states, scales
 
     def abandon(self) -> None:
-        return
+        """See ShardWriter.abandon."""
 
     def finish(self, counts: ShardCounts) -> ShardRecord:
+        """See ShardWriter.finish."""
         return ShardRecord(
             texts=self._texts,
             tokens=self._tokens,
@@ -182,7 +189,7 @@ class Discard:
         )
 
 
-def extraction(bench: Benchmark) -> dict[str, Any]:
+def extraction(bench: Writer) -> dict[str, Any]:
     """Times of the model's part of an extraction, with the real writer and with none."""
     config = ExtractConfig(
         backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
@@ -200,17 +207,17 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
         split.records(thread)
         write_row_arrays(config.out / split.name, split.table.arrays())
 
-    def run(writer: type) -> None:
+    def extract(writer: type) -> None:
         shutil.rmtree(config.out, ignore_errors=True)
         with mock.patch.object(module, "ShardWriter", writer):
             write_splits(job.data.splits, start, seal)
 
     times: dict[str, list[dict[str, float]]] = {"writer": [], "discarded": []}
     writers: dict[str, type] = {"writer": ShardWriter, "discarded": Discard}
-    run(Discard)
+    extract(Discard)
     for repeat in range(bench.repeats):
         for name in sorted(writers, reverse=bool(repeat % 2)):
-            times[name].append(seconds(lambda name=name: run(writers[name])))
+            times[name].append(seconds(lambda name=name: extract(writers[name])))
     ratios = {
         clock: statistics.median(
             a[clock] / b[clock] for a, b in zip(times["writer"], times["discarded"], strict=True)
@@ -227,11 +234,15 @@ def extraction(bench: Benchmark) -> dict[str, Any]:
     return {"seconds": times, "time_over_discarding": ratios, "ratio_of_medians": of_medians}
 
 
-def main(bench: Benchmark) -> None:
+def main(bench: Writer) -> None:
+    """Measure both parts, print their ratios, and write `writer.json`."""
+    settings = dataclasses.asdict(bench)
+    for name in ("smoke", "results"):
+        del settings[name]
     result = {
         "throughput": throughput(bench),
         "extraction": extraction(bench),
-        "settings": {name: str(value) for name, value in dataclasses.asdict(bench).items()},
+        "settings": {name: str(value) for name, value in settings.items()},
     }
     for name, value in result["throughput"]["megabytes_per_second"].items():
         print(
@@ -244,8 +255,8 @@ def main(bench: Benchmark) -> None:
             f" {result['extraction']['ratio_of_medians'][clock]:.3f})"
         )
     shutil.rmtree(bench.work, ignore_errors=True)
-    print(f"wrote {write_result('writer', result)}")
+    bench.write("writer", result)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Benchmark))
+    run(Writer, main)

@@ -20,7 +20,7 @@ from support.hub_faults import (
     slow,
     wrong_bytes,
 )
-from support.hub_server import HubServer
+from support.hub_server import HubServer, Where
 from support.hub_walks import assert_done, assert_no_secret, assert_refused, extraction
 from support.walks import EXTRACTION, Walker
 
@@ -35,7 +35,7 @@ class Wrong:
 
     fault: Fault
     told: tuple[str, ...]
-    where: dict[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=Where)
     """Which answers: see HubServer.spoil."""
     avoidable: bool = False
     """Whether one can do without this answer."""
@@ -47,7 +47,7 @@ class Wrong:
 
 
 SAME_SIZE, NO_JSON = wrong_bytes(), not_json()
-WEIGHTS = {"file": "model.safetensors"}
+WEIGHTS: Where = {"file": "model.safetensors"}
 AT_ONCE = {
     "gated-401": Wrong(gated(401), ("gated", "terms")),
     "gated-403": Wrong(gated(403), ("gated", "terms")),
@@ -189,7 +189,9 @@ def test_passing_troubles(
     name = f"passing/{request.node.callspec.id}"
     shared.add_model(name, tiny)
     # A server that is down is tried again where the client lists files.
-    where = {"file": "api/tree"} if name.endswith("503") else {**WEIGHTS, "host": "cdn"}
+    where = Where(**WEIGHTS, host="cdn")
+    if name.endswith("503"):
+        where = Where(file="api/tree")
     shared.spoil(name, fault, times=1, **where)
     done = walker.glot(*extraction(name, data, tmp_path / "store"))
     if done.code:
@@ -210,7 +212,7 @@ def test_wrong_answers_about_a_dataset(
     told: tuple[str, ...] = (GLUE, "--data")
     if case != "missing":
         hub.add_dataset(GLUE, glue_files())
-    parquet = {"file": "cola/*.parquet", "host": "cdn"}
+    parquet: Where = {"file": "cola/*.parquet", "host": "cdn"}
     if case == "gated":
         hub.spoil(GLUE, gated(403))
         told = (*told, "gated")

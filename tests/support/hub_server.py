@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict
 from urllib.parse import quote
 
 from support.hub_faults import Fault, Faults, Reply, Rule, json_reply, refusal
@@ -31,6 +31,14 @@ TOKEN = "hf_secretsecretsecretsecretsecret"
 _KINDS: dict[str, Kind] = {"models": "model", "datasets": "dataset"}
 _ENDPOINTS = ("revision", "tree", "paths-info", "refs", "preupload", "commit")
 _CLIENT_PREFIXES = ("HF_", "HUGGING", "TRANSFORMERS_", "DATASETS_", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+class Where(TypedDict, total=False):
+    """Which answers `HubServer.spoil` means."""
+
+    file: str
+    host: str
+    method: str
 
 
 class HubServer:
