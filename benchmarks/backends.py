@@ -1,5 +1,6 @@
-"""Where the backends cross: dense against blockwise by length, blockwise against sparse by density;
-growth with length.
+"""Where the backends cross, and how they grow with length.
+
+Dense against blockwise by length, blockwise against sparse by density.
 
     python benchmarks/backends.py [--repeats N]
 

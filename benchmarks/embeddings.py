@@ -1,5 +1,6 @@
-"""Embeddings trained on TREC QA and STS-B pairs: zero-shot mean, mean with a linear map, adapool,
-glot; three seeds.
+"""Embeddings trained on TREC QA and STS-B pairs, with three seeds.
+
+Zero-shot mean, mean with a linear map, adapool, glot.
 
     python benchmarks/embeddings.py --data DIR --work build/embeddings
 

@@ -1,5 +1,6 @@
-"""Texts to vectors: `SentenceEncoder.encode` of a glot run against sentence-transformers' own
-`encode` with mean pooling.
+"""Texts to vectors: a glot run against sentence-transformers with mean pooling.
+
+`SentenceEncoder.encode` is timed beside sentence-transformers' own `encode`.
 
     python benchmarks/encode.py --data DIR [--texts 5000] [--repeats 5]
 

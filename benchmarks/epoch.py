@@ -1,5 +1,6 @@
-"""One epoch of CoLA, from stored states to updated weights: ours against the release's way of
-feeding and pooling.
+"""One epoch of CoLA, from stored states to updated weights.
+
+Ours against the release's way of feeding and pooling.
 
     python benchmarks/epoch.py --data DIR [--hidden-dim 128] [--repeats 2]
 

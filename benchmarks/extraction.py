@@ -1,5 +1,6 @@
-"""Extraction against a bare forward loop over the same texts, and against padding every text to 128
-tokens.
+"""Extraction against a bare forward loop over the same texts.
+
+And against padding every text to 128 tokens.
 
     python benchmarks/extraction.py --data DIR/cola --work build/extraction
 

@@ -1,5 +1,6 @@
-"""What the paper's Tables 5 and 9 compare: a step of the head alone, of LoRA (r = 64), and of full
-fine-tuning, on MiniLM.
+"""What the paper's Tables 5 and 9 compare, on MiniLM.
+
+A step of the head alone, of LoRA (r = 64), and of full fine-tuning.
 
     python benchmarks/finetune.py [--length 128] [--repeats 5]
 

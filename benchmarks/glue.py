@@ -1,5 +1,6 @@
-"""CoLA, STS-B, MRPC and RTE with a small frozen backbone: mean, adapool and glot at the release's
-settings, three seeds.
+"""CoLA, STS-B, MRPC and RTE with a small frozen backbone.
+
+Mean, adapool and glot at the release's settings, with three seeds.
 
     # DIR/{cola,stsb,mrpc,rte}/{train,validation}.jsonl
     python benchmarks/glue.py --data DIR --work build/glue

@@ -1,5 +1,6 @@
-"""One step of the pooling head: ours against PyTorch Geometric's, eager and compiled dense PyTorch,
-in one run.
+"""One step of the pooling head: ours against PyTorch's, in one run.
+
+PyTorch Geometric's head, and a dense batched one, eager and compiled.
 
     python benchmarks/head.py [--shapes NAME ...] [--repeats N] [--seconds S] [--memory own|kept]
 

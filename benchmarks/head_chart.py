@@ -1,5 +1,6 @@
-"""Draw results/head.json as results/head.png: the training step of every contender at every shape,
-and the floor.
+"""Draw results/head.json as results/head.png.
+
+The training step of every contender at every shape, and the floor.
 
 Prints how our step and forward pass grow with a text's length, beside length².
 

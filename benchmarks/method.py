@@ -1,5 +1,6 @@
-"""What the presets, the backbone's layers and the parts of the method are worth, on real texts with
-a small backbone.
+"""What presets, layers of the backbone and parts of the method are worth.
+
+On real texts, with a small backbone.
 
     python benchmarks/method.py presets  --data DIR  # tuned against release: CoLA, STS-B, MRPC, RTE
     # every stored layer, the best one, and a learned mix of all
@@ -136,7 +137,7 @@ def show(record: Record, checkpoints: Sequence[str] = ("best", "last")) -> None:
 
 
 def presets(bench: Method) -> list[Record]:
-    """release and tuned on every task."""
+    """`release` and tuned on every task."""
     records = []
     for task in bench.tasks:
         study = Study(bench)

@@ -1,5 +1,6 @@
-"""The contenders of `head.py` in PyTorch: Algorithm 1 sentence by sentence with PyTorch Geometric,
-and a dense batched head.
+"""The contenders of `head.py` in PyTorch.
+
+Algorithm 1 sentence by sentence with PyTorch Geometric, and a dense batched head.
 
 Both have the parameter names of the paper's released module, so that one state_dict fits all.
 """
@@ -69,8 +70,9 @@ class PygHead(Head):
 
 
 class DenseHead(Head):
-    """The same numbers from batched matmuls and a masked softmax; no gradient towards the states is
-    computed.
+    """The same numbers from batched matmuls and a masked softmax.
+
+    No gradient towards the states is computed.
     """
 
     def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:

@@ -60,8 +60,9 @@ def soak(request: pytest.FixtureRequest) -> bool:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """The table of faults: what tests noted with record_property("fault", {fault, injected, lost,
-    seen}).
+    """Print the table of faults.
+
+    Tests note them with record_property("fault", {fault, injected, lost, seen}).
     """
     reports = [
         report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])

@@ -1,5 +1,6 @@
-"""The house rules: who may import whom, what only one module may import, where jax.jit may
-stand.
+"""The house rules.
+
+Who may import whom, what only one module may import, where jax.jit may stand.
 """
 
 from __future__ import annotations
@@ -250,8 +251,9 @@ def defined_names(tree: ast.Module) -> set[str]:
 
 
 def foreign_privates(tree: ast.Module, ours: set[str]) -> list[tuple[int, str]]:
-    """(line, what) of every private attribute that none of our modules defines, or that is reached
-    past our own class.
+    """(line, what) of every private attribute that is not ours.
+
+    None of our modules defines it, or it is reached past our own class.
     """
     found = []
     for node in ast.walk(tree):
@@ -287,8 +289,9 @@ def foreign_privates(tree: ast.Module, ours: set[str]) -> list[tuple[int, str]]:
 
 
 def test_no_private_attribute_of_another_package_is_read():
-    """They change without notice: a release of transformers took `_commit_hash` away, and every
-    name on the Hub failed.
+    """Private attributes of others change without notice.
+
+    A release of transformers took `_commit_hash` away, and every name on the Hub failed.
     """
     trees = {path: ast.parse(path.read_text()) for path in MODULES}
     # Of a module's own names alone: another module's private name may be another package's as well.

@@ -46,8 +46,9 @@ def write_rows(folder: Path, *, pairs: bool) -> Path:
 
 
 def speak_up(folder: Path) -> Path:
-    """Make a random backbone's words as loud as its positions, so that its states tell them
-    apart.
+    """Make a random backbone's words as loud as its positions.
+
+    Its states tell them apart then.
     """
     model = AutoModel.from_pretrained(folder)
     with torch.no_grad():

@@ -82,8 +82,9 @@ def cases(law):
 
 @functools.cache
 def build(name: str, rule: str, backend: str, projection: int | None = None):
-    """(params, apply, run): `apply(params, hidden, mask)` pools eagerly; `run` is compiled and adds
-    the gradient.
+    """(params, apply, run) of a pooler behind a stem.
+
+    `apply(params, hidden, mask)` pools eagerly; `run` is compiled and adds the gradient.
 
     `run(params, hidden, mask, cotangent)` gives (pooled, gradient of sum(pooled * cotangent)).
     """
@@ -113,8 +114,9 @@ def build(name: str, rule: str, backend: str, projection: int | None = None):
 
 
 def case(name: str, rule: str, backend: str):
-    """A function from padded states [4, 11, dim] to (pooled, gradient), compiled once for all
-    laws.
+    """A function from padded states [4, 11, dim] to (pooled, gradient).
+
+    It is compiled once for all laws.
     """
     params, _, run, _, width = build(name, rule, backend)
     cotangent = np.random.default_rng(0).normal(size=(len(LENGTHS), width)).astype(np.float32)
@@ -203,8 +205,9 @@ TRAINED = {
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_backends_agree_in_training(name):
-    """Vectors, gradients and running statistics, with the same tokens and the same attention
-    dropped.
+    """Vectors, gradients and running statistics.
+
+    With the same tokens and the same attention dropped.
     """
     config, lengths = TRAINED[name], [5, 1, 7, 0, 3]
     hidden, mask = (jnp.asarray(v) for v in pad(sentences(lengths, DIM), LONGEST, "left"))

@@ -1,5 +1,6 @@
-"""The command line from outside: what it says of devices, streams, moved stores, stopped runs and
-of what it decides itself.
+"""The command line from outside.
+
+What it says of devices, streams, moved stores, stopped runs and of what it decides itself.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def command(*arguments) -> int:
 def in_a_process(
     *commands, **environment: str
 ) -> tuple[subprocess.CompletedProcess[bytes], list[list[str]]]:
-    """Several commands, each as `main` gets it, in one process of its own; and the lines of stderr
-    of each.
+    """Run several commands, each as `main` gets it, in one process of its own.
+
+    Returns the lines of stderr of each.
     """
     arguments = json.dumps([list(map(str, one)) for one in commands])
     done = subprocess.run(
@@ -225,7 +227,9 @@ def prepare_only(monkeypatch) -> None:
 def test_only_what_was_typed_is_said_not_to_be_read(
     store, tmp_path, capsys, monkeypatch, typed, complaint
 ):
-    """`tuned` sets GLOT's options and pair features, which mean and a task of single texts do not
+    """Of a preset's options none is complained of.
+
+    `tuned` sets GLOT's options and pair features, which mean and a task of single texts do not
     read.
     """
     prepare_only(monkeypatch)

@@ -1,5 +1,6 @@
-"""A tiny laboratory for the cards of the paper; its users belong to the group `reproduce`, so that
-it is made once.
+"""A tiny laboratory for the cards of the paper.
+
+Its users belong to the group `reproduce`, so that it is made once.
 """
 
 from __future__ import annotations

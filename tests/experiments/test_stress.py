@@ -1,5 +1,6 @@
-"""`glot stress` end to end at toy size, with a tiny random backbone: files, records, controls,
-taking up again.
+"""`glot stress` end to end at toy size, with a tiny random backbone.
+
+Files, records, controls, and taking up again.
 """
 
 from __future__ import annotations

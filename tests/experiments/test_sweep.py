@@ -1,5 +1,6 @@
-"""`glot sweep` on synthetic stores: it finishes, goes on, takes up what was stopped, and its best
-can be trained again.
+"""`glot sweep` on synthetic stores.
+
+It finishes, goes on, takes up what was stopped, and its best can be trained again.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ from glot_jax.training import train
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Path:
-    """Runs `bert` (extracted and trained), `gpt2` and `llama`, their backbones, and a folder
-    exported from each.
+    """Runs, their backbones, and a folder exported from each.
+
+    `bert` is extracted and trained; `gpt2` and `llama` have random numbers.
     """
     from support.exported_heads import TAU, glot, make_awkward_llama, make_run
 

@@ -19,8 +19,9 @@ from glot_jax.graphs import token_graph
 
 
 def test_ties_strict_thresholds_and_zero_vectors():
-    """Entries of ±1: every cosine is exactly -1, -0.5, 0, 0.5 or 1, so the rules decide and not the
-    rounding.
+    """The rules decide, and not the rounding.
+
+    Entries are ±1, so every cosine is exactly -1, -0.5, 0, 0.5 or 1.
     """
     rng = np.random.default_rng(0)
     hidden, mask = rng.choice(np.array([-1, 1], np.float32), (6, 9, DIM)), rng.random((6, 9)) < 0.7

@@ -80,8 +80,9 @@ def test_what_the_hub_refuses_is_said(place, tmp_path):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the Hub as an upload of small files needs; what was committed is kept in
-    `files`.
+    """As much of the Hub as an upload of small files needs.
+
+    What was committed is kept in `files`.
     """
 
     files: dict[str, bytes]

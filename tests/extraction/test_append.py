@@ -1,5 +1,6 @@
-"""Growing a store: rows and splits are added without touching a shard, once, and equal texts may be
-kept once.
+"""Growing a store.
+
+Rows and splits are added without touching a shard, once, and equal texts may be kept once.
 """
 
 from __future__ import annotations

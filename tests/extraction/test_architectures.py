@@ -1,5 +1,6 @@
-"""Every architecture gives each text its own states, at the layers that its blocks say, or is
-refused by name.
+"""Every architecture gives each text its own states, or is refused by name.
+
+They are those of the layers that its blocks say.
 
 A dozen run in `make test`, all of `ARCHITECTURES` in `make test-all`.
 """

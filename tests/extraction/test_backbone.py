@@ -1,5 +1,6 @@
-"""The frozen model: states are those of a plain forward pass, whatever the padding, and what cannot
-be run is refused.
+"""The frozen model: states are those of a plain forward pass, whatever the padding.
+
+What cannot be run is refused.
 """
 
 import ml_dtypes

@@ -1,5 +1,6 @@
-"""What a backbone does is found by running it: leaks of padding, shifted layers, kind, missing
-special tokens, sinks.
+"""What a backbone does is found by running it.
+
+Leaks of padding, shifted layers, kind, missing special tokens, sinks.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def probe(
     side: PaddingSide = "auto",
     takes_positions: bool = False,
 ) -> Probe:
-    """Probe a model given as a function from [batch, length] ids and mask to states; and count its
-    passes.
+    """Probe a model, and count its passes.
+
+    The model is a function from [batch, length] ids and mask to states.
     """
     passes = []
 

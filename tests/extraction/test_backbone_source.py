@@ -1,5 +1,6 @@
-"""Where a backbone comes from: what stands in a file's place is named, weights are safe, adapters
-count.
+"""Where a backbone comes from.
+
+What stands in a file's place is named, weights are safe, adapters count.
 """
 
 from __future__ import annotations

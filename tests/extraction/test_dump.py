@@ -1,5 +1,6 @@
-"""Texts to store: the right states in the right places, the same bytes however the run went, and no
-half-written store.
+"""Texts to store: the right states in the right places.
+
+The same bytes however the run went, and no half-written store.
 """
 
 import os

@@ -1,5 +1,6 @@
-"""What other libraries' loaders raise is one message with file, reason and fix; the right part of a
-model is loaded.
+"""What other libraries' loaders raise is one message with file, reason and fix.
+
+And the right part of a model is loaded.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Prompts: the stored states are those of a text inside its template, and end with the token that
-the template names.
+"""Prompts: the stored states are those of a text inside its template.
+
+They end with the token that the template names.
 """
 
 from __future__ import annotations

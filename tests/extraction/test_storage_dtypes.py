@@ -1,5 +1,6 @@
-"""What states are worth on disk: int8 with its measured error, and how far a text's states depend
-on its company.
+"""What states are worth on disk.
+
+int8 with its measured error, and how far a text's states depend on its company.
 """
 
 import dataclasses

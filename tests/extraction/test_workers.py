@@ -155,8 +155,9 @@ def test_of_workers_that_start_together_with_other_recipes_one_is_refused(tmp_pa
 
 
 def test_shards_of_other_texts_are_not_put_together(case, tmp_path):
-    """Every worker checks its own shards only: another's, of data that changed between the two, are
-    compared with the plan.
+    """Every worker checks its own shards only.
+
+    Another's, of data that changed between the two, are compared with the plan.
     """
     run(worker(case, tmp_path, 1, 2))
     changed = tmp_path / "data"

@@ -254,8 +254,9 @@ def header(path, **change):
     ],
 )
 def test_a_lying_header_under_a_forged_hash(store, capsys, change):
-    """Even where size and hash agree, the shape and dtype have to be those of the record; nothing
-    huge is allocated, nothing unpickled.
+    """The shape and dtype have to be those of the record, even where size and hash agree.
+
+    Nothing huge is allocated, nothing unpickled.
     """
     header(store / STATES, **change)
     record = {"sha256": file_sha256(store / STATES), "bytes": (store / STATES).stat().st_size}

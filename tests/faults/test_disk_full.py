@@ -43,8 +43,9 @@ def empty_disk(small_disk):
 
 
 def fill(folder, leave):
-    """Write until `leave` bytes, in whole pages, are free; or none, if another thread writes
-    meanwhile.
+    """Write until `leave` bytes, in whole pages, are free.
+
+    Or none, if another thread writes meanwhile.
     """
     ballast = folder / "ballast"
     free = shutil.disk_usage(folder).free - leave

@@ -1,5 +1,6 @@
-"""Real processes, really killed: whatever was written stays, whatever was not is written by the
-next run, byte for byte.
+"""Real processes, really killed.
+
+Whatever was written stays; whatever was not is written by the next run, byte for byte.
 """
 
 import dataclasses
@@ -38,8 +39,9 @@ def expected(case, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def processes():
-    """Children start in milliseconds: the server has imported everything, and no thread of torch
-    runs in it yet.
+    """A context whose children start in milliseconds.
+
+    Its server has imported everything, and no thread of torch runs in it yet.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["support.extraction_case"])

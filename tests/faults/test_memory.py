@@ -1,5 +1,6 @@
-"""Memory stays flat: extraction in the number of rows, training from the memory map in the size of
-the store.
+"""Memory stays flat.
+
+Extraction in the number of rows, training from the memory map in the size of the store.
 """
 
 import dataclasses
@@ -25,8 +26,9 @@ def extract_and_measure(config, queue):
 
 
 def in_child(target, *arguments):
-    """What `target(*arguments, queue)` puts into the queue, from a process that has done nothing
-    else.
+    """What `target(*arguments, queue)` puts into the queue.
+
+    It runs in a process that has done nothing else.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -66,8 +68,9 @@ def test_extraction_needs_no_more_memory_for_ten_times_the_rows(tmp_path, soak, 
 
 
 def anonymous_bytes():
-    """Memory of this process that no file backs: pages of a memory map can be dropped at any time,
-    these cannot.
+    """Memory of this process that no file backs.
+
+    Pages of a memory map can be dropped at any time, these cannot.
     """
     status = Path("/proc/self/status").read_text()
     return 1024 * int(

@@ -1,5 +1,6 @@
-"""Readers under fire: whatever a file holds, rows come out or one error that names the file and the
-line.
+"""Readers under fire.
+
+Whatever a file holds, rows come out or one error that names the file and the line.
 
 | law | file | outcome |
 | --- | --- | --- |
@@ -152,8 +153,9 @@ def decoded(content: bytes) -> str:
 
 
 def count_records(path: Path, notices: tuple[str, ...]) -> int | None:
-    """Records of a readable file as another reader sees them; None where a blank line may be a
-    record, or a row was mended.
+    """Records of a readable file as another reader sees them.
+
+    None where a blank line may be a record, or a row was mended.
     """
     if path.suffix == ".parquet":
         return pq.read_metadata(path).num_rows

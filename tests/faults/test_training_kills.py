@@ -1,5 +1,6 @@
-"""Training in real processes that are killed or told to stop at random moments, continued until
-done, and compared.
+"""Training in real processes that are killed or told to stop at random moments.
+
+They are continued until done, and compared.
 """
 
 from __future__ import annotations
@@ -217,8 +218,9 @@ def command(*arguments: str) -> list[str]:
 def test_a_run_that_is_told_to_stop_saves_and_ends(
     store, soak, tmp_path, record_property, number, code
 ):
-    """`python train.py` itself: its exit code, its last line, and that --resume ends where an
-    undisturbed run ends.
+    """`python train.py` itself: its exit code and its last line.
+
+    --resume ends where an undisturbed run ends.
     """
     rng, out, whole = random.Random(int(number)), tmp_path / "run", tmp_path / "whole"
     epochs = 16 if soak else 4

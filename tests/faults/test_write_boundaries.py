@@ -1,5 +1,6 @@
-"""The disk fails at each call that writing a store makes, in each of four ways; a rerun gives the
-undisturbed store.
+"""The disk fails at each call that writing a store makes, in each of four ways.
+
+A rerun gives the undisturbed store.
 """
 
 import functools

@@ -1,6 +1,7 @@
-"""The blockwise backend: its bits, its blocks, and that its memory is what it promises. That it
-computes what the others compute is a law (test_laws.py); here blocks are small, so that there are
-several of them.
+"""The blockwise backend: its bits, its blocks, and that its memory is what it promises.
+
+That it computes what the others compute is a law (test_laws.py); here blocks are small, so that
+there are several of them.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def test_its_edges_are_listed_for_jraph():
 
 
 def temporaries(length: int, backend: str, *, train: bool) -> int:
-    """Bytes that XLA sets aside beyond arguments and results, for one text of 16-dimensional
-    states.
+    """Bytes that XLA sets aside beyond arguments and results.
+
+    For one text of 16-dimensional states.
     """
     pooler = Glot(16, 8, 2, scorer_dim=8, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(pooler, nnx.Param, ...)

@@ -1,5 +1,6 @@
-"""kNN, window and random edges against brute force in numpy, and what makes the random graph a
-control.
+"""kNN, window and random edges against brute force in numpy.
+
+And what makes the random graph a control.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ def cosine64(states: np.ndarray) -> np.ndarray:
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), exponent=st.integers(-3, 3))
 def test_cosine_is_that_of_the_stored_states(dtype, seed, exponent):
-    """16-bit states are not rounded any further: the error is that of a float32 sum, not of their
-    dtype.
+    """16-bit states are not rounded any further.
+
+    The error is that of a float32 sum, not of their dtype.
     """
     stored = jnp.asarray(
         np.random.default_rng(seed).normal(size=(1, 5, 64)) * 10.0**exponent, dtype
@@ -51,8 +52,9 @@ def test_cosine_does_not_depend_on_the_norm(scale):
 @pytest.mark.parametrize("backend", ["dense", "blockwise"])
 @pytest.mark.parametrize("spread", [(0, 0), (-12, 12), (-60, 60), (0, 70)])
 def test_edges_are_those_of_scaled_states_whatever_the_norms(spread, backend, dtype):
-    """Ordinary norms are left as they are, others scaled; within a batch as well as apart. sparse
-    always scales.
+    """Ordinary norms are left as they are, others scaled.
+
+    Within a batch as well as apart; the sparse backend always scales.
     """
     draw = np.random.default_rng(0)
     states = np.asarray(draw.normal(size=(3, 9, 16)) + 1, np.float32)
@@ -72,8 +74,9 @@ def test_edges_are_those_of_scaled_states_whatever_the_norms(spread, backend, dt
 
 
 def test_ordinary_states_are_not_copied_to_be_linked():
-    """The dense step on a CPU: nothing of the states' size is written unless a norm is out of the
-    ordinary.
+    """The dense step on a CPU writes nothing of the states' size.
+
+    Unless a norm is out of the ordinary.
     """
     hidden, mask = jnp.ones((2, 8, 4096)), jnp.ones((2, 8), bool)
     text = present(

@@ -1,5 +1,6 @@
-"""What stands between stored states and the graph: mixing, standardising, dropout, the learned
-threshold.
+"""What stands between stored states and the graph.
+
+Mixing, standardising, dropout, the learned threshold.
 """
 
 from __future__ import annotations

@@ -157,8 +157,9 @@ def test_tasks_from_the_hub(shared: HubServer, walker: Walker, tiny: Path, tmp_p
 def test_a_cache_that_somebody_else_filled_in_part(
     hub: HubServer, tiny: Path, data: Path, tmp_path: Path
 ) -> None:
-    """What is missing is fetched: a tokenizer without its vocabulary would make every text
-    [UNK].
+    """What is missing is fetched.
+
+    A tokenizer without its vocabulary would make every text [UNK].
     """
     commit = hub.add_model("acme/tiny", tiny)
     whole = run_fresh(

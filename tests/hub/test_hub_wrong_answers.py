@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.extraction_case import tree
@@ -47,7 +46,8 @@ class Wrong:
 
 
 SAME_SIZE, NO_JSON = wrong_bytes(), not_json()
-WEIGHTS: Where = {"file": "model.safetensors"}
+WEIGHT_FILE = "model.safetensors"
+WEIGHTS: Where = {"file": WEIGHT_FILE}
 AT_ONCE = {
     "gated-401": Wrong(gated(401), ("gated", "terms")),
     "gated-403": Wrong(gated(403), ("gated", "terms")),
@@ -189,7 +189,7 @@ def test_passing_troubles(
     name = f"passing/{request.node.callspec.id}"
     shared.add_model(name, tiny)
     # A server that is down is tried again where the client lists files.
-    where = Where(**WEIGHTS, host="cdn")
+    where = Where(file=WEIGHT_FILE, host="cdn")
     if name.endswith("503"):
         where = Where(file="api/tree")
     shared.spoil(name, fault, times=1, **where)

@@ -1,5 +1,6 @@
-"""`SentenceEncoder`: the vectors a run's head reads, whatever the order, the batch and the
-padding.
+"""`SentenceEncoder`: the vectors that a run's head reads.
+
+Whatever the order, the batch and the padding.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def sentences(count: int, seed: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A backbone, a store of three of its layers in float32, and a run of glot on the last and one
-    that mixes.
+    """A backbone, a store of three of its layers in float32, and two runs.
+
+    One of glot on the last layer, and one that mixes.
     """
     place = tmp_path_factory.mktemp("encoder")
     backbone = make_backbone("bert", place / "tiny")

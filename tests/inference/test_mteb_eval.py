@@ -1,5 +1,7 @@
-"""MTEB without a network: local folders of every kind of task, scores that follow from the vectors,
-results that are read again.
+"""MTEB without a network.
+
+Local folders of every kind of task, scores that follow from the vectors, results that are read
+again.
 """
 
 from __future__ import annotations
@@ -65,8 +67,9 @@ def write(path: Path, rows: list[dict]) -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """Runs `one` (glot on the last layer) and `two` (another seed), `mixed`, and a folder of
-    tasks.
+    """Three runs, and a folder of tasks.
+
+    `one` is of glot on the last layer, `two` has another seed, `mixed` mixes layers.
     """
     place = tmp_path_factory.mktemp("mteb")
     case = make_case(place, {"train": 24, "validation": 8}, max_length=24, layers=(1, -1))

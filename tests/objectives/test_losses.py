@@ -1,5 +1,6 @@
-"""InfoNCE: against a plain float64 one, symmetric, blind to order and to repeats, finite where
-vectors vanish.
+"""InfoNCE against a plain one in float64.
+
+It is symmetric, blind to order and to repeats, and finite where vectors vanish.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from glot_jax.objectives.losses import info_nce
 
 
 def plain_info_nce(outputs: np.ndarray, texts: np.ndarray) -> list[float]:
-    """The definition, text by text, in Python floats; outputs [batch, batch * (slots - 1)], texts
-    [batch, slots].
+    """The definition, text by text, in Python floats.
+
+    outputs [batch, batch * (slots - 1)], texts [batch, slots].
     """
     batch = len(texts)
     query, positive, candidates = texts[:, 0], texts[:, 1], texts[:, 1:].T.reshape(-1)

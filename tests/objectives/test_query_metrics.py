@@ -1,5 +1,6 @@
-"""Ranking metrics against scikit-learn, ties against the relevant one, chance against every
-order.
+"""Ranking metrics against scikit-learn.
+
+Ties stand against the relevant one, chance against every order.
 """
 
 from __future__ import annotations

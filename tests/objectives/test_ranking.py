@@ -1,5 +1,6 @@
-"""Task embedding: pairs and batches, what is ranked for whom, and whole runs from texts to
-summary.json.
+"""Task embedding: pairs and batches, and what is ranked for whom.
+
+And whole runs from texts to summary.json.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A released module's file as a run folder: the same numbers, the same names, nothing written where
-it is refused.
+"""A released module's file as a run folder.
+
+The same numbers, the same names, and nothing written where it is refused.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def golden_state(name: str = "gat_cat_k2") -> dict[str, np.ndarray]:
 def random_state(
     conv: str, jk: str = "cat", layers: int = 2, heads: int = 1
 ) -> dict[str, np.ndarray]:
-    """Random numbers under the released names; a scorer width and a counter that no default would
-    give.
+    """Random numbers under the released names.
+
+    With a scorer width and a counter that no default would give.
     """
     model = Glot(
         6,
@@ -330,8 +332,9 @@ def test_nothing_can_be_scored_or_continued_without_a_head(tmp_path, imported, c
 
 
 def test_its_settings_train_a_head_of_their_own(tmp_path, imported, capsys):
-    """`--config RUN/config.json` repeats the module's architecture on a store; it starts from new
-    weights.
+    """`--config RUN/config.json` repeats the module's architecture on a store.
+
+    It starts from new weights.
     """
     store = make_store(tmp_path / "store", dim=24)
     assert (

@@ -15,8 +15,9 @@ from glot_jax.pooling import AdaPoolAttention
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("heads", [1, 3, 12])
 def test_adapool_attention_is_its_formula(heads, backend):
-    """`q = W_q mean x`; softmax_i(q.k_i / sqrt(dim)) per head; values summed, heads concatenated,
-    W_o.
+    """`q = W_q mean x`; softmax_i(q.k_i / sqrt(dim)) per head.
+
+    Values are summed, heads concatenated, and multiplied by W_o.
     """
     states, graph = graph_of(backend)
     pooler = AdaPoolAttention(DIM, heads, rngs=nnx.Rngs(0))

@@ -1,5 +1,6 @@
-"""Every GNN layer against torch_geometric's on random graphs: values and gradients, isolated nodes
-and loops included.
+"""Every GNN layer against torch_geometric's on random graphs.
+
+Values and gradients, isolated nodes and loops included.
 """
 
 from __future__ import annotations
@@ -68,8 +69,9 @@ def run_reference(
 
 
 def make_pair(case: str):
-    """The reference in evaluation mode with random parameters and statistics, and our layer with
-    the same ones.
+    """The reference in evaluation mode, and our layer with the same parameters.
+
+    Parameters and statistics are random.
     """
     name, options, make = CASES[case]
     torch.manual_seed(0)

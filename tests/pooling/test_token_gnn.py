@@ -21,8 +21,9 @@ from glot_jax.pooling import POOLERS, Glot
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_residual_and_virtual_node_are_their_formulas(backend):
-    """U_k = LayerNorm(relu(layer(U)) + W U), then + MLP(mean_j u_j); the layer itself is checked
-    elsewhere.
+    """U_k = LayerNorm(relu(layer(U)) + W U), then + MLP(mean_j u_j).
+
+    The layer itself is checked elsewhere.
     """
     states, graph = graph_of(backend)
     glot = Glot(DIM, 8, 2, gnn="sage", residual=True, virtual_node=True, rngs=nnx.Rngs(0))
@@ -66,8 +67,9 @@ def test_residual_and_virtual_node_are_their_formulas(backend):
 
 @pytest.mark.parametrize("name", ["gcn", "gine", "beyond"])
 def test_bfloat16_sums_do_not_stop_at_256(name):
-    """300 equal tokens, all linked: sums of bfloat16 ones would end at 256 wherever they are added
-    up in bfloat16.
+    """300 equal tokens, all linked.
+
+    Sums of bfloat16 ones would end at 256 wherever they are added up in bfloat16.
     """
     hidden = np.repeat(np.random.default_rng(0).normal(size=(1, 1, DIM)), 300, axis=1).astype(
         np.float32

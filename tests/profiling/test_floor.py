@@ -66,8 +66,9 @@ HEADS = {
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("name", HEADS)
 def test_the_floor_is_what_the_dense_step_multiplies(name, train):
-    """So nothing is computed towards frozen states: any such product would be in the step and not
-    in the floor.
+    """So nothing is computed towards frozen states.
+
+    Any such product would be in the step and not in the floor.
     """
     pooler, graph = HEADS[name], GraphConfig()
     batch = synthetic_batch(dim=DIM, length=LENGTH, batch_size=TEXTS)

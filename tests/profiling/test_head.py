@@ -59,8 +59,9 @@ def test_what_is_not_the_head_that_was_asked_for_is_refused():
 
 
 def test_density_and_floor_are_of_the_batches_that_are_timed():
-    """Every pair of every batch is an edge: lengths differ, and no average of them may come
-    between.
+    """Every pair of every batch is an edge.
+
+    Lengths differ, and no average of them may come between.
     """
     batches = [
         synthetic_batch(dim=8, length=8, batch_size=3, tokens_per_text=5, seed=seed)

@@ -1,5 +1,6 @@
-"""Runs that the tests of reports share; all of them belong to the group `report`, so that they are
-trained once.
+"""Runs that the tests of reports share.
+
+All of them belong to the group `report`, so that they are trained once.
 """
 
 from __future__ import annotations

@@ -99,8 +99,9 @@ def mixed(store, tmp_path_factory) -> Path:
 
 
 def changed(run: Path, out: Path, change) -> Path:
-    """A copy of a run whose config.json is `change`d: no parameter hangs on the graph's rule or on
-    where the store is.
+    """A copy of a run whose config.json is `change`d.
+
+    No parameter hangs on the graph's rule or on where the store is.
     """
     shutil.copytree(run, out)
     saved = json.loads((out / "config.json").read_text())

@@ -1,5 +1,6 @@
-"""`glot report` on runs trained here: every number on the page is one of the folders, and bad
-folders are explained.
+"""`glot report` on runs trained here.
+
+Every number on the page is one of the folders, and bad folders are explained.
 """
 
 from __future__ import annotations

@@ -42,8 +42,9 @@ def test_a_limit_of_open_files_is_not_taken_for_damage(store, monkeypatch):
 
 
 def test_a_store_of_more_shards_than_descriptors_are_allowed(tmp_path):
-    """A mapped file keeps a descriptor: the limit that a shell gives is raised to what the system
-    allows.
+    """A mapped file keeps a descriptor.
+
+    The limit that a shell gives is raised to what the system allows.
     """
     store = make_store(tmp_path / "store", rows={"train": 80}, shards=40)
     script = (

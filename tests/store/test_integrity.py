@@ -1,5 +1,6 @@
-"""Files are what they were when they were written; links are followed, and files that are not on
-this machine are named.
+"""Files are what they were when they were written.
+
+Links are followed, and files that are not on this machine are named.
 """
 
 import shutil

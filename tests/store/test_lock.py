@@ -69,8 +69,9 @@ def test_a_second_writer_is_refused_by_host_and_process(tmp_path):
 
 
 def test_a_lock_is_held_by_the_open_file_and_not_by_its_name(tmp_path):
-    """Two processes that find the same stale lock: the slower one meets the lock of the faster one,
-    under the same name.
+    """Two processes find the same stale lock.
+
+    The slower one meets the lock of the faster one, under the same name.
     """
     store = tmp_path / "store"
     write_lock(store, socket.gethostname(), dead_pid())

@@ -1,5 +1,6 @@
-"""Tiny random models of many architectures, and what a backbone makes of them against the model
-itself.
+"""Tiny random models of many architectures.
+
+And what a backbone makes of them, against the model itself.
 
     # from tests/: the table, a line an architecture
     python -m support.architectures [NAME ...] [--out FILE]
@@ -381,8 +382,9 @@ def measure(name: str, folder: Path, side: PaddingSide = "auto") -> dict[str, An
 
 
 def _own_states(folder: Path, architecture: Architecture, ids: list[int]) -> dict[int, np.ndarray]:
-    """Layer -> states of a text by itself, straight from transformers: the blocks' own, and what
-    the model returns.
+    """Layer -> states of a text by itself, straight from transformers.
+
+    The blocks' own, and what the model returns.
     """
     config = transformers.AutoConfig.from_pretrained(folder)
     if config.model_type in ("t5", "mt5", "umt5"):
@@ -429,8 +431,9 @@ def _change(before: np.ndarray, after: np.ndarray) -> float:
 
 
 def _main(arguments: list[str]) -> None:
-    """Print a line an architecture; with `--out FILE` keep them all, with the versions that they
-    were measured with.
+    """Print a line an architecture.
+
+    `--out FILE` keeps them all, with the versions that they were measured with.
     """
     out = Path(arguments.pop()) if arguments[-2:-1] == ["--out"] else None
     names = [name for name in arguments if name != "--out"]

@@ -1,5 +1,7 @@
-"""An installation with the core dependencies alone: the wheel of this tree, and from the packages
-of this environment those that the wheel requires without an extra.
+"""An installation with the core dependencies alone.
+
+The wheel of this tree, and from the packages of this environment those that the wheel requires
+without an extra.
 """
 
 from __future__ import annotations

@@ -74,8 +74,9 @@ def interrupt_after(
     shards: int,
     error: BaseException | type[BaseException] = KeyboardInterrupt,
 ) -> None:
-    """Let `shards` shards be finished; the next one fails when states are put into it for the
-    second time.
+    """Let `shards` shards be finished, and the next one fail.
+
+    It fails when states are put into it for the second time.
     """
     count, original = [0], disk.write
 

@@ -175,8 +175,9 @@ def make_run(
 
 
 def make_awkward_llama(folder: Path) -> Path:
-    """Stored in bfloat16; its tokenizer pads on the left, has no pad token, and wraps chats in a
-    template.
+    """A Llama that is stored in bfloat16.
+
+    Its tokenizer pads on the left, has no pad token, and wraps chats in a template.
     """
     make_backbone("llama", folder, pad_token=False)
     transformers.AutoModel.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)

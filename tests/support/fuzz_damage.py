@@ -376,8 +376,9 @@ ODD_NAMES = ["a", "", "sentence", "label", "a.b", "text.list.element", "\x1b[31m
 
 @st.composite
 def odd_table(draw: Callable[..., Any]) -> Case:
-    """A sound Parquet file with types that a text or a label does not have, in columns that are
-    read and that are not.
+    """A sound Parquet file with types that a text or a label does not have.
+
+    They stand in columns that are read and in others.
     """
     setup = draw(st.sampled_from(setups(st.sampled_from(["a", "b"]))))
     names = [*setup.texts, *filter(None, [setup.label])]

@@ -11,8 +11,9 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
 
 
 def make_linked(store: Path, folder: Path) -> Path:
-    """A copy of a store in `folder`/linked: real folders, every file a link into `folder`/cache,
-    which nobody may write to.
+    """A copy of a store in `folder`/linked.
+
+    Real folders, every file a link into `folder`/cache, which nobody may write to.
     """
     linked = Path(shutil.copytree(store, folder / "linked"))
     cache = folder / "cache"

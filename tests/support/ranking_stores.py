@@ -1,5 +1,6 @@
-"""Small stores of queries with relevant and other texts, written by the real writer: what the tests
-of rankings train on.
+"""Small stores of queries with relevant and other texts, written by the real writer.
+
+The tests of rankings train on them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def topic_groups(
 
 
 def states_of(text: str, dim: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """(states [length, dim], token ids [length]) of a text: noise of its own, and in the first half
-    of the dimensions its topic, faintly.
+    """(states [length, dim], token ids [length]) of a text.
+
+    Noise of its own, and in the first half of the dimensions its topic, faintly.
     """
     rng = np.random.default_rng(list(text.encode()))
     topic = np.random.default_rng((11, int(text.partition("/")[0]))).normal(size=dim // 2)

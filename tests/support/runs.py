@@ -22,8 +22,9 @@ EVERY_STEP = 1e-9
 
 
 def config(store: Path, out: Path, **changes: object) -> TrainConfig:
-    """Three epochs of five steps on the stores of `make_store`, two executables; a line every third
-    step and at each epoch's end.
+    """Three epochs of five steps on the stores of `make_store`, with two executables.
+
+    A line every third step and at each epoch's end.
     """
     settings = {
         "epochs": 3,
@@ -71,8 +72,9 @@ def assert_equal_states(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Equal bytes of metrics.jsonl; the same latest and best step, every array of them bit for bit;
-    equal scores.
+    """Two runs have the same bytes of metrics.jsonl, the same saved arrays and equal scores.
+
+    The latest and the best step are the same, every array of them bit for bit.
     """
     assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
     shape = like(one)

@@ -1,5 +1,6 @@
-"""Small stores written by the real writer, without a language model: the tests of training need
-states, not text.
+"""Small stores written by the real writer, without a language model.
+
+The tests of training need states, not text.
 """
 
 from __future__ import annotations
@@ -60,8 +61,9 @@ SCORE = TaskSpec(
 def make_states(
     lengths: Sequence[int] | np.ndarray, labels: np.ndarray, dim: int, seed: int
 ) -> list[np.ndarray]:
-    """Tokens scattered around a direction of their text, plus one token that gives the label
-    away.
+    """Tokens scattered around a direction of their text.
+
+    And one token that gives the label away.
     """
     rng = np.random.default_rng(seed)
     clue = np.random.default_rng(7).normal(size=(2, dim))

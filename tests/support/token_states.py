@@ -8,8 +8,9 @@ import numpy as np
 def sentences(
     lengths: list[int], dim: int = 12, seed: int = 0, shared: float = 1.2
 ) -> list[np.ndarray]:
-    """States x = shared·g + n with one g per sentence: cosines around shared²/(shared² + 1), on
-    both sides of 0.5.
+    """States x = shared·g + n with one g per sentence.
+
+    Cosines lie around shared²/(shared² + 1), on both sides of 0.5.
 
     Sentences are drawn again while a cosine lies within 1e-4 of 0.5, the tests' threshold: rounding
     must not decide.

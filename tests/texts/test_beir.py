@@ -1,5 +1,6 @@
-"""BEIR's folders: queries and texts are joined by their judgements, and what is not there is
-counted.
+"""BEIR's folders: queries and texts are joined by their judgements.
+
+What is not there is counted.
 """
 
 from __future__ import annotations

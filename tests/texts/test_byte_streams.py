@@ -1,5 +1,6 @@
-"""A file's bytes: what was packed is unpacked, and what cannot be is one error that names the
-file.
+"""A file's bytes: what was packed is unpacked.
+
+What cannot be is one error that names the file.
 """
 
 from __future__ import annotations

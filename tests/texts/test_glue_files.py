@@ -1,5 +1,6 @@
-"""GLUE's own nine archives, unpacked: small files with their headers, their quotation marks and
-their broken rows.
+"""GLUE's own nine archives, unpacked.
+
+Small files with their headers, their quotation marks and their broken rows.
 """
 
 from __future__ import annotations

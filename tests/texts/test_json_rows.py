@@ -1,5 +1,6 @@
-"""JSON: lines, one array, objects over several lines; all as streams, and equal to what json reads
-at once.
+"""JSON: lines, one array, objects over several lines.
+
+All as streams, and equal to what json reads at once.
 """
 
 from __future__ import annotations

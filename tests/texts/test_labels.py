@@ -1,5 +1,6 @@
-"""What a label column means: train decides, other splits are read as it says, and what was assumed
-is a line.
+"""What a label column means.
+
+Train decides, other splits are read as it says, and what was assumed is a line.
 """
 
 from __future__ import annotations

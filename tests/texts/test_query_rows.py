@@ -1,5 +1,6 @@
-"""Rows of a query with relevant and other texts: what is read, and every mistake with its file and
-line.
+"""Rows of a query with relevant and other texts.
+
+What is read, and every mistake with its file and line.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Reading a task's files: what is written is read, and every mistake is reported with its file and
-line.
+"""Reading a task's files: what is written is read.
+
+Every mistake is reported with its file and line.
 """
 
 import random
@@ -55,8 +56,9 @@ line_text = st.text(
 @settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_any_text_survives_any_format(suffix, data):
-    """Control characters, quotes, line breaks and all; a tsv has no way to write tabs and line
-    breaks.
+    """Control characters, quotes, line breaks and all.
+
+    A tsv has no way to write tabs and line breaks.
     """
     text = line_text if suffix == "tsv" else any_text
     rows = data.draw(

@@ -1,5 +1,6 @@
-"""Tables in every dialect: what csv and pandas wrote is read, what is mended is said with its count
-and its place.
+"""Tables in every dialect: what csv and pandas wrote is read.
+
+What is mended is said with its count and its place.
 """
 
 from __future__ import annotations

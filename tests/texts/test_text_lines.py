@@ -1,5 +1,6 @@
-"""Encodings, byte-order marks, line ends: the text that was written is read, and what is no text is
-an error with its line.
+"""Encodings, byte-order marks, line ends: the text that was written is read.
+
+What is no text is an error with its line.
 """
 
 from __future__ import annotations

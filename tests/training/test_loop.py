@@ -1,5 +1,6 @@
-"""Training runs on synthetic stores: resuming, selection, caches, compilations, and what stops a
-run.
+"""Training runs on synthetic stores.
+
+Resuming, selection, caches, compilations, and what stops a run.
 """
 
 from __future__ import annotations

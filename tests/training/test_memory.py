@@ -1,5 +1,6 @@
-"""Training keeps a step's memory for the next one: pages mapped by the system are counted, in a
-process of their own.
+"""Training keeps a step's memory for the next one.
+
+Pages mapped by the system are counted, in a process of their own.
 """
 
 import os

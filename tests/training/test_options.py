@@ -1,5 +1,6 @@
-"""Options beyond the paper through whole runs: mixing, standardising, dropout, learned threshold,
-mlp, and refusals.
+"""Options beyond the paper through whole runs.
+
+Mixing, standardising, dropout, learned threshold, mlp, and refusals.
 """
 
 from __future__ import annotations
@@ -155,8 +156,9 @@ def test_mixed_layers_are_the_same_from_every_cache(store, tmp_path, cache):
 
 
 def test_a_mixed_head_is_scored_on_another_store_by_its_own_layers(tmp_path):
-    """A store with more layers, shorter texts and other statistics changes neither layers nor what
-    was trained.
+    """A store with more layers, shorter texts and other statistics.
+
+    It changes neither layers nor what was trained.
     """
     rows = {"train": 24, "validation": 8}
     small = make_store(tmp_path / "small", CLASSES, rows=rows, layers=(1, 2, 3))

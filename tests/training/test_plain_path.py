@@ -1,5 +1,6 @@
-"""Runs in folders of any name: what orbax would take for a pattern is another name for the length
-of a save or a load.
+"""Runs in folders of any name.
+
+What orbax would take for a pattern is another name for the length of a save or a load.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ def unreadable(*_):
 
 
 def watch_reads(monkeypatch) -> list[tuple[int, bool, set[type]]]:
-    """Of every checkpoint that is read: step, whether by the main thread, and what its arrays
-    are.
+    """A list of every checkpoint that is read from now on.
+
+    Step, whether by the main thread, and what its arrays are.
     """
     original = Checkpoints._read
     reads: list[tuple[int, bool, set[type]]] = []

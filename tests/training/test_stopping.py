@@ -1,5 +1,6 @@
-"""SIGTERM and Ctrl-C while a run trains: the step in hand is finished and saved, and the run
-continues bit for bit.
+"""SIGTERM and Ctrl-C while a run trains.
+
+The step in hand is finished and saved, and the run continues bit for bit.
 """
 
 from __future__ import annotations

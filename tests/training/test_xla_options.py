@@ -1,5 +1,6 @@
-"""Steps are compiled with Eigen's matmul on a CPU, but for very short and very long texts, and
-unless the user or jaxlib has it otherwise.
+"""Steps are compiled with Eigen's matmul on a CPU.
+
+But for very short and very long texts, and unless the user or jaxlib has it otherwise.
 """
 
 from __future__ import annotations
