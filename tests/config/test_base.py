@@ -163,7 +163,7 @@ def test_every_checked_field_has_a_valid_example(settings):
         (ReproduceConfig, (("table4",),), {"select_on": "nonsense"}),
         (EvaluateConfig, (Path("r"),), {"checkpoint": "x"}),
         (DescribeConfig, (Path("r"),), {"checkpoint": "x"}),
-        (StoreConfig, (), {"action": "delete", "path": Path("s")}),
+        (StoreConfig, ("delete", Path("s")), {}),
         (ProfileConfig, (), {"states_dtype": "int4"}),
         (ExtractConfig, ("b", "cola", Path("o")), {"kind": "both"}),
         (TrainConfig, (Path("s"), Path("o")), {"cache": "cloud"}),

@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,6 +19,9 @@ from support.exported_heads import fresh_python
 from glot_jax.errors import UsageError
 from glot_jax.export import export_hub
 from glot_jax.export.glot_pooling import FILES
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 # One process makes the runs and folders that these tests share.
 pytestmark = pytest.mark.xdist_group("export")
@@ -47,17 +50,25 @@ class Api:
         return SimpleNamespace(oid="1" * 40, repo_url=f"https://hub/{repo_id}")
 
 
+def upload(
+    api: Api, folder: Path, name: str, *, private: bool = True, backbone: str | None = None
+) -> dict[str, Any]:
+    """`export_hub` with a stand-in for its client."""
+    client = cast("HfApi", api)
+    return export_hub(folder, name, private=private, backbone=backbone, api=client)
+
+
 @pytest.mark.usefixtures("exported")
 def test_a_folder_or_a_run_is_uploaded(place):
     api = Api()
-    done = export_hub(place / "st-bert", "me/glot", api=api)
+    done = upload(api, place / "st-bert", "me/glot")
     assert done == {
         "repository": "me/glot",
         "private": True,
         "commit": "1" * 40,
         "url": "https://hub/me/glot",
     }
-    export_hub(place / "run-bert", "me/glot", backbone=str(place / "bert"), api=api)
+    upload(api, place / "run-bert", "me/glot", backbone=str(place / "bert"))
     assert len(api.uploads) == 2
     assert api.uploads[0] == api.uploads[1]
     assert {"README.md", *FILES, "modules.json", "1_GlotPooling"} <= api.uploads[0][1]
@@ -67,16 +78,16 @@ def test_a_folder_or_a_run_is_uploaded(place):
 def test_what_the_hub_refuses_is_said(place, tmp_path):
     public = Api(private=False)
     with pytest.raises(UsageError, match="me/glot, which is public"):
-        export_hub(place / "st-bert", "me/glot", api=public)
+        upload(public, place / "st-bert", "me/glot")
     assert not public.uploads
-    export_hub(place / "st-bert", "me/glot", private=False, api=public)
+    upload(public, place / "st-bert", "me/glot", private=False)
     assert len(public.uploads) == 1
     with pytest.raises(UsageError, match="me/glot: 403 forbidden.*hf auth login"):
-        export_hub(place / "st-bert", "me/glot", api=Api(error=OSError("403 forbidden\nmore")))
+        upload(Api(error=OSError("403 forbidden\nmore"), place / "st-bert", "me/glot"))
     with pytest.raises(UsageError, match="a/b/c"):
         export_hub(place / "st-bert", "a/b/c")
     with pytest.raises(UsageError, match="expected a run folder"):
-        export_hub(tmp_path, "me/glot", api=Api())
+        upload(Api(), tmp_path, "me/glot")
 
 
 class Hub(BaseHTTPRequestHandler):
