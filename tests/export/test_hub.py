@@ -83,7 +83,7 @@ def test_what_the_hub_refuses_is_said(place, tmp_path):
     upload(public, place / "st-bert", "me/glot", private=False)
     assert len(public.uploads) == 1
     with pytest.raises(UsageError, match="me/glot: 403 forbidden.*hf auth login"):
-        upload(Api(error=OSError("403 forbidden\nmore"), place / "st-bert", "me/glot"))
+        upload(Api(error=OSError("403 forbidden\nmore")), place / "st-bert", "me/glot")
     with pytest.raises(UsageError, match="a/b/c"):
         export_hub(place / "st-bert", "a/b/c")
     with pytest.raises(UsageError, match="expected a run folder"):
