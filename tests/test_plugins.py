@@ -219,6 +219,19 @@ def test_options_of_the_parts_are_recorded_where_the_parts_are_chosen(run):
     assert config["objective"]["own"] == {"doubt": 0.2}
 
 
+def test_a_layer_of_a_plugin_reads_its_options_inside_of_glot(folder, tables, monkeypatch):
+    from flax import nnx
+
+    from glot_jax.config.own_options import OwnOptions
+    from glot_jax.config.train import PoolerConfig
+
+    monkeypatch.chdir(folder)
+    plugins.load(["toy_parts"])
+    config = PoolerConfig(gnn="toy-sum", hidden_dim=8, own=OwnOptions({"rounds": 3}))
+    pooler = POOLERS["glot"].from_config(4, config, kind="encoder", rngs=nnx.Rngs(0))
+    assert [layer.rounds for layer in pooler.gnn.layers] == [3, 3]
+
+
 def test_options_of_the_parts_are_flags_once_the_plugin_is_named(folder):
     without = glot("train", "--help", cwd=folder).stdout
     shown = glot("train", "--plugin", "toy_parts", "--help", cwd=folder).stdout

@@ -99,7 +99,7 @@ class PaddedGraph(TokenGraph):
     def token(self, which: Literal["first", "last"]) -> Array:
         """See TokenGraph.token."""
         length = self.node_mask.shape[1]
-        position = jnp.arange(length)
+        position = jnp.arange(length)[None, :]
         # Found by the mask: padding may stand on either side, so it need not be index 0 or n - 1.
         # A sentence of padding only gets an index outside of the text, so no token is chosen.
         if which == "first":

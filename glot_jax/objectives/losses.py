@@ -122,4 +122,5 @@ def _negatives(
     is_other = anchors[:, None] != candidates[None, :]
     # -1 stands where a row has fewer hard negatives than slots.
     exists = candidates >= 0
-    return exists & ~repeats & ~relevant & is_other
+    counts = exists & ~repeats
+    return counts[None, :] & ~relevant & is_other

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from flax import nnx
 from jaxtyping import Array
 
+from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import lookup
 from glot_jax.graphs import TokenGraph
@@ -39,6 +40,7 @@ class Glot(Pooler):
         heads: option of the layer, see LayerOptions.
         edge_term: option of the layer, see LayerOptions.
         attention_dropout: option of the layer, see LayerOptions.
+        own: options of the layer, see LayerOptions.
         residual: see TokenGNN; not in the paper.
         virtual_node: see TokenGNN; not in the paper.
         scorer_dim: width of the scorer; default max(128, width // 2), width = that of a refined
@@ -70,6 +72,7 @@ class Glot(Pooler):
         residual: bool = False,
         virtual_node: bool = False,
         scorer_dim: int | None = None,
+        own: OwnOptions = NO_OPTIONS,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
@@ -82,6 +85,7 @@ class Glot(Pooler):
                 edge_term,
                 attention_dropout,
                 dtype,
+                own,
             ),
             jk=jk,
             residual=residual,
@@ -135,6 +139,7 @@ class Glot(Pooler):
             heads=options.heads,
             edge_term=options.edge_term,
             attention_dropout=options.attention_dropout,
+            own=options.own,
             residual=config.residual,
             virtual_node=config.virtual_node,
             scorer_dim=config.scorer_dim,
