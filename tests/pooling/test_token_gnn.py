@@ -95,7 +95,7 @@ def test_bfloat16_sums_do_not_stop_at_256(name):
 
         def loss(params, graph=graph):
             pooled = nnx.merge(graphdef, params, rest)(graph)
-            return jnp.sum(pooled * cotangent), pooled
+            return jnp.sum(pooled * cotangent[None]), pooled
 
         gradient, pooled = jax.jit(jax.grad(loss, has_aux=True))(params)
         results.append(
