@@ -211,7 +211,7 @@ class EmbeddingHead(Head):
         if self.projection is not None:
             # Not by a call: vectors of a batch may come with an axis of slots.
             product = pooled @ self.projection.kernel[...]
-            pooled = product + self.projection.bias[...]
+            pooled = product + match_rank(self.projection.bias[...], product)
         if not self.unit:
             return pooled
         # As in `_norm` the floor sits inside the root: an empty text's vector is 0 and stays it.

@@ -23,7 +23,10 @@ def test_features_are_what_the_linear_map_multiplies(features, width):
     np.testing.assert_array_equal(vectors[:, :8], np.concatenate([POOLED[:3], POOLED[3:]], axis=1))
     outputs = head(jnp.asarray(POOLED.reshape(2, 3, 4)))
     np.testing.assert_allclose(
-        outputs, vectors @ head.linear.kernel[...] + head.linear.bias[...], rtol=1e-5, atol=1e-6
+        outputs,
+        vectors @ head.linear.kernel[...] + head.linear.bias[...][None],
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
