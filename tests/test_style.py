@@ -81,7 +81,7 @@ def where(path: Path, node: ast.AST) -> str:
 
 
 def test_a_line_holds_one_thought(code_lines):
-    assert sum(code_lines) / len(code_lines) <= 7.8
+    assert sum(code_lines) / len(code_lines) <= 7.5
 
 
 def test_conditional_expressions_are_rare(code_lines):
@@ -153,7 +153,7 @@ def test_comments_say_why_where_it_is_needed():
     for path in MODULES:
         lines += sum(bool(line.strip()) for line in path.read_text().splitlines())
         said += sum(not comment.startswith(REMARKS_FOR_TOOLS) for comment in comments(path))
-    assert 100 * said / lines >= 4.7
+    assert 100 * said / lines >= 6
 
 
 def graph() -> dict[str, set[str]]:

@@ -25,7 +25,8 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 _SNAPSHOT = re.compile(r"models--(.+)")
 """Folder of a model in the Hub's cache."""
 _UNNAMED = re.compile(
-    r"hf|models?|backbone|weights|pytorch|transformers|main|latest|last|best|final|snapshot\w*|checkpoint\W?\d*"
+    r"hf|models?|backbone|weights|pytorch|transformers|main|latest|last|best|final"
+    r"|snapshot\w*|checkpoint\W?\d*"
     r"|[0-9a-f]{40}",
     re.IGNORECASE,
 )

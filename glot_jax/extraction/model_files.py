@@ -16,7 +16,8 @@ from glot_jax.texts.quoting import because
 _LFS = b"version https://git-lfs.github.com/spec/"
 _TEXT_LINK = re.compile(rb"\.{1,2}/[^\n\0]{1,400}")
 _READ = re.compile(
-    r"(config|adapter_config|generation_config|special_tokens_map|added_tokens|tokenizer\w*|vocab|.*\.index)\.json"
+    r"(config|adapter_config|generation_config|special_tokens_map|added_tokens"
+    r"|tokenizer\w*|vocab|.*\.index)\.json"
     r"|vocab\w*\.txt|merges\.txt|.*\.(safetensors|model|tiktoken|jinja)"
 )
 """Names of the files that are read.

@@ -62,8 +62,8 @@ class SparseGraph(TokenGraph):
     def rank(self) -> Array:
         """[nodes] int32, real tokens before this one in its sentence."""
         starts = jnp.cumsum(self.n_node) - self.n_node
-        place = jnp.arange(self.node_mask.shape[0])
-        return place - starts[self.sentence]
+        position = jnp.arange(self.node_mask.shape[0])
+        return position - starts[self.sentence]
 
     @property
     def _others(self) -> Array:
@@ -279,8 +279,8 @@ class SparseGraph(TokenGraph):
         ends = jnp.cumsum(self.n_node)
         # A sentence without tokens has an index too, but no node that asks for it.
         index = ends - self.n_node if which == "first" else ends - 1
-        place = jnp.arange(self.node_mask.shape[0])
-        is_index = place == index[self.sentence]
+        position = jnp.arange(self.node_mask.shape[0])
+        is_index = position == index[self.sentence]
         chosen = self.node_mask & is_index
         return chosen.astype(jnp.float32)
 
