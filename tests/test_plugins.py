@@ -219,7 +219,8 @@ def test_options_of_the_parts_are_recorded_where_the_parts_are_chosen(run):
     assert config["objective"]["own"] == {"doubt": 0.2}
 
 
-def test_a_layer_of_a_plugin_reads_its_options_inside_of_glot(folder, tables, monkeypatch):
+@pytest.mark.usefixtures("tables")
+def test_a_layer_of_a_plugin_reads_its_options_inside_of_glot(folder, monkeypatch):
     from flax import nnx
 
     from glot_jax.config.own_options import OwnOptions

@@ -97,7 +97,10 @@ class Steps:
         The state's buffers are donated. Logs: loss (mean over the batch's real rows),
         dropped_edges.
         """
-        return self._executable("train", state, batch)(state, batch)
+        update = self._executable("train", state, batch)
+        # What the host has made of a batch is moved here and nowhere else: under a transfer guard
+        # an array that slips into a step is an error.
+        return update(state, jax.device_put(batch))
 
     def evaluate(
         self,
@@ -110,7 +113,7 @@ class Steps:
             outputs [batch, out], loss [batch], dropped_edges [].
         """
         run = self._executable("evaluate", state, batch)
-        return run(state["params"], state["stats"], batch)
+        return run(state["params"], state["stats"], jax.device_put(batch))
 
     def features(
         self,
@@ -123,7 +126,7 @@ class Steps:
             features [batch, width], dropped_edges [].
         """
         run = self._executable("features", state, batch)
-        return run(state["params"], state["stats"], batch)
+        return run(state["params"], state["stats"], jax.device_put(batch))
 
     def lower(
         self,

@@ -40,7 +40,7 @@ def start() -> Callable[..., BaseProcess]:
     """`start(store, out, epochs)`: begin or continue a run in a process of its own."""
     # The server has imported jax, but started no backend: a child of it trains within a second.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["glot_jax.training", "training.runs"])
+    context.set_forkserver_preload(["glot_jax.training", "support.runs"])
 
     def starting(*arguments: object) -> BaseProcess:
         process = context.Process(target=_train, args=arguments)

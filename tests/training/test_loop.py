@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from support.head_runs import arrays, config, run
@@ -146,3 +147,25 @@ def test_config_survives_json(tmp_path):
     assert from_json(TrainConfig, json.loads(json.dumps(to_json(original)))) == original
     with pytest.raises(UsageError, match="unknown field of TrainConfig; got 'epoch'"):
         from_json(TrainConfig, {**to_json(original), "epoch": 3})
+
+
+def test_a_step_moves_nothing_to_or_from_the_device_unasked(stores, tmp_path, monkeypatch):
+    """An array of the host that slips into a step is copied anew at every step."""
+    guarded = []
+
+    def guard(name):
+        original = getattr(steps.Steps, name)
+
+        def step(self, state, batch):
+            # Compiling makes constants, and is no step.
+            self._executable(name, state, batch)
+            guarded.append(name)
+            with jax.transfer_guard("disallow"):
+                return original(self, state, batch)
+
+        monkeypatch.setattr(steps.Steps, name, step)
+
+    guard("train")
+    guard("evaluate")
+    run(stores["pairs"], tmp_path / "run", epochs=2)
+    assert set(guarded) == {"train", "evaluate"}
