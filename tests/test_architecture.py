@@ -6,8 +6,10 @@ Who may import whom, what only one module may import, where jax.jit may stand.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,9 +134,16 @@ def stage_of(path: Path) -> str:
     return parts[0].removesuffix(".py")
 
 
-def imports(path: Path, *, typing: bool = False) -> set[str]:
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """The module, parsed once for all rules."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def imports(path: Path, *, typing: bool = False) -> frozenset[str]:
     """Every imported module, absolute; those only for type checkers are left out."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     hidden = set()
     if not typing:
         for node in ast.walk(tree):
@@ -150,14 +159,33 @@ def imports(path: Path, *, typing: bool = False) -> set[str]:
             # What is copied into exported folders must find its neighbours there too.
             assert node.level == 0 or path.name in EXPORTED_CODE, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return found
+    return frozenset(found)
+
+
+def of_every(paths: list[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a rule about each of many modules; all that break it are named."""
+
+    def decorate(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def law() -> None:
+            assert paths
+            broken = []
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken.append(f"{path.relative_to(PACKAGE)}: {error}")
+            assert not broken, "\n".join(broken)
+
+        return law
+
+    return decorate
 
 
 def test_every_stage_has_rules():
     assert {stage_of(path) for path in MODULES} <= set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@of_every(MODULES)
 def test_imports_point_upstream(path):
     stage = stage_of(path)
     for name in imports(path):
@@ -169,7 +197,7 @@ def test_imports_point_upstream(path):
         assert fits, f"{path} imports {name}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@of_every(MODULES)
 def test_frameworks_stay_in_their_half(path):
     roots = {name.split(".")[0] for name in imports(path)}
     allowed = FRAMEWORKS.get(stage_of(path), JAX)
@@ -181,9 +209,9 @@ def test_frameworks_stay_in_their_half(path):
         )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@of_every(MODULES)
 def test_jit_and_pickle_stand_where_they_may(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     jitted = (attributes | imports(path)) & {"jax.jit", "flax.nnx.jit", "nnx.jit", "jax.pmap"}
     assert not jitted or str(path.relative_to(PACKAGE)) in JIT_HOMES
@@ -193,13 +221,9 @@ def test_jit_and_pickle_stand_where_they_may(path):
             assert ast.unparse(node.value) == "False", f"{path}:{node.value.lineno}"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in MODULES if stage_of(p) in ("graphs", "pooling", "objectives", "model")],
-    ids=lambda p: p.name,
-)
+@of_every([p for p in MODULES if stage_of(p) in ("graphs", "pooling", "objectives", "model")])
 def test_the_pure_middle_neither_prints_nor_reads(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert not called & {
         "print",
@@ -213,11 +237,11 @@ def test_the_pure_middle_neither_prints_nor_reads(path):
     assert not imports(path) & {"logging", "os", "pathlib", "time", "random"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@of_every(MODULES)
 def test_modules_are_rooms_not_attics(path):
     assert path.stem not in {"utils", "common", "helpers", "misc"}
     assert path.read_text().count("\n") <= 500
-    assert ast.get_docstring(ast.parse(path.read_text())) or not path.read_text().strip()
+    assert ast.get_docstring(tree_of(path)) or not path.read_text().strip()
 
 
 PUBLIC = {"_asdict", "_replace", "_fields", "_make"}
@@ -293,7 +317,7 @@ def test_no_private_attribute_of_another_package_is_read():
 
     A release of transformers took `_commit_hash` away, and every name on the Hub failed.
     """
-    trees = {path: ast.parse(path.read_text()) for path in MODULES}
+    trees = {path: tree_of(path) for path in MODULES}
     # Of a module's own names alone: another module's private name may be another package's as well.
     found = [
         f"{path.relative_to(ROOT)}:{line} {what}"

@@ -236,7 +236,15 @@ def break_file(path: Path, kind: str) -> None:
         path.write_bytes(content[: len(content) // 2] if kind == "truncated" else b"")
 
 
-@pytest.mark.parametrize("kind", ["flipped", "truncated", "emptied", "removed"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "flipped",
+        "removed",
+        pytest.param("truncated", marks=pytest.mark.slow),
+        pytest.param("emptied", marks=pytest.mark.slow),
+    ],
+)
 def test_damage_to_any_file_is_found_or_changes_nothing(finished, kind):
     folder, shape = finished / "checkpoints" / str(STEPS), runs.like(finished)
     with Checkpoints(finished) as checkpoints:
