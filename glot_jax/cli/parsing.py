@@ -104,7 +104,7 @@ def leaves(
             inner = value if isinstance(value, Config) else None
             collected |= leaves(hint, inner, required)
             continue
-        # The options of plugins are flags of their own: cli/plugin_flags.py.
+        # The options of plugins are flags of their own: cli/own_flags.py.
         if not is_plain(hint):
             continue
         if value is _NO_DEFAULT and field.default is not dataclasses.MISSING:
