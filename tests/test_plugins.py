@@ -22,7 +22,7 @@ from glot_jax.cli.main import main
 from glot_jax.errors import UsageError
 from glot_jax.graphs import RULES
 from glot_jax.objectives import OBJECTIVES
-from glot_jax.pooling import GNN_LAYERS, POOLERS
+from glot_jax.pooling import GNN_LAYERS, POOLERS, Glot
 from glot_jax.profiling import ceilings
 
 ROOT = Path(__file__).parent.parent
@@ -229,7 +229,7 @@ def test_a_layer_of_a_plugin_reads_its_options_inside_of_glot(folder, monkeypatc
     monkeypatch.chdir(folder)
     plugins.load(["toy_parts"])
     config = PoolerConfig(gnn="toy-sum", hidden_dim=8, own=OwnOptions({"rounds": 3}))
-    pooler = POOLERS["glot"].from_config(4, config, kind="encoder", rngs=nnx.Rngs(0))
+    pooler = Glot.from_config(4, config, kind="encoder", rngs=nnx.Rngs(0))
     assert [layer.rounds for layer in pooler.gnn.layers] == [3, 3]
 
 
