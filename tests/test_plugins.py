@@ -230,7 +230,7 @@ def test_a_layer_of_a_plugin_reads_its_options_inside_of_glot(folder, monkeypatc
     plugins.load(["toy_parts"])
     config = PoolerConfig(gnn="toy-sum", hidden_dim=8, own=OwnOptions({"rounds": 3}))
     pooler = Glot.from_config(4, config, kind="encoder", rngs=nnx.Rngs(0))
-    assert [layer.rounds for layer in pooler.gnn.layers] == [3, 3]
+    assert [vars(layer)["rounds"] for layer in pooler.gnn.layers] == [3, 3]
 
 
 def test_options_of_the_parts_are_flags_once_the_plugin_is_named(folder):
