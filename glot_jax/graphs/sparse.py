@@ -208,7 +208,7 @@ class SparseGraph(TokenGraph):
         """Drop attention weights of edges [edges, heads] and of own loops [nodes, heads]."""
         seed = dropout_seed(key)
         rank = self.rank[:, None]
-        heads = jnp.arange(weights.shape[-1])
+        heads = jnp.arange(weights.shape[-1])[None, :]
         # The words of `keep_pairs` in its order: sentence, receiver, sender, head.
         kept = keep(
             dropout,

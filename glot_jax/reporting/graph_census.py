@@ -323,8 +323,9 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
             block = slice_rows(padded, start, rows)
             linked = linking.link(block, padded, sentences, start)
             receivers = start + jnp.arange(rows)[:, None]
-            senders = jnp.arange(linked.shape[-1])
-            others = linked & (receivers != senders)
+            senders = jnp.arange(linked.shape[-1])[None, :]
+            is_other = receivers != senders
+            others = linked & is_other[None]
             # Padding hears nobody and is not alone.
             alone = block.mask & ~jnp.any(others, axis=-1)
             # In the order of the fields of Edges.

@@ -58,8 +58,10 @@ def load_array(
     """
     _allow_many_files()
     try:
-        # A pickle could run any code, and stores are passed on.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # A header may lie about the shape: its product overflows, with a warning before the error.
+        with np.errstate(over="ignore"):
+            # A pickle could run any code, and stores are passed on.
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OverflowError) as error:
         raise UsageError(
             rule="a stored array must be a readable .npy file", got=f"{path} ({error})", fix=REPAIR

@@ -43,7 +43,8 @@ def read_predictions(run: Path) -> dict[str, Predictions]:
             rule=f"a finished run must have {FILE}", got=f"{run}, which has none", fix=fix
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: of a damaged archive numpy leaves the file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             predictions = {}
             for name in arrays.files:
                 # Names are split/field; a split's first one decides its place in the order.
