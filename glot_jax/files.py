@@ -373,3 +373,25 @@ def _sync_tree(folder: Path) -> None:
         else:
             _sync_file(path)
     disk.sync_folder(folder)
+
+
+def is_new_folder(out: Path) -> bool:
+    """Whether nothing is there yet: no file, and no folder that holds anything."""
+    if not out.exists():
+        return True
+    return out.is_dir() and not any(out.iterdir())
+
+
+def require_empty(out: Path, *, rule: str, fix: str) -> None:
+    """Require that a folder does not exist or holds nothing: nothing can then be overwritten.
+
+    Args:
+        out: the folder.
+        rule: what must hold, for the message.
+        fix: what to do, for the message.
+
+    Raises:
+        UsageError: It holds something, or is a file.
+    """
+    if not is_new_folder(out):
+        raise UsageError(rule=rule, got=f"{out}, which exists", fix=fix)

@@ -20,10 +20,12 @@ from glot_jax.files import (
     TEMPORARY,
     explain_write_error,
     file_sha256,
+    is_new_folder,
     json_bytes,
     locked,
     make_folders,
     read_json,
+    require_empty,
     whole_file,
     whole_folder,
     write_bytes,
@@ -326,3 +328,13 @@ def test_json_is_read_and_written_without_numpy():
     names = {name for name in vars(files) if not name.startswith("_")}
     assert "np" not in names
     assert json.loads(json_bytes(NEW)) == NEW
+
+
+def test_a_folder_is_new_where_nothing_can_be_overwritten(tmp_path):
+    assert is_new_folder(tmp_path / "missing")
+    assert is_new_folder(tmp_path)
+    (tmp_path / "file").touch()
+    assert not is_new_folder(tmp_path)
+    assert not is_new_folder(tmp_path / "file")
+    with pytest.raises(UsageError, match="it must be new; got .*, which exists. Choose another."):
+        require_empty(tmp_path, rule="it must be new", fix="Choose another.")

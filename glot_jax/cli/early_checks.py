@@ -97,20 +97,6 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
         require_store(own_store, command)
 
 
-def require_empty(out: Path, rule: str, fix: str) -> None:
-    """Require that a folder does not exist or holds nothing.
-
-    Raises:
-        UsageError: It holds something, or is a file.
-    """
-    if not out.exists():
-        return
-    # In an empty folder nothing can be overwritten.
-    is_empty_folder = out.is_dir() and not any(out.iterdir())
-    if not is_empty_folder:
-        raise UsageError(rule=rule, got=f"{out}, which exists", fix=fix)
-
-
 def require_file(file: Path, noun: str) -> None:
     """Require that a file exists; `noun` is what it should be: "a .pth file"."""
     if not file.is_file():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from glot_jax.cli.early_checks import require_empty, require_file, require_run, require_store_of_run
+from glot_jax.cli.early_checks import require_file, require_run, require_store_of_run
 from glot_jax.cli.parsing import Leaf, leaves, parse, typed
 from glot_jax.config import names
 from glot_jax.config.runs import (
@@ -18,6 +18,7 @@ from glot_jax.config.runs import (
     ImportTorchConfig,
 )
 from glot_jax.errors import UsageError, require_extra, require_known
+from glot_jax.files import require_empty
 
 
 def evaluate(config: EvaluateConfig) -> int:

@@ -32,7 +32,7 @@ from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.extraction.from_recipe import load_backbone
 from glot_jax.extraction.load_errors import quiet_loading
 from glot_jax.extraction.loading import is_taken_out
-from glot_jax.files import read_json, whole_folder, write_json
+from glot_jax.files import read_json, require_empty, whole_folder, write_json
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
@@ -100,7 +100,11 @@ def export_sentence_transformers(
     """
     require_extra("export", "an export", "sentence_transformers")
     out = Path(out)
-    _require_empty(out)
+    require_empty(
+        out,
+        rule="an export must go to a new folder",
+        fix="Choose another one, or remove it.",
+    )
     folder = RunFolder.open(Path(run))
     folder.require_head()
     if folder.prompt is not None:
@@ -151,19 +155,6 @@ def export_sentence_transformers(
         **values,
         "difference": difference,
     }
-
-
-def _require_empty(out: Path) -> None:
-    """Require a folder that does not exist or holds nothing."""
-    if not out.exists():
-        return
-    is_empty_folder = out.is_dir() and not any(out.iterdir())
-    if not is_empty_folder:
-        raise UsageError(
-            rule="an export must go to a new folder",
-            got=f"{out}, which exists",
-            fix="Choose another one, or remove it.",
-        )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from flax import nnx
 from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup
-from glot_jax.files import file_sha256, write_json
+from glot_jax.files import file_sha256, require_empty, write_json
 from glot_jax.model import ModelSpec, SentenceModel
 from glot_jax.official.released_names import LAYERS
 from glot_jax.official.torch_checkpoint import load_official
@@ -70,7 +70,11 @@ def import_run(
     """
     file = Path(file)
     out = Path(out)
-    _require_empty(out)
+    require_empty(
+        out,
+        rule="--out must be a new folder",
+        fix="Choose another --out, or remove it.",
+    )
     # Before the file is read, and by the name of the command's flag.
     lookup(LAYERS, gnn, "GNN layer (--gnn)")
     pooler = load_official(file, gnn=gnn, jk=jk, tau=tau)
@@ -127,19 +131,6 @@ def import_run(
             fix="Make room or grant access, remove what is there, and import again.",
         ) from error
     return summary
-
-
-def _require_empty(out: Path) -> None:
-    """Require a folder that does not exist or holds nothing."""
-    if not out.exists():
-        return
-    is_empty_folder = out.is_dir() and not any(out.iterdir())
-    if not is_empty_folder:
-        raise UsageError(
-            rule="--out must be a new folder",
-            got=f"{out}, which exists",
-            fix="Choose another --out, or remove it.",
-        )
 
 
 def _first_widths(pooler: Glot) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from glot_jax import plugins
 from glot_jax.errors import UsageError
-from glot_jax.files import read_json
+from glot_jax.files import is_new_folder, read_json
 from glot_jax.store.manifest import MANIFEST, read_manifest
 
 FORMAT = 3
@@ -75,9 +75,7 @@ def require_new_folder(out: Path) -> None:
     Raises:
         UsageError: `out` is a file, or holds something.
     """
-    if not out.exists():
-        return
-    if out.is_dir() and not any(out.iterdir()):
+    if is_new_folder(out):
         return
     if (out / CONFIG).is_file():
         fix = f"Continue it with --resume {shlex.quote(str(out))}, or choose another --out."
