@@ -67,6 +67,23 @@ def require_stored_layers(config: TrainConfig) -> None:
         read_manifest(config.store)
 
 
+def require_metric(store: Path, metric: str | None) -> None:
+    """Require that the store's task is judged by the metric that selects, if one was named.
+
+    Raises:
+        UsageError: No store, a damaged one, or another metric.
+    """
+    if metric is None:
+        return
+    from glot_jax.store import read_manifest
+    from glot_jax.texts.tasks import TaskSpec, selection_metric
+
+    task = TaskSpec.from_json(read_manifest(store).task)
+    # Without labels nothing can be trained, which is said where it is tried.
+    if task.metrics:
+        selection_metric(task, metric)
+
+
 def require_run(run: Path) -> None:
     """Require a run folder of this version.
 
@@ -95,6 +112,16 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
     elif "imported" not in values:
         own_store = Path(values["config"]["store"])
         require_store(own_store, command)
+
+
+def require_folder(folder: Path, rule: str) -> None:
+    """Require that a folder exists; `rule` is what the error says must hold."""
+    if not folder.is_dir():
+        raise UsageError(
+            rule=rule,
+            got=f"{folder}, which is not a folder",
+            fix="Check the path.",
+        )
 
 
 def require_file(file: Path, noun: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from glot_jax.cli.early_checks import require_poolers
+from glot_jax.cli.early_checks import require_folder, require_metric, require_poolers
 from glot_jax.config import names
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
 from glot_jax.errors import UsageError, lookup, require_extra, require_known
@@ -41,6 +41,7 @@ def sweep(config: SweepConfig) -> int:
 
     # Read for its errors: no study is begun without a finished store.
     read_manifest(config.store)
+    require_metric(config.store, config.metric)
     from glot_jax.experiments.sweep import run_sweep
 
     run_sweep(config)
@@ -67,12 +68,7 @@ def report(config: ReportConfig) -> int:
     _require_paper_backbone(config.beside)
     # All of them before the first is read: one page is about all.
     for folder in config.folders:
-        if not folder.is_dir():
-            raise UsageError(
-                rule="runs are read from folders",
-                got=f"{folder}, which is not a folder",
-                fix="Give run folders, or folders of them.",
-            )
+        require_folder(folder, "runs are read from folders")
     require_extra("viz", "glot report")
     if config.sentences:
         require_extra("extract", "--sentences")

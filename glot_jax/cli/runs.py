@@ -7,7 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from glot_jax.cli.early_checks import require_file, require_run, require_store_of_run
+from glot_jax.cli.early_checks import (
+    require_file,
+    require_folder,
+    require_run,
+    require_store_of_run,
+)
 from glot_jax.cli.parsing import Leaf, leaves, parse, typed
 from glot_jax.config import names
 from glot_jax.config.runs import (
@@ -38,6 +43,8 @@ def evaluate(config: EvaluateConfig) -> int:
 def _scores_of_mteb(config: EvaluateConfig) -> object:
     require_extra("mteb", "--mteb")
     require_extra("extract", "--mteb")
+    if config.mteb_data is not None:
+        require_folder(config.mteb_data, "--mteb-data must be a folder of tasks")
     from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
 
     options = MtebOptions(

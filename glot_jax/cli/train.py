@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from glot_jax import plugins
-from glot_jax.cli.early_checks import require_names, require_stored_layers
+from glot_jax.cli.early_checks import require_metric, require_names, require_stored_layers
 from glot_jax.cli.own_flags import (
     own_flags,
     own_options,
@@ -143,6 +143,7 @@ def _require_folders(command: TrainRequest) -> None:
             require_store(config.store, f"train.py --resume {config.out}")
         return
     require_stored_layers(config)
+    require_metric(config.store, config.objective.metric)
     # The seeds' folders may be there already: the same command finishes those that are left.
     if not command.seeds:
         require_new_folder(config.out)

@@ -22,6 +22,7 @@ from glot_jax.experiments.sweep_trials import (
 from glot_jax.files import TABLE_STYLE, locked, read_json, write_json
 from glot_jax.reporting.tables import Column, Table, table_console
 from glot_jax.store import HiddenStore
+from glot_jax.texts.tasks import TaskSpec, selection_metric
 from glot_jax.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -83,9 +84,6 @@ def _require_values(config: SweepConfig) -> None:
 
 
 def _metric(config: SweepConfig, store: HiddenStore) -> str:
-    from glot_jax.objectives import selection_metric
-    from glot_jax.texts.tasks import TaskSpec
-
     return selection_metric(TaskSpec.from_json(store.task), config.metric)
 
 

@@ -345,9 +345,10 @@ class Glot(nn.Module):
 
 
 class Static(nn.Module):
-    """mean, max, first or last.
+    """A pooler without weights of its own.
 
-    The mean or the largest entries of the real tokens, or one of them.
+    It is a mean (mean, weighted-mean, mean-sqrt-len), the largest entries (max) or one token
+    (first, last).
     """
 
     def __init__(self, dim: int, pooler: str):
@@ -366,8 +367,15 @@ class Static(nn.Module):
             # Of no tokens the largest is -inf.
             is_empty = ~mask.any(1, keepdim=True)
             return largest.masked_fill(is_empty, 0)
+        if self.pooler == "mean-sqrt-len":
+            count = mask.sum(1, keepdim=True).clamp_min(1)
+            return weighted_sum(nodes, mask / count.sqrt())
         # Counted over real tokens: on whichever side the padding stands.
         rank = mask.long().cumsum(1)
+        if self.pooler == "weighted-mean":
+            share = rank * mask
+            total = share.sum(1, keepdim=True).clamp_min(1)
+            return weighted_sum(nodes, share / total)
         chosen = rank == 1
         if self.pooler == "last":
             chosen = rank == rank[:, -1:]
@@ -416,6 +424,8 @@ POOLERS = (
     "max",
     "first",
     "last",
+    "weighted-mean",
+    "mean-sqrt-len",
     "adapool",
     "adapool-attention",
     "mlp",

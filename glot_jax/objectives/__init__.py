@@ -10,9 +10,8 @@ from glot_jax.objectives.objective import (
     objective_for,
     objective_kind,
     row_loss,
-    selection_metric,
 )
-from glot_jax.texts.tasks import TaskSpec
+from glot_jax.texts.tasks import TaskSpec, selection_metric
 
 __all__ = [
     "METRICS",

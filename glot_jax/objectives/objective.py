@@ -16,7 +16,7 @@ from glot_jax.moved import moved_name
 from glot_jax.objectives.baselines import Baselines
 from glot_jax.objectives.classes import Classes, PairClasses
 from glot_jax.objectives.heads import Head
-from glot_jax.objectives.metrics import METRICS, JudgedFeed, Outputs, Predictions, score
+from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, score
 from glot_jax.objectives.ranking import Ranking
 from glot_jax.objectives.scores import Scores, Similarity
 from glot_jax.registry import Registry
@@ -173,25 +173,6 @@ def evaluate(
     return score(predictions, labels, spec.metrics)
 
 
-def selection_metric(spec: TaskSpec, metric: str | None) -> str:
-    """The metric that picks the best epoch: the one asked for, else the task's first.
-
-    Raises:
-        UsageError: there is no such metric, or the task is not judged by it.
-    """
-    if metric is None:
-        return spec.metrics[0]
-    lookup(METRICS, metric, "metric (--metric)")
-    # A metric that exists may still mean nothing for this task.
-    if metric not in spec.metrics:
-        raise UsageError(
-            rule=f"--metric must be what task {spec.name} is judged by: {', '.join(spec.metrics)}",
-            got=f"--metric {metric}",
-            fix="Choose one of these.",
-        )
-    return metric
-
-
 def row_loss(
     outputs: Array,
     batch: TokenBatch,
@@ -212,5 +193,6 @@ def __getattr__(name: str) -> object:
         "SentenceModel": "model",
         "length_baseline": "objectives.baselines",
         "majority": "objectives.baselines",
+        "selection_metric": "texts.tasks",
     }
     return moved_name(__name__, name, homes)

@@ -143,6 +143,8 @@ class WeightedMean(Pooler):
     where padding stands on the right.
     """
 
+    exportable = True
+
     def __init__(self, dim: int):
         self.pooled_dim = dim
 
@@ -164,6 +166,8 @@ class MeanSqrtLen(Pooler):
     It is a mean that grows with the length of its text, sentence-transformers'
     `mean_sqrt_len_tokens`. The weights of a sentence's tokens add up to sqrt(n).
     """
+
+    exportable = True
 
     def __init__(self, dim: int):
         self.pooled_dim = dim

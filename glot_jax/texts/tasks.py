@@ -241,3 +241,20 @@ _ALL = (
 
 TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in _ALL}
 """Name of `--task` -> what it is."""
+
+
+def selection_metric(task: TaskSpec, metric: str | None) -> str:
+    """The metric that picks the best epoch: the one asked for, else the task's first.
+
+    Raises:
+        UsageError: the task is not judged by that metric.
+    """
+    if metric is None:
+        return task.metrics[0]
+    if metric not in task.metrics:
+        raise UsageError(
+            rule=f"--metric must be what task {task.name} is judged by: {', '.join(task.metrics)}",
+            got=f"--metric {metric}",
+            fix="Choose one of these.",
+        )
+    return metric

@@ -26,10 +26,11 @@ from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel
-from glot_jax.objectives import Objective, TaskSpec, objective_for, selection_metric
+from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
+from glot_jax.texts.tasks import selection_metric
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.notices import (
     chosen_layer,

@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
 
+from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 from support.exported_heads import (
     DIM,
     PLAIN,
@@ -34,6 +36,12 @@ from glot_jax.texts.tasks import TASKS
 
 CASES: dict[str, tuple[PoolerConfig, GraphConfig, dict[str, Any]]] = {
     **{name: (PoolerConfig(pooler=name), TAU, {}) for name in ("first", "last", "mean", "adapool")},
+    "weighted-mean": (PoolerConfig(pooler="weighted-mean", projection_dim=5), TAU, {}),
+    "mean-sqrt-len": (
+        PoolerConfig(pooler="mean-sqrt-len", standardise=True),
+        TAU,
+        {"layers": (0, 2)},
+    ),
     "max": (PoolerConfig(pooler="max", standardise=True), TAU, {}),
     "cls-encoder": (PoolerConfig(pooler="cls"), TAU, {"kind": "encoder"}),
     "cls-decoder": (PoolerConfig(pooler="cls", projection_dim=5), TAU, {"kind": "decoder"}),
@@ -163,6 +171,31 @@ def test_the_module_computes_what_the_model_computes(case):
         assert not by_torch(head, hidden, mask)[3].any()
         for row in range(3):
             assert_close(by_torch(head, hidden[row : row + 1], mask[row : row + 1])[0], wanted[row])
+
+
+PEERS = {
+    "first": "cls",
+    "last": "lasttoken",
+    "mean": "mean",
+    "max": "max",
+    "weighted-mean": "weightedmean",
+    "mean-sqrt-len": "mean_sqrt_len_tokens",
+}
+"""Our pooler -> the mode of sentence-transformers' Pooling that computes the same."""
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_poolers_of_sentence_transformers_are_its_own(name):
+    model = model_of(PoolerConfig(pooler=name), TAU)
+    pool = by_jax(model)
+    peer = Pooling(DIM, pooling_mode=PEERS[name])
+    for side in ("right", "left"):
+        hidden, mask = padded(model, (7, 4, 1), side, fill=3.0)
+        features = {
+            "token_embeddings": torch.from_numpy(hidden),
+            "attention_mask": torch.from_numpy(mask).long(),
+        }
+        assert_close(np.asarray(pool(hidden, mask)), peer(features)["sentence_embedding"].numpy())
 
 
 @pytest.mark.parametrize("head", ["none", "linear"])

@@ -21,7 +21,6 @@ from glot_jax.objectives import (
     objective_for,
     objective_kind,
     row_loss,
-    selection_metric,
 )
 from glot_jax.texts.tasks import TASKS
 
@@ -78,15 +77,6 @@ def test_a_task_without_labels_cannot_be_trained():
     bare = dataclasses.replace(CLASSES, label_kind="none")
     with pytest.raises(UsageError, match="training needs labels; got task 'custom'"):
         objective_kind(bare)
-
-
-def test_the_selecting_metric_is_the_first_or_the_one_asked_for():
-    assert selection_metric(CLASSES, None) == "accuracy"
-    assert selection_metric(CLASSES, "f1") == "f1"
-    with pytest.raises(UsageError, match="unknown metric"):
-        selection_metric(CLASSES, "bleu")
-    with pytest.raises(UsageError, match="judged by: accuracy, f1; got --metric mcc"):
-        selection_metric(CLASSES, "mcc")
 
 
 class Median:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from glot_jax.errors import UsageError
 from glot_jax.texts import TASKS, TaskSpec
-from glot_jax.texts.tasks import roles_of
+from glot_jax.texts.tasks import roles_of, selection_metric
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli", "ax")
 names = st.text(max_size=8)
@@ -96,3 +96,12 @@ def test_json_with_unknown_or_missing_fields_is_refused():
 def test_a_spec_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TASKS["cola"].name = "x"  # type: ignore[misc]
+
+
+def test_the_selecting_metric_is_the_first_or_the_one_asked_for():
+    task = TASKS["mrpc"]
+    first, second = task.metrics
+    assert selection_metric(task, None) == first
+    assert selection_metric(task, second) == second
+    with pytest.raises(UsageError, match=f"judged by: {first}, {second}; got --metric mcc"):
+        selection_metric(task, "mcc")
