@@ -48,9 +48,9 @@ from glot_jax.reporting.statistics import (
     paired_difference,
     score_interval,
 )
+from glot_jax.run_folders.predictions import read_predictions
 from glot_jax.training import train
 from glot_jax.training.evaluation import open_run
-from glot_jax.training.predictions import read_predictions
 
 GLOT = PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat")
 POOLERS: dict[str, tuple[PoolerConfig, Literal["none", "linear"]]] = {

@@ -25,10 +25,10 @@ import torch
 from benchmark import Benchmark, require_equal, run
 from sentence_transformers import SentenceTransformer
 
+from glot_jax.backbone_files.backbone_source import find_source
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
-from glot_jax.extraction.backbone_source import find_source
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.training import train
 

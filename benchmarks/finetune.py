@@ -73,13 +73,13 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     from flax import nnx
 
     from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
-    from glot_jax.model import ModelSpec, SentenceModel
+    from glot_jax.model import ModelSpec, SentenceModel, split_model
     from glot_jax.objectives import TaskSpec
     from glot_jax.pooling import count_parameters
     from glot_jax.profiling.shapes import synthetic_batch
     from glot_jax.training.memory import keep_memory
     from glot_jax.training.optimizer import build_optimizer, build_schedule
-    from glot_jax.training.steps import Steps, init_state, split_model
+    from glot_jax.training.steps import Steps, init_state
 
     task = TaskSpec(
         "bench", ("text",), ("text",), "label", "classes", ("no", "yes"), metrics=("accuracy",)
@@ -129,7 +129,7 @@ def measure_backbone(bench: Finetune, kind: Kind) -> dict[str, Any]:
     import transformers.models.bert.modeling_bert
     from peft import LoraConfig, get_peft_model
 
-    from glot_jax.extraction.backbone_source import find_source
+    from glot_jax.backbone_files.backbone_source import find_source
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)

@@ -1,9 +1,9 @@
 """GLOT-JAX: turn the token states of a frozen language model into one sentence vector.
 
-texts -> tokens -> hidden states -> store   -> batches -> token graph -> GNN -> readout -> head
-└ texts/ ┘└── extraction/ ──────┘└─ store/ ─────────┘└─ graphs/ ─┘└─── pooling/ ──┘└─ objectives/ ┘
+texts -> tokens -> hidden states   -> store   -> batches  -> token graph -> GNN -> readout -> head
+└ texts/ ┘└ backbones/ extraction/ ┘└─ store/ ┘└ batches/ ┘└─ graphs/ ─┘└─ pooling/ ──┘└ objectives/ ┘
 
-`training/` runs the loop over them and writes checkpoints. `extract.py` runs the frozen model once
+`training/` runs the loop over them and writes `run_folders/`. `extract.py` runs the frozen model once
 (PyTorch), `train.py` does the rest (JAX). From Python:
 
     from glot_jax import Glot, HiddenStore, SentenceEncoder, token_graph
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from glot_jax.graphs import TokenGraph, token_graph
     from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
+    from glot_jax.run_folders.run_folder import RunFolder
     from glot_jax.store import HiddenStore
     from glot_jax.training import train
     from glot_jax.training.evaluation import evaluate_run, load_model
-    from glot_jax.training.run_folder import RunFolder
 
 # Loaded on first use: `import glot_jax` must cost neither torch nor jax.
 _HOMES = {
@@ -47,7 +47,7 @@ _HOMES = {
     "HiddenStore": "glot_jax.store",
     "Max": "glot_jax.pooling",
     "Mean": "glot_jax.pooling",
-    "RunFolder": "glot_jax.training.run_folder",
+    "RunFolder": "glot_jax.run_folders.run_folder",
     "SentenceEncoder": "glot_jax.inference.encoder",
     "TokenBatch": "glot_jax.batches.token_batch",
     "TokenGraph": "glot_jax.graphs",

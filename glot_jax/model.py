@@ -218,6 +218,12 @@ class SentenceModel(nnx.Module):
         )
 
 
+def split_model(model: SentenceModel) -> tuple[nnx.GraphDef[SentenceModel], dict, dict]:
+    """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
+    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
 def _build_head(
     objective: Objective | None,
     pooled_dim: int,

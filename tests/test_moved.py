@@ -88,12 +88,12 @@ def test_a_module_that_never_was_is_not_found():
         "store.lock",
         "store.manifest",
         "store.verify",
-        "texts.dialects",
+        "file_formats.dialects",
         "texts.folders",
         "texts.labels",
         "texts.survey",
-        "texts.text_lines",
-        "training.run_log",
+        "file_formats.text_lines",
+        "run_folders.run_log",
     ],
 )
 def test_names_that_moved_out_of_a_module_are_answered_there(module):

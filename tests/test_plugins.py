@@ -436,7 +436,7 @@ def test_a_run_from_a_stranger_executes_nothing(folder, run, tmp_path):
 
 @pytest.mark.usefixtures("tables")
 def test_a_run_is_opened_once_its_plugin_is_loaded(folder, run, monkeypatch):
-    from glot_jax.training.run_folder import RunFolder
+    from glot_jax.run_folders.run_folder import RunFolder
 
     monkeypatch.chdir(folder)
     with pytest.raises(UsageError, match="plugin toy_parts"):

@@ -90,7 +90,7 @@ def require_run(run: Path) -> None:
     Raises:
         UsageError: Another kind of folder.
     """
-    from glot_jax.training.run_files import read_config
+    from glot_jax.run_folders.run_files import read_config
 
     read_config(run)
 
@@ -101,8 +101,8 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
     Raises:
         UsageError: Another kind of folder, or a store that is no longer where it was.
     """
+    from glot_jax.run_folders.run_files import read_config, require_store
     from glot_jax.store import read_manifest
-    from glot_jax.training.run_files import read_config, require_store
 
     # Before the store: without a run there is nothing that another store could be read for.
     values = read_config(run)

@@ -133,7 +133,7 @@ def train(command: TrainRequest) -> int:
 
 def _require_folders(command: TrainRequest) -> None:
     """Require a store to read and a folder to write, or a run to go on with."""
-    from glot_jax.training.run_files import read_config, require_new_folder, require_store
+    from glot_jax.run_folders.run_files import read_config, require_new_folder, require_store
 
     config = command.run
     if command.resume is not None:

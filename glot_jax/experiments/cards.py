@@ -22,7 +22,7 @@ class CardVariant:
     graph: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of GraphConfig."""
     prompt: str | None = None
-    """Name of glot_jax.extraction.prompts.PROMPTS: the states are extracted once more, from texts
+    """Name of glot_jax.backbones.prompts.PROMPTS: the states are extracted once more, from texts
     in this template.
     """
 

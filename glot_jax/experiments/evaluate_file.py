@@ -13,8 +13,8 @@ from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 
 if TYPE_CHECKING:
+    from glot_jax.run_folders.run_folder import CheckpointName
     from glot_jax.texts.tasks import TaskSpec
-    from glot_jax.training.run_folder import CheckpointName
 
 
 @renamed_keywords(which="checkpoint")
@@ -48,10 +48,10 @@ def evaluate_file(
         UsageError: no such file, columns or classes that the run does not know, or a backbone that
             is not the run's.
     """
+    from glot_jax.backbones.from_recipe import config_from
     from glot_jax.extraction import dump
-    from glot_jax.extraction.from_recipe import config_from
+    from glot_jax.run_folders.run_folder import RunFolder
     from glot_jax.training.evaluation import evaluate_run
-    from glot_jax.training.run_folder import RunFolder
 
     folder = RunFolder.open(run)
     folder.require_head()
@@ -118,7 +118,7 @@ class _Rows(NamedTuple):
 
 def _as_folder(data: Path, folder: Path, spec: TaskSpec) -> _Rows:
     """A single file under the name of the split that was held back, whatever it is called."""
-    from glot_jax.texts.formats import OPENERS, is_data_name, name_parts
+    from glot_jax.file_formats.formats import OPENERS, is_data_name, name_parts
 
     if not data.is_file():
         return _Rows(data, data)

@@ -16,10 +16,10 @@ from sklearn.svm import LinearSVC
 from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import evaluate
+from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.training.evaluation import open_run
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import Run
-from glot_jax.training.run_folder import CheckpointName
 from glot_jax.training.steps import TrainState
 from glot_jax.training.workspace import Workspace
 

@@ -164,9 +164,9 @@ def _without_mask(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardV
                 prompted[variant.label] = variant
     if not prompted:
         return []
-    from glot_jax.extraction.backbone_source import find_source
-    from glot_jax.extraction.prompts import MASK, PROMPTS
-    from glot_jax.extraction.tokenizer import load_tokenizer
+    from glot_jax.backbone_files.backbone_source import find_source
+    from glot_jax.backbones.prompts import MASK, PROMPTS
+    from glot_jax.backbones.tokenizer import load_tokenizer
 
     # The tokenizer alone: its model may take minutes to load, and may be on the Hub.
     tokenizer = load_tokenizer(find_source(config.backbone, None))

@@ -9,7 +9,7 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.reporting.token_section import Sentence
-from glot_jax.training.run_folder import RunFolder
+from glot_jax.run_folders.run_folder import RunFolder
 
 
 def sentences_of(
@@ -30,7 +30,7 @@ def sentences_of(
             token of its own.
     """
     # torch and transformers, which a report without sentences does without.
-    from glot_jax.extraction.from_recipe import load_backbone
+    from glot_jax.backbones.from_recipe import load_backbone
 
     # Before the backbone is loaded, which may take minutes.
     if not texts:

@@ -34,7 +34,7 @@ from glot_jax.reporting.stress_records import (
     StressSetting,
     StressTraining,
 )
-from glot_jax.training.predictions import Predictions, read_predictions
+from glot_jax.run_folders.predictions import Predictions, read_predictions
 from glot_jax.training.workspace import Workspace
 
 Protocol = Literal["controlled", "released", "paper"]
@@ -216,8 +216,8 @@ def _controls(extract: ExtractConfig) -> tuple[dict[str, float], np.ndarray]:
 
     And for each test row the number of its twins.
     """
-    from glot_jax.extraction.backbone_source import find_source
-    from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer, vocabulary
+    from glot_jax.backbone_files.backbone_source import find_source
+    from glot_jax.backbones.tokenizer import kept_texts, load_tokenizer, vocabulary
     from glot_jax.store import HiddenStore
     from glot_jax.texts import open_task
     from glot_jax.texts.stress_controls import controls

@@ -52,7 +52,7 @@ def run_sweep(config: SweepConfig) -> list[SweepTrial]:
     # Nothing is written before every setting has been checked.
     config.out.mkdir(parents=True, exist_ok=True)
     _require_same(config, store.content)
-    from glot_jax.training.run_log import only_writer
+    from glot_jax.run_folders.run_log import only_writer
 
     # Two sweeps in one folder would each count the other one's trials.
     with only_writer(config.out):
@@ -200,8 +200,8 @@ def train_trial(
     Raises:
         optuna.TrialPruned: the trial fell behind the others.
     """
+    from glot_jax.run_folders.run_folder import Summary
     from glot_jax.training import train
-    from glot_jax.training.run_folder import Summary
 
     run = trial_config(config, trial.params, trial_folder(config, trial.params))
     # Before training: the folder of a pruned trial is to be known as well.

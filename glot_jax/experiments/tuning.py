@@ -13,7 +13,7 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.training.workspace import Workspace
 
 if TYPE_CHECKING:
-    from glot_jax.training.run_folder import Summary
+    from glot_jax.run_folders.run_folder import Summary
 
 
 class Tuned(NamedTuple):
@@ -45,8 +45,8 @@ def tuned_runs(
         metric: that compares rates, on the split that selects epochs.
         workspace: see `glot_jax.training.train`.
     """
+    from glot_jax.run_folders.run_folder import Summary
     from glot_jax.training import train
-    from glot_jax.training.run_folder import Summary
 
     def run(lr: float, seed: int) -> Summary:
         config = configure(lr, seed)

@@ -11,7 +11,7 @@ from glot_jax.errors import UsageError
 from glot_jax.export.model_card import CODE_FILES
 from glot_jax.export.st_folder import export_sentence_transformers
 from glot_jax.moved import renamed_keywords
-from glot_jax.training.run_folder import CheckpointName
+from glot_jax.run_folders.run_folder import CheckpointName
 
 if TYPE_CHECKING:
     # Loaded when something is uploaded: the other exports need no Hub.

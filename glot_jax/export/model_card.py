@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from glot_jax.extraction.backbone_source import MINILM
-from glot_jax.training.run_folder import CheckpointName, RunFolder, Summary
+from glot_jax.backbone_files.backbone_source import MINILM
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder, Summary
 
 CODE_FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
 """Code of an exported folder, named here too: glot_pooling itself needs the extra `export`."""

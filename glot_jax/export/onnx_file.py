@@ -18,7 +18,7 @@ from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.files import whole_file
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.moved import renamed_keywords
-from glot_jax.training.run_folder import CheckpointName
+from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.version import __version__
 
 _INPUTS = ("token_embeddings", "attention_mask")

@@ -19,6 +19,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from glot_jax.backbones.from_recipe import load_backbone
+from glot_jax.backbones.load_errors import quiet_loading
+from glot_jax.backbones.loading import is_taken_out
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.export.agreement import (
     CLOSE,
@@ -29,19 +32,16 @@ from glot_jax.export.agreement import (
 )
 from glot_jax.export.model_card import CODE_FILES, Facts, model_card
 from glot_jax.export.torch_head import TrainedHead, torch_head
-from glot_jax.extraction.from_recipe import load_backbone
-from glot_jax.extraction.load_errors import quiet_loading
-from glot_jax.extraction.loading import is_taken_out
 from glot_jax.files import read_json, require_empty, whole_folder, write_json
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.training.run_folder import CheckpointName, RunFolder
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.version import __version__
 
 if TYPE_CHECKING:
+    from glot_jax.backbone_files.backbone_source import Source
     from glot_jax.extraction import Backbone
-    from glot_jax.extraction.backbone_source import Source
 
 _TEXTS = (
     "No keys, but reports.",

@@ -21,8 +21,8 @@ from glot_jax.pooling import GNN_LAYERS, POOLERS
 from glot_jax.pooling.adapool import AdaPool, AdaPoolAttention
 from glot_jax.pooling.glot import Glot, Mlp
 from glot_jax.pooling.poolers import Cls, First, Last
-from glot_jax.training.run_folder import CheckpointName, RunFolder
-from glot_jax.training.tree_paths import tree_paths
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
+from glot_jax.run_folders.tree_paths import tree_paths
 
 _RULE_SETTINGS = {
     "threshold": ("tau",),

@@ -7,10 +7,10 @@ This is the only stage that uses PyTorch, and it never imports jax. `backbone` r
 from glot_jax.errors import extra_of
 
 with extra_of("extract", "running a frozen language model"):
-    from glot_jax.extraction.backbone import Backbone
+    from glot_jax.backbones.backbone import Backbone
+    from glot_jax.backbones.ragged_states import RaggedStates
+    from glot_jax.backbones.storage_dtypes import States
+    from glot_jax.backbones.tokenizer import TokenizedTexts
     from glot_jax.extraction.dump import dump, dump_share
-    from glot_jax.extraction.ragged_states import RaggedStates
-    from glot_jax.extraction.storage_dtypes import States
-    from glot_jax.extraction.tokenizer import TokenizedTexts
 
 __all__ = ["Backbone", "RaggedStates", "States", "TokenizedTexts", "dump", "dump_share"]

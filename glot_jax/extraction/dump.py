@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction.append import append_rows
-from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.fresh import write_store
 from glot_jax.extraction.job import prepare
 from glot_jax.extraction.workers import write_share

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from glot_jax.backbone_files.backbone_source import find_source
+from glot_jax.backbone_files.pinning import pin_revision
+from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.tokenizer import load_tokenizer, vocabulary
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.extraction.backbone import Backbone
-from glot_jax.extraction.backbone_source import find_source
 from glot_jax.extraction.out_folder import refuse_other_folder
-from glot_jax.extraction.pinning import pin_revision
 from glot_jax.extraction.progress import say
 from glot_jax.extraction.row_table import RowTable
-from glot_jax.extraction.tokenizer import load_tokenizer, vocabulary
 from glot_jax.store.layout import check_split_name
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import read_manifest

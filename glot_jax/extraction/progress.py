@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.extraction.backbone import Backbone
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.records import SplitRecord
 from glot_jax.texts import Split

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.storage_dtypes import States, largest_value
 from glot_jax.errors import UsageError
-from glot_jax.extraction.backbone import Backbone
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard_texts import ShardTexts
-from glot_jax.extraction.storage_dtypes import States, largest_value
 from glot_jax.files import file_sha256
 from glot_jax.store.arrays import load_array
 from glot_jax.store.finish import OTHER_TEXTS

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from glot_jax.extraction.backbone import Backbone
-from glot_jax.extraction.forward_pass import length_batches
+from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.forward_pass import length_batches
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.texts import Example
 

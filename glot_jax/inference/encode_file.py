@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glot_jax.errors import UsageError, lookup
+from glot_jax.file_formats.formats import Reading, name_parts, open_file, open_text
+from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.records import Source, did_you_mean, require_text
 from glot_jax.files import whole_file
 from glot_jax.inference.vector_files import VECTOR_WRITERS
-from glot_jax.texts.formats import Reading, name_parts, open_file, open_text
-from glot_jax.texts.quoting import listed
-from glot_jax.texts.records import Source, did_you_mean, require_text
 
 if TYPE_CHECKING:
     from glot_jax.inference.encoder import SentenceEncoder
@@ -28,7 +28,7 @@ class TextFile:
     """A file of texts, compressed or not.
 
     A .txt file has a text in each line (an empty line is an empty text); any other format of
-    `glot_jax.texts.formats` has them in a column.
+    `glot_jax.file_formats.formats` has them in a column.
     """
 
     path: Path

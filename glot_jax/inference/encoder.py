@@ -33,8 +33,8 @@ from glot_jax.errors import UsageError, require_extra
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.plugins import load as load_plugins
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.store.recipe import Recipe
-from glot_jax.training.run_folder import CheckpointName, RunFolder
 from glot_jax.training.xla_options import compiled
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class SentenceEncoder:
         # The head first, which takes moments: what is wrong with it is said before torch and a
         # backbone of gigabytes are loaded.
         model = folder.load_model(checkpoint)
-        from glot_jax.extraction.from_recipe import load_backbone
+        from glot_jax.backbones.from_recipe import load_backbone
 
         layers = folder.model.layers
         frozen = load_backbone(

@@ -20,15 +20,15 @@ from mteb.models import ModelMeta
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.types import PromptType
 
+from glot_jax.backbone_files.backbone_source import find_source
 from glot_jax.errors import UsageError
-from glot_jax.extraction.backbone_source import find_source
 from glot_jax.files import make_folders, read_json, write_json
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.mteb_files import sha256_of
 from glot_jax.inference.mteb_presets import MTEB_PRESETS
 from glot_jax.inference.mteb_tasks import known_task, local_task
 from glot_jax.inference.stored_states import encode_through_store
-from glot_jax.training.run_folder import CheckpointName
+from glot_jax.run_folders.run_folder import CheckpointName
 
 if TYPE_CHECKING:
     # A package of another extra, which only --beside needs.

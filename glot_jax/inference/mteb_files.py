@@ -12,8 +12,8 @@ from datasets import Dataset, DatasetDict
 from mteb.abstasks.clustering import AbsTaskClustering
 
 from glot_jax.errors import UsageError
-from glot_jax.texts.formats import FORMATS
-from glot_jax.texts.records import Record
+from glot_jax.file_formats.formats import FORMATS
+from glot_jax.file_formats.records import Record
 
 Rows = list[dict[str, Any]]
 Relevance = dict[str, dict[str, int]]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.backbones.from_recipe import config_from
 from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone, dump
-from glot_jax.extraction.from_recipe import config_from
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.store import HiddenStore
 from glot_jax.store.identity import canonical_sha256

@@ -16,15 +16,14 @@ from glot_jax.config.json import to_json
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.files import file_sha256, require_empty, write_json
-from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.official.released_names import LAYERS
 from glot_jax.official.torch_checkpoint import load_official
 from glot_jax.pooling import Glot, count_parameters
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_folder import SUMMARY, Imported, RunFolder
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.run_folder import SUMMARY, Imported, RunFolder
-from glot_jax.training.steps import split_model
 
 NO_TASK = TaskSpec(
     "none",

@@ -24,7 +24,7 @@ from glot_jax.official.released_names import (
     type_of_layers,
 )
 from glot_jax.pooling import Glot, Mlp
-from glot_jax.training.tree_paths import tree_paths
+from glot_jax.run_folders.tree_paths import tree_paths
 
 _SAVE = "Save module.state_dict()."
 

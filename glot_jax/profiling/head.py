@@ -21,7 +21,7 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs.from_states import require_k_within
-from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import TaskSpec
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.ceilings import Ceilings, ceilings_of, measure_ceilings
@@ -30,7 +30,7 @@ from glot_jax.profiling.program import backend_of, inspect_program, scatter_warn
 from glot_jax.profiling.timing import Timing, time_throughput
 from glot_jax.training.edge_budgets import is_sparse, power_of_two
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state, split_model
+from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state
 
 PROFILE_TASK = TaskSpec(
     "profile",

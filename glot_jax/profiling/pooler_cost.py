@@ -22,14 +22,14 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs.from_states import require_k_within
-from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import TaskSpec
 from glot_jax.profiling import frozen_backbone
 from glot_jax.profiling.frozen_backbone import load_per_core, ms_text, timing_text
 from glot_jax.profiling.program import peak_bytes
 from glot_jax.profiling.timing import Timing, time_latency
 from glot_jax.reporting.tables import Column, Table, table_console
-from glot_jax.training.steps import Steps, split_model
+from glot_jax.training.steps import Steps
 from glot_jax.training.xla_options import compiled
 
 POOLERS = ("cls", "mean", "max", "adapool", "mlp", "glot")

@@ -13,8 +13,8 @@ import numpy as np
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.train import TrainConfig
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 _BATCHES = 3  # different ones: a step must not be able to remember
 

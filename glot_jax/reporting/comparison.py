@@ -12,8 +12,8 @@ from typing import Any
 
 from glot_jax.reporting.finished_runs import FinishedRun
 from glot_jax.reporting.statistics import mean_deviation
-from glot_jax.training.predictions import Predictions
-from glot_jax.training.run_folder import CheckpointName
+from glot_jax.run_folders.predictions import Predictions
+from glot_jax.run_folders.run_folder import CheckpointName
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,9 @@ from glot_jax.pooling.options import unread_options
 from glot_jax.reporting.graph_census import GraphCensus, LayerNumbers, Spread, census
 from glot_jax.reporting.parameters import STAGES, Census, Counts, count_parts
 from glot_jax.reporting.tables import Column, Table
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.store import HiddenStore
 from glot_jax.training.evaluation import load_model
-from glot_jax.training.run_folder import CheckpointName, RunFolder
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,9 +14,9 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.model import ModelSpec
 from glot_jax.pooling.options import unread_options
+from glot_jax.run_folders.predictions import FILE, Predictions, read_predictions
+from glot_jax.run_folders.run_folder import CONFIG, RunFolder, Summary
 from glot_jax.texts.tasks import selection_metric
-from glot_jax.training.predictions import FILE, Predictions, read_predictions
-from glot_jax.training.run_folder import CONFIG, RunFolder, Summary
 
 _METRICS = "metrics.jsonl"
 

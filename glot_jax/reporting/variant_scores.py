@@ -13,7 +13,7 @@ from glot_jax.reporting.statistics import (
     paired_difference,
     score_interval,
 )
-from glot_jax.training.predictions import FILE, Predictions
+from glot_jax.run_folders.predictions import FILE, Predictions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from glot_jax.errors import UsageError
-from glot_jax.texts.formats import Reading, open_file
-from glot_jax.texts.query_rows import titled
-from glot_jax.texts.quoting import listed, shown
-from glot_jax.texts.records import (
+from glot_jax.file_formats.formats import Reading, open_file
+from glot_jax.file_formats.quoting import listed, shown
+from glot_jax.file_formats.records import (
     Columns,
     Record,
     Records,
@@ -35,6 +34,7 @@ from glot_jax.texts.records import (
     require_columns,
     require_text,
 )
+from glot_jax.texts.query_rows import titled
 from glot_jax.texts.split_files import files_by_name, split_names
 from glot_jax.texts.tasks import TaskSpec
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.quoting import encodes, listed, plain, shown
 from glot_jax.texts.label_column import column_kind
 from glot_jax.texts.label_types import GAPS, Kind, Kinds
 from glot_jax.texts.labels import TRUTH, LabelReader, RawLabels
-from glot_jax.texts.quoting import encodes, listed, plain, shown
 from glot_jax.texts.survey import Survey, Surveys
 from glot_jax.texts.tasks import TaskSpec
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.formats import COMPRESSED, FORMATS, OPENERS, name_parts
+from glot_jax.file_formats.glue_files import LAYOUTS, NO_LAYOUT
+from glot_jax.file_formats.quoting import listed
 from glot_jax.moved import moved_name
-from glot_jax.texts.formats import COMPRESSED, FORMATS, OPENERS, name_parts
-from glot_jax.texts.glue_files import LAYOUTS, NO_LAYOUT
-from glot_jax.texts.quoting import listed
 from glot_jax.texts.split_files import files_by_name, split_names
 from glot_jax.texts.tasks import TaskSpec
 

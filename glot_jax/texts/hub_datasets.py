@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.records import (
+    BATCH_ROWS,
+    Columns,
+    Record,
+    Records,
+    Source,
+    extract_extra,
+)
 from glot_jax.texts.folders import expected
-from glot_jax.texts.records import BATCH_ROWS, Columns, Record, Records, Source, extract_extra
 from glot_jax.texts.tasks import TaskSpec
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.records import Seen
 from glot_jax.texts.label_types import GAPS, Kind, Kinds
-from glot_jax.texts.quoting import listed
-from glot_jax.texts.records import Seen
 from glot_jax.texts.survey import FEW, Survey, Surveys
 
 _FEW_NAMES = 0.1

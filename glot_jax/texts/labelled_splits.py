@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.records import Record, Seen, Source, Sources, did_you_mean
 from glot_jax.texts.custom_labels import custom_labels
 from glot_jax.texts.label_types import GAPS
 from glot_jax.texts.labels import LabelReader, RawLabels
-from glot_jax.texts.quoting import listed
-from glot_jax.texts.records import Record, Seen, Source, Sources, did_you_mean
 from glot_jax.texts.splits import filtered, raw_label, raw_labels, survey_split
 from glot_jax.texts.survey import Survey, Surveys, gap_kinds
 from glot_jax.texts.tasks import TaskSpec

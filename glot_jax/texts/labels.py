@@ -30,10 +30,10 @@ from functools import cached_property
 from typing import TypeGuard
 
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.quoting import listed, shown
+from glot_jax.file_formats.records import Seen
 from glot_jax.moved import moved_name
 from glot_jax.texts.label_types import GAPS, Kind, Kinds, is_whole, kind_of, kind_of_label, spelled
-from glot_jax.texts.quoting import listed, shown
-from glot_jax.texts.records import Seen
 from glot_jax.texts.survey import Survey
 from glot_jax.texts.tasks import TaskSpec
 

@@ -23,8 +23,15 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from glot_jax.errors import UsageError
-from glot_jax.texts.quoting import plain, shown
-from glot_jax.texts.records import Columns, Record, Records, Source, require_columns, require_text
+from glot_jax.file_formats.quoting import plain, shown
+from glot_jax.file_formats.records import (
+    Columns,
+    Record,
+    Records,
+    Source,
+    require_columns,
+    require_text,
+)
 from glot_jax.texts.tasks import TASKS, TaskSpec
 
 COLUMN_NAMES: dict[str, tuple[str, ...]] = {

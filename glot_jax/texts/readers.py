@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError, lookup
+from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.records import Record, Source, Sources
 from glot_jax.texts.labelled_splits import complete, labelled_splits, require_readable
 from glot_jax.texts.labels import LabelReader, known_labels
 from glot_jax.texts.query_rows import has_relevant, named_columns
-from glot_jax.texts.quoting import listed
-from glot_jax.texts.records import Record, Source, Sources
 from glot_jax.texts.splits import TaskData, filtered, survey_split, task_data
 from glot_jax.texts.stress_task import stress_test
 from glot_jax.texts.task_sources import open_sources

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glot_jax.errors import UsageError
-from glot_jax.texts.formats import FORMATS, is_data_name, name_parts
-from glot_jax.texts.quoting import listed
+from glot_jax.file_formats.formats import FORMATS, is_data_name, name_parts
+from glot_jax.file_formats.quoting import listed
 
 NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),

@@ -13,9 +13,7 @@ import numpy as np
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.texts.labels import LabelReader
-from glot_jax.texts.query_rows import read_group
-from glot_jax.texts.records import (
+from glot_jax.file_formats.records import (
     Columns,
     Record,
     Records,
@@ -25,6 +23,8 @@ from glot_jax.texts.records import (
     require_columns,
     require_text,
 )
+from glot_jax.texts.labels import LabelReader
+from glot_jax.texts.query_rows import read_group
 from glot_jax.texts.survey import Survey
 from glot_jax.texts.tasks import Example, TaskSpec
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from glot_jax.file_formats.records import Seen
 from glot_jax.moved import moved_name
 from glot_jax.texts.label_types import GAPS, Kind, Kinds, kind_of_label, spelled
-from glot_jax.texts.records import Seen
 
 FEW = 20
 """Most values of whole floats that are taken for classes."""

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
+from glot_jax.file_formats.formats import Reading, open_file
+from glot_jax.file_formats.glue_files import LAYOUTS, NO_LAYOUT, renamed
+from glot_jax.file_formats.records import Source, chained
+from glot_jax.file_formats.text_form import check_encoding
 from glot_jax.texts.beir import beir_sources, find_beir
 from glot_jax.texts.folders import find_splits
-from glot_jax.texts.formats import Reading, open_file
-from glot_jax.texts.glue_files import LAYOUTS, NO_LAYOUT, renamed
 from glot_jax.texts.hub_datasets import hub_sources
 from glot_jax.texts.query_rows import grouped
-from glot_jax.texts.records import Source, chained
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.texts.text_form import check_encoding
 
 _BESIDE = "--validation-file must stand beside --data FILE"
 

@@ -1,4 +1,4 @@
-"""Store -> trained head: feeding, compiled steps, the loop, checkpoints and logs.
+"""Store -> trained head: feeding, compiled steps, the loop and its evaluation.
 
 No torch is imported.
 """
@@ -19,7 +19,7 @@ _HOMES = {"Workspace": "workspace", "train": "loop", "train_seeds": "seeds"}
 
 
 def __getattr__(name: str) -> object:
-    # On first use: a run folder is looked at (`run_files`) without an import of jax.
+    # On first use: the command line is read without an import of jax.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -14,6 +14,9 @@ from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import objective_for
 from glot_jax.objectives.metrics import Predictions
+from glot_jax.run_folders.run_files import require_store
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.evaluate import evaluate_split
 from glot_jax.training.prepare import (
     Run,
@@ -25,9 +28,6 @@ from glot_jax.training.prepare import (
     optimizer_of,
     spec_of,
 )
-from glot_jax.training.run_files import require_store
-from glot_jax.training.run_folder import CheckpointName, RunFolder
-from glot_jax.training.run_log import Display
 from glot_jax.training.steps import TrainState
 from glot_jax.training.workspace import Workspace
 

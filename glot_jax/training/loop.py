@@ -14,17 +14,17 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
 from glot_jax.moved import moved_name, renamed_keywords
-from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.predictions import FILE as PREDICTIONS
+from glot_jax.run_folders.predictions import write_predictions
+from glot_jax.run_folders.run_files import require_store
+from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.forward import IN_FLIGHT
 from glot_jax.training.memory import keep_memory
-from glot_jax.training.predictions import FILE as PREDICTIONS
-from glot_jax.training.predictions import write_predictions
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
-from glot_jax.training.run_files import require_store
-from glot_jax.training.run_folder import RunFolder
-from glot_jax.training.run_log import Clock, Display, RunLog, only_writer, resume_hint
 from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
 from glot_jax.training.stopping import StopSignals

@@ -25,9 +25,12 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
-from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
+from glot_jax.run_folders.run_files import require_new_folder
+from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.run_folders.run_log import Display
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import selection_metric
@@ -41,10 +44,7 @@ from glot_jax.training.notices import (
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.plugin_parts import plugins_of
-from glot_jax.training.run_files import require_new_folder
-from glot_jax.training.run_folder import RunFolder
-from glot_jax.training.run_log import Display
-from glot_jax.training.steps import Steps, TrainState, init_state, split_model
+from glot_jax.training.steps import Steps, TrainState, init_state
 from glot_jax.training.workspace import Workspace
 
 

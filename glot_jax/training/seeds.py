@@ -12,9 +12,9 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.files import write_json
 from glot_jax.moved import renamed_keywords
+from glot_jax.run_folders.run_folder import Summary
+from glot_jax.run_folders.run_log import Display, resume_hint
 from glot_jax.training.loop import train
-from glot_jax.training.run_folder import Summary
-from glot_jax.training.run_log import Display, resume_hint
 from glot_jax.training.workspace import Workspace
 
 _Entries = dict[str, dict[str, float]]

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.graphs import Stem
-from glot_jax.model import SentenceModel
+from glot_jax.model import SentenceModel, split_model
 from glot_jax.training.xla_options import compiled
 
 TrainState = dict[str, Any]
@@ -25,12 +25,6 @@ TrainState = dict[str, Any]
 parameters (running averages)."""
 
 _Name = Literal["train", "evaluate", "features"]
-
-
-def split_model(model: SentenceModel) -> tuple[nnx.GraphDef[SentenceModel], dict, dict]:
-    """(graphdef, params, stats): the structure, and two plain nested dicts of arrays."""
-    graphdef, params, stats = nnx.split(model, nnx.Param, ...)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from glot_jax.errors import UsageError
-from glot_jax.training.checkpoint import Checkpoints
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_log import Clock, RunLog
 from glot_jax.training.prepare import TrainingRun
-from glot_jax.training.run_log import Clock, RunLog
 
 
 def summarise(

@@ -11,8 +11,8 @@ from support.runs import config
 
 from glot_jax.batches.ranking_feed import PairFeed, TextFeed
 from glot_jax.config.train import ObjectiveConfig
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 LINEAR = ObjectiveConfig(embedding_head="linear")
 

@@ -8,8 +8,8 @@ from support.synthetic_stores import CLASSES, make_store
 from glot_jax.config.train import (
     ObjectiveConfig,
 )
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 def test_holdout_is_never_trained_on(stores, tmp_path):

@@ -22,8 +22,8 @@ from glot_jax.config.json import to_json
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.presets import tuned
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 from glot_jax.version import __version__
 
 ROOT = Path(__file__).parents[2]

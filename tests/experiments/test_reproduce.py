@@ -14,10 +14,10 @@ from support.paper_cards import WORDS, settings, write_rows
 from support.tiny_backbones import make_backbone
 from support.typed import present
 
+from glot_jax.backbones.prompts import PROMPTS
 from glot_jax.errors import UsageError
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.reproduce import run_cards
-from glot_jax.extraction.prompts import PROMPTS
 from glot_jax.profiling import pooler_cost
 from glot_jax.reporting import paper
 from glot_jax.store import HiddenStore

@@ -13,11 +13,11 @@ from support.tiny_backbones import make_backbone
 from support.typed import present
 
 from glot_jax import HiddenStore
+from glot_jax.backbone_files.backbone_source import find_source
+from glot_jax.backbones.tokenizer import kept_texts, load_tokenizer
 from glot_jax.config.experiments import StressConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.stress import GRAPH_CONTROLS, run_stress, settings_of
-from glot_jax.extraction.backbone_source import find_source
-from glot_jax.extraction.tokenizer import kept_texts, load_tokenizer
 from glot_jax.reporting.stress_records import StressSetting, read_comparisons, read_records
 from glot_jax.texts.stress_controls import controls
 from glot_jax.texts.stress_texts import generate

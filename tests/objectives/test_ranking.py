@@ -24,12 +24,12 @@ from glot_jax.errors import UsageError
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.objectives.query_metrics import RANKING
 from glot_jax.presets import PRESETS
+from glot_jax.run_folders.predictions import read_predictions
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import steps, train
 from glot_jax.training.evaluation import evaluate_run, open_run
 from glot_jax.training.forward import run_over
-from glot_jax.training.predictions import read_predictions
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 LINEAR = ObjectiveConfig(embedding_head="linear")
 MEAN = PoolerConfig(pooler="mean")

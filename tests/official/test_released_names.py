@@ -14,7 +14,7 @@ from glot_jax.official.released_names import (
     type_of_layers,
 )
 from glot_jax.pooling import Glot
-from glot_jax.training.tree_paths import tree_paths
+from glot_jax.run_folders.tree_paths import tree_paths
 
 
 @pytest.mark.parametrize("gnn", LAYERS)

@@ -14,7 +14,7 @@ from support.typed import present
 from glot_jax.objectives import METRICS
 from glot_jax.reporting.comparison import Comparison, compare_runs
 from glot_jax.reporting.finished_runs import FinishedRun, find_runs
-from glot_jax.training.run_folder import Summary
+from glot_jax.run_folders.run_folder import Summary
 
 pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 

@@ -22,11 +22,10 @@ from glot_jax.export.agreement import margin
 from glot_jax.export.glot_head import GlotHead
 from glot_jax.extraction import Backbone
 from glot_jax.files import write_json
-from glot_jax.model import ModelSpec, SentenceModel
+from glot_jax.model import ModelSpec, SentenceModel, split_model
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.training.checkpoint import Checkpoints
-from glot_jax.training.run_folder import RunFolder
-from glot_jax.training.steps import split_model
 from support.tiny_backbones import make_backbone
 
 TASK = TaskSpec(

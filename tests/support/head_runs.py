@@ -14,10 +14,10 @@ from glot_jax.config.train import (
     PoolerConfig,
     TrainConfig,
 )
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train
-from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 from support.synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
 from support.typed import present
 

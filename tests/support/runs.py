@@ -12,10 +12,10 @@ import numpy as np
 
 from glot_jax.config.json import from_json
 from glot_jax.config.train import OptimizerConfig, PoolerConfig, TrainConfig
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train
-from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 EVERY_STEP = 1e-9
 """checkpoint_minutes of a run that saves after every step."""

@@ -1,13 +1,5 @@
-"""Stores that these tests share."""
+"""Fixtures of tests about training."""
 
-from __future__ import annotations
+from support.store_fixtures import stores
 
-from pathlib import Path
-
-import pytest
-from support.head_runs import make_stores
-
-
-@pytest.fixture(scope="session")
-def stores(tmp_path_factory) -> dict[str, Path]:
-    return make_stores(tmp_path_factory.mktemp("stores"))
+__all__ = ["stores"]

@@ -17,9 +17,9 @@ from glot_jax.config.train import (
 )
 from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import edge_budgets
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 def test_sparse_trains_like_dense(stores, tmp_path):

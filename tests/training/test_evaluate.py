@@ -13,10 +13,10 @@ from glot_jax.config.train import (
     ObjectiveConfig,
     OptimizerConfig,
 )
+from glot_jax.run_folders.checkpoint import Checkpoints
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import loop
-from glot_jax.training.checkpoint import Checkpoints
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 def test_best_is_the_earliest_highest_epoch(stores, tmp_path):

@@ -12,9 +12,9 @@ from glot_jax.config.train import (
 )
 from glot_jax.errors import UsageError
 from glot_jax.objectives import evaluate
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.evaluation import evaluate_run, load_model
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 def test_best_and_latest_reload_with_their_scores(stores, tmp_path):

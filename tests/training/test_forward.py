@@ -9,9 +9,9 @@ import pytest
 from support.head_runs import config
 
 from glot_jax.errors import UsageError
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 def test_every_row_comes_once_and_batches_do_not_matter(stores, tmp_path):

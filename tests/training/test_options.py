@@ -28,11 +28,11 @@ from glot_jax.errors import UsageError
 from glot_jax.pooling import POOLERS, Mlp, count_parameters
 from glot_jax.pooling.layers import TokenLinear
 from glot_jax.pooling.options import unread_options
+from glot_jax.run_folders.run_log import Display
 from glot_jax.store import HiddenStore
 from glot_jax.training import loop, train
 from glot_jax.training.evaluation import evaluate_run, load_model
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 LAYERS = (0, 1, 2)
 

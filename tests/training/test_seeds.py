@@ -13,9 +13,9 @@ from glot_jax.config.train import (
     OptimizerConfig,
 )
 from glot_jax.errors import UsageError
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train, train_seeds
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 from glot_jax.training.workspace import Workspace
 
 

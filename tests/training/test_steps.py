@@ -13,9 +13,9 @@ from support.typed import of_kind, present
 from glot_jax.config.train import (
     GraphConfig,
 )
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import steps
 from glot_jax.training.prepare import prepare
-from glot_jax.training.run_log import Display
 
 
 @pytest.mark.parametrize("backend", ["dense", "sparse"])

@@ -16,8 +16,8 @@ from support import runs
 from support.synthetic_stores import make_store
 
 from glot_jax.cli import main
+from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.training import steps, train, train_seeds
-from glot_jax.training.checkpoint import Checkpoints
 
 STEPS, EPOCH = 15, 5
 
@@ -218,7 +218,7 @@ def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(
 
 def test_two_processes_do_not_train_one_run(store, tmp_path):
     from glot_jax.errors import UsageError
-    from glot_jax.training.run_log import only_writer
+    from glot_jax.run_folders.run_log import only_writer
 
     out = tmp_path / "run"
     train(runs.config(store, out), quiet=True)

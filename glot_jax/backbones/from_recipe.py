@@ -1,0 +1,114 @@
+"""The backbone that a store's states came from, loaded again for texts that were not stored."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from glot_jax.backbone_files.backbone_source import MINILM
+from glot_jax.backbones.backbone import Backbone
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.errors import UsageError
+from glot_jax.store.recipe import Recipe
+
+_FIX = "Name the folder or Hub model the states came from: --backbone."
+
+
+def config_from(
+    recipe: Recipe,
+    *,
+    layers: tuple[int, ...],
+    backbone: str | None = None,
+    **changes: object,
+) -> ExtractConfig:
+    """Return settings of an extraction that makes the same states from other texts.
+
+    Args:
+        recipe: of a store, or of a run's config.json.
+        layers: to be extracted, 0 .. L.
+        backbone: as for `load_backbone`.
+        **changes: fields of the settings that differ.
+
+    Raises:
+        UsageError: the recipe does not name a backbone, and no other is given.
+    """
+    name = recipe.backbone_name or ""
+    location = backbone
+    if location is None:
+        location = "minilm" if name == MINILM else name
+    if not location:
+        raise UsageError(
+            rule="a run must name its backbone before texts can be encoded",
+            got="a run that does not name one",
+            fix=_FIX,
+        )
+    # A folder is identified by its hash, which is compared after loading.
+    from_hub = location != "minilm" and not Path(location).is_dir()
+    settings: dict[str, Any] = {
+        "backbone": location,
+        "revision": recipe.revision if from_hub else None,
+        "task": "custom",
+        "out": Path("unused"),
+        "layers": layers,
+        "max_length": recipe.max_length,
+        "kind": recipe.kind,
+        "prompt": recipe.prompt,
+        "deterministic": bool(recipe.deterministic),
+        # Reading it runs nothing (weights_only), and its hash is part of the identity that is
+        # compared in `load_backbone`.
+        "allow_bin": recipe.weights == "pytorch_model.bin",
+    }
+    return dataclasses.replace(ExtractConfig(**settings), **changes)
+
+
+def load_backbone(
+    recipe: Recipe,
+    *,
+    layers: tuple[int, ...],
+    backbone: str | None = None,
+    device: str = "auto",
+) -> Backbone:
+    """Return the backbone of a recipe, ready for new texts.
+
+    It has the recipe's tokenizer, longest text and special tokens.
+
+    Args:
+        recipe: of a store, or of a run's config.json.
+        layers: to be extracted, 0 .. L.
+        backbone: where the model lies, for a recipe that knows it by the name of a folder alone.
+        device: torch device.
+
+    Raises:
+        UsageError: the backbone is gone, or is another one than that of the recipe.
+    """
+    config = config_from(recipe, layers=layers, backbone=backbone, device=device)
+    try:
+        # The backbone itself says what is wrong; that it is the run's is added here.
+        loaded = Backbone(config)
+    except UsageError as error:
+        raise UsageError(
+            rule="the backbone of the run must be there to encode texts",
+            got=f"{error.got} ({error.rule})",
+            fix=f"{error.fix} {_FIX}",
+        ) from error
+    changed = _changes(recipe, loaded)
+    if changed:
+        raise UsageError(
+            rule="texts must go through the backbone that the run was trained on",
+            got="; ".join(changed),
+            fix=_FIX,
+        )
+    return loaded
+
+
+def _changes(recipe: Recipe, backbone: Backbone) -> list[str]:
+    """Fields in which the states of a loaded backbone differ from those of a recipe."""
+    loaded = backbone.recipe()
+    compared = set(loaded.to_json()) - {"layers", "compute_dtype"}
+    if loaded.compute_dtype != recipe.compute_dtype:
+        # What may share a pass was measured in another dtype: it is how states are computed, not
+        # what they are.
+        compared -= {"passes"}
+    # A store may hold more layers than are extracted now.
+    return recipe.at_layers(loaded.layers).explain(loaded, only=compared)

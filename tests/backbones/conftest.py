@@ -1,0 +1,5 @@
+"""Fixtures of tests about frozen models."""
+
+from support.backbone_fixtures import bert, bert_copy, folders
+
+__all__ = ["bert", "bert_copy", "folders"]
