@@ -1,10 +1,10 @@
 """GLOT-JAX: turn the token states of a frozen language model into one sentence vector.
 
-texts -> tokens -> hidden states   -> store   -> batches  -> token graph -> GNN -> readout -> head
-└ texts/ ┘└ backbones/ extraction/ ┘└─ store/ ┘└ batches/ ┘└─ graphs/ ─┘└─ pooling/ ──┘└ objectives/ ┘
+texts -> tokens -> hidden states -> store -> batches -> token graph -> GNN -> readout -> head, loss
+texts/   backbones/ extraction/     store/   batches/   graphs/        pooling/          objectives/
 
-`training/` runs the loop over them and writes `run_folders/`. `extract.py` runs the frozen model once
-(PyTorch), `train.py` does the rest (JAX). From Python:
+`training/` runs the loop over them and writes `run_folders/`. `extract.py` runs the frozen model
+once (PyTorch), `train.py` does the rest (JAX). From Python:
 
     from glot_jax import Glot, HiddenStore, SentenceEncoder, token_graph
     # hidden [batch, length, dim], mask [batch, length]
