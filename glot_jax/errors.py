@@ -13,6 +13,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     # datasets and zstandard belong to it too, but only some files and the Hub need them: whoever
     # reads those asks for them.
     "extract": ("torch", "transformers"),
+    # transformers asks for accelerate where it reads such a file.
+    "gguf": ("gguf", "accelerate"),
     "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript"),
     "mteb": ("mteb",),
     "sweep": ("optuna",),

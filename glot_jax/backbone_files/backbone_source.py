@@ -1,6 +1,6 @@
 """Where a backbone comes from, what identifies it, and what it is called.
 
-It comes from the Hub, from a local folder, or from the packaged MiniLM.
+It comes from the Hub, from a local folder, from a GGUF file, or from a package.
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ from typing import Any
 
 from glot_jax.backbone_files import hub_models
 from glot_jax.backbone_files.adapters import Adapter, find_adapter
+from glot_jax.backbone_files.gguf_source import (
+    GgufModel,
+    cached_gguf,
+    find_gguf,
+    is_cached,
+    is_gguf,
+    packaged_smollm2,
+)
 from glot_jax.backbone_files.model_files import read_settings, usable_folder
 from glot_jax.backbone_files.weight_files import find_weights
 from glot_jax.errors import UsageError
@@ -47,14 +55,16 @@ class Source:
     """A backbone's address and identity."""
 
     location: str
-    """Folder of the model's files; for a Hub model the folder of its commit in the cache."""
+    """Folder of the model's files: of a Hub model that of its commit in the cache, of a GGUF file
+    that of its plain model.
+    """
     name: str
     """Label for people; see `find_source`."""
     revision: str | None
     """Commit on the Hub; None for a folder."""
     sha256: str | None
-    """Hash over config.json and weight files of a folder; None for the Hub, where the commit
-    identifies them.
+    """Hash over config.json and weight files of a folder, or of a GGUF file; None for the Hub's
+    folders, where the commit identifies them.
     """
     bin: bool = False
     """Whether the weights are pytorch_model.bin."""
@@ -87,7 +97,7 @@ def find_source(
     """Resolve `--backbone` and `--revision`.
 
     Args:
-        backbone: a folder, a name on the Hub, or minilm.
+        backbone: a folder, a GGUF file, a name on the Hub, minilm or smollm2.
         revision: branch, tag or commit of a Hub model; None: its main branch.
         name: what to call it. None: its name on the Hub, the one that its files give, or its
             folder's.
@@ -97,13 +107,18 @@ def find_source(
         UsageError: there is no such model, its files are not what they should be, or its weights
             are not trusted.
     """
-    source = _find(backbone, revision, allow_bin)
+    if is_gguf(backbone):
+        source = _of_gguf(find_gguf(backbone, revision))
+    else:
+        source = _find(backbone, revision, allow_bin)
     return source if name is None else dataclasses.replace(source, name=name)
 
 
 def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
     if backbone == "minilm":
         return _minilm(revision)
+    if backbone == "smollm2":
+        return _of_gguf(packaged_smollm2())
     folder = Path(backbone).expanduser()
     if folder.is_dir():
         if revision is not None:
@@ -125,6 +140,9 @@ def _find(backbone: str, revision: str | None, allow_bin: bool) -> Source:
 
 
 def _local(path: Path, allow_bin: bool) -> Source:
+    if is_cached(path):
+        # Of a GGUF file whose own place nobody knows any more.
+        return _of_gguf(cached_gguf(path))
     folder, notices = usable_folder(path, allow_bin=allow_bin)
     name = _folder_name(path, folder)
     adapter = find_adapter(folder, allow_bin=allow_bin)
@@ -198,6 +216,16 @@ def _with_base(adapter: Adapter, allow_bin: bool) -> tuple[Source, Adapter]:
         raise adapter.stacked(base)
     record = {**adapter.record, "base": source.identity()}
     return source, dataclasses.replace(adapter, record=record)
+
+
+def _of_gguf(model: GgufModel) -> Source:
+    return Source(
+        location=str(model.folder),
+        name=model.name,
+        revision=model.revision,
+        sha256=model.sha256,
+        notices=model.notices,
+    )
 
 
 def _minilm(revision: str | None) -> Source:

@@ -38,6 +38,8 @@ _FIXES = {
         " environment)."
     ),
     "RevisionNotFoundError": "Give a branch, tag or commit that it has: --revision.",
+    "RemoteEntryNotFoundError": "Check the file's name in the repository.",
+    "EntryNotFoundError": "Check the file's name in the repository.",
     "HFValidationError": "Give a folder, or a name like organisation/model.",
 }
 """Name of huggingface_hub's error -> what to do about it."""
@@ -133,6 +135,31 @@ def fetch(
     whole = _download(name, commit.sha, [*small[:1], *weights])
     _remember(whole, revision, commit)
     return usable_folder(whole, allow_bin=allow_bin)
+
+
+def fetch_file(name: str, commit: Commit, file: str) -> Path:
+    """Return one file of a model at a commit, in the cache; it is downloaded if it is not there.
+
+    Args:
+        name: of a model on the Hub.
+        commit: of `resolve`.
+        file: its path in the repository.
+
+    Raises:
+        UsageError: the repository has no such file, or it cannot be had.
+    """
+    import huggingface_hub
+
+    # A commit never changes: a file that the cache has of it need not be asked for again.
+    with contextlib.suppress(Exception):
+        return Path(
+            huggingface_hub.hf_hub_download(name, file, revision=commit.sha, local_files_only=True)
+        )
+    with _quiet_bars():
+        try:
+            return Path(huggingface_hub.hf_hub_download(name, file, revision=commit.sha))
+        except Exception as error:
+            raise _explained(f"{name}/{file}", commit.sha, error) from error
 
 
 def _is_small(file: str) -> bool:

@@ -45,7 +45,7 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     reads_bin = allow_bin and not any(folder.glob("model*.safetensors"))
     for path in sorted(folder.iterdir()):
         is_read = _READ.fullmatch(path.name) or (reads_bin and path.suffix == ".bin")
-        target = _link_target(path) if is_read else None
+        target = link_target(path) if is_read else None
         if target is not None:
             links[path.name] = target
     if not links:
@@ -59,7 +59,7 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
         (repaired / path.name).symlink_to(target)
     for target in links.values():
         # A link may lead to a pointer or to damaged JSON as well.
-        _link_target(target)
+        link_target(target)
     # One name stands for all: the folder is what the user has to repair.
     first = next(iter(links))
     return repaired, [
@@ -84,8 +84,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def _link_target(path: Path) -> Path | None:
-    """None for a file that is itself; what it points to for a link that was turned into text."""
+def link_target(path: Path) -> Path | None:
+    """None for a file that is itself; what it points to for a link that was turned into text.
+
+    Raises:
+        UsageError: a pointer of git-lfs, a link to nothing, or a .json that is not JSON stands in
+            the file's place.
+    """
     if path.is_symlink() and not path.exists():
         raise UsageError(
             rule="a backbone's files must be there",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from glot_jax.backbone_files import hub_models
+from glot_jax.backbone_files.gguf_source import repository_of
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.store.layout import MANIFEST
@@ -30,13 +31,13 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
     if recipe is None or recipe.revision is None:
         return config, []
     # Another backbone is another recipe, which is refused later and with all differences.
-    if recipe.backbone_name != (config.backbone_name or config.backbone):
+    if recipe.backbone_name != (config.backbone_name or config.location):
         return config, []
     commit = recipe.revision
     pinned = dataclasses.replace(config, revision=commit)
     branch = config.revision or "main"
     try:
-        now = hub_models.resolve(config.backbone, config.revision).sha
+        now = hub_models.resolve(repository_of(config.location), config.revision).sha
     except UsageError as error:
         # Not an error here: the files of the stored commit may all be in the cache.
         return pinned, [

@@ -83,7 +83,7 @@ class Backbone:
         """
         # From cheap to dear, so that a mistake is told before gigabytes are read.
         self.source: Source = find_source(
-            config.backbone, config.revision, name=config.backbone_name, allow_bin=config.allow_bin
+            config.location, config.revision, name=config.backbone_name, allow_bin=config.allow_bin
         )
         self.device = find_device(config.device)
         self.compute_dtype: str = config.compute_dtype

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.backbone_files.backbone_source import MINILM
+from glot_jax.backbone_files.gguf_cache import cached_folder
+from glot_jax.backbone_files.gguf_source import SMOLLM2, is_gguf
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.store.recipe import Recipe
+
+PACKAGED = {MINILM: "minilm", SMOLLM2: "smollm2"}
+"""Name of a backbone that a Python package brings -> what --backbone calls it."""
 
 _FIX = "Name the folder or Hub model the states came from: --backbone."
 
@@ -33,18 +38,17 @@ def config_from(
     Raises:
         UsageError: the recipe does not name a backbone, and no other is given.
     """
-    name = recipe.backbone_name or ""
     location = backbone
     if location is None:
-        location = "minilm" if name == MINILM else name
+        location = _location(recipe)
     if not location:
         raise UsageError(
             rule="a run must name its backbone before texts can be encoded",
             got="a run that does not name one",
             fix=_FIX,
         )
-    # A folder is identified by its hash, which is compared after loading.
-    from_hub = location != "minilm" and not Path(location).is_dir()
+    # A folder or file is identified by its hash, which is compared after loading.
+    from_hub = location not in PACKAGED.values() and not Path(location).exists()
     settings: dict[str, Any] = {
         "backbone": location,
         "revision": recipe.revision if from_hub else None,
@@ -60,6 +64,19 @@ def config_from(
         "allow_bin": recipe.weights == "pytorch_model.bin",
     }
     return dataclasses.replace(ExtractConfig(**settings), **changes)
+
+
+def _location(recipe: Recipe) -> str:
+    """Where a recipe's backbone should be found again."""
+    name = recipe.backbone_name or ""
+    if name in PACKAGED:
+        return PACKAGED[name]
+    # Stores do not say in which folder a file lay, but what was made of it may still be there.
+    if is_gguf(name) and not Path(name).is_file() and recipe.backbone_sha256:
+        folder = cached_folder(recipe.backbone_sha256)
+        if folder is not None and recipe.revision is None:
+            return str(folder)
+    return name
 
 
 def load_backbone(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
-
-import transformers
 
 from glot_jax.backbone_files.backbone_source import Source
 from glot_jax.errors import UsageError
@@ -107,22 +103,3 @@ def _fix_of(path: Path) -> str:
             " transformers, or save the tokenizer again with the version installed here."
         )
     return "Download the file again."
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep loading reports and bars from the user.
-
-    What they warn about (weights that are missing) is checked and refused.
-    """
-    logging = transformers.utils.logging
-    level = logging.get_verbosity()
-    has_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if has_bars:
-            logging.enable_progress_bar()

@@ -14,7 +14,8 @@ import torch
 import transformers
 
 from glot_jax.backbone_files.backbone_source import Source
-from glot_jax.backbones.load_errors import loading_error, quiet_loading
+from glot_jax.backbone_files.quiet_loading import quiet_loading
+from glot_jax.backbones.load_errors import loading_error
 from glot_jax.backbones.weights import quantisation_notices, require_adapter, require_weights
 from glot_jax.errors import UsageError
 

@@ -13,7 +13,8 @@ import numpy as np
 import transformers
 
 from glot_jax.backbone_files.backbone_source import Source
-from glot_jax.backbones.load_errors import loading_error, quiet_loading
+from glot_jax.backbone_files.quiet_loading import quiet_loading
+from glot_jax.backbones.load_errors import loading_error
 from glot_jax.errors import UsageError
 from glot_jax.store.identity import canonical_sha256
 

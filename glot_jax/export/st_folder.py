@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from glot_jax.backbone_files.quiet_loading import quiet_loading
 from glot_jax.backbones.from_recipe import load_backbone
-from glot_jax.backbones.load_errors import quiet_loading
 from glot_jax.backbones.loading import is_taken_out
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.export.agreement import (

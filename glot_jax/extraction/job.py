@@ -110,7 +110,7 @@ def prepare(
 
 def _whole_words(config: ExtractConfig) -> list[str]:
     """The words that stress texts are made of; only their generators ask for them."""
-    source = find_source(config.backbone, config.revision, allow_bin=config.allow_bin)
+    source = find_source(config.location, config.revision, allow_bin=config.allow_bin)
     return whole_words(vocabulary(load_tokenizer(source)))
 
 

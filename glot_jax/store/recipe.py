@@ -129,6 +129,11 @@ class Recipe:
         return self.backbone.get("name")
 
     @property
+    def backbone_sha256(self) -> str | None:
+        """Hash of the language model's files; None for a folder on the Hub."""
+        return self.backbone.get("sha256")
+
+    @property
     def revision(self) -> str | None:
         """Commit of the language model on the Hub; None for a folder."""
         return self.backbone.get("revision")
