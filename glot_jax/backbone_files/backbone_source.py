@@ -21,7 +21,7 @@ from glot_jax.backbone_files.gguf_source import (
     is_gguf,
     packaged_smollm2,
 )
-from glot_jax.backbone_files.model_files import read_settings, usable_folder
+from glot_jax.backbone_files.model_files import read_settings, refuse_gguf_alone, usable_folder
 from glot_jax.backbone_files.weight_files import find_weights
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
@@ -280,6 +280,7 @@ def _download_minilm(revision: str | None) -> Path:
 def _folder_sha256(folder: Path, allow_bin: bool) -> tuple[str, bool]:
     """The hash over settings and weights of a folder, and whether its weights are .bin."""
     if not (folder / "config.json").is_file():
+        refuse_gguf_alone(str(folder), [path.name for path in folder.iterdir()])
         raise UsageError(
             rule="a backbone's folder must hold a config.json",
             got=f"{folder}, which has none",

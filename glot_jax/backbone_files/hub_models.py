@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from glot_jax.backbone_files.model_files import usable_folder
+from glot_jax.backbone_files.model_files import refuse_gguf_alone, usable_folder
 from glot_jax.backbone_files.weight_files import weight_names
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import because
@@ -127,6 +127,8 @@ def fetch(
                 raise _explained(name, commit.sha, error) from error
             # What is missing is named where it is needed.
             return usable_folder(cached, allow_bin=allow_bin)
+    if "config.json" not in (files or ()):
+        refuse_gguf_alone(name, files or ())
     # The small files first: the index of the weights, which is one of them, names the shards.
     small = list(filter(_is_small, files or ()))
     folder, _ = usable_folder(_download(name, commit.sha, small))

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
         f"{folder}: {len(links)} files ({first} ...) are links that a copy turned into text; they"
         " were followed"
     ]
+
+
+def refuse_gguf_alone(place: str, names: Iterable[str]) -> None:
+    """Refuse a place that holds GGUF files and no other model, by the names that may be given.
+
+    Args:
+        place: a folder, or a name on the Hub.
+        names: of the files there.
+
+    Raises:
+        UsageError: some of them are GGUF files.
+    """
+    found = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if found:
+        raise UsageError(
+            rule="of a place with GGUF files alone, one must be named",
+            got=f"{place} with {', '.join(found)}",
+            fix=f"Name it: --gguf-file {found[0]}.",
+        )
 
 
 def read_settings(path: Path) -> dict[str, Any]:

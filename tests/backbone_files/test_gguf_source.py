@@ -62,6 +62,8 @@ def test_mistakes_are_one_message(file, tmp_path):
         find_source("no-such.gguf", None)
     with pytest.raises(UsageError, match="--revision main with the file"):
         find_source(str(file), "main")
+    with pytest.raises(UsageError, match=r"tiny\.gguf. Name it: --gguf-file tiny\.gguf"):
+        find_source(str(tmp_path), None)
     pointer = tmp_path / "pointer.gguf"
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
     with pytest.raises(UsageError, match="pointer that git-lfs puts"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,37 @@ def test_allow_bin_takes_safetensors_where_there_are_some(
     assert_done(done)
     assert "weights" not in read_manifest(tmp_path / "store").recipe.to_json()
     assert not any(request.path.endswith(".bin") for request in hub.requests())
+
+
+def test_a_gguf_file_of_a_repository(
+    shared: HubServer, walker: Walker, data: Path, tmp_path: Path
+) -> None:
+    """Of several quantisations the one that is named is fetched, and nothing else."""
+    pytest.importorskip("gguf", reason="the extra `gguf` is not installed")
+    from support.tiny_gguf import write_gguf
+
+    files = {}
+    for name in ("tiny-Q8_0.gguf", "tiny-Q4_1.gguf"):
+        files[name] = write_gguf(tmp_path / name, seed=len(files)).read_bytes()
+    commit = shared.add("model", "acme/quants", {**files, "README.md": b"#"})
+    own = {"GLOT_JAX_CACHE": str(tmp_path / "cache")}
+    flags = ("--gguf-file", "tiny-Q8_0.gguf")
+    first = tmp_path / "first"
+    assert_done(walker.glot(*extraction("acme/quants", data, first, *flags), env=own))
+    recipe = read_manifest(first).recipe
+    assert recipe.backbone_name == "acme/quants/tiny-Q8_0.gguf"
+    assert recipe.backbone_sha256 == hashlib.sha256(files["tiny-Q8_0.gguf"]).hexdigest()
+    assert recipe.revision == commit
+    asked = [request.path for request in shared.requests(path="quants")]
+    assert [path for path in asked if "Q4_1" in path or "README" in path] == []
+    # The whole name at once, and the branch has moved: the store keeps its commit.
+    shared.add("model", "acme/quants", {"tiny-Q8_0.gguf": files["tiny-Q4_1.gguf"]})
+    again = walker.glot(*extraction("acme/quants/tiny-Q8_0.gguf", data, first), env=own)
+    assert_done(again)
+    assert notices_of(again.stderr, commit) >= 1
+    unnamed = walker.glot(*extraction("acme/quants", data, tmp_path / "no"), env=own)
+    assert_refused(unnamed, "one must be named", "--gguf-file tiny-Q8_0.gguf", out=tmp_path / "no")
+    missing = walker.glot(
+        *extraction("acme/quants", data, tmp_path / "no", "--gguf-file", "no.gguf"), env=own
+    )
+    assert_refused(missing, "acme/quants/no.gguf", "check the file's name", out=tmp_path / "no")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["model", "dataset"]
-LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".npy", ".onnx", ".arrow")
+LFS_SUFFIXES = (".safetensors", ".bin", ".parquet", ".npy", ".onnx", ".arrow", ".gguf")
 """What .gitattributes of a new repository sends to large-file storage."""
 MAIN = "main"
 
