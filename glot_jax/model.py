@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs import Stem, TokenGraph
@@ -38,6 +39,8 @@ class ModelSpec:
     kind: str
     """encoder | decoder: what `cls` pooling takes."""
     task: TaskSpec
+    tokens: TokenChoice = EVERY_TOKEN
+    """Which tokens of a text take part."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, read back by `from_json`."""
@@ -47,6 +50,7 @@ class ModelSpec:
             "mixed": self.mixed,
             "kind": self.kind,
             "task": self.task.to_json(),
+            **self.tokens.to_json(),
         }
 
     @classmethod
@@ -63,6 +67,7 @@ class ModelSpec:
             mixed=values["mixed"],
             kind=values["kind"],
             task=TaskSpec.from_json(values["task"]),
+            tokens=TokenChoice.from_json(values),
         )
 
 
@@ -92,6 +97,7 @@ class SentenceModel(nnx.Module):
                 graph,
                 graph="self",
                 backend="dense",
+                graph_states="raw",
                 learn_tau=False,
             )
         # None and 1 differ: a batch of one mixed layer has an axis of layers all the same.
@@ -100,6 +106,8 @@ class SentenceModel(nnx.Module):
             spec.dim,
             config=graph,
             layers=layers,
+            tokens=spec.tokens,
+            token_norm=pooler.token_norm,
             standardise=pooler.standardise,
             dropout=pooler.dropout,
             projection_dim=pooler.projection_dim,

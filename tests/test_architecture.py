@@ -64,7 +64,14 @@ MAY_IMPORT = {
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
     "batches": {*BASE, "store"},
-    "graphs": {"config", "errors", "moved", "registry", "batches.token_batch"},
+    "graphs": {
+        "config",
+        "errors",
+        "moved",
+        "registry",
+        "batches.token_batch",
+        "batches.token_choice",
+    },
     "pooling": {"config", "errors", "moved", "registry", "graphs"},
     "objectives": {
         "config",
@@ -81,6 +88,7 @@ MAY_IMPORT = {
         "errors",
         "texts.tasks",
         "batches.token_batch",
+        "batches.token_choice",
         "graphs",
         "pooling",
         "objectives",

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.store.split_reader import SplitReader
+
+
+class Statistics(NamedTuple):
+    """Mean and deviation per (layer and) dimension, float64, of the shape of one token's states."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
 
 _CHUNK = 1 << 24  # numbers converted to float64 together
 
@@ -12,8 +24,11 @@ _CHUNK = 1 << 24  # numbers converted to float64 together
 def state_statistics(
     reader: SplitReader,
     rows: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation per (layer and) dimension over every token of these rows' texts.
+    *,
+    tokens: TokenChoice = EVERY_TOKEN,
+    token_norm: str = "none",
+) -> Statistics:
+    """Mean and deviation per (layer and) dimension over the tokens of these rows' texts.
 
     Each text counts once. Two passes over the memory map in float64, in pieces: exact whatever the
     size of the store, flat in memory, and independent of how the store was cut into shards.
@@ -21,26 +36,43 @@ def state_statistics(
     Args:
         reader: split of the rows.
         rows: row indices; a holdout is left out by leaving its rows out.
+        tokens: which tokens of a text count.
+        token_norm: none, or how every state is scaled first: rms or l2.
 
     Returns:
-        (mean, deviation), float64, of the shape of one token's states; (0, 1) where the rows have
-        no token.
+        The statistics; (0, 1) where the rows have no token.
     """
-    texts = _texts_of(reader, rows)
-    lengths = reader.text_lengths[texts]
-    tokens = int(lengths.sum(dtype=np.int64))
+    texts = texts_of(reader, rows)
     zeros = np.zeros(reader.token_shape)
-    if tokens == 0:
-        return zeros, np.ones(reader.token_shape)
-    total = _sum(reader, texts, zeros, power=1)
-    mean = total / tokens
+    if not len(texts):
+        return Statistics(zeros, np.ones(reader.token_shape))
+
+    def states_of(text: int) -> np.ndarray:
+        states = tokens.of_text(reader.states(text))
+        return _scaled(states, token_norm)
+
+    total, count = _sum(reader, texts, states_of, zeros, power=1)
+    if count == 0:
+        return Statistics(zeros, np.ones(reader.token_shape))
+    mean = total / count
     # A second pass, not the mean of squares: their difference would lose most digits.
-    squares = _sum(reader, texts, mean, power=2)
-    variance = squares / tokens
-    return mean, np.sqrt(variance)
+    squares, _ = _sum(reader, texts, states_of, mean, power=2)
+    variance = squares / count
+    return Statistics(mean, np.sqrt(variance))
 
 
-def _texts_of(
+def _scaled(states: np.ndarray, token_norm: str) -> np.ndarray:
+    """`glot_jax.graphs.stem.normalised` in float64; a state of zeros stays one."""
+    if token_norm == "none":
+        return states
+    wide = states.astype(np.float64)
+    norm = np.linalg.norm(wide, axis=-1, keepdims=True)
+    if token_norm == "rms":
+        norm = norm / np.sqrt(states.shape[-1])
+    return np.divide(wide, norm, out=np.zeros_like(wide), where=norm > 0)
+
+
+def texts_of(
     reader: SplitReader,
     rows: np.ndarray,
 ) -> np.ndarray:
@@ -59,12 +91,14 @@ def _texts_of(
 def _sum(
     reader: SplitReader,
     texts: np.ndarray,
+    states_of: Callable[[int], np.ndarray],
     centre: np.ndarray,
     *,
     power: int,
-) -> np.ndarray:
-    """Sum of (state - centre) ** power over the texts' tokens."""
+) -> tuple[np.ndarray, int]:
+    """Sum of (state - centre) ** power over the texts' states, and how many there are."""
     total = np.zeros(reader.token_shape)
+    count = 0
     tokens = reader.text_lengths[texts]
     tokens = tokens.astype(np.int64)
     numbers = np.cumsum(tokens * centre.size)
@@ -73,8 +107,9 @@ def _sum(
     passes = np.diff(chunk)
     cuts = np.flatnonzero(passes) + 1
     for piece in np.split(texts, cuts):
-        states = np.concatenate([reader.states(int(text)) for text in piece])
+        states = np.concatenate([states_of(int(text)) for text in piece])
+        count += len(states)
         distance = states.astype(np.float64) - centre
         powers = distance**power
         total += powers.sum(axis=0)
-    return total
+    return total, count

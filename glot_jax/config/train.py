@@ -66,6 +66,15 @@ class GraphConfig(Config):
     graph_seed: int = setting(0, whole(0))
     """random: seed of the edges."""
     # Soft edges, because a hard one has no gradient towards its threshold.
+    tau_density: float | None = setting(None, between(0, 1), example=0.3)
+    """threshold: choose the tau that links this share of the pairs of different tokens, on a seeded
+    sample of the training rows; it is written into config.json. Default: --tau.
+    """
+    # What is normalised away here is the part that all tokens share, and not what is pooled.
+    graph_states: Literal["raw", "centred", "standardised"] = setting("raw")
+    """threshold, knn: what cosines are taken of: the states, the states less their mean over the
+    training rows' tokens, or also divided by their deviation. Not in the paper.
+    """
     learn_tau: bool = setting(False)
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in
     evaluation (dense only).
@@ -174,6 +183,10 @@ class PoolerConfig(Config):
     standardise: bool = setting(False)
     """Bring every dimension of the states to mean 0 and deviation 1 over the training rows' tokens.
     The graph is built from the raw states.
+    """
+    token_norm: Literal["none", "rms", "l2"] = setting("none")
+    """Scale every token's state before it is pooled: to a mean square of 1 (rms), or to length 1
+    (l2). Before --standardise. The graph is built from the raw states. Not in the paper.
     """
     # After the graph is made: dropout must not change which tokens are linked.
     dropout: float = setting(0.0, share, example=0.1)
@@ -315,6 +328,12 @@ class TrainConfig(Config):
     """Read several stored layers and combine them by a learned softmax before the graph; no number
     after it means all stored. Default: one layer.
     """
+    sinks: Literal["auto", "keep", "drop"] = setting("auto")
+    """Attention sinks, states more than ten times as long as is usual in their layer: keep them, or
+    drop them before graph and pooling. auto: drop them where the store says that there are some.
+    """
+    skip_first: int = setting(0, whole(0))
+    """Leave out the first so many tokens of every text, sinks or not, before graph and pooling."""
     # As the release's commands; the paper trains 2.
     epochs: int = setting(3, whole(1))
     """Passes over the training rows."""

@@ -7,7 +7,7 @@ Axes: batch, length, dim. A mask is True at real tokens.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Value = TypeVar("Value")
-Setting = str | float | bool | None
+Setting = str | float | bool | Sequence[float | None] | None
 """A value of `HeadSettings`; a whole number is a float for type checkers."""
 
 
@@ -69,6 +69,15 @@ class HeadSettings:
     """tau lies with the weights."""
     k: int = 8
     window: int = 4
+    skip_first: int = 0
+    """The first so many tokens of a text are left out."""
+    sink_limits: Sequence[float | None] | None = None
+    """Of each layer, the norm above which a token is left out; None: none is."""
+    graph_states: str = "raw"
+    """What is linked: raw, centred or standardised states, by statistics that lie with the weights.
+    """
+    token_norm: str = "none"
+    """How each state is scaled after it is linked: none, rms or l2."""
     standardise: bool = False
     """States are standardised after they are linked, by statistics that lie with the weights."""
     projection_dim: int | None = None
@@ -183,8 +192,18 @@ def cosines(states: Tensor) -> tuple[Tensor, Tensor]:
     return cosine, pairs(norm > 0)
 
 
+def normalised(states: Tensor, norm: str) -> Tensor:
+    """States of a mean square of 1 (rms) or of length 1 (l2); a state of zeros stays one."""
+    # By its largest entry first: its square need not be a float32 number.
+    scaled = states / states.abs().amax(-1, keepdim=True).clamp_min(2.0**-126)
+    square = scaled.square().sum(-1, keepdim=True)
+    if norm == "rms":
+        square = square / states.shape[-1]
+    return scaled * square.clamp_min(2.0**-126).rsqrt()
+
+
 class Stem(nn.Module):
-    """Mix layers, link the mixed states, then standardise and project what the layers will see.
+    """Choose tokens, mix layers, link the mixed states, then make what the layers will see.
 
     States of several layers have an axis, [batch, length, mixed, dim].
     """
@@ -193,6 +212,8 @@ class Stem(nn.Module):
     tau: Tensor
     mean: Tensor | None
     deviation: Tensor | None
+    graph_mean: Tensor | None
+    graph_deviation: Tensor | None
 
     def __init__(self, settings: HeadSettings):
         super().__init__()
@@ -207,6 +228,10 @@ class Stem(nn.Module):
         self.k = settings.k
         # Ranks of tokens are compared with it, in integers of the device.
         self.window = min(settings.window, 2**31 - 1)
+        self.skip_first = settings.skip_first
+        self.sink_limits = settings.sink_limits
+        require_known(("none", "rms", "l2"), settings.token_norm, "norm of a token")
+        self.token_norm = settings.token_norm
         shape: tuple[int, ...] = (dim,)
         self.layer_scores = None
         if mixed is not None:
@@ -224,6 +249,16 @@ class Stem(nn.Module):
         # Registered in any case, so that the attributes exist; None is not in the file.
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
+        kinds = ("raw", "centred", "standardised")
+        require_known(kinds, settings.graph_states, "kind of linked states")
+        centre = None
+        scale = None
+        if reads_edges and settings.graph_states != "raw":
+            centre = torch.zeros(shape)
+            if settings.graph_states == "standardised":
+                scale = torch.ones(shape)
+        self.register_buffer("graph_mean", centre)
+        self.register_buffer("graph_deviation", scale)
         self.projection_kernel = None
         if settings.projection_dim is not None:
             self.projection_kernel = zeros(dim, settings.projection_dim)
@@ -235,6 +270,28 @@ class Stem(nn.Module):
         shares = self.layer_scores.softmax(0)[:, None]
         return (states * shares).sum(-2)
 
+    def choose(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The tokens [batch, length] that take part; a text that would lose all keeps them."""
+        chosen = mask
+        if self.skip_first:
+            rank = mask.long().cumsum(1) - 1
+            chosen = mask & (rank >= self.skip_first)
+        for layer, limit in enumerate(self.sink_limits or ()):
+            if limit is None:
+                continue
+            of_layer = states if self.layer_scores is None else states[..., layer, :]
+            norm = of_layer.square().sum(-1).sqrt()
+            chosen = chosen & ~(norm > limit)
+        return torch.where(chosen.any(1, keepdim=True), chosen, mask)
+
+    def linked(self, states: Tensor) -> Tensor:
+        """The states [batch, length, dim] whose cosines are taken."""
+        if self.graph_mean is not None:
+            states = states - self.graph_mean
+        if self.graph_deviation is not None:
+            states = states / self.graph_deviation
+        return self.mix(states)
+
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Graph, Tensor]:
         """The graph of a batch of texts, and the nodes that layers and poolers read."""
         # What stands at padding, be it nan, reaches nothing.
@@ -242,17 +299,20 @@ class Stem(nn.Module):
         padding = ~mask.view(*mask.shape, *axes_of_states)
         # Filled and not multiplied: nan times 0 is nan.
         states = states.float().masked_fill(padding, 0)
+        mask = self.choose(states, mask)
         nodes = states
+        if self.token_norm != "none":
+            nodes = normalised(nodes, self.token_norm)
         if self.mean is not None and self.deviation is not None:
-            nodes = (states - self.mean) / self.deviation
+            nodes = (nodes - self.mean) / self.deviation
         nodes = self.mix(nodes)
         if self.projection_kernel is not None:
             nodes = nodes @ self.projection_kernel
         edges = None
         if self.rule is not None:
-            # Linked as they were stored: whatever the nodes become, edges come from raw states.
+            # Whatever the nodes become, edges come from the states as they were stored.
             edges = link(
-                self.mix(states),
+                self.linked(states),
                 mask,
                 self.rule,
                 self.tau,

@@ -136,6 +136,8 @@ def settings_of(model: SentenceModel, config: PoolerConfig) -> dict[str, Any]:
         "dim": stem.dim,
         "mixed": mixed,
         "pooler": config.pooler,
+        **model.spec.tokens.to_json(),
+        "token_norm": config.token_norm,
         "learn_tau": stem.tau is not None,
         "standardise": stem.mean is not None,
         "projection_dim": config.projection_dim,
@@ -191,6 +193,7 @@ def _layer_settings(
     for name in names:
         settings[name] = getattr(config, name)
     settings["graph"] = graph.graph
+    settings["graph_states"] = graph.graph_states
     for name in _RULE_SETTINGS[graph.graph]:
         settings[name] = getattr(graph, name)
     return settings

@@ -7,10 +7,10 @@ from typing import Protocol
 import jax
 from jaxtyping import Array
 
+from glot_jax.graphs.axes import Size
 from glot_jax.graphs.blockwise import blockwise_graph
 from glot_jax.graphs.dense import dense_graph
 from glot_jax.graphs.linking import Linking
-from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.sparse import sparse_graph
 from glot_jax.graphs.token_graph import TokenGraph
 

@@ -19,10 +19,10 @@ from jax.typing import ArrayLike
 
 from glot_jax.errors import UsageError
 from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leaky_relu_slope
+from glot_jax.graphs.axes import match_rank
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, refuse_soft_edges, slice_rows
 from glot_jax.graphs.padded import PaddedGraph
-from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.row_blocks import RowBlocks, pack, unpack
 from glot_jax.graphs.similarity import Tokens, pad_axis, with_tokens
 from glot_jax.graphs.token_graph import Loops

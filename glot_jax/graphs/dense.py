@@ -15,10 +15,10 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from glot_jax.graphs.attention import dropout_seed, keep_pairs, leaky_relu, leaky_relu_slope
+from glot_jax.graphs.axes import match_rank
 from glot_jax.graphs.flat import EdgeWriter
 from glot_jax.graphs.linking import Linking, pairs_of
 from glot_jax.graphs.padded import PaddedGraph
-from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.similarity import Tokens, tokens_of, with_tokens
 from glot_jax.graphs.token_graph import Loops
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, Shaped
 
 from glot_jax.errors import UsageError
-from glot_jax.graphs.sizes import Size
+from glot_jax.graphs.axes import Size
 
 
 class FlatLayout(NamedTuple):

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
+from glot_jax.graphs.axes import Size
 from glot_jax.graphs.eager_shapes import note_eager_shape
-from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.stem import Stem
 from glot_jax.graphs.token_graph import TokenGraph
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Shaped, UInt32
 
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 
 
 def _finalise(word: Array) -> Array:

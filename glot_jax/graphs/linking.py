@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int32, Shaped
 
 from glot_jax.errors import UsageError
+from glot_jax.graphs.axes import Size
 from glot_jax.graphs.hashing import fingerprint
 from glot_jax.graphs.rules import Pairs, Rule, RuleOptions, Sentences, threshold
 from glot_jax.graphs.similarity import Tokens, similarity
-from glot_jax.graphs.sizes import Size
 
 BLOCK_PAIRS = 1 << 20
 """Candidate pairs looked at together where memory must not grow with length squared."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 from glot_jax.graphs.similarity import pad_axis
 from glot_jax.graphs.token_graph import Loops
 

@@ -18,8 +18,8 @@ from glot_jax.config.base import Config
 from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
+from glot_jax.graphs.axes import Size
 from glot_jax.graphs.hashing import hash_words, with_probability
-from glot_jax.graphs.sizes import Size
 from glot_jax.registry import Registry
 
 
@@ -147,7 +147,7 @@ def rule(
     return make
 
 
-@rule("threshold", "tau", "learn_tau")
+@rule("threshold", "tau", "tau_density", "learn_tau", "graph_states")
 def threshold(pairs: Pairs, options: RuleOptions) -> Array:
     """S_ij > tau, strictly.
 
@@ -162,7 +162,7 @@ def threshold(pairs: Pairs, options: RuleOptions) -> Array:
     return linked & pairs.nonzero & is_below_one
 
 
-@rule("knn", "k")
+@rule("knn", "k", "graph_states")
 def nearest(pairs: Pairs, options: RuleOptions) -> Array:
     """The k most similar tokens, itself always among them, ties to the lower rank; not symmetric.
 
@@ -225,7 +225,7 @@ def complete(pairs: Pairs, options: RuleOptions) -> Array:
     return jnp.ones_like(pairs.diagonal)
 
 
-@rule("random", "tau", "graph_seed", reads_texts=True)
+@rule("random", "tau", "tau_density", "graph_seed", "graph_states", reads_texts=True)
 def random_edges(pairs: Pairs, options: RuleOptions) -> Array:
     """Control: as many edges as the threshold rule's on average, where a seeded hash puts them.
 

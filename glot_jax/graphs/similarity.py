@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
-from glot_jax.graphs.sizes import Size
+from glot_jax.graphs.axes import Size
 from glot_jax.moved import moved_name
 
 _Built = TypeVar("_Built")

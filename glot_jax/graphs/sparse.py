@@ -15,12 +15,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from glot_jax.graphs.attention import dropout_seed, keep, leaky_relu
+from glot_jax.graphs.axes import Size, match_rank
 from glot_jax.graphs.flat import EdgeList, EdgeWriter, FlatLayout, exact_budget
 from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, refuse_soft_edges, slice_rows
-from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.rules import Sentences
 from glot_jax.graphs.similarity import Tokens, pad_axis, tokens_of
-from glot_jax.graphs.sizes import Size
 from glot_jax.graphs.token_graph import Loops, TokenGraph
 from glot_jax.moved import moved_name
 

@@ -11,13 +11,14 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, Shaped
 
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError, lookup
+from glot_jax.graphs.axes import match_rank
 from glot_jax.graphs.backends import SELECTABLE
 from glot_jax.graphs.linking import Linking, count_edges
-from glot_jax.graphs.ranks import match_rank
 from glot_jax.graphs.rules import RULES, RuleOptions
-from glot_jax.graphs.similarity import tokens_of
+from glot_jax.graphs.similarity import scale_of, tokens_of
 from glot_jax.graphs.token_graph import TokenGraph
 from glot_jax.moved import moved_name
 
@@ -25,12 +26,16 @@ from glot_jax.moved import moved_name
 class Stem(nnx.Module):
     """States -> TokenGraph.
 
-    Stored layers are mixed, the mixed states are linked, then the features are made that the layers
-    of the network will see.
+    Tokens are chosen, stored layers are mixed, the mixed states are linked, then the features are
+    made that the layers of the network will see.
 
+    - `tokens`: those left out are padding to everything below
     - `mix`: several stored layers: `sum_l w_l h_l`, w a learned softmax, from equal weights on
     - `graph`: cosine of the (mixed) raw states, never differentiated towards them; standardising or
       projecting first would change who is linked
+    - `graph_states`: what is linked instead of the raw states, `h - mean` or `(h - mean) /
+      deviation` per layer and dimension, before they are mixed
+    - `token_norm`: features only, every state scaled by itself, before they are standardised
     - `standardise`: features only, `(h - mean) / deviation` per layer and dimension, before they
       are mixed
     - `dropout`: features only, in training
@@ -44,6 +49,8 @@ class Stem(nnx.Module):
         config: rule, its numbers, backend and edge budget.
         layers: how many stored layers a batch holds, if it has an axis of them; None: one layer and
             no axis.
+        tokens: which tokens take part; default: all.
+        token_norm: none, rms (mean square 1) or l2 (length 1).
         standardise: hold a mean and a deviation per dimension; 0 and 1 until `set_statistics`.
         dropout: share of the features' entries set to 0 in training.
         projection_dim: width p of `U_0 = X W_in` (paper, "input projection"); None keeps the
@@ -57,6 +64,8 @@ class Stem(nnx.Module):
         *,
         config: GraphConfig,
         layers: int | None = None,
+        tokens: TokenChoice = EVERY_TOKEN,
+        token_norm: str = "none",
         standardise: bool = False,
         dropout: float = 0.0,
         projection_dim: int | None = None,
@@ -67,6 +76,8 @@ class Stem(nnx.Module):
         self.rule = lookup(RULES, config.graph, "graph rule (--graph)")
         self.backend = lookup(SELECTABLE, config.backend, "graph backend (--backend)")
         self.dtype = jnp.dtype(dtype)
+        self.tokens = tokens
+        self.token_norm = token_norm
         self.dropout = dropout
         self.dim = dim
         self.node_dim = projection_dim or dim
@@ -80,6 +91,10 @@ class Stem(nnx.Module):
         # Statistics and no parameters: no gradient moves them, and checkpoints keep them.
         self.mean = nnx.BatchStat(jnp.zeros(shape)) if standardise else None
         self.deviation = nnx.BatchStat(jnp.ones(shape)) if standardise else None
+        centres = config.graph_states != "raw"
+        scales = config.graph_states == "standardised"
+        self.graph_mean = nnx.BatchStat(jnp.zeros(shape)) if centres else None
+        self.graph_deviation = nnx.BatchStat(jnp.ones(shape)) if scales else None
         tau = None
         if config.learn_tau:
             tau = nnx.Param(jnp.asarray(config.tau, jnp.float32))
@@ -108,11 +123,23 @@ class Stem(nnx.Module):
                 got="standardise=False",
                 fix="Build it with standardise=True.",
             )
-        deviation = jnp.asarray(deviation, jnp.float32)
         self.mean[...] = jnp.asarray(mean, jnp.float32)
-        # Dividing by the 0 of a constant dimension would make it NaN.
-        divisor = jnp.where(deviation > 0, deviation, 1)
-        self.deviation[...] = divisor
+        self.deviation[...] = _divisor(deviation)
+
+    def set_graph_statistics(self, mean: ArrayLike, deviation: ArrayLike) -> None:
+        """Mean and deviation per (layer and) dimension that are taken off before tokens are linked.
+
+        They are of the training rows' tokens as they are stored.
+        """
+        if self.graph_mean is None:
+            raise UsageError(
+                rule="a stem must link centred or standardised states to hold their statistics",
+                got="graph_states='raw'",
+                fix="Build it with GraphConfig(graph_states='centred').",
+            )
+        self.graph_mean[...] = jnp.asarray(mean, jnp.float32)
+        if self.graph_deviation is not None:
+            self.graph_deviation[...] = _divisor(deviation)
 
     def layer_weights(self) -> Float[Array, " layers"] | None:
         """Return the softmax weights of the mixed layers, in the store's order.
@@ -144,6 +171,8 @@ class Stem(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Shaped[Array, "batch length width"]:
         """Return U_0, what the layers and the readout see."""
+        if self.token_norm != "none":
+            hidden = normalised(hidden, self.token_norm)
         if self.mean is not None and self.deviation is not None:
             # Per layer, so that a layer of large entries does not drown the others in the mix.
             exact = hidden.astype(jnp.float32)
@@ -169,8 +198,8 @@ class Stem(nnx.Module):
 
         Memory is O(block), whatever the backend.
         """
-        linking = self.linking(hidden, mask)
-        tokens = tokens_of(linking.hidden, mask)
+        linking = self.linking(hidden, self.tokens(hidden, mask))
+        tokens = tokens_of(linking.hidden, linking.mask)
         return count_edges(
             tokens,
             linking.sentences(tokens),
@@ -189,9 +218,10 @@ class Stem(nnx.Module):
         hidden: Shaped[Array, "batch length *layers dim"],
         mask: Bool[Array, "batch length"],
     ) -> Linking:
-        """Return what decides the edges of a batch."""
-        # Mixed but not standardised: who is linked is decided by the raw states.
-        mixed = self.mix(hidden)
+        """Return what decides the edges of a batch; `mask` is that of the chosen tokens."""
+        # Mixed but not standardised: who is linked is decided by the raw states, unless the rule
+        # asks for others.
+        mixed = self.mix(self._linked_states(hidden))
         return Linking(
             mixed,
             mask,
@@ -221,6 +251,7 @@ class Stem(nnx.Module):
                 edges.
             rngs: with a `dropout` stream, where something is dropped.
         """
+        mask = self.tokens(hidden, mask)
         # Evaluation takes the hard edges of the tau that was learned.
         temperature = self._temperature(progress) if train else None
         return self.backend(
@@ -229,6 +260,18 @@ class Stem(nnx.Module):
             edge_budget=edge_budget or self._config_budget(),
             temperature=temperature,
         )
+
+    def _linked_states(
+        self,
+        hidden: Shaped[Array, "batch length *layers dim"],
+    ) -> Shaped[Array, "batch length *layers dim"]:
+        if self.graph_mean is None:
+            return hidden
+        exact = hidden.astype(jnp.float32)
+        centred = exact - match_rank(self.graph_mean[...], exact)
+        if self.graph_deviation is None:
+            return centred
+        return centred / match_rank(self.graph_deviation[...], exact)
 
     def _config_budget(self) -> int | None:
         """Return the config's budget, which "auto" must not take for one measured to be small."""
@@ -242,6 +285,26 @@ class Stem(nnx.Module):
         ratio = last / first
         # Progress is an array, so that a new step is no new trace.
         return first * ratio ** jnp.asarray(progress, jnp.float32)
+
+
+def _divisor(deviation: ArrayLike) -> Array:
+    deviation = jnp.asarray(deviation, jnp.float32)
+    # Dividing by the 0 of a constant dimension would make it NaN.
+    return jnp.where(deviation > 0, deviation, 1)
+
+
+def normalised(hidden: Array, norm: str) -> Array:
+    """Scale every state to a mean square of 1 (rms) or to length 1 (l2), in float32.
+
+    A state of zeros stays one.
+    """
+    exact = hidden.astype(jnp.float32)
+    # By its largest entry first: its square need not be a float32 number.
+    scaled = exact / scale_of(exact)
+    square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
+    if norm == "rms":
+        square = square / hidden.shape[-1]
+    return jnp.where(square > 0, scaled * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 def flat_layers(

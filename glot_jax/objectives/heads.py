@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 from glot_jax.pooling.init import linear_param
 
 

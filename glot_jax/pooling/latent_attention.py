@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from glot_jax.config.checks import require_divisor
 from glot_jax.config.train import PoolerConfig
 from glot_jax.graphs import TokenGraph
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 from glot_jax.pooling.init import linear_param, uniform
 from glot_jax.pooling.pooler import POOLERS, Pooler
 from glot_jax.pooling.project import project

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from glot_jax.config.checks import require_divisor
 from glot_jax.graphs import TokenGraph
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 from glot_jax.moved import moved_name
 from glot_jax.pooling.gnn_layer import DEFAULT_OPTIONS, GNN_LAYERS, GNNLayer, LayerOptions
 from glot_jax.pooling.init import glorot, glorot_param, linear_param

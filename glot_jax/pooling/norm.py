@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 
 
 class BatchNorm(nnx.Module):

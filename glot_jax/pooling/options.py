@@ -10,7 +10,9 @@ from glot_jax.graphs import RULES
 from glot_jax.pooling.layers import GNN_LAYERS
 from glot_jax.pooling.pooler import POOLERS
 
-_EVERY_HEAD = frozenset({"pooler", "projection_dim", "standardise", "dropout", "dtype", "own"})
+_EVERY_HEAD = frozenset(
+    {"pooler", "projection_dim", "token_norm", "standardise", "dropout", "dtype", "own"}
+)
 """Fields of PoolerConfig that the stem reads, that choose the pooler, or that hold options of a
 plugin, of which only those of the chosen parts are kept.
 """

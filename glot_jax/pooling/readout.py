@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from glot_jax.graphs import TokenGraph
-from glot_jax.graphs.ranks import match_rank
+from glot_jax.graphs.axes import match_rank
 from glot_jax.pooling.init import linear_param
 from glot_jax.pooling.project import project
 from glot_jax.pooling.work import StepWork

@@ -8,7 +8,8 @@ from typing import Any
 
 from glot_jax.config.json import to_json
 from glot_jax.store.layout import LABELS
-from glot_jax.store.manifest import read_manifest
+from glot_jax.store.manifest import Manifest, read_manifest
+from glot_jax.store.norms import POSITIONS, layer_norms
 from glot_jax.store.records import SplitRecord
 
 _TOTALS = ("rows", "texts", "tokens", "truncated", "empty", "bytes")
@@ -35,11 +36,34 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
     if manifest.probe is not None:
         card["probe"] = manifest.probe
+    norms = _describe_norms(manifest)
+    if norms:
+        card["norms"] = norms
     # After what describes the store as a whole: people read the card from the top.
     card["splits"] = splits
     # Not the duplicates: a split without `--deduplicate` has no count of them.
     for name in _TOTALS:
         card[name] = sum(split[name] for split in splits.values())
+    return card
+
+
+def _describe_norms(manifest: Manifest) -> dict[str, Any]:
+    """Layer -> its norms; empty for a store whose shards did not count them."""
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    card = {}
+    for layer in manifest.recipe.layers:
+        norms = layer_norms(shards, layer)
+        if norms is None:
+            continue
+        places = [norms.mean(place) for place in range(POSITIONS + 1)]
+        card[str(layer)] = {
+            "median": norms.median(),
+            "mean_by_position": places[:POSITIONS],
+            "mean_later": places[POSITIONS],
+            # Position -> how many: "8" stands for all later ones.
+            "sinks": {str(place): count for place, count in norms.sinks().items()},
+            "sink_limit": norms.limit(),
+        }
     return card
 
 

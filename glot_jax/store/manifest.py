@@ -16,7 +16,7 @@ from glot_jax.store.identity import canonical, canonical_sha256
 from glot_jax.store.integrity import require_fetched
 from glot_jax.store.layout import EXTRACT_AGAIN, MANIFEST, check_split_name, lock_folder
 from glot_jax.store.recipe import Recipe
-from glot_jax.store.records import SplitRecord, check_split, plain_record
+from glot_jax.store.records import SplitRecord, check_split, identity_of, plain_record
 
 SCHEMA_VERSION = 1
 _FIELDS = ("schema_version", "recipe", "task", "splits", "content", "probe")
@@ -102,7 +102,7 @@ def content_hash(
 def _split_identity(split: SplitRecord) -> dict[str, Any]:
     values: dict[str, Any] = {
         "rows": split.rows,
-        "shards": [canonical_sha256(plain_record(shard)) for shard in split.shards],
+        "shards": [canonical_sha256(identity_of(shard)) for shard in split.shards],
         "arrays": split.arrays,
     }
     # Left out otherwise: a store that was never added to keeps its content.

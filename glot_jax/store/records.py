@@ -57,6 +57,11 @@ class ShardRecord:
     it was. Absent for other dtypes.
     """
 
+    norms: dict[str, list[dict[str, Any]]] | None = None
+    """Layer index as a string -> `LayerNorms.to_json` of its states. Absent in stores of versions
+    that did not count them; it decides no stored state, so it is no part of `content`.
+    """
+
     @property
     def layer_dtypes(self) -> dict[int, str]:
         """Layer -> logical dtype, layers ascending."""
@@ -131,6 +136,13 @@ def plain_record(record: ShardRecord | SplitRecord) -> dict[str, Any]:
     if isinstance(record, SplitRecord):
         # `to_json` kept the absent fields of the shards.
         values["shards"] = [plain_record(shard) for shard in record.shards]
+    return values
+
+
+def identity_of(record: ShardRecord) -> dict[str, Any]:
+    """What a shard's record says of its files: the shard's part of a store's `content`."""
+    values = plain_record(record)
+    values.pop("norms", None)
     return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from glot_jax.store.layout import (
     shard_name,
     states_name,
 )
+from glot_jax.store.norms import LayerNorms, norms_of, positions_in
 from glot_jax.store.records import ShardRecord, record_bytes
 
 _HASHING_THREADS = 4
@@ -95,6 +96,8 @@ class ShardWriter:
         self._dim = dim
         self._dtypes = {layer: dtypes[layer] for layer in sorted(dtypes)}
         self._files: dict[str, _OpenFile] = {}
+        # Of the states as they are stored: equal shards have equal records.
+        self._norms = {layer: np.zeros(len(token_ids), np.float32) for layer in self._dtypes}
         self._ended = False
 
     @property
@@ -187,6 +190,8 @@ class ShardWriter:
         if not states.size:
             # A batch of empty texts; an empty buffer has no address to write from.
             return
+        norms = self._norms[layer]
+        norms[start : start + len(states)] = norms_of(states, self._dtypes[layer], scales)
         file = self._files[states_name(layer, self._index)]
         try:
             offset = start * self._dim * states.itemsize
@@ -217,6 +222,7 @@ class ShardWriter:
                 max_abs=counts.max_abs,
                 files=files,
                 cosine_error=counts.cosine_error,
+                norms=self._counted_norms(),
             )
             self._write_record(record_bytes(record))
             # Files, then their names, then the folder's name: after a power cut the folder is
@@ -229,6 +235,13 @@ class ShardWriter:
         except BaseException as error:
             self._fail(error)
         return record
+
+    def _counted_norms(self) -> dict[str, list[dict[str, Any]]]:
+        positions = positions_in(self._lengths)
+        counted = {}
+        for layer, norms in self._norms.items():
+            counted[str(layer)] = LayerNorms.of(norms, positions).to_json()
+        return counted
 
     def _write_record(self, content: bytes) -> None:
         descriptor = disk.create(self._temporary / RECORD)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.batches.split_rows import Splits
+from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
@@ -134,7 +135,7 @@ def open_run(
         # Told before anything is built: stores are moved more often than runs.
         require_store(config.store, f"glot evaluate {run}")
     display = Display(quiet=quiet)
-    prepared = _prepare(config, display, Workspace.shared(workspace))
+    prepared = _prepare(config, folder.model.tokens, display, Workspace.shared(workspace))
     trained_on = folder.model.to_json()
     changed = differences(trained_on, prepared.model_spec.to_json())
     changed += folder.fits(prepared.recipe)
@@ -155,13 +156,19 @@ def open_run(
     return prepared, {**prepared.state, **trained}
 
 
-def _prepare(config: TrainConfig, display: Display, workspace: Workspace) -> Run:
+def _prepare(
+    config: TrainConfig,
+    tokens: TokenChoice,
+    display: Display,
+    workspace: Workspace,
+) -> Run:
     """Feeds and compiled steps of a trained run, on any store of its task.
 
     Nothing is measured on the store that its checkpoint brings: the statistics of the states.
     """
     store = open_store(config)
-    spec = spec_of(store, config)
+    # Another store may have other norms; the head sees the tokens that it was trained on.
+    spec = spec_of(store, config, tokens)
     check_names(config.graph, config.pooler)
     objective = objective_for(spec.task, config.objective)
     # Divided as in training, a holdout set aside: else the head would be judged on rows it learned.
@@ -170,7 +177,7 @@ def _prepare(config: TrainConfig, display: Display, workspace: Workspace) -> Run
     else:
         splits = Splits.whole(store)
     notices: list[str] = []
-    model, feeds = build(store, config, splits, workspace, notices)
+    model, feeds = build(store, spec, config, splits, workspace, notices)
     # Never used, but the steps of `Run` are made with one.
     optimizer = optimizer_of(config, feeds)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)

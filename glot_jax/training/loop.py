@@ -86,6 +86,8 @@ def train(
         unused=unused,
         given=given,
     )
+    # With what the store decided.
+    config = run.config
     # Nothing is written before everything above has been checked.
     open_folder(config, run, resume, unused)
     try:

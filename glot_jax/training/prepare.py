@@ -17,7 +17,7 @@ from flax import nnx
 from glot_jax.batches.feed import Feed
 from glot_jax.batches.feed_kinds import FEEDS, FeedKind, FeedRequest
 from glot_jax.batches.split_rows import Splits
-from glot_jax.batches.state_statistics import state_statistics
+from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.base import NUMBERS, PROGRAM, part_of
 from glot_jax.config.json import differences
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
@@ -35,6 +35,7 @@ from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import selection_metric
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
+from glot_jax.training.measured import choose_tokens, set_statistics, with_measured_tau
 from glot_jax.training.notices import (
     chosen_layer,
     chosen_split,
@@ -143,28 +144,27 @@ def prepare(
     """
     workspace = Workspace.shared(workspace)
     store = open_store(config)
-    spec = spec_of(store, config)
+    tokens, about_tokens = choose_tokens(store, config)
+    spec = spec_of(store, config, tokens)
     # Names before anything that takes time: a misspelt one must be told at once.
     check_names(config.graph, config.pooler)
     # First of all: a store without labels has no metric either.
     objective = objective_for(spec.task, config.objective)
     metric = selection_metric(spec.task, config.objective.metric)
     splits = Splits.divide(store, config, feed_kind(objective))
+    config, about_tau = with_measured_tau(config, splits.rows["train"], store, tokens)
     notices: list[str] = []
     if not begun:
         notices += unread_by_pooler(unused)
         notices += unread_by_task(config.objective, spec.task, given)
         notices += chosen_layer(store, config)
+        notices += [*about_tokens, *about_tau]
         notices += chosen_split(config, splits.selected_on, metric, splits.held_out)
-    model, feeds = build(store, config, splits, workspace, notices)
+    model, feeds = build(store, spec, config, splits, workspace, notices)
     optimizer = optimizer_of(config, feeds)
     if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
-    if config.pooler.standardise:
-        # Of the rows that are trained on: those held out must not shape what they are judged by.
-        train = splits.rows["train"]
-        mean, deviation = state_statistics(store[train.split], train.rows)
-        model.stem.set_statistics(mean, deviation)
+    set_statistics(model, config, splits.rows["train"], store)
     parameters = count_trained(model, config)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
     # Printed last: after an error there must be no lines about a run that never began.
@@ -217,14 +217,15 @@ def open_store(config: TrainConfig) -> HiddenStore:
     return store
 
 
-def spec_of(store: HiddenStore, config: TrainConfig) -> ModelSpec:
-    """What fixes the shapes of a model on this store."""
+def spec_of(store: HiddenStore, config: TrainConfig, tokens: TokenChoice) -> ModelSpec:
+    """What fixes the shapes of a model on this store, and the tokens that it sees."""
     return ModelSpec(
         dim=store.dim,
         layers=store.layers,
         mixed=config.mix_layers is not None,
         kind=store.recipe.kind,
         task=TaskSpec.from_json(store.task),
+        tokens=tokens,
     )
 
 
@@ -242,6 +243,7 @@ def feed_kind(objective: Objective) -> FeedKind:
 
 def build(
     store: HiddenStore,
+    spec: ModelSpec,
     config: TrainConfig,
     splits: Splits,
     workspace: Workspace,
@@ -253,7 +255,7 @@ def build(
     for split in splits.stored:
         # On other threads, while the model is built and the first shards are copied.
         store[split].hash_ahead()
-    model = build_model(spec_of(store, config), config)
+    model = build_model(spec, config)
     feeds = build_feeds(store, config, splits, workspace, notices.append)
     if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
         notices.append(

@@ -26,6 +26,7 @@ from support.exported_heads import (
     randomised,
 )
 
+from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.export.glot_head import GlotHead
 from glot_jax.export.glot_pooling import GlotPooling
@@ -33,6 +34,9 @@ from glot_jax.export.torch_head import settings_of, torch_head, weights_of
 from glot_jax.model import ModelSpec
 from glot_jax.pooling import GNN_LAYERS, POOLERS
 from glot_jax.texts.tasks import TASKS
+
+SINK = 3.0
+"""A norm that some of the random states have and others do not."""
 
 CASES: dict[str, tuple[PoolerConfig, GraphConfig, dict[str, Any]]] = {
     **{name: (PoolerConfig(pooler=name), TAU, {}) for name in ("first", "last", "mean", "adapool")},
@@ -130,6 +134,19 @@ CASES: dict[str, tuple[PoolerConfig, GraphConfig, dict[str, Any]]] = {
     ),
     "sage-tau-1": (glot(gnn="sage", jk="max"), GraphConfig(tau=1.0), {}),
     "gat-tau-1": (glot(jk="none"), GraphConfig(tau=1.0), {}),
+    # Tokens that are left out, and what is linked and scaled in place of the raw states.
+    "sinks-threshold": (glot(jk="cat"), TAU, {"tokens": TokenChoice(sink_limits=(SINK,))}),
+    "skip-knn": (
+        glot(gnn="gcn", token_norm="l2", standardise=True),
+        GraphConfig(graph="knn", k=2, graph_states="standardised"),
+        {"tokens": TokenChoice(skip_first=2), "layers": (0, 2)},
+    ),
+    "sinks-mixed": (
+        PoolerConfig(pooler="adapool", token_norm="rms"),
+        TAU,
+        {"tokens": TokenChoice(1, (None, SINK)), "layers": (0, 2)},
+    ),
+    "centred": (glot(gnn="gin"), GraphConfig(tau=0.1, graph_states="centred"), {}),
     "glot-0": (glot(num_layers=0), GraphConfig(graph="random"), {}),
     "glot-0-none": (
         glot(num_layers=0, jk="none", standardise=True, projection_dim=5),

@@ -14,6 +14,7 @@ from support.graph_parts import adjacency_of
 from support.token_states import pad, sentences
 from support.typed import present
 
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem, backends
@@ -117,6 +118,63 @@ def test_layers_are_standardised_before_they_are_mixed():
     of.set_statistics(tokens.mean(0), tokens.std(0))
     expected = ((np.asarray(hidden) - tokens.mean(0)) / tokens.std(0)).mean(axis=2)
     np.testing.assert_allclose(of(hidden, mask).nodes, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("backend", ["dense", "blockwise", "sparse"])
+@pytest.mark.parametrize("name", ["glot", "mean", "first", "last", "max"])
+def test_tokens_that_are_left_out_might_as_well_not_be_there(name, backend, side):
+    """Graph and pooler give what they give for texts without these tokens."""
+    texts = sentences([7, 5, 6], DIM)
+    rng = np.random.default_rng(3)
+    sunk = []
+    for text in texts:
+        # One at the start, and one within.
+        sink = 500 + rng.normal(size=(2, DIM)).astype(np.float32)
+        sunk.append(np.concatenate([sink[:1], text[:3], sink[1:], text[3:]]))
+    config = GraphConfig(tau=0.5, backend=backend, edge_budget=512)
+    pooler = POOLERS[name].from_config(
+        DIM, PoolerConfig(hidden_dim=8, scorer_dim=8), kind="encoder", rngs=nnx.Rngs(1)
+    )
+    outputs = []
+    for tokens, states in ((EVERY_TOKEN, texts), (TokenChoice(sink_limits=(100.0,)), sunk)):
+        hidden, mask = map(jnp.asarray, pad(states, side=side))
+        made = stem(config=config, tokens=tokens)
+        outputs.append(np.asarray(pooler(made(hidden, mask))))
+        counts = made.count_edges(hidden, mask)
+        outputs.append(np.asarray(counts))
+    np.testing.assert_allclose(outputs[2], outputs[0], atol=1e-5)
+    np.testing.assert_array_equal(outputs[3], outputs[1])
+
+
+@pytest.mark.parametrize("states", ["centred", "standardised"])
+def test_linked_states_are_other_ones_and_features_are_not(states):
+    hidden, mask = map(jnp.asarray, pad(sentences([7, 5], DIM)))
+    mean = np.linspace(-1, 1, DIM)
+    deviation = np.linspace(0.5, 2, DIM)
+    made = stem(config=GraphConfig(tau=0.3, graph_states=states))
+    made.set_graph_statistics(mean, deviation)
+    scale = deviation if states == "standardised" else 1
+    linked = jnp.asarray((np.asarray(hidden) - mean) / scale, jnp.float32)
+    expected = stem(config=GraphConfig(tau=0.3))(linked, mask)
+    graph = made(hidden, mask)
+    np.testing.assert_array_equal(adjacency_of(graph), adjacency_of(expected))
+    np.testing.assert_array_equal(graph.nodes, hidden)
+    with pytest.raises(UsageError, match="centred or standardised states"):
+        stem().set_graph_statistics(mean, deviation)
+
+
+@pytest.mark.parametrize(("norm", "length"), [("l2", 1.0), ("rms", DIM**0.5)])
+def test_every_token_is_scaled_by_itself_and_the_graph_is_not(norm, length):
+    hidden, mask = pad(sentences([7, 5], DIM))
+    hidden[0, 2] = 0
+    hidden[1, 1] *= 1e25
+    graph = stem(token_norm=norm)(jnp.asarray(hidden), jnp.asarray(mask))
+    lengths = np.linalg.norm(np.asarray(graph.nodes), axis=-1)
+    expected = np.where(np.abs(hidden).max(-1) > 0, length, 0)
+    np.testing.assert_allclose(lengths, expected, rtol=1e-5)
+    plain = stem()(jnp.asarray(hidden), jnp.asarray(mask))
+    np.testing.assert_array_equal(adjacency_of(graph), adjacency_of(plain))
 
 
 @pytest.mark.parametrize("rate", [0.3, 0.7])

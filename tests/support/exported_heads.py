@@ -16,6 +16,7 @@ import transformers
 from flax import nnx
 from numpy.typing import ArrayLike
 
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.export.agreement import margin
@@ -73,7 +74,7 @@ def randomised(
             variable[...] = jnp.asarray(
                 (
                     values * np.exp(noise)
-                    if path[-1] in ("var", "deviation", "scale")
+                    if path[-1] in ("var", "deviation", "graph_deviation", "scale")
                     else values + noise
                 ),
                 jnp.float32,
@@ -87,8 +88,9 @@ def model_of(
     *,
     layers: tuple[int, ...] = (2,),
     kind: str = "encoder",
+    tokens: TokenChoice = EVERY_TOKEN,
 ) -> SentenceModel:
-    return randomised(ModelSpec(DIM, layers, len(layers) > 1, kind, TASK), pooler, graph)
+    return randomised(ModelSpec(DIM, layers, len(layers) > 1, kind, TASK, tokens), pooler, graph)
 
 
 def padded(

@@ -90,12 +90,14 @@ def make_store(
     kind: str = "encoder",
     seed: int = 0,
     empty_rows: Sequence[int] = (),
+    sinks: Sequence[int] = (),
 ) -> Path:
     """A finished store of random states; labels can be learned from them.
 
-    `empty_rows` of train have no token.
+    `empty_rows` of train have no token. At the positions `sinks` every text has one state, the same
+    for all, a thousand times as long as the others.
     """
-    layout = _Layout(dim, longest, shards, dtype, layers)
+    layout = _Layout(dim, longest, shards, dtype, layers, tuple(sinks))
     splits = {}
     for number, (split, count) in enumerate((rows or {"train": 40, "validation": 12}).items()):
         empty = empty_rows if split == "train" else ()
@@ -120,6 +122,7 @@ class _Layout(NamedTuple):
     shards: int
     dtype: str
     layers: tuple[int, ...]
+    sinks: tuple[int, ...]
 
 
 class _Texts(NamedTuple):
@@ -147,6 +150,11 @@ def _draw_texts(
     lengths = rng.integers(1, layout.longest + 1, rows * roles)
     lengths[[row * roles for row in empty_rows]] = 0
     states = make_states(lengths, np.repeat(scaled, roles), layout.dim, sum(seed))
+    sink = np.full(layout.dim, 2_000.0)
+    for text in states:
+        for position in layout.sinks:
+            # A text that is shorter has none there.
+            text[position : position + 1] = sink
     return _Texts(labels, lengths, states)
 
 

@@ -1,9 +1,18 @@
-"""Arrays of different ranks, side by side on purpose."""
+"""Axes of arrays: what counts their entries, and arrays of different numbers of them."""
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import jax.numpy as jnp
 from jax import Array
+
+# JAX has no public class of symbolic dimensions, and annotates its own functions in this way.
+Size: TypeAlias = int | Any
+"""An int, or a symbolic dimension of jax.export, which stands for every int that its constraints
+allow. Arithmetic works on both; a comparison that the constraints do not decide raises
+jax.errors.InconclusiveDimensionOperation.
+"""
 
 
 def match_rank(array: Array, other: Array) -> Array:

@@ -1,0 +1,167 @@
+"""What the training rows decide before the first step.
+
+Which tokens are left out, the threshold of a wanted density, and the statistics that states are
+standardised by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from glot_jax.batches.split_rows import SplitRows
+from glot_jax.batches.state_statistics import Statistics, state_statistics, texts_of
+from glot_jax.batches.token_choice import TokenChoice
+from glot_jax.config.train import GraphConfig, TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.model import SentenceModel
+from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
+from glot_jax.store.reader import HiddenStore
+
+_SAMPLE_TEXTS = 512
+"""Texts whose pairs a density is measured on."""
+
+
+def choose_tokens(store: HiddenStore, config: TrainConfig) -> tuple[TokenChoice, list[str]]:
+    """The tokens that graph and pooler see, and a line about those that they do not.
+
+    Sinks are told by the norms that the store counted when it was written: those of its train
+    split, or of all splits where it has none.
+
+    Raises:
+        UsageError: sinks are to be dropped, and the store did not count norms.
+    """
+    notices: list[str] = []
+    if config.skip_first:
+        notices.append(f"the first {config.skip_first} tokens of every text are left out")
+    limits: list[float | None] = []
+    for layer in store.layers:
+        norms = _norms(store, layer)
+        if norms is None and config.sinks == "drop":
+            raise UsageError(
+                rule="--sinks drop needs a store whose norms were counted",
+                got=f"{store.path}, written by an earlier version",
+                fix="Extract it again, or leave the first tokens out: --skip-first 1.",
+            )
+        limit = None if norms is None else norms.limit()
+        limits.append(limit)
+        if norms is not None and limit is not None:
+            notices.append(_about_sinks(layer, norms, config.sinks))
+    has_sinks = any(limit is not None for limit in limits)
+    if config.sinks == "keep" or not has_sinks:
+        return TokenChoice(config.skip_first), notices
+    return TokenChoice(config.skip_first, tuple(limits)), notices
+
+
+def _norms(store: HiddenStore, layer: int) -> LayerNorms | None:
+    splits = store.manifest.splits
+    chosen = [splits["train"]] if "train" in splits else list(splits.values())
+    shards = [shard for split in chosen for shard in split.shards]
+    return layer_norms(shards, layer)
+
+
+def _about_sinks(layer: int, norms: LayerNorms, sinks: str) -> str:
+    found = norms.sinks()
+    places = [str(place) for place in found if place < POSITIONS]
+    if POSITIONS in found:
+        places.append("later")
+    states = f"{sum(found.values()):,} of {norms.tokens:,} states"
+    done = "are left out (--sinks keep keeps them)"
+    if sinks == "keep":
+        done = "are kept (--sinks keep)"
+    return (
+        f"layer {layer}: {states} are attention sinks, more than ten times as long as the median"
+        f" ({norms.median():.4g}; positions {', '.join(places)}); they {done}"
+    )
+
+
+def with_measured_tau(
+    config: TrainConfig,
+    rows: SplitRows,
+    store: HiddenStore,
+    tokens: TokenChoice,
+) -> tuple[TrainConfig, list[str]]:
+    """The settings with the tau that links `tau_density` of the pairs, and a line about it.
+
+    The pairs are those of different tokens in a sample of the training texts. Only a holdout makes
+    it another sample for another seed of the run.
+    """
+    graph = config.graph
+    if graph.tau_density is None:
+        return config, []
+    reader = store[rows.split]
+    texts = texts_of(reader, rows.rows)
+    rng = np.random.default_rng(0)
+    if len(texts) > _SAMPLE_TEXTS:
+        texts = np.sort(rng.choice(texts, _SAMPLE_TEXTS, replace=False))
+    statistics = _graph_statistics(graph, rows, store, tokens)
+    cosines = [np.zeros(0)]
+    for text in texts.tolist():
+        states = tokens.of_text(reader.states(text)).astype(np.float64)
+        cosines.append(_pairs(states, graph, statistics))
+    joint = np.concatenate(cosines)
+    if not len(joint):
+        raise UsageError(
+            rule="--tau-density needs texts of two tokens and more",
+            got=f"none among {len(texts)} training texts",
+            fix="Give --tau instead.",
+        )
+    # Four digits, so that what is printed is what is used.
+    tau = round(float(np.quantile(joint, 1 - graph.tau_density)), 4)
+    tau = min(max(tau, -1.0), 1.0)
+    actual = float(np.mean(joint > tau))
+    notice = (
+        f"tau {tau} links {actual:.3f} of the pairs of different tokens in {len(texts)} training"
+        f" texts (--tau-density {graph.tau_density})"
+    )
+    return dataclasses.replace(config, graph=dataclasses.replace(graph, tau=tau)), [notice]
+
+
+def _pairs(states: np.ndarray, graph: GraphConfig, statistics: Statistics | None) -> np.ndarray:
+    """Cosines of the pairs of different tokens of one text, each pair once."""
+    if statistics is not None:
+        states = states - statistics.mean
+        if graph.graph_states == "standardised":
+            states = states / np.where(statistics.deviation > 0, statistics.deviation, 1)
+    if states.ndim == 3:
+        # Mixing weights begin as equals.
+        states = states.mean(axis=1)
+    norms = np.linalg.norm(states, axis=1, keepdims=True)
+    unit = states / np.where(norms > 0, norms, 1)
+    first, second = np.triu_indices(len(states), 1)
+    return np.sum(unit[first] * unit[second], axis=1)
+
+
+def set_statistics(
+    model: SentenceModel,
+    config: TrainConfig,
+    rows: SplitRows,
+    store: HiddenStore,
+) -> None:
+    """Give a model the statistics of the rows that it is trained on.
+
+    Those held out must not shape what they are judged by.
+    """
+    tokens = model.spec.tokens
+    if config.pooler.standardise:
+        statistics = state_statistics(
+            store[rows.split], rows.rows, tokens=tokens, token_norm=config.pooler.token_norm
+        )
+        model.stem.set_statistics(*statistics)
+    # Not of every config: a pooler that reads no edges links no states.
+    if model.stem.graph_mean is not None:
+        statistics = _graph_statistics(config.graph, rows, store, tokens)
+        assert statistics is not None  # there is a mean because the config asks for one
+        model.stem.set_graph_statistics(*statistics)
+
+
+def _graph_statistics(
+    graph: GraphConfig,
+    rows: SplitRows,
+    store: HiddenStore,
+    tokens: TokenChoice,
+) -> Statistics | None:
+    if graph.graph_states == "raw":
+        return None
+    return state_statistics(store[rows.split], rows.rows, tokens=tokens)

@@ -1,0 +1,154 @@
+"""What a store decides before training: tokens left out, a threshold, statistics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.head_runs import config, run
+from support.synthetic_stores import make_store
+from support.token_states import pad
+
+from glot_jax.batches.split_rows import SplitRows
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
+from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.run_folders.run_log import Display
+from glot_jax.store import HiddenStore
+from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
+from glot_jax.training.evaluation import evaluate_run
+from glot_jax.training.measured import choose_tokens, with_measured_tau
+from glot_jax.training.prepare import build_model, open_store, prepare
+
+SMALL = PoolerConfig(hidden_dim=8, scorer_dim=8)
+
+
+@pytest.fixture(scope="module")
+def sunk(tmp_path_factory) -> Path:
+    """A store whose texts begin with a sink."""
+    return make_store(tmp_path_factory.mktemp("sunk") / "store", sinks=(0,), layers=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory) -> Path:
+    """The same texts, without one."""
+    return make_store(tmp_path_factory.mktemp("dry") / "store", layers=(1, 2))
+
+
+def chosen(store: Path, **options) -> tuple[TokenChoice, list[str]]:
+    settings = TrainConfig(store=store, out=Path("unused"), **options)
+    return choose_tokens(open_store(settings), settings)
+
+
+def test_sinks_are_left_out_where_there_are_some_and_that_is_said(sunk, dry):
+    tokens, notices = chosen(sunk, layer=2)
+    assert tokens.sink_limits is not None
+    (limit,) = tokens.sink_limits
+    assert limit is not None
+    assert 20 < limit < 2_000
+    assert "layer 2: 40 of" in notices[0]
+    assert "positions 0); they are left out (--sinks keep keeps them)" in notices[0]
+    kept, said = chosen(sunk, layer=2, sinks="keep")
+    assert kept == EVERY_TOKEN
+    assert "are kept (--sinks keep)" in said[0]
+    assert chosen(dry, layer=2) == (EVERY_TOKEN, [])
+    assert chosen(dry, layer=2, sinks="drop") == (EVERY_TOKEN, [])
+    mixed, both = chosen(sunk, mix_layers=(1, 2))
+    assert mixed.sink_limits is not None
+    assert len(mixed.sink_limits) == len(both) == 2
+    skipped, lines = chosen(dry, layer=2, skip_first=1)
+    assert skipped == TokenChoice(skip_first=1)
+    assert lines == ["the first 1 tokens of every text are left out"]
+
+
+def without_norms(store: Path) -> None:
+    """Make a store one of a version that did not count norms; its content stays what it was."""
+    manifest = read_manifest(store)
+    splits = {}
+    for name, split in manifest.splits.items():
+        shards = tuple(dataclasses.replace(shard, norms=None) for shard in split.shards)
+        splits[name] = dataclasses.replace(split, shards=shards)
+    older = Manifest.build(manifest.recipe, manifest.task, splits)
+    assert older.content == manifest.content
+    write_manifest(store, older)
+
+
+def test_a_store_of_an_earlier_version_keeps_its_sinks_and_says_what_can_be_done(tmp_path):
+    store = make_store(tmp_path / "store", sinks=(0,))
+    without_norms(store)
+    assert chosen(store) == (EVERY_TOKEN, [])
+    with pytest.raises(UsageError, match="whose norms were counted.*--skip-first 1"):
+        chosen(store, sinks="drop")
+
+
+def test_a_run_keeps_its_choice(sunk, dry, tmp_path):
+    """Wherever it is scored: the sinks of another store are not measured anew."""
+    out = tmp_path / "run"
+    run(sunk, out, layer=2, epochs=1)
+    folder = RunFolder.open(out)
+    assert folder.model.tokens == chosen(sunk, layer=2)[0]
+    saved = json.loads((out / "config.json").read_text())
+    assert saved["model"]["sink_limits"] == list(folder.model.tokens.sink_limits or ())
+    here = evaluate_run(out, quiet=True)
+    assert here["validation"]["accuracy"] == pytest.approx(
+        json.loads((out / "summary.json").read_text())["validation"]["best"]["accuracy"]
+    )
+    assert evaluate_run(out, store=dry, quiet=True)
+    assert folder.load_model("best").stem.tokens == folder.model.tokens
+
+
+@pytest.mark.parametrize(
+    ("share", "states"), [(0.1, "raw"), (0.9, "raw"), (0.5, "centred"), (0.3, "standardised")]
+)
+def test_a_density_is_met(dry, share, states):
+    graph = GraphConfig(tau_density=share, graph_states=states)
+    settings = config(dry, Path("unused"), layer=2, graph=graph)
+    store = open_store(settings)
+    rows = SplitRows("train", np.arange(len(store["train"])))
+    resolved, notices = with_measured_tau(settings, rows, store, EVERY_TOKEN)
+    assert f"tau {resolved.graph.tau} links" in notices[0]
+    prepared = prepare(settings, Display(quiet=True))
+    assert prepared.config.graph.tau == resolved.graph.tau
+    # By the graph itself: so many of the pairs of different tokens are linked.
+    model = build_model(prepared.model_spec, prepared.config)
+    if states != "raw":
+        statistics = prepared.state["stats"]["stem"]
+        deviation = statistics.get("graph_deviation", np.ones(store.dim))
+        model.stem.set_graph_statistics(statistics["graph_mean"], deviation)
+    texts = [row.hidden for row in store["train"] if len(row.hidden) > 1]
+    hidden, mask = pad(texts)
+    counts = np.asarray(model.stem.count_edges(jnp.asarray(hidden), jnp.asarray(mask)))
+    lengths = mask.sum(1)
+    linked = counts.sum() - lengths.sum()
+    assert linked / (lengths * (lengths - 1)).sum() == pytest.approx(share, abs=0.02)
+
+
+def test_the_threshold_is_written_down(dry, tmp_path):
+    out = tmp_path / "run"
+    run(dry, out, layer=2, epochs=1, graph=GraphConfig(tau_density=0.3))
+    graph = RunFolder.open(out).config.graph
+    assert graph.tau_density == 0.3
+    assert graph.tau != GraphConfig().tau
+
+
+def test_statistics_are_those_of_the_tokens_that_are_seen(sunk):
+    pooler = dataclasses.replace(SMALL, standardise=True)
+    kept = prepare(
+        config(sunk, Path("a"), layer=2, sinks="keep", pooler=pooler), Display(quiet=True)
+    )
+    left = prepare(config(sunk, Path("b"), layer=2, pooler=pooler), Display(quiet=True))
+    largest = {
+        name: np.abs(run.state["stats"]["stem"]["mean"]).max()
+        for name, run in {"kept": kept, "left": left}.items()
+    }
+    assert largest["kept"] > 100
+    assert largest["left"] < 10
+    reader = HiddenStore(sunk, layer=2)["train"]
+    texts = [row.hidden[1:] for row in reader]
+    expected = np.concatenate(texts).astype(np.float64).mean(0)
+    np.testing.assert_allclose(left.state["stats"]["stem"]["mean"], expected, rtol=1e-4, atol=1e-5)
