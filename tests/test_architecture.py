@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     "store": {"config", "errors", "disk", "files", "moved"},
-    "backbone_files": {"config", "errors", "files", "moved", "file_formats", "store"},
+    "backbone_files": {*BASE, "file_formats", "store"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
     "batches": {*BASE, "store"},

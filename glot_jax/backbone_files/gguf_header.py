@@ -223,10 +223,10 @@ def _read_list(reader: _Reader, name: str) -> list[str] | Numbers:
 
 def _alignment(reader: _Reader, values: Mapping[str, Value]) -> int:
     alignment = values.get("general.alignment", 32)
-    is_power = isinstance(alignment, int) and alignment > 0 and alignment & (alignment - 1) == 0
-    if not is_power or int(alignment) > 1 << 20:  # pyright: ignore[reportArgumentType]
+    # A power of two has one bit.
+    if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment.bit_count() != 1:
         _refuse(reader.path, f"tensors aligned to {alignment!r} bytes")
-    return int(alignment)  # pyright: ignore[reportArgumentType]
+    return alignment
 
 
 def _read_tensors(reader: _Reader, count: int, alignment: int) -> tuple[Tensor, ...]:

@@ -69,22 +69,22 @@ def usable_folder(folder: Path, *, allow_bin: bool = False) -> tuple[Path, list[
     ]
 
 
-def refuse_gguf_alone(place: str, names: Iterable[str]) -> None:
+def refuse_gguf_alone(where: str, names: Iterable[str]) -> None:
     """Refuse a place that holds GGUF files and no other model, by the names that may be given.
 
     Args:
-        place: a folder, or a name on the Hub.
+        where: a folder, or a name on the Hub.
         names: of the files there.
 
     Raises:
         UsageError: some of them are GGUF files.
     """
-    found = sorted(name for name in names if name.lower().endswith(".gguf"))
-    if found:
+    files = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if files:
         raise UsageError(
             rule="of a place with GGUF files alone, one must be named",
-            got=f"{place} with {', '.join(found)}",
-            fix=f"Name it: --gguf-file {found[0]}.",
+            got=f"{where} with {', '.join(files)}",
+            fix=f"Name it: --gguf-file {files[0]}.",
         )
 
 

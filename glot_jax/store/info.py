@@ -55,13 +55,13 @@ def _describe_norms(manifest: Manifest) -> dict[str, Any]:
         norms = layer_norms(shards, layer)
         if norms is None:
             continue
-        places = [norms.mean(place) for place in range(POSITIONS + 1)]
+        means = [norms.mean(slot) for slot in range(POSITIONS + 1)]
         card[str(layer)] = {
             "median": norms.median(),
-            "mean_by_position": places[:POSITIONS],
-            "mean_later": places[POSITIONS],
+            "mean_by_position": means[:POSITIONS],
+            "mean_later": means[POSITIONS],
             # Position -> how many: "8" stands for all later ones.
-            "sinks": {str(place): count for place, count in norms.sinks().items()},
+            "sinks": {str(slot): count for slot, count in norms.sinks().items()},
             "sink_limit": norms.limit(),
         }
     return card

@@ -50,11 +50,11 @@ class LayerNorms:
         """
         norms = np.ascontiguousarray(norms, np.float32)
         bins = norms.view(np.uint32) >> 16
-        places = np.minimum(positions, POSITIONS)
+        slots = np.minimum(positions, POSITIONS)
         counts = []
         totals = []
-        for place in range(POSITIONS + 1):
-            here = places == place
+        for slot in range(POSITIONS + 1):
+            here = slots == slot
             values, numbers = np.unique(bins[here], return_counts=True)
             counts.append(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
             # In float64: a sum over millions of tokens.
@@ -67,10 +67,10 @@ class LayerNorms:
         counts: list[dict[int, int]] = [{} for _ in range(POSITIONS + 1)]
         totals = [0.0] * (POSITIONS + 1)
         for part in parts:
-            for place, numbers in enumerate(part.counts):
+            for slot, numbers in enumerate(part.counts):
                 for key, number in numbers.items():
-                    counts[place][key] = counts[place].get(key, 0) + number
-                totals[place] += part.totals[place]
+                    counts[slot][key] = counts[slot].get(key, 0) + number
+                totals[slot] += part.totals[slot]
         ordered = [dict(sorted(numbers.items())) for numbers in counts]
         return cls(tuple(ordered), tuple(totals))
 
@@ -94,10 +94,10 @@ class LayerNorms:
         """How many states were counted."""
         return sum(sum(numbers.values()) for numbers in self.counts)
 
-    def mean(self, place: int) -> float | None:
+    def mean(self, slot: int) -> float | None:
         """Mean norm at a position, or behind all that are counted; None where no state is."""
-        number = sum(self.counts[place].values())
-        return self.totals[place] / number if number else None
+        number = sum(self.counts[slot].values())
+        return self.totals[slot] / number if number else None
 
     def median(self) -> float:
         """Median norm of the states that are no sinks; 0 of none."""
@@ -115,14 +115,14 @@ class LayerNorms:
     def sinks(self) -> dict[int, int]:
         """Position -> number of sinks there; POSITIONS stands for all later ones."""
         limit = self.limit()
-        found: dict[int, int] = {}
+        numbers_by_slot: dict[int, int] = {}
         if limit is None:
-            return found
-        for place, numbers in enumerate(self.counts):
+            return numbers_by_slot
+        for slot, numbers in enumerate(self.counts):
             count = sum(number for key, number in numbers.items() if _value(key) > limit)
             if count:
-                found[place] = count
-        return found
+                numbers_by_slot[slot] = count
+        return numbers_by_slot
 
     def _median_and_limit(self) -> tuple[float, float]:
         joint: dict[int, int] = {}
@@ -191,5 +191,5 @@ def _weighted_quantile(values: np.ndarray, numbers: np.ndarray, share: float) ->
     if not len(values):
         return 0.0
     ends = np.cumsum(numbers)
-    wanted = max(1, int(np.ceil(share * ends[-1])))
-    return float(values[np.searchsorted(ends, wanted)])
+    rank = max(1, int(np.ceil(share * ends[-1])))
+    return float(values[np.searchsorted(ends, rank)])

@@ -62,17 +62,17 @@ def _norms(store: HiddenStore, layer: int) -> LayerNorms | None:
 
 
 def _about_sinks(layer: int, norms: LayerNorms, sinks: str) -> str:
-    found = norms.sinks()
-    places = [str(place) for place in found if place < POSITIONS]
-    if POSITIONS in found:
-        places.append("later")
-    states = f"{sum(found.values()):,} of {norms.tokens:,} states"
+    by_slot = norms.sinks()
+    positions = [str(slot) for slot in by_slot if slot < POSITIONS]
+    if POSITIONS in by_slot:
+        positions.append("later")
+    states = f"{sum(by_slot.values()):,} of {norms.tokens:,} states"
     done = "are left out (--sinks keep keeps them)"
     if sinks == "keep":
         done = "are kept (--sinks keep)"
     return (
         f"layer {layer}: {states} are attention sinks, more than ten times as long as the median"
-        f" ({norms.median():.4g}; positions {', '.join(places)}); they {done}"
+        f" ({norms.median():.4g}; positions {', '.join(positions)}); they {done}"
     )
 
 
