@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import TracebackType
 from typing import Any, TypeGuard
 
 import torch
@@ -55,12 +56,15 @@ class LayerMap:
         blocks: the modules to listen to; None where `hidden_states` is right, or no blocks were
             found.
         verified: whether `hidden_states` was compared with the blocks.
+        verified_blocks: the blocks that `hidden_states` agrees with, bit by bit: a pass that needs
+            no last layer may read them instead, and end at the last one that it needs.
     """
 
     sources: tuple[str, ...]
     widths: tuple[int | None, ...]
     blocks: BlockList | None
     verified: bool
+    verified_blocks: BlockList | None = None
 
 
 def map_layers(model: torch.nn.Module, run: Callable[[], Outputs]) -> tuple[LayerMap, Outputs]:
@@ -86,7 +90,8 @@ def map_layers(model: torch.nn.Module, run: Callable[[], Outputs]) -> tuple[Laye
     if blocks is None or (listed and blocks.calls != len(listed) - 1):
         return _as_listed(listed, last, verified=False), outputs
     if _agree(listed, steps):
-        return _as_listed(listed, last, verified=True), outputs
+        checked = _as_listed(listed, last, verified=True)
+        return dataclasses.replace(checked, verified_blocks=blocks), outputs
     return _at_blocks(blocks, steps, last), outputs
 
 
@@ -98,15 +103,18 @@ class BlockStates:
     states.layers[3]  # [batch, length, dim], what block 3 wrote
     """
 
-    def __init__(self, blocks: BlockList, layers: Sequence[int]):
+    def __init__(self, blocks: BlockList, layers: Sequence[int], *, stop: bool = False):
         """Prepare to listen.
 
         Args:
             blocks: of `map_layers`.
             layers: whose states to keep, in 0 .. L - 1.
+            stop: end the pass behind the last of them; the block leaves it by an exception, which
+                ends with the `with`.
         """
         self._blocks = blocks
         self._kept = set(layers)
+        self._last = max(layers) if stop else None
         self._calls = 0
         self._hooks = ExitStack()
         self.layers: dict[int, torch.Tensor] = {}
@@ -117,8 +125,15 @@ class BlockStates:
             self._hooks.callback(handle.remove)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
         self._hooks.close()
+        # Everything that was asked for is there.
+        return kind is _Reached
 
     def _listen(
         self,
@@ -130,13 +145,22 @@ class BlockStates:
         if self._calls == 0 and 0 in self._kept:
             states = _first_states([*args, *kwargs.values()])
             if states is not None:
-                self.layers[0] = states
+                self.layers[0] = states.clone()
+            if self._last == 0:
+                raise _Reached
         self._calls += 1
         # Counted by calls: a model may call one shared block many times.
         if self._calls in self._kept:
             states = _first_states([output])
             if states is not None:
-                self.layers[self._calls] = states
+                # What follows may add to it in place.
+                self.layers[self._calls] = states.clone()
+        if self._calls == self._last:
+            raise _Reached
+
+
+class _Reached(Exception):
+    """The last block that is needed has run; no later one is, nor the final norm."""
 
 
 @contextmanager

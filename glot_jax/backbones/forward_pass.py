@@ -149,17 +149,26 @@ class ForwardPass:
         # Its number differs from model to model; layer -1 was resolved before.
         top = len(sources.sources) - 1
         inner = [layer for layer in layers if layer != top]
+        # Of those that are read the list would hold all, and a pass would run to its end.
+        blocks = sources.blocks or sources.verified_blocks
         with _deterministic_algorithms(self._deterministic):
-            if inner and sources.blocks is not None:
-                # `hidden_states` is another list here, and building it costs memory for nothing.
-                with BlockStates(sources.blocks, inner) as listener:
+            outputs = None
+            states: dict[int, torch.Tensor] = {}
+            if inner and blocks is not None:
+                # No deeper than needed: blocks above the highest layer are not run.
+                with BlockStates(blocks, inner, stop=top not in layers) as listener:
                     outputs = self.run(ids, mask, positions=positions, hidden=False)
                 states = listener.layers
-            else:
-                outputs = self.run(ids, mask, positions=positions, hidden=bool(inner))
+            missing = set(inner) - set(states)
+            if missing and sources.blocks is None:
+                # Without blocks; or padded texts go through them in another shape than one alone.
+                outputs = self.run(ids, mask, positions=positions, hidden=True)
                 states = {layer: outputs.hidden_states[layer] for layer in inner}
+            elif outputs is None and top in layers:
+                outputs = self.run(ids, mask, positions=positions, hidden=False)
         # The last layer is what the model returns, after its final norm, whatever its list says.
         if top in layers:
+            assert outputs is not None  # a pass that was not stopped
             states[top] = outputs.last_hidden_state
         return states
 

@@ -282,7 +282,9 @@ class Stem(nn.Module):
             of_layer = states if self.layer_scores is None else states[..., layer, :]
             norm = of_layer.square().sum(-1).sqrt()
             chosen = chosen & ~(norm > limit)
-        return torch.where(chosen.any(1, keepdim=True), chosen, mask)
+        # In logic, not by `where`, which ONNX Runtime lacks for booleans.
+        is_empty = ~chosen.any(1, keepdim=True)
+        return chosen | (mask & is_empty)
 
     def linked(self, states: Tensor) -> Tensor:
         """The states [batch, length, dim] whose cosines are taken."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 from support.extraction_case import load_backbone, make_case, run, tree
-from support.tiny_backbones import CORPUS, MODEL_TYPES
+from support.tiny_backbones import CORPUS, MODEL_TYPES, make_backbone
 
 from glot_jax.backbones.forward_pass import ForwardPass
 from glot_jax.errors import UsageError
@@ -76,3 +76,31 @@ def test_padding_stands_on_the_side_that_was_asked_for():
     ids, mask = forward.pad(flat, lengths, left=True)
     assert ids.tolist() == [[99, 99, 1], [2, 3, 4]]
     assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+
+
+def ran(backbone, ids) -> int:
+    """Blocks that a pass over some texts runs."""
+    blocks = backbone.probe.layers.verified_blocks
+    calls = []
+    handles = [
+        module.register_forward_pre_hook(lambda module, _args: calls.append(module))
+        for module in dict.fromkeys(blocks.modules)
+    ]
+    backbone.states(ids)
+    for handle in handles:
+        handle.remove()
+    return len(calls)
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_a_pass_is_no_deeper_than_needed_and_gives_the_same_states(tmp_path, model_type):
+    deep = make_backbone(model_type, tmp_path / "deep", num_layers=4)
+    every = load_backbone(deep, layers=(0, 1, 2, 3, 4))
+    ids = every.tokenize(CORPUS).ids
+    full = every.states(ids).layers
+    for layers, blocks in (((2,), 2), ((0, 3), 3), ((0,), 1), ((4,), 4), ((1, 4), 4)):
+        backbone = load_backbone(deep, layers=layers)
+        assert ran(backbone, ids) == blocks
+        states = backbone.states(ids).layers
+        for layer in layers:
+            np.testing.assert_array_equal(states[layer], full[layer])

@@ -12,6 +12,7 @@ import pytest
 from support.extraction_case import make_case, run
 from support.tiny_backbones import make_backbone
 
+from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.train import GraphConfig, TrainConfig
 from glot_jax.training import train
 
@@ -51,6 +52,7 @@ def place(tmp_path_factory) -> Path:
         glot(gnn="sage", dtype="bfloat16"),
         GraphConfig(learn_tau=True),
         (1,),
+        tokens=TokenChoice(skip_first=1),
         compute_dtype="bfloat16",
     )
     return place

@@ -11,6 +11,7 @@ pytest.importorskip("sentence_transformers", reason="the extra `export` is not i
 
 from support.exported_heads import PLAIN, TASK, TAU, assert_close, glot, make_run
 
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.export import export_onnx
@@ -37,6 +38,8 @@ ONNX = {
     "attention": (PoolerConfig(pooler="adapool-attention", heads=2), TAU, (-1,)),
     "max": (PoolerConfig(pooler="max"), TAU, (-1,)),
     "last": (PoolerConfig(pooler="last"), TAU, (-1,)),
+    # Random states of 32 numbers are about 5.7 long: some are left out, and some texts keep all.
+    "sinks": (glot(token_norm="rms"), GraphConfig(graph_states="centred"), (1,)),
 }
 
 
@@ -55,6 +58,7 @@ def test_onnx_gives_the_vectors_of_the_run(name, place, tmp_path):
         graph,
         layers,
         TASKS["embedding"] if name == "embedding" else TASK,
+        TokenChoice(1, (6.0,)) if name == "sinks" else EVERY_TOKEN,
     )
     facts = export_onnx(tmp_path / "run", tmp_path / "head.onnx")
     assert facts["difference"] <= 1e-4

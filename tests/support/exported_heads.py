@@ -136,6 +136,7 @@ def make_run(
     graph: GraphConfig = TAU,
     layers: tuple[int, ...] = (-1,),
     task: TaskSpec = TASK,
+    tokens: TokenChoice = EVERY_TOKEN,
     **recipe: object,
 ) -> Path:
     """A finished run of random numbers: nothing needs to be trained to be exported."""
@@ -149,7 +150,8 @@ def make_run(
             device="cpu",
         )
     )
-    spec = ModelSpec(frozen.dim, frozen.layers, len(frozen.layers) > 1, frozen.kind, task)
+    mixed = len(frozen.layers) > 1
+    spec = ModelSpec(frozen.dim, frozen.layers, mixed, frozen.kind, task, tokens)
     config = TrainConfig(
         store=folder / "store",
         out=folder,
