@@ -13,6 +13,7 @@ import numpy as np
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.storage_dtypes import States, largest_value
 from glot_jax.errors import UsageError
+from glot_jax.extraction.finished_passes import FinishedPasses
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
@@ -21,6 +22,7 @@ from glot_jax.files import file_sha256
 from glot_jax.store.arrays import load_array
 from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.layout import TEXT_FILES, refuse_link, shard_name
+from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import ShardRecord, read_record
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
@@ -43,6 +45,10 @@ class ShardTarget:
     progress: SplitProgress
     notice: Callable[[str], None]
     """Called with a line for the user."""
+    store: Path
+    """Folder of the store."""
+    recipe: Recipe
+    """Of the store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +104,8 @@ def store_shards(
             thread=thread,
             progress=progress,
             notice=job.say,
+            store=job.out,
+            recipe=job.recipe,
         )
         for index, texts in shards:
             # Resuming is nothing but this: a shard is a folder that appears whole, so one that is
@@ -224,36 +232,52 @@ def _write_as(
         # All layers alike, although a record could tell them apart.
         dtypes=dict.fromkeys(backbone.layers, dtype),
     )
+    passes = FinishedPasses(target.store, target.split, index, target.recipe, dtype)
+    if passes.found:
+        target.notice(
+            f"{target.split}: {shard_name(index)} goes on behind {passes.found} finished passes"
+        )
     # Waits while too many shards are being sealed.
     thread.begin(writer)
-    for batch in texts.batches(target.tokens_per_batch):
+    for number, batch in enumerate(texts.batches(target.tokens_per_batch)):
         # Views of the shard's array, nothing is copied.
         ids = []
         for text in batch:
             start = offsets[text]
             end = offsets[text + 1]
             ids.append(texts.token_ids[start:end])
-        states = backbone.states(ids, dtype)
+        earlier = passes.take(number, ids)
+        states = backbone.states(ids, dtype) if earlier is None else earlier
         try:
             _check_values(target, dtype, states.peak, batch, ids, texts)
         except _TooLarge:
             # The shard starts again in a wider dtype, under the same name.
             thread.abandon(writer)
+            passes.remove()
             raise
+        if earlier is None:
+            passes.add(number, ids, states)
         # The thread holds back when too many bytes wait, so that memory stays bounded.
         size = sum(array.nbytes for array in states.layers.values())
         thread.put(functools.partial(_put, writer, states, batch, offsets), size)
         # Of the whole shard: its record tells how far its dtype is from overflow.
         peak = max(peak, states.peak)
         errors.append(states.cosine_errors)
-        target.progress.store(sum(map(len, ids)), size)
+        tokens = sum(map(len, ids))
+        if earlier is None:
+            target.progress.store(tokens, size)
+        else:
+            target.progress.find(tokens)
     counts = ShardCounts(
         truncated=texts.truncated,
         empty=texts.empty,
         max_abs=peak,
         cosine_error=_error_summary(errors) if dtype == "int8" else None,
     )
-    return thread.finish(writer, counts)
+    sealed = thread.finish(writer, counts)
+    # Until the shard is on the disk its passes are all there is of it.
+    sealed.add_done_callback(lambda done: passes.remove() if done.exception() is None else None)
+    return sealed
 
 
 def _put(

@@ -75,6 +75,11 @@ def lock_folder(store: Path) -> Path:
     return resolved.with_name(resolved.name + ".lock")
 
 
+def passes_folder(store: Path) -> Path:
+    """`OUT.lock/passes`: what is finished of shards that are not complete yet."""
+    return lock_folder(store) / "passes"
+
+
 def check_split_name(name: str) -> None:
     """Raise UsageError for a split name that cannot be the name of a folder everywhere."""
     if not _SPLIT_NAME.fullmatch(name):

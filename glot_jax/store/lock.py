@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from glot_jax.files import (
     write_json,
 )
 from glot_jax.moved import moved_name
-from glot_jax.store.layout import EXTRACT_AGAIN, lock_folder
+from glot_jax.store.layout import EXTRACT_AGAIN, lock_folder, passes_folder
 from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
@@ -107,7 +108,7 @@ class StoreLock:
         # Colleagues that still write need the recipe, although this worker may have stored nothing.
         others = set(self._folder.glob(_WORKERS)) - {self._file}
         written = self._store.is_dir() and any(self._store.iterdir())
-        to_be_continued = bool(written or others)
+        to_be_continued = bool(written or others or passes_folder(self._store).is_dir())
         nothing_to_continue = self._finished or not to_be_continued
         # Another worker may be leaving too: what it has removed is gone, and the last one removes
         # the folder.
@@ -219,6 +220,7 @@ class StoreLock:
     def _remove_notes(self) -> None:
         for path in (self._folder / RECIPE, self._folder / PLAN):
             path.unlink(missing_ok=True)
+        shutil.rmtree(passes_folder(self._store), ignore_errors=True)
         for path in self._folder.glob(f"{TEMPORARY}*"):
             path.unlink(missing_ok=True)
 

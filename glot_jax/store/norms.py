@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from glot_jax.errors import UsageError
 from glot_jax.store.arrays import DTYPES
+from glot_jax.store.integrity import REPAIR
 from glot_jax.store.records import ShardRecord
 
 SINK_RATIO = 10.0
@@ -86,7 +88,12 @@ class LayerNorms:
         """What `to_json` returned."""
         counts = []
         for entry in values:
-            counts.append({int(key): int(number) for key, number in entry["counts"].items()})
+            numbers = {int(key): int(number) for key, number in entry["counts"].items()}
+            if not all(0 <= key < 1 << 16 and 0 < numbers[key] < 1 << 48 for key in numbers):
+                raise ValueError(f"no counts: {numbers}")
+            counts.append(numbers)
+        if len(counts) != POSITIONS + 1:
+            raise ValueError(f"{len(counts)} positions")
         return cls(tuple(counts), tuple(float(entry["sum"]) for entry in values))
 
     @property
@@ -172,12 +179,23 @@ def positions_in(lengths: np.ndarray) -> np.ndarray:
 
 
 def layer_norms(shards: Iterable[ShardRecord], layer: int) -> LayerNorms | None:
-    """Norms of a layer over some shards; None if one of them did not count them."""
+    """Norms of a layer over some shards; None if one of them did not count them.
+
+    Raises:
+        UsageError: what a shard's record says of them is damaged.
+    """
     parts = []
     for shard in shards:
         if shard.norms is None or str(layer) not in shard.norms:
             return None
-        parts.append(LayerNorms.from_json(shard.norms[str(layer)]))
+        try:
+            parts.append(LayerNorms.from_json(shard.norms[str(layer)]))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UsageError(
+                rule="the norms in a shard's record must be counts by position and bin",
+                got=f"{type(error).__name__}: {error}",
+                fix=REPAIR,
+            ) from error
     return LayerNorms.joined(parts)
 
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.synthetic_stores import make_store
 
+from glot_jax.errors import UsageError
+from glot_jax.store.info import describe
 from glot_jax.store.norms import POSITIONS, SINK_RATIO, LayerNorms, norms_of, positions_in
 
 
@@ -98,3 +101,28 @@ def test_norms_are_of_the_states_as_they_are_stored(dtype):
         exact = stored.astype(np.float64)
     expected = np.linalg.norm(exact, axis=1)
     np.testing.assert_allclose(norms_of(stored, dtype, scales), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [],
+        [{}] * (POSITIONS + 1),
+        "norms",
+        [{"sum": 1, "counts": {"x": 1}}] * (POSITIONS + 1),
+        [{"sum": 1, "counts": {"70000": 1}}] * (POSITIONS + 1),
+        [{"sum": 1, "counts": {"5": 10**30}}] * (POSITIONS + 1),
+        [{"sum": 1, "counts": {"5": -1}}] * (POSITIONS + 1),
+        [{"sum": None, "counts": {}}] * (POSITIONS + 1),
+    ],
+)
+def test_damaged_norms_are_one_message(tmp_path, damage):
+    store = make_store(tmp_path / "store")
+    path = store / "manifest.json"
+    values = json.loads(path.read_text())
+    for split in values["splits"].values():
+        for shard in split["shards"]:
+            shard["norms"] = {"2": damage}
+    path.write_text(json.dumps(values))
+    with pytest.raises(UsageError, match="norms|manifest"):
+        describe(store)
