@@ -83,6 +83,8 @@ def test_extract_then_train_overfits_and_reloads(tmp_path, capsys, model_type, t
             store,
             "--out",
             out,
+            "--buckets",
+            1,
             "--epochs",
             20,
             "--batch-size",
@@ -125,7 +127,17 @@ def test_the_two_scripts_do_not_load_each_others_framework(tmp_path):
     assert "torch" in loaded
     assert not loaded & {"jax", "flax", "optax", "jraph", "orbax"}
     loaded = modules_of(
-        "train.py", "--store", store, "--out", tmp_path / "run", "--epochs", 1, "--pooler", "mean"
+        "train.py",
+        "--store",
+        store,
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        1,
+        "--buckets",
+        1,
+        "--pooler",
+        "mean",
     )
     assert {"jax", "flax", "optax", "orbax.checkpoint"} <= loaded
     assert not loaded & {"torch", "transformers", "datasets"}
@@ -188,7 +200,7 @@ def test_a_store_that_is_none_exits_2(tmp_path, capsys):
 
 def test_resume_config_and_unused_options(store, tmp_path, capsys):
     out = tmp_path / "run"
-    common = ["--epochs", "2", "--batch-size", "8"]
+    common = ["--buckets", "1", "--epochs", "2", "--batch-size", "8"]
     assert (
         exit_code(
             "train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common

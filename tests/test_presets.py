@@ -50,6 +50,7 @@ def test_every_preset_trains_every_kind_of_task(stores, tmp_path, name, task):
     config = dataclasses.replace(
         config,
         epochs=1,
+        buckets=1,
         batch_size=8,
         pooler=dataclasses.replace(config.pooler, hidden_dim=8, scorer_dim=8),
     )
@@ -85,6 +86,8 @@ def test_the_tuned_rate_follows_the_task_of_the_store(stores, tmp_path):
                     "tuned",
                     "--hidden-dim",
                     "8",
+                    "--buckets",
+                    "1",
                     "--epochs",
                     "1",
                 ]
@@ -112,6 +115,8 @@ def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
         "tuned",
         "--hidden-dim",
         "8",
+        "--buckets",
+        "1",
         "--epochs",
         "1",
         "--lr",
@@ -133,6 +138,8 @@ def test_a_warm_up_in_another_unit_takes_the_place_of_the_preset_s(stores, tmp_p
         str(stores["pairs"]),
         "--hidden-dim",
         "8",
+        "--buckets",
+        "1",
         "--epochs",
         "1",
         "--batch-size",

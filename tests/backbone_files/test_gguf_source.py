@@ -7,10 +7,12 @@ import random
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gguf", reason="the extra `gguf` is not installed")
 
+from support.extraction_case import load_backbone
 from support.tiny_gguf import write_gguf
 
 from glot_jax.backbone_files import gguf_source as source
@@ -140,3 +142,32 @@ def test_a_damaged_file_is_one_message_or_another_model(file, tmp_path, count):
             assert found.sha256 == file_sha256(path)
     assert not [text for text in messages if "\n" in text or str(path) not in text]
     assert len(messages) >= count // 3
+
+
+@needs_smollm2
+@pytest.mark.slow
+def test_smollm2_is_what_transformers_makes_of_its_file():
+    """A real decoder: known token ids, and the states of every layer."""
+    import torch
+    import transformers
+
+    path = source._packaged_file()
+    assert path is not None
+    backbone = load_backbone("smollm2", layers=tuple(range(31)))
+    texts = ["Hello world", "The capital of France is Paris."]
+    ids = backbone.tokenize(texts).ids
+    assert ids == [[19556, 905], [504, 3575, 282, 4649, 314, 7042, 30]]
+    theirs = transformers.AutoModel.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32
+    ).eval()
+    for text in ids:
+        states = backbone.states([text]).layers
+        with torch.inference_mode():
+            outputs = theirs(torch.tensor([text]), output_hidden_states=True)
+        for layer in range(30):
+            expected = outputs.hidden_states[layer][0].numpy()
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(states[layer], expected, atol=1e-5 * scale)
+        np.testing.assert_allclose(states[30], outputs.last_hidden_state[0].numpy(), atol=1e-4)
+    assert backbone.kind == "decoder"
+    assert backbone.recipe().backbone["sha256"] == source.SMOLLM2_SHA256

@@ -28,6 +28,7 @@ def trained(folder, spec=None, **changes):
         "pooler": PoolerConfig(pooler="adapool"),
         "optimizer": OptimizerConfig(lr=1e-2),
         "epochs": 2,
+        "buckets": 1,
         "batch_size": 16,
         **changes,
     }

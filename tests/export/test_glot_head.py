@@ -190,7 +190,7 @@ def test_the_module_computes_what_the_model_computes(case):
             assert_close(by_torch(head, hidden[row : row + 1], mask[row : row + 1])[0], wanted[row])
 
 
-PEERS = {
+PEERS: dict[str, Any] = {
     "first": "cls",
     "last": "lasttoken",
     "mean": "mean",

@@ -77,7 +77,14 @@ def test_a_graph_without_edges_has_an_empty_list():
     assert graphs.n_edge.tolist() == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("name", POOLERS)
+# One that reads edges, one that reads tokens alone; the others in the long version.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("glot", "pma") else [pytest.mark.slow])
+        for name in POOLERS
+    ],
+)
 def test_every_pooler_takes_a_graph_from_jraph(name):
     hidden, mask = states()
     graph = token_graph(hidden, mask, 0.5, backend="dense")

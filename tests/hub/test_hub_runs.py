@@ -13,7 +13,18 @@ from support.hub_walks import assert_done, assert_no_secret, assert_refused, ext
 from support.walks import EXTRACTION, Walker
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hub-runs")]
-SMALL = ["--epochs", "1", "--batch-size", "8", "--hidden-dim", "16", "--num-layers", "1"]
+SMALL = [
+    "--epochs",
+    "1",
+    "--buckets",
+    "1",
+    "--batch-size",
+    "8",
+    "--hidden-dim",
+    "16",
+    "--num-layers",
+    "1",
+]
 HAS = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 
 

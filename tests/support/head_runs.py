@@ -1,4 +1,4 @@
-"""Small runs of a GLOT head on synthetic stores: two epochs of five steps, two buckets."""
+"""Small runs of a GLOT head on synthetic stores: two epochs of five steps, one bucket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config(store: Path, out: Path, **changes) -> TrainConfig:
         "epochs": 2,
         "batch_size": 8,
         "eval_batch_size": 8,
-        "buckets": 2,
+        "buckets": 1,
         "log_every": 2,
         "pooler": PoolerConfig(hidden_dim=8, scorer_dim=8),
         "optimizer": OptimizerConfig(lr=1e-2),

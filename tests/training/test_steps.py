@@ -21,8 +21,8 @@ from glot_jax.training.prepare import prepare
 @pytest.mark.parametrize("backend", ["dense", "sparse"])
 def test_one_executable_per_bucket_and_step(stores, tmp_path, backend):
     graph = GraphConfig(backend=backend)
-    short = run(stores["classes"], tmp_path / "short", epochs=1, graph=graph)
-    long = run(stores["classes"], tmp_path / "long", epochs=3, graph=graph)
+    short = run(stores["classes"], tmp_path / "short", epochs=1, graph=graph, buckets=2)
+    long = run(stores["classes"], tmp_path / "long", epochs=3, graph=graph, buckets=2)
     # Training at two lengths; validation's few short rows join its long ones.
     assert short["compilations"] == long["compilations"] == 3
 
@@ -36,7 +36,7 @@ def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
         return original(graphdef, params, stats, batch, edge_budget, **training)
 
     monkeypatch.setattr(steps, "_forward", counting)
-    run(stores["classes"], tmp_path / "run", epochs=3)
+    run(stores["classes"], tmp_path / "run", epochs=3, buckets=2)
     assert len(traced) == len(set(traced)) == 3, f"traced again: {traced}"
 
 
