@@ -23,7 +23,7 @@ from glot_jax.reporting.score_figures import curve_figure, score_figure, z_score
 from glot_jax.reporting.score_section import score_section
 from glot_jax.reporting.stress_records import RECORDS
 from glot_jax.reporting.stress_section import stress_section
-from glot_jax.reporting.token_section import Sentence, token_section
+from glot_jax.reporting.token_section import Sentence, norm_section, token_section
 from glot_jax.version import __version__
 
 
@@ -140,6 +140,7 @@ def _blocks(
     # Costs and the like, between the tests and the figures that end the page.
     blocks += options.more
     blocks += z_score_figure(results)
+    blocks += norm_section(results)
     blocks += token_section(results, options.sentences)
     blocks += _provenance(results)
     return blocks

@@ -1,20 +1,30 @@
-"""The section of a report about single sentences: the weight of each token, and the token graph."""
+"""The sections of a report about tokens.
+
+How long their states are by position; and of single sentences the weight of each token, and the
+token graph.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
 from glot_jax.model import SentenceModel
 from glot_jax.reporting import figures
 from glot_jax.reporting.comparison import Variant
 from glot_jax.reporting.pages import Block, Figure, Heading, Paragraph
 from glot_jax.reporting.results import Result
+from glot_jax.reporting.tables import Cell, Column, Table
+from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.store.manifest import read_manifest
+from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
 from glot_jax.training.evaluation import load_model
 
 _SHOWN = ("adapool", "glot")
@@ -29,6 +39,97 @@ class Sentence:
     tokens: tuple[str, ...]
     states: np.ndarray
     """[length, dim], or [length, layers, dim] where layers are mixed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredLayer:
+    """Norms of a layer of a store that runs were trained on."""
+
+    task: str
+    layer: int
+    norms: LayerNorms
+    is_read: bool
+
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def norm_section(results: Sequence[Result]) -> list[Block]:
+    """Norms of the stored states by position, for the stores of the runs that are still there.
+
+    Args:
+        results: whose first run of each names its store. No store that counted norms: no section.
+    """
+    rows: list[_StoredLayer] = []
+    for result in results:
+        run = result.comparison.variants[0].runs[0]
+        rows += _stored_layers(result.comparison.task, run.config.store, run.folder)
+    if not rows:
+        return []
+    caption = (
+        "Mean norm of the states at the first eight positions of a text and behind them, drawn on a"
+        " logarithmic scale; a sink is a state of more than ten times the median. Bold: layers that"
+        " the runs read."
+    )
+    table = Table.by_columns(_NORM_COLUMNS, rows, caption)
+    return [Heading("How long the states are"), table]
+
+
+def _stored_layers(task: str, store: Path, run: RunFolder) -> list[_StoredLayer]:
+    try:
+        manifest = read_manifest(store)
+    # Moved or removed: the page is about runs, and does without.
+    except UsageError:
+        return []
+    if manifest.content != run.store:
+        return []
+    shards = [shard for split in manifest.splits.values() for shard in split.shards]
+    rows = []
+    for layer in manifest.recipe.layers:
+        norms = layer_norms(shards, layer)
+        if norms is not None:
+            rows.append(_StoredLayer(task, layer, norms, layer in run.model.layers))
+    return rows
+
+
+def _bars(row: _StoredLayer) -> str:
+    means = [row.norms.mean(slot) for slot in range(POSITIONS + 1)]
+    logs = [math.log10(mean) for mean in means if mean]
+    lowest = min(logs, default=0.0)
+    # A power of ten at least: what is nearly equal shall look equal.
+    width = max(max(logs, default=0.0) - lowest, 1.0)
+    drawn = ""
+    for mean in means:
+        if not mean:
+            drawn += " "
+            continue
+        share = (math.log10(mean) - lowest) / width
+        drawn += _BARS[round(share * (len(_BARS) - 1))]
+    return drawn
+
+
+def _mean_text(row: _StoredLayer, slot: int) -> str:
+    mean = row.norms.mean(slot)
+    return "" if mean is None else f"{mean:,.4g}"
+
+
+def _sinks_text(row: _StoredLayer) -> str:
+    names = []
+    for slot, count in row.norms.sinks().items():
+        position = "later" if slot == POSITIONS else f"position {slot}"
+        names.append(f"{count:,} at {position}" if slot < POSITIONS else f"{count:,} {position}")
+    return ", ".join(names) or "none"
+
+
+_NORM_COLUMNS: list[Column[_StoredLayer]] = [
+    Column("task, layer", lambda row: Cell(f"{row.task}, {row.layer}", bold=row.is_read)),
+    Column("median", lambda row: f"{row.norms.median():,.4g}"),
+    Column("first token", lambda row: _mean_text(row, 0)),
+    Column("second", lambda row: _mean_text(row, 1)),
+    Column("later", lambda row: _mean_text(row, POSITIONS)),
+    Column("by position", _bars),
+    Column("sinks", _sinks_text),
+]
 
 
 def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> list[Block]:

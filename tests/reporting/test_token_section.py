@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.head_runs import run
+from support.synthetic_stores import make_store
 
+from glot_jax.config.train import PoolerConfig
 from glot_jax.reporting.comparison import compare_runs
 from glot_jax.reporting.finished_runs import find_runs
-from glot_jax.reporting.pages import Figure, Paragraph
+from glot_jax.reporting.pages import Figure, Heading, Paragraph
 from glot_jax.reporting.results import Result
-from glot_jax.reporting.token_section import Sentence, token_section
+from glot_jax.reporting.tables import Table
+from glot_jax.reporting.token_section import Sentence, norm_section, token_section
 
 pytestmark = pytest.mark.xdist_group("report")  # what they share is made once
 
@@ -40,3 +44,21 @@ def test_without_a_glot_the_section_says_so(folder):
 
 def test_without_sentences_there_is_no_section(folder):
     assert token_section(results_of(folder / "runs" / "classes" / "mean"), []) == []
+
+
+def test_norms_are_shown_by_layer_and_position(tmp_path):
+    store = make_store(tmp_path / "store", layers=(1, 2), sinks=(0,))
+    run(store, tmp_path / "runs" / "mean", layer=2, epochs=1, pooler=PoolerConfig(pooler="mean"))
+    results = results_of(tmp_path / "runs")
+    heading, table = norm_section(results)
+    assert heading == Heading("How long the states are")
+    assert isinstance(table, Table)
+    assert [row[0].text for row in table.rows] == ["custom, 1", "custom, 2"]
+    assert [row[0].bold for row in table.rows] == [False, True]
+    bars = table.rows[1][5].text
+    assert bars[0] == "█"
+    assert set(bars[1:]) <= {"▁", "▂"}
+    assert table.rows[1][6].text == "52 at position 0"
+    # A store that is gone is no reason for a page to fail.
+    store.rename(tmp_path / "moved")
+    assert norm_section(results) == []

@@ -1,0 +1,215 @@
+"""How many seeds never learn on a decoder's layers, with its attention sinks kept and left out.
+
+    # DIR/{stsb,cola}/{train,validation}.jsonl
+    python benchmarks/stuck_seeds.py --data DIR --work build/stuck --backbone smollm2
+
+A run is stuck if the training loss of its last epoch is above .9 of that of the best constant
+answer. Everything else is the default of train.py. Prints a table of stuck runs and scores, and
+writes benchmarks/results/stuck_seeds.json. Finished stores and runs are taken up again, so that it
+may be stopped and started; `--part I/N` does every N-th group of runs alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import numpy as np
+from benchmark import Benchmark, run
+from scipy.stats import beta
+
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.extraction import dump
+from glot_jax.store import HiddenStore
+from glot_jax.training import Workspace, train
+
+STUCK = 0.9
+"""Share of the constant answer's loss."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "mean": {"pooler": PoolerConfig(pooler="mean")},
+    "adapool": {"pooler": PoolerConfig(pooler="adapool")},
+    "mlp": {"pooler": PoolerConfig(pooler="mlp")},
+    "glot-gat": {"pooler": PoolerConfig(pooler="glot")},
+    "glot-gin": {"pooler": PoolerConfig(pooler="glot", gnn="gin")},
+    "glot-self": {"pooler": PoolerConfig(pooler="glot"), "graph": GraphConfig(graph="self")},
+    "pma": {"pooler": PoolerConfig(pooler="pma")},
+    "latent-attention": {"pooler": PoolerConfig(pooler="latent-attention")},
+}
+METRIC = {"stsb": "spearman", "cola": "mcc"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StuckSeeds(Benchmark):
+    """Seeds that never learn, with sinks and without."""
+
+    data: Path
+    """Folder with one folder per task."""
+    work: Path = Path("build/stuck")
+    backbone: str = "smollm2"
+    tasks: tuple[str, ...] = ("stsb", "cola")
+    layers: tuple[int, ...] = (10, 15, 20, 25, 30)
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    sinks: tuple[str, ...] = ("keep", "auto")
+    seeds: tuple[int, ...] = tuple(range(1, 11))
+    train_rows: int = 2000
+    validation_rows: int = 300
+    epochs: int = 4
+    part: str = "0/1"
+    """I/N: every N-th group of seeds from number I on."""
+
+    def smaller(self) -> StuckSeeds:
+        """See Benchmark.smaller."""
+        return dataclasses.replace(
+            self,
+            backbone="minilm",
+            layers=(3, 6),
+            variants=("mean", "glot-gat"),
+            seeds=(1, 2),
+            train_rows=32,
+            epochs=1,
+        )
+
+
+def make_store(bench: StuckSeeds, task: str) -> Path:
+    """The states of a task at all layers: seeded training rows, the first validation rows."""
+    rows = bench.work / "data" / task
+    rows.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(bench.data / task / "train.jsonl", rows / "train.jsonl")
+    lines = (bench.data / task / "validation.jsonl").read_text().splitlines(keepends=True)
+    (rows / "validation.jsonl").write_text("".join(lines[: bench.validation_rows]))
+    config = ExtractConfig(
+        backbone=bench.backbone,
+        task=task,
+        data=rows,
+        out=bench.work / "stores" / task,
+        layers=bench.layers,
+        max_train_rows=bench.train_rows,
+    )
+    dump(config)
+    return config.out
+
+
+def constant_loss(store: Path) -> float:
+    """Training loss of the best answer that is the same for every row."""
+    reader = HiddenStore(store)["train"]
+    labels = np.array([row.label for row in reader], np.float64)
+    task = HiddenStore(store).task
+    if task["label_kind"] == "classes":
+        shares = np.bincount(labels.astype(int)) / len(labels)
+        shares = shares[shares > 0]
+        return float(-(shares * np.log(shares)).sum())
+    low, high = task["label_range"]
+    return float(np.var((labels - low) / (high - low)))
+
+
+def train_seed(
+    bench: StuckSeeds,
+    group: tuple[str, str, int, str],
+    seed: int,
+    workspace: Workspace,
+) -> dict[str, float]:
+    """Training loss of the last epoch and the score after it."""
+    sinks, task, layer, variant = group
+    out = bench.work / "runs" / sinks / f"{task}-{layer}-{variant}" / f"seed-{seed}"
+    done = out / "done.json"
+    if done.is_file():
+        return json.loads(done.read_text())
+    # Of a run that was stopped nothing is kept: it takes seconds.
+    shutil.rmtree(out, ignore_errors=True)
+    config = TrainConfig(
+        store=bench.work / "stores" / task,
+        out=out,
+        layer=layer,
+        sinks="keep" if sinks == "keep" else "auto",
+        seed=seed,
+        epochs=bench.epochs,
+        # A line an epoch, whose loss is then the epoch's mean.
+        log_every=1 << 20,
+        checkpoint_minutes=0,
+        objective=ObjectiveConfig(select_on="last"),
+        trust_store=True,
+        **VARIANTS[variant],
+    )
+    train(config, quiet=True, workspace=workspace)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["split"] == "train"]
+    scores = [line[METRIC[task]] for line in lines if line["split"] == "validation"]
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    values = {"loss": losses[-1], "score": scores[-1]}
+    done.write_text(json.dumps(values))
+    return values
+
+
+def summed_up(results: list[dict[str, float]], constant: float) -> dict[str, Any]:
+    """Stuck runs with a 95 % upper bound, and the scores."""
+    stuck = sum(result["loss"] > STUCK * constant for result in results)
+    runs = len(results)
+    # Clopper and Pearson's; where none is stuck, about 3 of N.
+    bound = 1.0 if stuck == runs else float(beta.ppf(0.95, stuck + 1, runs - stuck))
+    scores = np.array([result["score"] for result in results])
+    return {
+        "stuck": int(stuck),
+        "runs": runs,
+        "stuck_at_most": round(bound, 4),
+        "constant_loss": constant,
+        "losses": [result["loss"] for result in results],
+        "scores": scores.tolist(),
+        "mean": float(scores.mean()),
+        "deviation": float(scores.std(ddof=1)) if runs > 1 else 0.0,
+    }
+
+
+def main(bench: StuckSeeds) -> None:
+    """Extract, train whatever is missing, and write the table of what is there."""
+    number, parts = map(int, bench.part.split("/"))
+    if not 0 <= number < parts:
+        raise UsageError("--part must be I/N with 0 <= I < N", bench.part, "Give for example 0/2.")
+    # The same programs for all layers, and for the next start.
+    jax.config.update("jax_compilation_cache_dir", str(bench.work / "compiled"))
+    constants = {task: constant_loss(make_store(bench, task)) for task in bench.tasks}
+    groups = [
+        (sinks, task, layer, variant)
+        for task in bench.tasks
+        for variant in bench.variants
+        for layer in bench.layers
+        for sinks in bench.sinks
+    ]
+    results: dict[str, Any] = {}
+    for index, group in enumerate(groups):
+        if index % parts != number:
+            continue
+        workspace = Workspace()
+        runs = [train_seed(bench, group, seed, workspace) for seed in bench.seeds]
+        sinks, task, layer, variant = group
+        name = f"{task} layer {layer} {variant} sinks {sinks}"
+        results[name] = summed_up(runs, constants[task])
+        row = results[name]
+        print(
+            f"{name:46s} stuck {row['stuck']:2d} of {row['runs']:2d}   {METRIC[task]}"
+            f" {row['mean']:.3f} ± {row['deviation']:.3f}",
+            flush=True,
+        )
+    settings = {
+        "backbone": bench.backbone,
+        "train_rows": bench.train_rows,
+        "validation_rows": bench.validation_rows,
+        "epochs": bench.epochs,
+        "seeds": list(bench.seeds),
+        "stuck": f"training loss of the last epoch above {STUCK} of the best constant answer's",
+    }
+    suffix = "" if parts == 1 else f"_{number}_of_{parts}"
+    bench.write(f"stuck_seeds{suffix}", {"settings": settings, "groups": results})
+
+
+if __name__ == "__main__":
+    run(StuckSeeds, main)
