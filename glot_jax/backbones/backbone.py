@@ -34,6 +34,7 @@ from glot_jax.backbones.tokenizer import (
     Tokenizer,
     encode,
     load_tokenizer,
+    missing_bos,
     pad_id,
     promised_tokens,
     require_room,
@@ -96,8 +97,11 @@ class Backbone:
         self.model_type: str = self.model.config.model_type
         self._prompt = _prompt(config, self.tokenizer)
         self._vocabulary_size = vocabulary_size(self.model)
-        # What the tokenizer adds to every text: a text of these alone is empty.
-        self._special: list[int] = self.tokenizer("")["input_ids"]
+        self._bos: list[int] = []
+        if config.add_bos:
+            self._bos = missing_bos(self.tokenizer, self.source.name)
+        # What is added to every text: a text of these alone is empty.
+        self._special: list[int] = [*self._bos, *self.tokenizer("")["input_ids"]]
         self._deterministic = config.deterministic
         self._tokens_per_batch = config.tokens_per_batch
         padding = pad_id(self.tokenizer, self.model.config, self._vocabulary_size)
@@ -152,7 +156,10 @@ class Backbone:
             ids, truncated = self._prompt.ids(texts, self.max_length)
             empty = np.array([not text for text in texts], bool)
             return TokenizedTexts(ids, truncated, empty)
-        ids, truncated = truncated_ids(self.tokenizer, texts, self.max_length)
+        room = self.max_length - len(self._bos)
+        ids, truncated = truncated_ids(self.tokenizer, texts, room)
+        if self._bos:
+            ids = [[*self._bos, *text] for text in ids]
         # An empty text of BERT has [CLS] and [SEP], one of GPT-2 nothing.
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         return TokenizedTexts(ids, truncated, lengths <= len(self._special))
@@ -249,7 +256,7 @@ class Backbone:
     def _run_probe(self, config: ExtractConfig) -> Probe:
         # Only ids that the model has rows for: any text will do.
         texts = probe_texts(
-            lambda text: encode(self.tokenizer, [text])["input_ids"][0],
+            lambda text: [*self._bos, *encode(self.tokenizer, [text])["input_ids"][0]],
             position_limit(self.model),
             self._vocabulary_size,
         )
@@ -359,6 +366,8 @@ class Backbone:
         # versions wrote.
         if self.probe.passes != "padded":
             recipe = recipe.extended(passes=self.probe.passes)
+        if self._bos:
+            recipe = recipe.extended(add_bos=True)
         if self.source.bin:
             recipe = recipe.extended(weights="pytorch_model.bin")
         if self.source.adapter is not None:

@@ -58,6 +58,7 @@ def config_from(
         "max_length": recipe.max_length,
         "kind": recipe.kind,
         "prompt": recipe.prompt,
+        "add_bos": bool(recipe.add_bos),
         "deterministic": bool(recipe.deterministic),
         # Reading it runs nothing (weights_only), and its hash is part of the identity that is
         # compared in `load_backbone`.

@@ -206,6 +206,24 @@ def promised_tokens(tokenizer: Tokenizer, folder: Path) -> list[str]:
     return lines
 
 
+def missing_bos(tokenizer: Tokenizer, name: str) -> list[int]:
+    """Return the beginning-of-text token if the tokenizer does not add it; nothing if it does.
+
+    Raises:
+        UsageError: the tokenizer has none.
+    """
+    token = tokenizer.bos_token_id
+    if token is None:
+        raise UsageError(
+            rule="--add-bos needs a tokenizer with a beginning-of-text token",
+            got=f"{name}, whose tokenizer has none",
+            fix="Leave it out.",
+        )
+    # Any text shows what stands at its beginning.
+    ids = encode(tokenizer, ["a"])["input_ids"][0]
+    return [] if ids[:1] == [token] else [token]
+
+
 def pad_id(tokenizer: Tokenizer, config: object, vocabulary_size: int | None) -> int:
     """Return a token to pad with: any id will do where the mask is zero.
 

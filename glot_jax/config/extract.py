@@ -100,6 +100,10 @@ class ExtractConfig(Config):
     your own with [X] for the text and perhaps [MASK]. cls is then the token that it asks for: the
     mask, else the template's last.
     """
+    add_bos: bool = False
+    """Put the beginning-of-text token before every text, where the tokenizer does not: what a
+    decoder makes an attention sink of is then no word of the text.
+    """
     deterministic: bool = False
     """One text per forward pass, without padding: its states are the same bits whatever is
     extracted beside it. Slower.
@@ -155,6 +159,13 @@ class ExtractConfig(Config):
                 rule="--worker I/N must be a worker's number, from 0, and how many there are",
                 got=self.worker,
                 fix="Give for example --worker 0/4 ... --worker 3/4.",
+            )
+        if self.add_bos and self.prompt is not None:
+            raise UsageError(
+                rule="--add-bos puts a token before a text, and a template says all that stands"
+                " there",
+                got="--add-bos with --prompt",
+                fix="Write the token into the template.",
             )
         if self.append:
             self._require_appendable()

@@ -113,6 +113,12 @@ def export_sentence_transformers(
             got=f"{folder.path}, trained with the prompt {folder.prompt!r}",
             fix=_ONNX_INSTEAD,
         )
+    if folder.recipe.add_bos:
+        raise UsageError(
+            rule="a run that is exported must read texts as its tokenizer makes them",
+            got=f"{folder.path}, trained with --add-bos",
+            fix=_ONNX_INSTEAD,
+        )
     summary = folder.require_finished()
     head = TrainedHead.load(folder.path, checkpoint)
     layers = folder.model.layers

@@ -33,6 +33,7 @@ _LEFT_OUT = frozenset(
         "passes",
         "weights",
         "adapter",
+        "add_bos",
         "deterministic",
         "deduplicate",
         "protocol",
@@ -89,6 +90,8 @@ class Recipe:
     """Template that every text is put into."""
     special_tokens: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """{add_special_tokens, added, truncation_side}"""
+    add_bos: bool | None = None
+    """Whether a token that the tokenizer does not add is put before every text."""
     passes: str | None = None
     """Which texts may share a forward pass, where it is not any with padding."""
     weights: str | None = None

@@ -11,6 +11,7 @@ import transformers
 from support.extraction_case import load_backbone
 from support.tiny_backbones import CORPUS, ENCODERS, MAX_POSITIONS, MODEL_TYPES, make_backbone
 
+from glot_jax.backbones.from_recipe import load_backbone as load_from_recipe
 from glot_jax.errors import UsageError
 
 TEXTS = ["the cat", *CORPUS, "nobody"]
@@ -194,3 +195,33 @@ def test_minilm_is_the_packaged_model():
     )
     unit = [states.mean(0) / np.linalg.norm(states.mean(0)) for states in mean]
     assert unit[0] @ unit[1] > 0.8 > 0.3 > unit[0] @ unit[2]
+
+
+def test_a_beginning_is_put_where_the_tokenizer_puts_none(folders):
+    plain = load_backbone(folders["gpt2"])
+    backbone = load_backbone(folders["gpt2"], add_bos=True, max_length=6)
+    bos = backbone.tokenizer.bos_token_id
+    short, long = "the cat", " ".join(CORPUS)
+    ids = backbone.tokenize([short, long, ""])
+    assert ids.ids[0] == [bos, *plain.tokenize([short]).ids[0]]
+    assert ids.ids[1] == [bos, *plain.tokenize([long]).ids[0][:5]]
+    assert ids.ids[2] == [bos]
+    assert ids.truncated.tolist() == [False, True, False]
+    assert ids.empty.tolist() == [False, False, True]
+    assert backbone.recipe().add_bos is True
+    assert plain.recipe().explain(backbone.recipe())
+    # Read back, it is put there again.
+    recipe = backbone.recipe()
+    again = load_from_recipe(recipe, layers=(2,), backbone=str(folders["gpt2"]), device="cpu")
+    assert again.tokenize([short]).ids == [ids.ids[0]]
+    # One that is there already is not put there twice.
+    llama = load_backbone(folders["llama"], add_bos=True)
+    assert llama.tokenize([short]).ids[0].count(llama.tokenizer.bos_token_id) == 1
+    assert llama.recipe().add_bos is None
+
+
+def test_a_tokenizer_without_a_beginning_has_none_to_put(folders):
+    with pytest.raises(UsageError, match="--add-bos needs a tokenizer"):
+        load_backbone(folders["bert"], add_bos=True)
+    with pytest.raises(UsageError, match="--add-bos with --prompt"):
+        load_backbone(folders["gpt2"], add_bos=True, prompt="a [X]")
