@@ -43,6 +43,8 @@ def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         batch_size=32,
         eval_batch_size=64,
         seed=42,
+        # The paper pools every token.
+        sinks="keep",
         graph=GraphConfig(graph="threshold", tau=0.6),
         # Algorithm 1 has no edge term; the release adds one.
         pooler=PoolerConfig(
@@ -84,6 +86,8 @@ def release(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         seed=42,
         # The release pads every text to one length, so its batches ignore length.
         batches="shuffled",
+        # It pools every token.
+        sinks="keep",
         graph=GraphConfig(graph="threshold", tau=0.6),
         # Its layers get edge attributes of 1, hence PyTorch Geometric's term for them.
         pooler=PoolerConfig(
@@ -173,6 +177,8 @@ def msmarco(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         seed=42,
         # Written out for whoever reads config.json: task embedding ignores length in any case.
         batches="shuffled",
+        # It pools every token.
+        sinks="keep",
         graph=GraphConfig(graph="threshold", tau=0.3),
         pooler=PoolerConfig(
             pooler="glot", gnn="gat", hidden_dim=128, num_layers=4, jk="cat", edge_term=False

@@ -66,6 +66,8 @@ def test_presets_are_what_their_names_say():
     assert made["paper"].pooler.edge_term is False
     assert made["release"].pooler.edge_term is True
     assert made["release"].batches == "shuffled"
+    assert made["paper"].sinks == made["release"].sinks == "keep"
+    assert made["tuned"].sinks == "auto"
     assert made["tuned"].objective.select_on == "holdout"
     assert made["tuned"].optimizer.schedule == "cosine"
     assert made["tuned"].pooler.standardise is True

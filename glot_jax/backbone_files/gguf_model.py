@@ -55,6 +55,9 @@ def write_plain_model(file: Path, header: Header, folder: Path) -> None:
     except UsageError:
         raise
     except Exception as error:  # transformers, gguf, tokenizers and torch have errors of their own
+        # The disk's own, which whoever writes the folder explains; transformers' have no number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UsageError(
             rule="a GGUF backbone must be a model that transformers can read",
             got=f"{file} ({header.architecture}): {because(error)}",

@@ -11,7 +11,7 @@ from glot_jax.backbone_files.gguf_cache import cached_folder
 from glot_jax.backbone_files.gguf_source import SMOLLM2, is_gguf
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, require_extra
 from glot_jax.store.recipe import Recipe
 
 PACKAGED = {MINILM: "minilm", SMOLLM2: "smollm2"}
@@ -74,6 +74,8 @@ def _location(recipe: Recipe) -> str:
         return PACKAGED[name]
     # Stores do not say in which folder a file lay, but what was made of it may still be there.
     if is_gguf(name) and not Path(name).is_file() and recipe.backbone_sha256:
+        # The cache's names hold the version of its package.
+        require_extra("gguf", "a GGUF backbone")
         folder = cached_folder(recipe.backbone_sha256)
         if folder is not None and recipe.revision is None:
             return str(folder)

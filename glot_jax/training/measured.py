@@ -15,6 +15,7 @@ from glot_jax.batches.state_statistics import Statistics, state_statistics, text
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.train import GraphConfig, TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.graphs import RULES
 from glot_jax.model import SentenceModel
 from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
 from glot_jax.store.reader import HiddenStore
@@ -88,7 +89,8 @@ def with_measured_tau(
     it another sample for another seed of the run.
     """
     graph = config.graph
-    if graph.tau_density is None:
+    # Another rule has no threshold to choose.
+    if graph.tau_density is None or "tau_density" not in RULES[graph.graph].reads:
         return config, []
     reader = store[rows.split]
     texts = texts_of(reader, rows.rows)
