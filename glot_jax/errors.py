@@ -15,6 +15,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "extract": ("torch", "transformers"),
     # transformers asks for accelerate where it reads such a file.
     "gguf": ("gguf", "accelerate"),
+    "offload": ("accelerate",),
     "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript"),
     "mteb": ("mteb",),
     "sweep": ("optuna",),

@@ -16,7 +16,7 @@ import torch
 
 from glot_jax.backbone_files.backbone_source import Source, find_source
 from glot_jax.backbones.backbone_probe import LEAKS, TOLERANCES, probe_backbone, probe_texts
-from glot_jax.backbones.device import find_device, on_device
+from glot_jax.backbones.device import find_device
 from glot_jax.backbones.forward_pass import (
     FORWARD_ERRORS,
     ForwardPass,
@@ -92,8 +92,13 @@ class Backbone:
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         # Before the model: without a tokenizer there is no use for it.
         self.tokenizer = load_tokenizer(self.source)
-        loaded = load_model(self.source, getattr(torch, self.compute_dtype))
-        self.model: Model = on_device(loaded, self.device, self.source.name)
+        self.model: Model
+        self.model, self.device = load_model(
+            self.source,
+            getattr(torch, self.compute_dtype),
+            self.device,
+            None if config.device_map == "none" else config.device_map,
+        )
         self.model_type: str = self.model.config.model_type
         self._prompt = _prompt(config, self.tokenizer)
         self._vocabulary_size = vocabulary_size(self.model)

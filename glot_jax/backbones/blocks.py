@@ -270,7 +270,10 @@ def _steps(calls: Sequence[Call], length: int) -> list[Step]:
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    return first.shape == second.shape and torch.equal(first, second)
+    if first.shape != second.shape:
+        return False
+    # Of a model that is spread over devices they may lie on two.
+    return torch.equal(first, second.to(first.device))
 
 
 def _agree(listed: Sequence[torch.Tensor], steps: Sequence[Step]) -> bool:

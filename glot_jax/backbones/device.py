@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from glot_jax.backbones.model_facts import Model
 from glot_jax.errors import UsageError
 
 
@@ -26,6 +27,34 @@ def find_device(name: str) -> torch.device:
             fix="Use auto, cpu or cuda.",
         ) from error
     return device
+
+
+def is_placed(model: Model) -> bool:
+    """Whether a model was put where it runs while it was loaded, and must not be moved.
+
+    So are models that are spread over devices, and quantised ones, whose packages forbid it.
+    """
+    is_quantised = getattr(model, "hf_quantizer", None) is not None
+    return is_quantised or getattr(model, "hf_device_map", None) is not None
+
+
+def first_device(model: Model, device: torch.device) -> torch.device:
+    """Return where the inputs of a model go, and its states come back to.
+
+    Args:
+        model: in its place.
+        device: of a model that is not spread.
+    """
+    device_map = getattr(model, "hf_device_map", None)
+    if device_map is None:
+        return device
+    # The host and the disk hold what the others have no room for; it is brought to a GPU to run.
+    offloaded = ("cpu", "disk")
+    gpus = [place for place in device_map.values() if place not in offloaded]
+    if not gpus:
+        return torch.device("cpu")
+    # accelerate names a GPU by its number alone.
+    return torch.device("cuda", gpus[0]) if isinstance(gpus[0], int) else torch.device(gpus[0])
 
 
 def on_device(
@@ -51,5 +80,6 @@ def on_device(
         raise UsageError(
             rule=f"the memory of {device} must hold the backbone",
             got=f"{name}, {size / 1e9:.1f} GB of weights",
-            fix="Use --compute-dtype bfloat16, another --device, or a smaller --backbone.",
+            fix="Use --compute-dtype bfloat16, --device-map auto, another --device, or a smaller"
+            " --backbone.",
         ) from error

@@ -170,7 +170,8 @@ class ForwardPass:
         if top in layers:
             assert outputs is not None  # a pass that was not stopped
             states[top] = outputs.last_hidden_state
-        return states
+        # Blocks of a model that is spread leave their states on devices of their own.
+        return {layer: tensor.to(self.device) for layer, tensor in states.items()}
 
     def run_texts(
         self,

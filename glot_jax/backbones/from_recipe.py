@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from glot_jax.backbone_files.backbone_source import MINILM
 from glot_jax.backbone_files.gguf_cache import cached_folder
@@ -88,6 +88,7 @@ def load_backbone(
     layers: tuple[int, ...],
     backbone: str | None = None,
     device: str = "auto",
+    device_map: Literal["none", "auto"] = "none",
 ) -> Backbone:
     """Return the backbone of a recipe, ready for new texts.
 
@@ -98,11 +99,14 @@ def load_backbone(
         layers: to be extracted, 0 .. L.
         backbone: where the model lies, for a recipe that knows it by the name of a folder alone.
         device: torch device.
+        device_map: "auto" spreads a backbone that is larger than a GPU.
 
     Raises:
         UsageError: the backbone is gone, or is another one than that of the recipe.
     """
-    config = config_from(recipe, layers=layers, backbone=backbone, device=device)
+    config = config_from(
+        recipe, layers=layers, backbone=backbone, device=device, device_map=device_map
+    )
     try:
         # The backbone itself says what is wrong; that it is the run's is added here.
         loaded = Backbone(config)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from glot_jax.backbone_files.backbone_source import Source
 from glot_jax.errors import UsageError
-from glot_jax.file_formats.quoting import because
+from glot_jax.file_formats.quoting import because, plain
 
 _WRONG_TYPE = re.compile(
     r"Field '(?P<field>\w+)' expected (?P<expected>\w+), got (?P<got>\w+)"
@@ -31,6 +32,13 @@ def loading_error(
         error: of transformers, tokenizers, safetensors, torch, or what they call.
     """
     reason = because(error)
+    method = _quantisation(folder / "config.json")
+    if method is not None and isinstance(error, ImportError):
+        return UsageError(
+            rule="a quantised backbone needs the package of its quantisation",
+            got=f"{source.name}, quantised by {method}: {reason}",
+            fix="Install that package, or use the unquantised model.",
+        )
     # By name: the classes belong to huggingface_hub, which need not be installed in this form.
     if type(error).__name__.startswith("StrictDataclass"):
         return _settings_error(folder / "config.json", error, reason)
@@ -48,11 +56,23 @@ def loading_error(
     broken = _broken_file(folder, error)
     if broken is not None:
         return UsageError(rule=rule, got=f"{source.name}: {broken}: {reason}", fix=_fix_of(broken))
-    return UsageError(
-        rule=rule,
-        got=f"{source.name} ({folder}): {reason}",
-        fix="Check the folder's files, or download them again.",
-    )
+    fix = "Check the folder's files, or download them again."
+    if method is not None:
+        fix = (
+            f"The device or the version of the package may not fit this {method} model: see its"
+            " own requirements, or use the unquantised model."
+        )
+    return UsageError(rule=rule, got=f"{source.name} ({folder}): {reason}", fix=fix)
+
+
+def _quantisation(config: Path) -> str | None:
+    """What quantised the weights, by config.json; None where they are not, or it cannot be read."""
+    try:
+        values = json.loads(config.read_bytes())
+        method = values["quantization_config"]["quant_method"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return plain(str(method))
 
 
 def _settings_error(path: Path, error: Exception, reason: str) -> UsageError:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +17,45 @@ import transformers
 
 from glot_jax.backbone_files.backbone_source import Source
 from glot_jax.backbone_files.quiet_loading import quiet_loading
+from glot_jax.backbones.device import first_device, is_placed, on_device
 from glot_jax.backbones.load_errors import loading_error
 from glot_jax.backbones.weights import quantisation_notices, require_adapter, require_weights
-from glot_jax.errors import UsageError
+from glot_jax.errors import UsageError, require_extra
+
+DeviceMap = str | dict[str, Any]
+"""What accelerate takes: "auto", or a device, "cpu" or "disk" for the name of each module."""
 
 _RULE = "--backbone must name a model that transformers can load"
 
 
-def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
-    """Return the model of a backbone, frozen; of an encoder-decoder its encoder.
+def load_model(
+    source: Source,
+    dtype: torch.dtype,
+    device: torch.device,
+    device_map: DeviceMap | None = None,
+) -> tuple[torch.nn.Module, torch.device]:
+    """Return the model of a backbone, frozen and in its place, and where its inputs go.
+
+    Of an encoder-decoder it is the encoder.
 
     Args:
         source: where it lies.
         dtype: of its weights.
+        device: where it runs.
+        device_map: "auto" to spread it over all devices instead, or a device for each of its
+            modules, as accelerate takes them.
 
     Raises:
-        UsageError: it cannot be loaded, lacks weights, or has some of other shapes than its config
-            says.
+        UsageError: it cannot be loaded, lacks weights, has some of other shapes than its config
+            says, or does not fit the device.
     """
     adapter = source.adapter
+    if device_map is not None:
+        require_extra("offload", "--device-map")
     try:
         # Transformers prints a report of missing weights, which is checked here instead.
         with quiet_loading():
-            model, part, report = _load(source, dtype)
+            model, part, report = _load(source, dtype, device, device_map)
             require_weights(source, model, part, report)
             # An adapter that lies beside its model's weights was loaded with them.
             if adapter is not None and adapter.alone:
@@ -50,7 +68,11 @@ def load_model(source: Source, dtype: torch.dtype) -> torch.nn.Module:
     if adapter is not None:
         require_adapter(source, adapter, model)
     # Dropout off, and no graph of gradients: the model is only read.
-    return part.eval().requires_grad_(False)
+    frozen = part.eval().requires_grad_(False)
+    # Of the whole model: its encoder alone does not say that it was spread.
+    if is_placed(model):
+        return frozen, first_device(model, device)
+    return on_device(frozen, device, source.name), device
 
 
 def is_taken_out(source: Source) -> bool:
@@ -86,7 +108,12 @@ def code_notices(source: Source) -> list[str]:
     return [*lines, *quantisation_notices(source)]
 
 
-def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]:
+def _load(
+    source: Source,
+    dtype: torch.dtype,
+    device: torch.device,
+    device_map: DeviceMap | None,
+) -> tuple[Any, Any, dict[str, Any]]:
     """The model, the part of it that reads texts, and what the loader reports of its weights."""
     location = source.location
     config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
@@ -100,7 +127,19 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
     # Which class, by the config alone: no weights are read yet.
     loader, takes_encoder = _loader(config)
     # Without this its missing weights would be reported as missing.
-    options = {"add_pooling_layer": False} if _takes_pooler(config) else {}
+    options: dict[str, Any] = {"add_pooling_layer": False} if _takes_pooler(config) else {}
+    offload = None
+    is_quantised = getattr(config, "quantization_config", None) is not None
+    if device_map is None and is_quantised and device.type != "cpu":
+        # Its package may forbid that it is moved afterwards.
+        require_extra("offload", "a quantised backbone on a GPU")
+        device_map = {"": device}
+    if device_map is not None:
+        options["device_map"] = device_map
+        # Weights that no memory has room for are read from their own files, but for those that
+        # transformers converts.
+        offload = tempfile.TemporaryDirectory(prefix="glot-jax-offload-")
+        options["offload_folder"] = offload.name
     model, report = loader.from_pretrained(
         location,
         config=config,
@@ -113,6 +152,8 @@ def _load(source: Source, dtype: torch.dtype) -> tuple[Any, Any, dict[str, Any]]
         trust_remote_code=False,
         **options,
     )
+    if offload is not None:
+        weakref.finalize(model, offload.cleanup)
     # Only now: the report and the adapter speak of the whole model's names.
     part = model.get_encoder() if takes_encoder else model
     return model, part, report

@@ -163,6 +163,7 @@ def encode(config: EncodeConfig) -> int:
         config.run,
         backbone=config.backbone,
         device=config.device,
+        device_map=config.device_map,
         checkpoint=config.checkpoint,
     )
     encode_file(

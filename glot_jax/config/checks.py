@@ -136,3 +136,17 @@ def require_divisor(heads: int, width: int, noun: str) -> None:
         got=f"{heads} heads for {width}",
         fix=f"Divisors: {', '.join(divisors)}.",
     )
+
+
+def require_one_place(device: str, device_map: str) -> None:
+    """Require that a backbone is spread or lies on a device that was named, not both.
+
+    Raises:
+        UsageError: both.
+    """
+    if device_map != "none" and device != "auto":
+        raise UsageError(
+            rule="--device-map chooses the devices of a backbone itself",
+            got=f"--device-map {device_map} with --device {device}",
+            fix="Leave one out; CUDA_VISIBLE_DEVICES says which GPUs may be used.",
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import Config, option
-from glot_jax.config.checks import between, each, filled, share, whole
+from glot_jax.config.checks import between, each, filled, require_one_place, share, whole
 from glot_jax.errors import UsageError
 
 
@@ -77,6 +77,10 @@ class ExtractConfig(Config):
     # No Literal: which devices there are is the machine's affair, and torch is asked.
     device: str = "auto"
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
+    disk (accelerate).
+    """
     revision: str | None = None
     """Commit, tag or branch of a Hub backbone."""
     gguf_file: str | None = None
@@ -160,6 +164,7 @@ class ExtractConfig(Config):
                 got=self.worker,
                 fix="Give for example --worker 0/4 ... --worker 3/4.",
             )
+        require_one_place(self.device, self.device_map)
         if self.add_bos and self.prompt is not None:
             raise UsageError(
                 rule="--add-bos puts a token before a text, and a template says all that stands"

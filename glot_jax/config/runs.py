@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, flag, option
-from glot_jax.config.checks import whole
+from glot_jax.config.checks import require_one_place, whole
 from glot_jax.errors import UsageError
 
 # By name, and all empty by default: one that is not empty was given.
@@ -191,8 +191,16 @@ class EncodeConfig(Config):
     """Where the frozen model lies, if the run knows it only by the name of a folder."""
     device: str = "auto"
     """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
+    disk (accelerate).
+    """
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run encodes."""
+
+    def require_consistent(self) -> None:
+        """Check that the backbone's place is given once."""
+        require_one_place(self.device, self.device_map)
 
 
 @dataclasses.dataclass(frozen=True)

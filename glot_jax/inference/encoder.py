@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 # Read when JAX opens its device; whoever set it knows better.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -106,6 +106,7 @@ class SentenceEncoder:
         *,
         backbone: str | None = None,
         device: str = "auto",
+        device_map: Literal["none", "auto"] = "none",
         checkpoint: CheckpointName = "best",
         plugins: Iterable[str | ModuleType] = (),
     ) -> SentenceEncoder:
@@ -115,6 +116,8 @@ class SentenceEncoder:
             run: run folder.
             backbone: where the frozen model lies, if the run knows it only by the name of a folder.
             device: torch device of the backbone.
+            device_map: "auto" spreads a backbone that is larger than a GPU over the GPUs, the
+                host's memory and the disk (accelerate).
             checkpoint: "best" or "last".
             plugins: modules, or names for `glot_jax.plugins.load`, with parts that the run has.
                 Their code is run; a plugin that the run names and you do not is never imported.
@@ -138,6 +141,7 @@ class SentenceEncoder:
             layers=layers,
             backbone=backbone,
             device=device,
+            device_map=device_map,
         )
         # Dtype and length as they are, not as they were asked for: "auto" depends on the machine.
         fingerprint = {

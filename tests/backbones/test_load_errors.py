@@ -47,3 +47,13 @@ def test_a_type_that_transformers_does_not_know_is_named(bert_copy):
         UsageError, match="of the type brand_new, which this transformers does not know"
     ):
         load_backbone(bert_copy)
+
+
+def test_the_package_of_a_quantisation_is_named(bert_copy):
+    # Not "check the folder's files": they are as they should be.
+    quantisation = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    change_json(bert_copy / "config.json", quantization_config=quantisation)
+    with pytest.raises(
+        UsageError, match=r"quantised by bitsandbytes: .*bitsandbytes.*Install that package"
+    ):
+        load_backbone(bert_copy)
