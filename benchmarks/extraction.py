@@ -1,4 +1,4 @@
-"""Extraction against a bare forward loop over the same texts.
+r"""Extraction against a bare forward loop over the same texts.
 
 And against padding every text to 128 tokens.
 
@@ -7,7 +7,11 @@ And against padding every text to 128 tokens.
 All three run the same model in one process, in turn, after a warm-up; the ratios are medians over
 the repeats. The bare loop tokenises, sorts by length and runs batches of the same token budget, and
 writes nothing. Loading the model is left out of all three. Writes
-benchmarks/results/extraction.json.
+benchmarks/results/extraction.json. A decoder, and what it saves that no block runs above the layer
+which is stored:
+
+    python benchmarks/extraction.py --data DIR/stsb --task stsb --backbone smollm2 --shallow 20 \
+        --train-rows 500 --name extraction-smollm2
 """
 
 from __future__ import annotations
@@ -47,10 +51,16 @@ class Extraction(Benchmark):
     repeats: int = 5
     padded_share: int = 20
     """The padded loop runs one in this many texts and is scaled up."""
+    shallow: int | None = None
+    """A layer: also time an extraction of it alone against one of the last layer."""
+    train_rows: int | None = None
+    """Seeded sample of the training rows. Default: all of them."""
+    name: str = "extraction"
+    """Of the file of results."""
 
     def smaller(self) -> Extraction:
         """See Benchmark.smaller."""
-        return dataclasses.replace(self, repeats=1, padded_share=5)
+        return dataclasses.replace(self, repeats=1, padded_share=5, shallow=3)
 
 
 def bare_loop(backbone: Backbone, texts: list[str], tokens_per_batch: int) -> None:
@@ -87,16 +97,29 @@ def seconds_of(action: Callable[[], object]) -> Seconds:
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def speed_over(times: dict[str, list[Seconds]], other: str, loading: Seconds) -> Seconds:
-    """How many times as fast as `other` the extraction is, its model loading apart.
+def extract(config: ExtractConfig) -> None:
+    """Write a store anew."""
+    for path in (config.out, config.out.with_name(f"{config.out.name}.lock")):
+        shutil.rmtree(path, ignore_errors=True)
+    dump(config, console=Console(quiet=True))
+
+
+def speed_over(
+    times: dict[str, list[Seconds]],
+    other: str,
+    loading: Seconds,
+    others_loading: Seconds | None = None,
+) -> Seconds:
+    """How many times as fast as `other` the extraction is, model loading apart.
 
     The median over the repeats, for both clocks.
     """
     speeds = {}
     for clock in CLOCKS:
         ratios = []
-        for plain, extract in zip(times[other], times["extract"], strict=True):
-            ratios.append(plain[clock] / (extract[clock] - loading[clock]))
+        apart = 0.0 if others_loading is None else others_loading[clock]
+        for plain, whole in zip(times[other], times["extract"], strict=True):
+            ratios.append((plain[clock] - apart) / (whole[clock] - loading[clock]))
         speeds[clock] = statistics.median(ratios)
     return speeds
 
@@ -118,17 +141,17 @@ def measure(bench: Extraction, config: ExtractConfig) -> dict[str, Any]:
     loads = [seconds_of(functools.partial(Backbone, config)) for _ in range(3)]
     loading = {clock: statistics.median(load[clock] for load in loads) for clock in CLOCKS}
 
-    def extract() -> None:
-        for path in (config.out, config.out.with_name("store.lock")):
-            shutil.rmtree(path, ignore_errors=True)
-        dump(config, console=Console(quiet=True))
-
     bare_loop(backbone, texts[:500], config.tokens_per_batch)
     times: dict[str, list[Seconds]] = {"bare": [], "extract": [], "padded": []}
     actions = {
         "bare": functools.partial(bare_loop, backbone, texts, config.tokens_per_batch),
-        "extract": extract,
+        "extract": functools.partial(extract, config),
     }
+    if bench.shallow is not None:
+        out = config.out.with_name("shallow")
+        shallow = dataclasses.replace(config, layers=(bench.shallow,), out=out)
+        times["shallow"] = []
+        actions["shallow"] = functools.partial(extract, shallow)
     for repeat in range(bench.repeats):
         # In turn first and second: a machine that slows down must not always slow the same one.
         for name in sorted(actions, reverse=bool(repeat % 2)):
@@ -141,6 +164,10 @@ def measure(bench: Extraction, config: ExtractConfig) -> dict[str, Any]:
         "seconds": times,
         "model_loading_seconds": loading,
     }
+    if bench.shallow is not None:
+        # Both are extractions, so that one's ratio turned over is the other's.
+        for clock, speed in speed_over(times, "shallow", loading, loading).items():
+            result[f"{clock}_speed_of_layer_{bench.shallow}"] = 1 / speed
     for other in ("bare", "padded"):
         for clock, speed in speed_over(times, other, loading).items():
             result[f"{clock}_speed_over_{other}"] = speed
@@ -150,7 +177,11 @@ def measure(bench: Extraction, config: ExtractConfig) -> dict[str, Any]:
 def main(bench: Extraction) -> None:
     """Time the extraction beside its forward passes alone, and write `extraction.json`."""
     config = ExtractConfig(
-        backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
+        backbone=bench.backbone,
+        task=bench.task,
+        data=bench.data,
+        out=bench.work / "store",
+        max_train_rows=bench.train_rows,
     )
     result = measure(bench, config)
     store = HiddenStore(config.out)
@@ -164,7 +195,8 @@ def main(bench: Extraction) -> None:
             print(f"{name}: {value:,.4g}")
         elif isinstance(value, int):
             print(f"{name}: {value:,}")
-    bench.write("extraction", result)
+    result["backbone"] = bench.backbone
+    bench.write(bench.name, result)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
-"""How many seeds never learn on a decoder's layers, with its attention sinks kept and left out.
+r"""How many seeds never learn on a decoder's layers, with its attention sinks kept and left out.
 
     # DIR/{stsb,cola}/{train,validation}.jsonl
     python benchmarks/stuck_seeds.py --data DIR --work build/stuck --backbone smollm2
+
+Settings are chosen with other seeds, on a holdout of the training rows:
+
+    python benchmarks/stuck_seeds.py --data DIR --work build/stuck --backbone smollm2 \
+        --treatments keep drop keep-rms drop-rms --seeds 101 102 103 --split holdout
 
 A run is stuck if the training loss of its last epoch is above .9 of that of the best constant
 answer. Everything else is the default of train.py. Prints a table of stuck runs and scores, and
@@ -16,7 +21,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -26,7 +31,13 @@ from benchmark import Benchmark, run
 from scipy.stats import beta
 
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
+from glot_jax.config.train import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+    TrainConfig,
+)
 from glot_jax.errors import UsageError
 from glot_jax.extraction import dump
 from glot_jax.store import HiddenStore
@@ -45,6 +56,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pma": {"pooler": PoolerConfig(pooler="pma")},
     "latent-attention": {"pooler": PoolerConfig(pooler="latent-attention")},
 }
+TREATMENTS: dict[str, dict[str, Any]] = {
+    "keep": {"sinks": "keep"},
+    "drop": {"sinks": "auto"},
+    # Cuts where there is a sink and where there is none.
+    "skip-first": {"sinks": "keep", "skip_first": 1},
+    "keep-rms": {"sinks": "keep", "token_norm": "rms"},
+    "drop-rms": {"sinks": "auto", "token_norm": "rms"},
+    "keep-standardise": {"sinks": "keep", "standardise": True},
+    "drop-standardise": {"sinks": "auto", "standardise": True},
+    "keep-warmup": {
+        "sinks": "keep",
+        "optimizer": OptimizerConfig(schedule="cosine", warmup_fraction=0.1, clip_norm=1.0),
+    },
+}
+"""What is done about sinks: settings of a run, and of its pooler."""
 METRIC = {"stsb": "spearman", "cola": "mcc"}
 
 
@@ -59,8 +85,10 @@ class StuckSeeds(Benchmark):
     tasks: tuple[str, ...] = ("stsb", "cola")
     layers: tuple[int, ...] = (10, 15, 20, 25, 30)
     variants: tuple[str, ...] = tuple(VARIANTS)
-    sinks: tuple[str, ...] = ("keep", "auto")
+    treatments: tuple[str, ...] = ("keep", "drop")
     seeds: tuple[int, ...] = tuple(range(1, 11))
+    split: Literal["validation", "holdout"] = "validation"
+    """Where scores are taken: holdout is a tenth of the training rows, which is not trained on."""
     train_rows: int = 2000
     validation_rows: int = 300
     epochs: int = 4
@@ -119,8 +147,9 @@ def train_seed(
     workspace: Workspace,
 ) -> dict[str, float]:
     """Training loss of the last epoch and the score after it."""
-    sinks, task, layer, variant = group
-    out = bench.work / "runs" / sinks / f"{task}-{layer}-{variant}" / f"seed-{seed}"
+    treatment, task, layer, variant = group
+    folder = bench.work / "runs" / bench.split / treatment
+    out = folder / f"{task}-{layer}-{variant}" / f"seed-{seed}"
     done = out / "done.json"
     if done.is_file():
         return json.loads(done.read_text())
@@ -130,20 +159,25 @@ def train_seed(
         store=bench.work / "stores" / task,
         out=out,
         layer=layer,
-        sinks="keep" if sinks == "keep" else "auto",
         seed=seed,
         epochs=bench.epochs,
         # A line an epoch, whose loss is then the epoch's mean.
         log_every=1 << 20,
         checkpoint_minutes=0,
-        objective=ObjectiveConfig(select_on="last"),
+        objective=ObjectiveConfig(select_on="last" if bench.split == "validation" else "holdout"),
         trust_store=True,
         **VARIANTS[variant],
     )
+    for name, value in TREATMENTS[treatment].items():
+        if name in ("token_norm", "standardise"):
+            pooler = dataclasses.replace(config.pooler, **{name: value})
+            config = dataclasses.replace(config, pooler=pooler)
+        else:
+            config = dataclasses.replace(config, **{name: value})
     train(config, quiet=True, workspace=workspace)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["split"] == "train"]
-    scores = [line[METRIC[task]] for line in lines if line["split"] == "validation"]
+    scores = [line[METRIC[task]] for line in lines if line["split"] == bench.split]
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     values = {"loss": losses[-1], "score": scores[-1]}
     done.write_text(json.dumps(values))
@@ -178,11 +212,11 @@ def main(bench: StuckSeeds) -> None:
     jax.config.update("jax_compilation_cache_dir", str(bench.work / "compiled"))
     constants = {task: constant_loss(make_store(bench, task)) for task in bench.tasks}
     groups = [
-        (sinks, task, layer, variant)
+        (treatment, task, layer, variant)
         for task in bench.tasks
         for variant in bench.variants
         for layer in bench.layers
-        for sinks in bench.sinks
+        for treatment in bench.treatments
     ]
     results: dict[str, Any] = {}
     for index, group in enumerate(groups):
@@ -190,8 +224,8 @@ def main(bench: StuckSeeds) -> None:
             continue
         workspace = Workspace()
         runs = [train_seed(bench, group, seed, workspace) for seed in bench.seeds]
-        sinks, task, layer, variant = group
-        name = f"{task} layer {layer} {variant} sinks {sinks}"
+        treatment, task, layer, variant = group
+        name = f"{task} layer {layer} {variant} {treatment}"
         results[name] = summed_up(runs, constants[task])
         row = results[name]
         print(
@@ -205,9 +239,12 @@ def main(bench: StuckSeeds) -> None:
         "validation_rows": bench.validation_rows,
         "epochs": bench.epochs,
         "seeds": list(bench.seeds),
+        "split": bench.split,
+        "treatments": {name: str(TREATMENTS[name]) for name in bench.treatments},
         "stuck": f"training loss of the last epoch above {STUCK} of the best constant answer's",
     }
-    suffix = "" if parts == 1 else f"_{number}_of_{parts}"
+    suffix = "" if bench.split == "validation" else f"_{bench.split}"
+    suffix += "" if parts == 1 else f"_{number}_of_{parts}"
     bench.write(f"stuck_seeds{suffix}", {"settings": settings, "groups": results})
 
 
