@@ -9,7 +9,15 @@ from glot_jax.cli.command import Command
 from glot_jax.cli.experiments import report, reproduce, stress, sweep
 from glot_jax.cli.extract import extract
 from glot_jax.cli.profile import profile, read_profile
-from glot_jax.cli.runs import describe, encode, evaluate, export, import_torch, read_evaluate
+from glot_jax.cli.runs import (
+    describe,
+    encode,
+    evaluate,
+    export,
+    import_torch,
+    predict,
+    read_evaluate,
+)
 from glot_jax.cli.store import store
 from glot_jax.cli.train import TrainCommand, read_train, train
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
@@ -21,6 +29,7 @@ from glot_jax.config.runs import (
     EvaluateConfig,
     ExportConfig,
     ImportTorchConfig,
+    PredictConfig,
 )
 from glot_jax.config.store import StoreConfig
 from glot_jax.errors import UsageError, lookup
@@ -33,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "extract": Command(extract, ExtractConfig, "extract.py"),
     "train": Command(train, TrainCommand, "train.py", read_train),
     "evaluate": Command(evaluate, EvaluateConfig, "glot evaluate", read_evaluate),
+    "predict": Command(predict, PredictConfig, "glot predict"),
     "describe": Command(describe, DescribeConfig, "glot describe"),
     "encode": Command(encode, EncodeConfig, "glot encode"),
     "export": Command(export, ExportConfig, "glot export"),

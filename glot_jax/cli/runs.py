@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glot_jax.cli.early_checks import (
     require_file,
@@ -21,9 +22,13 @@ from glot_jax.config.runs import (
     EvaluateConfig,
     ExportConfig,
     ImportTorchConfig,
+    PredictConfig,
 )
 from glot_jax.errors import UsageError, require_extra, require_known
 from glot_jax.files import require_empty
+
+if TYPE_CHECKING:
+    from glot_jax.texts.tasks import TaskSpec
 
 
 def evaluate(config: EvaluateConfig) -> int:
@@ -146,6 +151,67 @@ def describe(config: DescribeConfig) -> int:
     else:
         print_description(card)
     return 0
+
+
+def predict(config: PredictConfig) -> int:
+    """Write the class or score that trained runs predict for every row of a file."""
+    task = _task_of(config)
+    from glot_jax.inference.predict_file import (
+        arriving_lines,
+        check_rows,
+        predict_file,
+        predict_lines,
+    )
+    from glot_jax.inference.row_files import RowFile
+
+    reads_stdin = str(config.file) == "-"
+    columns = config.text_columns or task.text_columns
+    rows = RowFile.of_task(config.file, task.name, columns, config.encoding)
+    survey = None
+    if not reads_stdin and config.out is not None:
+        # Every text is looked at before a model is loaded for it.
+        survey = check_rows(rows, config.out, task.classes)
+    require_extra("extract", "glot predict")
+    from glot_jax.inference.loading import BackboneChoice
+    from glot_jax.inference.predictor import Predictor
+
+    predictor = Predictor.load(
+        config.run,
+        BackboneChoice(config.backbone, config.device, config.device_map),
+        checkpoint=config.checkpoint,
+    )
+    if survey is None or config.out is None:
+        lines = arriving_lines(sys.stdin.fileno(), config.encoding or "utf-8")
+        predict_lines(predictor, lines, sys.stdout, batch_size=config.batch_size)
+        return 0
+    total = survey.rows
+    predict_file(
+        predictor,
+        rows,
+        config.out,
+        survey,
+        batch_size=config.batch_size,
+        progress=lambda done: print(f"{done:,} of {total:,} rows", file=sys.stderr),
+    )
+    print(f"wrote {config.out}: {total:,} rows", file=sys.stderr)
+    return 0
+
+
+def _task_of(config: PredictConfig) -> TaskSpec:
+    """The task that the runs answer for."""
+    from glot_jax.inference.answering import require_answers
+    from glot_jax.run_folders.run_files import read_config
+    from glot_jax.texts.tasks import TaskSpec
+
+    tasks = [TaskSpec.from_json(read_config(run)["model"]["task"]) for run in config.run]
+    task = require_answers(tasks)
+    if config.text_columns and len(config.text_columns) != len(task.roles):
+        raise UsageError(
+            rule=f"--text-columns must name the {len(task.roles)} texts of a row",
+            got=" ".join(config.text_columns),
+            fix=f"The run was trained on {', '.join(task.text_columns)}.",
+        )
+    return task
 
 
 def encode(config: EncodeConfig) -> int:

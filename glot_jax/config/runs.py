@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, flag, option
-from glot_jax.config.checks import require_one_place, whole
+from glot_jax.config.checks import filled, require_one_place, whole
 from glot_jax.errors import UsageError
 
 # By name, and all empty by default: one that is not empty was given.
@@ -160,6 +160,59 @@ class DescribeConfig(Config):
     """Which checkpoint of the run is described."""
     json: bool = False
     """Print one JSON object instead of tables."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Config):
+    """Write the rows of a file with the class or score that trained runs predict for them."""
+
+    takes_plugins: ClassVar[bool] = True
+
+    file: Path = dataclasses.field(metadata=ARGUMENT)
+    """Rows to predict, of any format that extract.py reads; labels are not needed. `-`: stdin, a
+    text a line, answered on stdout as they come.
+    """
+    run: tuple[Path, ...] = option((), filled)
+    """Run folder; of several the probabilities, or scores, are averaged."""
+    out: Path | None = None
+    """.csv, .jsonl or .parquet: the columns of FILE, prediction, and for classes probability and
+    probability.CLASS.
+    """
+    text_columns: tuple[str, ...] = ()
+    """Columns of the texts. Default: those that the run was trained on."""
+    encoding: str | None = None
+    """Encoding of text files, as Python names it: cp1252, latin-1 ... Default: UTF-8, or by the
+    byte-order mark.
+    """
+    batch_size: int = option(32, whole(1))
+    """Texts of one forward pass."""
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    device: str = "auto"
+    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
+    disk (accelerate).
+    """
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the runs answers."""
+
+    def require_consistent(self) -> None:
+        """Check where answers go, and that the backbone's place is given once."""
+        require_one_place(self.device, self.device_map)
+        if str(self.file) == "-":
+            if self.out is not None or self.text_columns:
+                raise UsageError(
+                    rule="stdin has a text a line, and is answered on stdout",
+                    got="- with --out or --text-columns",
+                    fix="Leave them out, or give a file.",
+                )
+        elif self.out is None:
+            raise UsageError(
+                rule="predictions of a file must be written somewhere",
+                got="no --out",
+                fix="Give for example --out predictions.csv.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,11 +29,17 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.errors import UsageError, require_extra
+from glot_jax.errors import UsageError
+from glot_jax.inference.loading import (
+    BackboneChoice,
+    TrainedHead,
+    load_backbones,
+    load_head,
+)
+from glot_jax.inference.stored_rounding import rounded
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
-from glot_jax.plugins import load as load_plugins
-from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
+from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.store.recipe import Recipe
 from glot_jax.training.xla_options import compiled
 
@@ -70,6 +76,8 @@ class SentenceEncoder:
         layers: layers of the backbone, 0 .. L, that the model reads.
         fingerprint: what the vectors depend on: backbone, store and run.
         recipe: recipe of the store that the model was trained on.
+        rounds: round states as that store did, so that a text gets the vector that it would have
+            there; otherwise states are pooled as the backbone computes them.
     """
 
     def __init__(
@@ -79,11 +87,15 @@ class SentenceEncoder:
         layers: tuple[int, ...],
         fingerprint: dict[str, Any] | None = None,
         recipe: Recipe | None = None,
+        *,
+        rounds: bool = False,
     ):
+        self.model = model
         self.backbone = backbone
         self.layers = layers
         self.fingerprint = fingerprint or {}
         self.recipe = recipe or Recipe.partial()
+        self.rounds = rounds
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
         self.compilations = 0
@@ -126,35 +138,36 @@ class SentenceEncoder:
             UsageError: no run, no checkpoint, an imported run, a plugin that was not loaded, or a
                 backbone that is gone or another one than the run's.
         """
-        require_extra("extract", "SentenceEncoder.load")
-        load_plugins(plugins)
-        folder = RunFolder.open(run)
-        folder.require_head()
-        # The head first, which takes moments: what is wrong with it is said before torch and a
-        # backbone of gigabytes are loaded.
-        model = folder.load_model(checkpoint)
-        from glot_jax.backbones.from_recipe import load_backbone
+        head = load_head(run, checkpoint, plugins)
+        choice = BackboneChoice(backbone, device, device_map)
+        (frozen,) = load_backbones([head], choice)
+        return cls.from_head(head, frozen)
 
-        layers = folder.model.layers
-        frozen = load_backbone(
-            folder.recipe,
-            layers=layers,
-            backbone=backbone,
-            device=device,
-            device_map=device_map,
-        )
+    @classmethod
+    def from_head(
+        cls, head: TrainedHead, backbone: Backbone, *, rounds: bool = False
+    ) -> SentenceEncoder:
+        """The encoder of a loaded head on its loaded backbone; `rounds` as for the class."""
+        folder = head.folder
         # Dtype and length as they are, not as they were asked for: "auto" depends on the machine.
         fingerprint = {
             "backbone": dict(folder.recipe.backbone),
-            "compute_dtype": frozen.compute_dtype,
-            "max_length": frozen.max_length,
+            "compute_dtype": backbone.compute_dtype,
+            "max_length": backbone.max_length,
             "prompt": folder.prompt,
             "store": folder.store,
             "run": folder.path.resolve().name,
-            "checkpoint": checkpoint,
-            "weights": weights_sha256(model),
+            "checkpoint": head.checkpoint,
+            "weights": weights_sha256(head.model),
         }
-        return cls(model, frozen, layers, fingerprint, folder.recipe)
+        return cls(
+            head.model,
+            backbone,
+            folder.model.layers,
+            fingerprint,
+            folder.recipe,
+            rounds=rounds,
+        )
 
     def encode(
         self,
@@ -204,8 +217,9 @@ class SentenceEncoder:
         )
         with Progress(*columns, disable=not show_progress, transient=True) as progress:
             task = progress.add_task("encode", total=len(texts))
-            for rows, ids in self._batches(texts, batch_size):
-                vectors[rows] = self._encode_tokens(ids, batch_size)
+            for rows, ids in token_batches(self.backbone, texts, batch_size):
+                states = self.backbone.states(ids).layers
+                vectors[rows] = self.pool(states, _lengths(ids), batch_size)
                 progress.advance(task, len(rows))
         if normalize:
             return _unit(vectors)
@@ -245,25 +259,6 @@ class SentenceEncoder:
         pool = self._executables[key]
         return pool(self._params, hidden, mask)
 
-    def _batches(
-        self, texts: Sequence[str], batch_size: int
-    ) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
-        """(rows, token ids) of texts of similar length.
-
-        Texts without a token are left out: their rows stay zero.
-        """
-        # For the type checker: `encode` has looked.
-        assert self.backbone is not None
-        for start in range(0, len(texts), _WINDOW):
-            window = list(texts[start : start + _WINDOW])
-            _require_strings(window, start)
-            ids = self.backbone.tokenize(window).ids
-            order = _by_length(_lengths(ids))
-            # By length within a window: little padding, and few shapes to compile.
-            for first in range(0, len(order), batch_size):
-                rows = order[first : first + batch_size]
-                yield start + rows, [ids[row] for row in rows]
-
     def encode_stored(
         self, reader: SplitReader, batch_size: int = 32
     ) -> Float[np.ndarray, "texts dim"]:
@@ -287,17 +282,29 @@ class SentenceEncoder:
             vectors[texts] = self._pool_ragged(flat, lengths[texts], batch_size)
         return vectors
 
-    def _encode_tokens(self, ids: list[list[int]], batch_size: int) -> np.ndarray:
-        # For the type checker: `encode` has looked.
-        assert self.backbone is not None
-        states = self.backbone.states(ids).layers
+    def pool(
+        self,
+        layers: Mapping[int, np.ndarray],
+        lengths: np.ndarray,
+        batch_size: int,
+    ) -> Float[np.ndarray, "texts dim"]:
+        """Vectors of texts, from the states that the backbone gives for them.
+
+        Args:
+            layers: layer -> float32 [tokens, dim], the texts one after the other; those of this
+                run are read.
+            lengths: int64 [texts], tokens of each, at least one.
+            batch_size: rows of the compiled batch, at least as many as there are texts.
+        """
+        own = {layer: layers[layer] for layer in self.layers}
+        if self.rounds:
+            own = rounded(own, lengths, self.recipe.storage_dtype)
         if self.mixed:
             # In the order of the run, to which the learned weights of the layers belong.
-            mixed = [states[layer] for layer in self.layers]
-            flat = np.stack(mixed, axis=1)
+            flat = np.stack([own[layer] for layer in self.layers], axis=1)
         else:
-            flat = states[self.layers[0]]
-        return self._pool_ragged(flat, _lengths(ids), batch_size)
+            flat = own[self.layers[0]]
+        return self._pool_ragged(flat, lengths, batch_size)
 
     def _pool_ragged(
         self,
@@ -317,6 +324,32 @@ class SentenceEncoder:
         vectors = self.encode_states(batch.hidden, batch.mask)
         # Without those of the rows that filled it up.
         return np.asarray(vectors)[: len(lengths)]
+
+
+def token_batches(
+    backbone: Backbone, texts: Sequence[str], batch_size: int
+) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+    """Yield (rows, token ids) of texts of similar length.
+
+    Texts without a token are left out. Some thousands are held as tokens at a time.
+
+    Args:
+        backbone: whose tokenizer is used.
+        texts: strings.
+        batch_size: texts of a batch.
+
+    Raises:
+        UsageError: something that is not a string.
+    """
+    for start in range(0, len(texts), _WINDOW):
+        window = list(texts[start : start + _WINDOW])
+        _require_strings(window, start)
+        ids = backbone.tokenize(window).ids
+        order = _by_length(_lengths(ids))
+        # By length within a window: little padding, and few shapes to compile.
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            yield start + rows, [ids[row] for row in rows]
 
 
 def _require_strings(texts: Sequence[object], start: int) -> None:

@@ -34,6 +34,13 @@ def read_config(run: Path) -> dict[str, Any]:
         UsageError: `run` is not a run folder, or one of another version, or one with parts of a
             plugin that was not loaded.
     """
+    seeds = _seeds(run)
+    if not (run / CONFIG).is_file() and seeds:
+        raise UsageError(
+            rule="one run must be named, not the folder of several seeds",
+            got=f"{run}, which holds {', '.join(path.name for path in seeds)}",
+            fix=f"Name one of them, such as {seeds[0]}.",
+        )
     if not (run / CONFIG).is_file():
         raise UsageError(
             rule=f"expected a run folder, with {CONFIG} in it",
@@ -50,6 +57,13 @@ def read_config(run: Path) -> dict[str, Any]:
     # Here, where every reader of a run passes: without its plugin a part's name means nothing.
     plugins.require_loaded(values.get("plugins", ()), run)
     return values
+
+
+def _seeds(folder: Path) -> list[Path]:
+    """The runs that `train.py --seeds` made in a folder, in the order of their seeds."""
+    runs = [path.parent for path in folder.glob(f"seed-*/{CONFIG}")]
+    numbered = [run for run in runs if run.name.removeprefix("seed-").isdecimal()]
+    return sorted(numbered, key=lambda run: int(run.name.removeprefix("seed-")))
 
 
 def require_store(store: Path, command: str) -> None:

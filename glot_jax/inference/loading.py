@@ -1,0 +1,114 @@
+"""Trained runs and the backbones that they were trained on, loaded for new texts.
+
+The head comes first, which takes moments: what is wrong with it is said before torch and a backbone
+of gigabytes are loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+from glot_jax.errors import require_extra
+from glot_jax.model import SentenceModel
+from glot_jax.plugins import load as load_plugins
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
+from glot_jax.store.identity import canonical
+
+if TYPE_CHECKING:
+    from glot_jax.extraction import Backbone
+
+_OF_A_STORE = (
+    "deduplicate",
+    "label_column",
+    "max_train_rows",
+    "sample_seed",
+    "shard_tokens",
+    "storage_dtype",
+    "task",
+    "text_columns",
+)
+"""Fields of a recipe that say which texts were stored and how, and nothing of the backbone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneChoice:
+    """Where the frozen model lies, and where it runs."""
+
+    location: str | None = None
+    """For a run that knows it only by the name of a folder. Default: what the run names."""
+    device: str = "auto"
+    """torch device."""
+    device_map: Literal["none", "auto"] = "none"
+    """"auto" spreads a model that is larger than a GPU."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedHead:
+    """A run folder and the model of one of its checkpoints."""
+
+    folder: RunFolder
+    model: SentenceModel
+    checkpoint: CheckpointName
+
+
+def load_head(
+    run: str | os.PathLike[str],
+    checkpoint: CheckpointName = "best",
+    plugins: Iterable[str | ModuleType] = (),
+) -> TrainedHead:
+    """Stem, pooler and head of a run.
+
+    Args:
+        run: run folder.
+        checkpoint: "best" or "last".
+        plugins: modules, or names for `glot_jax.plugins.load`, with parts that the run has. Their
+            code is run.
+
+    Raises:
+        UsageError: no run, no checkpoint, an imported run, or a plugin that was not loaded.
+    """
+    require_extra("extract", "a trained run on new texts")
+    load_plugins(plugins)
+    folder = RunFolder.open(run)
+    folder.require_head()
+    return TrainedHead(folder, folder.load_model(checkpoint), checkpoint)
+
+
+def load_backbones(heads: Sequence[TrainedHead], choice: BackboneChoice) -> list[Backbone]:
+    """The backbone of every head, the same object where they share one.
+
+    Raises:
+        UsageError: a backbone that is gone, or another one than the run's.
+    """
+    from glot_jax.backbones.from_recipe import load_backbone
+
+    keys = [_backbone_key(head.folder) for head in heads]
+    loaded: dict[bytes, Backbone] = {}
+    for key, head in zip(keys, heads, strict=True):
+        if key in loaded:
+            continue
+        # One pass gives the layers of all heads that read the same store.
+        layers: set[int] = set()
+        for other, sharer in zip(keys, heads, strict=True):
+            if other == key:
+                layers.update(sharer.folder.model.layers)
+        loaded[key] = load_backbone(
+            head.folder.recipe,
+            layers=tuple(sorted(layers)),
+            backbone=choice.location,
+            device=choice.device,
+            device_map=choice.device_map,
+        )
+    return [loaded[key] for key in keys]
+
+
+def _backbone_key(folder: RunFolder) -> bytes:
+    """What two runs have in common if one backbone makes the states of both."""
+    values = folder.recipe.to_json()
+    for name in _OF_A_STORE:
+        values.pop(name, None)
+    return canonical(values)

@@ -1,0 +1,179 @@
+"""Answers of trained runs for new texts: a class with probabilities, or a score."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from glot_jax.errors import UsageError
+from glot_jax.file_formats.quoting import shown
+from glot_jax.inference.answering import require_answers
+from glot_jax.inference.encoder import SentenceEncoder, token_batches
+from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
+from glot_jax.run_folders.run_folder import CheckpointName
+from glot_jax.texts.tasks import TaskSpec
+
+Rows = Sequence[str | Sequence[str]]
+"""A text a row, or the texts of each row in the order of the task's columns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What is predicted for some rows."""
+
+    values: Shaped[np.ndarray, " rows"]
+    """int64 index into the task's classes; or float scores, on the task's own scale."""
+    probabilities: Float[np.ndarray, "rows classes"] | None
+    """float64, each row adds up to 1; None for scores."""
+
+
+class Predictor:
+    """Trained heads on frozen backbones, which answer for rows of texts.
+
+        predictor = Predictor.load(["runs/cola-glot"])
+        answers = predictor.predict(["a sentence", "another one"])
+        [predictor.classes[index] for index in answers.values]
+
+    States are rounded as they were when the run was trained, so that a text is answered as
+    `evaluate_run` answers it from a store. Several runs answer together: their probabilities, or
+    scores, are averaged.
+
+    Args:
+        members: encoders that round states, of runs on the same task.
+
+    Raises:
+        UsageError: none, tasks that differ, or a task that ranks texts.
+    """
+
+    def __init__(self, members: Sequence[SentenceEncoder]):
+        self.members = tuple(members)
+        self.task: TaskSpec = require_answers([member.model.spec.task for member in members])
+
+    @classmethod
+    def load(
+        cls,
+        runs: Sequence[str | os.PathLike[str]],
+        choice: BackboneChoice | None = None,
+        *,
+        checkpoint: CheckpointName = "best",
+        plugins: Iterable[str | ModuleType] = (),
+    ) -> Predictor:
+        """The predictor of some run folders, which needs no store.
+
+        Args:
+            runs: run folders; those of one backbone share it.
+            choice: where the backbone lies and runs. Default: as the runs name it.
+            checkpoint: "best" or "last".
+            plugins: modules, or their names, with parts that a run has. Their code is run.
+
+        Raises:
+            UsageError: no run, no checkpoint, tasks that differ, a plugin that was not loaded, or
+                a backbone that is gone.
+        """
+        plugins = list(plugins)
+        heads = [load_head(run, checkpoint, plugins) for run in runs]
+        backbones = load_backbones(heads, choice or BackboneChoice())
+        members = []
+        for head, backbone in zip(heads, backbones, strict=True):
+            members.append(SentenceEncoder.from_head(head, backbone, rounds=True))
+        return cls(members)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities; empty for scores."""
+        return self.task.classes
+
+    def predict(self, rows: Rows, batch_size: int = 32) -> Answers:
+        """Answers for some rows, in their order.
+
+        Args:
+            rows: texts.
+            batch_size: texts of one forward pass, which are of similar length.
+
+        Raises:
+            UsageError: something that is not a string, or a row of another number of texts than
+                the task has.
+        """
+        by_role = self._by_role(rows)
+        # Each text once: pairs share theirs.
+        texts = list(dict.fromkeys(text for role in by_role for text in role))
+        number_of = {text: number for number, text in enumerate(texts)}
+        index = [[number_of[text] for text in role] for role in by_role]
+        outputs = []
+        for member, vectors in zip(self.members, self._vectors(texts, batch_size), strict=True):
+            outputs.append(_head_outputs(member, vectors[np.array(index, np.int64)]))
+        return self._answers(outputs)
+
+    def _by_role(self, rows: Rows) -> list[list[str]]:
+        count = len(self.task.roles)
+        by_role: list[list[str]] = [[] for _ in range(count)]
+        for number, row in enumerate(rows):
+            texts = [row] if isinstance(row, str) else list(row)
+            if len(texts) != count:
+                raise UsageError(
+                    rule=f"a row of task {self.task.name} must have {count} texts:"
+                    f" {', '.join(self.task.text_columns)}",
+                    got=f"{len(texts)} in row {number}: {shown(row)}",
+                    fix="Give as many texts a row as the run was trained on.",
+                )
+            for role, text in zip(by_role, texts, strict=True):
+                if not isinstance(text, str):
+                    raise UsageError(
+                        rule="a text must be a string",
+                        got=f"{type(text).__name__} in row {number}",
+                        fix="Convert it.",
+                    )
+                role.append(text)
+        return by_role
+
+    def _vectors(self, texts: Sequence[str], batch_size: int) -> list[np.ndarray]:
+        """Vectors [texts, dim] of every member; zeros for a text without a token."""
+        vectors = [np.zeros((len(texts), member.dim), np.float32) for member in self.members]
+        # One after the other and not together: most often there is one.
+        for backbone in dict.fromkeys(member.backbone for member in self.members):
+            assert backbone is not None  # `load` gave every member one
+            sharers = [
+                number for number, member in enumerate(self.members) if member.backbone is backbone
+            ]
+            for rows, ids in token_batches(backbone, texts, batch_size):
+                states = backbone.states(ids).layers
+                lengths = np.array([len(text) for text in ids], np.int64)
+                for number in sharers:
+                    pooled = self.members[number].pool(states, lengths, batch_size)
+                    vectors[number][rows] = pooled
+        return vectors
+
+    def _answers(self, outputs: list[np.ndarray]) -> Answers:
+        if self.task.label_kind == "classes":
+            probabilities = np.mean([_softmax(logits) for logits in outputs], axis=0)
+            # The first of equal ones, as in training.
+            return Answers(probabilities.argmax(axis=1), probabilities)
+        scores = []
+        for member, values in zip(self.members, outputs, strict=True):
+            objective = member.model.objective
+            assert objective is not None  # a task with scores has one
+            scores.append(objective.predict(values))
+        return Answers(np.mean(scores, axis=0), None)
+
+
+def _head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:
+    """Outputs [rows, ...] of a head from the pooled vectors [roles, rows, dim]."""
+    head = member.model.head
+    assert head is not None  # `load_head` refuses runs without one
+    if vectors.shape[1] == 0:
+        return np.zeros((0, max(1, len(member.model.spec.task.classes))), np.float32)
+    return np.asarray(head(jnp.asarray(vectors)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    # In float64 on the host: probabilities of rare classes are small numbers.
+    shifted = logits.astype(np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -1,0 +1,162 @@
+"""Files of rows whose texts are answered: their texts, and every column that they have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from glot_jax.errors import UsageError
+from glot_jax.file_formats.formats import Reading, name_parts, open_file
+from glot_jax.file_formats.glue_files import LAYOUTS, NO_LAYOUT, GlueLayout, renamed
+from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.records import (
+    Record,
+    Source,
+    extract_extra,
+    require_columns,
+    require_text,
+)
+from glot_jax.file_formats.text_form import check_encoding
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFile:
+    """A file of any format that extract.py reads, with one text or more a row.
+
+    A .txt file whose first line names no columns has a text in each line.
+    """
+
+    path: Path
+    text_columns: tuple[str, ...]
+    """Columns of the texts, in the order of the task's roles."""
+    encoding: str | None = None
+    """Of text files without a byte-order mark; None: UTF-8."""
+    layout: GlueLayout = NO_LAYOUT
+    """What GLUE's own files call the columns."""
+
+    @classmethod
+    def of_task(
+        cls,
+        path: Path,
+        task: str,
+        text_columns: tuple[str, ...],
+        encoding: str | None = None,
+    ) -> RowFile:
+        """A file of a task's rows, which may be one as GLUE distributes it."""
+        return cls(path, text_columns, encoding, LAYOUTS.get(task, NO_LAYOUT))
+
+    def open(self) -> Source:
+        """Look at the file's form; its rows can then be read any number of times.
+
+        Raises:
+            UsageError: no file, an unknown format or encoding, or a broken header.
+        """
+        check_encoding(self.encoding)
+        # A link to nothing is told by what opens it.
+        if not (self.path.is_file() or self.path.is_symlink()):
+            raise UsageError(
+                rule="FILE must hold texts",
+                got=f"{self.path}, which is not a file",
+                fix="Check the path.",
+            )
+        reading = Reading(
+            encoding=self.encoding,
+            columns=self.text_columns,
+            layout=self.layout,
+            lines=len(self.text_columns) == 1,
+        )
+        # The label, if there is one, is a column like others: nothing is read into it.
+        return renamed(open_file(self.path, reading), self.layout, None)
+
+    def survey(self, source: Source, *, types: bool) -> Survey:
+        """Look at every text, and find out which columns there are.
+
+        Args:
+            source: what `open` gave.
+            types: also find out what kinds of values the columns have.
+
+        Raises:
+            UsageError: a row without one of the columns, or whose text is not a string; no rows.
+        """
+        seen = Survey()
+        known: tuple[str, ...] = ()
+        for record in source.read(self.text_columns):
+            # A table's rows all have one list of columns, a JSON file's most of the time.
+            if record.columns is not known:
+                known = tuple(record.columns)
+                seen.columns.update(dict.fromkeys(known))
+            self.texts(record)
+            seen.rows += 1
+        if not seen.rows:
+            raise UsageError(
+                rule="FILE must have rows",
+                got=f"{self.path}, which has none",
+                fix="Check the file.",
+            )
+        if types and name_parts(self.path.name)[1] == "parquet":
+            schema = extract_extra("pyarrow.parquet").read_schema(self.path)
+            seen.arrow_types = dict(zip(schema.names, schema.types, strict=True))
+        elif types:
+            # Values of columns that nobody asked for may not have been read above.
+            for record in source.read(tuple(seen.columns)):
+                for name, value in record.values.items():
+                    seen.kinds.setdefault(name, set()).add(kind_of(value))
+        return seen
+
+    def texts(self, record: Record) -> tuple[str, ...]:
+        """The texts of a row.
+
+        Raises:
+            UsageError: with `file:line`, for a column that is not there, or no string in it.
+        """
+        require_columns(
+            self.text_columns,
+            record.columns,
+            record.columns_location,
+            f"Name the column: --text-columns; the run was trained on"
+            f" {listed(list(self.text_columns))}. ",
+        )
+        return tuple(
+            require_text(record.values[column], column, record.location)
+            for column in self.text_columns
+        )
+
+    def rows(
+        self, source: Source, survey: Survey
+    ) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+        """Yield the texts and all values of every row.
+
+        Raises:
+            UsageError: as in `survey`; the file may have changed since.
+        """
+        for record in source.read(tuple(survey.columns)):
+            yield self.texts(record), record.values
+
+
+@dataclasses.dataclass
+class Survey:
+    """What one pass over a file found."""
+
+    rows: int = 0
+    columns: dict[str, None] = dataclasses.field(default_factory=dict)
+    """Names in the order in which they first came."""
+    kinds: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    """Column -> kinds of its values, as `kind_of` names them; empty unless they were asked for."""
+    arrow_types: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Column of a .parquet file -> its type there; empty unless kinds were asked for."""
+
+
+def kind_of(value: object) -> str:
+    """null, bool, int (of 64 bits), float, str, or other for what has parts or another type."""
+    if value is None:
+        return "null"
+    # Before int, of which it is one in Python.
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int" if -(2**63) <= value < 2**63 else "other"
+    if isinstance(value, float):
+        return "float"
+    return "str" if isinstance(value, str) else "other"
