@@ -217,11 +217,11 @@ def _task_of(config: PredictConfig) -> TaskSpec:
 def encode(config: EncodeConfig) -> int:
     """Write vectors of the texts in a file, by a trained run and its backbone."""
     require_run(config.run)
-    from glot_jax.inference.encode_file import TextFile, check_files, encode_file
+    from glot_jax.inference.encode_file import check_files, encode_file, text_file
 
     # Every text is looked at before a model is loaded for it.
-    source = TextFile(config.file, config.column, config.encoding)
-    rows = check_files(source, config.out)
+    source = text_file(config.file, config.column, config.encoding)
+    survey = check_files(source, config.out)
     require_extra("extract", "glot encode")
     from glot_jax.inference.encoder import SentenceEncoder
 
@@ -236,12 +236,17 @@ def encode(config: EncodeConfig) -> int:
         encoder,
         source,
         config.out,
-        rows,
+        survey,
         batch_size=config.batch_size,
         normalize=config.normalize,
-        progress=lambda done: print(f"{done:,} of {rows:,} rows", file=sys.stderr),
+        progress=lambda done: print(f"{done:,} of {survey.rows:,} rows", file=sys.stderr),
     )
-    print(f"wrote {config.out}: {rows:,} rows of {encoder.dim}", file=sys.stderr)
+    length = "of unit length"
+    if not config.normalize:
+        length = "of any length (--normalize scales them to 1)"
+    print(
+        f"wrote {config.out}: {survey.rows:,} vectors of {encoder.dim}, {length}", file=sys.stderr
+    )
     return 0
 
 

@@ -228,7 +228,7 @@ class EncodeConfig(Config):
     run: Path
     """Run folder."""
     out: Path
-    """.npy: float32 [rows, dim]; .parquet: columns row and vector."""
+    """.npy: float32 [rows, dim]; .parquet, .jsonl, .csv: the columns of FILE and vector."""
     column: str | None = None
     """Column of the texts. Default: text."""
     encoding: str | None = None

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from glot_jax.errors import UsageError, lookup
-from glot_jax.file_formats.quoting import listed
+from glot_jax.errors import UsageError
 from glot_jax.files import whole_file
 from glot_jax.inference.row_files import RowFile, Survey
-from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter
+from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, require_out
 
 if TYPE_CHECKING:
     from glot_jax.inference.predictor import Predictor
@@ -50,22 +49,10 @@ def check_rows(file: RowFile, out: Path, classes: tuple[str, ...]) -> Survey:
             format or in a folder that does not exist; a column that a prediction would overwrite.
     """
     # OUT first: reading a large file takes longer than looking at a suffix.
-    lookup(ROW_WRITERS, out.suffix[1:], "format of --out, its suffix")
-    if not out.parent.is_dir():
-        raise UsageError(
-            rule="--out must lie in a folder that exists",
-            got=out,
-            fix=f"Create {out.parent} first.",
-        )
+    require_out(out, ROW_WRITERS)
     source = file.open()
     survey = file.survey(source, types=out.suffix == ".parquet")
-    taken = [name for name in added_columns(classes) if name in survey.columns]
-    if taken:
-        raise UsageError(
-            rule="FILE must not have the columns that predictions are written to",
-            got=f"{file.path} with {listed(taken)}",
-            fix="Rename them, or leave them out.",
-        )
+    file.require_free(added_columns(classes), survey)
     for line in source.remarks.values():
         print(line, file=sys.stderr)
     return survey

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glot_jax.errors import UsageError
-from glot_jax.file_formats.formats import Reading, name_parts, open_file
+from glot_jax.file_formats.formats import Reading, name_parts, open_file, open_text
 from glot_jax.file_formats.glue_files import LAYOUTS, NO_LAYOUT, GlueLayout, renamed
 from glot_jax.file_formats.quoting import listed
 from glot_jax.file_formats.records import (
     Record,
     Source,
+    did_you_mean,
     extract_extra,
-    require_columns,
     require_text,
 )
 from glot_jax.file_formats.text_form import check_encoding
@@ -35,6 +35,10 @@ class RowFile:
     """Of text files without a byte-order mark; None: UTF-8."""
     layout: GlueLayout = NO_LAYOUT
     """What GLUE's own files call the columns."""
+    flag: str = "--text-columns"
+    """What names the columns, for messages."""
+    lines: bool = False
+    """Whether a .txt file has a text in each line whatever its first line says."""
 
     @classmethod
     def of_task(
@@ -61,6 +65,8 @@ class RowFile:
                 got=f"{self.path}, which is not a file",
                 fix="Check the path.",
             )
+        if self.lines and name_parts(self.path.name)[1] == "txt":
+            return open_text(self.path, self.encoding, self.text_columns[0])
         reading = Reading(
             encoding=self.encoding,
             columns=self.text_columns,
@@ -105,19 +111,34 @@ class RowFile:
                     seen.kinds.setdefault(name, set()).add(kind_of(value))
         return seen
 
+    def require_free(self, added: Sequence[str], survey: Survey) -> None:
+        """Require that no column of the file would be overwritten.
+
+        Raises:
+            UsageError: a column of one of the names that are added.
+        """
+        taken = [name for name in added if name in survey.columns]
+        if taken:
+            raise UsageError(
+                rule=f"FILE must not have the columns that are added to it: {listed(added)}",
+                got=f"{self.path} with {listed(taken)}",
+                fix="Rename them, or leave them out.",
+            )
+
     def texts(self, record: Record) -> tuple[str, ...]:
         """The texts of a row.
 
         Raises:
             UsageError: with `file:line`, for a column that is not there, or no string in it.
         """
-        require_columns(
-            self.text_columns,
-            record.columns,
-            record.columns_location,
-            f"Name the column: --text-columns; the run was trained on"
-            f" {listed(list(self.text_columns))}. ",
-        )
+        missing = [column for column in self.text_columns if column not in record.columns]
+        if missing:
+            raise UsageError(
+                rule=f"{self.flag} must name what is in FILE",
+                got=f"{record.columns_location}: {listed(record.columns)}",
+                fix=f"{did_you_mean(missing, record.columns)}There is no {listed(missing)}: give"
+                f" {self.flag}.",
+            )
         return tuple(
             require_text(record.values[column], column, record.location)
             for column in self.text_columns

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from glot_jax.errors import missing_extra
+from glot_jax.errors import UsageError, lookup, missing_extra
 from glot_jax.inference.row_files import Survey
 
 Added = Mapping[str, np.ndarray | Sequence[str]]
@@ -131,6 +131,25 @@ ROW_WRITERS: dict[str, type[CsvWriter] | type[JsonlWriter] | type[ParquetWriter]
     "parquet": ParquetWriter,
 }
 """Suffix of the file -> its writer."""
+
+
+def require_out(out: Path, writers: Mapping[str, object]) -> None:
+    """Require that OUT can be written: a known format, in a folder that exists.
+
+    Args:
+        out: the file.
+        writers: suffix -> what writes it.
+
+    Raises:
+        UsageError: another suffix, or no such folder.
+    """
+    lookup(writers, out.suffix[1:], "format of --out, its suffix")
+    if not out.parent.is_dir():
+        raise UsageError(
+            rule="--out must lie in a folder that exists",
+            got=out,
+            fix=f"Create {out.parent} first.",
+        )
 
 
 def _plain_column(values: np.ndarray | Sequence[str]) -> list[Any]:

@@ -17,7 +17,7 @@ from glot_jax.file_formats.formats import (
     name_parts,
     open_file,
 )
-from glot_jax.inference.encode_file import TextFile, check_files
+from glot_jax.inference.encode_file import check_files, text_file
 
 TEXTS = ["plain", "a; b, c", 'he said "hi"', "", "é 👩‍🚀 \u2028 x"]
 ROWS = [{"id": index, "text": text} for index, text in enumerate(TEXTS)]
@@ -42,12 +42,14 @@ def test_every_format_is_encoded(tmp_path, suffix, packed, capsys):
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
         if packed:
             with refuses("a .parquet file must not be compressed as a whole", "Unpack it"):
-                check_files(TextFile(path), tmp_path / "v.npy")
+                check_files(text_file(path), tmp_path / "v.npy")
             return
     else:
         write_all(tmp_path, {path.name: CONTENTS[suffix]})
-    assert check_files(TextFile(path), tmp_path / "v.npy") == len(TEXTS)
-    assert list(TextFile(path).texts()) == TEXTS
+    assert check_files(text_file(path), tmp_path / "v.npy").rows == len(TEXTS)
+    file = text_file(path)
+    source = file.open()
+    assert [file.texts(record) for record in source.read(["text"])] == [(text,) for text in TEXTS]
     said = capsys.readouterr().err.splitlines()
     assert len(said) == (suffix in ("tsv", "tab"))
     assert all("fields in quotation marks are read" in line for line in said)
@@ -64,7 +66,7 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
         (
             "a.csv",
             None,
-            ("--column must be a column of FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
+            ("--column must name what is in FILE", "a.csv:1: Text, n", "Did you mean 'Text'?"),
         ),
         ("b.docx", None, ("unknown format of a data file", "docx")),
         ("c.csv", None, ("text files must be UTF-8", "c.csv:2", "cp1252")),
@@ -79,7 +81,7 @@ def test_what_cannot_be_encoded_is_explained(tmp_path):
         ("h.jsonl", None, ("encodable as UTF-8", "h.jsonl:1: text holds half")),
     ):
         with refuses(*parts):
-            check_files(TextFile(tmp_path / name, column), tmp_path / "v.npy")
+            check_files(text_file(tmp_path / name, column), tmp_path / "v.npy")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.linear_probe import split_features
 from glot_jax.extraction import dump
-from glot_jax.inference.encode_file import TextFile, check_files, encode_file
+from glot_jax.inference.encode_file import check_files, encode_file, text_file
 from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.row_files import Survey
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
 from glot_jax.training.evaluation import open_run
@@ -195,10 +196,10 @@ def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
         ("texts.txt", "vectors.npy", None),
         ("texts.jsonl", "vectors.parquet", "body"),
     ):
-        file = TextFile(tmp_path / source, column)
-        rows = check_files(file, tmp_path / out)
-        assert rows == 31
-        encode_file(encoder, file, tmp_path / out, rows)
+        file = text_file(tmp_path / source, column)
+        survey = check_files(file, tmp_path / out)
+        assert survey.rows == 31
+        encode_file(encoder, file, tmp_path / out, survey)
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, atol=1e-5)
     import pyarrow.parquet as pq
 
@@ -212,7 +213,7 @@ def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
         "vectors.parquet",
     ]
     with pytest.raises(UsageError, match="must stay as it is"):
-        encode_file(encoder, TextFile(tmp_path / "texts.txt"), tmp_path / "more.npy", 40)
+        encode_file(encoder, text_file(tmp_path / "texts.txt"), tmp_path / "more.npy", Survey(40))
     assert not (tmp_path / "more.npy").exists()
 
 
@@ -228,15 +229,15 @@ def test_bad_input_is_explained(place, encoder, tmp_path):
         SentenceEncoder.load(place / "last", backbone=str(other))
     (tmp_path / "a.jsonl").write_text('{"text": "cat"}\n{"text": 3}\n')
     for out, column, match in (
-        ("v.csv", None, "format of --out"),
+        ("v.xlsx", None, "format of --out"),
         ("none/v.npy", None, "folder that exists"),
-        ("v.npy", "body", "--column must be a column"),
+        ("v.npy", "body", "--column must name what is"),
         ("v.npy", None, "a.jsonl:2: text = 3"),
     ):
         with pytest.raises(UsageError, match=match):
-            check_files(TextFile(tmp_path / "a.jsonl", column), tmp_path / out)
+            check_files(text_file(tmp_path / "a.jsonl", column), tmp_path / out)
     with pytest.raises(UsageError, match="not a file"):
-        check_files(TextFile(tmp_path / "b.txt"), tmp_path / "v.npy")
+        check_files(text_file(tmp_path / "b.txt"), tmp_path / "v.npy")
 
 
 def test_jax_leaves_memory_to_the_backbone():
