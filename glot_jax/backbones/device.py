@@ -50,7 +50,7 @@ def first_device(model: Model, device: torch.device) -> torch.device:
         return device
     # The host and the disk hold what the others have no room for; it is brought to a GPU to run.
     offloaded = ("cpu", "disk")
-    gpus = [place for place in device_map.values() if place not in offloaded]
+    gpus = [name for name in device_map.values() if name not in offloaded]
     if not gpus:
         return torch.device("cpu")
     # accelerate names a GPU by its number alone.

@@ -1,12 +1,60 @@
-"""Which runs can answer for new texts, and together. Needs neither jax nor a model."""
+"""What runs answer for new texts, and which of them can. Needs neither jax nor a model."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Shaped
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
 from glot_jax.texts.tasks import TaskSpec
+
+Rows = Sequence[str | Sequence[str]]
+"""A text a row, or the texts of each row in the order of the task's columns."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What is predicted for some rows."""
+
+    values: Shaped[np.ndarray, " rows"]
+    """int64 index into the task's classes; or float scores, on the task's own scale."""
+    shares: Float[np.ndarray, "rows classes"] | None
+    """Probabilities of the classes; None for scores."""
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "rows classes"]:
+        """float64, each row adds up to 1.
+
+        Raises:
+            UsageError: the runs predict scores.
+        """
+        if self.shares is None:
+            raise UsageError(
+                rule="a run must have been trained on classes to give probabilities",
+                got="one that predicts scores",
+                fix="Read the scores: values.",
+            )
+        return self.shares
+
+
+class Answering(Protocol):
+    """What answers for rows of texts: a `Predictor`."""
+
+    task: TaskSpec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities; empty for scores."""
+        ...
+
+    def predict(self, rows: Rows, batch_size: int = 32) -> Answers:
+        """Answers for some rows, in their order."""
+        ...
 
 
 def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:

@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.files import whole_file
+from glot_jax.inference.answering import Answering
 from glot_jax.inference.row_files import RowFile, Survey
 from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, require_out
-
-if TYPE_CHECKING:
-    from glot_jax.inference.predictor import Predictor
 
 _WINDOW = 4096
 """Rows predicted, and held, at a time."""
@@ -59,7 +57,7 @@ def check_rows(file: RowFile, out: Path, classes: tuple[str, ...]) -> Survey:
 
 
 def predict_file(
-    predictor: Predictor,
+    predictor: Answering,
     file: RowFile,
     out: Path,
     survey: Survey,
@@ -109,7 +107,7 @@ def predict_file(
 
 
 def predict_lines(
-    predictor: Predictor, lines: Iterator[list[str]], out: TextIO, *, batch_size: int = 32
+    predictor: Answering, lines: Iterator[list[str]], out: TextIO, *, batch_size: int = 32
 ) -> None:
     """Write a JSON object for every line: its text, and what is predicted.
 
@@ -170,11 +168,11 @@ def _decoded(line: bytes, encoding: str) -> str:
         ) from error
 
 
-def predictions(predictor: Predictor, rows: list[tuple[str, ...]], batch_size: int) -> Added:
+def predictions(predictor: Answering, rows: list[tuple[str, ...]], batch_size: int) -> Added:
     """The columns of `added_columns` for some rows."""
     answers = predictor.predict(rows, batch_size)
     classes = predictor.classes
-    if answers.probabilities is None:
+    if answers.shares is None:
         return {PREDICTION: np.asarray(answers.values, np.float64)}
     chosen = answers.values
     columns: dict[str, np.ndarray | list[str]] = {

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Shaped
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
-from glot_jax.inference.answering import require_answers
+from glot_jax.inference.answering import Answers, Rows, require_answers
 from glot_jax.inference.encoder import SentenceEncoder, token_batches
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.texts.tasks import TaskSpec
-
-Rows = Sequence[str | Sequence[str]]
-"""A text a row, or the texts of each row in the order of the task's columns."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answers:
-    """What is predicted for some rows."""
-
-    values: Shaped[np.ndarray, " rows"]
-    """int64 index into the task's classes; or float scores, on the task's own scale."""
-    probabilities: Float[np.ndarray, "rows classes"] | None
-    """float64, each row adds up to 1; None for scores."""
 
 
 class Predictor:

@@ -15,6 +15,7 @@ import pytest
 
 from glot_jax.errors import UsageError
 from glot_jax.inference import predict_file as predict_file_module
+from glot_jax.inference.answering import Answers
 from glot_jax.inference.predict_file import (
     added_columns,
     arriving_lines,
@@ -22,7 +23,6 @@ from glot_jax.inference.predict_file import (
     predict_file,
     predict_lines,
 )
-from glot_jax.inference.predictor import Answers
 from glot_jax.inference.row_files import RowFile
 from glot_jax.texts.tasks import TaskSpec
 
@@ -41,10 +41,10 @@ class Letters:
             label_kind="classes" if classes else "regression",
             classes=classes,
         )
-        self.classes = classes
+        self.classes: tuple[str, ...] = classes
         self.windows: list[int] = []
 
-    def predict(self, rows, batch_size):
+    def predict(self, rows, batch_size=32):
         del batch_size
         self.windows.append(len(rows))
         counts = np.array([sum(map(len, row)) for row in rows])

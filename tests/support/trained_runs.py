@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from glot_jax.extraction import dump
 from glot_jax.training import train
 from support.tiny_backbones import make_backbone
 
+StorageDtype = Literal["auto", "float16", "bfloat16", "float32", "int8"]
 WORDS = ("cat", "dog", "bird", "train", "sun", "park", "mat", "the", "on")
 TOPICS = ("animals, large", "travel", "weather")
 """Names of classes; one has a comma."""
@@ -32,7 +33,7 @@ def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def make_runs(folder: Path, *, storage_dtype: str = "auto") -> Path:
+def make_runs(folder: Path, *, storage_dtype: StorageDtype = "auto") -> Path:
     """Fill a folder: `tiny` (backbone), and the runs `topics`, `other`, `pairs` and `scores`.
 
     `data/KIND/{train,validation}.jsonl` are what they were trained on. `other` is a second run of
