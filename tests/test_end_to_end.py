@@ -97,6 +97,7 @@ def test_extract_then_train_overfits_and_reloads(tmp_path, capsys, model_type, t
             16,
             "--tau",
             0.3,
+            "--json",
         )
         == 0
     )
@@ -203,14 +204,24 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
     common = ["--buckets", "1", "--epochs", "2", "--batch-size", "8"]
     assert (
         exit_code(
-            "train", "--store", store, "--out", out, "--pooler", "mean", "--tau", "0.3", *common
+            "train",
+            "--store",
+            store,
+            "--out",
+            out,
+            "--pooler",
+            "mean",
+            "--tau",
+            "0.3",
+            "--json",
+            *common,
         )
         == 0
     )
     captured = capsys.readouterr()
     assert "not read with these settings: --tau" in captured.err
     assert json.loads((out / "config.json").read_text())["unused"] == {"tau": 0.3}
-    assert exit_code("train", "--resume", out) == 0
+    assert exit_code("train", "--resume", out, "--json") == 0
     assert (
         json.loads(capsys.readouterr().out)["validation"] == json.loads(captured.out)["validation"]
     )
@@ -225,7 +236,7 @@ def test_resume_config_and_unused_options(store, tmp_path, capsys):
         out / "metrics.jsonl"
     ).read_bytes()
     capsys.readouterr()
-    assert exit_code("evaluate", out) == 0
+    assert exit_code("evaluate", out, "--json") == 0
     assert set(json.loads(capsys.readouterr().out)) == {"validation"}
 
 

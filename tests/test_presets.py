@@ -123,6 +123,7 @@ def test_flags_beside_a_preset_win(stores, tmp_path, capsys):
         "1",
         "--lr",
         "0.001",
+        "--json",
     ]
     assert COMMANDS["train"](arguments) == 0
     config = saved(tmp_path / "run")

@@ -6,17 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from glot_jax.cli.command import Command
+from glot_jax.cli.evaluate import evaluate, read_evaluate
 from glot_jax.cli.experiments import report, reproduce, stress, sweep
 from glot_jax.cli.extract import extract
 from glot_jax.cli.profile import profile, read_profile
 from glot_jax.cli.runs import (
     describe,
     encode,
-    evaluate,
     export,
     import_torch,
     predict,
-    read_evaluate,
 )
 from glot_jax.cli.store import store
 from glot_jax.cli.train import TrainCommand, read_train, train

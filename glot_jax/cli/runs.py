@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glot_jax.cli.early_checks import (
-    require_file,
-    require_folder,
-    require_run,
-    require_store_of_run,
-)
-from glot_jax.cli.parsing import Leaf, leaves, parse, typed
+from glot_jax.cli.early_checks import require_file, require_run
 from glot_jax.config import names
 from glot_jax.config.runs import (
     DescribeConfig,
     EncodeConfig,
-    EvaluateConfig,
     ExportConfig,
     ImportTorchConfig,
     PredictConfig,
@@ -29,103 +21,6 @@ from glot_jax.files import require_empty
 
 if TYPE_CHECKING:
     from glot_jax.texts.tasks import TaskSpec
-
-
-def evaluate(config: EvaluateConfig) -> int:
-    """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
-    # Progress and remarks go to stderr, here as in all commands: stdout is for programs.
-    require_run(config.run)
-    if config.mteb:
-        scores = _scores_of_mteb(config)
-    elif config.data is not None:
-        scores = _scores_of_file(config)
-    else:
-        scores = _scores_of_store(config)
-    print(json.dumps(scores, indent=2))
-    return 0
-
-
-def _scores_of_mteb(config: EvaluateConfig) -> object:
-    require_extra("mteb", "--mteb")
-    require_extra("extract", "--mteb")
-    if config.mteb_data is not None:
-        require_folder(config.mteb_data, "--mteb-data must be a folder of tasks")
-    from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
-
-    options = MtebOptions(
-        data=config.mteb_data,
-        states=config.mteb_states,
-        beside=config.beside,
-        out=config.out,
-        backbone=config.backbone,
-        checkpoint=config.checkpoint,
-        batch_size=config.batch_size,
-        query_prefix=config.query_prefix,
-        passage_prefix=config.passage_prefix,
-    )
-    return run_mteb(config.run, config.mteb, options)
-
-
-def _scores_of_file(config: EvaluateConfig) -> object:
-    # For the type checker: `evaluate` has looked.
-    assert config.data is not None
-    if not config.data.exists():
-        raise UsageError(
-            rule="--data must be a folder or a file",
-            got=f"{config.data}, which does not exist",
-            fix="Check the path.",
-        )
-    require_extra("extract", "--data")
-    from glot_jax.experiments.evaluate_file import evaluate_file
-
-    return evaluate_file(
-        config.run,
-        config.data,
-        store=config.store,
-        backbone=config.backbone,
-        checkpoint=config.checkpoint,
-        encoding=config.encoding,
-        drop_unlabelled=config.drop_unlabelled,
-    )
-
-
-def _scores_of_store(config: EvaluateConfig) -> object:
-    require_store_of_run(config.run, config.store, f"glot evaluate {config.run}")
-    from glot_jax.training.evaluation import evaluate_run
-
-    scores = evaluate_run(
-        config.run,
-        store=config.store,
-        checkpoint=config.checkpoint,
-    )
-    if not config.linear_probe:
-        return scores
-    from glot_jax.experiments.linear_probe import linear_probe
-
-    probed = linear_probe(
-        config.run,
-        store=config.store,
-        checkpoint=config.checkpoint,
-        quiet=True,
-    )
-    # Beside the head's scores, split by split: they are of the same vectors.
-    return {split: {**scores[split], "linear_probe": probed[split]} for split in scores}
-
-
-def read_evaluate(arguments: Sequence[str], prog: str) -> EvaluateConfig:
-    """The settings of `arguments`, where the run may be named: `--mteb STS12 --run RUN`.
-
-    Behind a list of tasks it would be read as one of them.
-    """
-    # All other words are left to the second reading.
-    named = {"run": Leaf("run", Path, Path(), "", positional=False)}
-    values, rest = typed(named, arguments, prog)
-    if "run" not in values:
-        return parse(EvaluateConfig, arguments, prog)
-    # A default makes a flag of it that nobody needs to give.
-    base = EvaluateConfig(run=values["run"])
-    defaults = leaves(EvaluateConfig, base)
-    return parse(EvaluateConfig, rest, prog, defaults=defaults)
 
 
 def describe(config: DescribeConfig) -> int:

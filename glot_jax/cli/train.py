@@ -57,6 +57,10 @@ class TrainCommand(Config):
     """Take every setting that is not given from a preset of glot_jax.presets: paper, release,
     tuned, msmarco. Default: from the defaults below.
     """
+    json: bool = False
+    """Print the whole summary as one JSON object instead of a sentence; it is in OUT/summary.json
+    as well.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +131,16 @@ def train(command: TrainRequest) -> int:
     else:
         resume = command.resume is not None
         summary = training.train(config, resume=resume, unused=unused, given=command.typed)
-    print(json.dumps(summary, indent=2))
+    if command.json:
+        print(json.dumps(summary, indent=2))
+        return 0
+    from glot_jax.reporting.closing import after_seeds, after_training
+
+    if command.seeds:
+        lines = after_seeds(summary, config.out)
+    else:
+        lines = after_training(summary, config.out, config.epochs)
+    print("\n".join(lines))
     return 0
 
 

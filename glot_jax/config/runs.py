@@ -24,7 +24,7 @@ _NOT_FOR_MTEB = ("data", "store", "linear_probe")
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig(Config):
-    """Score a trained run on a store, on a labelled file or on tasks of MTEB; JSON on stdout."""
+    """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
 
     takes_plugins: ClassVar[bool] = True
 
@@ -52,6 +52,12 @@ class EvaluateConfig(Config):
     """
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run is scored."""
+    json: bool = False
+    """Print one JSON object instead of sentences and tables. MTEB's scores are always JSON."""
+    predictions: Path | None = None
+    """.csv, .jsonl or .parquet: write every judged row with its label and what was predicted; with
+    --data FILE beside the columns of the file.
+    """
     linear_probe: bool = False
     """Also fit a linear SVM on the vectors of the training rows, and score it on the other splits
     (tasks with classes).

@@ -15,10 +15,23 @@ from glot_jax.moved import renamed_keywords
 if TYPE_CHECKING:
     from glot_jax.run_folders.run_folder import CheckpointName
     from glot_jax.texts.tasks import TaskSpec
+    from glot_jax.training.evaluation import JudgedSplit
 
 
 @renamed_keywords(which="checkpoint")
-def evaluate_file(
+def evaluate_file(run: Path, data: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Metrics of a run's head on labelled rows that its store does not have.
+
+    Arguments and errors are those of `judge_file`.
+
+    Returns:
+        Split -> metric -> value.
+    """
+    judged = judge_file(run, data, **options)
+    return {split: dict(result.scores) for split, result in judged.items()}
+
+
+def judge_file(
     run: Path,
     data: Path,
     *,
@@ -27,7 +40,7 @@ def evaluate_file(
     checkpoint: CheckpointName = "best",
     encoding: str | None = None,
     drop_unlabelled: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, JudgedSplit]:
     """Judge a run's head on labelled rows that its store does not have.
 
     Args:
@@ -42,7 +55,7 @@ def evaluate_file(
         drop_unlabelled: leave out rows without a label, and say how many.
 
     Returns:
-        Split -> metric -> value.
+        Split -> scores and predictions, rows in the order of the file.
 
     Raises:
         UsageError: no such file, columns or classes that the run does not know, or a backbone that
@@ -51,7 +64,7 @@ def evaluate_file(
     from glot_jax.backbones.from_recipe import config_from
     from glot_jax.extraction import dump
     from glot_jax.run_folders.run_folder import RunFolder
-    from glot_jax.training.evaluation import evaluate_run
+    from glot_jax.training.evaluation import judge_run
 
     folder = RunFolder.open(run)
     folder.require_head()
@@ -76,7 +89,7 @@ def evaluate_file(
             dump(config, spec=spec)
         except UsageError as error:
             raise _about_the_file(error, rows.file, data, run) from error
-        return evaluate_run(run, store=config.out, checkpoint=checkpoint)
+        return judge_run(run, store=config.out, checkpoint=checkpoint)
 
 
 def _require_rows(data: Path, spec: TaskSpec) -> None:

@@ -86,3 +86,12 @@ def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:
                     fix="Ask them one by one.",
                 )
     return task
+
+
+def softmax(logits: np.ndarray) -> Float[np.ndarray, "rows classes"]:
+    """Probabilities of the classes, float64, from logits [rows, classes]."""
+    # In float64: probabilities of rare classes are small numbers.
+    shifted = logits.astype(np.float64)
+    shifted = shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -36,7 +36,6 @@ from glot_jax.inference.loading import (
     load_backbones,
     load_head,
 )
-from glot_jax.inference.stored_rounding import rounded
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import CheckpointName
@@ -76,8 +75,6 @@ class SentenceEncoder:
         layers: layers of the backbone, 0 .. L, that the model reads.
         fingerprint: what the vectors depend on: backbone, store and run.
         recipe: recipe of the store that the model was trained on.
-        rounds: round states as that store did, so that a text gets the vector that it would have
-            there; otherwise states are pooled as the backbone computes them.
     """
 
     def __init__(
@@ -87,15 +84,12 @@ class SentenceEncoder:
         layers: tuple[int, ...],
         fingerprint: dict[str, Any] | None = None,
         recipe: Recipe | None = None,
-        *,
-        rounds: bool = False,
     ):
         self.model = model
         self.backbone = backbone
         self.layers = layers
         self.fingerprint = fingerprint or {}
         self.recipe = recipe or Recipe.partial()
-        self.rounds = rounds
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
         self.compilations = 0
@@ -144,10 +138,8 @@ class SentenceEncoder:
         return cls.from_head(head, frozen)
 
     @classmethod
-    def from_head(
-        cls, head: TrainedHead, backbone: Backbone, *, rounds: bool = False
-    ) -> SentenceEncoder:
-        """The encoder of a loaded head on its loaded backbone; `rounds` as for the class."""
+    def from_head(cls, head: TrainedHead, backbone: Backbone) -> SentenceEncoder:
+        """The encoder of a loaded head on its loaded backbone."""
         folder = head.folder
         # Dtype and length as they are, not as they were asked for: "auto" depends on the machine.
         fingerprint = {
@@ -166,7 +158,6 @@ class SentenceEncoder:
             folder.model.layers,
             fingerprint,
             folder.recipe,
-            rounds=rounds,
         )
 
     def encode(
@@ -291,19 +282,16 @@ class SentenceEncoder:
         """Vectors of texts, from the states that the backbone gives for them.
 
         Args:
-            layers: layer -> float32 [tokens, dim], the texts one after the other; those of this
-                run are read.
+            layers: layer -> [tokens, dim], the texts one after the other; those of this run are
+                read.
             lengths: int64 [texts], tokens of each, at least one.
             batch_size: rows of the compiled batch, at least as many as there are texts.
         """
-        own = {layer: layers[layer] for layer in self.layers}
-        if self.rounds:
-            own = rounded(own, lengths, self.recipe.storage_dtype)
         if self.mixed:
             # In the order of the run, to which the learned weights of the layers belong.
-            flat = np.stack([own[layer] for layer in self.layers], axis=1)
+            flat = np.stack([layers[layer] for layer in self.layers], axis=1)
         else:
-            flat = own[self.layers[0]]
+            flat = layers[self.layers[0]]
         return self._pool_ragged(flat, lengths, batch_size)
 
     def _pool_ragged(

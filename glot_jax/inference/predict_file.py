@@ -14,7 +14,7 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.files import whole_file
-from glot_jax.inference.answering import Answering
+from glot_jax.inference.answering import Answering, Answers
 from glot_jax.inference.row_files import RowFile, Survey
 from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, require_out
 
@@ -91,9 +91,9 @@ def predict_file(
     ):
         while window := list(islice(rows, _WINDOW)):
             texts = [row_texts for row_texts, _ in window]
-            writer.write(
-                [values for _, values in window], predictions(predictor, texts, batch_size)
-            )
+            answers = predictor.predict(texts, batch_size)
+            added = answer_columns(predictor.classes, answers)
+            writer.write([values for _, values in window], added)
             done += len(window)
             if progress is not None:
                 progress(done)
@@ -128,7 +128,8 @@ def predict_lines(
         )
     writer = JsonlWriter.on(out)
     for texts in lines:
-        added = predictions(predictor, [(text,) for text in texts], batch_size)
+        answers = predictor.predict([(text,) for text in texts], batch_size)
+        added = answer_columns(predictor.classes, answers)
         writer.write([{"text": text} for text in texts], added)
         out.flush()
 
@@ -168,17 +169,15 @@ def _decoded(line: bytes, encoding: str) -> str:
         ) from error
 
 
-def predictions(predictor: Answering, rows: list[tuple[str, ...]], batch_size: int) -> Added:
-    """The columns of `added_columns` for some rows."""
-    answers = predictor.predict(rows, batch_size)
-    classes = predictor.classes
+def answer_columns(classes: tuple[str, ...], answers: Answers) -> Added:
+    """The columns of `added_columns` for some rows; `classes` is empty for scores."""
     if answers.shares is None:
         return {PREDICTION: np.asarray(answers.values, np.float64)}
     chosen = answers.values
     columns: dict[str, np.ndarray | list[str]] = {
         PREDICTION: [classes[index] for index in chosen],
-        PROBABILITY: answers.probabilities[np.arange(len(chosen)), chosen],
+        PROBABILITY: answers.shares[np.arange(len(chosen)), chosen],
     }
     for index, name in enumerate(classes):
-        columns[f"{PROBABILITY}.{name}"] = answers.probabilities[:, index]
+        columns[f"{PROBABILITY}.{name}"] = answers.shares[:, index]
     return columns

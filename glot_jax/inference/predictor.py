@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
-from glot_jax.inference.answering import Answers, Rows, require_answers
+from glot_jax.inference.answering import Answers, Rows, require_answers, softmax
 from glot_jax.inference.encoder import SentenceEncoder, token_batches
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
+from glot_jax.inference.stored_rounding import stored_states
 from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.texts.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from glot_jax.extraction import Backbone
 
 
 class Predictor:
@@ -30,7 +35,7 @@ class Predictor:
     scores, are averaged.
 
     Args:
-        members: encoders that round states, of runs on the same task.
+        members: encoders of runs on the same task.
 
     Raises:
         UsageError: none, tasks that differ, or a task that ranks texts.
@@ -66,7 +71,7 @@ class Predictor:
         backbones = load_backbones(heads, choice or BackboneChoice())
         members = []
         for head, backbone in zip(heads, backbones, strict=True):
-            members.append(SentenceEncoder.from_head(head, backbone, rounds=True))
+            members.append(SentenceEncoder.from_head(head, backbone))
         return cls(members)
 
     @property
@@ -120,23 +125,24 @@ class Predictor:
     def _vectors(self, texts: Sequence[str], batch_size: int) -> list[np.ndarray]:
         """Vectors [texts, dim] of every member; zeros for a text without a token."""
         vectors = [np.zeros((len(texts), member.dim), np.float32) for member in self.members]
-        # One after the other and not together: most often there is one.
-        for backbone in dict.fromkeys(member.backbone for member in self.members):
-            assert backbone is not None  # `load` gave every member one
-            sharers = [
-                number for number, member in enumerate(self.members) if member.backbone is backbone
-            ]
+        # What the members share is computed once: their backbone, in the dtype of their stores.
+        sharers: dict[tuple[Backbone, str], list[int]] = {}
+        for number, member in enumerate(self.members):
+            assert member.backbone is not None  # `load` gave every member one
+            key = (member.backbone, member.recipe.storage_dtype)
+            sharers.setdefault(key, []).append(number)
+        for (backbone, storage_dtype), numbers in sharers.items():
             for rows, ids in token_batches(backbone, texts, batch_size):
-                states = backbone.states(ids).layers
+                states = stored_states(backbone, ids, storage_dtype)
                 lengths = np.array([len(text) for text in ids], np.int64)
-                for number in sharers:
+                for number in numbers:
                     pooled = self.members[number].pool(states, lengths, batch_size)
                     vectors[number][rows] = pooled
         return vectors
 
     def _answers(self, outputs: list[np.ndarray]) -> Answers:
         if self.task.label_kind == "classes":
-            probabilities = np.mean([_softmax(logits) for logits in outputs], axis=0)
+            probabilities = np.mean([softmax(logits) for logits in outputs], axis=0)
             # The first of equal ones, as in training.
             return Answers(probabilities.argmax(axis=1), probabilities)
         scores = []
@@ -154,11 +160,3 @@ def _head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:
     if vectors.shape[1] == 0:
         return np.zeros((0, max(1, len(member.model.spec.task.classes))), np.float32)
     return np.asarray(head(jnp.asarray(vectors)))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    # In float64 on the host: probabilities of rare classes are small numbers.
-    shifted = logits.astype(np.float64)
-    shifted = shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)

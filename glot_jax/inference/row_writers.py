@@ -133,20 +133,21 @@ ROW_WRITERS: dict[str, type[CsvWriter] | type[JsonlWriter] | type[ParquetWriter]
 """Suffix of the file -> its writer."""
 
 
-def require_out(out: Path, writers: Mapping[str, object]) -> None:
+def require_out(out: Path, writers: Mapping[str, object], flag: str = "--out") -> None:
     """Require that OUT can be written: a known format, in a folder that exists.
 
     Args:
         out: the file.
         writers: suffix -> what writes it.
+        flag: what named it, for messages.
 
     Raises:
         UsageError: another suffix, or no such folder.
     """
-    lookup(writers, out.suffix[1:], "format of --out, its suffix")
+    lookup(writers, out.suffix[1:], f"format of {flag}, its suffix")
     if not out.parent.is_dir():
         raise UsageError(
-            rule="--out must lie in a folder that exists",
+            rule=f"{flag} must lie in a folder that exists",
             got=out,
             fix=f"Create {out.parent} first.",
         )

@@ -3,70 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import ml_dtypes
 import numpy as np
+
+from glot_jax.store.arrays import DTYPES
+
+if TYPE_CHECKING:
+    from glot_jax.backbones.storage_dtypes import States
 
 _FLOAT16_LARGEST = float(np.finfo(np.float16).max)
 _INT8_AS_FLOAT16 = 65_000.0
 """int8 states below it come back as float16 (`store.split_reader`)."""
 
 
-def rounded(
-    layers: Mapping[int, np.ndarray],
-    lengths: Sequence[int] | np.ndarray,
-    storage_dtype: str,
+class RunsTexts(Protocol):
+    """What states come from: a `Backbone`."""
+
+    def states(self, token_ids: Sequence[Sequence[int]], dtype: str = "float32") -> States:
+        """States of some texts, in one pass, in a storage dtype."""
+        ...
+
+
+def stored_states(
+    backbone: RunsTexts, token_ids: Sequence[Sequence[int]], storage_dtype: str
 ) -> dict[int, np.ndarray]:
-    """Round states as storing and reading them would.
+    """The states of some texts, rounded as storing and reading them would.
 
     A store decides by the shard whether `auto` is float16 or bfloat16; here a text does.
 
     Args:
-        layers: layer -> float32 [tokens, dim], the texts one after the other.
-        lengths: tokens of each text.
-        storage_dtype: of the store that the run was trained on, a value of --storage-dtype.
+        backbone: runs them, in one pass.
+        token_ids: of each text, at least one token.
+        storage_dtype: of the store that a run was trained on, a value of --storage-dtype.
 
     Returns:
-        The same layers in the dtype that a reader returns: float16, bfloat16 or float32.
+        Layer -> [tokens, dim], the texts one after the other, in the dtype that a reader returns:
+        float16, bfloat16 or float32.
+
+    Raises:
+        UsageError: as for `Backbone.states`.
     """
-    if storage_dtype == "float32":
-        return dict(layers)
-    if storage_dtype == "int8":
-        return _through_int8(layers)
-    if storage_dtype == "bfloat16":
-        return {layer: states.astype(ml_dtypes.bfloat16) for layer, states in layers.items()}
-    is_loud = _exceeding(layers, lengths)
-    if not is_loud.any():
-        return {layer: states.astype(np.float16) for layer, states in layers.items()}
-    # Of both dtypes: float32 holds either without another rounding, as where shards differ.
+    asked = "float16" if storage_dtype == "auto" else storage_dtype
+    states = backbone.states(token_ids, asked)
+    if asked == "int8":
+        return {
+            layer: _restored(values, states.scales[layer], states.peak)
+            for layer, values in states.layers.items()
+        }
+    if storage_dtype == "auto" and not states.peak <= _FLOAT16_LARGEST:
+        lengths = [len(ids) for ids in token_ids]
+        return _mixed(backbone.states(token_ids, "float32").layers, lengths)
+    # bfloat16 travels as integers, which are its bits.
+    return {layer: values.view(DTYPES[asked]) for layer, values in states.layers.items()}
+
+
+def _restored(values: np.ndarray, scales: np.ndarray, peak: float) -> np.ndarray:
+    restored = values * scales.astype(np.float32)[:, None]
+    return restored.astype(np.float16) if peak < _INT8_AS_FLOAT16 else restored
+
+
+def _mixed(layers: Mapping[int, np.ndarray], lengths: Sequence[int]) -> dict[int, np.ndarray]:
+    """Texts that float16 can hold rounded to it, the others to bfloat16.
+
+    All as float32, which holds either without another rounding, as where shards differ.
+    """
+    peaks = np.max([np.abs(states).max(axis=1) for states in layers.values()], axis=0)
+    text_of = np.repeat(np.arange(len(lengths)), lengths)
+    highest = np.zeros(len(lengths))
+    np.maximum.at(highest, text_of, peaks)
+    is_loud = (highest > _FLOAT16_LARGEST)[text_of]
     result = {}
     for layer, states in layers.items():
         with np.errstate(over="ignore"):
             narrow = states.astype(np.float16).astype(np.float32)
         wide = states.astype(ml_dtypes.bfloat16).astype(np.float32)
         result[layer] = np.where(is_loud[:, None], wide, narrow)
-    return result
-
-
-def _exceeding(layers: Mapping[int, np.ndarray], lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The tokens of texts with a state that float16 cannot hold in any layer, bool [tokens]."""
-    peaks = np.max([np.abs(states).max(axis=1) for states in layers.values()], axis=0)
-    text_of = np.repeat(np.arange(len(lengths)), lengths)
-    highest = np.zeros(len(lengths))
-    np.maximum.at(highest, text_of, peaks)
-    return (highest > _FLOAT16_LARGEST)[text_of]
-
-
-def _through_int8(layers: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-    import torch
-
-    from glot_jax.backbones.storage_dtypes import quantise
-
-    result = {}
-    for layer, states in layers.items():
-        values, scales, _ = quantise(torch.from_numpy(np.array(states, np.float32)))
-        scale = scales.numpy().astype(np.float32)
-        restored = values.numpy() * scale[:, None]
-        fits = float(np.abs(states).max(initial=0)) < _INT8_AS_FLOAT16
-        result[layer] = restored.astype(np.float16) if fits else restored
     return result

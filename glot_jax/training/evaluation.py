@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glot_jax.batches.split_rows import Splits
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
@@ -19,6 +21,7 @@ from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.run_folders.run_log import Display
 from glot_jax.training.evaluate import evaluate_split
+from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import (
     Run,
     build,
@@ -73,6 +76,38 @@ def evaluate_run(
     for split in prepared.evaluation_splits:
         scores[split], _ = evaluate_split(prepared, state, split)
     return scores
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgedSplit:
+    """What a run's head makes of one split."""
+
+    scores: dict[str, float]
+    """The task's metrics, and the loss."""
+    predictions: Predictions
+    outputs: np.ndarray
+    """float32 [rows, ...], of the head, in the order of `predictions`."""
+
+
+def judge_run(
+    run: Path,
+    *,
+    store: Path | None = None,
+    checkpoint: CheckpointName = "best",
+    quiet: bool = False,
+) -> dict[str, JudgedSplit]:
+    """Scores, predictions and outputs of every evaluation split.
+
+    Arguments and errors are those of `open_run`.
+    """
+    prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
+    judged = {}
+    for split in prepared.evaluation_splits:
+        outputs = run_over(prepared, state, split, prepared.objective.judged_by)
+        scores, predictions = prepared.objective.judge(prepared.feeds[split], outputs)
+        order = np.argsort(outputs.rows)
+        judged[split] = JudgedSplit(scores, predictions, outputs.values[order])
+    return judged
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")

@@ -134,6 +134,45 @@ def test_no_command_ends_at_a_character_that_cannot_be_printed(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------
+# What is said at the end
+
+
+def test_train_and_evaluate_end_with_a_sentence_or_with_json(run, tmp_path, capsys):
+    assert command("train", "--resume", run) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{run}: accuracy 0.")
+    assert f"glot predict FILE --run {run}" in said
+    assert command("train", "--resume", run, "--json") == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert json.loads(capsys.readouterr().out) == summary
+    assert command("evaluate", run, "--predictions", tmp_path / "p.csv") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("validation: accuracy 0.")
+    assert "precision" in said
+    assert "as yes" in said
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 13
+    assert command("evaluate", run, "--json") == 0
+    values = json.loads(capsys.readouterr().out)["validation"]
+    assert values["classes"].keys() == {"no", "yes"}
+    assert values["accuracy"] == pytest.approx(summary["validation"]["best"]["accuracy"])
+    assert command("evaluate", run, "--predictions", tmp_path / "p.xlsx") == 2
+    assert "format of --predictions" in capsys.readouterr().err
+
+
+def test_the_folder_of_several_seeds_names_them(run, tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    for seed in (10, 2):
+        (tmp_path / "runs" / f"seed-{seed}").symlink_to(run)
+    for name, *options in (
+        ("evaluate",),
+        ("describe",),
+        ("export", tmp_path / "o"),
+    ):
+        assert command(name, tmp_path / "runs", *options) == 2
+        assert "which holds seed-2, seed-10. Name one of them" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------
 # Stores that moved, runs that stopped early
 
 

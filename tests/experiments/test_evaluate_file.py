@@ -46,19 +46,29 @@ def test_a_run_is_judged_on_a_file(laboratory, done, tmp_path, capsys):
                 str(laboratory / "tiny"),
                 "--store",
                 str(tmp_path / "kept"),
+                "--json",
             ]
         )
         == 0
     )
-    assert json.loads(capsys.readouterr().out) == scores
+    printed = json.loads(capsys.readouterr().out)["test"]
+    assert {name: printed[name] for name in scores["test"]} == scores["test"]
+    assert sum(of["support"] for of in printed["classes"].values()) == 24
     gaps = [*rows(24, 1), {"sentence": "a cat", "label": None}]
     write_rows(tmp_path / "gaps.jsonl", gaps)
     arguments = [str(run), "--data", str(tmp_path / "gaps.jsonl")]
     arguments += ["--backbone", str(laboratory / "tiny")]
     with pytest.raises(UsageError, match=r"labelled throughout.*gaps\.jsonl:25.*drop-unlabelled"):
         cli.COMMANDS["evaluate"](arguments)
-    assert cli.COMMANDS["evaluate"]([*arguments, "--drop-unlabelled"]) == 0
-    assert json.loads(capsys.readouterr().out)["test"] == pytest.approx(scores["test"], abs=1e-5)
+    arguments += ["--drop-unlabelled", "--json", "--predictions", str(tmp_path / "p.csv")]
+    assert cli.COMMANDS["evaluate"](arguments) == 0
+    printed = json.loads(capsys.readouterr().out)["test"]
+    for name, value in scores["test"].items():
+        assert printed[name] == pytest.approx(value, abs=1e-5)
+    # A row was left out, so rows are named by their numbers.
+    header, *lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert header.startswith("split,row,label,prediction,probability,")
+    assert len(lines) == 24
     with pytest.raises(UsageError, match="--drop-unlabelled is for the files of --data"):
         EvaluateConfig(run, drop_unlabelled=True)
     other = make_backbone("bert", tmp_path / "other", seed=1)

@@ -78,7 +78,7 @@ def test_states_pass_through_the_stores_dtype(tmp_path, storage_dtype):
     np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
     # As the backbone computes them, states give other probabilities.
     (member,) = predictor.members
-    member.rounds = storage_dtype == "float32"
+    member.recipe = member.recipe.extended(storage_dtype="float32")
     unrounded = predictor.predict(rows).probabilities
     assert (np.abs(unrounded - expected).max() > 1e-6) == (storage_dtype != "float32")
 

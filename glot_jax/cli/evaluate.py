@@ -1,0 +1,163 @@
+"""`glot evaluate`: a trained run on a store, on a labelled file or on tasks of MTEB."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glot_jax.cli.early_checks import require_folder, require_run, require_store_of_run
+from glot_jax.cli.parsing import Leaf, leaves, parse, typed
+from glot_jax.config.runs import EvaluateConfig
+from glot_jax.errors import UsageError, require_extra
+
+if TYPE_CHECKING:
+    from glot_jax.texts.tasks import TaskSpec
+    from glot_jax.training.evaluation import JudgedSplit
+
+
+def evaluate(config: EvaluateConfig) -> int:
+    """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
+    # Progress and remarks go to stderr, here as in all commands: stdout is for programs.
+    require_run(config.run)
+    if config.mteb:
+        print(json.dumps(_scores_of_mteb(config), indent=2))
+        return 0
+    task = _task_of(config)
+    judged = _judged_file(config) if config.data is not None else _judged_store(config)
+    probed: Mapping[str, Any] = {}
+    if config.linear_probe:
+        from glot_jax.experiments.linear_probe import linear_probe
+
+        probed = linear_probe(
+            config.run, store=config.store, checkpoint=config.checkpoint, quiet=True
+        )
+    _report(config, task, judged, probed)
+    if config.predictions is not None:
+        from glot_jax.experiments.judged_rows import write_judged_rows
+
+        file = config.data if config.data is not None and config.data.is_file() else None
+        write_judged_rows(config.predictions, task, judged, file=file, encoding=config.encoding)
+        print(f"wrote {config.predictions}", file=sys.stderr)
+    return 0
+
+
+def _task_of(config: EvaluateConfig) -> TaskSpec:
+    from glot_jax.run_folders.run_files import read_config
+    from glot_jax.texts.tasks import TaskSpec
+
+    task = TaskSpec.from_json(read_config(config.run)["model"]["task"])
+    if config.predictions is not None:
+        from glot_jax.inference.answering import require_answers
+        from glot_jax.inference.row_writers import ROW_WRITERS, require_out
+
+        require_answers([task])
+        require_out(config.predictions, ROW_WRITERS, "--predictions")
+    return task
+
+
+def _report(
+    config: EvaluateConfig,
+    task: TaskSpec,
+    judged: Mapping[str, JudgedSplit],
+    probed: Mapping[str, Any],
+) -> None:
+    from glot_jax.reporting.class_scores import ClassScores
+    from glot_jax.reporting.closing import after_evaluation, class_table, confusion_table
+    from glot_jax.reporting.tables import table_console
+
+    values: dict[str, Any] = {}
+    for split, result in judged.items():
+        classes = None
+        if task.label_kind == "classes":
+            rows = result.predictions
+            classes = ClassScores.of_rows(rows.labels, rows.predictions, task.classes)
+        values[split] = dict(result.scores)
+        if classes is not None:
+            values[split] |= classes.to_json()
+        if split in probed:
+            values[split]["linear_probe"] = probed[split]
+        if config.json:
+            continue
+        count = len(result.predictions.rows)
+        for line in after_evaluation(split, result.scores, count, classes):
+            print(line)
+        if split in probed:
+            print(f"{split}: linear probe {probed[split]}")
+        if classes is not None:
+            console = table_console()
+            console.print(class_table(classes).to_console())
+            confusion = confusion_table(classes)
+            if confusion is not None:
+                console.print(confusion.to_console())
+    if config.json:
+        print(json.dumps(values, indent=2))
+
+
+def _scores_of_mteb(config: EvaluateConfig) -> object:
+    require_extra("mteb", "--mteb")
+    require_extra("extract", "--mteb")
+    if config.mteb_data is not None:
+        require_folder(config.mteb_data, "--mteb-data must be a folder of tasks")
+    from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
+
+    options = MtebOptions(
+        data=config.mteb_data,
+        states=config.mteb_states,
+        beside=config.beside,
+        out=config.out,
+        backbone=config.backbone,
+        checkpoint=config.checkpoint,
+        batch_size=config.batch_size,
+        query_prefix=config.query_prefix,
+        passage_prefix=config.passage_prefix,
+    )
+    return run_mteb(config.run, config.mteb, options)
+
+
+def _judged_file(config: EvaluateConfig) -> dict[str, JudgedSplit]:
+    # For the type checker: `evaluate` has looked.
+    assert config.data is not None
+    if not config.data.exists():
+        raise UsageError(
+            rule="--data must be a folder or a file",
+            got=f"{config.data}, which does not exist",
+            fix="Check the path.",
+        )
+    require_extra("extract", "--data")
+    from glot_jax.experiments.evaluate_file import judge_file
+
+    return judge_file(
+        config.run,
+        config.data,
+        store=config.store,
+        backbone=config.backbone,
+        checkpoint=config.checkpoint,
+        encoding=config.encoding,
+        drop_unlabelled=config.drop_unlabelled,
+    )
+
+
+def _judged_store(config: EvaluateConfig) -> dict[str, JudgedSplit]:
+    require_store_of_run(config.run, config.store, f"glot evaluate {config.run}")
+    from glot_jax.training.evaluation import judge_run
+
+    return judge_run(config.run, store=config.store, checkpoint=config.checkpoint)
+
+
+def read_evaluate(arguments: Sequence[str], prog: str) -> EvaluateConfig:
+    """The settings of `arguments`, where the run may be named: `--mteb STS12 --run RUN`.
+
+    Behind a list of tasks it would be read as one of them.
+    """
+    # All other words are left to the second reading.
+    named = {"run": Leaf("run", Path, Path(), "", positional=False)}
+    values, rest = typed(named, arguments, prog)
+    if "run" not in values:
+        return parse(EvaluateConfig, arguments, prog)
+    # A default makes a flag of it that nobody needs to give.
+    base = EvaluateConfig(run=values["run"])
+    defaults = leaves(EvaluateConfig, base)
+    return parse(EvaluateConfig, rest, prog, defaults=defaults)
