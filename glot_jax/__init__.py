@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from glot_jax.extraction import dump as extract
     from glot_jax.graphs import TokenGraph, token_graph
     from glot_jax.inference.encoder import SentenceEncoder
+    from glot_jax.inference.estimators import TextClassifier, TextRegressor
+    from glot_jax.inference.predictor import Predictor
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.run_folders.run_folder import RunFolder
     from glot_jax.store import HiddenStore
+    from glot_jax.store.state_cache import clear_cache
     from glot_jax.training import train
     from glot_jax.training.evaluation import evaluate_run, load_model
 
@@ -47,12 +50,16 @@ _HOMES = {
     "HiddenStore": "glot_jax.store",
     "Max": "glot_jax.pooling",
     "Mean": "glot_jax.pooling",
+    "Predictor": "glot_jax.inference.predictor",
     "RunFolder": "glot_jax.run_folders.run_folder",
     "SentenceEncoder": "glot_jax.inference.encoder",
+    "TextClassifier": "glot_jax.inference.estimators",
+    "TextRegressor": "glot_jax.inference.estimators",
     "TokenBatch": "glot_jax.batches.token_batch",
     "TokenGraph": "glot_jax.graphs",
     "TrainConfig": "glot_jax.config.train",
     "UsageError": "glot_jax.errors",
+    "clear_cache": "glot_jax.store.state_cache",
     "evaluate_run": "glot_jax.training.evaluation",
     "extract": "glot_jax.extraction",
     "load_model": "glot_jax.training.evaluation",
@@ -71,13 +78,17 @@ __all__ = [
     "HiddenStore",
     "Max",
     "Mean",
+    "Predictor",
     "RunFolder",
     "SentenceEncoder",
+    "TextClassifier",
+    "TextRegressor",
     "TokenBatch",
     "TokenGraph",
     "TrainConfig",
     "UsageError",
     "__version__",
+    "clear_cache",
     "evaluate_run",
     "extract",
     "load_model",

@@ -104,7 +104,7 @@ def prepare(
         backbone = Backbone(config, default_max_length=data.spec.max_length)
     # In the order in which they came about.
     notices = (*pinned, *data.notices, *backbone.notices())
-    recipe = _recipe(config, data.spec, backbone)
+    recipe = recipe_of(config, data.spec, backbone)
     return Job(config, data, backbone, recipe, notices, console)
 
 
@@ -114,7 +114,7 @@ def _whole_words(config: ExtractConfig) -> list[str]:
     return whole_words(vocabulary(load_tokenizer(source)))
 
 
-def _recipe(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe:
+def recipe_of(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe:
     """Everything that decides the store's bytes and is known before the first shard."""
     recipe = backbone.recipe().extended(
         storage_dtype=config.storage_dtype,

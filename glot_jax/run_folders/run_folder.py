@@ -168,7 +168,15 @@ class RunFolder:
                 was damaged.
         """
         path = Path(path)
-        values = read_config(path)
+        return cls.from_values(path, read_config(path))
+
+    @classmethod
+    def from_values(cls, path: Path, values: Mapping[str, Any]) -> RunFolder:
+        """What the values of a config.json say; `path` is where it lies.
+
+        Raises:
+            UsageError: they were damaged.
+        """
         imported = None
         try:
             if values.get("imported") is not None:

@@ -1,0 +1,224 @@
+"""Rows and labels in memory -> a trained head: what the estimators of `estimators` do inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from glot_jax.config.base import is_config, type_hints
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError, require_extra
+from glot_jax.file_formats.quoting import shown
+from glot_jax.inference.loading import load_head
+from glot_jax.inference.plain_head import PlainHead
+from glot_jax.texts.tasks import Example, TaskSpec, roles_of
+
+if TYPE_CHECKING:
+    from glot_jax.backbones.backbone import Backbone
+
+Row = tuple[str, ...]
+"""The texts of one row."""
+
+_REPORTED = 32
+"""Rows of the training data that a run without a holdout reports on, for want of others."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenModel:
+    """Which backbone, and which of its states."""
+
+    backbone: str
+    layer: int = -1
+    max_length: int | None = None
+    prompt: str | None = None
+    device: str = "auto"
+    cache: bool = True
+    """Keep states on disk, so that no text goes through the model twice."""
+
+    def config(self, out: Path = Path("unused")) -> ExtractConfig:
+        """Settings of an extraction into `out`."""
+        return ExtractConfig(
+            backbone=self.backbone,
+            task="custom",
+            out=out,
+            layers=(self.layer,),
+            max_length=self.max_length,
+            prompt=self.prompt,
+            device=self.device,
+        )
+
+
+_LOADED: dict[FrozenModel, Backbone] = {}
+"""The backbone that was used last in this process: a grid of heads loads it once."""
+
+
+def loaded_backbone(frozen: FrozenModel) -> Backbone:
+    """The backbone, from memory if it is the one that was used last.
+
+    Raises:
+        UsageError: it cannot be found, loaded or run.
+    """
+    require_extra("extract", "an estimator of texts")
+    if frozen not in _LOADED:
+        from glot_jax.backbones.backbone import Backbone
+        from glot_jax.backbones.cached_backbone import CachedBackbone
+
+        # One: two might not fit the memory.
+        _LOADED.clear()
+        kind = CachedBackbone if frozen.cache else Backbone
+        _LOADED[frozen] = kind(frozen.config())
+    return _LOADED[frozen]
+
+
+def as_rows(texts: object) -> list[Row]:
+    """Rows of one text or more, from whatever holds them.
+
+    Args:
+        texts: a list, NumPy array, pandas Series or DataFrame of strings, or of sequences of
+            strings, all of one length.
+
+    Raises:
+        UsageError: one string alone, values that are not strings, rows of different lengths.
+    """
+    if isinstance(texts, str):
+        raise UsageError(
+            rule="texts must be a list of strings, or of pairs of strings",
+            got=f"one string: {shown(texts)}",
+            fix=f"Give [{shown(texts, 20)}].",
+        )
+    # pandas iterates over the columns of a frame, NumPy over rows.
+    values = texts.to_numpy() if hasattr(texts, "to_numpy") else texts
+    if not hasattr(values, "__iter__"):
+        raise UsageError(
+            rule="texts must be a list of strings, or of pairs of strings",
+            got=type(texts).__name__,
+            fix="Give a list.",
+        )
+    rows: list[Row] = []
+    for number, value in enumerate(values):
+        row = (value,) if isinstance(value, str) else value
+        if not isinstance(row, Sequence | np.ndarray) or not all(
+            isinstance(text, str) for text in row
+        ):
+            raise UsageError(
+                rule="a text must be a string",
+                got=f"{shown(value)} in row {number}",
+                fix="Convert it.",
+            )
+        rows.append(tuple(map(str, row)))
+        if len(rows[-1]) != len(rows[0]) or not rows[0]:
+            raise UsageError(
+                rule="every row must have the same number of texts, at least one",
+                got=f"{len(rows[-1])} in row {number}, {len(rows[0])} in row 0",
+                fix="Give one string a row, or a pair in every row.",
+            )
+    return rows
+
+
+def task_of(
+    texts_per_row: int,
+    label_kind: Literal["classes", "regression"],
+    *,
+    classes: Sequence[str] = (),
+    label_range: tuple[float, float] | None = None,
+) -> TaskSpec:
+    """The task of rows that have no file: columns are called text, or a and b."""
+    roles = roles_of(texts_per_row)
+    metrics: tuple[str, ...] = ("spearman", "pearson")
+    if label_kind == "classes":
+        metrics = ("accuracy", "f1") if len(classes) == 2 else ("accuracy",)
+    return TaskSpec(
+        "custom",
+        text_columns=roles,
+        roles=roles,
+        label_column="label",
+        label_kind=label_kind,
+        classes=tuple(classes),
+        label_range=label_range,
+        metrics=metrics,
+    )
+
+
+def fit_head(
+    rows: Sequence[Row],
+    labels: Sequence[int | float],
+    task: TaskSpec,
+    frozen: FrozenModel,
+    settings: Mapping[str, Any],
+) -> PlainHead:
+    """Train a head on some rows.
+
+    Args:
+        rows: texts.
+        labels: class indices, or scores.
+        task: of the rows.
+        frozen: the backbone.
+        settings: fields of TrainConfig and of its groups, by their names.
+
+    Raises:
+        UsageError: a setting that does not exist or breaks a rule, a backbone that cannot be run,
+            a loss that is not finite.
+    """
+    from glot_jax.extraction.rows_in_memory import store_rows
+    from glot_jax.training import train
+
+    examples = []
+    for number, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        examples.append(Example(row, label, number))
+    with tempfile.TemporaryDirectory(prefix="glot-jax-") as scratch:
+        folder = Path(scratch)
+        # Before the backbone runs: a misspelt setting is told at once.
+        config = train_config(folder / "store", folder / "run", settings)
+        backbone = loaded_backbone(frozen)
+        keep_states(backbone, rows)
+        splits = {"train": examples}
+        if config.objective.select_on != "holdout":
+            # Nothing is selected on it, but a run reports on some rows.
+            splits["validation"] = examples[:_REPORTED]
+        store_rows(splits, task, frozen.config(folder / "store"), backbone)
+        train(config, quiet=True)
+        return PlainHead.of_run(load_head(config.out))
+
+
+def keep_states(backbone: Backbone, rows: Sequence[Row]) -> None:
+    """Have the states of all texts on disk, if the backbone is one that keeps them."""
+    from glot_jax.backbones.cached_backbone import CachedBackbone
+
+    if not isinstance(backbone, CachedBackbone):
+        return
+    texts = list(dict.fromkeys(text for row in rows for text in row))
+    # As a store holds them: float16 where they fit.
+    backbone.keep(backbone.tokenize(texts).ids, "float16")
+
+
+def train_config(store: Path, out: Path, settings: Mapping[str, Any]) -> TrainConfig:
+    """Settings of a run, from fields by their names, whichever group they belong to.
+
+    Raises:
+        UsageError: a name that no group has, or a value that breaks a rule.
+    """
+    config = TrainConfig(store=store, out=out, trust_store=True, checkpoint_minutes=0)
+    hints = type_hints(TrainConfig)
+    unknown = dict(settings)
+    own = {}
+    for field in dataclasses.fields(TrainConfig):
+        if is_config(hints[field.name]):
+            group = getattr(config, field.name)
+            names = {inner.name for inner in dataclasses.fields(group)} & set(unknown)
+            changes = {name: unknown.pop(name) for name in sorted(names)}
+            own[field.name] = dataclasses.replace(group, **changes)
+        elif field.name in unknown:
+            own[field.name] = unknown.pop(field.name)
+    if unknown:
+        raise UsageError(
+            rule="settings must be flags of train.py, without the dashes",
+            got=", ".join(unknown),
+            fix="See train.py --help; --hidden-dim is hidden_dim.",
+        )
+    return dataclasses.replace(config, **own)

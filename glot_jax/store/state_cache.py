@@ -1,0 +1,291 @@
+"""Token states that were computed before, kept on disk by their token ids.
+
+    ~/.cache/glot-jax/states/<what made them>/<chunk>/
+        keys.npy offsets.npy hidden-L6.npy ...
+
+$GLOT_JAX_CACHE is another place than ~/.cache/glot-jax. States tell much about the texts that they
+were made of: the folder is its user's alone (0700). A chunk is there whole or not at all, holds
+arrays and nothing that is run when it is read, and several processes may read and add at the same
+time. Beyond $GLOT_JAX_STATES_GB (20 gigabytes by default) chunks that were not read for longest are
+removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from glot_jax import disk
+from glot_jax.errors import UsageError
+from glot_jax.files import locked, make_folders, whole_folder, write_bytes
+from glot_jax.store.arrays import load_array, npy_bytes, stored_dtype
+from glot_jax.store.identity import canonical_sha256
+from glot_jax.store.shard_reader import offsets_of
+
+_KEY_BYTES = 16
+_DEFAULT_GB = 20.0
+_LOCK = "lock"
+
+Key = bytes
+
+
+def text_key(token_ids: Sequence[int] | np.ndarray) -> Key:
+    """What a text is known by: a hash of its token ids."""
+    ids = np.ascontiguousarray(token_ids, "<i4")
+    return hashlib.blake2b(ids.tobytes(), digest_size=_KEY_BYTES).digest()
+
+
+def states_folder() -> Path:
+    """The folder of all cached states."""
+    given = os.environ.get("GLOT_JAX_CACHE")
+    if given:
+        return Path(given).expanduser() / "states"
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "glot-jax" / "states"
+
+
+def clear_cache(folder: Path | None = None) -> int:
+    """Remove all cached states; returns how many bytes they took.
+
+    Args:
+        folder: of the cache. Default: `states_folder()`.
+    """
+    root = folder or states_folder()
+    size = 0
+    for chunk in _chunks(root):
+        size += _size(chunk)
+        # Another process may be removing it too.
+        with contextlib.suppress(FileNotFoundError):
+            disk.remove(chunk)
+    return size
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a text's states lie."""
+
+    chunk: _Chunk
+    start: int
+    end: int
+
+
+class _Chunk:
+    """States of some texts, mapped when they are first read."""
+
+    def __init__(self, folder: Path, layers: Sequence[int], dim: int, dtype: str):
+        self.folder = folder
+        self._dim = dim
+        self._dtype = stored_dtype(dtype)
+        self._arrays: dict[int, np.ndarray] = {}
+        keys = np.load(folder / "keys.npy", allow_pickle=False)
+        self.offsets: np.ndarray = load_array(
+            folder / "offsets.npy", np.dtype(np.int64), (len(keys) + 1,)
+        )
+        if keys.dtype != np.uint8 or keys.shape[1:] != (_KEY_BYTES,):
+            raise UsageError(
+                rule="keys of cached states must be of 16 bytes each",
+                got=folder,
+                fix="Remove this folder.",
+            )
+        self.keys: list[Key] = [row.tobytes() for row in keys]
+        # All of them now: a chunk that cannot be read is left out as a whole.
+        for layer in layers:
+            shape = (int(self.offsets[-1]), dim)
+            self._arrays[layer] = load_array(folder / _states_name(layer), self._dtype, shape)
+
+    def states(self, layer: int, start: int, end: int) -> np.ndarray:
+        """States of some tokens, [tokens, dim]."""
+        return self._arrays[layer][start:end]
+
+
+class StateCache:
+    """States of one backbone in one dtype.
+
+        cache = StateCache(identity, layers=(6,), dim=384, dtype="float16")
+        with cache.writing():
+            missing = [ids for ids in texts if text_key(ids) not in cache]
+            cache.add(missing, {6: states})
+        cache.states(texts)  # layer -> [tokens, dim]
+
+    Args:
+        identity: JSON values of everything that decides the states of a text.
+        layers: layers of each text.
+        dim: width of a state.
+        dtype: storage dtype: float16, bfloat16 or float32.
+        folder: of all cached states. Default: `states_folder()`.
+
+    Raises:
+        UsageError: the folder cannot be made or is another user's.
+    """
+
+    def __init__(
+        self,
+        identity: Mapping[str, object],
+        *,
+        layers: Sequence[int],
+        dim: int,
+        dtype: str,
+        folder: Path | None = None,
+    ):
+        self.layers = tuple(layers)
+        self._dim = dim
+        self._dtype = dtype
+        self._root = folder or states_folder()
+        name = canonical_sha256({"identity": identity, "layers": list(layers), "dtype": dtype})
+        self._folder = self._root / name[:32]
+        _make_private(self._root)
+        make_folders(self._folder)
+        self._places: dict[Key, _Place] = {}
+        self._known: set[str] = set()
+        self.refresh()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def refresh(self) -> None:
+        """Take notice of what other processes have added."""
+        for chunk in _entries(self._folder):
+            if chunk.name in self._known:
+                continue
+            self._known.add(chunk.name)
+            try:
+                self._take(_Chunk(chunk, self.layers, self._dim, self._dtype))
+            except (OSError, ValueError):
+                # Damaged, or removed a moment ago: its texts are computed again.
+                continue
+
+    def _take(self, chunk: _Chunk) -> None:
+        offsets = chunk.offsets.tolist()
+        for number, key in enumerate(chunk.keys):
+            self._places[key] = _Place(chunk, offsets[number], offsets[number + 1])
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that computes what is missing: another one waits, and then finds it.
+
+        What is known is refreshed first, and what is too much removed at the end.
+        """
+        with locked(self._folder / _LOCK, wait=True):
+            self.refresh()
+            yield
+        _bound(self._root)
+
+    def add(self, texts: Sequence[Sequence[int]], layers: Mapping[int, np.ndarray]) -> None:
+        """Keep the states of some texts.
+
+        Args:
+            texts: token ids of each.
+            layers: layer -> [tokens, dim] in the storage dtype, the texts one after the other.
+
+        Raises:
+            UsageError: the disk refused.
+        """
+        if not texts:
+            return
+        keys = b"".join(text_key(ids) for ids in texts)
+        offsets = offsets_of([len(ids) for ids in texts]).astype(np.int64)
+        target = self._folder / f"{secrets.token_hex(8)}.states"
+        with whole_folder(target) as folder:
+            table = np.frombuffer(keys, np.uint8).reshape(len(texts), _KEY_BYTES)
+            write_bytes(folder / "keys.npy", npy_bytes(table))
+            write_bytes(folder / "offsets.npy", npy_bytes(offsets))
+            for layer in self.layers:
+                write_bytes(folder / _states_name(layer), npy_bytes(layers[layer]))
+        self._known.add(target.name)
+        self._take(_Chunk(target, self.layers, self._dim, self._dtype))
+
+    def states(self, keys: Sequence[Key]) -> dict[int, np.ndarray]:
+        """Layer -> [tokens, dim] in the storage dtype, the texts one after the other.
+
+        Raises:
+            KeyError: a text that is not there.
+        """
+        places = [self._places[key] for key in keys]
+        for chunk in {place.chunk.folder for place in places}:
+            # What was read last is removed last; a chunk that is removed meanwhile is still mapped.
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(chunk)
+        layers = {}
+        for layer in self.layers:
+            parts = [place.chunk.states(layer, place.start, place.end) for place in places]
+            # The empty array gives no texts their width.
+            empty = np.zeros((0, self._dim), stored_dtype(self._dtype))
+            layers[layer] = np.concatenate([empty, *parts])
+        return layers
+
+
+def _states_name(layer: int) -> str:
+    return f"hidden-L{layer}.npy"
+
+
+def _make_private(root: Path) -> None:
+    make_folders(root)
+    if stat.S_IMODE(root.stat().st_mode) == 0o700:
+        return
+    try:
+        root.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            rule="the cache of token states must belong to its user",
+            got=f"{root}: {error.strerror}",
+            fix="Choose another place: GLOT_JAX_CACHE=FOLDER.",
+        ) from error
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The whole chunks of one kind."""
+    try:
+        return sorted(folder.glob("*.states"))
+    except FileNotFoundError:
+        return []
+
+
+def _chunks(root: Path) -> list[Path]:
+    """The whole chunks of all kinds."""
+    return sorted(root.glob("*/*.states"))
+
+
+def _size(chunk: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in chunk.iterdir())
+    return 0
+
+
+def _bound(root: Path) -> None:
+    """Remove what was not read for longest, beyond the cache's size."""
+    most = _most_bytes()
+    entries = []
+    for chunk in _chunks(root):
+        with contextlib.suppress(FileNotFoundError):
+            entries.append((chunk.stat().st_mtime, _size(chunk), chunk))
+    total = sum(size for _, size, _ in entries)
+    for _, size, chunk in sorted(entries):
+        if total <= most:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            disk.remove(chunk)
+        total -= size
+
+
+def _most_bytes() -> float:
+    given = os.environ.get("GLOT_JAX_STATES_GB")
+    try:
+        gigabytes = _DEFAULT_GB if given is None else float(given)
+    except ValueError as error:
+        raise UsageError(
+            rule="GLOT_JAX_STATES_GB must be a number of gigabytes",
+            got=repr(given),
+            fix="Give for example 20.",
+        ) from error
+    return gigabytes * 1e9

@@ -1,0 +1,232 @@
+"""`TextClassifier` and `TextRegressor`: scikit-learn's ways, on texts."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from support.tiny_backbones import make_backbone
+from support.trained_runs import TOPICS, make_runs
+
+from glot_jax.errors import UsageError
+from glot_jax.inference import fitting
+from glot_jax.inference.estimators import TextClassifier, TextRegressor
+from glot_jax.inference.fitting import as_rows, loaded_backbone, train_config
+
+pytestmark = pytest.mark.xdist_group("estimators")  # what they share is made once
+
+RNG = np.random.default_rng(0)
+FILLER = ("the", "on", "mat", "sun")
+TEXTS = []
+LABELS = []
+for number in range(48):
+    word = ("cat", "train")[number % 2]
+    TEXTS.append(" ".join([*RNG.choice(FILLER, RNG.integers(1, 6)), word, *RNG.choice(FILLER, 2)]))
+    LABELS.append(("animal", "travel")[number % 2])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return str(make_backbone("bert", tmp_path_factory.mktemp("estimators") / "tiny"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOT_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def small(kind, tiny, **changes):
+    settings = {
+        "hidden_dim": 8,
+        "epochs": 12,
+        "batch_size": 8,
+        "lr": 5e-3,
+        "tau": 0.3,
+        "device": "cpu",
+        "settings": {"buckets": 1},
+    }
+    return kind(tiny, **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny):
+    return small(TextClassifier, tiny).fit(TEXTS, LABELS)
+
+
+def test_classes_are_learned_and_named(classifier):
+    assert classifier.classes_.tolist() == ["animal", "travel"]
+    assert classifier.score(TEXTS, LABELS) > 0.9
+    probabilities = classifier.predict_proba(TEXTS)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    chosen = classifier.classes_[probabilities.argmax(axis=1)]
+    np.testing.assert_array_equal(classifier.predict(TEXTS), chosen)
+    assert classifier.predict([]).shape == (0,)
+
+
+@pytest.mark.parametrize("labels", [[7, -2], [True, False], [2.0, 1.0]])
+def test_labels_keep_their_type(tiny, labels):
+    y = np.array(labels)[np.arange(16) % 2]
+    classifier = small(TextClassifier, tiny, epochs=1).fit(TEXTS[:16], y)
+    assert classifier.classes_.dtype == y.dtype
+    assert classifier.classes_.tolist() == sorted(labels)
+    assert classifier.predict(TEXTS[:2]).dtype == y.dtype
+
+
+def test_scores_and_pairs_of_texts(tiny):
+    scores = np.array([len(text) for text in TEXTS], float)
+    regressor = small(TextRegressor, tiny, pooler="mean").fit(TEXTS, scores)
+    assert regressor.predict(TEXTS[:3]).shape == (3,)
+    assert np.isfinite(regressor.score(TEXTS, scores))
+    pairs = list(itertools.pairwise(TEXTS))
+    classifier = small(TextClassifier, tiny, epochs=1).fit(pairs, LABELS[1:])
+    assert classifier.predict_proba(pairs[:2]).shape == (2, 2)
+    with pytest.raises(UsageError, match="must have 2 texts"):
+        classifier.predict(TEXTS[:2])
+
+
+# --------------------------------------------------------------------------------------------------
+# scikit-learn
+
+
+def test_clones_have_the_parameters_and_are_not_fitted(classifier, tiny):
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params()
+    with pytest.raises(NotFittedError, match="must be fitted before it predicts"):
+        copy.predict(["a"])
+    assert copy.set_params(tau=0.2).tau == 0.2
+    # As they were given, even where fit reads something else out of them.
+    state = np.random.RandomState(0)
+    assert TextClassifier(tiny, random_state=state).random_state is state
+
+
+def test_a_fit_changes_neither_its_input_nor_what_it_was_told(tiny):
+    texts = np.array(TEXTS[:16], object)
+    labels = np.array(LABELS[:16], object)
+    before = texts.copy(), labels.copy()
+    classifier = small(TextClassifier, tiny, epochs=1)
+    parameters = classifier.get_params()
+    assert classifier.fit(texts, labels) is classifier
+    np.testing.assert_array_equal(texts, before[0])
+    np.testing.assert_array_equal(labels, before[1])
+    assert classifier.get_params() == parameters
+
+
+def test_the_same_fit_gives_the_same_answers(classifier, tiny):
+    again = small(TextClassifier, tiny).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+    other = small(TextClassifier, tiny, random_state=1).fit(TEXTS, LABELS)
+    assert (other.predict_proba(TEXTS) != classifier.predict_proba(TEXTS)).any()
+
+
+def test_a_pickle_is_plain_data_and_answers_the_same(classifier):
+    expected = classifier.predict_proba(TEXTS)
+    data = pickle.dumps(classifier)
+    # Of ours only the classes themselves: no compiled code, no model of torch or flax.
+    for foreign in (b"flax", b"torch", b"jaxlib", b"transformers"):
+        assert foreign not in data
+    np.testing.assert_array_equal(pickle.loads(data).predict_proba(TEXTS), expected)
+
+
+def test_it_fits_into_pipelines_and_searches_and_runs_each_text_once(tiny):
+    fitting._LOADED.clear()
+    frozen = small(TextClassifier, tiny)._frozen()
+    # Texts that no other test has.
+    texts = [f"{text} park" for text in TEXTS]
+    lower = FunctionTransformer(lambda rows: [row.lower() for row in rows])
+    pipeline = make_pipeline(lower, small(TextClassifier, tiny, epochs=2))
+    search = GridSearchCV(pipeline, {"textclassifier__tau": [0.2, 0.4]}, cv=2, error_score="raise")
+    search.fit(texts, LABELS)
+    assert 0 <= search.best_score_ <= 1
+    backbone = loaded_backbone(frozen)
+    assert backbone.runs == len(set(texts))
+    scores = cross_val_score(small(TextClassifier, tiny, epochs=1), texts, LABELS, cv=2)
+    assert scores.shape == (2,)
+    assert backbone.runs == len(set(texts))
+
+
+# --------------------------------------------------------------------------------------------------
+# Runs
+
+
+def test_a_run_is_an_estimator(tmp_path):
+    runs = make_runs(tmp_path)
+    classifier = TextClassifier.load(runs / "topics", backbone=str(runs / "tiny"), device="cpu")
+    assert classifier.classes_.tolist() == list(TOPICS)
+    probabilities = classifier.predict_proba(TEXTS[:3])
+    assert probabilities.shape == (3, 3)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_allclose(again.predict_proba(TEXTS[:3]), probabilities, atol=1e-6)
+    regressor = TextRegressor.load(runs / "scores", backbone=str(runs / "tiny"), device="cpu")
+    assert regressor.predict(TEXTS[:3]).shape == (3,)
+    with pytest.raises(UsageError, match=r"trained on classes; got .*scores"):
+        TextClassifier.load(runs / "scores", backbone=str(runs / "tiny"))
+    with pytest.raises(UsageError, match="trained on scores"):
+        TextRegressor.load(runs / "topics", backbone=str(runs / "tiny"))
+
+
+# --------------------------------------------------------------------------------------------------
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        ("one text", [0], r"must be a list of strings.*one string"),
+        (["a", 3], [0, 1], r"a text must be a string; got 3 in row 1"),
+        (["a", ("b", "c")], [0, 1], r"same number of texts.*2 in row 1, 1 in row 0"),
+        (["a", "b"], [0], r"a label for every text.*2 texts and labels of the shape \(1,\)"),
+        ([], [], "a label for every text, at least one"),
+        (["a", "b"], [1, 1], r"two classes or more; got only one class: \[1\]"),
+        (["a", "b"], None, "fit requires y"),
+    ],
+)
+def test_bad_rows_are_refused(tiny, texts, labels, message):
+    with pytest.raises(UsageError, match=message):
+        small(TextClassifier, tiny).fit(texts, labels)
+
+
+def test_labels_of_two_types_are_refused(tiny):
+    with pytest.raises(ValueError, match="type"):
+        small(TextClassifier, tiny).fit(TEXTS[:4], np.array(["a", 1, "b", 2], object))
+    with pytest.raises(ValueError, match="continuous"):
+        small(TextClassifier, tiny).fit(TEXTS[:4], [0.5, 1.25, 3.1, 0.1])
+    with pytest.raises(UsageError, match="scores must be numbers"):
+        small(TextRegressor, tiny).fit(TEXTS[:4], list("abcd"))
+    with pytest.raises(UsageError, match="scores that differ; got 2 in every row"):
+        small(TextRegressor, tiny).fit(TEXTS[:4], [2] * 4)
+    with pytest.raises(UsageError, match="scores must be finite"):
+        small(TextRegressor, tiny).fit(TEXTS[:2], [1, np.nan])
+
+
+def test_a_setting_that_does_not_exist_is_refused_before_the_backbone_runs(tmp_path):
+    with pytest.raises(UsageError, match=r"flags of train.py.*hiden_dim"):
+        TextClassifier("no such folder", settings={"hiden_dim": 8}).fit(TEXTS, LABELS)
+    config = train_config(tmp_path / "s", tmp_path / "r", {"token_norm": "rms", "seed": 3})
+    assert config.pooler.token_norm == "rms"
+    assert config.seed == 3
+
+
+def test_rows_come_in_many_containers():
+    pandas = pytest.importorskip("pandas")
+    assert as_rows(pandas.Series(["a", "b"])) == [("a",), ("b",)]
+    frame = pandas.DataFrame({"a": ["x", "y"], "b": ["z", "w"]})
+    assert as_rows(frame) == [("x", "z"), ("y", "w")]
+    assert as_rows(np.array([["a"], ["b"]])) == [("a",), ("b",)]
+    assert as_rows(("a", "b")) == [("a",), ("b",)]
+
+
+def test_importing_the_estimators_loads_no_torch():
+    code = "import sys, glot_jax; glot_jax.TextClassifier; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
