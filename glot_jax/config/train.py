@@ -228,6 +228,13 @@ class ObjectiveConfig(Config):
     # Texts are encoded apart, so what a pair shares must be put into features here.
     pair_features: Literal["concat", "interaction"] = setting("concat", task="pair")
     """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
+    class_weight: Literal["none", "balanced"] = setting("none")
+    """Classes: weigh the loss of every class by how rare it is among the training rows,
+    n / (classes x rows of the class). The weights are written into config.json.
+    """
+    # Their number is that of the classes, which only the store knows.
+    class_weights: tuple[float, ...] = setting((), each(positive), example=(1.0, 5.0))
+    """Classes: weight of each in the loss, in the order of the task's classes. Default: none."""
     # Checked against the metrics of the task, which only the store knows.
     metric: str | None = setting(None)
     """Metric that selects the best epoch. Default: the task's own (mcc for CoLA, spearman for STS-B

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glot_jax.errors import UsageError
 from glot_jax.export.model_card import CODE_FILES
 from glot_jax.export.st_folder import export_sentence_transformers
+from glot_jax.inference.hub_folder import upload_folder
 from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import CheckpointName
 
@@ -53,40 +53,10 @@ def export_hub(
             folder = Path(temporary) / "model"
             export_sentence_transformers(source, folder, backbone=backbone, checkpoint=checkpoint)
             return export_hub(folder, name, private=private, api=api)
-    from huggingface_hub import HfApi
-
-    api = api or HfApi()
-    try:
-        repository = api.create_repo(name, private=private, exist_ok=True).repo_id
-        # create_repo leaves a repository that exists already as it is.
-        if private and not api.repo_info(repository).private:
-            raise UsageError(
-                rule="a private export must go to a private repository",
-                got=f"{repository}, which is public",
-                fix="Choose another name, or make it public.",
-            )
-        commit = api.upload_folder(
-            repo_id=repository,
-            folder_path=source,
-            commit_message="GLOT pooling head, exported for sentence-transformers",
-        )
-    # Ours already: the repository is public.
-    except UsageError:
-        raise
-    # The Hub's client raises whatever the network, the server or a name provokes.
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UsageError(
-            rule="a folder must be uploaded by a user who may write to its repository",
-            got=f"{name}: {lines[0]}",
-            fix=(
-                "Log in with `hf auth login`, and check the name and the network (HF_HUB_OFFLINE=1"
-                " forbids uploads)."
-            ),
-        ) from error
-    return {
-        "repository": repository,
-        "private": bool(private),
-        "commit": getattr(commit, "oid", None),
-        "url": str(getattr(commit, "repo_url", "")),
-    }
+    return upload_folder(
+        source,
+        name,
+        message="GLOT pooling head, exported for sentence-transformers",
+        private=private,
+        api=api,
+    )

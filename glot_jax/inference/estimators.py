@@ -10,9 +10,11 @@ They fit into Pipeline, cross_val_score and GridSearchCV. A run that train.py ma
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -32,10 +34,15 @@ from glot_jax.inference.fitting import (
     loaded_backbone,
     task_of,
 )
+from glot_jax.inference.hub_folder import upload_folder
 from glot_jax.inference.loading import BackboneChoice, load_head
 from glot_jax.inference.plain_head import PlainHead
 from glot_jax.inference.predictor import Predictor
+from glot_jax.inference.pretrained import read_head, save_head
 from glot_jax.run_folders.run_folder import CheckpointName
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 
 class TextEstimator(BaseEstimator):
@@ -76,6 +83,7 @@ class TextEstimator(BaseEstimator):
         batch_size: int = 32,
         lr: float = 2e-4,
         select_on: Literal["last", "holdout"] = "last",
+        class_weight: Literal["balanced"] | None = None,
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 42,
         device: str = "auto",
@@ -96,6 +104,7 @@ class TextEstimator(BaseEstimator):
         self.batch_size = batch_size
         self.lr = lr
         self.select_on = select_on
+        self.class_weight = class_weight
         self.settings = settings
         self.random_state = random_state
         self.device = device
@@ -128,6 +137,8 @@ class TextEstimator(BaseEstimator):
 
     def _train_settings(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self._SETTINGS}
+        # scikit-learn's name for no weights is None.
+        values["class_weight"] = self.class_weight or "none"
         return {**values, "seed": self._seed(), **(self.settings or {})}
 
     def _seed(self) -> int:
@@ -142,20 +153,110 @@ class TextEstimator(BaseEstimator):
         self._predictor = None
 
     def _answers(self, texts: object) -> Answers:
-        if not hasattr(self, "head_"):
-            raise NotFittedError(
-                f"{type(self).__name__} must be fitted before it predicts: call fit, or load a run"
-            )
+        head = self._fitted_head()
         rows = as_rows(texts)
         predictor = getattr(self, "_predictor", None)
         if predictor is None:
             backbone = loaded_backbone(self._frozen())
-            predictor = Predictor([SentenceEncoder.from_head(self.head_.trained(), backbone)])
+            predictor = Predictor([SentenceEncoder.from_head(head.trained(), backbone)])
             self._predictor = predictor
         backbone = predictor.members[0].backbone
         if backbone is not None:
             keep_states(backbone, rows)
         return predictor.predict(rows, self.batch_size)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the head as a folder: config.json and model.safetensors.
+
+        The backbone is named there, and not part of it.
+
+        Raises:
+            NotFittedError: there is no head yet.
+            UsageError: the disk refused.
+        """
+        save_head(folder, self._fitted_head(), self._saved())
+
+    def push_to_hub(
+        self, name: str, *, private: bool = True, api: HfApi | None = None
+    ) -> dict[str, Any]:
+        """Put the folder of `save_pretrained` on the Hub.
+
+        Args:
+            name: of the repository, "owner/model".
+            private: a repository that only its owner sees.
+            api: a huggingface_hub.HfApi of your own; default: the logged-in user's.
+
+        Returns:
+            {repository, private, commit, url}.
+
+        Raises:
+            NotFittedError: there is no head yet.
+            UsageError: a public repository, or whatever the Hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save_pretrained(scratch)
+            return upload_folder(
+                Path(scratch), name, message="GLOT pooling head", private=private, api=api
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        backbone: str | None = None,
+        device: str = "auto",
+        plugins: Iterable[str | ModuleType] = (),
+    ) -> Self:
+        """The estimator of a folder that `save_pretrained` wrote, or of a repository on the Hub.
+
+        Args:
+            location: folder, or "owner/model".
+            revision: commit, tag or branch of a repository.
+            backbone: where the frozen model lies, if it is not where it was.
+            device: torch device of the backbone.
+            plugins: modules, or their names, with parts that the head has. Their code is run.
+
+        Raises:
+            UsageError: no such folder or repository, damaged files, or an estimator of another
+                kind.
+        """
+        head, saved = read_head(location, revision=revision, plugin_modules=plugins)
+        if saved.get("kind") != cls.__name__:
+            raise UsageError(
+                rule=f"{cls.__name__} must be loaded from a folder of its own",
+                got=f"{location}, of a {saved.get('kind')}",
+                fix=f"Use {saved.get('kind')}.from_pretrained.",
+            )
+        parameters = {**saved["parameters"], "device": device}
+        if backbone is not None:
+            parameters["backbone"] = backbone
+        estimator = cls(**parameters)
+        estimator._restore(saved)
+        estimator._set_head(head)
+        return estimator
+
+    def _saved(self) -> dict[str, Any]:
+        """What a folder says of this estimator, as JSON values."""
+        parameters = self.get_params(deep=False)
+        # Of this machine, and of this process.
+        del parameters["device"]
+        if not isinstance(parameters["random_state"], int):
+            parameters["random_state"] = None
+        if parameters["settings"] is not None:
+            parameters["settings"] = dict(parameters["settings"])
+        return {"kind": type(self).__name__, "parameters": parameters}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Take what `_saved` added to the parameters."""
+
+    def _fitted_head(self) -> PlainHead:
+        if not hasattr(self, "head_"):
+            raise NotFittedError(
+                f"{type(self).__name__} must be fitted first: call fit, or load a run"
+            )
+        return self.head_
 
     @classmethod
     def _load(
@@ -218,6 +319,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         lr: learning rate.
         select_on: last: train on all rows, take the last epoch. holdout: set a tenth aside, take
             the epoch that is best there.
+        class_weight: "balanced" weighs the loss of every class by how rare it is; regressors do not
+            read it.
         settings: further flags of train.py by their names: {"token_norm": "rms"}.
         random_state: seed of the initial values and of the order of the rows.
         device: torch device of the backbone.
@@ -267,6 +370,14 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         self.classes_ = classes
         self._set_head(head)
         return self
+
+    def _saved(self) -> dict[str, Any]:
+        classes = self.classes_
+        return {**super()._saved(), "classes": classes.tolist(), "dtype": classes.dtype.str}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        kind = np.dtype(saved["dtype"])
+        self.classes_ = np.array(saved["classes"], kind)
 
     def predict(self, X: object) -> Shaped[np.ndarray, " rows"]:
         """The class of each row.

@@ -24,7 +24,7 @@ class Classes:
     task: TaskSpec
     config: ObjectiveConfig
 
-    reads: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset({"class_weight", "class_weights"})
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "mcc", "f1")
     feeds: ClassVar[str] = "rows"
     judged_by: ClassVar[str] = "outputs"
@@ -61,8 +61,8 @@ class Classes:
         outputs: Float[Array, "batch classes"],
         labels: Shaped[Array, " batch"],
     ) -> Float[Array, " batch"]:
-        """Cross-entropy of every row."""
-        return cross_entropy(outputs, labels)
+        """Cross-entropy of every row, times the weight of its class."""
+        return cross_entropy(outputs, labels, self.config.class_weights)
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """[rows] int: the class with the largest logit."""
@@ -90,7 +90,7 @@ class PairClasses(Classes):
     """The class of a row of two texts or more: `softmax(W [z_a ; z_b] + b)`."""
 
     # Of one text the setting changes nothing, so Classes does not read it.
-    reads: ClassVar[frozenset[str]] = frozenset({"pair_features"})
+    reads: ClassVar[frozenset[str]] = Classes.reads | {"pair_features"}
 
     @classmethod
     def fits(cls, task: TaskSpec) -> bool:

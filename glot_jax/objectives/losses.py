@@ -12,18 +12,28 @@ the batch's own texts, both ways, less what is no negative.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from glot_jax.graphs.axes import match_rank
 
 
 def cross_entropy(
     outputs: Float[Array, "batch classes"],
     labels: Shaped[Array, " batch"],
+    weights: Sequence[float] = (),
 ) -> Float[Array, " batch"]:
-    """Softmax cross-entropy.
+    """Softmax cross-entropy, times the weight of the row's class.
 
     One-hot labels: optax's integer-label loss puts a scatter into the gradient.
+
+    Args:
+        outputs: logits.
+        labels: class indices.
+        weights: of the classes; none: all are 1.
     """
     # Labels of rows that only fill a batch are class 0; their loss is masked by the caller.
     classes = outputs.shape[-1]
@@ -33,6 +43,9 @@ def cross_entropy(
         dtype=outputs.dtype,
     )
     log_shares = jax.nn.log_softmax(outputs)
+    if weights:
+        # A label picks its class's weight as it picks its logit.
+        targets = targets * match_rank(jnp.asarray(weights, outputs.dtype), targets)
     return -jnp.sum(targets * log_shares, axis=-1)
 
 

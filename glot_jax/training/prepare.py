@@ -35,7 +35,12 @@ from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import selection_metric
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
-from glot_jax.training.measured import choose_tokens, set_statistics, with_measured_tau
+from glot_jax.training.measured import (
+    choose_tokens,
+    set_statistics,
+    with_class_weights,
+    with_measured_tau,
+)
 from glot_jax.training.notices import (
     chosen_layer,
     chosen_split,
@@ -153,12 +158,15 @@ def prepare(
     metric = selection_metric(spec.task, config.objective.metric)
     splits = Splits.divide(store, config, feed_kind(objective))
     config, about_tau = with_measured_tau(config, splits.rows["train"], store, tokens)
+    config, about_weights = with_class_weights(config, splits.rows["train"], store, spec.task)
+    # Once more, with the weights of its loss.
+    objective = objective_for(spec.task, config.objective)
     notices: list[str] = []
     if not begun:
         notices += unread_by_pooler(unused)
         notices += unread_by_task(config.objective, spec.task, given)
         notices += chosen_layer(store, config)
-        notices += [*about_tokens, *about_tau]
+        notices += [*about_tokens, *about_tau, *about_weights]
         notices += chosen_split(config, splits.selected_on, metric, splits.held_out)
     model, feeds = build(store, spec, config, splits, workspace, notices)
     optimizer = optimizer_of(config, feeds)

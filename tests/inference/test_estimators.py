@@ -102,7 +102,7 @@ def test_scores_and_pairs_of_texts(tiny):
 def test_clones_have_the_parameters_and_are_not_fitted(classifier, tiny):
     copy = clone(classifier)
     assert copy.get_params() == classifier.get_params()
-    with pytest.raises(NotFittedError, match="must be fitted before it predicts"):
+    with pytest.raises(NotFittedError, match="must be fitted first"):
         copy.predict(["a"])
     assert copy.set_params(tau=0.2).tau == 0.2
     # As they were given, even where fit reads something else out of them.

@@ -9,20 +9,24 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight
 from support.head_runs import config, run
 from support.synthetic_stores import make_store
 from support.token_states import pad
 
 from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
-from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
+from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.objectives.losses import cross_entropy
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Display
 from glot_jax.store import HiddenStore
 from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
+from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.evaluation import evaluate_run
-from glot_jax.training.measured import choose_tokens, with_measured_tau
+from glot_jax.training.measured import choose_tokens, with_class_weights, with_measured_tau
 from glot_jax.training.prepare import build_model, open_store, prepare
 
 SMALL = PoolerConfig(hidden_dim=8, scorer_dim=8)
@@ -152,3 +156,53 @@ def test_statistics_are_those_of_the_tokens_that_are_seen(sunk):
     texts = [row.hidden[1:] for row in reader]
     expected = np.concatenate(texts).astype(np.float64).mean(0)
     np.testing.assert_allclose(left.state["stats"]["stem"]["mean"], expected, rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------
+# Weights of classes
+
+
+def weighed(store: Path, **options) -> tuple[tuple[float, ...], list[str]]:
+    settings = TrainConfig(store=store, out=Path("unused"), objective=ObjectiveConfig(**options))
+    opened = open_store(settings)
+    rows = SplitRows("train", np.arange(len(opened["train"])))
+    task = TaskSpec.from_json(opened.task)
+    config, notices = with_class_weights(settings, rows, opened, task)
+    return config.objective.class_weights, notices
+
+
+def test_balanced_weights_are_scikit_learns(dry):
+    labels = HiddenStore(dry)["train"].labels
+    assert labels is not None
+    expected = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    weights, (notice,) = weighed(dry, class_weight="balanced")
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    assert notice.startswith("class weights in the loss: no ")
+    assert weighed(dry) == ((), [])
+    assert weighed(dry, class_weights=(1.0, 2.0)) == ((1.0, 2.0), [])
+    with pytest.raises(UsageError, match=r"must be 2 numbers, one for each class.*no, yes"):
+        weighed(dry, class_weights=(1.0, 2.0, 3.0))
+    with pytest.raises(UsageError, match="--class-weights"):
+        weighed(dry, class_weights=(1.0, -2.0))
+
+
+def test_a_weighted_loss_is_scikit_learns(dry, tmp_path):
+    logits = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    labels = np.array([0, 1, 2, 2, 1, 0])
+    weights = (0.5, 1.0, 3.0)
+    losses = cross_entropy(jnp.asarray(logits), jnp.asarray(labels), weights)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rows = np.array(weights)[labels]
+    expected = log_loss(labels, shares, sample_weight=rows) * rows.sum()
+    assert float(losses.sum()) == pytest.approx(expected, rel=1e-5)
+    # In a run they are written down, and the same run again is the same.
+    balanced = ObjectiveConfig(class_weight="balanced")
+    settings = dict(epochs=1, pooler=SMALL, objective=balanced)
+    run(config(dry, tmp_path / "a", **settings))
+    folder = RunFolder.open(tmp_path / "a")
+    assert len(folder.config.objective.class_weights) == 2
+    run(dataclasses.replace(folder.config, out=tmp_path / "b"))
+    lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab"]
+    assert lines[0] == lines[1]
+    run(config(dry, tmp_path / "c", epochs=1, pooler=SMALL))
+    assert (tmp_path / "c" / "metrics.jsonl").read_bytes() != lines[0]
