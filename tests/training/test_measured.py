@@ -25,6 +25,7 @@ from glot_jax.run_folders.run_log import Display
 from glot_jax.store import HiddenStore
 from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
 from glot_jax.texts.tasks import TaskSpec
+from glot_jax.training import train
 from glot_jax.training.evaluation import evaluate_run
 from glot_jax.training.measured import choose_tokens, with_class_weights, with_measured_tau
 from glot_jax.training.prepare import build_model, open_store, prepare
@@ -197,12 +198,11 @@ def test_a_weighted_loss_is_scikit_learns(dry, tmp_path):
     assert float(losses.sum()) == pytest.approx(expected, rel=1e-5)
     # In a run they are written down, and the same run again is the same.
     balanced = ObjectiveConfig(class_weight="balanced")
-    settings = dict(epochs=1, pooler=SMALL, objective=balanced)
-    run(config(dry, tmp_path / "a", **settings))
+    run(dry, tmp_path / "a", epochs=1, pooler=SMALL, objective=balanced)
     folder = RunFolder.open(tmp_path / "a")
     assert len(folder.config.objective.class_weights) == 2
-    run(dataclasses.replace(folder.config, out=tmp_path / "b"))
+    train(dataclasses.replace(folder.config, out=tmp_path / "b"), quiet=True)
     lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab"]
     assert lines[0] == lines[1]
-    run(config(dry, tmp_path / "c", epochs=1, pooler=SMALL))
+    run(dry, tmp_path / "c", epochs=1, pooler=SMALL)
     assert (tmp_path / "c" / "metrics.jsonl").read_bytes() != lines[0]
