@@ -136,7 +136,6 @@ def with_class_weights(
     if task.label_kind != "classes":
         return config, []
     count = len(task.classes)
-    names = ", ".join(task.classes)
     if objective.class_weight == "none":
         if objective.class_weights and len(objective.class_weights) != count:
             raise UsageError(
