@@ -58,7 +58,7 @@ def test_paths_of_this_machine_stay_here(saved):
     assert config["config"]["store"] == config["config"]["out"] == "unused"
 
 
-def test_a_folder_that_is_not_one_is_refused(saved, tmp_path, classifier, tiny):
+def test_a_folder_that_is_not_one_is_refused(saved, tmp_path, tiny):
     with pytest.raises(UsageError, match=r"without config.json, model.safetensors"):
         TextClassifier.from_pretrained(tmp_path)
     with pytest.raises(UsageError, match="Use TextClassifier.from_pretrained"):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 PUSH = """
 import json, sys
@@ -31,19 +29,19 @@ print(json.dumps([answers, refused]))
 """
 
 
-def walk(code: str, argument: object, env: dict[str, str]) -> Any:
+def walk(code: str, argument: object, env: dict[str, str]) -> list:
     done = subprocess.run(
         [sys.executable, "-c", code, str(argument)],
         capture_output=True,
         text=True,
-        env={**os.environ, **env},
+        env=env,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_a_head_goes_there_and_back(hub, tiny: Path, tmp_path: Path):
-    env = {**hub.env(), "HF_TOKEN": "of-nobody", "HF_HOME": str(tmp_path / "home")}
+    env = hub.env(tmp_path / "home")
     done, expected = walk(PUSH, tiny, env)
     assert done["repository"] == "tester/head"
     assert done["private"] is True
