@@ -347,7 +347,6 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         """
         rows = as_rows(X)
         labels = _labels(y, len(rows))
-        check_classification_targets(labels)
         try:
             classes, indices = np.unique(labels, return_inverse=True)
         except TypeError as error:
@@ -357,6 +356,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
                 got=listed(kinds),
                 fix="Give strings, or give numbers.",
             ) from error
+        check_classification_targets(labels)
         if len(classes) < 2:
             raise UsageError(
                 rule="a classification needs two classes or more",
@@ -386,7 +386,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             NotFittedError: `fit` was not called.
             UsageError: what is no text, or rows of another number of texts.
         """
-        return self.classes_[self._answers(X).values]
+        answers = self._answers(X)
+        return self.classes_[answers.values]
 
     def predict_proba(self, X: object) -> Float[np.ndarray, "rows classes"]:
         """Probabilities of the classes, in the order of `classes_`; errors as for `predict`."""

@@ -54,7 +54,7 @@ def save_head(
         for name, value in config["config"].items()
     }
     with whole_file(target / WEIGHTS) as temporary:
-        arrays = {name: np.ascontiguousarray(array) for name, array in head.arrays.items()}
+        arrays = {name: np.array(array, order="C") for name, array in head.arrays.items()}
         save_file(arrays, temporary)
     # Last: a folder without it is not taken for a head.
     write_json(target / CONFIG, {**config, "estimator": dict(estimator)})

@@ -197,10 +197,10 @@ def test_a_weighted_loss_is_scikit_learns(dry, tmp_path):
     expected = log_loss(labels, shares, sample_weight=rows) * rows.sum()
     assert float(losses.sum()) == pytest.approx(expected, rel=1e-5)
     # In a run they are written down, and the same run again is the same.
-    balanced = ObjectiveConfig(class_weight="balanced")
-    run(dry, tmp_path / "a", epochs=1, pooler=SMALL, objective=balanced)
+    weighted = ObjectiveConfig(class_weights=(1.0, 5.0))
+    run(dry, tmp_path / "a", epochs=1, pooler=SMALL, objective=weighted)
     folder = RunFolder.open(tmp_path / "a")
-    assert len(folder.config.objective.class_weights) == 2
+    assert folder.config.objective.class_weights == (1.0, 5.0)
     train(dataclasses.replace(folder.config, out=tmp_path / "b"), quiet=True)
     lines = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in "ab"]
     assert lines[0] == lines[1]
