@@ -121,9 +121,8 @@ class TextEstimator(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Parameters and arrays: no compiled code, and no backbone."""
-        state = dict(super().__getstate__())
-        state.pop("_predictor", None)
-        return state
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_predictor"}
 
     def _frozen(self) -> FrozenModel:
         return FrozenModel(

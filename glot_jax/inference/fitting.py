@@ -93,7 +93,9 @@ def as_rows(texts: object) -> list[Row]:
             fix=f"Give [{shown(texts, 20)}].",
         )
     # pandas iterates over the columns of a frame, NumPy over rows.
-    values = texts.to_numpy() if hasattr(texts, "to_numpy") else texts
+    values: Any = texts
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
     if not hasattr(values, "__iter__"):
         raise UsageError(
             rule="texts must be a list of strings, or of pairs of strings",

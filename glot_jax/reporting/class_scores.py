@@ -43,7 +43,8 @@ class ClassScores:
         """
         numbers = np.arange(len(names))
         # 0 without a warning where a class was never predicted.
-        precision, recall, f1, support = precision_recall_fscore_support(
+        count: Any = precision_recall_fscore_support
+        precision, recall, f1, support = count(
             labels, predictions, labels=numbers, zero_division=0.0
         )
         classes = tuple(

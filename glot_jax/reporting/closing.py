@@ -113,5 +113,5 @@ def confusion_table(classes: ClassScores) -> Table | None:
     rows = []
     for name, counts in zip(names, classes.confusion, strict=True):
         rows.append((Cell(name), *(Cell(f"{count:,}") for count in counts)))
-    aligned: list[Align] = ["left", *(["right"] * len(names))]
-    return Table(titles, tuple(rows), aligned=tuple(aligned))
+    right: Align = "right"
+    return Table(titles, tuple(rows), aligned=("left", *(right for _ in names)))

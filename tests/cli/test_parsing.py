@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from glot_jax.cli import COMMANDS
+from glot_jax.cli.evaluate import read_evaluate
 from glot_jax.cli.parsing import build, field_texts, leaves, parse, typed
-from glot_jax.cli.runs import read_evaluate
 from glot_jax.cli.train import TrainCommand, read_train
 from glot_jax.config.base import Config, about, option
 from glot_jax.config.checks import whole

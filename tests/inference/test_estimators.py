@@ -6,6 +6,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from support.tiny_backbones import make_backbone
 from support.trained_runs import TOPICS, make_runs
 
+from glot_jax.backbones.cached_backbone import CachedBackbone
 from glot_jax.errors import UsageError
 from glot_jax.inference import fitting
 from glot_jax.inference.estimators import TextClassifier, TextRegressor
@@ -101,7 +103,7 @@ def test_scores_and_pairs_of_texts(tiny):
 
 
 def test_clones_have_the_parameters_and_are_not_fitted(classifier, tiny):
-    copy = clone(classifier)
+    copy: Any = clone(classifier)
     assert copy.get_params() == classifier.get_params()
     with pytest.raises(NotFittedError, match="must be fitted first"):
         copy.predict(["a"])
@@ -146,10 +148,12 @@ def test_it_fits_into_pipelines_and_searches_and_runs_each_text_once(tiny):
     texts = [f"{text} park" for text in TEXTS]
     lower = FunctionTransformer(lambda rows: [row.lower() for row in rows])
     pipeline = make_pipeline(lower, small(TextClassifier, tiny, epochs=2))
-    search = GridSearchCV(pipeline, {"textclassifier__tau": [0.2, 0.4]}, cv=2, error_score="raise")
+    loud: dict[str, Any] = {"error_score": "raise"}
+    search = GridSearchCV(pipeline, {"textclassifier__tau": [0.2, 0.4]}, cv=2, **loud)
     search.fit(texts, LABELS)
     assert 0 <= search.best_score_ <= 1
     backbone = loaded_backbone(frozen)
+    assert isinstance(backbone, CachedBackbone)
     assert backbone.runs == len(set(texts))
     scores = cross_val_score(small(TextClassifier, tiny, epochs=1), texts, LABELS, cv=2)
     assert scores.shape == (2,)
