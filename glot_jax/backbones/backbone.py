@@ -108,7 +108,7 @@ class Backbone:
         # What is added to every text: a text of these alone is empty.
         self._special: list[int] = [*self._bos, *self.tokenizer("")["input_ids"]]
         self._deterministic = config.deterministic
-        self._tokens_per_batch = config.tokens_per_batch
+        self.tokens_per_batch = config.tokens_per_batch
         padding = pad_id(self.tokenizer, self.model.config, self._vocabulary_size)
         self._forward = ForwardPass(
             self.model, self.device, padding, deterministic=config.deterministic
@@ -141,7 +141,7 @@ class Backbone:
         lengths = np.array([len(text) for text in ids], np.int64)
         groups: list[list[int]] = []
         parts: list[States] = []
-        for batch in length_batches(lengths, self._tokens_per_batch):
+        for batch in length_batches(lengths, self.tokens_per_batch):
             groups.append(batch.tolist())
             parts.append(self.states([ids[text] for text in batch]))
         if not parts:

@@ -68,7 +68,7 @@ class CachedBackbone(Backbone):
             lengths = np.array([len(ids) for ids in missing], np.int64)
             texts: list[list[int]] = []
             parts: list[States] = []
-            for batch in length_batches(lengths, self._tokens_per_batch):
+            for batch in length_batches(lengths, self.tokens_per_batch):
                 ids = [missing[text] for text in batch]
                 states = self._run(ids, dtype)
                 # What this dtype cannot hold is nothing to keep: the caller chooses another one.

@@ -64,8 +64,8 @@ def _report(
     judged: Mapping[str, JudgedSplit],
     probed: Mapping[str, Any],
 ) -> None:
-    from glot_jax.reporting.class_scores import ClassScores
-    from glot_jax.reporting.closing import after_evaluation, class_table, confusion_table
+    from glot_jax.cli.closing import after_evaluation, class_table, confusion_table
+    from glot_jax.objectives.class_scores import ClassScores
     from glot_jax.reporting.tables import table_console
 
     values: dict[str, Any] = {}

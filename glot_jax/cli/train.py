@@ -134,7 +134,7 @@ def train(command: TrainRequest) -> int:
     if command.json:
         print(json.dumps(summary, indent=2))
         return 0
-    from glot_jax.reporting.closing import after_seeds, after_training
+    from glot_jax.cli.closing import after_seeds, after_training
 
     if command.seeds:
         lines = after_seeds(summary, config.out)

@@ -16,7 +16,7 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.loading import load_head
-from glot_jax.inference.plain_head import PlainHead
+from glot_jax.inference.pretrained import PlainHead
 from glot_jax.texts.tasks import Example, TaskSpec, roles_of
 
 if TYPE_CHECKING:

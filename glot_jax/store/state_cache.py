@@ -69,7 +69,7 @@ def clear_cache(folder: Path | None = None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Place:
+class _Span:
     """Where a text's states lie."""
 
     chunk: _Chunk
@@ -143,15 +143,15 @@ class StateCache:
         self._folder = self._root / name[:32]
         _make_private(self._root)
         make_folders(self._folder)
-        self._places: dict[Key, _Place] = {}
+        self._spans: dict[Key, _Span] = {}
         self._known: set[str] = set()
         self.refresh()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._places
+        return key in self._spans
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._spans)
 
     def refresh(self) -> None:
         """Take notice of what other processes have added."""
@@ -168,7 +168,7 @@ class StateCache:
     def _take(self, chunk: _Chunk) -> None:
         offsets = chunk.offsets.tolist()
         for number, key in enumerate(chunk.keys):
-            self._places[key] = _Place(chunk, offsets[number], offsets[number + 1])
+            self._spans[key] = _Span(chunk, offsets[number], offsets[number + 1])
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -211,14 +211,14 @@ class StateCache:
         Raises:
             KeyError: a text that is not there.
         """
-        places = [self._places[key] for key in keys]
-        for chunk in {place.chunk.folder for place in places}:
+        spans = [self._spans[key] for key in keys]
+        for chunk in {span.chunk.folder for span in spans}:
             # What was read last is removed last; a chunk that is removed meanwhile is still mapped.
             with contextlib.suppress(FileNotFoundError):
                 os.utime(chunk)
         layers = {}
         for layer in self.layers:
-            parts = [place.chunk.states(layer, place.start, place.end) for place in places]
+            parts = [span.chunk.states(layer, span.start, span.end) for span in spans]
             # The empty array gives no texts their width.
             empty = np.zeros((0, self._dim), stored_dtype(self._dtype))
             layers[layer] = np.concatenate([empty, *parts])

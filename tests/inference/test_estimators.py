@@ -143,7 +143,7 @@ def test_a_pickle_is_plain_data_and_answers_the_same(classifier):
 
 def test_it_fits_into_pipelines_and_searches_and_runs_each_text_once(tiny):
     fitting._LOADED.clear()
-    frozen = small(TextClassifier, tiny)._frozen()
+    frozen = small(TextClassifier, tiny).frozen_model()
     # Texts that no other test has.
     texts = [f"{text} park" for text in TEXTS]
     lower = FunctionTransformer(lambda rows: [row.lower() for row in rows])

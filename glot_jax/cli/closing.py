@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glot_jax.reporting.class_scores import ClassScore, ClassScores
+from glot_jax.objectives.class_scores import ClassScore, ClassScores
 from glot_jax.reporting.tables import Align, Cell, Column, Table
 from glot_jax.run_folders.run_folder import Summary
 

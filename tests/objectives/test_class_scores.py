@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glot_jax.reporting.class_scores import ClassScores
+from glot_jax.objectives.class_scores import ClassScores
 
 NAMES = ("a", "b", "never", "c")
 

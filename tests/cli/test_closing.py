@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from glot_jax.reporting.class_scores import ClassScores
-from glot_jax.reporting.closing import (
+from glot_jax.cli.closing import (
     after_evaluation,
     after_seeds,
     after_training,
     class_table,
     confusion_table,
 )
+from glot_jax.objectives.class_scores import ClassScores
 
 
 def summary(

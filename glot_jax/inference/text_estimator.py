@@ -1,0 +1,296 @@
+"""What classifiers and regressors of texts share: parameters, a head, answers, files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from glot_jax.errors import UsageError
+from glot_jax.inference.answering import Answers
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.fitting import FrozenModel, as_rows, keep_states, loaded_backbone
+from glot_jax.inference.hub_folder import upload_folder
+from glot_jax.inference.loading import BackboneChoice, load_head
+from glot_jax.inference.predictor import Predictor
+from glot_jax.inference.pretrained import PlainHead, read_head, save_head
+from glot_jax.run_folders.run_folder import CheckpointName
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+class TextEstimator(BaseEstimator):
+    """What classifiers and regressors of texts share.
+
+    Parameters are those of extract.py and train.py, with their defaults; see `TextClassifier`.
+    """
+
+    _SETTINGS: ClassVar[tuple[str, ...]] = (
+        "pooler",
+        "gnn",
+        "graph",
+        "tau",
+        "hidden_dim",
+        "num_layers",
+        "jk",
+        "epochs",
+        "batch_size",
+        "lr",
+        "select_on",
+    )
+
+    def __init__(
+        self,
+        backbone: str = "minilm",
+        *,
+        layer: int = -1,
+        max_length: int | None = None,
+        prompt: str | None = None,
+        pooler: str = "glot",
+        gnn: str = "gat",
+        graph: str = "threshold",
+        tau: float = 0.6,
+        hidden_dim: int = 128,
+        num_layers: int = 2,
+        jk: str = "cat",
+        epochs: int = 3,
+        batch_size: int = 32,
+        lr: float = 2e-4,
+        select_on: Literal["last", "holdout"] = "last",
+        class_weight: Literal["balanced"] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        random_state: int | np.random.RandomState | None = 42,
+        device: str = "auto",
+        cache: bool = True,
+    ):
+        self.backbone = backbone
+        self.layer = layer
+        self.max_length = max_length
+        self.prompt = prompt
+        self.pooler = pooler
+        self.gnn = gnn
+        self.graph = graph
+        self.tau = tau
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
+        self.jk = jk
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.select_on = select_on
+        self.class_weight = class_weight
+        self.settings = settings
+        self.random_state = random_state
+        self.device = device
+        self.cache = cache
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn's own record
+        """What scikit-learn may expect of texts: strings in a list, no numbers."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Parameters and arrays: no compiled code, and no backbone."""
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_predictor"}
+
+    def frozen_model(self) -> FrozenModel:
+        """The backbone that the parameters name."""
+        return FrozenModel(
+            self.backbone,
+            layer=self.layer,
+            max_length=self.max_length,
+            prompt=self.prompt,
+            device=self.device,
+            cache=self.cache,
+        )
+
+    def train_settings(self) -> dict[str, Any]:
+        """The parameters that are settings of train.py, by their names."""
+        values = {name: getattr(self, name) for name in self._SETTINGS}
+        # scikit-learn's name for no weights is None.
+        values["class_weight"] = self.class_weight or "none"
+        return {**values, "seed": self._seed(), **(self.settings or {})}
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31))
+        if self.random_state is None:
+            return int(np.random.default_rng().integers(2**31))
+        return int(self.random_state)
+
+    def set_head(self, head: PlainHead) -> None:
+        """Answer with this head from now on."""
+        self.head_ = head
+        self._predictor = None
+
+    def answers(self, texts: object) -> Answers:
+        """What the head says of some texts, or pairs of texts.
+
+        Raises:
+            NotFittedError: there is no head yet.
+            UsageError: what is no text, or rows of another number of texts.
+        """
+        head = self.fitted_head()
+        rows = as_rows(texts)
+        predictor = getattr(self, "_predictor", None)
+        if predictor is None:
+            backbone = loaded_backbone(self.frozen_model())
+            predictor = Predictor([SentenceEncoder.from_head(head.trained(), backbone)])
+            self._predictor = predictor
+        backbone = predictor.members[0].backbone
+        if backbone is not None:
+            keep_states(backbone, rows)
+        return predictor.predict(rows, self.batch_size)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the head as a folder: config.json and model.safetensors.
+
+        The backbone is named there, and not part of it.
+
+        Raises:
+            NotFittedError: there is no head yet.
+            UsageError: the disk refused.
+        """
+        save_head(folder, self.fitted_head(), self.saved_values())
+
+    def push_to_hub(
+        self, name: str, *, private: bool = True, api: HfApi | None = None
+    ) -> dict[str, Any]:
+        """Put the folder of `save_pretrained` on the Hub.
+
+        Args:
+            name: of the repository, "owner/model".
+            private: a repository that only its owner sees.
+            api: a huggingface_hub.HfApi of your own; default: the logged-in user's.
+
+        Returns:
+            {repository, private, commit, url}.
+
+        Raises:
+            NotFittedError: there is no head yet.
+            UsageError: a public repository, or whatever the Hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save_pretrained(scratch)
+            return upload_folder(
+                Path(scratch), name, message="GLOT pooling head", private=private, api=api
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        location: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        backbone: str | None = None,
+        device: str = "auto",
+        plugins: Iterable[str | ModuleType] = (),
+    ) -> Self:
+        """The estimator of a folder that `save_pretrained` wrote, or of a repository on the Hub.
+
+        Args:
+            location: folder, or "owner/model".
+            revision: commit, tag or branch of a repository.
+            backbone: where the frozen model lies, if it is not where it was.
+            device: torch device of the backbone.
+            plugins: modules, or their names, with parts that the head has. Their code is run.
+
+        Raises:
+            UsageError: no such folder or repository, damaged files, or an estimator of another
+                kind.
+        """
+        head, saved = read_head(location, revision=revision, plugin_modules=plugins)
+        if saved.get("kind") != cls.__name__:
+            raise UsageError(
+                rule=f"{cls.__name__} must be loaded from a folder of its own",
+                got=f"{location}, of a {saved.get('kind')}",
+                fix=f"Use {saved.get('kind')}.from_pretrained.",
+            )
+        parameters = {**saved["parameters"], "device": device}
+        if backbone is not None:
+            parameters["backbone"] = backbone
+        estimator = cls(**parameters)
+        estimator.restore_values(saved)
+        estimator.set_head(head)
+        return estimator
+
+    def saved_values(self) -> dict[str, Any]:
+        """What a folder says of this estimator, as JSON values."""
+        parameters = self.get_params(deep=False)
+        # Of this machine, and of this process.
+        del parameters["device"]
+        if not isinstance(parameters["random_state"], int):
+            parameters["random_state"] = None
+        if parameters["settings"] is not None:
+            parameters["settings"] = dict(parameters["settings"])
+        return {"kind": type(self).__name__, "parameters": parameters}
+
+    def restore_values(self, saved: Mapping[str, Any]) -> None:
+        """Take what `saved_values` added to the parameters."""
+
+    def fitted_head(self) -> PlainHead:
+        """The head.
+
+        Raises:
+            NotFittedError: there is none yet.
+        """
+        if not hasattr(self, "head_"):
+            raise NotFittedError(
+                f"{type(self).__name__} must be fitted first: call fit, or load a run"
+            )
+        return self.head_
+
+    @classmethod
+    def load_run(
+        cls,
+        run: str | os.PathLike[str],
+        choice: BackboneChoice,
+        checkpoint: CheckpointName,
+        plugins: Iterable[str | ModuleType],
+    ) -> tuple[Self, Predictor]:
+        """The estimator of a run folder, and what answers for it.
+
+        Raises:
+            UsageError: no such run, or a backbone that is gone.
+        """
+        head = load_head(run, checkpoint, plugins)
+        from glot_jax.backbones.from_recipe import PACKAGED
+
+        predictor = Predictor.load([run], choice, checkpoint=checkpoint, plugins=plugins)
+        recipe = head.folder.recipe
+        name = recipe.backbone_name or ""
+        config = head.folder.config
+        estimator = cls(
+            choice.location or PACKAGED.get(name, name),
+            layer=head.folder.model.layers[0],
+            max_length=recipe.max_length,
+            prompt=recipe.prompt,
+            pooler=config.pooler.pooler,
+            gnn=config.pooler.gnn,
+            graph=config.graph.graph,
+            tau=config.graph.tau,
+            hidden_dim=config.pooler.hidden_dim,
+            num_layers=config.pooler.num_layers,
+            jk=config.pooler.jk,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lr=config.optimizer.lr,
+            random_state=config.seed,
+            device=choice.device,
+        )
+        estimator.set_head(PlainHead.of_run(head))
+        estimator._predictor = predictor
+        return estimator, predictor
