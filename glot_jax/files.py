@@ -23,6 +23,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -332,6 +333,63 @@ def take_lock(descriptor: int, *, wait: bool) -> bool:
             raise
         return False
     return True
+
+
+def user_cache(name: str) -> Path:
+    """The folder of what is kept for this user under a name: ~/.cache/glot-jax/NAME.
+
+    $GLOT_JAX_CACHE is another place than ~/.cache/glot-jax.
+    """
+    given = os.environ.get("GLOT_JAX_CACHE")
+    if given:
+        return Path(given).expanduser() / name
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "glot-jax" / name
+
+
+def make_private(folder: Path, noun: str) -> None:
+    """Create a folder that its user alone may read, or make it one.
+
+    Args:
+        folder: the folder.
+        noun: what it is, for messages: "the cache of token states".
+
+    Raises:
+        UsageError: the disk refused, or the folder is another user's.
+    """
+    make_folders(folder)
+    if stat.S_IMODE(folder.stat().st_mode) == 0o700:
+        return
+    try:
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            rule=f"{noun} must belong to its user",
+            got=f"{folder}: {error.strerror}",
+            fix="Choose another place: GLOT_JAX_CACHE=FOLDER.",
+        ) from error
+
+
+def most_bytes(variable: str, gigabytes: float) -> float:
+    """The size that an environment variable allows, given there in gigabytes.
+
+    Args:
+        variable: its name.
+        gigabytes: where it is not set.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    given = os.environ.get(variable)
+    try:
+        size = gigabytes if given is None else float(given)
+    except ValueError as error:
+        raise UsageError(
+            rule=f"{variable} must be a number of gigabytes",
+            got=repr(given),
+            fix="Give for example 20.",
+        ) from error
+    return size * 1e9
 
 
 def file_sha256(path: Path) -> str:

@@ -13,14 +13,22 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from glot_jax import disk
 from glot_jax.backbone_files.gguf_header import read_header
 from glot_jax.errors import UsageError
-from glot_jax.files import file_sha256, locked, make_folders, read_json, whole_folder, write_json
+from glot_jax.files import (
+    file_sha256,
+    locked,
+    make_private,
+    most_bytes,
+    read_json,
+    user_cache,
+    whole_folder,
+    write_json,
+)
 
 RECORD = "glot_gguf.json"
 _DEFAULT_GB = 64.0
@@ -38,7 +46,8 @@ def plain_folder(file: Path, sha256: str) -> tuple[Path, list[str]]:
     """
     root = cache_folder()
     folder = root / _name(sha256)
-    _make_private(root)
+    # Weights may be somebody's secret, and what others may write must not be loaded.
+    make_private(root, "the cache of dequantised models")
     notices = []
     # Two commands that start together dequantise once.
     with locked(_lock_of(folder), wait=True):
@@ -65,31 +74,13 @@ def cached_folder(sha256: str) -> Path | None:
 
 def cache_folder() -> Path:
     """The folder of all entries."""
-    given = os.environ.get("GLOT_JAX_CACHE")
-    if given:
-        return Path(given).expanduser() / "gguf"
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "glot-jax" / "gguf"
+    return user_cache("gguf")
 
 
 def _name(sha256: str) -> str:
     # Both decide the numbers: the one how they are unpacked, the other which tensor they become.
     versions = [importlib.metadata.version(package) for package in ("transformers", "gguf")]
     return "-".join([sha256, *versions])
-
-
-def _make_private(root: Path) -> None:
-    make_folders(root)
-    # Weights may be somebody's secret, and what others may write must not be loaded.
-    if stat.S_IMODE(root.stat().st_mode) != 0o700:
-        try:
-            root.chmod(0o700)
-        except OSError as error:
-            raise UsageError(
-                rule="the cache of dequantised models must belong to its user",
-                got=f"{root}: {error.strerror}",
-                fix="Choose another place: GLOT_JAX_CACHE=FOLDER.",
-            ) from error
 
 
 def _make(file: Path, sha256: str, folder: Path) -> None:
@@ -145,7 +136,7 @@ def _damage(folder: Path) -> str | None:
 
 def _bound(root: Path, *, keep: Path) -> None:
     """Remove what was not used for longest, beyond the cache's size."""
-    most = _most_bytes()
+    most = most_bytes("GLOT_JAX_CACHE_GB", _DEFAULT_GB)
     entries = []
     for folder in root.iterdir():
         if folder.is_dir():
@@ -165,16 +156,3 @@ def _bound(root: Path, *, keep: Path) -> None:
 
 def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _most_bytes() -> float:
-    given = os.environ.get("GLOT_JAX_CACHE_GB")
-    try:
-        gigabytes = _DEFAULT_GB if given is None else float(given)
-    except ValueError as error:
-        raise UsageError(
-            rule="GLOT_JAX_CACHE_GB must be a number of gigabytes",
-            got=repr(given),
-            fix="Give for example 20.",
-        ) from error
-    return gigabytes * 1e9

@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +24,15 @@ import numpy as np
 
 from glot_jax import disk
 from glot_jax.errors import UsageError
-from glot_jax.files import locked, make_folders, whole_folder, write_bytes
+from glot_jax.files import (
+    locked,
+    make_folders,
+    make_private,
+    most_bytes,
+    user_cache,
+    whole_folder,
+    write_bytes,
+)
 from glot_jax.store.arrays import load_array, npy_bytes, stored_dtype
 from glot_jax.store.identity import canonical_sha256
 from glot_jax.store.shard_reader import offsets_of
@@ -45,11 +52,7 @@ def text_key(token_ids: Sequence[int] | np.ndarray) -> Key:
 
 def states_folder() -> Path:
     """The folder of all cached states."""
-    given = os.environ.get("GLOT_JAX_CACHE")
-    if given:
-        return Path(given).expanduser() / "states"
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "glot-jax" / "states"
+    return user_cache("states")
 
 
 def clear_cache(folder: Path | None = None) -> int:
@@ -141,7 +144,7 @@ class StateCache:
         self._root = folder or states_folder()
         name = canonical_sha256({"identity": identity, "layers": list(layers), "dtype": dtype})
         self._folder = self._root / name[:32]
-        _make_private(self._root)
+        make_private(self._root, "the cache of token states")
         make_folders(self._folder)
         self._spans: dict[Key, _Span] = {}
         self._known: set[str] = set()
@@ -229,20 +232,6 @@ def _states_name(layer: int) -> str:
     return f"hidden-L{layer}.npy"
 
 
-def _make_private(root: Path) -> None:
-    make_folders(root)
-    if stat.S_IMODE(root.stat().st_mode) == 0o700:
-        return
-    try:
-        root.chmod(0o700)
-    except OSError as error:
-        raise UsageError(
-            rule="the cache of token states must belong to its user",
-            got=f"{root}: {error.strerror}",
-            fix="Choose another place: GLOT_JAX_CACHE=FOLDER.",
-        ) from error
-
-
 def _entries(folder: Path) -> list[Path]:
     """The whole chunks of one kind."""
     try:
@@ -264,7 +253,7 @@ def _size(chunk: Path) -> int:
 
 def _bound(root: Path) -> None:
     """Remove what was not read for longest, beyond the cache's size."""
-    most = _most_bytes()
+    most = most_bytes("GLOT_JAX_STATES_GB", _DEFAULT_GB)
     entries = []
     for chunk in _chunks(root):
         with contextlib.suppress(FileNotFoundError):
@@ -276,16 +265,3 @@ def _bound(root: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             disk.remove(chunk)
         total -= size
-
-
-def _most_bytes() -> float:
-    given = os.environ.get("GLOT_JAX_STATES_GB")
-    try:
-        gigabytes = _DEFAULT_GB if given is None else float(given)
-    except ValueError as error:
-        raise UsageError(
-            rule="GLOT_JAX_STATES_GB must be a number of gigabytes",
-            got=repr(given),
-            fix="Give for example 20.",
-        ) from error
-    return gigabytes * 1e9
