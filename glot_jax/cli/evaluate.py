@@ -25,7 +25,8 @@ def evaluate(config: EvaluateConfig) -> int:
     if config.mteb:
         print(json.dumps(_scores_of_mteb(config), indent=2))
         return 0
-    task = _task_of(config)
+    if config.predictions is not None:
+        _require_predictions(config, config.predictions)
     judged = _judged_file(config) if config.data is not None else _judged_store(config)
     probed: Mapping[str, Any] = {}
     if config.linear_probe:
@@ -34,6 +35,9 @@ def evaluate(config: EvaluateConfig) -> int:
         probed = linear_probe(
             config.run, store=config.store, checkpoint=config.checkpoint, quiet=True
         )
+    from glot_jax.run_folders.run_files import read_task
+
+    task = read_task(config.run)
     _report(config, task, judged, probed)
     if config.predictions is not None:
         from glot_jax.experiments.judged_rows import write_judged_rows
@@ -44,18 +48,14 @@ def evaluate(config: EvaluateConfig) -> int:
     return 0
 
 
-def _task_of(config: EvaluateConfig) -> TaskSpec:
-    from glot_jax.run_folders.run_files import read_config
-    from glot_jax.texts.tasks import TaskSpec
+def _require_predictions(config: EvaluateConfig, out: Path) -> None:
+    """Require a run that predicts something, and a file that can be written."""
+    from glot_jax.inference.answering import require_answers
+    from glot_jax.inference.row_writers import ROW_WRITERS, require_out
+    from glot_jax.run_folders.run_files import read_task
 
-    task = TaskSpec.from_json(read_config(config.run)["model"]["task"])
-    if config.predictions is not None:
-        from glot_jax.inference.answering import require_answers
-        from glot_jax.inference.row_writers import ROW_WRITERS, require_out
-
-        require_answers([task])
-        require_out(config.predictions, ROW_WRITERS, "--predictions")
-    return task
+    require_answers([read_task(config.run)])
+    require_out(out, ROW_WRITERS, "--predictions")
 
 
 def _report(

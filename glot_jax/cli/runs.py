@@ -95,10 +95,9 @@ def predict(config: PredictConfig) -> int:
 def _task_of(config: PredictConfig) -> TaskSpec:
     """The task that the runs answer for."""
     from glot_jax.inference.answering import require_answers
-    from glot_jax.run_folders.run_files import read_config
-    from glot_jax.texts.tasks import TaskSpec
+    from glot_jax.run_folders.run_files import read_task
 
-    tasks = [TaskSpec.from_json(read_config(run)["model"]["task"]) for run in config.run]
+    tasks = [read_task(run) for run in config.run]
     task = require_answers(tasks)
     if config.text_columns and len(config.text_columns) != len(task.roles):
         raise UsageError(

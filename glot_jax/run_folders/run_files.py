@@ -14,6 +14,7 @@ from glot_jax import plugins
 from glot_jax.errors import UsageError
 from glot_jax.files import is_new_folder, read_json
 from glot_jax.store.manifest import MANIFEST, read_manifest
+from glot_jax.texts.tasks import TaskSpec
 
 FORMAT = 3
 """Version of the run folder that is written.
@@ -57,6 +58,23 @@ def read_config(run: Path) -> dict[str, Any]:
     # Here, where every reader of a run passes: without its plugin a part's name means nothing.
     plugins.require_loaded(values.get("plugins", ()), run)
     return values
+
+
+def read_task(run: Path) -> TaskSpec:
+    """The task that a run was trained on.
+
+    Raises:
+        UsageError: as for `read_config`; or config.json was damaged.
+    """
+    values = read_config(run)
+    try:
+        return TaskSpec.from_json(values["model"]["task"])
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            rule=f"{CONFIG} of a run folder must hold what train.py wrote",
+            got=f"{run / CONFIG} without the task",
+            fix="Restore the file, or train again.",
+        ) from error
 
 
 def _seeds(folder: Path) -> list[Path]:
