@@ -323,6 +323,7 @@ def test_without_the_plugin_a_command_ends_in_a_line_that_names_it(folder, argum
         ("describe", "run"),
         ("train", "--resume", "run"),
         ("encode", "texts.txt", "--run", "run", "--out", "vectors.npy"),
+        ("predict", "texts.txt", "--run", "run", "--out", "answers.csv"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -424,6 +425,7 @@ def test_a_run_from_a_stranger_executes_nothing(folder, run, tmp_path):
             ["report", str(received)],
             ["export", str(received), "x.onnx", "--to", "onnx"],
             ["encode", str(folder / "texts.txt"), "--run", str(received), "--out", "x.npy"],
+            ["predict", str(folder / "texts.txt"), "--run", str(received), "--out", "x.csv"],
         ):
             # As the installed command does: the working directory is not on the path.
             done = subprocess.run(
