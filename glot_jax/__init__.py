@@ -31,14 +31,15 @@ if TYPE_CHECKING:
     from glot_jax.extraction import dump as extract
     from glot_jax.graphs import TokenGraph, token_graph
     from glot_jax.inference.encoder import SentenceEncoder
-    from glot_jax.inference.estimators import TextClassifier, TextRegressor
-    from glot_jax.inference.predictor import Predictor
+    from glot_jax.inference.estimators import TextClassifier, TextRegressor, load
+    from glot_jax.inference.predictor import Predictor, predict
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.run_folders.run_folder import RunFolder
     from glot_jax.store import HiddenStore
     from glot_jax.store.state_cache import clear_cache
     from glot_jax.training import train
     from glot_jax.training.evaluation import evaluate_run, load_model
+    from glot_jax.training.evaluation import judge_run as evaluate
 
 # Loaded on first use: `import glot_jax` must cost neither torch nor jax.
 _HOMES = {
@@ -60,13 +61,16 @@ _HOMES = {
     "TrainConfig": "glot_jax.config.train",
     "UsageError": "glot_jax.errors",
     "clear_cache": "glot_jax.store.state_cache",
+    "evaluate": "glot_jax.training.evaluation",
     "evaluate_run": "glot_jax.training.evaluation",
     "extract": "glot_jax.extraction",
+    "load": "glot_jax.inference.estimators",
     "load_model": "glot_jax.training.evaluation",
+    "predict": "glot_jax.inference.predictor",
     "token_graph": "glot_jax.graphs",
     "train": "glot_jax.training",
 }
-_NAMES_AT_HOME = {"extract": "dump"}
+_NAMES_AT_HOME = {"extract": "dump", "evaluate": "judge_run"}
 """Public names that are called otherwise where they are defined."""
 
 __all__ = [
@@ -89,9 +93,12 @@ __all__ = [
     "UsageError",
     "__version__",
     "clear_cache",
+    "evaluate",
     "evaluate_run",
     "extract",
+    "load",
     "load_model",
+    "predict",
     "token_graph",
     "train",
 ]

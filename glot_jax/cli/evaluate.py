@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,27 +66,34 @@ def _report(
     probed: Mapping[str, Any],
 ) -> None:
     from glot_jax.cli.closing import after_evaluation, class_table, confusion_table
-    from glot_jax.objectives.class_scores import ClassScores
+    from glot_jax.inference.answering import softmax
+    from glot_jax.objectives.class_scores import Calibration, ClassScores
     from glot_jax.reporting.tables import table_console
 
     values: dict[str, Any] = {}
     for split, result in judged.items():
+        rows = result.predictions
+        values[split] = dict(result.scores)
         classes = None
         if task.label_kind == "classes":
-            rows = result.predictions
             classes = ClassScores.of_rows(rows.labels, rows.predictions, task.classes)
-        values[split] = dict(result.scores)
-        if classes is not None:
             values[split] |= classes.to_json()
+            # An objective of a plugin may have outputs that are no logits.
+            if result.outputs.shape == (len(rows.rows), len(task.classes)):
+                measured = Calibration.of_rows(rows.labels, softmax(result.outputs))
+                values[split]["calibration"] = dataclasses.asdict(measured)
         if split in probed:
             values[split]["linear_probe"] = probed[split]
         if config.json:
             continue
-        count = len(result.predictions.rows)
-        for line in after_evaluation(split, result.scores, count, classes):
+        for line in after_evaluation(split, result.scores, len(rows.rows), classes):
             print(line)
-        if split in probed:
-            print(f"{split}: linear probe {probed[split]}")
+        for name in ("calibration", "linear_probe"):
+            if name in values[split]:
+                spelled = ", ".join(
+                    f"{key} {value:.4f}" for key, value in values[split][name].items()
+                )
+                print(f"{split}: {name.replace('_', ' ')}: {spelled}")
         if classes is not None:
             console = table_console()
             console.print(class_table(classes).to_console())

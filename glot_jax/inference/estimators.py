@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
@@ -21,9 +22,12 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import listed, shown
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.fitting import as_rows, fit_head, task_of
 from glot_jax.inference.loading import BackboneChoice
 from glot_jax.inference.text_estimator import TextEstimator
+from glot_jax.plugins import load as load_plugins
+from glot_jax.run_folders.run_files import read_task
 from glot_jax.run_folders.run_folder import CheckpointName
 
 
@@ -231,6 +235,25 @@ class TextRegressor(RegressorMixin, TextEstimator):
                 fix="Use TextClassifier.load.",
             )
         return regressor
+
+
+def load(
+    run: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    checkpoint: CheckpointName = "best",
+    plugins: Iterable[str | ModuleType] = (),
+) -> TextClassifier | TextRegressor | SentenceEncoder:
+    """What a run folder can do: a classifier, a regressor, or an encoder where it ranks texts.
+
+    Arguments and errors are those of `TextClassifier.load`.
+    """
+    plugins = list(plugins)
+    load_plugins(plugins)
+    kinds = {"classes": TextClassifier, "regression": TextRegressor}
+    kind = kinds.get(read_task(Path(run)).label_kind, SentenceEncoder)
+    return kind.load(run, backbone=backbone, device=device, checkpoint=checkpoint, plugins=plugins)
 
 
 def _labels(y: object, rows: int) -> np.ndarray:

@@ -160,3 +160,33 @@ def _head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:
     if vectors.shape[1] == 0:
         return np.zeros((0, max(1, len(member.model.spec.task.classes))), np.float32)
     return np.asarray(head(jnp.asarray(vectors)))
+
+
+def predict(
+    runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    rows: Rows,
+    *,
+    backbone: str | None = None,
+    device: str = "auto",
+    checkpoint: CheckpointName = "best",
+    plugins: Iterable[str | ModuleType] = (),
+) -> Answers:
+    """What a run, or several together, say of some rows: `glot predict` from Python.
+
+    Whoever asks more than once keeps a `Predictor`, or an estimator of `load`.
+
+    Args:
+        runs: run folder, or several.
+        rows: texts, or the texts of each row.
+        backbone: where the frozen model lies, if the runs know it only by the name of a folder.
+        device: torch device of the backbone.
+        checkpoint: "best" or "last".
+        plugins: modules, or their names, with parts that a run has. Their code is run.
+
+    Raises:
+        UsageError: as for `Predictor.load` and `Predictor.predict`.
+    """
+    folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    choice = BackboneChoice(backbone, device)
+    predictor = Predictor.load(folders, choice, checkpoint=checkpoint, plugins=plugins)
+    return predictor.predict(rows)

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+_BINS = 15
+"""Bins of the calibration error."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassScore:
@@ -20,6 +23,37 @@ class ClassScore:
     f1: float
     support: int
     """Rows of this class."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """How far probabilities are what they say; 0 is best."""
+
+    ece: float
+    """Expected calibration error of the predicted class, over 15 bins of equal width (Guo et al.,
+    arXiv 1706.04599): the mean distance of confidence and accuracy.
+    """
+    brier: float
+    """Brier score: the mean squared distance of the probabilities and the true class, 0 to 2."""
+
+    @classmethod
+    def of_rows(cls, labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
+        """Measure some rows.
+
+        Args:
+            labels: [rows] indices of the classes, at least one row.
+            probabilities: [rows, classes].
+        """
+        confidence = probabilities.max(axis=1)
+        correct = probabilities.argmax(axis=1) == labels
+        # A bin holds its upper edge: a confidence of 1 is in the last one.
+        bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+        sizes = np.bincount(bins, minlength=_BINS)
+        gaps = np.bincount(bins, weights=confidence - correct, minlength=_BINS)
+        truth = np.eye(probabilities.shape[1])[labels]
+        distance = np.sum((probabilities - truth) ** 2, axis=1)
+        # The sum over a bin is its size times the gap of its means.
+        return cls(float(np.abs(gaps).sum() / sizes.sum()), float(distance.mean()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,8 +21,9 @@ from support.trained_runs import TOPICS, make_runs
 from glot_jax.backbones.cached_backbone import CachedBackbone
 from glot_jax.errors import UsageError
 from glot_jax.inference import fitting
-from glot_jax.inference.estimators import TextClassifier, TextRegressor
+from glot_jax.inference.estimators import TextClassifier, TextRegressor, load
 from glot_jax.inference.fitting import as_rows, loaded_backbone, train_config
+from glot_jax.inference.predictor import predict
 
 pytestmark = pytest.mark.xdist_group("estimators")  # what they share is made once
 
@@ -174,6 +175,12 @@ def test_a_run_is_an_estimator(tmp_path):
     np.testing.assert_allclose(again.predict_proba(TEXTS[:3]), probabilities, atol=1e-6)
     regressor = TextRegressor.load(runs / "scores", backbone=str(runs / "tiny"), device="cpu")
     assert regressor.predict(TEXTS[:3]).shape == (3,)
+    loaded = load(runs / "topics", backbone=str(runs / "tiny"), device="cpu")
+    assert isinstance(loaded, TextClassifier)
+    np.testing.assert_array_equal(loaded.predict_proba(TEXTS[:3]), probabilities)
+    assert isinstance(load(runs / "pairs", backbone=str(runs / "tiny")), TextRegressor)
+    answers = predict(runs / "topics", TEXTS[:3], backbone=str(runs / "tiny"), device="cpu")
+    np.testing.assert_array_equal(answers.probabilities, probabilities)
     with pytest.raises(UsageError, match=r"trained on classes; got .*scores"):
         TextClassifier.load(runs / "scores", backbone=str(runs / "tiny"))
     with pytest.raises(UsageError, match="trained on scores"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from sklearn.metrics import brier_score_loss
 
-from glot_jax.objectives.class_scores import ClassScores
+from glot_jax.objectives.class_scores import Calibration, ClassScores
 
 NAMES = ("a", "b", "never", "c")
 
@@ -29,3 +32,28 @@ def test_json_has_a_class_by_its_name():
     values = scores.to_json()
     assert values["classes"]["yes"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
     assert values["confusion"] == [[1, 0], [0, 1]]
+
+
+def test_probabilities_that_are_right_are_calibrated():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet([1, 2, 3], 20_000)
+    labels = np.array([rng.choice(3, p=row) for row in shares])
+    right = Calibration.of_rows(labels, shares)
+    assert right.ece < 0.02
+    sharpened = shares**3 / (shares**3).sum(axis=1, keepdims=True)
+    wrong = Calibration.of_rows(labels, sharpened)
+    assert wrong.ece > 0.1
+    assert wrong.brier > right.brier
+    whole: dict[str, Any] = {"scale_by_half": False}
+    expected = brier_score_loss(labels, shares, labels=[0, 1, 2], **whole)
+    assert right.brier == pytest.approx(expected)
+
+
+def test_calibration_by_hand():
+    # One row in the bin of .7, right; two in that of .9, one of them right.
+    shares = np.array([[0.7, 0.3], [0.9, 0.1], [0.1, 0.9]])
+    result = Calibration.of_rows(np.array([0, 0, 0]), shares)
+    assert result.ece == pytest.approx((abs(0.7 - 1) + abs(1.8 - 1)) / 3)
+    assert result.brier == pytest.approx((2 * 0.09 + 2 * 0.01 + 2 * 0.81) / 3)
+    certain = Calibration.of_rows(np.array([0]), np.array([[1.0, 0.0]]))
+    assert (certain.ece, certain.brier) == (0, 0)
