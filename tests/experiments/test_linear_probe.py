@@ -70,7 +70,7 @@ def test_probe_separates_what_can_be_separated_and_says_how_well(tmp_path, capsy
     )
     assert probe["accuracy"] > 0.6
     capsys.readouterr()
-    assert cli.COMMANDS["evaluate"]([str(run), "--linear-probe"]) == 0
+    assert cli.COMMANDS["evaluate"]([str(run), "--linear-probe", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)["validation"]
     assert shown["linear_probe"] == probe
     assert {"accuracy", "f1", "loss"} <= set(shown)

@@ -40,7 +40,7 @@ def test_a_run_with_a_backbone_from_the_hub(
         hub.add_model("acme/tiny", retrained)
         trained = walker.glot("train", "--store", str(store), "--out", str(run), *SMALL)
         assert_done(trained)
-        scored = walker.glot("evaluate", str(run), "--data", str(rows))
+        scored = walker.glot("evaluate", str(run), "--data", str(rows), "--json")
         assert_done(scored)
         assert json.loads(scored.stdout)
         vectors = tmp_path / "vectors.npy"

@@ -312,7 +312,7 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
         0.1,
     ]
     options += ["--embedding-head", "linear", "--embedding-vectors", "raw"] if deduplicate else []
-    assert exit_code("train", "--store", store, "--out", out, *options) == 0
+    assert exit_code("train", "--store", store, "--out", out, "--json", *options) == 0
     summary = json.loads(capsys.readouterr().out)
     assert 0 < summary["validation"]["best"]["ndcg@10"] <= 1
     # What is encoded is what was compared.
