@@ -44,6 +44,10 @@ def outputs_of_a_store(run):
     return outputs.values[np.argsort(outputs.rows)]
 
 
+# Padding changes the last digit of sums, and rounding to 16 bits may turn that into one of its own.
+NEAR = {"float32": 1e-6, "float16": 1e-4, "int8": 1e-3, "bfloat16": 1e-3}
+
+
 def softmax(logits):
     exponentials = np.exp(logits.astype(np.float64))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -58,14 +62,14 @@ def test_a_text_is_answered_as_it_is_evaluated(runs, choice, kind):
     outputs = outputs_of_a_store(runs / kind)
     if kind == "topics":
         assert predictor.classes == TOPICS
-        np.testing.assert_allclose(answers.probabilities, softmax(outputs), atol=1e-6)
+        np.testing.assert_allclose(answers.probabilities, softmax(outputs), atol=NEAR["float16"])
         np.testing.assert_array_equal(answers.values, outputs.argmax(axis=1))
         return
     predictions = predict_run(runs / kind, quiet=True)["validation"]
     expected = predictions.predictions[np.argsort(predictions.rows)]
     with pytest.raises(UsageError, match="must have been trained on classes"):
         answers.probabilities  # noqa: B018 - reading it is what fails
-    np.testing.assert_allclose(answers.values, expected, atol=1e-5)
+    np.testing.assert_allclose(answers.values, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("storage_dtype", ["float32", "bfloat16", "int8"])
@@ -75,7 +79,7 @@ def test_states_pass_through_the_stores_dtype(tmp_path, storage_dtype):
     rows = [row["body"] for row in stored_rows(runs, "topics")]
     answers = predictor.predict(rows)
     expected = softmax(outputs_of_a_store(runs / "topics"))
-    np.testing.assert_allclose(answers.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(answers.probabilities, expected, atol=NEAR[storage_dtype])
     # As the backbone computes them, states give other probabilities.
     (member,) = predictor.members
     member.recipe = member.recipe.extended(storage_dtype="float32")
@@ -83,16 +87,20 @@ def test_states_pass_through_the_stores_dtype(tmp_path, storage_dtype):
     assert (np.abs(unrounded - expected).max() > 1e-6) == (storage_dtype != "float32")
 
 
-def test_neither_order_nor_company_matters(topics):
+@pytest.mark.parametrize("storage_dtype", ["float32", "float16"])
+def test_neither_order_nor_company_matters(topics, monkeypatch, storage_dtype):
+    (member,) = topics.members
+    monkeypatch.setattr(member, "recipe", member.recipe.extended(storage_dtype=storage_dtype))
     texts = sentences(40, 9)
     together = topics.predict(texts).probabilities
     np.testing.assert_allclose(together.sum(axis=1), 1)
     order = np.random.default_rng(2).permutation(40)
     shuffled = topics.predict([texts[row] for row in order], batch_size=7).probabilities
-    np.testing.assert_allclose(shuffled[np.argsort(order)], together, atol=1e-6)
+    near = NEAR[storage_dtype]
+    np.testing.assert_allclose(shuffled[np.argsort(order)], together, atol=near)
     for row in range(5):
         alone = topics.predict([texts[row]]).probabilities
-        np.testing.assert_allclose(alone[0], together[row], atol=1e-6)
+        np.testing.assert_allclose(alone[0], together[row], atol=near)
 
 
 def test_runs_answer_together_by_the_mean_of_their_probabilities(runs, choice):

@@ -27,5 +27,5 @@ def test_predictions_come_in_the_order_of_the_store():
 
 def test_pairs_read_how_their_vectors_are_combined():
     assert "pair_features" in PairClasses.reads
-    assert not Classes.reads
+    assert Classes.reads == {"class_weight", "class_weights"}
     assert PairClasses(PAIRS, ObjectiveConfig()).texts_per_row == 2

@@ -17,7 +17,7 @@ EMBEDDING = ["embedding_head", "embedding_vectors", "loss_temperature", "hard_ne
     [
         (CLASSES, ["pair_features", *EMBEDDING]),
         (PAIRS, EMBEDDING),
-        (TASKS["embedding"], ["pair_features"]),
+        (TASKS["embedding"], ["pair_features", "class_weight", "class_weights"]),
     ],
 )
 def test_options_of_other_tasks(task, unread):
