@@ -152,8 +152,8 @@ def export(config: ExportConfig) -> int:
             rule="an export must go to a new folder",
             fix="Choose another one, or remove it.",
         )
-    # A folder that was exported before can be uploaded without its run; sentence-transformers puts a
-    # config.json of its own there.
+    # A folder that was exported before needs no run; sentence-transformers puts a config.json of
+    # its own there.
     if config.to != "hub" or not (config.run / "modules.json").is_file():
         require_run(config.run)
     require_extra("extract", "glot export")
