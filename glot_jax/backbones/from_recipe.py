@@ -116,17 +116,26 @@ def load_backbone(
             got=f"{error.got} ({error.rule})",
             fix=f"{error.fix} {_FIX}",
         ) from error
-    changed = _changes(recipe, loaded)
+    require_same_backbone(recipe, loaded)
+    return loaded
+
+
+def require_same_backbone(recipe: Recipe, backbone: Backbone) -> None:
+    """Require that a loaded backbone makes the states of a recipe.
+
+    Raises:
+        UsageError: it makes others.
+    """
+    changed = changes(recipe, backbone)
     if changed:
         raise UsageError(
             rule="texts must go through the backbone that the run was trained on",
             got="; ".join(changed),
             fix=_FIX,
         )
-    return loaded
 
 
-def _changes(recipe: Recipe, backbone: Backbone) -> list[str]:
+def changes(recipe: Recipe, backbone: Backbone) -> list[str]:
     """Fields in which the states of a loaded backbone differ from those of a recipe."""
     loaded = backbone.recipe()
     compared = set(loaded.to_json()) - {"layers", "compute_dtype"}

@@ -54,26 +54,59 @@ class FrozenModel:
         )
 
 
-_LOADED: dict[FrozenModel, Backbone] = {}
+RecipeKey = tuple[FrozenModel, ExtractConfig]
+"""A backbone by what a head's recipe says of it."""
+
+_LOADED: dict[FrozenModel | RecipeKey, Backbone] = {}
 """The backbone that was used last in this process: a grid of heads loads it once."""
 
 
 def loaded_backbone(frozen: FrozenModel) -> Backbone:
-    """The backbone, from memory if it is the one that was used last.
+    """The backbone to fit on, from memory if it is the one that was used last.
 
     Raises:
         UsageError: it cannot be found, loaded or run.
     """
+    return _loaded(frozen, frozen.config(), cache=frozen.cache)
+
+
+def backbone_of(head: PlainHead, frozen: FrozenModel) -> Backbone:
+    """The backbone that a head was trained on, from memory if it is the one that was used last.
+
+    What the head's recipe says decides: prompt, added tokens, layers. `frozen` says where the model
+    lies and runs.
+
+    Raises:
+        UsageError: it cannot be found, loaded or run, or is another one than the head's.
+    """
     require_extra("extract", "an estimator of texts")
-    if frozen not in _LOADED:
+    from glot_jax.backbones.from_recipe import changes, config_from, require_same_backbone
+
+    folder = head.folder()
+    layers = folder.model.layers
+    fitted_on = _LOADED.get(frozen)
+    is_same = fitted_on is not None and set(layers) <= set(fitted_on.layers)
+    if fitted_on is not None and is_same and not changes(folder.recipe, fitted_on):
+        return fitted_on
+    config = config_from(
+        folder.recipe, layers=layers, backbone=frozen.backbone, device=frozen.device
+    )
+    backbone = _loaded((frozen, config), config, cache=frozen.cache)
+    require_same_backbone(folder.recipe, backbone)
+    return backbone
+
+
+def _loaded(key: FrozenModel | RecipeKey, config: ExtractConfig, *, cache: bool) -> Backbone:
+    require_extra("extract", "an estimator of texts")
+    if key not in _LOADED:
         from glot_jax.backbones.backbone import Backbone
         from glot_jax.backbones.cached_backbone import CachedBackbone
 
         # One: two might not fit the memory.
         _LOADED.clear()
-        kind = CachedBackbone if frozen.cache else Backbone
-        _LOADED[frozen] = kind(frozen.config())
-    return _LOADED[frozen]
+        kind = CachedBackbone if cache else Backbone
+        _LOADED[key] = kind(config)
+    return _LOADED[key]
 
 
 def as_rows(texts: object) -> list[Row]:
@@ -178,7 +211,7 @@ def fit_head(
         # Before the backbone runs: a misspelt setting is told at once.
         config = train_config(folder / "store", folder / "run", settings)
         backbone = loaded_backbone(frozen)
-        keep_states(backbone, rows)
+        keep_states(backbone, rows, "auto")
         splits = {"train": examples}
         if config.objective.select_on != "holdout":
             # Nothing is selected on it, but a run reports on some rows.
@@ -188,15 +221,22 @@ def fit_head(
         return PlainHead.of_run(load_head(config.out))
 
 
-def keep_states(backbone: Backbone, rows: Sequence[Row]) -> None:
-    """Have the states of all texts on disk, if the backbone is one that keeps them."""
+def keep_states(backbone: Backbone, rows: Sequence[Row], storage_dtype: str) -> None:
+    """Have the states of all texts on disk, if the backbone is one that keeps them.
+
+    Args:
+        backbone: runs what is missing.
+        rows: texts.
+        storage_dtype: of the store that they are rounded for; int8 is not kept.
+    """
     from glot_jax.backbones.cached_backbone import CachedBackbone
 
-    if not isinstance(backbone, CachedBackbone):
+    if not isinstance(backbone, CachedBackbone) or storage_dtype == "int8":
         return
     texts = list(dict.fromkeys(text for row in rows for text in row))
     # As a store holds them: float16 where they fit.
-    backbone.keep(backbone.tokenize(texts).ids, "float16")
+    dtype = "float16" if storage_dtype == "auto" else storage_dtype
+    backbone.keep(backbone.tokenize(texts).ids, dtype)
 
 
 def train_config(store: Path, out: Path, settings: Mapping[str, Any]) -> TrainConfig:

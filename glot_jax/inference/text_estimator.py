@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from glot_jax.errors import UsageError
 from glot_jax.inference.answering import Answers
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.fitting import FrozenModel, as_rows, keep_states, loaded_backbone
+from glot_jax.inference.fitting import FrozenModel, as_rows, backbone_of, keep_states
 from glot_jax.inference.hub_folder import upload_folder
 from glot_jax.inference.loading import BackboneChoice, load_head
 from glot_jax.inference.predictor import Predictor
@@ -147,12 +147,12 @@ class TextEstimator(BaseEstimator):
         rows = as_rows(texts)
         predictor = getattr(self, "_predictor", None)
         if predictor is None:
-            backbone = loaded_backbone(self.frozen_model())
+            backbone = backbone_of(head, self.frozen_model())
             predictor = Predictor([SentenceEncoder.from_head(head.trained(), backbone)])
             self._predictor = predictor
-        backbone = predictor.members[0].backbone
-        if backbone is not None:
-            keep_states(backbone, rows)
+        (member,) = predictor.members
+        if member.backbone is not None:
+            keep_states(member.backbone, rows, member.recipe.storage_dtype)
         return predictor.predict(rows, self.batch_size)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -6,6 +6,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from support.tiny_backbones import make_backbone
 from support.trained_runs import TOPICS, make_runs
 
 from glot_jax.backbones.cached_backbone import CachedBackbone
+from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.inference import fitting
 from glot_jax.inference.estimators import TextClassifier, TextRegressor, load
 from glot_jax.inference.fitting import as_rows, loaded_backbone, train_config
 from glot_jax.inference.predictor import predict
+from glot_jax.training import train
 
 pytestmark = pytest.mark.xdist_group("estimators")  # what they share is made once
 
@@ -175,6 +178,13 @@ def test_a_run_is_an_estimator(tmp_path):
     assert probabilities.shape == (3, 3)
     again = pickle.loads(pickle.dumps(classifier))
     np.testing.assert_allclose(again.predict_proba(TEXTS[:3]), probabilities, atol=1e-6)
+    # The layer and everything else is that of the run's states, not of the parameters.
+    mixed = TrainConfig(store=runs / "store-topics", out=runs / "mixed", epochs=1, buckets=1)
+    train(replace(mixed, mix_layers=(), pooler=PoolerConfig(hidden_dim=8)), quiet=True)
+    first = TextClassifier.load(runs / "mixed", backbone=str(runs / "tiny"), device="cpu")
+    expected = first.predict_proba(TEXTS[:3])
+    copied = pickle.loads(pickle.dumps(first))
+    np.testing.assert_allclose(copied.predict_proba(TEXTS[:3]), expected, atol=1e-4)
     regressor = TextRegressor.load(runs / "scores", backbone=str(runs / "tiny"), device="cpu")
     assert regressor.predict(TEXTS[:3]).shape == (3,)
     loaded = load(runs / "topics", backbone=str(runs / "tiny"), device="cpu")

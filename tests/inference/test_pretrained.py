@@ -53,6 +53,13 @@ def test_a_saved_classifier_answers_the_same(classifier, saved):
     np.testing.assert_array_equal(moved.predict(TEXTS), classifier.predict(TEXTS))
 
 
+def test_another_backbone_is_refused(saved, tmp_path):
+    other = make_backbone("bert", tmp_path / "other", seed=1)
+    moved = TextClassifier.from_pretrained(saved, backbone=str(other), device="cpu")
+    with pytest.raises(UsageError, match=r"backbone that the run was trained on.*sha256"):
+        moved.predict(TEXTS)
+
+
 def test_paths_of_this_machine_stay_here(saved):
     config = json.loads((saved / "config.json").read_text())
     assert config["config"]["store"] == config["config"]["out"] == "unused"
