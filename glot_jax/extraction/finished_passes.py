@@ -8,6 +8,7 @@ the shard has the bytes that it would have had. A model that fills a shard in le
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zipfile
 from collections.abc import Callable
@@ -155,6 +156,10 @@ class FinishedPasses:
         self._waiting_bytes = 0
 
     def remove(self) -> None:
-        """Remove what was kept: the shard is complete."""
+        """Remove what was kept: the shard is complete.
+
+        What cannot be removed stays: it is room on the disk, and no reason to stop.
+        """
         self._forget()
-        disk.remove(self._folder)
+        with contextlib.suppress(OSError):
+            disk.remove(self._folder)
