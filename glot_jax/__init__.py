@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from glot_jax.config.extract import ExtractConfig
     from glot_jax.config.train import TrainConfig
     from glot_jax.errors import UsageError
+    from glot_jax.explaining.explainer import Explainer, explain
     from glot_jax.extraction import Backbone
     from glot_jax.extraction import dump as extract
     from glot_jax.graphs import TokenGraph, token_graph
@@ -47,6 +48,7 @@ _HOMES = {
     "Backbone": "glot_jax.extraction",
     "Cls": "glot_jax.pooling",
     "ExtractConfig": "glot_jax.config.extract",
+    "Explainer": "glot_jax.explaining.explainer",
     "Glot": "glot_jax.pooling",
     "HiddenStore": "glot_jax.store",
     "Max": "glot_jax.pooling",
@@ -63,6 +65,7 @@ _HOMES = {
     "clear_cache": "glot_jax.store.state_cache",
     "evaluate": "glot_jax.training.evaluation",
     "evaluate_run": "glot_jax.training.evaluation",
+    "explain": "glot_jax.explaining.explainer",
     "extract": "glot_jax.extraction",
     "load": "glot_jax.inference.estimators",
     "load_model": "glot_jax.training.evaluation",
@@ -77,6 +80,7 @@ __all__ = [
     "AdaPool",
     "Backbone",
     "Cls",
+    "Explainer",
     "ExtractConfig",
     "Glot",
     "HiddenStore",
@@ -95,6 +99,7 @@ __all__ = [
     "clear_cache",
     "evaluate",
     "evaluate_run",
+    "explain",
     "extract",
     "load",
     "load_model",

@@ -37,7 +37,7 @@ def refuse(error: UsageError) -> NoReturn:
     sys.exit(2)
 
 
-def explain(error: Exception) -> None:
+def end_of(error: Exception) -> None:
     """End the process with one line, or quietly, if the streams or the device are to blame.
 
     Returns for every other error, which then shows its traceback: it is ours.

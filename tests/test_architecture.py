@@ -35,6 +35,7 @@ FLOW = (
     "run_folders",
     "training",
     "inference",
+    "explaining",
     "export",
     "official",
     "profiling",
@@ -106,7 +107,8 @@ MAY_IMPORT = {
         "run_folders",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
-    "export": {*BASE, *FLOW[: FLOW.index("export")]},
+    "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},
+    "export": {*BASE, *FLOW[: FLOW.index("inference") + 1]},
     "official": {*BASE, *FLOW[: FLOW.index("inference")]},
     # A profile is a table as well.
     "profiling": {*BASE, *FLOW[: FLOW.index("inference")], "reporting.tables"},
@@ -137,7 +139,7 @@ FRAMEWORKS = {
     "texts": {"datasets"},
     **dict.fromkeys(FROZEN, TORCH),
     "experiments": JAX,
-    **dict.fromkeys(("inference", "export", "official", "profiling"), TORCH | JAX),
+    **dict.fromkeys(("inference", "explaining", "export", "official", "profiling"), TORCH | JAX),
 }
 ONE_HOME = {
     "optuna": "experiments/study.py",
@@ -153,6 +155,7 @@ JIT_HOMES = {
     "profiling/graph_cost.py",
     "profiling/pooler_cost.py",
     "inference/encoder.py",
+    "explaining/taken_out.py",
 }
 
 

@@ -55,6 +55,8 @@ def arguments(name: str, data: Path) -> list[list[str]]:
         return [[part, "--data", str(data)] for part in ("presets", "layers", "ablation")]
     if name in ("epoch", "extraction", "writer"):
         return [["--data", str(data / "cola")]]
+    if name == "explanations":
+        return [["--data", str(data / "cola"), "--task", "cola"]]
     if name == "decoder_states":
         return [["--data", str(data / "stsb")]]
     if name in ("encode", "glue", "embeddings", "stuck_seeds"):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from glot_jax.cli.command import Command
 from glot_jax.cli.evaluate import evaluate, read_evaluate
 from glot_jax.cli.experiments import report, reproduce, stress, sweep
+from glot_jax.cli.explain import explain
 from glot_jax.cli.extract import extract
 from glot_jax.cli.profile import profile, read_profile
 from glot_jax.cli.runs import (
@@ -20,6 +21,7 @@ from glot_jax.cli.runs import (
 from glot_jax.cli.store import store
 from glot_jax.cli.train import TrainCommand, read_train, train
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.explain import ExplainConfig
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.runs import (
@@ -32,7 +34,7 @@ from glot_jax.config.runs import (
 )
 from glot_jax.config.store import StoreConfig
 from glot_jax.errors import UsageError, lookup
-from glot_jax.terminal import explain, print_anything, refuse
+from glot_jax.terminal import end_of, print_anything, refuse
 from glot_jax.version import __version__
 
 # In the order of the work, which `glot --help` keeps: states, training, answers, studies.
@@ -42,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command(train, TrainCommand, "train.py", read_train),
     "evaluate": Command(evaluate, EvaluateConfig, "glot evaluate", read_evaluate),
     "predict": Command(predict, PredictConfig, "glot predict"),
+    "explain": Command(explain, ExplainConfig, "glot explain"),
     "describe": Command(describe, DescribeConfig, "glot describe"),
     "encode": Command(encode, EncodeConfig, "glot encode"),
     "export": Command(export, ExportConfig, "glot export"),
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except Exception as error:
         # It ends the process where it knows better; all others are our mistakes, with a traceback.
-        explain(error)
+        end_of(error)
         raise
     sys.exit(code)
 

@@ -251,7 +251,30 @@ class Stem(nnx.Module):
                 edges.
             rngs: with a `dropout` stream, where something is dropped.
         """
-        mask = self.tokens(hidden, mask)
+        chosen = self.tokens(hidden, mask)
+        return self.linked(
+            hidden,
+            chosen,
+            edge_budget=edge_budget,
+            train=train,
+            progress=progress,
+            rngs=rngs,
+        )
+
+    def linked(
+        self,
+        hidden: Shaped[Array, "batch length *layers dim"],
+        mask: Bool[Array, "batch length"],
+        *,
+        edge_budget: int | None = None,
+        train: bool = False,
+        progress: ArrayLike = 0.0,
+        rngs: nnx.Rngs | None = None,
+    ) -> TokenGraph:
+        """Return the graph of tokens that were chosen already: `mask` is theirs.
+
+        The options are those of a call.
+        """
         # Evaluation takes the hard edges of the tau that was learned.
         temperature = self._temperature(progress) if train else None
         return self.backend(

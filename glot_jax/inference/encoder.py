@@ -306,7 +306,7 @@ class SentenceEncoder:
         batch = TokenBatch.from_ragged(
             flat,
             lengths,
-            length=_padded_length(longest),
+            length=padded_length(longest),
             rows=batch_size,
         )
         vectors = self.encode_states(batch.hidden, batch.mask)
@@ -389,7 +389,8 @@ def _by_length(lengths: np.ndarray) -> np.ndarray:
     return order[lengths[order] > 0]
 
 
-def _padded_length(longest: int) -> int:
+def padded_length(longest: int) -> int:
+    """The length that texts of `longest` tokens are padded to: one of few, as few are compiled."""
     for length in _LADDER:
         if length >= longest:
             return length

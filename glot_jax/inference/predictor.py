@@ -97,8 +97,8 @@ class Predictor:
         index = [[number_of[text] for text in role] for role in by_role]
         outputs = []
         for member, vectors in zip(self.members, self._vectors(texts, batch_size), strict=True):
-            outputs.append(_head_outputs(member, vectors[np.array(index, np.int64)]))
-        return self._answers(outputs)
+            outputs.append(head_outputs(member, vectors[np.array(index, np.int64)]))
+        return self.answers_of(outputs)
 
     def _by_role(self, rows: Rows) -> list[list[str]]:
         count = len(self.task.roles)
@@ -140,7 +140,12 @@ class Predictor:
                     vectors[number][rows] = pooled
         return vectors
 
-    def _answers(self, outputs: list[np.ndarray]) -> Answers:
+    def answers_of(self, outputs: Sequence[np.ndarray]) -> Answers:
+        """Answers for rows, from what the head of each member gives for them.
+
+        Args:
+            outputs: [rows, ...] of every member, in their order.
+        """
         if self.task.label_kind == "classes":
             probabilities = np.mean([softmax(logits) for logits in outputs], axis=0)
             # The first of equal ones, as in training.
@@ -153,7 +158,7 @@ class Predictor:
         return Answers(np.mean(scores, axis=0), None)
 
 
-def _head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:
+def head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:
     """Outputs [rows, ...] of a head from the pooled vectors [roles, rows, dim]."""
     head = member.model.head
     assert head is not None  # `load_head` refuses runs without one

@@ -1,0 +1,65 @@
+"""Settings of `glot explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from glot_jax.config.base import Config, about, option
+from glot_jax.config.checks import filled, require_one_place, whole
+from glot_jax.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainConfig(Config):
+    """Show which tokens of a text decided what a trained run says of it."""
+
+    takes_plugins: ClassVar[bool] = True
+
+    texts: tuple[str, ...] = dataclasses.field(metadata=about(filled, positional=True))
+    """Texts to explain; of a run on pairs the two texts of a row after each other."""
+    run: Path
+    """Run folder."""
+    out: Path | None = None
+    """.html: one page with everything in it, whose threshold can be moved; .json. Default: print to
+    the terminal.
+    """
+    json: bool = False
+    """Print JSON."""
+    occlude: Literal["tokens", "words"] = "tokens"
+    """What is taken out: tokens before the graph; or also each word before the backbone reads the
+    text, which runs the backbone once a word.
+    """
+    class_name: str | None = None
+    """Class whose score is explained. Default: the one that is predicted."""
+    top: int = option(5, whole(1))
+    """Tokens in the table that is printed of each text."""
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    device: str = "auto"
+    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
+    disk (accelerate).
+    """
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint of the run is explained."""
+
+    def require_consistent(self) -> None:
+        """Check where the explanation goes, and that the backbone's place is given once."""
+        require_one_place(self.device, self.device_map)
+        if self.out is None:
+            return
+        if self.json:
+            raise UsageError(
+                rule="an explanation goes to one place",
+                got="--json with --out",
+                fix="Leave one out.",
+            )
+        if self.out.suffix not in (".html", ".json"):
+            raise UsageError(
+                rule="--out must end in .html or .json",
+                got=self.out.name,
+                fix="Give for example --out explanation.html.",
+            )

@@ -1,0 +1,1 @@
+"""Which tokens decided what a trained head says of a text."""
