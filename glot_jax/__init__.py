@@ -24,12 +24,12 @@ from glot_jax.version import __version__
 # For type checkers and editors, which do not run `__getattr__`.
 if TYPE_CHECKING:
     from glot_jax.batches.token_batch import TokenBatch
+    from glot_jax.commands import ExtractResult, TrainResult, extract, train
     from glot_jax.config.extract import ExtractConfig
     from glot_jax.config.train import TrainConfig
     from glot_jax.errors import UsageError
     from glot_jax.explaining.explainer import Explainer, explain
     from glot_jax.extraction import Backbone
-    from glot_jax.extraction import dump as extract
     from glot_jax.graphs import TokenGraph, token_graph
     from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.inference.estimators import TextClassifier, TextRegressor, load
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from glot_jax.run_folders.run_folder import RunFolder
     from glot_jax.store import HiddenStore
     from glot_jax.store.state_cache import clear_cache
-    from glot_jax.training import train
     from glot_jax.training.evaluation import evaluate_run, load_model
     from glot_jax.training.evaluation import judge_run as evaluate
 
@@ -49,6 +48,7 @@ _HOMES = {
     "Cls": "glot_jax.pooling",
     "ExtractConfig": "glot_jax.config.extract",
     "Explainer": "glot_jax.explaining.explainer",
+    "ExtractResult": "glot_jax.commands",
     "Glot": "glot_jax.pooling",
     "HiddenStore": "glot_jax.store",
     "Max": "glot_jax.pooling",
@@ -61,19 +61,20 @@ _HOMES = {
     "TokenBatch": "glot_jax.batches.token_batch",
     "TokenGraph": "glot_jax.graphs",
     "TrainConfig": "glot_jax.config.train",
+    "TrainResult": "glot_jax.commands",
     "UsageError": "glot_jax.errors",
     "clear_cache": "glot_jax.store.state_cache",
     "evaluate": "glot_jax.training.evaluation",
     "evaluate_run": "glot_jax.training.evaluation",
     "explain": "glot_jax.explaining.explainer",
-    "extract": "glot_jax.extraction",
+    "extract": "glot_jax.commands",
     "load": "glot_jax.inference.estimators",
     "load_model": "glot_jax.training.evaluation",
     "predict": "glot_jax.inference.predictor",
     "token_graph": "glot_jax.graphs",
-    "train": "glot_jax.training",
+    "train": "glot_jax.commands",
 }
-_NAMES_AT_HOME = {"extract": "dump", "evaluate": "judge_run"}
+_NAMES_AT_HOME = {"evaluate": "judge_run"}
 """Public names that are called otherwise where they are defined."""
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Cls",
     "Explainer",
     "ExtractConfig",
+    "ExtractResult",
     "Glot",
     "HiddenStore",
     "Max",
@@ -94,6 +96,7 @@ __all__ = [
     "TokenBatch",
     "TokenGraph",
     "TrainConfig",
+    "TrainResult",
     "UsageError",
     "__version__",
     "clear_cache",

@@ -41,6 +41,7 @@ FLOW = (
     "profiling",
     "reporting",
     "presets",
+    "commands",
     "experiments",
     "terminal",
     "cli",
@@ -58,6 +59,8 @@ MAY_IMPORT = {
     "config": {"errors", "moved"},
     "presets": {"config", "errors"},
     "terminal": {"errors"},
+    "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
+    | {"backbones", "pooling.options"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     "store": {"config", "errors", "disk", "files", "moved"},
@@ -114,7 +117,7 @@ MAY_IMPORT = {
     "profiling": {*BASE, *FLOW[: FLOW.index("inference")], "reporting.tables"},
     "reporting": {*BASE, *FLOW[: FLOW.index("inference")]}
     - {"backbone_files", "backbones", "extraction"},
-    "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official"},
+    "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official", "commands"},
     "cli": {*BASE, *FLOW},
     "__main__": {"cli"},
     "__init__": {
@@ -126,6 +129,7 @@ MAY_IMPORT = {
         "pooling",
         "training",
         "inference",
+        "commands",
     },
 }
 TORCH = {"torch", "transformers", "safetensors", "torch_geometric", "datasets"}
@@ -133,7 +137,16 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "jraph", "grain"}
 FRAMEWORKS = {
     **{
         stage: set()
-        for stage in (*BASE, "presets", "terminal", "store", "cli", "__init__", "__main__")
+        for stage in (
+            *BASE,
+            "presets",
+            "commands",
+            "terminal",
+            "store",
+            "cli",
+            "__init__",
+            "__main__",
+        )
     },
     "file_formats": set(),
     "texts": {"datasets"},

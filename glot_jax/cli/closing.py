@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from glot_jax.files import read_json
 from glot_jax.objectives.class_scores import ClassScore, ClassScores
 from glot_jax.reporting.tables import Align, Cell, Column, Table
 from glot_jax.run_folders.run_folder import Summary
@@ -43,9 +44,10 @@ def after_training(values: Mapping[str, Any], out: Path, epochs: int) -> list[st
 def after_seeds(values: Mapping[str, Any], out: Path) -> list[str]:
     """Lines about a run with several seeds; `values` are those of its summary.json."""
     seeds = values["seeds"]
-    summary = Summary.from_json(values["runs"][0])
+    summaries = [read_json(out / name / "summary.json") for name in values["runs"]]
+    summary = Summary.from_json(summaries[0])
     metric = next(iter(summary.selecting.best))
-    scores = [Summary.from_json(run).selecting.best[metric] for run in values["runs"]]
+    scores = [Summary.from_json(run).selecting.best[metric] for run in summaries]
     spelled = ", ".join(f"{score:.3f}" for score in scores)
     mean = sum(scores) / len(scores)
     name = "the holdout of the training rows"
@@ -54,7 +56,7 @@ def after_seeds(values: Mapping[str, Any], out: Path) -> list[str]:
     first = out / f"seed-{seeds[0]}"
     return [
         f"{out}: {metric} {mean:.3f} on {name}, the mean of {len(seeds)} seeds ({spelled}).",
-        *_next_steps(first, values["runs"][0]),
+        *_next_steps(first, summaries[0]),
     ]
 
 

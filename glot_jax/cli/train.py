@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from glot_jax import plugins
 from glot_jax.cli.early_checks import require_metric, require_names, require_stored_layers
 from glot_jax.cli.own_flags import (
     own_flags,
@@ -18,8 +17,8 @@ from glot_jax.cli.own_flags import (
     with_own_options,
 )
 from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
+from glot_jax.commands import is_similarity, saved_config
 from glot_jax.config.base import Config, flag
-from glot_jax.config.json import from_json
 from glot_jax.config.train import (
     WARMUP,
     GraphConfig,
@@ -29,7 +28,6 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError, lookup
-from glot_jax.files import read_json
 from glot_jax.presets import PRESETS
 
 
@@ -223,7 +221,7 @@ def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
             )
         folder = values["resume"]
         # Whatever else is given is compared with what was saved, field by field, by the run itself.
-        return dataclasses.replace(_saved_config(folder / "config.json"), out=folder), ()
+        return dataclasses.replace(saved_config(folder / "config.json"), out=folder), ()
     if len(sources) > 1:
         raise UsageError(
             rule="settings must come from one place",
@@ -232,40 +230,8 @@ def _base(values: dict[str, Any]) -> tuple[TrainConfig, tuple[str, ...]]:
         )
     # The run in that file has the folder it names: this one needs another.
     if "config" in sources:
-        return _saved_config(values["config"]), ("out",)
+        return saved_config(values["config"]), ("out",)
     if "preset" in sources:
         preset = lookup(PRESETS, values["preset"], "preset (--preset)")
-        return preset(defaults, _is_similarity(values.get("store"))), ("store", "out")
+        return preset(defaults, is_similarity(values.get("store"))), ("store", "out")
     return defaults, ("store", "out")
-
-
-def _is_similarity(store: Path | None) -> bool:
-    """Whether a store's task scores two texts.
-
-    A folder that holds no store is refused later, with everything else about it.
-    """
-    if store is None:
-        return False
-    from glot_jax.store import read_manifest
-    from glot_jax.texts.tasks import TaskSpec
-
-    try:
-        return TaskSpec.from_json(read_manifest(store).task).is_similarity
-    except UsageError:
-        return False
-
-
-def _saved_config(path: Path) -> TrainConfig:
-    if not path.is_file():
-        raise UsageError(
-            rule="expected the config.json of an earlier run",
-            got=path,
-            fix="Give a folder written by train.py.",
-        )
-    values = read_json(path)
-    # A run's file has its settings under "config", beside what else it records; one that was
-    # written by hand may be the settings alone.
-    if isinstance(values, dict) and "config" in values:
-        plugins.require_loaded(values.get("plugins", ()), path.parent)
-        values = values["config"]
-    return from_json(TrainConfig, values)

@@ -80,6 +80,15 @@ def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
     return cls(**arguments)
 
 
+def typed_value(cls: type, name: str, value: Json) -> object:
+    """A JSON value as the field of a dataclass holds it: a string as a path, a list as a tuple.
+
+    Raises:
+        UsageError: A value of another type.
+    """
+    return _revive(name, typing.get_type_hints(cls)[name], value)
+
+
 def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
     """Require the names of a dataclass's fields: no others, and all that have no default."""
     by_name = {field.name: field for field in fields(cls)}

@@ -19,16 +19,17 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import listed, shown
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.fitting import as_rows, fit_head, task_of
-from glot_jax.inference.loading import BackboneChoice
 from glot_jax.inference.text_estimator import TextEstimator
 from glot_jax.plugins import load as load_plugins
 from glot_jax.run_folders.run_files import read_task
 from glot_jax.run_folders.run_folder import CheckpointName
+from glot_jax.texts.tasks import TaskSpec
 
 
 class TextClassifier(ClassifierMixin, TextEstimator):
@@ -54,8 +55,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         lr: learning rate.
         select_on: last: train on all rows, take the last epoch. holdout: set a tenth aside, take
             the epoch that is best there.
-        class_weight: "balanced" weighs the loss of every class by how rare it is; regressors do not
-            read it.
+        class_weight: "balanced" weighs the loss of every class by how rare it is; or {class:
+            weight}, those that are not named count 1. Regressors do not read it.
         settings: further flags of train.py by their names: {"token_norm": "rms"}.
         random_state: seed of the initial values and of the order of the rows.
         device: torch device of the backbone.
@@ -100,11 +101,27 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             )
         names = [str(name) for name in classes.tolist()]
         task = task_of(len(rows[0]), "classes", classes=names)
-        settings = self.train_settings()
+        settings = {**self.train_settings(), **self._weights(classes)}
         head = fit_head(rows, indices.tolist(), task, self.frozen_model(), settings)
         self.classes_ = classes
         self.set_head(head)
         return self
+
+    def _weights(self, classes: np.ndarray) -> dict[str, Any]:
+        """Settings of the loss where the parameter names weights of classes."""
+        weights = self.class_weight
+        if not isinstance(weights, Mapping):
+            return {}
+        names = classes.tolist()
+        unknown = [name for name in weights if name not in names]
+        if unknown:
+            raise UsageError(
+                rule="class_weight must name classes of the labels",
+                got=listed(map(repr, unknown)),
+                fix=f"They are {shown(names)}.",
+            )
+        values = tuple(float(weights.get(name, 1)) for name in names)
+        return {"class_weight": "none", "class_weights": values}
 
     def saved_values(self) -> dict[str, Any]:
         """See TextEstimator; the classes with their type."""
@@ -131,37 +148,18 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         return self.answers(X).probabilities
 
     @classmethod
-    def load(
-        cls,
-        run: str | os.PathLike[str],
-        *,
-        backbone: str | None = None,
-        device: str = "auto",
-        checkpoint: CheckpointName = "best",
-        plugins: Iterable[str | ModuleType] = (),
-    ) -> Self:
-        """The classifier of a run folder.
-
-        Args:
-            run: run folder of a task with classes.
-            backbone: where the frozen model lies, if the run knows it by a folder's name alone.
-            device: torch device of the backbone.
-            checkpoint: "best" or "last".
-            plugins: modules, or their names, with parts that the run has. Their code is run.
-
-        Raises:
-            UsageError: no such run, one without classes, or a backbone that is gone.
-        """
-        choice = BackboneChoice(backbone, device)
-        classifier, predictor = cls.load_run(run, choice, checkpoint, list(plugins))
-        if not predictor.classes:
+    def require_task(cls, task: TaskSpec, run: str | os.PathLike[str]) -> None:
+        """See TextEstimator."""
+        if task.label_kind != "classes":
             raise UsageError(
                 rule="a classifier needs a run that was trained on classes",
-                got=f"{run}, which predicts scores",
-                fix="Use TextRegressor.load.",
+                got=f"{run}, with labels of kind {task.label_kind}",
+                fix=_other_way(task),
             )
-        classifier.classes_ = np.array(predictor.classes)
-        return classifier
+
+    def set_task(self, task: TaskSpec) -> None:
+        """See TextEstimator."""
+        self.classes_ = np.array(task.classes)
 
 
 class TextRegressor(RegressorMixin, TextEstimator):
@@ -203,7 +201,7 @@ class TextRegressor(RegressorMixin, TextEstimator):
         if low >= high:
             raise UsageError(
                 rule="regression needs scores that differ",
-                got=f"{low:g} in every row",
+                got=f"{low:g} in every row" if len(rows) > 1 else "one sample",
                 fix="Check the labels.",
             )
         task = task_of(len(rows[0]), "regression", label_range=(low, high))
@@ -216,25 +214,14 @@ class TextRegressor(RegressorMixin, TextEstimator):
         return np.asarray(self.answers(X).values, np.float64)
 
     @classmethod
-    def load(
-        cls,
-        run: str | os.PathLike[str],
-        *,
-        backbone: str | None = None,
-        device: str = "auto",
-        checkpoint: CheckpointName = "best",
-        plugins: Iterable[str | ModuleType] = (),
-    ) -> Self:
-        """The regressor of a run folder; arguments and errors as for `TextClassifier.load`."""
-        choice = BackboneChoice(backbone, device)
-        regressor, predictor = cls.load_run(run, choice, checkpoint, list(plugins))
-        if predictor.classes:
+    def require_task(cls, task: TaskSpec, run: str | os.PathLike[str]) -> None:
+        """See TextEstimator."""
+        if task.label_kind != "regression":
             raise UsageError(
                 rule="a regressor needs a run that was trained on scores",
-                got=f"{run}, which predicts classes",
-                fix="Use TextClassifier.load.",
+                got=f"{run}, with labels of kind {task.label_kind}",
+                fix=_other_way(task),
             )
-        return regressor
 
 
 def load(
@@ -256,14 +243,26 @@ def load(
     return kind.load(run, backbone=backbone, device=device, checkpoint=checkpoint, plugins=plugins)
 
 
+def _other_way(task: TaskSpec) -> str:
+    """What loads the runs of a task."""
+    if task.label_kind == "classes":
+        return "Use TextClassifier.load."
+    if task.label_kind == "regression":
+        return "Use TextRegressor.load."
+    return "Use SentenceEncoder.load."
+
+
 def _labels(y: object, rows: int) -> np.ndarray:
     if y is None:
         raise UsageError(
-            rule="fit requires y, a label for every text", got="None", fix="Give the labels too."
+            rule="fit requires y to be passed, but the target y is None",
+            got="None",
+            fix="Give a label for every text.",
         )
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+        # With scikit-learn's warning: a list of lists may be a mistake.
+        labels = column_or_1d(labels, warn=True)
     if labels.shape != (rows,) or rows == 0:
         raise UsageError(
             rule="there must be a label for every text, at least one",

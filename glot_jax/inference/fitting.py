@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from glot_jax.config.base import is_config, type_hints
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.flat import from_flat
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
@@ -21,6 +21,7 @@ from glot_jax.texts.tasks import Example, TaskSpec, roles_of
 
 if TYPE_CHECKING:
     from glot_jax.backbones.backbone import Backbone
+    from glot_jax.training.workspace import Workspace
 
 Row = tuple[str, ...]
 """The texts of one row."""
@@ -53,6 +54,29 @@ class FrozenModel:
             device=self.device,
         )
 
+
+_MOST_PROGRAMS = 16
+"""Compiled programs that are kept: a search over learning rates needs one, over widths several."""
+
+
+class _Compiled:
+    """Training steps of the fits before, so that equal heads of a search are compiled once."""
+
+    def __init__(self) -> None:
+        self._workspace: Workspace | None = None
+
+    def workspace(self) -> Workspace:
+        """What the next fit shares with those before."""
+        from glot_jax.training.workspace import Workspace
+
+        if self._workspace is None or self._workspace.programs >= _MOST_PROGRAMS:
+            self._workspace = Workspace()
+        # States of a fit are not those of the next one.
+        self._workspace.clear_states()
+        return self._workspace
+
+
+_COMPILED = _Compiled()
 
 RecipeKey = tuple[FrozenModel, ExtractConfig]
 """A backbone by what a head's recipe says of it."""
@@ -127,6 +151,12 @@ def as_rows(texts: object) -> list[Row]:
         )
     # pandas iterates over the columns of a frame, NumPy over rows.
     values: Any = texts
+    if hasattr(values, "toarray"):
+        raise UsageError(
+            rule="texts must be a list of strings, or of pairs of strings",
+            got=f"a sparse matrix: {type(texts).__name__}",
+            fix="Give the texts themselves, not their vectors.",
+        )
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     if not hasattr(values, "__iter__"):
@@ -217,7 +247,7 @@ def fit_head(
             # Nothing is selected on it, but a run reports on some rows.
             splits["validation"] = examples[:_REPORTED]
         store_rows(splits, task, frozen.config(folder / "store"), backbone)
-        train(config, quiet=True)
+        train(config, quiet=True, workspace=_COMPILED.workspace())
         return PlainHead.of_run(load_head(config.out))
 
 
@@ -245,22 +275,5 @@ def train_config(store: Path, out: Path, settings: Mapping[str, Any]) -> TrainCo
     Raises:
         UsageError: a name that no group has, or a value that breaks a rule.
     """
-    config = TrainConfig(store=store, out=out, trust_store=True, checkpoint_minutes=0)
-    hints = type_hints(TrainConfig)
-    unknown = dict(settings)
-    own = {}
-    for field in dataclasses.fields(TrainConfig):
-        if is_config(hints[field.name]):
-            group = getattr(config, field.name)
-            names = {inner.name for inner in dataclasses.fields(group)} & set(unknown)
-            changes = {name: unknown.pop(name) for name in sorted(names)}
-            own[field.name] = dataclasses.replace(group, **changes)
-        elif field.name in unknown:
-            own[field.name] = unknown.pop(field.name)
-    if unknown:
-        raise UsageError(
-            rule="settings must be flags of train.py, without the dashes",
-            got=", ".join(unknown),
-            fix="See train.py --help; --hidden-dim is hidden_dim.",
-        )
-    return dataclasses.replace(config, **own)
+    base = TrainConfig(store=store, out=out, trust_store=True, checkpoint_minutes=0)
+    return from_flat(TrainConfig, settings, "train.py", base)

@@ -18,10 +18,11 @@ from glot_jax.inference.answering import Answers
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.fitting import FrozenModel, as_rows, backbone_of, keep_states
 from glot_jax.inference.hub_folder import upload_folder
-from glot_jax.inference.loading import BackboneChoice, load_head
+from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.inference.predictor import Predictor
 from glot_jax.inference.pretrained import PlainHead, read_head, save_head
 from glot_jax.run_folders.run_folder import CheckpointName
+from glot_jax.texts.tasks import TaskSpec
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -65,7 +66,7 @@ class TextEstimator(BaseEstimator):
         batch_size: int = 32,
         lr: float = 2e-4,
         select_on: Literal["last", "holdout"] = "last",
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Any, float] | None = None,
         settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 42,
         device: str = "auto",
@@ -98,13 +99,7 @@ class TextEstimator(BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
-        tags.no_validation = True
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Parameters and arrays: no compiled code, and no backbone."""
-        state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_predictor"}
 
     def frozen_model(self) -> FrozenModel:
         """The backbone that the parameters name."""
@@ -121,7 +116,7 @@ class TextEstimator(BaseEstimator):
         """The parameters that are settings of train.py, by their names."""
         values = {name: getattr(self, name) for name in self._SETTINGS}
         # scikit-learn's name for no weights is None.
-        values["class_weight"] = self.class_weight or "none"
+        values["class_weight"] = "none" if self.class_weight is None else self.class_weight
         return {**values, "seed": self._seed(), **(self.settings or {})}
 
     def _seed(self) -> int:
@@ -134,7 +129,7 @@ class TextEstimator(BaseEstimator):
     def set_head(self, head: PlainHead) -> None:
         """Answer with this head from now on."""
         self.head_ = head
-        self._predictor = None
+        self._loaded = LoadedHead()
 
     def answers(self, texts: object) -> Answers:
         """What the head says of some texts, or pairs of texts.
@@ -145,11 +140,11 @@ class TextEstimator(BaseEstimator):
         """
         head = self.fitted_head()
         rows = as_rows(texts)
-        predictor = getattr(self, "_predictor", None)
+        predictor = self._loaded.predictor
         if predictor is None:
             backbone = backbone_of(head, self.frozen_model())
             predictor = Predictor([SentenceEncoder.from_head(head.trained(), backbone)])
-            self._predictor = predictor
+            self._loaded.predictor = predictor
         (member,) = predictor.members
         if member.backbone is not None:
             keep_states(member.backbone, rows, member.recipe.storage_dtype)
@@ -222,6 +217,8 @@ class TextEstimator(BaseEstimator):
         parameters = {**saved["parameters"], "device": device}
         if backbone is not None:
             parameters["backbone"] = backbone
+        if isinstance(parameters["class_weight"], list):
+            parameters["class_weight"] = dict(parameters["class_weight"])
         estimator = cls(**parameters)
         estimator.restore_values(saved)
         estimator.set_head(head)
@@ -236,6 +233,9 @@ class TextEstimator(BaseEstimator):
             parameters["random_state"] = None
         if parameters["settings"] is not None:
             parameters["settings"] = dict(parameters["settings"])
+        if isinstance(parameters["class_weight"], Mapping):
+            # Names of JSON objects are strings, and classes need not be.
+            parameters["class_weight"] = _pairs(parameters["class_weight"])
         return {"kind": type(self).__name__, "parameters": parameters}
 
     def restore_values(self, saved: Mapping[str, Any]) -> None:
@@ -254,27 +254,39 @@ class TextEstimator(BaseEstimator):
         return self.head_
 
     @classmethod
-    def load_run(
+    def load(
         cls,
         run: str | os.PathLike[str],
-        choice: BackboneChoice,
-        checkpoint: CheckpointName,
-        plugins: Iterable[str | ModuleType],
-    ) -> tuple[Self, Predictor]:
-        """The estimator of a run folder, and what answers for it.
+        *,
+        backbone: str | None = None,
+        device: str = "auto",
+        checkpoint: CheckpointName = "best",
+        plugins: Iterable[str | ModuleType] = (),
+    ) -> Self:
+        """The estimator of a run folder.
+
+        Args:
+            run: run folder of a task with classes, for a classifier, or with scores.
+            backbone: where the frozen model lies, if the run knows it by a folder's name alone.
+            device: torch device of the backbone.
+            checkpoint: "best" or "last".
+            plugins: modules, or their names, with parts that the run has. Their code is run.
 
         Raises:
-            UsageError: no such run, or a backbone that is gone.
+            UsageError: no such run, one of another kind of task, or a backbone that is gone.
         """
         head = load_head(run, checkpoint, plugins)
+        # Before the backbone is loaded, which may take minutes.
+        task = head.model.spec.task
+        cls.require_task(task, run)
         from glot_jax.backbones.from_recipe import PACKAGED
 
-        predictor = Predictor.load([run], choice, checkpoint=checkpoint, plugins=plugins)
+        (frozen,) = load_backbones([head], BackboneChoice(backbone, device))
         recipe = head.folder.recipe
         name = recipe.backbone_name or ""
         config = head.folder.config
         estimator = cls(
-            choice.location or PACKAGED.get(name, name),
+            backbone or PACKAGED.get(name, name),
             layer=head.folder.model.layers[0],
             max_length=recipe.max_length,
             prompt=recipe.prompt,
@@ -289,8 +301,44 @@ class TextEstimator(BaseEstimator):
             batch_size=config.batch_size,
             lr=config.optimizer.lr,
             random_state=config.seed,
-            device=choice.device,
+            device=device,
         )
         estimator.set_head(PlainHead.of_run(head))
-        estimator._predictor = predictor
-        return estimator, predictor
+        estimator.set_task(task)
+        estimator._loaded.predictor = Predictor([SentenceEncoder.from_head(head, frozen)])
+        return estimator
+
+    @classmethod
+    def require_task(cls, task: TaskSpec, run: str | os.PathLike[str]) -> None:
+        """Require a run whose answers are of this estimator's kind.
+
+        Raises:
+            UsageError: it predicts something else.
+        """
+        raise NotImplementedError
+
+    def set_task(self, task: TaskSpec) -> None:
+        """Take from a run's task what `fit` takes from labels."""
+
+
+def _pairs(weights: Mapping[Any, float]) -> list[list[Any]]:
+    """A mapping as JSON values."""
+    pairs = []
+    for name, weight in weights.items():
+        plain = name.item() if isinstance(name, np.generic) else name
+        pairs.append([plain, float(weight)])
+    return pairs
+
+
+class LoadedHead:
+    """Compiled code and a backbone, made when an estimator first answers; no pickle holds them.
+
+    An object of its own, so that `predict` changes no attribute of the estimator.
+    """
+
+    def __init__(self) -> None:
+        self.predictor: Predictor | None = None
+
+    def __reduce__(self) -> tuple[type[LoadedHead], tuple[()]]:
+        """Neither copied nor pickled: made again from the head."""
+        return LoadedHead, ()

@@ -30,6 +30,11 @@ class Workspace:
             return workspace.setdefault("workspace", cls())
         return cls() if workspace is None else workspace
 
+    @property
+    def programs(self) -> int:
+        """How many programs are compiled."""
+        return len(self._steps)
+
     def states(self, store: HiddenStore, split: str, cache: str) -> States:
         """Token states of a stored split, placed where `--cache` says."""
         reader = store[split]

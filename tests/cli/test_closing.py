@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,15 @@ def test_a_run_that_ranks_has_vectors_to_write():
     assert last.strip().startswith("glot encode FILE --run run")
 
 
-def test_seeds_have_a_mean_and_the_first_to_go_on_with():
-    runs = [summary(score=0.4), summary(score=0.6)]
-    lines = after_seeds({"seeds": [3, 4], "runs": runs}, Path("runs/a"))
-    assert lines[0] == "runs/a: mcc 0.500 on validation, the mean of 2 seeds (0.400, 0.600)."
-    assert lines[1] == "Next: glot evaluate runs/a/seed-3"
+def test_seeds_have_a_mean_and_the_first_to_go_on_with(tmp_path):
+    # As `train_seeds` leaves them: the parent's summary names the folders of the runs.
+    for seed, score in ((3, 0.4), (4, 0.6)):
+        run = tmp_path / f"seed-{seed}"
+        run.mkdir()
+        (run / "summary.json").write_text(json.dumps(summary(score=score)))
+    lines = after_seeds({"seeds": [3, 4], "runs": ["seed-3", "seed-4"]}, tmp_path)
+    assert lines[0] == f"{tmp_path}: mcc 0.500 on validation, the mean of 2 seeds (0.400, 0.600)."
+    assert lines[1] == f"Next: glot evaluate {tmp_path}/seed-3"
 
 
 def test_a_split_is_judged_in_a_line_and_by_class():

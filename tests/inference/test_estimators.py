@@ -212,7 +212,7 @@ def test_a_run_is_an_estimator(tmp_path):
         (["a", "b"], [0], r"a label for every text.*2 texts and labels of the shape \(1,\)"),
         ([], [], "a label for every text, at least one"),
         (["a", "b"], [1, 1], r"two classes or more; got only one class: \[1\]"),
-        (["a", "b"], None, "fit requires y"),
+        (["a", "b"], None, "requires y to be passed, but the target y is None"),
     ],
 )
 def test_bad_rows_are_refused(tiny, texts, labels, message):

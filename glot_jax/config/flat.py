@@ -1,0 +1,103 @@
+"""Settings from names and values that stand side by side, as flags do on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from typing import TypeVar
+
+from glot_jax.config.base import Config, is_config, is_plain, type_hints
+from glot_jax.config.json import typed_value
+from glot_jax.errors import UsageError
+
+Settings = TypeVar("Settings", bound=Config)
+
+
+def from_flat(
+    cls: type[Settings],
+    values: Mapping[str, object],
+    command: str,
+    base: Settings | None = None,
+) -> Settings:
+    """Settings from the flags of a command by their names: hidden_dim=64 for `--hidden-dim 64`.
+
+    A name belongs to whichever group of the settings has it. Paths may be strings, and tuples any
+    sequence.
+
+    Args:
+        cls: class of the settings.
+        values: name -> value.
+        command: for messages: "train.py".
+        base: settings that are kept where nothing is given. Default: those of the class.
+
+    Raises:
+        UsageError: a name that no group has, a value that is missing, or one that breaks a rule.
+    """
+    names = flat_names(cls)
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            question = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(
+                rule=f"settings must be flags of {command}, without the dashes",
+                got=name,
+                fix=f"{question}See {command} --help; --hidden-dim is hidden_dim.",
+            )
+    return _build(cls, values, base)
+
+
+def flat_names(cls: type[Config]) -> tuple[str, ...]:
+    """Names of all fields that are flags, those of the groups too."""
+    names: list[str] = []
+    for name, hint in type_hints(cls).items():
+        if is_config(hint):
+            names += flat_names(hint)
+        elif is_plain(hint) and name in _field_names(cls):
+            names.append(name)
+    return tuple(names)
+
+
+def _field_names(cls: type[Config]) -> set[str]:
+    # Annotations of the class itself, ClassVar, are hints and no fields.
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def _build(cls: type[Settings], values: Mapping[str, object], base: Settings | None) -> Settings:
+    hints = type_hints(cls)
+    arguments: dict[str, object] = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        kept = None if base is None else getattr(base, field.name)
+        if is_config(hint):
+            arguments[field.name] = _build(hint, values, kept)
+        elif field.name in values and is_plain(hint):
+            plain = _plain(values[field.name])
+            arguments[field.name] = typed_value(cls, field.name, plain)
+        elif base is not None:
+            arguments[field.name] = kept
+        elif _is_required(field):
+            raise UsageError(
+                rule=f"{field.name} must be given",
+                got="none",
+                fix=f"Give {field.name}=...",
+            )
+    return cls(**arguments)
+
+
+def _is_required(field: dataclasses.Field[object]) -> bool:
+    has_factory = field.default_factory is not dataclasses.MISSING
+    return field.default is dataclasses.MISSING and not has_factory
+
+
+def _plain(value: object) -> object:
+    """Python's own value of what stands for one: a path, a number of NumPy."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    # Searches draw their values from arrays.
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
