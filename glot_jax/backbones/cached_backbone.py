@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import transformers
 
 from glot_jax.backbones.backbone import Backbone, Texts
 from glot_jax.backbones.forward_pass import length_batches
@@ -46,6 +48,7 @@ class CachedBackbone(Backbone):
         """
         super().__init__(config, default_max_length=default_max_length)
         self.runs = 0
+        self._alone = config.deterministic
         self._cache_folder = cache
         self._caches: dict[str, StateCache] = {}
 
@@ -117,8 +120,15 @@ class CachedBackbone(Backbone):
 
     def _cache(self, dtype: str) -> StateCache:
         if dtype not in self._caches:
-            identity = self.recipe().to_json()
-            # How many tokens share a pass changes no state beyond rounding.
+            # Settings and weights, quantised or not, are part of the recipe's hash or revision. How
+            # many tokens share a pass changes no state beyond rounding.
+            identity = {
+                "recipe": self.recipe().to_json(),
+                "device": self.device.type,
+                "deterministic": self._alone,
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            }
             self._caches[dtype] = StateCache(
                 identity,
                 layers=self.layers,

@@ -67,12 +67,11 @@ def predict(config: PredictConfig) -> int:
         # Every text is looked at before a model is loaded for it.
         survey = check_rows(rows, config.out, task.classes)
     require_extra("extract", "glot predict")
-    from glot_jax.inference.loading import BackboneChoice
     from glot_jax.inference.predictor import Predictor
 
     predictor = Predictor.load(
         config.run,
-        BackboneChoice(config.backbone, config.device, config.device_map),
+        config.frozen,
         checkpoint=config.checkpoint,
     )
     if survey is None or config.out is None:
@@ -121,9 +120,7 @@ def encode(config: EncodeConfig) -> int:
 
     encoder = SentenceEncoder.load(
         config.run,
-        backbone=config.backbone,
-        device=config.device,
-        device_map=config.device_map,
+        **vars(config.frozen),
         checkpoint=config.checkpoint,
     )
     encode_file(

@@ -6,11 +6,21 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from glot_jax.config.base import Config, is_config, is_plain, type_hints
 from glot_jax.config.json import typed_value
 from glot_jax.errors import UsageError
+
+
+@runtime_checkable
+class HasItem(Protocol):
+    """A number of NumPy, which is not imported here."""
+
+    def item(self) -> object:
+        """Python's own number."""
+        ...
+
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -96,7 +106,7 @@ def _plain(value: object) -> object:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     # Searches draw their values from arrays.
-    if hasattr(value, "dtype") and hasattr(value, "item"):
+    if isinstance(value, HasItem) and hasattr(value, "dtype"):
         return value.item()
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

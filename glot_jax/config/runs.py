@@ -23,6 +23,24 @@ _NOT_FOR_MTEB = ("data", "store", "linear_probe")
 
 
 @dataclasses.dataclass(frozen=True)
+class BackboneChoice(Config):
+    """Where the frozen model of a trained run lies, and where it runs."""
+
+    backbone: str | None = None
+    """Where the frozen model lies, if the run knows it only by the name of a folder."""
+    device: str = "auto"
+    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
+    disk (accelerate).
+    """
+
+    def require_consistent(self) -> None:
+        """Check that the backbone's place is given once."""
+        require_one_place(self.device, self.device_map)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluateConfig(Config):
     """Score a trained run on a store, on a labelled file or on tasks of MTEB."""
 
@@ -192,20 +210,13 @@ class PredictConfig(Config):
     """
     batch_size: int = option(32, whole(1))
     """Texts of one forward pass."""
-    backbone: str | None = None
-    """Where the frozen model lies, if the run knows it only by the name of a folder."""
-    device: str = "auto"
-    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
-    device_map: Literal["none", "auto"] = "none"
-    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
-    disk (accelerate).
-    """
+    frozen: BackboneChoice = dataclasses.field(default_factory=BackboneChoice)
+    """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the runs answers."""
 
     def require_consistent(self) -> None:
-        """Check where answers go, and that the backbone's place is given once."""
-        require_one_place(self.device, self.device_map)
+        """Check where answers go."""
         if str(self.file) == "-":
             if self.out is not None or self.text_columns:
                 raise UsageError(
@@ -246,20 +257,10 @@ class EncodeConfig(Config):
     # Off: an inner product of vectors as they are is what raw embeddings were trained on.
     normalize: bool = False
     """Scale the vectors to unit length."""
-    backbone: str | None = None
-    """Where the frozen model lies, if the run knows it only by the name of a folder."""
-    device: str = "auto"
-    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
-    device_map: Literal["none", "auto"] = "none"
-    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
-    disk (accelerate).
-    """
+    frozen: BackboneChoice = dataclasses.field(default_factory=BackboneChoice)
+    """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run encodes."""
-
-    def require_consistent(self) -> None:
-        """Check that the backbone's place is given once."""
-        require_one_place(self.device, self.device_map)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
@@ -15,7 +14,7 @@ from glot_jax.errors import UsageError
 from glot_jax.file_formats.formats import name_parts
 from glot_jax.files import whole_file
 from glot_jax.inference.row_files import RowFile, Survey
-from glot_jax.inference.row_writers import require_out
+from glot_jax.inference.row_writers import survey_rows
 from glot_jax.inference.vector_files import (
     ROW,
     VECTOR,
@@ -63,16 +62,13 @@ def check_files(file: RowFile, out: Path) -> Survey:
             a string; an `out` of another format, or in a folder that does not exist; a column that
             would be overwritten.
     """
-    # OUT first: reading a large file takes longer than looking at a suffix.
-    require_out(out, dict.fromkeys(VECTOR_FORMATS))
-    source = file.open()
-    survey = file.survey(source, types=out.suffix == ".parquet")
-    # A .npy file has the vectors alone.
-    if out.suffix != ".npy":
-        file.require_free(added_columns(out.suffix[1:], survey), survey)
-    for line in source.remarks.values():
-        print(line, file=sys.stderr)
-    return survey
+    suffix = out.suffix[1:]
+
+    def added(survey: Survey) -> tuple[str, ...]:
+        # A .npy file has the vectors alone.
+        return () if suffix == "npy" else added_columns(suffix, survey)
+
+    return survey_rows(file, out, VECTOR_FORMATS, added)
 
 
 def encode_file(

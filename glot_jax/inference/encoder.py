@@ -13,9 +13,9 @@ import functools
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 # Read when JAX opens its device; whoever set it knows better.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -27,9 +27,11 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
+from glot_jax.inference.fitting import as_rows
 from glot_jax.inference.loading import (
     BackboneChoice,
     TrainedHead,
@@ -45,6 +47,9 @@ from glot_jax.training.xla_options import compiled
 if TYPE_CHECKING:
     from glot_jax.extraction import Backbone
     from glot_jax.store import SplitReader
+
+Origin = tuple[str, BackboneChoice, CheckpointName, tuple[str, ...]]
+"""Run folder, backbone, checkpoint and names of plugins of a loaded encoder."""
 
 _WINDOW = 8192
 """Texts tokenised and sorted at a time: memory does not grow with the number of texts."""
@@ -96,6 +101,8 @@ class SentenceEncoder:
         self._dim = model.stem.dim
         self.mixed = model.stem.layer_scores is not None
         """States have an axis of layers."""
+        self.origin: Origin | None = None
+        """What `load` was given; None for an encoder that was put together."""
         # Split once: the compiled function takes the arrays as an argument, not as constants.
         self._graphdef, self._params = nnx.split(model)
         # By the shape and dtype of the states.
@@ -132,10 +139,14 @@ class SentenceEncoder:
             UsageError: no run, no checkpoint, an imported run, a plugin that was not loaded, or a
                 backbone that is gone or another one than the run's.
         """
+        plugins = list(plugins)
         head = load_head(run, checkpoint, plugins)
         choice = BackboneChoice(backbone, device, device_map)
         (frozen,) = load_backbones([head], choice)
-        return cls.from_head(head, frozen)
+        encoder = cls.from_head(head, frozen)
+        names = [part if isinstance(part, str) else part.__name__ for part in plugins]
+        encoder.origin = (os.path.abspath(run), choice, checkpoint, tuple(names))
+        return encoder
 
     @classmethod
     def from_head(cls, head: TrainedHead, backbone: Backbone) -> SentenceEncoder:
@@ -312,6 +323,78 @@ class SentenceEncoder:
         vectors = self.encode_states(batch.hidden, batch.mask)
         # Without those of the rows that filled it up.
         return np.asarray(vectors)[: len(lengths)]
+
+    # ----------------------------------------------------------------------------------------------
+    # scikit-learn: a transformer with nothing to fit
+
+    def fit(self, X: object, y: object = None) -> Self:  # noqa: ARG002
+        """Do nothing: the vectors are those of a trained run."""
+        return self
+
+    def transform(self, X: object) -> Float[np.ndarray, "rows dim"]:
+        """Vectors of texts, from any container that `TextClassifier` takes; errors as `encode`."""
+        rows = as_rows(X)
+        if rows and len(rows[0]) != 1:
+            raise UsageError(
+                rule="a vector is of one text",
+                got=f"rows of {len(rows[0])} texts",
+                fix="Give one column of texts.",
+            )
+        return self.encode([text for (text,) in rows])
+
+    def fit_transform(self, X: object, y: object = None) -> Float[np.ndarray, "rows dim"]:
+        """See `transform`."""
+        return self.fit(X, y).transform(X)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Names of the columns, "sentenceencoder0" and on; `input_features` is not read."""
+        del input_features
+        return np.array([f"sentenceencoder{column}" for column in range(self.dim)], object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """A trained run is."""
+        return True
+
+    def __sklearn_clone__(self) -> Self:
+        """The encoder itself: a search over what comes after it shares one backbone."""
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        """A transformer of strings without anything to fit."""
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
+            requires_fit=False,
+            input_tags=InputTags(string=True, one_d_array=True, two_d_array=False),
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., SentenceEncoder], Origin]:
+        """A pickle names the run, which is loaded again: neither arrays nor a backbone are in it.
+
+        Raises:
+            UsageError: an encoder that no run folder holds.
+        """
+        if self.origin is None:
+            raise UsageError(
+                rule="an encoder must come from SentenceEncoder.load to be pickled",
+                got="one that was put together in Python",
+                fix="Save the run and load it, or keep its vectors.",
+            )
+        return _load_again, self.origin
+
+
+def _load_again(
+    run: str, choice: BackboneChoice, checkpoint: CheckpointName, plugins: tuple[str, ...]
+) -> SentenceEncoder:
+    return SentenceEncoder.load(
+        run,
+        backbone=choice.backbone,
+        device=choice.device,
+        device_map=choice.device_map,
+        checkpoint=checkpoint,
+        plugins=plugins,
+    )
 
 
 def token_batches(

@@ -99,6 +99,14 @@ class TextClassifier(ClassifierMixin, TextEstimator):
                 got=f"only one class: {shown(classes.tolist())}",
                 fix="Give rows of another class too.",
             )
+        # A holdout takes a tenth: of the rest every class needs a row.
+        held_out = max(1, len(rows) // 10) if self.select_on == "holdout" else 0
+        if len(classes) > len(rows) - held_out:
+            raise UsageError(
+                rule="there must be as many training rows as classes, at least",
+                got=f"{len(classes)} classes and {len(rows) - held_out} rows beside the holdout",
+                fix='Give more rows of each class, or select_on="last".',
+            )
         names = [str(name) for name in classes.tolist()]
         task = task_of(len(rows[0]), "classes", classes=names)
         settings = {**self.train_settings(), **self._weights(classes)}
@@ -117,7 +125,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         if unknown:
             raise UsageError(
                 rule="class_weight must name classes of the labels",
-                got=listed(map(repr, unknown)),
+                got=listed([repr(name) for name in unknown]),
                 fix=f"They are {shown(names)}.",
             )
         values = tuple(float(weights.get(name, 1)) for name in names)

@@ -10,8 +10,9 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import require_extra
 from glot_jax.model import SentenceModel
 from glot_jax.plugins import load as load_plugins
@@ -32,18 +33,6 @@ _OF_A_STORE = (
     "text_columns",
 )
 """Fields of a recipe that say which texts were stored and how, and nothing of the backbone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class BackboneChoice:
-    """Where the frozen model lies, and where it runs."""
-
-    location: str | None = None
-    """For a run that knows it only by the name of a folder. Default: what the run names."""
-    device: str = "auto"
-    """torch device."""
-    device_map: Literal["none", "auto"] = "none"
-    """"auto" spreads a model that is larger than a GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +88,7 @@ def load_backbones(heads: Sequence[TrainedHead], choice: BackboneChoice) -> list
         loaded[key] = load_backbone(
             head.folder.recipe,
             layers=tuple(sorted(layers)),
-            backbone=choice.location,
+            backbone=choice.backbone,
             device=choice.device,
             device_map=choice.device_map,
         )

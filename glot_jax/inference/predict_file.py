@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -16,7 +15,7 @@ from glot_jax.errors import UsageError
 from glot_jax.files import whole_file
 from glot_jax.inference.answering import Answering, Answers
 from glot_jax.inference.row_files import RowFile, Survey
-from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, require_out
+from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, survey_rows
 
 _WINDOW = 4096
 """Rows predicted, and held, at a time."""
@@ -46,14 +45,7 @@ def check_rows(file: RowFile, out: Path, classes: tuple[str, ...]) -> Survey:
         UsageError: a file that is missing or damaged, a row without a text; an `out` of another
             format or in a folder that does not exist; a column that a prediction would overwrite.
     """
-    # OUT first: reading a large file takes longer than looking at a suffix.
-    require_out(out, ROW_WRITERS)
-    source = file.open()
-    survey = file.survey(source, types=out.suffix == ".parquet")
-    file.require_free(added_columns(classes), survey)
-    for line in source.remarks.values():
-        print(line, file=sys.stderr)
-    return survey
+    return survey_rows(file, out, ROW_WRITERS, lambda _survey: added_columns(classes))
 
 
 def predict_file(

@@ -147,6 +147,8 @@ class Predictor:
             outputs: [rows, ...] of every member, in their order.
         """
         if self.task.label_kind == "classes":
+            for member, logits in zip(self.members, outputs, strict=True):
+                self._require_logits(member, logits)
             probabilities = np.mean([softmax(logits) for logits in outputs], axis=0)
             # The first of equal ones, as in training.
             return Answers(probabilities.argmax(axis=1), probabilities)
@@ -156,6 +158,17 @@ class Predictor:
             assert objective is not None  # a task with scores has one
             scores.append(objective.predict(values))
         return Answers(np.mean(scores, axis=0), None)
+
+    def _require_logits(self, member: SentenceEncoder, outputs: np.ndarray) -> None:
+        """Require what a softmax makes probabilities of: objectives of plugins may give others."""
+        if outputs.ndim == 2 and outputs.shape[1] == len(self.classes):
+            return
+        kind = type(member.model.objective).__name__
+        raise UsageError(
+            rule=f"probabilities need logits [rows, {len(self.classes)}], one for each class",
+            got=f"outputs {list(outputs.shape)} of the objective {kind}",
+            fix="Ask an objective whose head gives logits, or read encode's vectors.",
+        )
 
 
 def head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:

@@ -6,14 +6,15 @@ import base64
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
 
 from glot_jax.errors import UsageError, lookup, missing_extra
-from glot_jax.inference.row_files import Survey
+from glot_jax.inference.row_files import RowFile, Survey
 
 Added = Mapping[str, np.ndarray | Sequence[str]]
 """Column -> its value in each row: strings, numbers [rows] or vectors [rows, dim]."""
@@ -131,6 +132,36 @@ ROW_WRITERS: dict[str, type[CsvWriter] | type[JsonlWriter] | type[ParquetWriter]
     "parquet": ParquetWriter,
 }
 """Suffix of the file -> its writer."""
+
+
+def survey_rows(
+    file: RowFile,
+    out: Path,
+    formats: Collection[str],
+    added: Callable[[Survey], Sequence[str]],
+) -> Survey:
+    """Look at every text of a file before anything is loaded for it.
+
+    What its reader assumed or left out goes to stderr, a line each.
+
+    Args:
+        file: the rows.
+        out: file that will be written.
+        formats: suffixes that it may have.
+        added: the columns that the rows are given.
+
+    Raises:
+        UsageError: a file that is missing or damaged, a row without a text; an `out` of another
+            format or in a folder that does not exist; a column that would be overwritten.
+    """
+    # OUT first: reading a large file takes longer than looking at a suffix.
+    require_out(out, dict.fromkeys(formats))
+    source = file.open()
+    survey = file.survey(source, types=out.suffix == ".parquet")
+    file.require_free(added(survey), survey)
+    for line in source.remarks.values():
+        print(line, file=sys.stderr)
+    return survey
 
 
 def require_out(out: Path, writers: Mapping[str, object], flag: str = "--out") -> None:

@@ -14,9 +14,14 @@ from glot_jax.config.extract import ExtractConfig
 TEXTS = ["the cat sat", "a dog", "the cat sat", "the mat was red and so was the cat"]
 
 
-def cached(folder, cache: Path) -> CachedBackbone:
+def cached(folder, cache: Path, *, deterministic: bool = False) -> CachedBackbone:
     config = ExtractConfig(
-        backbone=str(folder), task="custom", out=Path("unused"), device="cpu", layers=(1, 2)
+        backbone=str(folder),
+        task="custom",
+        out=Path("unused"),
+        device="cpu",
+        layers=(1, 2),
+        deterministic=deterministic,
     )
     return CachedBackbone(config, cache=cache)
 
@@ -60,6 +65,18 @@ def test_another_process_runs_nothing_again(folders, tmp_path):
     assert second.runs == 1
     assert len(mixed) == len(ids[3]) + len(ids[1])
     np.testing.assert_array_equal(mixed[len(ids[3]) :], first.states([ids[1]], "float16").layers[2])
+
+
+def test_states_that_owe_nothing_to_company_are_kept_apart(folders, tmp_path):
+    padded = cached(folders["llama"], tmp_path / "c")
+    ids = padded.tokenize(TEXTS).ids
+    padded.keep(ids, "float16")
+    alone = cached(folders["llama"], tmp_path / "c", deterministic=True)
+    alone.keep(ids, "float16")
+    assert alone.runs == 3
+    states = alone.states(ids, "float16").layers[2]
+    expected = [alone.states([text], "float32").layers[2] for text in ids]
+    np.testing.assert_array_equal(states, np.concatenate(expected).astype(np.float16))
 
 
 def test_another_model_has_states_of_its_own(folders, tmp_path):

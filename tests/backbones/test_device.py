@@ -13,7 +13,7 @@ from glot_jax.backbones import backbone
 from glot_jax.backbones.device import first_device
 from glot_jax.backbones.loading import load_model
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.runs import EncodeConfig
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import EXTRAS, UsageError
 from glot_jax.extraction import Backbone
 
@@ -82,9 +82,7 @@ def test_a_backbone_has_one_place():
     with pytest.raises(UsageError, match=r"--device-map auto with --device cpu"):
         ExtractConfig(backbone="b", task="custom", out=Path("o"), device="cpu", device_map="auto")
     with pytest.raises(UsageError, match=r"--device-map auto with --device cuda:0"):
-        EncodeConfig(
-            file=Path("f"), run=Path("r"), out=Path("o"), device="cuda:0", device_map="auto"
-        )
+        BackboneChoice(device="cuda:0", device_map="auto")
 
 
 def test_to_spread_a_backbone_needs_its_package(folders, monkeypatch):

@@ -25,6 +25,7 @@ from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressCon
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.runs import (
+    BackboneChoice,
     DescribeConfig,
     EncodeConfig,
     EvaluateConfig,
@@ -130,6 +131,7 @@ SETTINGS = [
     OptimizerConfig,
     EvaluateConfig,
     DescribeConfig,
+    BackboneChoice,
     EncodeConfig,
     ExportConfig,
     ImportTorchConfig,

@@ -6,12 +6,17 @@ Whatever the order, the batch and the padding.
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 from support.tiny_backbones import make_backbone
 
 from glot_jax.config.extract import ExtractConfig
@@ -251,3 +256,29 @@ def test_jax_leaves_memory_to_the_backbone():
         ).stdout
         == "false\n"
     )
+
+
+def test_it_is_a_transformer_of_scikit_learns(place):
+    encoder = SentenceEncoder.load(place / "last", backbone=str(place / "tiny"), device="cpu")
+    texts = sentences(12, 4)
+    labels = np.arange(12) % 2
+    vectors = encoder.encode(texts)
+    np.testing.assert_array_equal(encoder.fit(texts, labels).transform(np.array(texts)), vectors)
+    assert clone(encoder) is encoder
+    assert len(encoder.get_feature_names_out()) == encoder.dim
+    pipeline = make_pipeline(encoder, LogisticRegression())
+    pipeline.fit(texts, labels)
+    expected = LogisticRegression().fit(vectors, labels).predict_proba(vectors)
+    np.testing.assert_allclose(pipeline.predict_proba(texts), expected, atol=1e-6)
+    loud: dict[str, Any] = {"error_score": "raise"}
+    scores = cross_val_score(pipeline, texts, labels, cv=2, **loud)
+    assert scores.shape == (2,)
+    # A pickle names the run: no array and no backbone travel in it.
+    data = pickle.dumps(pipeline)
+    assert len(data) < 5000
+    np.testing.assert_allclose(pickle.loads(data).predict_proba(texts), expected, atol=1e-6)
+    with pytest.raises(UsageError, match="a vector is of one text; got rows of 2 texts"):
+        encoder.transform([("a", "b")])
+    loose = SentenceEncoder(encoder.model, encoder.backbone, encoder.layers)
+    with pytest.raises(UsageError, match="must come from SentenceEncoder.load to be pickled"):
+        pickle.dumps(loose)

@@ -233,6 +233,27 @@ def test_labels_of_two_types_are_refused(tiny):
         small(TextRegressor, tiny).fit(TEXTS[:2], [1, np.nan])
 
 
+def test_more_classes_than_training_rows_are_refused(tiny):
+    classifier = small(TextClassifier, tiny, select_on="holdout")
+    with pytest.raises(UsageError, match="got 10 classes and 9 rows beside the holdout"):
+        classifier.fit(TEXTS[:10], list(range(10)))
+
+
+def test_weights_name_classes_and_are_kept(tiny, tmp_path):
+    weights = {3: 10.0, 7: 0.5}
+    classifier = small(TextClassifier, tiny, epochs=1, class_weight=weights)
+    labels = [3, 7] * 8
+    classifier.fit(TEXTS[:16], labels)
+    config = classifier.head_.config["config"]
+    assert config["objective"]["class_weights"] == [10.0, 0.5]
+    # As they were given, though the names of JSON objects are strings.
+    classifier.save_pretrained(tmp_path / "saved")
+    again = TextClassifier.from_pretrained(tmp_path / "saved")
+    assert again.class_weight == weights
+    with pytest.raises(UsageError, match=r"name classes of the labels; got '3'. They are \[3, 7\]"):
+        clone(classifier).set_params(class_weight={"3": 2}).fit(TEXTS[:16], labels)
+
+
 def test_a_setting_that_does_not_exist_is_refused_before_the_backbone_runs(tmp_path):
     with pytest.raises(UsageError, match=r"flags of train.py.*hiden_dim"):
         TextClassifier("no such folder", settings={"hiden_dim": 8}).fit(TEXTS, LABELS)

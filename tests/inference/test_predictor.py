@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from support.trained_runs import TOPICS, make_runs, sentences
 
+from glot_jax.backbones.from_recipe import load_backbone
 from glot_jax.errors import UsageError
-from glot_jax.inference.loading import BackboneChoice
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.loading import BackboneChoice, load_head
 from glot_jax.inference.predictor import Predictor
 from glot_jax.training.evaluation import open_run, predict_run
 from glot_jax.training.forward import run_over
@@ -101,6 +103,38 @@ def test_neither_order_nor_company_matters(topics, monkeypatch, storage_dtype):
     for row in range(5):
         alone = topics.predict([texts[row]]).probabilities
         np.testing.assert_allclose(alone[0], together[row], atol=near)
+
+
+def test_company_changes_nothing_where_each_text_has_a_pass_of_its_own(runs):
+    # float16 turns the last digit of a padded sum into one of its own; without padding there is
+    # none to turn.
+    head = load_head(runs / "topics")
+    recipe = head.folder.recipe.extended(deterministic=True, storage_dtype="float16")
+    backbone = load_backbone(
+        recipe, layers=head.folder.model.layers, backbone=str(runs / "tiny"), device="cpu"
+    )
+    member = SentenceEncoder.from_head(head, backbone)
+    member.recipe = recipe
+    predictor = Predictor([member])
+    texts = sentences(40, 9)
+    together = predictor.predict(texts).probabilities
+    for row in range(8):
+        alone = predictor.predict([texts[row]]).probabilities
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-6, rtol=0)
+
+
+class Ordinal:
+    """The head of a plugin's objective: thresholds between classes, one fewer than classes."""
+
+    def __call__(self, vectors):
+        return vectors[0, :, :2]
+
+
+def test_what_is_no_logit_of_each_class_is_refused(runs, choice, monkeypatch):
+    predictor = Predictor.load([runs / "topics"], choice)
+    monkeypatch.setattr(predictor.members[0].model, "head", Ordinal())
+    with pytest.raises(UsageError, match=r"logits \[rows, 3\].*got outputs \[1, 2\]"):
+        predictor.predict(["a text"])
 
 
 def test_runs_answer_together_by_the_mean_of_their_probabilities(runs, choice):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -32,8 +34,23 @@ def as_texts(X):
     return [" ".join(WORDS[number] for number in row[:6]) for row in bins]
 
 
-class OfNumbers:
-    """Mixed in: the checks feed numbers, which become texts before anything of ours sees them."""
+def tags_of_numbers(tags):
+    """Tags by which the checks are run, and not left out as those of texts are."""
+    tags.input_tags.string = False
+    tags.input_tags.one_d_array = False
+    tags.input_tags.two_d_array = True
+    # That numbers are no nan, not complex and not sparse is nothing that texts are asked for.
+    tags.no_validation = True
+    # A backbone of random weights, and one epoch.
+    if tags.classifier_tags is not None:
+        tags.classifier_tags.poor_score = True
+    if tags.regressor_tags is not None:
+        tags.regressor_tags.poor_score = True
+    return tags
+
+
+class ClassifierOfNumbers(TextClassifier):
+    """The checks feed numbers, which become texts before anything of ours sees them."""
 
     def fit(self, X, y):
         return super().fit(as_texts(X), y)
@@ -42,27 +59,23 @@ class OfNumbers:
         return super().predict(as_texts(X))
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = False
-        tags.input_tags.one_d_array = False
-        tags.input_tags.two_d_array = True
-        # That numbers are no nan, not complex and not sparse is nothing that texts are asked for.
-        tags.no_validation = True
-        # A backbone of random weights, and one epoch.
-        if tags.classifier_tags is not None:
-            tags.classifier_tags.poor_score = True
-        if tags.regressor_tags is not None:
-            tags.regressor_tags.poor_score = True
-        return tags
+        return tags_of_numbers(super().__sklearn_tags__())
 
-
-class ClassifierOfNumbers(OfNumbers, TextClassifier):
     def predict_proba(self, X):
         return super().predict_proba(as_texts(X))
 
 
-class RegressorOfNumbers(OfNumbers, TextRegressor):
-    pass
+class RegressorOfNumbers(TextRegressor):
+    """See ClassifierOfNumbers."""
+
+    def fit(self, X, y):
+        return super().fit(as_texts(X), y)
+
+    def predict(self, X):
+        return super().predict(as_texts(X))
+
+    def __sklearn_tags__(self):
+        return tags_of_numbers(super().__sklearn_tags__())
 
 
 def tiny_estimator(kind):
@@ -100,11 +113,14 @@ def tiny(tmp_path_factory):
 @parametrize_with_checks(
     [tiny_estimator(ClassifierOfNumbers), tiny_estimator(RegressorOfNumbers)],
     expected_failed_checks=lambda kind: NOT_APPLICABLE.get(type(kind).__name__, {}),
+    # How a machine adds up decides whether it fails.
+    xfail_strict=False,
 )
 def test_scikit_learns_own_checks(estimator, check, tiny):
     if set(SAME_NUMBERS) & set(check.keywords):
         pytest.skip("the same texts as in the check without it")
-    check(clone(estimator).set_params(backbone=tiny))
+    copy: Any = clone(estimator)
+    check(copy.set_params(backbone=tiny))
 
 
 # Of labels: `no_validation` leaves them out together with those of numbers.
