@@ -129,10 +129,12 @@ def extract(
     require_extra("extract", "glot_jax.extract")
     from glot_jax.extraction import dump
 
+    # As a flag it is a name; callers of `dump` have given the loaded backbone under this keyword.
     is_name = isinstance(backbone, str | os.PathLike)
     if is_name:
         flags = {"backbone": backbone, **flags}
     if config is None:
+        # Files of one's own are task custom, whatever else is said about them.
         if "data" in flags:
             flags = {"task": "custom", **flags}
         config = from_flat(ExtractConfig, flags, "extract.py")
@@ -140,6 +142,7 @@ def extract(
         raise _given_twice(flags)
     loaded: Any = None if is_name else backbone
     store = dump(config, console=console, spec=spec, backbone=loaded)
+    # Counted from the manifest: no shard is opened for it.
     readers = {name: store[name] for name in store.splits}
     return ExtractResult(
         path=store.path,
@@ -182,6 +185,7 @@ def train(
     """
     plugin_modules.load(plugins)
     settings = _train_settings(config, resume, preset, flags)
+    # Of a config nobody knows which of its values were meant: then those that are no defaults.
     given = None if isinstance(config, TrainConfig) else frozenset(flags)
     # The tables of poolers and layers stand in JAX.
     from glot_jax import training
@@ -215,6 +219,7 @@ def _train_settings(
     preset: str | None,
     flags: Mapping[str, object],
 ) -> TrainConfig:
+    # Two sources would need an order of precedence, which nobody could see.
     sources = [config is not None, not isinstance(resume, bool), preset is not None]
     if sum(sources) > 1:
         raise UsageError(
@@ -227,6 +232,7 @@ def _train_settings(
             raise _given_twice(flags)
         return config
     if not isinstance(resume, bool):
+        # What differs from the saved settings is refused by the run itself, field by field.
         folder = Path(resume)
         base = dataclasses.replace(saved_config(folder / "config.json"), out=folder)
         return from_flat(TrainConfig, flags, "train.py", base)
@@ -270,6 +276,7 @@ def _result(run: Path, summary: Mapping[str, Any]) -> TrainResult:
 
 
 def _result_of_seeds(out: Path, summary: Mapping[str, Any]) -> TrainResult:
+    # The parent's summary has the names of the folders alone.
     results = []
     for name in summary["runs"]:
         results.append(_result(out / name, read_json(out / name / "summary.json")))

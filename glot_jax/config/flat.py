@@ -48,6 +48,7 @@ def from_flat(
     names = flat_names(cls)
     for name in values:
         if name not in names:
+            # A misspelt setting would silently be the default.
             near = difflib.get_close_matches(name, names, n=1)
             question = f"Did you mean {near[0]}? " if near else ""
             raise UsageError(
@@ -62,6 +63,7 @@ def flat_names(cls: type[Config]) -> tuple[str, ...]:
     """Names of all fields that are flags, those of the groups too."""
     names: list[str] = []
     for name, hint in type_hints(cls).items():
+        # A group has no flag of its own.
         if is_config(hint):
             names += flat_names(hint)
         elif is_plain(hint) and name in _field_names(cls):
@@ -85,6 +87,7 @@ def _build(cls: type[Settings], values: Mapping[str, object], base: Settings | N
         elif field.name in values and is_plain(hint):
             plain = _plain(values[field.name])
             arguments[field.name] = typed_value(cls, field.name, plain)
+        # A required field of a base has a value as well.
         elif base is not None:
             arguments[field.name] = kept
         elif _is_required(field):

@@ -144,6 +144,7 @@ class SentenceEncoder:
         choice = BackboneChoice(backbone, device, device_map)
         (frozen,) = load_backbones([head], choice)
         encoder = cls.from_head(head, frozen)
+        # By name: a module cannot travel in a pickle.
         names = [part if isinstance(part, str) else part.__name__ for part in plugins]
         encoder.origin = (os.path.abspath(run), choice, checkpoint, tuple(names))
         return encoder
@@ -348,6 +349,7 @@ class SentenceEncoder:
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the columns, "sentenceencoder0" and on; `input_features` is not read."""
+        # scikit-learn passes the names of the columns that came in, of which there is one.
         del input_features
         return np.array([f"sentenceencoder{column}" for column in range(self.dim)], object)
 

@@ -120,6 +120,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         weights = self.class_weight
         if not isinstance(weights, Mapping):
             return {}
+        # Python's own values, as people write them in a mapping.
         names = classes.tolist()
         unknown = [name for name in weights if name not in names]
         if unknown:

@@ -69,6 +69,7 @@ class _Compiled:
         """What the next fit shares with those before."""
         from glot_jax.training.workspace import Workspace
 
+        # Programs hold memory and are never dropped one by one.
         if self._workspace is None or self._workspace.programs >= _MOST_PROGRAMS:
             self._workspace = Workspace()
         # States of a fit are not those of the next one.
@@ -151,6 +152,7 @@ def as_rows(texts: object) -> list[Row]:
         )
     # pandas iterates over the columns of a frame, NumPy over rows.
     values: Any = texts
+    # Of scipy: without it, the error would be about rows of numbers.
     if hasattr(values, "toarray"):
         raise UsageError(
             rule="texts must be a list of strings, or of pairs of strings",

@@ -163,6 +163,7 @@ class Predictor:
         """Require what a softmax makes probabilities of: objectives of plugins may give others."""
         if outputs.ndim == 2 and outputs.shape[1] == len(self.classes):
             return
+        # A plugin names its objective by its class.
         kind = type(member.model.objective).__name__
         raise UsageError(
             rule=f"probabilities need logits [rows, {len(self.classes)}], one for each class",

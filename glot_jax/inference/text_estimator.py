@@ -217,6 +217,7 @@ class TextEstimator(BaseEstimator):
         parameters = {**saved["parameters"], "device": device}
         if backbone is not None:
             parameters["backbone"] = backbone
+        # As `saved_values` wrote a mapping; "balanced" and None stay what they are.
         if isinstance(parameters["class_weight"], list):
             parameters["class_weight"] = dict(parameters["class_weight"])
         estimator = cls(**parameters)
@@ -323,6 +324,7 @@ class TextEstimator(BaseEstimator):
 
 def _pairs(weights: Mapping[Any, float]) -> list[list[Any]]:
     """A mapping as JSON values."""
+    # Labels may be NumPy's own numbers, which are no JSON.
     pairs = []
     for name, weight in weights.items():
         plain = name.item() if isinstance(name, np.generic) else name
@@ -336,6 +338,7 @@ class LoadedHead:
     An object of its own, so that `predict` changes no attribute of the estimator.
     """
 
+    # A box, so that filling it is no change of what holds it.
     def __init__(self) -> None:
         self.predictor: Predictor | None = None
 
