@@ -28,10 +28,8 @@ def explain(config: ExplainConfig) -> int:
     from glot_jax.explaining.explainer import Explainer
     from glot_jax.explaining.page import write_page
     from glot_jax.explaining.terminal_view import print_explanations
-    from glot_jax.inference.loading import BackboneChoice
 
-    choice = BackboneChoice(config.backbone, config.device, config.device_map)
-    explainer = Explainer.load(config.run, choice, checkpoint=config.checkpoint)
+    explainer = Explainer.load(config.run, config.frozen, checkpoint=config.checkpoint)
     explanations = explainer.explain(rows, occlude=config.occlude, class_name=config.class_name)
     # All are there before anything is written: a page is whole or absent.
     values = [explanation.to_json() for explanation in explanations]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from glot_jax.config.base import Config, about, option
-from glot_jax.config.checks import filled, require_one_place, whole
+from glot_jax.config.checks import filled, whole
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import UsageError
 
 
@@ -35,20 +36,13 @@ class ExplainConfig(Config):
     """Class whose score is explained. Default: the one that is predicted."""
     top: int = option(5, whole(1))
     """Tokens in the table that is printed of each text."""
-    backbone: str | None = None
-    """Where the frozen model lies, if the run knows it only by the name of a folder."""
-    device: str = "auto"
-    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
-    device_map: Literal["none", "auto"] = "none"
-    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
-    disk (accelerate).
-    """
+    frozen: BackboneChoice = dataclasses.field(default_factory=BackboneChoice)
+    """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run is explained."""
 
     def require_consistent(self) -> None:
-        """Check where the explanation goes, and that the backbone's place is given once."""
-        require_one_place(self.device, self.device_map)
+        """Check where the explanation goes."""
         if self.out is None:
             return
         if self.json:

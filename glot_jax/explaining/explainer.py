@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import jax.numpy as jnp
 import numpy as np
 
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import UsageError, lookup
 from glot_jax.explaining.explanation import (
     NO_EFFECT,
@@ -29,7 +30,6 @@ from glot_jax.explaining.words import without, word_spans
 from glot_jax.graphs.rules import RULES
 from glot_jax.inference.answering import Answers, Rows
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.loading import BackboneChoice
 from glot_jax.inference.predictor import Predictor, head_outputs
 from glot_jax.inference.stored_rounding import stored_states
 from glot_jax.pooling import POOLERS
