@@ -40,6 +40,7 @@ FLOW = (
     "official",
     "profiling",
     "reporting",
+    "serving",
     "presets",
     "commands",
     "experiments",
@@ -117,7 +118,9 @@ MAY_IMPORT = {
     "profiling": {*BASE, *FLOW[: FLOW.index("inference")], "reporting.tables"},
     "reporting": {*BASE, *FLOW[: FLOW.index("inference")]}
     - {"backbone_files", "backbones", "extraction"},
-    "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]} - {"export", "official", "commands"},
+    "serving": {"config", "errors", "version", "texts.tasks", "inference"},
+    "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]}
+    - {"export", "official", "serving", "commands"},
     "cli": {*BASE, *FLOW},
     "__main__": {"cli"},
     "__init__": {
@@ -160,6 +163,10 @@ ONE_HOME = {
     "matplotlib": "reporting/figures.py",
     "tyro": "cli/parsing.py",
     "orbax": "run_folders/orbax_files.py",
+    "batched": "serving/batching.py",
+    "fastapi": "serving/routes.py",
+    "prometheus_client": "serving/measures.py",
+    "uvicorn": "serving/server.py",
 }
 JIT_HOMES = {
     "training/steps.py",
@@ -313,7 +320,7 @@ def defined_names(tree: ast.Module) -> set[str]:
     """Functions, classes, variables and attributes that a module makes."""
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)

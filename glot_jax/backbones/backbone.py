@@ -8,6 +8,7 @@ a state beyond rounding. Where it would, only texts of one length share a pass, 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class Backbone:
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         # Before the model: without a tokenizer there is no use for it.
         self.tokenizer = load_tokenizer(self.source)
+        self._tokenizing = threading.Lock()
         self.model: Model
         self.model, self.device = load_model(
             self.source,
@@ -155,8 +157,14 @@ class Backbone:
         """Return token ids with special tokens, cut to `max_length`.
 
         With a prompt these are the tokens up to the one that it names. A text is then cut at its
-        own end, and the prompt stays whole.
+        own end, and the prompt stays whole. Threads may ask at the same time.
         """
+        # A fast tokenizer keeps the length it cuts to, and refuses to be told a second one while
+        # it is at work in another thread.
+        with self._tokenizing:
+            return self._tokenize(texts)
+
+    def _tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         if self._prompt is not None:
             ids, truncated = self._prompt.ids(texts, self.max_length)
             empty = np.array([not text for text in texts], bool)

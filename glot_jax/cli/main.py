@@ -18,6 +18,7 @@ from glot_jax.cli.runs import (
     import_torch,
     predict,
 )
+from glot_jax.cli.serve import serve
 from glot_jax.cli.store import store
 from glot_jax.cli.train import TrainCommand, read_train, train
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
@@ -32,6 +33,7 @@ from glot_jax.config.runs import (
     ImportTorchConfig,
     PredictConfig,
 )
+from glot_jax.config.serve import ServeConfig
 from glot_jax.config.store import StoreConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.terminal import end_of, print_anything, refuse
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(evaluate, EvaluateConfig, "glot evaluate", read_evaluate),
     "predict": Command(predict, PredictConfig, "glot predict"),
     "explain": Command(explain, ExplainConfig, "glot explain"),
+    "serve": Command(serve, ServeConfig, "glot serve"),
     "describe": Command(describe, DescribeConfig, "glot describe"),
     "encode": Command(encode, EncodeConfig, "glot encode"),
     "export": Command(export, ExportConfig, "glot export"),

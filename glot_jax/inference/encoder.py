@@ -252,15 +252,62 @@ class SentenceEncoder:
                 got=f"{hidden.shape} and {mask.shape}",
                 fix="Use states of the backbone and layers that the run was trained on.",
             )
+        pool = self._executable(hidden.shape, hidden.dtype)
+        return pool(self._params, hidden, mask)
+
+    def warm_up(
+        self,
+        lengths: Iterable[int],
+        batch_size: int = 32,
+        dtypes: Sequence[str] = ("float32",),
+    ) -> int:
+        """Compile what texts of some lengths need, before the first of them comes.
+
+            encoder.warm_up(padded_lengths(encoder.backbone.max_length))
+
+        Without it the first batch of each padded length takes the seconds that compiling takes.
+
+        Args:
+            lengths: tokens of texts, special ones included; those that are padded to the same
+                length share an executable.
+            batch_size: what `encode` will be called with.
+            dtypes: of the states: float32 for `encode`, that of its store for a `Predictor`.
+
+        Returns:
+            Executables that this call compiled.
+
+        Raises:
+            UsageError: a length or batch size below 1.
+        """
+        rows_and_lengths = [batch_size, *lengths]
+        if min(rows_and_lengths) < 1:
+            raise UsageError(
+                rule="batch_size and lengths must be at least 1",
+                got=min(rows_and_lengths),
+                fix="Give for example padded_lengths(128).",
+            )
+        before = self.compilations
+        token_shape = (self._dim,)
+        if self.mixed:
+            token_shape = (len(self.layers), self._dim)
+        # A set, in order: most lengths share theirs.
+        for length in sorted({padded_length(length) for length in rows_and_lengths[1:]}):
+            for dtype in dtypes:
+                self._executable((batch_size, length, *token_shape), jnp.dtype(dtype))
+        return self.compilations - before
+
+    def _executable(self, shape: tuple[int, ...], dtype: jnp.dtype) -> Callable[..., Array]:
+        """What pools states of a shape [batch, length, ...]."""
         # Not left to jit, so that executables are counted and compiled with our options.
-        key = (hidden.shape, str(hidden.dtype))
+        key = (shape, str(dtype))
         if key not in self._executables:
+            rows, length = shape[:2]
+            hidden = jax.ShapeDtypeStruct(shape, dtype)
+            mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
             lowered = self._jitted.lower(self._params, hidden, mask)
-            rows, length = mask.shape
             self._executables[key] = compiled(lowered, (rows, length))
             self.compilations += 1
-        pool = self._executables[key]
-        return pool(self._params, hidden, mask)
+        return self._executables[key]
 
     def encode_stored(
         self, reader: SplitReader, batch_size: int = 32
@@ -472,6 +519,11 @@ def _by_length(lengths: np.ndarray) -> np.ndarray:
     # Stable: equal texts come in the order in which they were given, whatever NumPy does.
     order = np.argsort(lengths, kind="stable")
     return order[lengths[order] > 0]
+
+
+def padded_lengths(max_length: int) -> list[int]:
+    """The lengths, ascending, that batches of texts of up to `max_length` tokens are padded to."""
+    return sorted({padded_length(length) for length in range(1, max_length + 1)})
 
 
 def padded_length(longest: int) -> int:

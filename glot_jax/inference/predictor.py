@@ -15,7 +15,7 @@ from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.answering import Answers, Rows, require_answers, softmax
 from glot_jax.inference.encoder import SentenceEncoder, token_batches
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
-from glot_jax.inference.stored_rounding import stored_states
+from glot_jax.inference.stored_rounding import read_dtypes, stored_states
 from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.texts.tasks import TaskSpec
 
@@ -78,6 +78,26 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities; empty for scores."""
         return self.task.classes
+
+    def warm_up(self, lengths: Iterable[int], batch_size: int = 32) -> int:
+        """Compile what texts of some lengths need, before the first of them comes.
+
+        Args:
+            lengths: tokens of texts, special ones included.
+            batch_size: what `predict` will be called with.
+
+        Returns:
+            Executables that this call compiled.
+
+        Raises:
+            UsageError: as for `SentenceEncoder.warm_up`.
+        """
+        lengths = list(lengths)
+        compiled = 0
+        for member in self.members:
+            dtypes = read_dtypes(member.recipe.storage_dtype)
+            compiled += member.warm_up(lengths, batch_size, dtypes)
+        return compiled
 
     def predict(self, rows: Rows, batch_size: int = 32) -> Answers:
         """Answers for some rows, in their order.

@@ -26,6 +26,14 @@ class RunsTexts(Protocol):
         ...
 
 
+def read_dtypes(storage_dtype: str) -> tuple[str, ...]:
+    """Every dtype in which `stored_states` may give states of a storage dtype."""
+    if storage_dtype in ("auto", "int8"):
+        # float32 for states that float16 cannot hold.
+        return ("float16", "float32")
+    return (storage_dtype,)
+
+
 def stored_states(
     backbone: RunsTexts, token_ids: Sequence[Sequence[int]], storage_dtype: str
 ) -> dict[int, np.ndarray]:

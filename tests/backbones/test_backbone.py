@@ -3,6 +3,8 @@
 What cannot be run is refused.
 """
 
+import concurrent.futures
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -102,6 +104,18 @@ def test_truncation_is_counted_only_where_tokens_were_lost(folders):
     assert [len(ids) for ids in tokens.ids] == [4, 3, 4]
     assert tokens.truncated.tolist() == [False, False, True]
     assert backbone.tokenize([]).ids == []
+
+
+def test_threads_may_tokenise_at_the_same_time(folders):
+    backbone = load_backbone(folders["bert"], max_length=6)
+    texts = [["the cat sat on the mat"] * 40, ["a dog"] * 40, [""] * 40]
+    expected = [backbone.tokenize(own).ids for own in texts]
+
+    def tokenize(number):
+        return backbone.tokenize(texts[number % 3]).ids == expected[number % 3]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(tokenize, range(300)))
 
 
 @pytest.mark.parametrize(

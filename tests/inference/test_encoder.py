@@ -25,7 +25,7 @@ from glot_jax.errors import UsageError
 from glot_jax.experiments.linear_probe import split_features
 from glot_jax.extraction import dump
 from glot_jax.inference.encode_file import check_files, encode_file, text_file
-from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.encoder import SentenceEncoder, padded_lengths
 from glot_jax.inference.row_files import Survey
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
@@ -107,6 +107,23 @@ def test_vectors_are_what_the_head_reads(place, run):
     assert vectors.shape == (16, encoder.dim)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors[rows], features, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["last", "mixed"])
+def test_nothing_is_compiled_for_texts_after_a_warm_up(place, run):
+    encoder = SentenceEncoder.load(place / run, backbone=str(place / "tiny"))
+    assert encoder.backbone is not None
+    lengths = padded_lengths(encoder.backbone.max_length)
+    assert encoder.warm_up(lengths, 4) == len(lengths) == encoder.compilations
+    texts = [" ".join(["cat"] * count) for count in range(encoder.backbone.max_length + 5)]
+    for text in texts:
+        encoder.encode([text], 4)
+    encoder.encode(texts, 4)
+    assert encoder.compilations == len(lengths)
+    # Lengths that are padded to one share it.
+    assert encoder.warm_up(range(1, encoder.backbone.max_length + 1), 4) == 0
+    with pytest.raises(UsageError, match="at least 1; got 0"):
+        encoder.warm_up([0])
 
 
 def test_neither_order_nor_company_matters(encoder):

@@ -137,6 +137,15 @@ def test_what_is_no_logit_of_each_class_is_refused(runs, choice, monkeypatch):
         predictor.predict(["a text"])
 
 
+def test_nothing_is_compiled_for_rows_after_a_warm_up(runs, choice):
+    both = Predictor.load([runs / name for name in ("topics", "other")], choice)
+    compiled = both.warm_up(range(1, 65), 4)
+    assert compiled == sum(member.compilations for member in both.members) > 0
+    both.predict(sentences(30, 6), 4)
+    both.predict(["cat " * 100], 4)
+    assert compiled == sum(member.compilations for member in both.members)
+
+
 def test_runs_answer_together_by_the_mean_of_their_probabilities(runs, choice):
     names = ["topics", "other"]
     both = Predictor.load([runs / name for name in names], choice)

@@ -1,0 +1,1 @@
+"""A run behind HTTP: FastAPI and uvicorn, texts of many clients batched together."""
