@@ -51,6 +51,8 @@ class Serving(Benchmark):
     """Throughput, latency and memory of `glot serve`."""
 
     data: Path
+    run: Path | None = None
+    """A run of classes to serve. Default: one that is trained first."""
     clients: int = 32
     seconds: float = 60
     malformed: int = 10_000
@@ -277,7 +279,7 @@ def main(bench: Serving) -> None:
     texts = read_texts(bench)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        out = train_run(bench, folder)
+        out = bench.run or train_run(bench, folder)
         vectors, encode = rates_of_encode(bench, out, texts)
         with served(out, folder, bench) as (address, pid):
             one = under_load(

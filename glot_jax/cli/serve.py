@@ -10,7 +10,7 @@ from glot_jax.errors import require_extra
 
 
 def serve(config: ServeConfig) -> int:
-    """Answer texts over HTTP by a trained run: vectors in OpenAI's format, classes, scores."""
+    """Answer texts over HTTP by a trained run: vectors as OpenAI sends them, predictions."""
     # Before the run is looked at: whoever forgot the key is told so in a moment.
     key = config.usable_key(os.environ.get(KEY_VARIABLE))
     require_run(config.run)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from batched.aio import AsyncBatchProcessor
@@ -65,8 +65,11 @@ class BatchedRun:
             "batch_size": _SORTED_BATCHES * run.batch_size,
             "timeout_ms": config.batch_wait_ms,
         }
-        self._encoding = AsyncBatchProcessor(self._encode, **options)
-        self._predicting = AsyncBatchProcessor(self._predict, **options)
+        # It awaits what is a coroutine, though its annotation does not say so.
+        encode = cast("Callable[[list[str]], list[Outcome]]", self._encode)
+        predict = cast("Callable[[list[Row]], list[Outcome]]", self._predict)
+        self._encoding = AsyncBatchProcessor(encode, **options)
+        self._predicting = AsyncBatchProcessor(predict, **options)
 
     @contextlib.asynccontextmanager
     async def open(self, on_failure: Callable[[BaseException], None]) -> AsyncIterator[None]:
@@ -203,11 +206,10 @@ class BatchedRun:
     def _vectors(self, texts: Sequence[str]) -> list[Outcome]:
         vectors = self.run.vectors(texts)
         # Not even JSON can hold them.
-        is_finite = np.isfinite(vectors).all(axis=1)
-        return [
-            vector if is_sound else _unsound()
-            for vector, is_sound in zip(vectors, is_finite, strict=True)
-        ]
+        outcomes: list[Outcome] = []
+        for vector in vectors:
+            outcomes.append(vector if np.isfinite(vector).all() else _unsound())
+        return outcomes
 
     def _records(self, rows: Sequence[Row]) -> list[Outcome]:
         answers = self.run.answers(rows)

@@ -38,7 +38,9 @@ def test_a_key_is_asked_for_and_told_nowhere(runs, topics, caplog):
     caplog.set_level(logging.DEBUG, "uvicorn")
     with serving(topics, settings(runs), KEY) as address:
         for key in (None, "wrong", KEY[:-1], KEY + "x", "\u00e9"):
-            headers = {} if key is None else {"authorization": f"Bearer {key}".encode("latin-1")}
+            headers = []
+            if key is not None:
+                headers = [(b"authorization", f"Bearer {key}".encode("latin-1"))]
             answer = httpx.post(f"{address}/v1/embeddings", json={"input": "a"}, headers=headers)
             assert answer.status_code == 401
             assert answer.headers["www-authenticate"] == "Bearer"

@@ -22,7 +22,7 @@ from glot_jax.serving.server import Server
 KEY = "the-key-of-the-tests"
 
 
-def settings(runs: Path, kind: str = "topics", **options: object) -> ServeConfig:
+def settings(runs: Path, kind: str = "topics", /, **options: object) -> ServeConfig:
     """Settings for a run of `trained_runs.make_runs`, on a free port."""
     config = ServeConfig(
         run=runs / kind, port=0, backbone=str(runs / "tiny"), device="cpu", batch_size=8
