@@ -161,7 +161,7 @@ def langchain(settings: Elsewhere, work: Path) -> dict[str, Any]:
         address = address_in(log, process)
         wait_until_ready(address, process, log)
         done = subprocess.run(
-            [str(python), "-m", "pytest", "-v", "-p", "no:cacheprovider", str(suite)],
+            [str(python), "-m", "pytest", "-v", "-o", "asyncio_mode=auto", str(suite)],
             env={
                 **os.environ,
                 "SERVED_MODEL": settings.run.resolve().name,
@@ -174,6 +174,8 @@ def langchain(settings: Elsewhere, work: Path) -> dict[str, Any]:
             cwd=work,
         )
     outcomes = dict(re.findall(r"::(test_\w+) (\w+)", done.stdout))
+    if done.returncode != 0:
+        print(done.stdout[-4000:], file=sys.stderr)
     names = ("langchain-core", "langchain-tests", "langchain-openai", "openai", "pytest")
     return {"versions": versions(python, names), "outcomes": outcomes, "code": done.returncode}
 

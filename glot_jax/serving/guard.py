@@ -96,7 +96,8 @@ class Guard:
         seconds = time.perf_counter() - begin
         self._measures.requests.labels(route, str(answer.status)).inc()
         self._measures.seconds.labels(route).observe(seconds)
-        if self._config.log_requests:
+        # Probes ask all day.
+        if self._config.log_requests and route not in self._keyless:
             logger.info("%s %s %d %.0f ms", _method(scope), route, answer.status, 1000 * seconds)
 
     async def _answer(self, scope: Message, receive: Receive, answer: _Answer) -> None:
