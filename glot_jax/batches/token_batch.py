@@ -23,7 +23,8 @@ class TokenBatch:
     - `hidden`: [texts, length, dim], or [texts, length, layers, dim] of several layers; any float
       dtype, as stored; zeros where padded
     - `mask`: [texts, length] bool, True = real token, on whichever side the padding stands
-    - `labels`: [batch] int32 classes or float32 scores (zeros where a task has none)
+    - `labels`: [batch] int32 classes or float32 scores (zeros where a task has none), or
+      [batch, classes] uint8, 1 for every class of a row
     - `row_mask`: [batch] bool, False = a row that only fills the last, partial batch
     """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from glot_jax.files import read_json
 from glot_jax.objectives.class_scores import ClassScore, ClassScores
+from glot_jax.objectives.probabilities import THRESHOLD
 from glot_jax.reporting.tables import Align, Cell, Column, Table
 from glot_jax.run_folders.run_folder import Summary
 
@@ -87,7 +88,12 @@ def after_evaluation(
     """
     spelled = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
     line = f"{split}: {spelled} ({rows:,} rows)"
-    if classes is not None and rows:
+    if classes is None or not rows:
+        return [line]
+    if not classes.confusion:
+        # Nothing of the run decides it, so it is said.
+        line += f"; a class is predicted where its probability is above {THRESHOLD:g}"
+    else:
         commonest = max(classes.classes, key=lambda score: score.support)
         share = commonest.support / rows
         line += f"; always {commonest.name}: accuracy {share:.4f}"
@@ -107,9 +113,9 @@ def class_table(classes: ClassScores) -> Table:
 
 
 def confusion_table(classes: ClassScores) -> Table | None:
-    """Rows of each class by what they were taken for; None where it would not fit."""
+    """Rows of each class by what they were taken for; None where it would not fit, or is none."""
     names = [score.name for score in classes.classes]
-    if len(names) > _SHOWN_CLASSES:
+    if len(names) > _SHOWN_CLASSES or not classes.confusion:
         return None
     titles = ("class", *(f"as {name}" for name in names))
     rows = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from glot_jax.config.runs import EvaluateConfig
 from glot_jax.errors import UsageError, require_extra
 
 if TYPE_CHECKING:
+    from glot_jax.objectives.class_scores import ClassScores
     from glot_jax.texts.tasks import TaskSpec
     from glot_jax.training.evaluation import JudgedSplit
 
@@ -66,29 +68,31 @@ def _report(
     probed: Mapping[str, Any],
 ) -> None:
     from glot_jax.cli.closing import after_evaluation, class_table, confusion_table
-    from glot_jax.inference.answering import softmax
-    from glot_jax.objectives.class_scores import Calibration, ClassScores
+    from glot_jax.objectives.class_scores import calibration
     from glot_jax.reporting.tables import table_console
 
     values: dict[str, Any] = {}
     for split, result in judged.items():
         rows = result.predictions
         values[split] = dict(result.scores)
-        classes = None
-        if task.label_kind == "classes":
-            classes = ClassScores.of_rows(rows.labels, rows.predictions, task.classes)
+        classes = _class_scores(task, result)
+        if classes is not None:
             values[split] |= classes.to_json()
-            # An objective of a plugin may have outputs that are no logits.
-            if result.outputs.shape == (len(rows.rows), len(task.classes)):
-                measured = Calibration.of_rows(rows.labels, softmax(result.outputs))
-                values[split]["calibration"] = dataclasses.asdict(measured)
+        # An objective of a plugin may have outputs that are no logits.
+        is_logits = result.outputs.shape == (len(rows.rows), len(task.classes))
+        if classes is not None and is_logits:
+            measured = functools.partial(calibration, result.outputs, rows.labels, task)
+            values[split]["calibration"] = dataclasses.asdict(measured(result.temperature))
+            if result.temperature is not None:
+                values[split]["calibration"]["temperature"] = result.temperature
+                values[split]["without_temperature"] = dataclasses.asdict(measured())
         if split in probed:
             values[split]["linear_probe"] = probed[split]
         if config.json:
             continue
         for line in after_evaluation(split, result.scores, len(rows.rows), classes):
             print(line)
-        for name in ("calibration", "linear_probe"):
+        for name in ("calibration", "without_temperature", "linear_probe"):
             if name in values[split]:
                 spelled = ", ".join(
                     f"{key} {value:.4f}" for key, value in values[split][name].items()
@@ -102,6 +106,19 @@ def _report(
                 console.print(confusion.to_console())
     if config.json:
         print(json.dumps(values, indent=2))
+
+
+def _class_scores(task: TaskSpec, result: JudgedSplit) -> ClassScores | None:
+    """Scores by class; None where there are no classes."""
+    from glot_jax.objectives.class_scores import ClassScores
+
+    rows = result.predictions
+    if task.label_kind == "multilabel":
+        # Logits, of which the positive ones are probabilities above a half.
+        return ClassScores.of_labels(rows.labels, rows.predictions > 0, task.classes)
+    if task.label_kind == "classes":
+        return ClassScores.of_rows(rows.labels, rows.predictions, task.classes)
+    return None
 
 
 def _scores_of_mteb(config: EvaluateConfig) -> object:

@@ -65,7 +65,7 @@ def predict(config: PredictConfig) -> int:
     survey = None
     if not reads_stdin and config.out is not None:
         # Every text is looked at before a model is loaded for it.
-        survey = check_rows(rows, config.out, task.classes)
+        survey = check_rows(rows, config.out, task)
     require_extra("extract", "glot predict")
     from glot_jax.inference.predictor import Predictor
 

@@ -59,6 +59,7 @@ def about(
     decides: Decides | None = None,
     task: str | None = None,
     positional: bool = False,
+    unwritten: bool = False,
     example: object = None,
 ) -> dict[str, object]:
     """Metadata of a field, for `dataclasses.field(metadata=about(...))`.
@@ -68,6 +69,8 @@ def about(
         decides: What the field decides; every field of a training's settings says so.
         task: The only kind of task that reads the field; None where all do.
         positional: Whether the command line takes the value without a flag.
+        unwritten: Whether JSON leaves the field out where it has its default: what does not use a
+            later option keeps the bytes of versions without it.
         example: A value for error messages, where the default is none.
     """
     return {
@@ -75,6 +78,7 @@ def about(
         "decides": decides,
         "task": task,
         "positional": positional,
+        "unwritten": unwritten,
         "example": example,
     }
 
@@ -84,6 +88,7 @@ def option(
     *checks: Check,
     decides: Decides | None = None,
     task: str | None = None,
+    unwritten: bool = False,
     example: object = None,
 ) -> Value:
     """A field with a default and the metadata of `about`."""
@@ -91,6 +96,7 @@ def option(
         *checks,
         decides=decides,
         task=task,
+        unwritten=unwritten,
         example=example,
     )
     # A Field while the class is made, and the value ever after: type checkers are told the value,
@@ -104,6 +110,7 @@ def setting(
     *checks: Check,
     decides: Decides = ALL,
     task: str | None = None,
+    unwritten: bool = False,
     example: object = None,
 ) -> Value:
     """A field of a training's settings: it decides everything unless it says what it does not.
@@ -116,6 +123,7 @@ def setting(
         *checks,
         decides=decides,
         task=task,
+        unwritten=unwritten,
         example=example,
     )
 
@@ -190,7 +198,9 @@ class Config:
     def names_for_other_tasks(cls, kind: str) -> tuple[str, ...]:
         """Names of the fields that a task of this kind does not read."""
         fields = dataclasses.fields(cls)
-        others = [field for field in fields if field.metadata.get("task") not in (None, kind)]
+        # A `pair-multilabel` is a `pair` as well.
+        own = (None, kind, kind.partition("-")[0])
+        others = [field for field in fields if field.metadata.get("task") not in own]
         return tuple(field.name for field in others)
 
     @classmethod

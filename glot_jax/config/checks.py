@@ -85,6 +85,13 @@ def filled(values: Sized) -> str | None:
     return "must have at least one value"
 
 
+def written(value: str) -> str | None:
+    """A text with at least one character."""
+    if value:
+        return None
+    return "must have at least one character"
+
+
 def distinct(values: tuple[object, ...]) -> str | None:
     """A tuple without repeats."""
     if len(set(values)) == len(values):

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import Config, option
-from glot_jax.config.checks import between, each, filled, require_one_place, share, whole
+from glot_jax.config.checks import (
+    between,
+    each,
+    filled,
+    require_one_place,
+    share,
+    whole,
+    written,
+)
 from glot_jax.errors import UsageError
 
 
@@ -45,8 +53,14 @@ class ExtractConfig(Config):
     """Column of the label: whole numbers or names = classes, other numbers = regression. Without
     one, states only (custom).
     """
-    label_kind: Literal["auto", "classes", "regression"] = "auto"
-    """custom: what the labels are. auto: the train split's labels decide."""
+    label_kind: Literal["auto", "classes", "multilabel", "regression"] = "auto"
+    """custom: what the labels are. auto: the train split's labels decide. multilabel: several
+    classes a row, as a list or with --label-separator.
+    """
+    label_separator: str | None = option(None, written, example=";")
+    """custom: what stands between the classes of a row, where it has several in one string: `a;b`.
+    Blanks around it are dropped; an empty cell is a row of no class.
+    """
     drop_unlabelled: bool = False
     """Leave out rows without a label, and say how many, instead of refusing the file."""
     max_length: int | None = option(
@@ -165,6 +179,12 @@ class ExtractConfig(Config):
                 fix="Give for example --worker 0/4 ... --worker 3/4.",
             )
         require_one_place(self.device, self.device_map)
+        if self.label_separator is not None and self.label_kind not in ("auto", "multilabel"):
+            raise UsageError(
+                rule="--label-separator makes several classes of a label",
+                got=f"--label-separator {self.label_separator} --label-kind {self.label_kind}",
+                fix="Leave one out.",
+            )
         if self.add_bos and self.prompt is not None:
             raise UsageError(
                 rule="--add-bos puts a token before a text, and a template says all that stands"

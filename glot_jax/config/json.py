@@ -40,6 +40,9 @@ def _plain(value: object) -> object:
             # Runs without plugins keep the bytes of versions that know nothing of their options.
             if isinstance(item, OwnOptions) and not item:
                 continue
+            # Likewise of an option that came later.
+            if field.metadata.get("unwritten") and item == field.default:
+                continue
             values[field.name] = _plain(item)
         return values
     if isinstance(value, OwnOptions):

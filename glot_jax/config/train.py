@@ -230,7 +230,8 @@ class ObjectiveConfig(Config):
     """Pair classification: [a; b], or [a; b; |a-b|; a*b]."""
     class_weight: Literal["none", "balanced"] = setting("none")
     """Classes: weigh the loss of every class by how rare it is among the training rows,
-    n / (classes x rows of the class). The weights are written into config.json.
+    n / (classes x rows of the class); several classes a row: rows of the class by the others for
+    each of them. The weights are written into config.json.
     """
     # Their number is that of the classes, which only the store knows.
     class_weights: tuple[float, ...] = setting((), each(positive), example=(1.0, 5.0))
@@ -243,6 +244,11 @@ class ObjectiveConfig(Config):
     select_on: Literal["auto", "validation", "holdout", "last"] = setting("auto")
     """Split that selects it: validation; holdout = a seeded 10 % of train, never trained on; last =
     no selection. auto: validation, or holdout where there is none.
+    """
+    # Fitted when all is trained: it changes no trained number and no step.
+    calibrate: bool = setting(False, decides=NUMBERS | IDENTITY, unwritten=True)
+    """Classes: fit a temperature for the probabilities on the holdout (--select-on holdout) after
+    training; predictions stay as they are.
     """
     embedding_head: Literal["none", "linear"] = setting("none", task="embedding")
     """Task embedding: compare the pooled vectors themselves, or a trained linear map of them."""
@@ -257,6 +263,16 @@ class ObjectiveConfig(Config):
     """
     own: OwnOptions = dataclasses.field(default=NO_OPTIONS, metadata=about(decides=ALL))
     """Options that a plugin's objective brings."""
+
+    def require_consistent(self) -> None:
+        """Check that a temperature has rows that it can be fitted on."""
+        # auto: whether that is a holdout is known with the store.
+        if self.calibrate and self.select_on not in ("auto", "holdout"):
+            raise UsageError(
+                rule="--calibrate fits the temperature on the holdout",
+                got=f"--select-on {self.select_on}",
+                fix="Give --select-on holdout.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,11 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
         if spec.text_columns[0] != own_column:
             return {"text_columns": spec.text_columns}
     if spec.is_from_data:
-        return {"text_columns": spec.text_columns, "label_column": spec.label_column}
+        return {
+            "text_columns": spec.text_columns,
+            "label_column": spec.label_column,
+            "label_separator": spec.label_separator,
+        }
     return {}
 
 

@@ -313,5 +313,4 @@ def _stored_keys(reader: SplitReader) -> Iterator[bytes]:
         end = reader.row_offsets[row + 1]
         texts = reader.row_texts[first:end]
         ids = [reader.token_ids(text) for text in texts.tolist()]
-        label = None if reader.labels is None else reader.labels[row].item()
-        yield row_key(ids, label)
+        yield row_key(ids, reader.label(row))

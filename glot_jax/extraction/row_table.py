@@ -10,6 +10,7 @@ import numpy as np
 
 from glot_jax.store.split_reader import SplitReader
 from glot_jax.texts import TaskSpec
+from glot_jax.texts.tasks import Label
 
 
 class RowTable:
@@ -44,7 +45,9 @@ class RowTable:
         # Arrays of machine numbers, not lists: a split of millions of rows stays small in memory.
         self._texts_per_row = array("q")
         self._numbers = array("q")
-        self._labels = array("q" if spec.label_kind == "classes" else "d")
+        self._labels = array("d" if spec.label_kind in ("regression", "ranking") else "q")
+        # Of several classes a row: how many each has.
+        self._labels_per_row = array("q")
         # 16 bytes of a hash for each text, not its tokens: the table must fit the memory.
         self._seen: dict[bytes, int] | None = {} if deduplicate else None
         self._digest = hashlib.sha256() if digest else None
@@ -81,7 +84,7 @@ class RowTable:
     def add(
         self,
         ids: Sequence[list[int]],
-        label: int | float | None,
+        label: Label | None,
     ) -> list[int]:
         """Add one row.
 
@@ -97,7 +100,7 @@ class RowTable:
         if self._spec.label_kind != "none":
             if label is None:
                 raise ValueError(f"row {self.rows - 1} of a labelled task has no label")
-            self._labels.append(label)
+            self._add_label(label)
         if self._digest is not None or self._keep_keys:
             self._note_key(row_key(ids, label))
         stored = []
@@ -111,6 +114,13 @@ class RowTable:
                 stored.append(slot)
                 self.texts += 1
         return stored
+
+    def _add_label(self, label: Label) -> None:
+        if isinstance(label, tuple):
+            self._labels.extend(label)
+            self._labels_per_row.append(len(label))
+        else:
+            self._labels.append(label)
 
     def _note_key(self, key: bytes) -> None:
         if self._digest is not None:
@@ -140,6 +150,7 @@ class RowTable:
         | `row_texts.npy` | int64 [slots] | the number of the text in each slot |
         | `roles.npy` | int8 [slots] | the role of each slot's text |
         | `labels.npy` | int64 or float32 [rows] | only in tasks with labels |
+        | | uint8 [rows, classes] | where a row may have several: 1 for each that it has |
         """
         counts = np.array(self._texts_per_row, np.int64)
         ends = np.cumsum(counts)
@@ -158,6 +169,8 @@ class RowTable:
         }
         if self._spec.label_kind == "classes":
             added["labels.npy"] = np.array(self._labels, np.int64)
+        elif self._spec.label_kind == "multilabel":
+            added["labels.npy"] = self._indicator()
         elif self._spec.label_kind != "none":
             added["labels.npy"] = np.array(self._labels, np.float32)
         if not self._before:
@@ -169,8 +182,16 @@ class RowTable:
             joint[name] = np.concatenate([self._before[name], later])
         return joint
 
+    def _indicator(self) -> np.ndarray:
+        """uint8 [rows, classes]: 1 for every class of a row."""
+        counts = np.array(self._labels_per_row, np.int64)
+        indicator = np.zeros((len(counts), len(self._spec.classes)), np.uint8)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        indicator[rows, np.array(self._labels, np.int64)] = 1
+        return indicator
 
-def row_key(ids: Sequence[Sequence[int] | np.ndarray], label: int | float | None) -> bytes:
+
+def row_key(ids: Sequence[Sequence[int] | np.ndarray], label: Label | None) -> bytes:
     """Return bytes that are equal for rows of equal token ids and labels, and differ otherwise."""
     # A store compares its own rows with those of a file, whose scores are float64.
     if isinstance(label, float):

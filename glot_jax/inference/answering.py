@@ -21,14 +21,16 @@ Rows = Sequence[str | Sequence[str]]
 class Answers:
     """What is predicted for some rows."""
 
-    values: Shaped[np.ndarray, " rows"]
-    """int64 index into the task's classes; or float scores, on the task's own scale."""
+    values: Shaped[np.ndarray, "rows ..."]
+    """int64 index into the task's classes; or float scores, on the task's own scale. Of several
+    classes a row bool [rows, classes].
+    """
     shares: Float[np.ndarray, "rows classes"] | None
     """Probabilities of the classes; None for scores."""
 
     @property
     def probabilities(self) -> Float[np.ndarray, "rows classes"]:
-        """float64, each row adds up to 1.
+        """float64, each row adds up to 1; of several classes a row each class has its own.
 
         Raises:
             UsageError: the runs predict scores.
@@ -68,14 +70,14 @@ def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:
             rule="predictions need a run", got="none", fix="Name a run folder: --run RUN."
         )
     task = tasks[0]
-    if task.label_kind not in ("classes", "regression"):
+    if task.label_kind not in ("classes", "multilabel", "regression"):
         raise UsageError(
             rule="a run must have been trained on classes or scores to predict them",
             got=f"one of task {task.name}, which has labels of kind {task.label_kind}",
             fix="Its vectors are written by glot encode.",
         )
     for other in tasks[1:]:
-        for name in ("label_kind", "classes", "roles"):
+        for name in ("label_kind", "classes", "roles", "label_separator"):
             first = getattr(task, name)
             second = getattr(other, name)
             if first != second:
@@ -86,12 +88,3 @@ def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:
                     fix="Ask them one by one.",
                 )
     return task
-
-
-def softmax(logits: np.ndarray) -> Float[np.ndarray, "rows classes"]:
-    """Probabilities of the classes, float64, from logits [rows, classes]."""
-    # In float64: probabilities of rare classes are small numbers.
-    shifted = logits.astype(np.float64)
-    shifted = shifted - shifted.max(axis=1, keepdims=True, initial=-np.inf)
-    exponentials = np.exp(shifted)
-    return exponentials / exponentials.sum(axis=1, keepdims=True)

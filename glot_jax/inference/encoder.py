@@ -97,6 +97,8 @@ class SentenceEncoder:
         self.recipe = recipe or Recipe.partial()
         self.dim: int = model.pooler.pooled_dim
         """Width of a vector."""
+        self.temperature: float | None = None
+        """Of the run's probabilities, if it was calibrated; no vector depends on it."""
         self.compilations = 0
         self._dim = model.stem.dim
         self.mixed = model.stem.layer_scores is not None
@@ -164,13 +166,15 @@ class SentenceEncoder:
             "checkpoint": head.checkpoint,
             "weights": weights_sha256(head.model),
         }
-        return cls(
+        encoder = cls(
             head.model,
             backbone,
             folder.model.layers,
             fingerprint,
             folder.recipe,
         )
+        encoder.temperature = folder.temperature
+        return encoder
 
     def encode(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from glot_jax.files import whole_file
 from glot_jax.inference.answering import Answering, Answers
 from glot_jax.inference.row_files import RowFile, Survey
 from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, survey_rows
+from glot_jax.texts.tasks import TaskSpec
 
 _WINDOW = 4096
 """Rows predicted, and held, at a time."""
@@ -24,14 +25,16 @@ PREDICTION = "prediction"
 PROBABILITY = "probability"
 
 
-def added_columns(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the columns that predictions add to a row; `classes` is empty for scores."""
-    if not classes:
-        return (PREDICTION,)
-    return (PREDICTION, PROBABILITY, *(f"{PROBABILITY}.{name}" for name in classes))
+def added_columns(task: TaskSpec) -> tuple[str, ...]:
+    """Names of the columns that predictions add to a row of a task."""
+    by_class = tuple(f"{PROBABILITY}.{name}" for name in task.classes)
+    # Of several classes a row there is no predicted one, whose probability could stand alone.
+    if task.label_kind == "classes":
+        return (PREDICTION, PROBABILITY, *by_class)
+    return (PREDICTION, *by_class)
 
 
-def check_rows(file: RowFile, out: Path, classes: tuple[str, ...]) -> Survey:
+def check_rows(file: RowFile, out: Path, task: TaskSpec) -> Survey:
     """Look at every text of a file before anything is loaded for it.
 
     What its reader assumed or left out goes to stderr, a line each.
@@ -39,13 +42,13 @@ def check_rows(file: RowFile, out: Path, classes: tuple[str, ...]) -> Survey:
     Args:
         file: the rows.
         out: file that will be written.
-        classes: of the task; empty for scores.
+        task: of the run.
 
     Raises:
         UsageError: a file that is missing or damaged, a row without a text; an `out` of another
             format or in a folder that does not exist; a column that a prediction would overwrite.
     """
-    return survey_rows(file, out, ROW_WRITERS, lambda _survey: added_columns(classes))
+    return survey_rows(file, out, ROW_WRITERS, lambda _survey: added_columns(task))
 
 
 def predict_file(
@@ -60,7 +63,8 @@ def predict_file(
     """Write the rows of a file with their predictions to OUT, which is absent or whole.
 
     Beside the file's own columns stand `prediction`, the name of the class or the score, and for
-    classes `probability`, that of the predicted one, and `probability.CLASS` of each.
+    classes `probability`, that of the predicted one, and `probability.CLASS` of each. Of several
+    classes a row `prediction` is the list of their names, or the string in which training had them.
 
     Args:
         predictor: answers.
@@ -74,7 +78,7 @@ def predict_file(
         UsageError: as check_rows; a file that changed since; an OUT that cannot be written.
     """
     rows = file.rows(file.open(), survey)
-    names = added_columns(predictor.classes)
+    names = added_columns(predictor.task)
     open_writer = ROW_WRITERS[out.suffix[1:]]
     done = 0
     with (
@@ -84,7 +88,7 @@ def predict_file(
         while window := list(islice(rows, _WINDOW)):
             texts = [row_texts for row_texts, _ in window]
             answers = predictor.predict(texts, batch_size)
-            added = answer_columns(predictor.classes, answers)
+            added = answer_columns(predictor.task, answers)
             writer.write([values for _, values in window], added)
             done += len(window)
             if progress is not None:
@@ -121,7 +125,7 @@ def predict_lines(
     writer = JsonlWriter.on(out)
     for texts in lines:
         answers = predictor.predict([(text,) for text in texts], batch_size)
-        added = answer_columns(predictor.classes, answers)
+        added = answer_columns(predictor.task, answers)
         writer.write([{"text": text} for text in texts], added)
         out.flush()
 
@@ -161,15 +165,37 @@ def _decoded(line: bytes, encoding: str) -> str:
         ) from error
 
 
-def answer_columns(classes: tuple[str, ...], answers: Answers) -> Added:
-    """The columns of `added_columns` for some rows; `classes` is empty for scores."""
+def answer_columns(task: TaskSpec, answers: Answers) -> Added:
+    """The columns of `added_columns` for some rows."""
     if answers.shares is None:
         return {PREDICTION: np.asarray(answers.values, np.float64)}
-    chosen = answers.values
-    columns: dict[str, np.ndarray | list[str]] = {
-        PREDICTION: [classes[index] for index in chosen],
-        PROBABILITY: answers.shares[np.arange(len(chosen)), chosen],
-    }
-    for index, name in enumerate(classes):
+    columns: dict[str, np.ndarray | Sequence[str | list[str]]] = {}
+    if task.label_kind == "multilabel":
+        columns[PREDICTION] = label_names(task, answers.values)
+    else:
+        chosen = answers.values
+        columns[PREDICTION] = [task.classes[index] for index in chosen]
+        columns[PROBABILITY] = answers.shares[np.arange(len(chosen)), chosen]
+    for index, name in enumerate(task.classes):
         columns[f"{PROBABILITY}.{name}"] = answers.shares[:, index]
     return columns
+
+
+def label_names(task: TaskSpec, indicator: np.ndarray) -> list[str | list[str]]:
+    """The classes of rows that may have several, as training had them.
+
+    Args:
+        task: of several classes a row.
+        indicator: [rows, classes], true for every class of a row.
+
+    Returns:
+        A list of names for each row, or the names with the task's separator between them.
+    """
+    names: list[str | list[str]] = []
+    for row in indicator:
+        of_row = [task.classes[index] for index in np.flatnonzero(row)]
+        if task.label_separator is None:
+            names.append(of_row)
+        else:
+            names.append(task.label_separator.join(of_row))
+    return names

@@ -12,10 +12,11 @@ import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
-from glot_jax.inference.answering import Answers, Rows, require_answers, softmax
+from glot_jax.inference.answering import Answers, Rows, require_answers
 from glot_jax.inference.encoder import SentenceEncoder, token_batches
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.inference.stored_rounding import read_dtypes, stored_states
+from glot_jax.objectives.probabilities import LINKS, predicted, probabilities
 from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.texts.tasks import TaskSpec
 
@@ -166,12 +167,13 @@ class Predictor:
         Args:
             outputs: [rows, ...] of every member, in their order.
         """
-        if self.task.label_kind == "classes":
+        if self.task.label_kind in LINKS:
+            by_member = []
             for member, logits in zip(self.members, outputs, strict=True):
                 self._require_logits(member, logits)
-            probabilities = np.mean([softmax(logits) for logits in outputs], axis=0)
-            # The first of equal ones, as in training.
-            return Answers(probabilities.argmax(axis=1), probabilities)
+                by_member.append(probabilities(logits, self.task, member.temperature))
+            shares = np.mean(by_member, axis=0)
+            return Answers(predicted(shares, self.task), shares)
         scores = []
         for member, values in zip(self.members, outputs, strict=True):
             objective = member.model.objective

@@ -16,8 +16,8 @@ import numpy as np
 from glot_jax.errors import UsageError, lookup, missing_extra
 from glot_jax.inference.row_files import RowFile, Survey
 
-Added = Mapping[str, np.ndarray | Sequence[str]]
-"""Column -> its value in each row: strings, numbers [rows] or vectors [rows, dim]."""
+Added = Mapping[str, np.ndarray | Sequence[str | list[str]]]
+"""Column -> its value in each row: strings, lists of them, numbers [rows], vectors [rows, dim]."""
 
 
 class RowWriter(Protocol):
@@ -184,7 +184,7 @@ def require_out(out: Path, writers: Mapping[str, object], flag: str = "--out") -
         )
 
 
-def _plain_column(values: np.ndarray | Sequence[str]) -> list[Any]:
+def _plain_column(values: np.ndarray | Sequence[str | list[str]]) -> list[Any]:
     """Values of Python's own types: NumPy's are no JSON."""
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
@@ -232,11 +232,15 @@ def _arrow_type(pa: Any, kinds: set[str]) -> tuple[Any, bool]:  # noqa: ANN401 -
     return pa.string(), True
 
 
-def _arrow_column(pa: Any, values: np.ndarray | Sequence[str]) -> Any:  # noqa: ANN401 - a module
+def _arrow_column(pa: Any, values: np.ndarray | Sequence[str | list[str]]) -> Any:  # noqa: ANN401
     if isinstance(values, np.ndarray) and values.ndim == 2:
         # Flat and then cut: pyarrow takes arrays of one axis only.
         flat = pa.array(values.reshape(-1), pa.float32())
         return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     if isinstance(values, np.ndarray):
         return pa.array(values)
-    return pa.array(list(values), pa.string())
+    strings = pa.string()
+    # A window has rows, and the values of a column are all lists or none is.
+    if isinstance(values[0], list):
+        strings = pa.list_(strings)
+    return pa.array(list(values), strings)

@@ -71,6 +71,43 @@ def row_baselines(
     }
 
 
+def multilabel_baselines(
+    train: LabelledRows,
+    split: LabelledRows,
+    task: TaskSpec,
+) -> Baselines:
+    """Baselines of a split whose rows have several classes.
+
+    `majority` gives every row the classes that more than half of the training rows have, most often
+    none, and ranks all rows alike. `length` is a logistic regression for each class on the lengths.
+
+    Args:
+        train: the training rows.
+        split: the rows that are judged.
+        task: whose metrics are computed.
+    """
+    labels = train.planned_labels
+    judged = split.planned_labels
+    # The logit of a share is positive above a half; half a row keeps it finite.
+    rows = len(labels)
+    shares = (labels.sum(axis=0, dtype=np.float64) + 0.5) / (rows + 1)
+    always = np.tile(np.log(shares / (1 - shares)), (len(judged), 1))
+    by_length = always.copy()
+    features = _length_features(train.planned_lengths)
+    judged_features = _length_features(split.planned_lengths)
+    for index in range(labels.shape[1]):
+        # Scikit-learn refuses to fit what is the same in all rows.
+        if len(np.unique(labels[:, index])) < 2:
+            continue
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        pipeline.fit(features, labels[:, index])
+        by_length[:, index] = pipeline.decision_function(judged_features)
+    return {
+        "majority": score(always, judged, task.metrics),
+        "length": score(by_length, judged, task.metrics),
+    }
+
+
 def majority(
     train_labels: np.ndarray,
     labels: np.ndarray,

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from glot_jax.objectives.probabilities import probabilities as probabilities_of
+from glot_jax.texts.tasks import TaskSpec
+
 _BINS = 15
 """Bins of the calibration error."""
 
@@ -46,14 +49,51 @@ class Calibration:
         """
         confidence = probabilities.max(axis=1)
         correct = probabilities.argmax(axis=1) == labels
-        # A bin holds its upper edge: a confidence of 1 is in the last one.
-        bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
-        sizes = np.bincount(bins, minlength=_BINS)
-        gaps = np.bincount(bins, weights=confidence - correct, minlength=_BINS)
         truth = np.eye(probabilities.shape[1])[labels]
         distance = np.sum((probabilities - truth) ** 2, axis=1)
-        # The sum over a bin is its size times the gap of its means.
-        return cls(float(np.abs(gaps).sum() / sizes.sum()), float(distance.mean()))
+        return cls(_calibration_error(confidence, correct), float(distance.mean()))
+
+    @classmethod
+    def of_labels(cls, labels: np.ndarray, probabilities: np.ndarray) -> Calibration:
+        """Measure rows with several classes: every pair of a row and a class by itself.
+
+        The error is then that of the classes' probabilities, binned from 0 to 1, against how often
+        the class is there, and the Brier score is 0 to 1.
+
+        Args:
+            labels: [rows, classes], 1 for every class of a row, at least one row.
+            probabilities: [rows, classes].
+        """
+        shares = probabilities.ravel()
+        present = labels.ravel() > 0
+        return cls(_calibration_error(shares, present), float(np.mean((shares - present) ** 2)))
+
+
+def _calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Mean distance of confidence and frequency; a bin without rows adds nothing."""
+    # A bin holds its upper edge: a confidence of 1 is in the last one.
+    bins = np.clip(np.ceil(confidence * _BINS).astype(int) - 1, 0, _BINS - 1)
+    sizes = np.bincount(bins, minlength=_BINS)
+    # The sum over a bin is its size times the gap of its means.
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=_BINS)
+    return float(np.abs(gaps).sum() / sizes.sum())
+
+
+def calibration(
+    logits: np.ndarray, labels: np.ndarray, task: TaskSpec, temperature: float | None = None
+) -> Calibration:
+    """How far a head's probabilities are what they say.
+
+    Args:
+        logits: [rows, classes], at least one row.
+        labels: [rows] class indices, or [rows, classes] of 0 and 1.
+        task: with classes.
+        temperature: of a run that was calibrated.
+    """
+    shares = probabilities_of(logits, task, temperature)
+    if task.label_kind == "multilabel":
+        return Calibration.of_labels(labels, shares)
+    return Calibration.of_rows(labels, shares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +102,9 @@ class ClassScores:
 
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Rows of a class (first index) that were taken for another (second)."""
+    """Rows of a class (first index) that were taken for another (second); empty where a row may
+    have several.
+    """
 
     @classmethod
     def of_rows(
@@ -75,18 +117,23 @@ class ClassScores:
             predictions: [rows] indices of the classes.
             names: of the classes.
         """
-        numbers = np.arange(len(names))
-        # 0 without a warning where a class was never predicted.
-        count: Any = precision_recall_fscore_support
-        precision, recall, f1, support = count(
-            labels, predictions, labels=numbers, zero_division=0.0
-        )
-        classes = tuple(
-            ClassScore(name, float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
-            for n, name in enumerate(names)
-        )
-        counts = confusion_matrix(labels, predictions, labels=numbers)
-        return cls(classes, tuple(map(tuple, counts.tolist())))
+        counts = confusion_matrix(labels, predictions, labels=np.arange(len(names)))
+        return cls(_by_class(labels, predictions, names), tuple(map(tuple, counts.tolist())))
+
+    @classmethod
+    def of_labels(
+        cls, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]
+    ) -> ClassScores:
+        """Count rows with several classes.
+
+        Args:
+            labels: [rows, classes], 1 for every class of a row.
+            predictions: [rows, classes] bool, or 0 and 1.
+            names: of the classes.
+        """
+        # Of one type: scikit-learn takes both sides for the same kind of labels.
+        predicted = predictions.astype(labels.dtype)
+        return cls(_by_class(labels, predicted, names), ())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: class -> scores, and the confusion matrix, rows of a class in a row."""
@@ -95,4 +142,22 @@ class ClassScores:
             values = dataclasses.asdict(score)
             del values["name"]
             by_class[score.name] = values
+        if not self.confusion:
+            return {"classes": by_class}
         return {"classes": by_class, "confusion": [list(row) for row in self.confusion]}
+
+
+def _by_class(
+    labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    # 0 without a warning where a class was never predicted.
+    count: Any = precision_recall_fscore_support
+    precision, recall, f1, support = count(
+        labels, predictions, labels=np.arange(len(names)), zero_division=0.0
+    )
+    scores = []
+    for n, name in enumerate(names):
+        scores.append(
+            ClassScore(name, float(precision[n]), float(recall[n]), float(f1[n]), int(support[n]))
+        )
+    return tuple(scores)

@@ -14,6 +14,8 @@ from glot_jax.objectives.baselines import Baselines, row_baselines
 from glot_jax.objectives.heads import FeatureHead, Head
 from glot_jax.objectives.losses import cross_entropy
 from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, judge_rows
+from glot_jax.objectives.probabilities import softmax
+from glot_jax.objectives.temperature import fit_temperature
 from glot_jax.texts.tasks import TaskSpec
 
 
@@ -83,6 +85,21 @@ class Classes:
     def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:
         """See `baselines.row_baselines`."""
         return row_baselines(train, split, self.task)
+
+    def balanced_weights(self, labels: np.ndarray) -> np.ndarray:
+        """[classes]: n / (classes x rows of the class), as scikit-learn balances; 1 without rows.
+
+        Args:
+            labels: [rows] class indices.
+        """
+        count = len(self.task.classes)
+        counts = np.bincount(labels.astype(np.int64), minlength=count)
+        return np.where(counts > 0, counts.sum() / (count * np.maximum(counts, 1)), 1.0)
+
+    def temperature(self, outputs: np.ndarray, labels: np.ndarray) -> float:
+        """See `temperature.fit_temperature`."""
+        truth = np.eye(outputs.shape[1])[labels]
+        return fit_temperature(outputs, truth, softmax)
 
 
 @dataclasses.dataclass(frozen=True)

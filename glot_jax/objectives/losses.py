@@ -3,6 +3,7 @@
 | loss | outputs | labels |
 |---|---|---|
 | cross_entropy | logits [batch, classes] | class index [batch] |
+| binary_cross_entropy | logits [batch, classes] | 1 for each class of a row [batch, classes] |
 | squared_error | prediction [batch, 1] | score [batch] |
 | info_nce | similarities by temperature [batch, batch * (slots - 1)] | texts [batch, slots] |
 
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from glot_jax.graphs.axes import match_rank
@@ -47,6 +49,26 @@ def cross_entropy(
         # A label picks its class's weight as it picks its logit.
         targets = targets * match_rank(jnp.asarray(weights, outputs.dtype), targets)
     return -jnp.sum(targets * log_shares, axis=-1)
+
+
+def binary_cross_entropy(
+    outputs: Float[Array, "batch classes"],
+    labels: Shaped[Array, "batch classes"],
+    weights: Sequence[float] = (),
+) -> Float[Array, " batch"]:
+    """Sigmoid cross-entropy of every class, their mean over the classes.
+
+    Args:
+        outputs: logits.
+        labels: 1 for every class of a row, 0 for the others.
+        weights: of the classes, where a row has them (torch's `pos_weight`); none: all are 1.
+    """
+    targets = labels.astype(outputs.dtype)
+    losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
+    if weights:
+        of_classes = match_rank(jnp.asarray(weights, outputs.dtype), targets)
+        losses = jnp.where(labels > 0, losses * of_classes, losses)
+    return jnp.mean(losses, axis=-1)
 
 
 def squared_error(

@@ -2,7 +2,9 @@
 
 Each takes predictions [rows] (class indices, or scores) and labels [rows] and returns a float,
 higher is better. Those of a ranking take the scores of every query, [rows, 3] as
-`query_metrics.query_scores` makes them, and average over queries.
+`query_metrics.query_scores` makes them, and average over queries. Those of several classes a row
+take logits [rows, classes], of which the positive ones are predicted, and labels [rows, classes] of
+0 and 1.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import stats
+from sklearn.metrics import average_precision_score
 
 from glot_jax.objectives.query_metrics import RANKING
 
@@ -41,10 +44,10 @@ class Predictions(NamedTuple):
     """Predictions for one split, rows in the order of the store."""
 
     predictions: np.ndarray
-    """[rows]: class indices, or scores on the task's own scale; [queries, 3] of a ranking: the
-    scores of every query."""
+    """[rows]: class indices, or scores on the task's own scale; [rows, classes]: logits of several
+    classes a row; [queries, 3] of a ranking: the scores of every query."""
     labels: np.ndarray
-    """[rows]; of a ranking: the number of relevant texts."""
+    """[rows], or [rows, classes] of 0 and 1; of a ranking: the number of relevant texts."""
     rows: np.ndarray
     """[rows] int64, of the stored split; a holdout has some of them only."""
 
@@ -121,6 +124,53 @@ def f1(
     return float(np.mean(scores))
 
 
+def f1_micro(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
+    """F1 over all pairs of a row and a class, as scikit-learn's; 0 where there is nothing to find.
+
+    Where every row has one class and one is predicted, it is their accuracy.
+    """
+    right, marked = _counts_by_class(predictions, labels)
+    everything = float(marked.sum())
+    return 2 * float(right.sum()) / everything if everything else 0.0
+
+
+def f1_macro(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
+    """Mean over the classes of their F1, as scikit-learn's; 0 for one that never occurs."""
+    right, marked = _counts_by_class(predictions, labels)
+    return float(np.mean(2 * right / np.maximum(marked, 1)))
+
+
+def _counts_by_class(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [classes]: true positives, and how often a class is true or predicted."""
+    guessed = predictions > 0
+    true = labels > 0
+    right = np.sum(guessed & true, axis=0, dtype=np.float64)
+    # True positives are counted on both sides, so the harmonic mean is 2 right / marked.
+    marked = np.sum(guessed, axis=0, dtype=np.float64) + np.sum(true, axis=0)
+    return right, marked
+
+
+def average_precision(
+    predictions: np.ndarray,
+    labels: np.ndarray,
+) -> float:
+    """Mean over the classes of how well their rows are ranked first, as scikit-learn's.
+
+    0 for a class that no row has.
+    """
+    precisions = np.zeros(labels.shape[1])
+    # Class by class: of one without rows scikit-learn says 0 as well, with a warning.
+    for index in np.flatnonzero(labels.any(axis=0)):
+        precisions[index] = average_precision_score(labels[:, index], predictions[:, index])
+    return float(np.mean(precisions))
+
+
 def pearson(
     predictions: np.ndarray,
     labels: np.ndarray,
@@ -177,6 +227,9 @@ METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "mcc": mcc,
     "f1": f1,
+    "f1_micro": f1_micro,
+    "f1_macro": f1_macro,
+    "average_precision": average_precision,
     "pearson": pearson,
     "spearman": spearman,
     # Any other number of queries can be averaged again: intervals resample the rows of the table.

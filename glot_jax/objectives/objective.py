@@ -17,6 +17,7 @@ from glot_jax.objectives.baselines import Baselines
 from glot_jax.objectives.classes import Classes, PairClasses
 from glot_jax.objectives.heads import Head
 from glot_jax.objectives.metrics import JudgedFeed, Outputs, Predictions, score
+from glot_jax.objectives.multilabel import MultiLabel, PairMultiLabel
 from glot_jax.objectives.ranking import Ranking
 from glot_jax.objectives.scores import Scores, Similarity
 from glot_jax.registry import Registry
@@ -37,6 +38,8 @@ class Objective(Protocol):
             `outputs` of the head with their losses, or `vectors` (the head's `features`).
         own_options: may be left out. Settings that it brings along, read by
             `own_options.from_own(config.own)`: flags of `train.py` once its plugin is named.
+
+    It may have what `Weighed` (--class-weight) and `temperature.Calibrated` (--calibrate) ask for.
     """
 
     reads: ClassVar[frozenset[str]]
@@ -103,12 +106,23 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighed(Protocol):
+    """An objective that weighs the loss of each class by how rare it is."""
+
+    def balanced_weights(self, labels: np.ndarray) -> np.ndarray:
+        """[classes] positive, from the labels of the training rows as the store has them."""
+        ...
+
+
 OBJECTIVES: Registry[type[Objective]] = Registry("objective (--objective)")
 """Objectives by name; the first that fits a task is its own."""
 
 # Here and not by decorators: the modules of the objectives know nothing of this table.
 OBJECTIVES.register("single")(Classes)
 OBJECTIVES.register("pair")(PairClasses)
+OBJECTIVES.register("multilabel")(MultiLabel)
+OBJECTIVES.register("pair-multilabel")(PairMultiLabel)
 OBJECTIVES.register("similarity")(Similarity)
 OBJECTIVES.register("regression")(Scores)
 OBJECTIVES.register("embedding")(Ranking)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -158,6 +159,8 @@ class RunFolder:
     imported: Imported | None = None
     plugins: tuple[str, ...] = ()
     """Names of the plugins whose parts it has."""
+    temperature: float | None = None
+    """What logits are divided by before they become probabilities; None: it was not calibrated."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
@@ -190,6 +193,7 @@ class RunFolder:
                 unused=values.get("unused") or {},
                 imported=imported,
                 plugins=tuple(values.get("plugins", ())),
+                temperature=_temperature(path, values.get("temperature")),
             )
         except (KeyError, TypeError) as error:
             raise UsageError(
@@ -213,6 +217,8 @@ class RunFolder:
             values["plugins"] = list(self.plugins)
         if self.imported is not None:
             values["imported"] = to_json(self.imported)
+        if self.temperature is not None:
+            values["temperature"] = self.temperature
         return values
 
     def write(self) -> None:
@@ -339,3 +345,16 @@ class RunFolder:
         if not self.recipe.to_json():
             return []
         return self.recipe.explain_states(recipe, self.model.layers)
+
+
+def _temperature(path: Path, value: object) -> float | None:
+    """The temperature of a config.json, which anybody may have written."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UsageError(
+            rule=f"temperature of a {CONFIG} must be a positive number",
+            got=f"{path / CONFIG}: {value!r}",
+            fix="Restore the file, or train again.",
+        )
+    return float(value)

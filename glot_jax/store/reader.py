@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class HiddenStore:
         self.layers: tuple[int, ...] = self._resolve(chosen)
         # One layer in a list still has an axis: code for mixed layers needs no exception.
         stack = layers is not None
-        selection = Selection(self.layers, self.dim, stack, trust)
+        selection = Selection(self.layers, self.dim, stack, trust, _label_shape(self.task))
         self._readers: dict[str, SplitReader] = {}
         for name, split in self.manifest.splits.items():
             self._readers[name] = SplitReader(self.path / name, split, selection)
@@ -112,3 +112,10 @@ class HiddenStore:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
+
+
+def _label_shape(task: Mapping[str, Any]) -> tuple[int, ...]:
+    """Shape of a row's label, by the task of a manifest."""
+    if task.get("label_kind") == "multilabel":
+        return (len(task.get("classes", ())),)
+    return ()

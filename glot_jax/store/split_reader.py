@@ -31,7 +31,8 @@ class Row:
 
     texts: tuple[tuple[np.ndarray, np.ndarray], ...]
     """Per text (hidden [length, (layers,) dim], token_ids [length] int32)."""
-    label: int | float | None
+    label: int | float | tuple[int, ...] | None
+    """A class, a score, or the ascending indices of all classes of the row."""
 
     @property
     def hidden(self) -> np.ndarray:
@@ -69,6 +70,8 @@ class Selection:
     """Whether states have a layers axis."""
     trust: bool
     """Whether only the sizes and shapes of files are checked."""
+    label_shape: Shape = ()
+    """Shape of a row's label: (), or (classes,) where it may have several."""
 
     @property
     def token_shape(self) -> Shape:
@@ -157,11 +160,14 @@ class SplitReader:
 
     @functools.cached_property
     def labels(self) -> np.ndarray | None:
-        """[rows]: int64 classes, float32 regression targets, or None for a task without labels."""
+        """[rows]: int64 classes, float32 regression targets, or None for a task without labels.
+
+        [rows, classes]: uint8, 1 for every class of a row, where it may have several.
+        """
         if LABELS not in self._record.arrays:
             return None
         # Any dtype: the task decides it, and the file's hash says that it is the one written.
-        return self._array(LABELS, None, len(self))
+        return self._array(LABELS, None, len(self), *self._selection.label_shape)
 
     @functools.cached_property
     def text_lengths(self) -> np.ndarray:
@@ -216,11 +222,14 @@ class SplitReader:
         for text in self.row_texts[first:end].tolist():
             states = self.states(text)
             texts.append((states, self.token_ids(text)))
-        return Row(tuple(texts), self._label(row))
+        return Row(tuple(texts), self.label(row))
 
-    def _label(self, row: int) -> int | float | None:
+    def label(self, row: int) -> int | float | tuple[int, ...] | None:
+        """The label of a row, as `Row.label`."""
         if self.labels is None:
             return None
+        if self.labels.ndim == 2:
+            return tuple(np.flatnonzero(self.labels[row]).tolist())
         return self.labels[row].item()
 
     def states(self, text: int) -> np.ndarray:
@@ -318,9 +327,9 @@ class SplitReader:
         self,
         name: str,
         dtype: np.dtype | None,
-        length: int,
+        *shape: int,
     ) -> np.ndarray:
         path = self._folder / self._record.array_files[name]
         record = self._record.arrays[name]
         check_file(path, record, trust=self._selection.trust)
-        return load_array(path, dtype, (length,))
+        return load_array(path, dtype, shape)

@@ -44,11 +44,11 @@ def custom_labels(
         reader = _scores(spec, surveys["train"], train())
         return replace(reader, gap_kinds=gaps), notices
     reader = _classes(spec, kind, surveys["train"], train())
-    notices += _alike(reader.spec.classes)
+    notices += alike_classes(reader.spec.classes)
     return replace(reader, gap_kinds=gaps), notices
 
 
-def _alike(classes: Sequence[str]) -> list[str]:
+def alike_classes(classes: Sequence[str]) -> list[str]:
     """A line about classes that differ in case or blanks alone.
 
     They are slips more often than not; none is merged, since nobody said so.
@@ -105,7 +105,7 @@ def _classes(
     spellings: set[object] = set()
     for raw, location in train:
         name = reader.class_name(raw, survey.typed)
-        _require_storable(name, kind, location)
+        require_storable(name, kind, location)
         names.add(name)
         # Of true and 1 there are a few spellings: this set stays small.
         if kind == "bool":
@@ -134,7 +134,7 @@ def _sorted_classes(names: Set[str], kind: Kind) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def _require_storable(name: str, kind: Kind, location: str) -> None:
+def require_storable(name: str, kind: Kind, location: str) -> None:
     """Raise UsageError for the name of a class that a manifest cannot hold."""
     if not encodes(name):
         raise UsageError(

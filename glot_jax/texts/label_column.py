@@ -18,6 +18,7 @@ _FEW_NAMES = 0.1
 """Names beside numbers are a slip if they are at most this share of the numbers, or one alone."""
 _GROUPS = {"bool": "truth value", "int": "number", "float": "number", "str": "name"}
 """Type of a label -> what messages call it; labels of two groups do not go together."""
+_PARTS: dict[Kind, str] = {"other": "an object", "list": "a list"}
 _ONE_TYPE = "Write all labels as ints, all as strings, or all as floats."
 
 
@@ -44,12 +45,14 @@ def column_kind(
     # First: in a file without types, one name makes names of all numbers below.
     _require_no_slip(train, requested_kind)
     kinds = _kinds_as_read(surveys, gaps)
-    if "other" in kinds:
-        raise UsageError(
-            rule="a label must be a number, a string, true or false",
-            got=kinds["other"],
-            fix=_ONE_TYPE,
-        )
+    for kind in ("other", "list"):
+        if kind in kinds:
+            raise UsageError(
+                rule="a label must be a number, a string, true or false",
+                got=f"{kinds[kind]}: {_PARTS[kind]}",
+                fix=f"{_ONE_TYPE} Lists are read as several classes a row where every row of train"
+                " has one (--label-kind multilabel).",
+            )
     if requested_kind != "regression" and _are_truth_values(surveys, kinds):
         return _truth_kind(train), []
     _require_one_type(kinds)

@@ -11,7 +11,7 @@ import re
 from typing import Literal
 
 Kind = Literal[
-    "missing", "null", "absent", "bool", "truth", "int", "float", "number", "str", "other"
+    "missing", "null", "absent", "bool", "truth", "int", "float", "number", "str", "list", "other"
 ]
 """The type of a label.
 
@@ -25,7 +25,8 @@ Kind = Literal[
 | int, float | a number | classes, scores |
 | number | | classes that are called by numbers |
 | str | a name | classes |
-| other | a list, an object | |
+| list | a list | several classes a row |
+| other | an object | |
 """
 
 Kinds = frozenset[Kind]
@@ -54,6 +55,7 @@ _TYPES: dict[type, Kind] = {
     bool: "bool",
     int: "int",
     float: "float",
+    list: "list",
 }
 
 
@@ -88,7 +90,7 @@ def kind_of(value: object) -> Kind:
     for python_type, kind in _TYPES.items():
         if isinstance(value, python_type):
             return kind
-    # A list or an object: no label, and not silently its spelling.
+    # An object: no label, and not silently its spelling.
     return "other"
 
 

@@ -14,8 +14,9 @@ from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import listed
 from glot_jax.file_formats.records import Record, Seen, Source, Sources, did_you_mean
 from glot_jax.texts.custom_labels import custom_labels
+from glot_jax.texts.label_lists import has_label_lists, outline, with_classes
 from glot_jax.texts.label_types import GAPS
-from glot_jax.texts.labels import LabelReader, RawLabels
+from glot_jax.texts.labels import LabelReader, RawLabels, ReadsLabels
 from glot_jax.texts.splits import filtered, raw_label, raw_labels, survey_split
 from glot_jax.texts.survey import Survey, Surveys, gap_kinds
 from glot_jax.texts.tasks import TaskSpec
@@ -25,7 +26,7 @@ from glot_jax.texts.tasks import TaskSpec
 class LabelledSplits:
     """The splits of a task that have labels."""
 
-    labels: LabelReader
+    labels: ReadsLabels
     sources: Sources
     """Split -> its rows with a label."""
     rows: Mapping[str, int]
@@ -91,7 +92,7 @@ def complete(
     name: str,
     source: Source,
     survey: Survey,
-    labels: LabelReader,
+    labels: ReadsLabels,
 ) -> Source:
     """The rows of a split that have labels.
 
@@ -112,7 +113,7 @@ def complete(
     return filtered(source, has_label, what)
 
 
-def require_readable(sources: Sources, labels: LabelReader) -> None:
+def require_readable(sources: Sources, labels: ReadsLabels) -> None:
     """Raise UsageError for the first label that the reader cannot read."""
     for source in sources.values():
         for raw, location in raw_labels(source, labels.spec):
@@ -124,24 +125,24 @@ def _label_reader(
     spec: TaskSpec,
     train: Source,
     surveys: Surveys,
-) -> tuple[LabelReader, list[str]]:
+) -> tuple[ReadsLabels, list[str]]:
     """The reader of a fixed task's labels, or the one that a custom task's data ask for.
 
     Returns it with lines about what was assumed; raises UsageError if train has no labels.
     """
     survey = surveys["train"]
+    if spec.is_from_data and has_label_lists(config, survey):
+        lists = outline(config, spec)
+        _require_labels(lists.gaps(survey), spec, train, survey)
+        train = complete(config, "train", train, survey, lists)
+        return with_classes(lists, survey, raw_labels(train, spec))
     # A fixed task has no class that is called NA.
     kinds = GAPS
     if spec.is_from_data:
         kinds = gap_kinds(survey, config.label_kind, drop=config.drop_unlabelled)
     # -1 is no label where the task's classes begin with 0, and may be one of a custom task's.
     gaps = survey.gaps(kinds, minus_one=not spec.is_from_data)
-    if gaps.count == survey.rows:
-        raise UsageError(
-            rule=f"the train split needs labels in column {spec.label_column!r}",
-            got=_why_unlabelled(spec, train, survey),
-            fix=f"{_similar_column(spec, survey)}Name or add the column of the labels.",
-        )
+    _require_labels(gaps, spec, train, survey)
     if not spec.is_from_data:
         return LabelReader(spec), []
     # Of a column of any type, a gap is what is missing.
@@ -157,6 +158,16 @@ def _label_reader(
         return raw_labels(train, spec)
 
     return custom_labels(spec, labelled, train_labels, config.label_kind, kinds)
+
+
+def _require_labels(gaps: Seen, spec: TaskSpec, train: Source, survey: Survey) -> None:
+    """Raise UsageError where no row of train has a label."""
+    if gaps.count == survey.rows:
+        raise UsageError(
+            rule=f"the train split needs labels in column {spec.label_column!r}",
+            got=_why_unlabelled(spec, train, survey),
+            fix=f"{_similar_column(spec, survey)}Name or add the column of the labels.",
+        )
 
 
 def _require_complete(name: str, survey: Survey, gaps: Seen) -> None:

@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import listed, shown
@@ -35,7 +35,7 @@ from glot_jax.file_formats.records import Seen
 from glot_jax.moved import moved_name
 from glot_jax.texts.label_types import GAPS, Kind, Kinds, is_whole, kind_of, kind_of_label, spelled
 from glot_jax.texts.survey import Survey
-from glot_jax.texts.tasks import TaskSpec
+from glot_jax.texts.tasks import Label, TaskSpec
 
 TRUTH = ("false", "true")
 """Names of the classes of a column of truth values."""
@@ -47,6 +47,31 @@ _CORRECT = "Correct the label or drop the row."
 
 RawLabels = Iterable[tuple[object, str]]
 """What stands in the label column of every row, and the row's location."""
+
+
+class ReadsLabels(Protocol):
+    """What turns the label column of a task into labels."""
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task, with classes or range."""
+        ...
+
+    def read(self, raw: object, location: str, typed: bool) -> Label:
+        """The label of a row.
+
+        Raises:
+            UsageError: with `location`, for a value that is none.
+        """
+        ...
+
+    def gaps(self, survey: Survey) -> Seen:
+        """Rows without a label."""
+        ...
+
+    def is_gap(self, raw: object, typed: bool) -> bool:
+        """Tell whether a row of a split that has labels has none."""
+        ...
 
 
 @dataclass(frozen=True)

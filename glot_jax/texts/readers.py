@@ -15,8 +15,9 @@ from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.file_formats.quoting import listed
 from glot_jax.file_formats.records import Record, Source, Sources
+from glot_jax.texts.label_lists import reader_of
 from glot_jax.texts.labelled_splits import complete, labelled_splits, require_readable
-from glot_jax.texts.labels import LabelReader, known_labels
+from glot_jax.texts.labels import LabelReader
 from glot_jax.texts.query_rows import has_relevant, named_columns
 from glot_jax.texts.splits import TaskData, filtered, survey_split, task_data
 from glot_jax.texts.stress_task import stress_test
@@ -131,6 +132,12 @@ def _check_options(config: ExtractConfig, task: TaskSpec) -> None:
             got=f"--label-kind {config.label_kind}, task {task.name}",
             fix="Leave it out.",
         )
+    if config.label_separator is not None and not has_open_labels:
+        raise UsageError(
+            rule="--label-separator needs --task custom with --label-column",
+            got=f"--label-separator {config.label_separator}, task {task.name}",
+            fix="Leave it out.",
+        )
     has_labels = has_open_labels or task.label_kind != "none"
     if config.drop_unlabelled and not has_labels:
         raise UsageError(
@@ -212,7 +219,7 @@ def _more_rows(
     """Rows for a store of this spec, read from the columns that its own were read from."""
     _require_same_columns(config, spec)
     surveys = {name: survey_split(source, spec) for name, source in sources.items()}
-    labels = known_labels(spec)
+    labels = reader_of(spec)
     rows = {name: survey.rows for name, survey in surveys.items()}
     if spec.label_kind != "none":
         kept: dict[str, Source] = {}
@@ -240,6 +247,12 @@ def _require_same_columns(config: ExtractConfig, spec: TaskSpec) -> None:
         raise UsageError(
             rule=f"{_rule_of_store(spec)}, labels from {spec.label_column}",
             got=f"--task {task.name}, {', '.join(columns)}, {label_column}",
+            fix=_REPEAT,
+        )
+    if config.label_separator != spec.label_separator:
+        raise UsageError(
+            rule="labels for this store must be separated as its own are",
+            got=f"--label-separator {config.label_separator}, {spec.label_separator} in the store",
             fix=_REPEAT,
         )
     if config.label_kind not in ("auto", spec.label_kind):

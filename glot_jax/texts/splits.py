@@ -23,7 +23,7 @@ from glot_jax.file_formats.records import (
     require_columns,
     require_text,
 )
-from glot_jax.texts.labels import LabelReader
+from glot_jax.texts.labels import ReadsLabels
 from glot_jax.texts.query_rows import read_group
 from glot_jax.texts.survey import Survey
 from glot_jax.texts.tasks import Example, TaskSpec
@@ -146,7 +146,7 @@ def texts_of(record: Record, spec: TaskSpec) -> tuple[str, ...]:
 
 def task_data(
     config: ExtractConfig,
-    labels: LabelReader,
+    labels: ReadsLabels,
     sources: Sources,
     rows: Mapping[str, int],
     notices: Iterable[str],
@@ -195,7 +195,7 @@ def _sample(rows: int, limit: int, seed: int) -> np.ndarray:
 def _split(
     name: str,
     source: Source,
-    labels: LabelReader,
+    labels: ReadsLabels,
     rows: int,
     kept: np.ndarray | None,
 ) -> Split:

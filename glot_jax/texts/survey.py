@@ -35,6 +35,8 @@ class Survey:
     """Numbers that are not whole."""
     numbers: set[float] = field(default_factory=set)
     """Values of the numbers, a few more than `FEW` of them at most."""
+    unset: Seen = field(default_factory=Seen)
+    """Labels that are null, NaN or not there: among `missing` those that are no blank string."""
     columns: tuple[str, ...] = ()
     """Names of the columns that some row has."""
 
@@ -45,6 +47,8 @@ class Survey:
         self.rows += 1
         # The first place of each type: where two meet, the message names both.
         self.kinds.setdefault(kind, Seen()).add(location)
+        if kind == "missing" and not isinstance(raw, str):
+            self.unset.add(location)
         if kind not in ("int", "float") or not isinstance(value, int | float):
             return
         # Counted apart and not as a gap: whether it is one depends on the task.

@@ -32,17 +32,22 @@ FROM_DATA = frozenset(("custom",))
 """Tasks whose columns, labels and metrics are found in the data; the table holds an outline."""
 
 
+Label = int | float | tuple[int, ...]
+"""What a head learns to say of a row: see `Example.label`."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One row of a split, as the extraction takes it."""
 
     texts: tuple[str, ...]
     """One string per role of the task, possibly empty ones: ("A plane lands.", "It is down.")."""
-    label: int | float | None
+    label: Label | None
     """What a head learns to say of the row; None: it has no label.
 
-    A class index (int, 0 to C - 1), a score in the task's own unit (float; STS-B 0 to 5), or for a
-    ranking the number of relevant candidates (float), which come first.
+    A class index (int, 0 to C - 1), the ascending indices of all its classes, of which there may be
+    none (tuple), a score in the task's own unit (float; STS-B 0 to 5), or for a ranking the number
+    of relevant candidates (float), which come first.
     """
     row: int
     """Number of the row among those that are read, from 0 without gaps.
@@ -73,7 +78,8 @@ class TaskSpec:
 
     A ranking's labels are counted, not read.
     """
-    label_kind: Literal["classes", "regression", "ranking", "none"]
+    label_kind: Literal["classes", "multilabel", "regression", "ranking", "none"]
+    """`classes`: a class a row; `multilabel`: any number of them, none included."""
     classes: tuple[str, ...] = ()
     """Class names; the position of a name is its label."""
     label_range: tuple[float, float] | None = None
@@ -94,6 +100,8 @@ class TaskSpec:
     """Default of --max-length: tokens, special tokens included."""
     max_train_rows: int | None = None
     """Default of --max-train-rows; None: all of them."""
+    label_separator: str | None = None
+    """multilabel: what stands between the names of a row's classes; None: they are a list."""
 
     @property
     def is_generated(self) -> bool:
@@ -112,7 +120,12 @@ class TaskSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as plain JSON values, read back by `from_json`."""
-        return json.to_json(self)
+        values = json.to_json(self)
+        # Left out otherwise: a store of other labels keeps the content that earlier versions gave
+        # it.
+        if self.label_separator is None:
+            del values["label_separator"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TaskSpec:

@@ -87,6 +87,8 @@ class JudgedSplit:
     predictions: Predictions
     outputs: np.ndarray
     """float32 [rows, ...], of the head, in the order of `predictions`."""
+    temperature: float | None = None
+    """Of a run that was calibrated."""
 
 
 def judge_run(
@@ -101,12 +103,13 @@ def judge_run(
     Arguments and errors are those of `open_run`.
     """
     prepared, state = open_run(run, store=store, checkpoint=checkpoint, quiet=quiet)
+    temperature = RunFolder.open(run).temperature
     judged = {}
     for split in prepared.evaluation_splits:
         outputs = run_over(prepared, state, split, prepared.objective.judged_by)
         scores, predictions = prepared.objective.judge(prepared.feeds[split], outputs)
         order = np.argsort(outputs.rows)
-        judged[split] = JudgedSplit(scores, predictions, outputs.values[order])
+        judged[split] = JudgedSplit(scores, predictions, outputs.values[order], temperature)
     return judged
 
 

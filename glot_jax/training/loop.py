@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,7 @@ from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
+from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.forward import IN_FLIGHT
@@ -153,6 +155,9 @@ def _run(
         checkpoints.wait()
         write_predictions(out, best_predictions(session))
         summary = summarise(run, log, clock, checkpoints)
+        fitted = calibrate(session)
+        if fitted is not None:
+            summary["calibration"] = dataclasses.asdict(fitted)
     write_json(out / "summary.json", summary, again=resume_hint(out))
     display.line(
         f"{out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f}"

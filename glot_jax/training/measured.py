@@ -17,9 +17,10 @@ from glot_jax.config.train import GraphConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import RULES
 from glot_jax.model import SentenceModel
+from glot_jax.objectives import Objective
+from glot_jax.objectives.objective import Weighed
 from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
 from glot_jax.store.reader import HiddenStore
-from glot_jax.texts.tasks import TaskSpec
 
 _SAMPLE_TEXTS = 512
 """Texts whose pairs a density is measured on."""
@@ -122,38 +123,37 @@ def with_measured_tau(
 
 
 def with_class_weights(
-    config: TrainConfig, rows: SplitRows, store: HiddenStore, task: TaskSpec
+    config: TrainConfig, rows: SplitRows, store: HiddenStore, objective: Objective
 ) -> tuple[TrainConfig, list[str]]:
     """The settings with a weight for every class, and a line about them.
 
-    Balanced as scikit-learn balances: n / (classes x rows of the class), over the training rows; 1
-    for a class that none of them has.
+    Balanced as the objective does it, over the training rows; an objective that weighs nothing
+    leaves the settings as they are.
 
     Raises:
         UsageError: weights were given, and not one for each class.
     """
-    objective = config.objective
-    if task.label_kind != "classes":
+    if not isinstance(objective, Weighed):
         return config, []
-    count = len(task.classes)
-    if objective.class_weight == "none":
-        if objective.class_weights and len(objective.class_weights) != count:
+    settings = config.objective
+    classes = objective.task.classes
+    if settings.class_weight == "none":
+        if settings.class_weights and len(settings.class_weights) != len(classes):
             raise UsageError(
-                rule=f"--class-weights must be {count} numbers, one for each class",
-                got=objective.class_weights,
-                fix=f"Give them in the order of {', '.join(task.classes)}.",
+                rule=f"--class-weights must be {len(classes)} numbers, one for each class",
+                got=settings.class_weights,
+                fix=f"Give them in the order of {', '.join(classes)}.",
             )
         return config, []
     labels = store[rows.split].labels
     assert labels is not None  # a task with classes is stored with labels
-    counts = np.bincount(labels[rows.rows].astype(np.int64), minlength=count)
-    balanced = np.where(counts > 0, counts.sum() / (count * np.maximum(counts, 1)), 1.0)
+    balanced = objective.balanced_weights(labels[rows.rows])
     # Six digits, so that what is printed is what is used.
     weights = tuple(round(float(weight), 6) for weight in balanced)
-    spelled = [f"{name} {weight:g}" for name, weight in zip(task.classes, weights, strict=True)]
+    spelled = [f"{name} {weight:g}" for name, weight in zip(classes, weights, strict=True)]
     notice = f"class weights in the loss: {', '.join(spelled)} (--class-weight balanced)"
-    objective = dataclasses.replace(objective, class_weights=weights)
-    return dataclasses.replace(config, objective=objective), [notice]
+    settings = dataclasses.replace(settings, class_weights=weights)
+    return dataclasses.replace(config, objective=settings), [notice]
 
 
 def _pairs(states: np.ndarray, graph: GraphConfig, statistics: Statistics | None) -> np.ndarray:

@@ -27,6 +27,7 @@ from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
+from glot_jax.objectives.temperature import require_calibrated
 from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
 from glot_jax.run_folders.run_files import require_new_folder
 from glot_jax.run_folders.run_folder import RunFolder
@@ -157,8 +158,9 @@ def prepare(
     objective = objective_for(spec.task, config.objective)
     metric = selection_metric(spec.task, config.objective.metric)
     splits = Splits.divide(store, config, feed_kind(objective))
+    require_calibrated(config.objective, objective, spec.task, splits.selected_on)
     config, about_tau = with_measured_tau(config, splits.rows["train"], store, tokens)
-    config, about_weights = with_class_weights(config, splits.rows["train"], store, spec.task)
+    config, about_weights = with_class_weights(config, splits.rows["train"], store, objective)
     # Once more, with the weights of its loss.
     objective = objective_for(spec.task, config.objective)
     notices: list[str] = []
@@ -410,7 +412,7 @@ def open_folder(
                 fix="Resume without them, or start another --out.",
             )
         # What was not read was said when the run began; --resume gives no options.
-        folder = dataclasses.replace(folder, unused=saved.unused)
+        folder = dataclasses.replace(folder, unused=saved.unused, temperature=saved.temperature)
         # Written again: what decides no number, such as the place of the store, may have changed.
         folder.write()
         return
@@ -428,7 +430,8 @@ def _that_decides(saved: Mapping[str, Any], task: TaskSpec) -> dict[str, Any]:
     """
     config = part_of(TrainConfig, saved["config"], NUMBERS)
     config["objective"] = _without(config["objective"], read_by_others(task))
-    others = _without(saved, {"unused"})
+    # The temperature is fitted when the run ends, by what it was begun with.
+    others = _without(saved, {"unused", "temperature"})
     return {**others, "config": config}
 
 

@@ -57,7 +57,7 @@ class Letters:
 def predicted(path, out, predictor=None, columns=("text",)):
     predictor = predictor or Letters(columns)
     rows = RowFile(path, columns)
-    survey = check_rows(rows, out, predictor.classes)
+    survey = check_rows(rows, out, predictor.task)
     predict_file(predictor, rows, out, survey)
     return survey
 
@@ -97,7 +97,7 @@ def test_jsonl_keeps_values_as_they_are(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     for row, line in zip(rows, lines, strict=True):
         assert {name: row[name] for name in line} == line
-        assert set(row) == {*line, *added_columns(CLASSES)}
+        assert set(row) == {*line, *added_columns(Letters().task)}
     predicted(tmp_path / "in.jsonl", tmp_path / "out.csv")
     written = read_csv(tmp_path / "out.csv")
     assert written[0]["tags"] == '["x", {"y": null}]'
@@ -133,7 +133,7 @@ def test_scores_and_pairs(tmp_path):
     columns = ("left", "right")
     predicted(tmp_path / "in.tsv", tmp_path / "out.csv", Letters(columns, ()), columns)
     assert [row["prediction"] for row in read_csv(tmp_path / "out.csv")] == ["1.5", "0.5"]
-    assert added_columns(()) == ("prediction",)
+    assert added_columns(Letters(classes=()).task) == ("prediction",)
 
 
 def test_a_txt_has_a_text_a_line(tmp_path):
@@ -159,16 +159,16 @@ def test_a_txt_has_a_text_a_line(tmp_path):
 def test_bad_input_ends_before_anything_is_loaded(tmp_path, content, out, message):
     (tmp_path / "in.csv").write_text(content)
     with pytest.raises(UsageError, match=message):
-        check_rows(RowFile(tmp_path / "in.csv", ("text",)), tmp_path / out, CLASSES)
+        check_rows(RowFile(tmp_path / "in.csv", ("text",)), tmp_path / out, Letters().task)
     with pytest.raises(UsageError, match="which is not a file"):
-        check_rows(RowFile(tmp_path / "no.csv", ("text",)), tmp_path / "o.csv", CLASSES)
+        check_rows(RowFile(tmp_path / "no.csv", ("text",)), tmp_path / "o.csv", Letters().task)
 
 
 def test_a_file_that_changed_leaves_nothing(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("text\na\nb\n")
     rows = RowFile(path, ("text",))
-    survey = check_rows(rows, tmp_path / "out.csv", CLASSES)
+    survey = check_rows(rows, tmp_path / "out.csv", Letters().task)
     path.write_text("text\na\n")
     (tmp_path / "out.csv").write_text("before")
     with pytest.raises(UsageError, match="must stay as it is"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from support.synthetic_stores import CLASSES, PAIRS, SCORE, SCORES
+from support.synthetic_stores import CLASSES, LABELS, PAIRS, SCORE, SCORES
 
 from glot_jax.batches.feed_kinds import FEEDS
 from glot_jax.batches.token_batch import TokenBatch
@@ -30,6 +31,8 @@ SPECS = {
     "regression": SCORE,
     "similarity": SCORES,
     "embedding": TASKS["embedding"],
+    "multilabel": LABELS,
+    "pair-multilabel": replace(LABELS, text_columns=("a", "b"), roles=("a", "b")),
 }
 
 

@@ -38,6 +38,15 @@ PAIRS = TaskSpec(
     classes=("no", "yes"),
     metrics=("accuracy", "f1"),
 )
+LABELS = TaskSpec(
+    "custom",
+    ("text",),
+    ("text",),
+    "label",
+    "multilabel",
+    classes=("odd", "even", "fourth"),
+    metrics=("f1_micro", "f1_macro", "average_precision"),
+)
 SCORES = TaskSpec(
     "custom",
     ("a", "b"),
@@ -147,6 +156,11 @@ def _draw_texts(
     else:
         labels = np.arange(rows) % 2
         scaled = labels
+    if spec.label_kind == "multilabel":
+        numbers = np.arange(rows)
+        labels = np.stack([numbers % 2, (numbers + 1) % 2, numbers % 4 == 0], axis=1)
+        # Some rows have none.
+        labels[numbers % 8 == 7] = 0
     lengths = rng.integers(1, layout.longest + 1, rows * roles)
     lengths[[row * roles for row in empty_rows]] = 0
     states = make_states(lengths, np.repeat(scaled, roles), layout.dim, sum(seed))
@@ -168,7 +182,8 @@ def _write_split(folder: Path, spec: TaskSpec, texts: _Texts, layout: _Layout) -
         "roles.npy": np.tile(np.arange(roles, dtype=np.int8), rows),
     }
     if spec.label_kind != "none":
-        label_dtype = np.int64 if spec.label_kind == "classes" else np.float32
+        label_dtypes = {"classes": np.int64, "multilabel": np.uint8}
+        label_dtype = label_dtypes.get(spec.label_kind, np.float32)
         arrays["labels.npy"] = texts.labels.astype(label_dtype)
     files: dict[str, FileRecord] = {}
     for name, array in arrays.items():

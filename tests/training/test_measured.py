@@ -19,6 +19,7 @@ from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.objectives import objective_for
 from glot_jax.objectives.losses import cross_entropy
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Display
@@ -167,8 +168,8 @@ def weighed(store: Path, **options) -> tuple[tuple[float, ...], list[str]]:
     settings = TrainConfig(store=store, out=Path("unused"), objective=ObjectiveConfig(**options))
     opened = open_store(settings)
     rows = SplitRows("train", np.arange(len(opened["train"])))
-    task = TaskSpec.from_json(opened.task)
-    config, notices = with_class_weights(settings, rows, opened, task)
+    objective = objective_for(TaskSpec.from_json(opened.task), settings.objective)
+    config, notices = with_class_weights(settings, rows, opened, objective)
     return config.objective.class_weights, notices
 
 
