@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from support.trained_runs import TOPICS, make_runs, sentences
+from support.trained_runs import TOPICS, make_runs, sentences, write_lines
 
 from glot_jax.backbones.from_recipe import load_backbone
+from glot_jax.cli.evaluate import evaluate
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.runs import EvaluateConfig
+from glot_jax.config.train import ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.experiments.evaluate_file import judge_file
+from glot_jax.extraction import dump
+from glot_jax.inference.answering import Answers
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.loading import BackboneChoice, load_head
+from glot_jax.inference.predict_file import (
+    added_columns,
+    answer_columns,
+    check_rows,
+    predict_file,
+)
 from glot_jax.inference.predictor import Predictor
-from glot_jax.training.evaluation import open_run, predict_run
+from glot_jax.inference.row_files import RowFile
+from glot_jax.objectives.probabilities import probabilities
+from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.store import HiddenStore
+from glot_jax.training import train
+from glot_jax.training.evaluation import judge_run, open_run, predict_run
 from glot_jax.training.forward import run_over
 
 pytestmark = pytest.mark.xdist_group("predictor")  # what they share is made once
@@ -179,3 +199,111 @@ def test_runs_of_other_rows_do_not_answer_together(runs, choice):
         Predictor.load([runs / "topics", runs / "scores"], choice)
     with pytest.raises(UsageError, match="predictions need a run"):
         Predictor.load([], choice)
+
+
+# --------------------------------------------------------------------------------------------------
+# Several classes a row
+
+
+@pytest.fixture(scope="module")
+def labels(runs):
+    """A calibrated run of rows with any of three words, and their file."""
+    rows = []
+    for text in sentences(60, 9):
+        present = [word for word in ("cat", "dog", "sun") if word in text.split()]
+        rows.append({"body": text, "label": "; ".join(present), "id": len(rows)})
+    file = write_lines(runs / "labels.jsonl", rows)
+    dump(
+        ExtractConfig(
+            backbone=str(runs / "tiny"),
+            task="custom",
+            data=file,
+            out=runs / "store-labels",
+            text_columns=("body",),
+            label_column="label",
+            label_separator=";",
+        )
+    )
+    objective = ObjectiveConfig(select_on="holdout", calibrate=True)
+    pooler = PoolerConfig(hidden_dim=8)
+    train(
+        TrainConfig(
+            store=runs / "store-labels",
+            out=runs / "labels",
+            epochs=2,
+            buckets=1,
+            pooler=pooler,
+            objective=objective,
+        ),
+        quiet=True,
+    )
+    return file
+
+
+def test_several_classes_are_answered_as_they_are_judged(runs, choice, labels, tmp_path):
+    predictor = Predictor.load([runs / "labels"], choice)
+    folder = RunFolder.open(runs / "labels")
+    texts = [json.loads(line)["body"] for line in labels.read_text().splitlines()]
+    answers = predictor.predict(texts)
+    assert answers.values.shape == answers.probabilities.shape == (60, 3)
+    assert answers.values.dtype == bool
+    judged = judge_run(runs / "labels", quiet=True)["validation"]
+    expected = probabilities(judged.outputs, predictor.task, folder.temperature)
+    own = answers.probabilities[judged.predictions.rows]
+    np.testing.assert_allclose(own, expected, atol=NEAR["float16"])
+    np.testing.assert_array_equal(own > 0.5, judged.predictions.predictions > 0)
+    # Without the temperature they would be others.
+    assert np.abs(own - probabilities(judged.outputs, predictor.task)).max() > 1e-3
+    rows = RowFile(labels, ("body",))
+    for suffix in ("csv", "jsonl", "parquet"):
+        out = tmp_path / f"out.{suffix}"
+        predict_file(predictor, rows, out, check_rows(rows, out, predictor.task))
+    names = [";".join(np.array(predictor.classes)[row]) for row in answers.values]
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names[:4] == ["body", "label", "id", "prediction"]
+    assert table["prediction"].to_pylist() == names
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prediction"] for line in lines] == names
+
+
+def test_without_a_separator_the_prediction_is_a_list(runs, labels):
+    del labels
+    task = dataclasses.replace(RunFolder.open(runs / "labels").model.task, label_separator=None)
+    indicator = np.array([[True, False, True], [False, False, False]])
+    shares = np.where(indicator, 0.75, 0.25)
+    columns = answer_columns(task, Answers(indicator, shares))
+    assert columns["prediction"] == [["cat", "sun"], []]
+    assert list(columns) == list(added_columns(task))
+    assert list(columns)[1:] == ["probability.cat", "probability.dog", "probability.sun"]
+
+
+def test_evaluate_tells_every_class_and_both_calibrations(runs, labels, capsys, tmp_path):
+    del labels
+    evaluate(EvaluateConfig(run=runs / "labels", json=True))
+    values = json.loads(capsys.readouterr().out)["validation"]
+    assert list(values["classes"]) == ["cat", "dog", "sun"]
+    assert "confusion" not in values
+    assert values["calibration"]["temperature"] == RunFolder.open(runs / "labels").temperature
+    assert set(values["without_temperature"]) == {"ece", "brier"}
+    out = tmp_path / "rows.jsonl"
+    evaluate(EvaluateConfig(run=runs / "labels", predictions=out))
+    said = capsys.readouterr().out
+    assert "a class is predicted where its probability is above 0.5" in said
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert list(rows[0])[:4] == ["split", "row", "label", "prediction"]
+    right = 0
+    marked = 0
+    for row in rows:
+        true = set(filter(None, row["label"].split(";")))
+        guessed = set(filter(None, row["prediction"].split(";")))
+        right += len(true & guessed)
+        marked += len(true) + len(guessed)
+    assert values["f1_micro"] == pytest.approx(2 * right / max(marked, 1))
+
+
+def test_a_labelled_file_is_judged_by_the_same_separator(runs, labels):
+    judged = judge_file(runs / "labels", labels, backbone=str(runs / "tiny"))
+    (result,) = judged.values()
+    np.testing.assert_array_equal(
+        result.predictions.labels, HiddenStore(runs / "store-labels")["train"].labels
+    )
