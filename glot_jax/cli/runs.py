@@ -153,6 +153,7 @@ def export(config: ExportConfig) -> int:
     # its own there.
     if config.to != "hub" or not (config.run / "modules.json").is_file():
         require_run(config.run)
+        _say_what_is_left_out(config.run)
     require_extra("extract", "glot export")
     if config.to == "onnx":
         require_extra("export", "--to onnx")
@@ -180,6 +181,18 @@ def export(config: ExportConfig) -> int:
         )
     print(json.dumps(facts, indent=2))
     return 0
+
+
+def _say_what_is_left_out(run: Path) -> None:
+    """Say that an export of vectors has no probabilities, of a run that calibrated its own."""
+    from glot_jax.run_folders.run_files import read_config
+
+    temperature = read_config(run).get("temperature")
+    if temperature is not None:
+        print(
+            f"{run} was calibrated: the export does not carry its temperature, {temperature:g}",
+            file=sys.stderr,
+        )
 
 
 def import_torch(config: ImportTorchConfig) -> int:

@@ -120,6 +120,7 @@ def _columns(spec: TaskSpec) -> dict[str, Any]:
         return {
             "text_columns": spec.text_columns,
             "label_column": spec.label_column,
+            # None where labels are lists, which need none.
             "label_separator": spec.label_separator,
         }
     return {}

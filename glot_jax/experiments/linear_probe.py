@@ -66,7 +66,7 @@ def linear_probe(
     if prepared.task.label_kind != "classes":
         raise UsageError(
             rule="a linear probe needs classes to separate",
-            got=f"{run}, of task {prepared.task.name} with scores",
+            got=f"{run}, with labels of kind {prepared.task.label_kind}",
             fix="Leave out --linear-probe.",
         )
     # In the order of the plan, by bucket of length: `_fit` shuffles them.

@@ -184,6 +184,7 @@ class RowTable:
 
     def _indicator(self) -> np.ndarray:
         """uint8 [rows, classes]: 1 for every class of a row."""
+        # Made when all rows are there: until then a row takes a number for each class it has.
         counts = np.array(self._labels_per_row, np.int64)
         indicator = np.zeros((len(counts), len(self._spec.classes)), np.uint8)
         rows = np.repeat(np.arange(len(counts)), counts)

@@ -29,6 +29,7 @@ from glot_jax.inference.text_estimator import TextEstimator
 from glot_jax.plugins import load as load_plugins
 from glot_jax.run_folders.run_files import read_task
 from glot_jax.run_folders.run_folder import CheckpointName
+from glot_jax.texts.label_lists import label_rows
 from glot_jax.texts.tasks import TaskSpec
 
 
@@ -37,6 +38,10 @@ class TextClassifier(ClassifierMixin, TextEstimator):
 
         classifier = TextClassifier(backbone="minilm").fit(texts, labels)
         classifier.predict_proba(["a new text"])  # [1, classes]
+
+    Of several labels a text, `y` is a list of labels for each, or an indicator matrix; `predict`
+    gives an indicator [rows, classes], which scikit-learn's MultiLabelBinarizer, given `classes_`,
+    turns into lists. Its scores, splits and searches want the matrix.
 
     Args:
         backbone: Hub name, folder, GGUF file, `minilm` or `smollm2`, as for extract.py.
@@ -75,13 +80,22 @@ class TextClassifier(ClassifierMixin, TextEstimator):
 
         Args:
             X: [rows] strings, or pairs of strings.
-            y: [rows] labels of one type.
+            y: [rows] labels of one type, or lists of them; or [rows, classes] of 0 and 1.
 
         Raises:
             UsageError: what is no text, labels of two types, one class only, a setting that breaks
                 a rule, or a backbone that cannot be run.
         """
         rows = as_rows(X)
+        several = label_rows(y, len(rows))
+        if several is not None:
+            names = [str(name) for name in several.classes.tolist()]
+            task = task_of(len(rows[0]), "multilabel", classes=names)
+            settings = self.train_settings()
+            head = fit_head(rows, several.labels, task, self.frozen_model(), settings)
+            self.classes_ = several.classes
+            self.set_head(head)
+            return self
         labels = _labels(y, len(rows))
         try:
             classes, indices = np.unique(labels, return_inverse=True)
@@ -142,18 +156,24 @@ class TextClassifier(ClassifierMixin, TextEstimator):
         kind = np.dtype(saved["dtype"])
         self.classes_ = np.array(saved["classes"], kind)
 
-    def predict(self, X: object) -> Shaped[np.ndarray, " rows"]:
-        """The class of each row.
+    def predict(self, X: object) -> Shaped[np.ndarray, "rows ..."]:
+        """The class of each row; of several labels a text, [rows, classes] of 0 and 1.
 
         Raises:
             NotFittedError: `fit` was not called.
             UsageError: what is no text, or rows of another number of texts.
         """
         answers = self.answers(X)
+        # Not names: rows of lists of different lengths are no array.
+        if answers.values.ndim == 2:
+            return answers.values.astype(np.int64)
         return self.classes_[answers.values]
 
     def predict_proba(self, X: object) -> Float[np.ndarray, "rows classes"]:
-        """Probabilities of the classes, in the order of `classes_`; errors as for `predict`."""
+        """Probabilities of the classes, in the order of `classes_`; errors as for `predict`.
+
+        A row adds up to 1, but of several labels a text, where each class has its own.
+        """
         return self.answers(X).probabilities
 
     @classmethod
@@ -247,7 +267,11 @@ def load(
     """
     plugins = list(plugins)
     load_plugins(plugins)
-    kinds = {"classes": TextClassifier, "regression": TextRegressor}
+    kinds = {
+        "classes": TextClassifier,
+        "multilabel": TextClassifier,
+        "regression": TextRegressor,
+    }
     kind = kinds.get(read_task(Path(run)).label_kind, SentenceEncoder)
     return kind.load(run, backbone=backbone, device=device, checkpoint=checkpoint, plugins=plugins)
 

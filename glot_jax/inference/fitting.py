@@ -17,7 +17,8 @@ from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.loading import load_head
 from glot_jax.inference.pretrained import PlainHead
-from glot_jax.texts.tasks import Example, TaskSpec, roles_of
+from glot_jax.texts.label_lists import METRICS
+from glot_jax.texts.tasks import Example, Label, TaskSpec, roles_of
 
 if TYPE_CHECKING:
     from glot_jax.backbones.backbone import Backbone
@@ -190,7 +191,7 @@ def as_rows(texts: object) -> list[Row]:
 
 def task_of(
     texts_per_row: int,
-    label_kind: Literal["classes", "regression"],
+    label_kind: Literal["classes", "multilabel", "regression"],
     *,
     classes: Sequence[str] = (),
     label_range: tuple[float, float] | None = None,
@@ -200,6 +201,8 @@ def task_of(
     metrics: tuple[str, ...] = ("spearman", "pearson")
     if label_kind == "classes":
         metrics = ("accuracy", "f1") if len(classes) == 2 else ("accuracy",)
+    elif label_kind == "multilabel":
+        metrics = METRICS
     return TaskSpec(
         "custom",
         text_columns=roles,
@@ -214,7 +217,7 @@ def task_of(
 
 def fit_head(
     rows: Sequence[Row],
-    labels: Sequence[int | float],
+    labels: Sequence[Label],
     task: TaskSpec,
     frozen: FrozenModel,
     settings: Mapping[str, Any],
@@ -223,7 +226,7 @@ def fit_head(
 
     Args:
         rows: texts.
-        labels: class indices, or scores.
+        labels: class indices, ascending indices of all classes of a row, or scores.
         task: of the rows.
         frozen: the backbone.
         settings: fields of TrainConfig and of its groups, by their names.

@@ -65,9 +65,11 @@ def binary_cross_entropy(
     """
     targets = labels.astype(outputs.dtype)
     losses = optax.sigmoid_binary_cross_entropy(outputs, targets)
+    # A loss of 0 and 1 has one term: of a class that is there it is the one that is weighed.
     if weights:
         of_classes = match_rank(jnp.asarray(weights, outputs.dtype), targets)
         losses = jnp.where(labels > 0, losses * of_classes, losses)
+    # The mean: the learning rate need not change with the number of classes.
     return jnp.mean(losses, axis=-1)
 
 

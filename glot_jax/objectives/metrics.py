@@ -150,10 +150,10 @@ def _counts_by_class(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.nd
     """float64 [classes]: true positives, and how often a class is true or predicted."""
     guessed = predictions > 0
     true = labels > 0
-    right = np.sum(guessed & true, axis=0, dtype=np.float64)
+    right = np.count_nonzero(guessed & true, axis=0)
     # True positives are counted on both sides, so the harmonic mean is 2 right / marked.
-    marked = np.sum(guessed, axis=0, dtype=np.float64) + np.sum(true, axis=0)
-    return right, marked
+    marked = np.count_nonzero(guessed, axis=0) + np.count_nonzero(true, axis=0)
+    return np.asarray(right, np.float64), np.asarray(marked, np.float64)
 
 
 def average_precision(

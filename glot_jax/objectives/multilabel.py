@@ -41,6 +41,7 @@ class MultiLabel(Classes):
 
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """[rows, classes]: the logits; those above 0 are predicted, and all of them are ranked."""
+        # Not yes and no: average precision needs the order of the rows.
         return outputs
 
     def baselines(self, train: JudgedFeed, split: JudgedFeed) -> Baselines:

@@ -47,6 +47,7 @@ def probabilities(
         temperature: that the logits are divided by, of a run that was calibrated.
     """
     link = LINKS[task.label_kind]
+    # Not by 1: the bits of a run without a temperature stay what they were.
     if temperature is None:
         return link(logits)
     return link(logits.astype(np.float64) / temperature)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from scipy import optimize
@@ -90,10 +90,11 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, link: Link) -> float:
         return float(surplus.sum(axis=1).mean())
 
     coldest, hottest = BOUNDS
+    # The slope grows with 1 / T: without a change of sign the best T lies beyond a bound.
     if slope(1 / hottest) >= 0:
         return hottest
     if slope(1 / coldest) <= 0:
         return coldest
-    inverse = optimize.brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-10)
+    inverse: Any = optimize.brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-10)
     # Six digits, so that what is printed is what is used.
     return round(1 / float(inverse), 6)

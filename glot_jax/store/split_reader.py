@@ -228,6 +228,7 @@ class SplitReader:
         """The label of a row, as `Row.label`."""
         if self.labels is None:
             return None
+        # Indices and not the row of the file: an example has them so, and rows are compared.
         if self.labels.ndim == 2:
             return tuple(np.flatnonzero(self.labels[row]).tolist())
         return self.labels[row].item()

@@ -16,6 +16,7 @@ The modules, in the order in which a record passes through them:
 | `label_types` `survey` | the type of a label, and of all labels of a split |
 | `label_column` `custom_labels` | what a custom task's labels mean, by its train split |
 | `labels` | what is written in a label column -> class or score |
+| `label_lists` | several classes a row: in a column, and in Python |
 | `labelled_splits` | which splits and rows have labels |
 | `splits` | `TaskData`, `Split`: examples that can be read any number of times |
 | `readers` | `open_task`: configuration -> `TaskData`, everything checked |

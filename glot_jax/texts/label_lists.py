@@ -7,14 +7,18 @@
 
 The classes are those that train names. A row of none has an empty list, or a blank string. "No
 label" is a missing field, null or NaN; where every row of a split is blank or without a field, the
-split has no labels.
+split has no labels. `label_rows` reads what a caller from Python has.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
@@ -29,6 +33,8 @@ from glot_jax.texts.tasks import TaskSpec
 METRICS = ("f1_micro", "f1_macro", "average_precision")
 """What tasks with several classes a row are judged by."""
 
+_LISTS = (list, tuple, set, frozenset)
+"""What a caller from Python may hold the classes of a row in."""
 _CORRECT = "Correct the label or drop the row."
 _NOT_ONE_TYPE = "the classes of a row must be of one type: all strings, or all whole numbers"
 
@@ -220,3 +226,128 @@ def reader_of(spec: TaskSpec) -> ReadsLabels:
         return LabelListReader(spec)
     reader: LabelReader = known_labels(spec)
     return reader
+
+
+# --------------------------------------------------------------------------------------------------
+# In memory
+
+
+class LabelRows(NamedTuple):
+    """The classes of some rows."""
+
+    classes: np.ndarray
+    """[classes], sorted: the labels that occur in lists; of an indicator the numbers of columns."""
+    labels: list[tuple[int, ...]]
+    """Of each row the ascending indices of its classes."""
+
+
+def label_rows(y: object, rows: int) -> LabelRows | None:
+    """The classes of rows that may have several.
+
+    Args:
+        y: a list, tuple or set of labels for each row; or a matrix of 0 and 1 with a column for
+            each class: an array, a sparse matrix, a frame, or nested lists of nothing but 0 and 1,
+            as scikit-learn reads them.
+        rows: how many there must be.
+
+    Returns:
+        None where `y` has one label a row.
+
+    Raises:
+        UsageError: another number of rows, labels of two types in one place, a label that occurs
+            twice in a row, a matrix of other values, fewer than two classes.
+    """
+    values: Any = y
+    if hasattr(values, "toarray"):
+        values = values.toarray()
+    elif hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    matrix: np.ndarray | None = None
+    lists: list[Any] = []
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        # A column of one label a row is no indicator.
+        if values.shape[1] == 1:
+            return None
+        matrix = values
+    elif isinstance(values, Iterable) and not isinstance(values, str):
+        lists = list(values)
+        if not any(isinstance(value, (*_LISTS, np.ndarray)) for value in lists):
+            return None
+        if _is_indicator(lists):
+            matrix = np.array(lists)
+    else:
+        return None
+    count = len(lists) if matrix is None else len(matrix)
+    if count != rows or rows == 0:
+        raise UsageError(
+            rule="there must be a list of labels for every text, at least one",
+            got=f"{rows} texts and {count} lists",
+            fix="Give as many as texts; [] for a text without a label.",
+        )
+    return _from_lists(lists) if matrix is None else _from_indicator(matrix)
+
+
+def _is_indicator(values: list[Any]) -> bool:
+    """Whether nested lists are a matrix of 0 and 1: no list of labels repeats itself like that."""
+    # A set has no columns.
+    if not all(isinstance(value, list | tuple | np.ndarray) for value in values):
+        return False
+    widths = set(map(len, values))
+    if len(widths) != 1 or min(widths) < 2:
+        return False
+    numbers = (int, bool, np.integer, np.bool_)
+    return all(isinstance(item, numbers) and item in (0, 1) for value in values for item in value)
+
+
+def _from_indicator(matrix: np.ndarray) -> LabelRows:
+    if not np.isin(matrix, (0, 1)).all():
+        raise UsageError(
+            rule="a matrix of labels must have a column for each class, of 0 and 1",
+            got=shown(matrix[:2].tolist()),
+            fix="Give a list of labels for each text, or MultiLabelBinarizer's matrix.",
+        )
+    _require_classes(np.arange(matrix.shape[1]))
+    labels = [tuple(np.flatnonzero(row).tolist()) for row in matrix]
+    return LabelRows(np.arange(matrix.shape[1]), labels)
+
+
+def _from_lists(values: list[Any]) -> LabelRows:
+    index: dict[Any, int] = {}
+    types: set[type] = set()
+    lists: list[list[Any]] = []
+    for number, value in enumerate(values):
+        if not isinstance(value, (*_LISTS, np.ndarray)):
+            raise UsageError(
+                rule="every text must have a list of labels, or every text one label",
+                got=f"{shown(value)} in row {number}",
+                fix="Write it as a list of one.",
+            )
+        labels = value.tolist() if isinstance(value, np.ndarray) else list(value)
+        if len(set(labels)) != len(labels):
+            raise UsageError(
+                rule="a row must name each of its classes once",
+                got=f"{shown(labels)} in row {number}",
+                fix="Leave the repeats out.",
+            )
+        types.update(map(type, labels))
+        index.update(dict.fromkeys(labels, 0))
+        lists.append(labels)
+    if len(types) > 1 or not types <= {str, int}:
+        raise UsageError(
+            rule="labels must be of one type: all strings, or all whole numbers",
+            got=listed(sorted(kind.__name__ for kind in types)),
+            fix="Give strings, or give numbers.",
+        )
+    classes = np.array(sorted(index))
+    _require_classes(classes)
+    numbers = {name: position for position, name in enumerate(classes.tolist())}
+    return LabelRows(classes, [tuple(sorted(numbers[name] for name in row)) for row in lists])
+
+
+def _require_classes(classes: np.ndarray) -> None:
+    if len(classes) < 2:
+        raise UsageError(
+            rule="a classification needs two classes or more",
+            got=f"only {shown(classes.tolist())}",
+            fix="Give rows of another class too.",
+        )

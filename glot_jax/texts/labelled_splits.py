@@ -131,6 +131,7 @@ def _label_reader(
     Returns it with lines about what was assumed; raises UsageError if train has no labels.
     """
     survey = surveys["train"]
+    # Before gaps are looked for: an empty cell is a row of no class there.
     if spec.is_from_data and has_label_lists(config, survey):
         lists = outline(config, spec)
         _require_labels(lists.gaps(survey), spec, train, survey)

@@ -48,6 +48,7 @@ def calibrate(session: Session) -> FittedTemperature | None:
         return None
     # `prepare` has looked; this is for the type checker.
     assert isinstance(run.objective, Calibrated)
+    # Of the head that will answer: the temperature of another epoch is another.
     best = session.checkpoints.best_step or run.total_steps
     state = session.checkpoints.load(best, run.state)
     split = run.selecting_split

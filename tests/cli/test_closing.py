@@ -89,3 +89,12 @@ def test_a_confusion_of_many_classes_is_left_out():
     labels = np.arange(13)
     classes = ClassScores.of_rows(labels, labels, tuple(map(str, labels)))
     assert confusion_table(classes) is None
+
+
+def test_of_several_classes_a_row_the_threshold_is_said():
+    labels = np.array([[1, 0], [0, 1]], np.uint8)
+    scores = ClassScores.of_labels(labels, labels, ("a", "b"))
+    (line,) = after_evaluation("test", {"f1_micro": 1.0}, 2, scores)
+    assert line.endswith("(2 rows); a class is predicted where its probability is above 0.5")
+    assert confusion_table(scores) is None
+    assert len(class_table(scores).rows) == 2

@@ -81,3 +81,15 @@ def test_row_keys_tell_apart_what_a_store_tells_apart():
     # Scores are stored as float32.
     assert row_key([[1]], 0.1) == row_key([[1]], float(np.float32(0.1)))
     assert row_key([[1]], 0.1) != row_key([[1]], 0.2)
+
+
+def test_several_classes_a_row_are_a_column_each():
+    task = dataclasses.replace(SINGLE, label_kind="multilabel", classes=("a", "b", "c"))
+    table = RowTable(task)
+    for label in [(0, 2), (), (1,)]:
+        table.add([[1]], label)
+    labels = table.arrays()["labels.npy"]
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert row_key([[1]], (0, 2)) != row_key([[1]], (0,))
+    assert RowTable(task).arrays()["labels.npy"].shape == (0, 3)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from support.tiny_backbones import make_backbone
 from support.trained_runs import TOPICS, make_runs
 
@@ -102,6 +103,53 @@ def test_scores_and_pairs_of_texts(tiny):
     assert classifier.predict_proba(pairs[:2]).shape == (2, 2)
     with pytest.raises(UsageError, match="must have 2 texts"):
         classifier.predict(TEXTS[:2])
+
+
+# --------------------------------------------------------------------------------------------------
+# Several labels a text
+
+SEVERAL = [sorted({"cat", "train", "mat"} & set(text.split())) for text in TEXTS]
+
+
+def test_lists_and_indicators_train_the_same_head(tiny, tmp_path):
+    learner = small(TextClassifier, tiny, pooler="mean", layer=0, epochs=60, lr=3e-2)
+    learner.fit(TEXTS, SEVERAL)
+    assert learner.classes_.tolist() == ["cat", "mat", "train"]
+    binarizer = MultiLabelBinarizer(classes=learner.classes_.tolist())
+    indicator = np.asarray(binarizer.fit_transform(SEVERAL))
+    shares = learner.predict_proba(TEXTS)
+    assert shares.shape == indicator.shape
+    guessed = learner.predict(TEXTS)
+    np.testing.assert_array_equal(guessed, (shares > 0.5).astype(int))
+    assert f1_score(indicator, guessed, average="micro") > 0.9
+    assert learner.score(TEXTS, indicator) > 0.7
+    matrix = clone(learner).fit(TEXTS, indicator)
+    assert matrix.classes_.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(matrix.predict_proba(TEXTS), shares)
+    assert learner.predict([]).shape == (0, 3)
+    learner.save_pretrained(tmp_path / "saved")
+    loaded = TextClassifier.from_pretrained(tmp_path / "saved", device="cpu")
+    assert loaded.classes_.tolist() == learner.classes_.tolist()
+    np.testing.assert_array_equal(loaded.predict(TEXTS), guessed)
+
+
+def test_a_temperature_goes_with_the_head(tiny, tmp_path):
+    options = {"select_on": "holdout", "epochs": 4}
+    plain = small(TextClassifier, tiny, **options).fit(TEXTS, LABELS)
+    settings = {"buckets": 1, "standardise": True, "calibrate": True}
+    calibrated = small(TextClassifier, tiny, **options, settings=settings).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(calibrated.predict(TEXTS), plain.predict(TEXTS))
+    shares = calibrated.predict_proba(TEXTS)
+    temperature = calibrated.head_.folder().temperature
+    assert temperature is not None
+    assert temperature != 1
+    odds = np.diff(np.log(plain.predict_proba(TEXTS)), axis=1)
+    np.testing.assert_allclose(np.diff(np.log(shares), axis=1), odds / temperature, rtol=1e-6)
+    copy = pickle.loads(pickle.dumps(calibrated))
+    np.testing.assert_array_equal(copy.predict_proba(TEXTS), shares)
+    calibrated.save_pretrained(tmp_path / "saved")
+    loaded = TextClassifier.from_pretrained(tmp_path / "saved", device="cpu")
+    np.testing.assert_array_equal(loaded.predict_proba(TEXTS), shares)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
+from support.synthetic_stores import CLASSES
 
-from glot_jax.objectives.class_scores import Calibration, ClassScores
+from glot_jax.objectives.class_scores import Calibration, ClassScores, calibration
+from glot_jax.objectives.probabilities import softmax
 
 NAMES = ("a", "b", "never", "c")
 
@@ -57,3 +59,55 @@ def test_calibration_by_hand():
     assert result.brier == pytest.approx((2 * 0.09 + 2 * 0.01 + 2 * 0.81) / 3)
     certain = Calibration.of_rows(np.array([0]), np.array([[1.0, 0.0]]))
     assert (certain.ece, certain.brier) == (0, 0)
+
+
+# --------------------------------------------------------------------------------------------------
+# Several classes a row
+
+
+def test_each_class_is_counted_by_itself():
+    labels = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 0]], np.uint8)
+    guessed = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+    scores = ClassScores.of_labels(labels, guessed, ("a", "b", "c"))
+    for index, score in enumerate(scores.classes):
+        alone = ClassScores.of_rows(labels[:, index], guessed[:, index].astype(int), ("no", "yes"))
+        yes = alone.classes[1]
+        assert (score.precision, score.recall, score.f1) == (yes.precision, yes.recall, yes.f1)
+        assert score.support == labels[:, index].sum()
+    assert list(scores.to_json()) == ["classes"]
+
+
+def test_calibration_counts_every_pair_of_a_row_and_a_class():
+    labels = np.array([[1, 0], [0, 0]], np.uint8)
+    shares = np.array([[0.7, 0.1], [0.7, 0.1]])
+    result = Calibration.of_labels(labels, shares)
+    # Two in the bin of .7, one of them there; two in that of .1, none there.
+    assert result.ece == pytest.approx((abs(1.4 - 1) + abs(0.2 - 0)) / 4)
+    assert result.brier == pytest.approx((0.09 + 0.49 + 0.01 + 0.01) / 4)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_bins_without_rows_add_nothing(rows):
+    rng = np.random.default_rng(rows)
+    shares = rng.uniform(size=(rows, 1))
+    labels = rng.integers(0, 2, (rows, 1))
+    # Bin by bin, of those that have rows alone.
+    error = 0.0
+    for low in range(15):
+        inside = (shares > low / 15) & (shares <= (low + 1) / 15)
+        if inside.any():
+            error += inside.sum() / rows * abs(shares[inside].mean() - labels[inside].mean())
+    with np.errstate(all="raise"):
+        assert Calibration.of_labels(labels, shares).ece == pytest.approx(error)
+
+
+def test_a_temperature_moves_the_calibration_and_not_the_classes():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(5000, 2)) * 2
+    labels = (rng.random(5000) < softmax(logits)[:, 1]).astype(int)
+    sharp = 4 * logits
+    before = calibration(sharp, labels, CLASSES)
+    after = calibration(sharp, labels, CLASSES, 4.0)
+    assert after.ece < 0.03 < before.ece
+    assert after.brier < before.brier
+    assert calibration(sharp, labels, CLASSES, 1.0) == before

@@ -21,6 +21,14 @@ from glot_jax.objectives.multilabel import MultiLabel, PairMultiLabel
 NAMES = LABELS.metrics
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """As much of a feed as the baselines of rows read."""
+
+    planned_lengths: np.ndarray
+    planned_labels: np.ndarray
+
+
 @pytest.fixture(scope="module")
 def drawn():
     """Logits and labels of 200 rows and 5 classes, of which one never occurs."""
@@ -121,7 +129,7 @@ def test_always_the_same_answer_is_the_classes_of_most_rows():
     lengths = rng.integers(1, 9, (100, 1))
 
     def rows(labels):
-        return SimpleNamespace(planned_labels=labels, planned_lengths=lengths[: len(labels)])
+        return Rows(lengths[: len(labels)], labels)
 
     majority = multilabel_baselines(rows(train), rows(split), LABELS)["majority"]
     always = np.zeros_like(split)
@@ -137,7 +145,7 @@ def test_always_the_same_answer_is_the_classes_of_most_rows():
 def test_lengths_that_tell_a_class_are_found():
     lengths = np.repeat([2, 30], 20)[:, None]
     labels = np.stack([lengths[:, 0] > 10, np.ones(40), np.zeros(40)], axis=1).astype(np.uint8)
-    rows = SimpleNamespace(planned_labels=labels, planned_lengths=lengths)
+    rows = Rows(lengths, labels)
     assert multilabel_baselines(rows, rows, LABELS)["length"]["f1_micro"] == 1
 
 

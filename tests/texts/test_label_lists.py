@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
 from support.written_files import refuses
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
-from glot_jax.texts.label_lists import LabelListReader, reader_of
+from glot_jax.texts.label_lists import LabelListReader, label_rows, reader_of
 from glot_jax.texts.tasks import TASKS, TaskSpec
 
 
@@ -111,3 +115,75 @@ def test_a_separator_needs_labels_of_ones_own(load):
     for options in ({"label_separator": ""}, {"label_separator": ";", "label_kind": "classes"}):
         with pytest.raises(UsageError, match="label-separator"):
             ExtractConfig("b", "custom", "out", **options)  # type: ignore[arg-type]
+
+
+# --------------------------------------------------------------------------------------------------
+# In memory
+
+LISTS = [["b", "a"], [], ["c"], ["a"]]
+INDICES = [(0, 1), (), (2,), (0,)]
+
+
+def objects(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        LISTS,
+        list(map(tuple, LISTS)),
+        list(map(set, LISTS)),
+        objects(LISTS),
+        pd.Series(LISTS),
+        [np.array(row, str) for row in LISTS],
+    ],
+)
+def test_lists_of_labels(y):
+    several = label_rows(y, 4)
+    assert several is not None
+    assert several.classes.tolist() == ["a", "b", "c"]
+    assert several.labels == INDICES
+
+
+@pytest.mark.parametrize("make", [np.array, sparse.csr_matrix, pd.DataFrame, np.ndarray.tolist])
+def test_indicators(make):
+    matrix = MultiLabelBinarizer().fit_transform(LISTS)
+    several = label_rows(make(matrix), 4)
+    assert several is not None
+    assert several.classes.tolist() == [0, 1, 2]
+    assert several.labels == INDICES
+
+
+@pytest.mark.parametrize(
+    "y", [["a", "b"], np.array([["a"], ["b"]]), [0, 1], np.array([0.5, 1]), None, "ab"]
+)
+def test_one_label_a_row_is_no_list(y):
+    assert label_rows(y, 2) is None
+
+
+def test_lists_of_whole_numbers_are_in_their_order():
+    several = label_rows([[10, 3], [3]], 2)
+    assert several is not None
+    assert several.classes.tolist() == [3, 10]
+    assert several.labels == [(0, 1), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([["a"], "b"], r"every text must have a list.*'b' in row 1"),
+        ([["a"], [1]], "of one type.*int, str"),
+        ([[0.5], [1.5, 2.5]], "of one type"),
+        ([["a"], ["b", "b"]], "each of its classes once.*row 1"),
+        ([["a"], []], "two classes or more"),
+        ([["a"], ["b"], ["c"]], "2 texts and 3 lists"),
+        (np.array([[0, 2], [1, 0]]), "of 0 and 1"),
+        (np.zeros((3, 2)), "2 texts and 3 lists"),
+    ],
+)
+def test_what_is_no_list_of_labels_is_refused(y, message):
+    with pytest.raises(UsageError, match=message):
+        label_rows(y, 2)
