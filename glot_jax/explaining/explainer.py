@@ -135,7 +135,8 @@ class Explainer:
             texts = (row,) if isinstance(row, str) else tuple(row)
             chosen = target
             if chosen is None and answers.shares is not None:
-                chosen = int(answers.values[number])
+                # Of several classes a row the likeliest, whether it is predicted or not.
+                chosen = int(answers.shares[number].argmax())
             yield self._explain_row(texts, answers, number, chosen, occlude)
 
     def _class_index(self, name: str | None) -> int | None:
@@ -159,18 +160,27 @@ class Explainer:
         occlude: Occlude,
     ) -> Explanation:
         classes = self.predictor.classes
-        value = answers.values[number]
         probabilities = None
         if answers.shares is not None:
             shares = answers.shares[number].tolist()
             probabilities = dict(zip(classes, shares, strict=True))
         return Explanation(
             head=self._facts(),
-            prediction=classes[int(value)] if classes else float(value),
+            prediction=self._prediction(answers.values[number]),
             explained=None if target is None else classes[target],
             probabilities=probabilities,
             texts=self._explain_texts(texts, target, occlude),
         )
+
+    def _prediction(self, value: np.ndarray) -> str | float:
+        """A class by its name, the names of several, or a score."""
+        classes = self.predictor.classes
+        if not classes:
+            return float(value)
+        if value.ndim == 0:
+            return classes[int(value)]
+        separator = self.predictor.task.label_separator or ", "
+        return separator.join(classes[index] for index in np.flatnonzero(value))
 
     def answers_without(
         self,
