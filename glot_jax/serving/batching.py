@@ -24,7 +24,7 @@ from glot_jax.serving.served_run import Row, ServedRun
 Item = TypeVar("Item")
 Outcome = Any | Refusal
 """What a text gets: its result, or why there is none."""
-Record = dict[str, float | str | dict[str, float]]
+Record = dict[str, float | str | list[str] | dict[str, float]]
 """What is predicted for a row: prediction, and for classes probability and probabilities."""
 
 _SORTED_BATCHES = 4
@@ -213,9 +213,8 @@ class BatchedRun:
 
     def _records(self, rows: Sequence[Row]) -> list[Outcome]:
         answers = self.run.answers(rows)
-        classes = self.run.task.classes
         # The columns that `glot predict` writes, so that both say the same.
-        columns = answer_columns(classes, answers)
+        columns = answer_columns(self.run.task, answers)
         outcomes: list[Outcome] = []
         for row in range(len(rows)):
             record: Record = {}
@@ -223,7 +222,7 @@ class BatchedRun:
             for name, values in columns.items():
                 value = values[row]
                 # NumPy's own numbers are no JSON.
-                if isinstance(value, str):
+                if isinstance(value, str | list):
                     record[name] = value
                 elif name in (PREDICTION, PROBABILITY):
                     record[name] = float(value)
