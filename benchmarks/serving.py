@@ -35,10 +35,11 @@ import httpx
 import numpy as np
 from benchmark import Benchmark, Mismatch, require_equal, run
 
+from glot_jax.batches.padded_lengths import padded_lengths
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.extraction import dump
-from glot_jax.inference.encoder import SentenceEncoder, padded_lengths
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.training import train
 
 KEY = "a-key-of-the-benchmark"

@@ -118,7 +118,14 @@ MAY_IMPORT = {
     "profiling": {*BASE, *FLOW[: FLOW.index("inference")], "reporting.tables"},
     "reporting": {*BASE, *FLOW[: FLOW.index("inference")]}
     - {"backbone_files", "backbones", "extraction"},
-    "serving": {"config", "errors", "version", "texts.tasks", "inference"},
+    "serving": {
+        "config",
+        "errors",
+        "version",
+        "texts.tasks",
+        "batches.padded_lengths",
+        "inference",
+    },
     "experiments": {*BASE, *FLOW[: FLOW.index("experiments")]}
     - {"export", "official", "serving", "commands"},
     "cli": {*BASE, *FLOW},

@@ -16,8 +16,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from glot_jax.batches.padded_lengths import padded_length
 from glot_jax.graphs.similarity import tokens_of
-from glot_jax.inference.encoder import SentenceEncoder, padded_length
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import SentenceModel
 from glot_jax.training.xla_options import compiled
 

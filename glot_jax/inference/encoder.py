@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -29,6 +28,8 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
+from glot_jax.backbones.text_batches import by_length, lengths_of, token_batches
+from glot_jax.batches.padded_lengths import padded_length
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
 from glot_jax.inference.fitting import as_rows
@@ -50,17 +51,6 @@ if TYPE_CHECKING:
 
 Origin = tuple[str, BackboneChoice, CheckpointName, tuple[str, ...]]
 """Run folder, backbone, checkpoint and names of plugins of a loaded encoder."""
-
-_WINDOW = 8192
-"""Texts tokenised and sorted at a time: memory does not grow with the number of texts."""
-# Finer below: among short texts a few tokens of padding are a larger share.
-_LADDER = (
-    *range(8, 64, 8),
-    *range(64, 128, 16),
-)
-"""Padded lengths up to 128; above, multiples of 64: few shapes are compiled, few padded tokens
-computed.
-"""
 
 
 class SentenceEncoder:
@@ -226,7 +216,7 @@ class SentenceEncoder:
             task = progress.add_task("encode", total=len(texts))
             for rows, ids in token_batches(self.backbone, texts, batch_size):
                 states = self.backbone.states(ids).layers
-                vectors[rows] = self.pool(states, _lengths(ids), batch_size)
+                vectors[rows] = self.pool(states, lengths_of(ids), batch_size)
                 progress.advance(task, len(rows))
         if normalize:
             return _unit(vectors)
@@ -328,7 +318,7 @@ class SentenceEncoder:
         shape = (len(lengths), self.dim)
         vectors = np.zeros(shape, np.float32)
         # The store's order is that of its rows: sorted here, for little padding.
-        order = _by_length(lengths)
+        order = by_length(lengths)
         for first in range(0, len(order), batch_size):
             texts = order[first : first + batch_size]
             states = [reader.states(int(text)) for text in texts]
@@ -450,43 +440,6 @@ def _load_again(
     )
 
 
-def token_batches(
-    backbone: Backbone, texts: Sequence[str], batch_size: int
-) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
-    """Yield (rows, token ids) of texts of similar length.
-
-    Texts without a token are left out. Some thousands are held as tokens at a time.
-
-    Args:
-        backbone: whose tokenizer is used.
-        texts: strings.
-        batch_size: texts of a batch.
-
-    Raises:
-        UsageError: something that is not a string.
-    """
-    for start in range(0, len(texts), _WINDOW):
-        window = list(texts[start : start + _WINDOW])
-        _require_strings(window, start)
-        ids = backbone.tokenize(window).ids
-        order = _by_length(_lengths(ids))
-        # By length within a window: little padding, and few shapes to compile.
-        for first in range(0, len(order), batch_size):
-            rows = order[first : first + batch_size]
-            yield start + rows, [ids[row] for row in rows]
-
-
-def _require_strings(texts: Sequence[object], start: int) -> None:
-    """Require strings; `start` is the row of the first."""
-    for row, text in enumerate(texts, start):
-        if not isinstance(text, str):
-            raise UsageError(
-                rule="a text must be a string",
-                got=f"{type(text).__name__} in row {row}",
-                fix="Convert it.",
-            )
-
-
 def weights_sha256(model: nnx.Module) -> str:
     """sha256 of every array of a model, by name."""
     digest = hashlib.sha256()
@@ -509,33 +462,6 @@ def _pool(
     model = nnx.merge(graphdef, params)
     graph = model.stem(hidden, mask)
     return model.vectors(graph)
-
-
-def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """Number of tokens of each text."""
-    counts = list(map(len, ids))
-    # The dtype is named, because an empty list would be floats.
-    return np.array(counts, np.int64)
-
-
-def _by_length(lengths: np.ndarray) -> np.ndarray:
-    """Indices of the texts that have tokens, the shortest first."""
-    # Stable: equal texts come in the order in which they were given, whatever NumPy does.
-    order = np.argsort(lengths, kind="stable")
-    return order[lengths[order] > 0]
-
-
-def padded_lengths(max_length: int) -> list[int]:
-    """The lengths, ascending, that batches of texts of up to `max_length` tokens are padded to."""
-    return sorted({padded_length(length) for length in range(1, max_length + 1)})
-
-
-def padded_length(longest: int) -> int:
-    """The length that texts of `longest` tokens are padded to: one of few, as few are compiled."""
-    for length in _LADDER:
-        if length >= longest:
-            return length
-    return math.ceil(longest / 64) * 64
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
+from glot_jax.backbones.text_batches import token_batches
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.answering import Answers, Rows, require_answers
-from glot_jax.inference.encoder import SentenceEncoder, token_batches
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.inference.stored_rounding import read_dtypes, stored_states
 from glot_jax.objectives.probabilities import LINKS, predicted, probabilities

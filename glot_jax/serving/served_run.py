@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from glot_jax.batches.padded_lengths import padded_lengths
 from glot_jax.config.serve import ServeConfig
 from glot_jax.errors import UsageError
 from glot_jax.inference.answering import Answers, require_answers
-from glot_jax.inference.encoder import SentenceEncoder, padded_lengths
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.inference.predictor import Predictor
 from glot_jax.texts.tasks import TaskSpec

@@ -19,13 +19,14 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from support.tiny_backbones import make_backbone
 
+from glot_jax.batches.padded_lengths import padded_lengths
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.linear_probe import split_features
 from glot_jax.extraction import dump
 from glot_jax.inference.encode_file import check_files, encode_file, text_file
-from glot_jax.inference.encoder import SentenceEncoder, padded_lengths
+from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.row_files import Survey
 from glot_jax.store import HiddenStore
 from glot_jax.training import train
