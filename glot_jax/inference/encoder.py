@@ -28,8 +28,8 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
-from glot_jax.backbones.text_batches import by_length, lengths_of, token_batches
 from glot_jax.batches.padded_lengths import padded_length
+from glot_jax.batches.text_batches import by_length, lengths_of, token_batches
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
 from glot_jax.inference.fitting import as_rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from glot_jax.backbones.text_batches import token_batches
+from glot_jax.batches.text_batches import token_batches
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.answering import Answers, Rows, require_answers
