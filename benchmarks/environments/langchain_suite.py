@@ -1,13 +1,11 @@
-"""Other people's software on a run, in environments of their own: their pins contradict ours.
+"""LangChain's standard tests of embeddings, in an environment of their own.
 
-    python benchmarks/environments/elsewhere.py langchain --run RUN
-    python benchmarks/environments/elsewhere.py infinity --run RUN
+    python benchmarks/environments/langchain_suite.py --run RUN
 
-langchain: the standard tests of LangChain (langchain-tests) of `OpenAIEmbeddings`, against
-`glot serve RUN`. infinity: an exported folder under infinity-emb, asked as our server is asked, and
-compared with encode. Each environment is made below --work with pip, which needs an index of
-packages; what does not resolve is recorded in pip's own words. Writes
-benchmarks/results/{langchain,infinity}.json.
+The tests (langchain-tests) are those of `OpenAIEmbeddings`, against `glot serve RUN`. The
+environment is made below --work with pip, which needs an index of packages; what does not resolve
+is recorded in pip's own words. Their pins contradict ours. Writes
+benchmarks/results/langchain.json.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import urllib.request
 import venv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
@@ -35,9 +33,6 @@ from benchmark import RESULTS, Mismatch
 from machine import describe_machine
 
 LANGCHAIN = ("langchain-tests==1.1.9", "langchain-openai==1.7.4")
-# torch first and by itself, so that pip takes the build that fits the machine.
-INFINITY = (("torch==2.13.0",), ("infinity-emb[server,torch]==0.0.78",))
-TEXTS = ("a cat sat on the mat", "the train leaves at night", "sun")
 KEY = "a-key-of-the-benchmark"
 SECONDS = 600
 """How long a server may take until it answers."""
@@ -68,9 +63,8 @@ class TestServedRun(EmbeddingsIntegrationTests):
 
 @dataclasses.dataclass(frozen=True)
 class Elsewhere:
-    """Other people's software on a run."""
+    """LangChain's standard tests against `glot serve`."""
 
-    what: tyro.conf.Positional[Literal["langchain", "infinity"]]
     run: Path
     """Run folder."""
     work: Path | None = None
@@ -180,53 +174,14 @@ def langchain(settings: Elsewhere, work: Path) -> dict[str, Any]:
     return {"versions": versions(python, names), "outcomes": outcomes, "code": done.returncode}
 
 
-def infinity(settings: Elsewhere, work: Path) -> dict[str, Any]:
-    """An exported folder under infinity-emb, compared with encode."""
-    import numpy as np
-
-    from glot_jax.export import export_sentence_transformers
-    from glot_jax.inference.encoder import SentenceEncoder
-
-    python, stopped = environment(work / "infinity", INFINITY)
-    names = ("infinity-emb", "torch", "sentence-transformers", "transformers", "numpy")
-    if stopped:
-        return {"versions": versions(python, names), "stopped": stopped}
-    folder = work / "exported"
-    if not folder.exists():
-        export_sentence_transformers(settings.run, str(folder))
-    log = work / "infinity.log"
-    address = "http://127.0.0.1:7997"
-    command = [str(python), "-m", "infinity_emb", "v2", "--model-id", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", "7997", "--device", "cpu", "--engine", "torch"]
-    command += ["--trust-remote-code", "--no-model-warmup", "--served-model-name", "exported"]
-    try:
-        with started(command, log) as process:
-            wait_until_ready(address, process, log)
-            request = urllib.request.Request(
-                f"{address}/embeddings",
-                json.dumps({"model": "exported", "input": TEXTS}).encode(),
-                {"content-type": "application/json"},
-            )
-            with urllib.request.urlopen(request) as answer:
-                data = json.load(answer)["data"]
-    except Mismatch as error:
-        return {"versions": versions(python, names), "stopped": str(error)}
-    # It scales to unit length by itself.
-    expected = SentenceEncoder.load(settings.run, device="cpu").encode(TEXTS, normalize=True)
-    vectors = np.array([item["embedding"] for item in data])
-    difference = float(np.abs(vectors - expected).max())
-    return {"versions": versions(python, names), "largest_difference": difference}
-
-
 def main(settings: Elsewhere) -> None:
     """Make the environment, ask, and write what came of it."""
     with tempfile.TemporaryDirectory() as scratch:
         work = settings.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
-        action = {"langchain": langchain, "infinity": infinity}[settings.what]
-        values = action(settings, work.resolve())
+        values = langchain(settings, work.resolve())
     text = json.dumps({"machine": describe_machine(), **values}, indent=1)
-    path = settings.results / f"{settings.what}.json"
+    path = settings.results / "langchain.json"
     path.write_text(text + "\n")
     print(text)
     print(f"wrote {path}")
