@@ -231,6 +231,7 @@ class BatchedRun:
             if shares:
                 record["probabilities"] = shares
             numbers = [value for value in record.values() if isinstance(value, float)]
+            numbers += shares.values()
             outcomes.append(record if np.isfinite(numbers).all() else _unsound())
         return outcomes
 
