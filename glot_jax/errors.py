@@ -16,7 +16,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     # transformers asks for accelerate where it reads such a file.
     "gguf": ("gguf", "accelerate"),
     "offload": ("accelerate",),
-    "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript"),
+    "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript", "flatbuffers"),
     "mteb": ("mteb",),
     "serve": ("fastapi", "uvicorn", "batched", "prometheus_client"),
     "sweep": ("optuna",),

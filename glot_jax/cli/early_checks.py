@@ -95,6 +95,18 @@ def require_run(run: Path) -> None:
     read_config(run)
 
 
+def require_scores(run: Path) -> None:
+    """Require a run that was trained on classes or scores, for its head to be exported.
+
+    Raises:
+        UsageError: It ranks texts, or was stored without labels.
+    """
+    from glot_jax.inference.answering import require_scores as require_scored_task
+    from glot_jax.run_folders.run_files import read_task
+
+    require_scored_task(read_task(run))
+
+
 def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
     """Require a run folder, and its store unless another one is given.
 

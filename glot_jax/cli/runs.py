@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from glot_jax.cli.early_checks import require_file, require_run
+from glot_jax.cli.early_checks import require_file, require_run, require_scores
 from glot_jax.config import names
 from glot_jax.config.runs import (
     DescribeConfig,
@@ -142,8 +142,8 @@ def encode(config: EncodeConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Write a trained run for software without JAX, after comparing it with the run."""
-    if config.to == "sentence-transformers":
+    """Write a trained run for software without this package, after comparing it with the run."""
+    if config.to not in ("onnx", "hub"):
         require_empty(
             Path(config.out),
             rule="an export must go to a new folder",
@@ -151,36 +151,57 @@ def export(config: ExportConfig) -> int:
         )
     # A folder that was exported before needs no run; sentence-transformers puts a config.json of
     # its own there.
-    if config.to != "hub" or not (config.run / "modules.json").is_file():
+    is_run = config.to != "hub" or not (config.run / "modules.json").is_file()
+    if is_run:
         require_run(config.run)
         _say_what_is_left_out(config.run)
     require_extra("extract", "glot export")
-    if config.to == "onnx":
-        require_extra("export", "--to onnx")
-    elif config.to == "sentence-transformers":
-        # Of the extra only this: the rest of it is for ONNX.
-        require_extra("export", "--to sentence-transformers", "sentence_transformers")
-    from glot_jax.export import export_hub, export_onnx, export_sentence_transformers
+    if config.to in _OF_EXTRA:
+        # Of the extra only these: the rest of it is for other formats.
+        require_extra("export", f"--to {config.to}", *_OF_EXTRA[config.to])
+    # Read from config.json, before a model is loaded for nothing.
+    if is_run and config.with_head:
+        require_scores(config.run)
+    facts = _exported(config)
+    print(json.dumps(facts, indent=2))
+    return 0
 
+
+_OF_EXTRA: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "sentence-transformers": ("sentence_transformers",),
+    "stablehlo": ("flatbuffers",),
+}
+"""Modules of the extra `export` that a format needs."""
+
+
+def _exported(config: ExportConfig) -> dict[str, Any]:
+    from glot_jax import export as exports
+
+    run = config.run
+    checkpoint = config.checkpoint
+    if config.to == "parameters":
+        return exports.export_parameters(run, config.out, checkpoint)
     if config.to == "onnx":
-        facts = export_onnx(config.run, config.out, config.checkpoint)
-    elif config.to == "hub":
-        facts = export_hub(
-            config.run,
+        return exports.export_onnx(run, config.out, checkpoint, with_head=config.with_head)
+    if config.to == "stablehlo":
+        return exports.export_stablehlo(run, config.out, checkpoint, with_head=config.with_head)
+    if config.to == "hub":
+        return exports.export_hub(
+            run,
             config.out,
             private=not config.public,
             backbone=config.backbone,
-            checkpoint=config.checkpoint,
+            checkpoint=checkpoint,
+            with_head=config.with_head,
         )
-    else:
-        facts = export_sentence_transformers(
-            config.run,
-            config.out,
-            backbone=config.backbone,
-            checkpoint=config.checkpoint,
-        )
-    print(json.dumps(facts, indent=2))
-    return 0
+    return exports.export_sentence_transformers(
+        run,
+        config.out,
+        backbone=config.backbone,
+        checkpoint=checkpoint,
+        with_head=config.with_head,
+    )
 
 
 def _say_what_is_left_out(run: Path) -> None:

@@ -265,7 +265,7 @@ class EncodeConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig(Config):
-    """Write a trained run for software without JAX.
+    """Write a trained run for software without this package.
 
     What was written is loaded again and compared with the run.
     """
@@ -276,10 +276,18 @@ class ExportConfig(Config):
     """Run folder; with --to hub also a folder exported before."""
     # Not a Path: `owner/model` is no place on this machine.
     out: str = dataclasses.field(metadata=ARGUMENT)
-    """New folder (sentence-transformers), file (onnx) or owner/model (hub)."""
-    to: Literal["sentence-transformers", "onnx", "hub"] = "sentence-transformers"
-    """sentence-transformers: backbone, tokenizer and head, loaded with trust_remote_code=True;
-    onnx: the head alone; hub: upload.
+    """New folder (sentence-transformers, parameters, stablehlo), file (onnx) or owner/model (hub).
+    """
+    to: Literal["sentence-transformers", "onnx", "hub", "parameters", "stablehlo"] = (
+        "sentence-transformers"
+    )
+    """sentence-transformers: backbone, tokenizer and pooling head, loaded with
+    trust_remote_code=True; onnx: the pooling head alone; hub: upload; parameters: all arrays as
+    safetensors and the settings as JSON; stablehlo: the pooling head as a program of jax.export.
+    """
+    with_head: bool = False
+    """Also what the run was trained to say: probabilities of the classes, or the score. parameters
+    always hold it.
     """
     backbone: str | None = None
     """Where the frozen model lies, if the run knows it only by the name of a folder."""
@@ -297,10 +305,16 @@ class ExportConfig(Config):
                 got=f"--to {self.to}",
                 fix="Leave it out.",
             )
-        if self.to == "onnx" and self.backbone is not None:
+        if self.to not in ("sentence-transformers", "hub") and self.backbone is not None:
             raise UsageError(
-                rule="--backbone is not for --to onnx: an ONNX file holds the head alone",
+                rule=f"--backbone is not for --to {self.to}, which holds the head alone",
                 got=f"--backbone {self.backbone}",
+                fix="Leave it out.",
+            )
+        if self.to == "parameters" and self.with_head:
+            raise UsageError(
+                rule="--with-head is not for --to parameters, which always holds the task's head",
+                got="--with-head",
                 fix="Leave it out.",
             )
 

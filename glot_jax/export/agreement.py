@@ -1,13 +1,19 @@
-"""Whether an export computes the vectors of its run.
+"""Whether an export computes the vectors and the scores of its run.
 
 States that can tell, and how near is near enough.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
 import numpy as np
 
 from glot_jax.errors import UsageError
+from glot_jax.inference.answering import Answers
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.predictor import Predictor
 from glot_jax.model import SentenceModel
 
 CLOSE = 1e-5
@@ -18,6 +24,8 @@ PADDED = 1e-4
 """The same where a text was computed beside longer ones (the backbone rounds differently then), and
 in ONNX.
 """
+VECTORS = "sentence_embedding"
+"""Name of the vectors among the outputs of an export."""
 FIX = "Export with the versions in constraints.txt."
 
 _TRIES = 50
@@ -28,8 +36,15 @@ def require_agreement(
     exported: np.ndarray,
     expected: np.ndarray,
     tolerance: float,
+    noun: str = "vectors",
 ) -> float:
-    """Largest difference of two arrays of vectors, relative to the largest entry.
+    """Largest difference of two arrays, relative to the largest entry.
+
+    Args:
+        exported: what was exported computes.
+        expected: what the run computes.
+        tolerance: the largest difference that is rounding.
+        noun: what the arrays hold, for the message.
 
     Raises:
         UsageError: it is above the tolerance, or not a number.
@@ -42,13 +57,29 @@ def require_agreement(
     if not difference <= tolerance:
         raise UsageError(
             rule=(
-                "an export must compute the vectors of its run, to"
+                f"an export must compute the {noun} of its run, to"
                 f" {tolerance:g} of the largest entry"
             ),
             got=f"{difference:.2g}",
             fix=FIX,
         )
     return difference
+
+
+def require_answers_agree(exported: Mapping[str, np.ndarray], expected: Answers) -> float:
+    """Largest difference of exported scores to what `Predictor` answers, relative to the largest.
+
+    Args:
+        exported: outputs by their names in `glot_task.OUTPUTS`.
+        expected: answers for the same rows.
+
+    Raises:
+        UsageError: they differ by more than rounding.
+    """
+    # Not the logits: a constant added to all of them changes nothing.
+    if expected.shares is None:
+        return require_agreement(exported["score"], expected.values, PADDED, "scores")
+    return require_agreement(exported["probabilities"], expected.shares, PADDED, "probabilities")
 
 
 def margin(model: SentenceModel, states: np.ndarray) -> float:
@@ -140,3 +171,62 @@ def random_texts(
             if margin(model, hidden[row, tokens]) > CLOSE:
                 break
     return hidden, mask
+
+
+def random_rows(
+    model: SentenceModel,
+    batch: int,
+    length: int,
+    texts: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`random_texts` with an axis of texts, [batch, texts, length, ...], unless it is None."""
+    if texts is None:
+        return random_texts(model, batch, length)
+    hidden, mask = random_texts(model, batch * texts, length)
+    hidden = hidden.reshape(batch, texts, *hidden.shape[1:])
+    return hidden, mask.reshape(batch, texts, length)
+
+
+def compare_on_states(
+    program: Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]],
+    encoder: SentenceEncoder,
+    texts: int | None,
+    shapes: Sequence[tuple[int, int]],
+) -> dict[str, float]:
+    """Largest relative differences of an exported program to its run, on random states.
+
+    Args:
+        program: (states, int64 mask) of `random_rows` -> outputs by name.
+        encoder: of the run's model in float32; it needs no backbone.
+        texts: texts of a row, where the inputs have an axis of them.
+        shapes: (batch, length) of the states.
+
+    Returns:
+        `difference` of the vectors, and `difference_of_scores` where the program gives some.
+
+    Raises:
+        UsageError: a difference that is no rounding.
+    """
+    model = encoder.model
+    roles = texts or 1
+    of_vectors = []
+    of_scores = []
+    for batch, length in shapes:
+        hidden, mask = random_rows(model, batch, length, texts)
+        outputs = program(hidden, mask)
+        # [roles, batch, length, ...]: as a head reads rows.
+        states = hidden.reshape(batch, roles, *hidden.shape[mask.ndim - 1 :]).swapaxes(0, 1)
+        masks = mask.reshape(batch, roles, length).swapaxes(0, 1)
+        # On an accelerator JAX would round float32 products to fewer bits.
+        with jax.default_matmul_precision("highest"):
+            pooled = np.stack(list(map(encoder.encode_states, states, masks)))
+            vectors = pooled.swapaxes(0, 1).reshape(outputs[VECTORS].shape)
+            of_vectors.append(require_agreement(outputs[VECTORS], vectors, PADDED))
+            # By what answers for `glot predict`, from the vectors on.
+            if len(outputs) > 1:
+                answers = Predictor([encoder]).answer_vectors([pooled])
+                of_scores.append(require_answers_agree(outputs, answers))
+    differences = {"difference": max(of_vectors)}
+    if of_scores:
+        differences["difference_of_scores"] = max(of_scores)
+    return differences

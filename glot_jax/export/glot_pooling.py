@@ -1,13 +1,14 @@
 """GLOT's pooling head as a module of sentence-transformers, behind a Transformer.
 
 This file is copied into every exported folder, whose modules.json names `GlotPooling`, with
-glot_head.py and glot_graph.py beside it. They import torch and sentence-transformers alone.
+glot_head.py, glot_graph.py and glot_task.py beside it. They import torch and sentence-transformers
+alone.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from torch import Tensor
 # Relative, because it must hold in an exported folder as it does here.
 from .glot_graph import Setting
 from .glot_head import GlotHead
+from .glot_task import TaskHead
 
-FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
+FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py", "glot_task.py")
 """The code of an exported folder."""
 
 
@@ -31,6 +33,8 @@ class GlotPooling(Module):
         layers: whose states are read: -1 the last one's, after the final norm (`token_embeddings`);
             else an index of `all_layer_embeddings` (0 = embeddings, 1 .. = blocks). Several are
             mixed, in this order.
+        task: what the run was trained to say of a text, or of a row of texts: settings of
+            `TaskHead`. None: the folder gives vectors alone.
         head: further settings of `GlotHead`.
     """
 
@@ -39,6 +43,7 @@ class GlotPooling(Module):
         dim: int,
         *,
         layers: Sequence[int] = (-1,),
+        task: Mapping[str, Any] | None = None,
         **head: Setting,
     ):
         super().__init__()
@@ -53,8 +58,13 @@ class GlotPooling(Module):
         if len(self.layers) > 1:
             mixed = len(self.layers)
         self.head = GlotHead(dim, mixed=mixed, **head)
+        self.task = None
+        # A run that ranks texts, or was exported without its head, has vectors alone.
+        if task is not None:
+            self.settings["task"] = dict(task)
+            self.task = TaskHead(self.head.width, **task)
         self.kept: dict[str, Tensor] = {}
-        """The head's arrays as they were when they were first seen, by name."""
+        """The arrays as they were when they were first seen, by name."""
 
     def get_config_dict(self) -> dict[str, Any]:
         """What goes to the folder's config.json: the arguments of this class."""
@@ -64,8 +74,41 @@ class GlotPooling(Module):
         """Width of the vectors."""
         return self.head.width
 
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their scores; empty without any."""
+        if self.task is None:
+            return []
+        return self.task.classes
+
+    def answers(self, *vectors: object) -> dict[str, Tensor]:
+        """What the run says of rows of texts, from their vectors; no gradient is kept.
+
+        Args:
+            vectors: [rows, width], of NumPy or torch, of the first texts of the rows, of the
+                second ones, ..., as `encode` gives them.
+
+        Returns:
+            `logits` and `probabilities` [rows, classes], or `score` [rows].
+
+        Raises:
+            ValueError: a folder without the task's head, or another number of texts a row.
+        """
+        if self.task is None:
+            raise ValueError("this folder gives vectors alone. Export the run with --with-head.")
+        task = self.task
+        # In half precision scores of classes would tie.
+        self.exact()
+        # To the device and dtype of the head: `encode` gives arrays of NumPy unless it is asked.
+        sides = [torch.as_tensor(side).to(task.bias) for side in vectors]
+        with torch.no_grad(), torch.autocast(task.bias.device.type, enabled=False):
+            return task(*sides)
+
     def forward(self, features: dict[str, Any], **_kwargs: object) -> dict[str, Any]:
-        """Add `sentence_embedding` [batch, width], in float32, to the features of a Transformer."""
+        """Add `sentence_embedding` [batch, width], in float32, to the features of a Transformer.
+
+        With a task's head on one text also what `TaskHead` gives for it.
+        """
         if "attention_mask" not in features:
             raise ValueError(
                 "GlotPooling reads padded texts with their attention_mask; got flattened ones. Load"
@@ -90,16 +133,19 @@ class GlotPooling(Module):
         # Not in half precision, where cosines are too coarse to say who is linked.
         with torch.autocast(hidden.device.type, enabled=False):
             vectors = self.exact().head(hidden, mask)
+            # A row of several texts has no scores before all of them are encoded: see `answers`.
+            if self.task is not None and self.task.texts == 1:
+                features.update(self.task(vectors))
         features["sentence_embedding"] = vectors
         return features
 
     def exact(self) -> GlotPooling:
-        """Itself, the head in float32: in half precision other tokens would be linked.
+        """Itself, both heads in float32: in half precision other tokens would be linked.
 
         What `model.half()` did to the weights is undone; those that were trained since they were
         kept stay rounded.
         """
-        arrays = [*self.head.named_parameters(), *self.head.named_buffers()]
+        arrays = [*self.named_parameters(), *self.named_buffers()]
         for name, array in arrays:
             if name not in self.kept:
                 self.kept[name] = array.detach().clone()

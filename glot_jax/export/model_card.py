@@ -10,8 +10,12 @@ from typing import Any
 from glot_jax.backbone_files.backbone_source import MINILM
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder, Summary
 
-CODE_FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py")
+CODE_FILES = ("glot_pooling.py", "glot_head.py", "glot_graph.py", "glot_task.py")
 """Code of an exported folder, named here too: glot_pooling itself needs the extra `export`."""
+
+
+FACTS = "glot_export.json"
+"""The file that says what an exported folder is of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,15 @@ class Facts:
     """sha256 of the run's config.json."""
     weights: str
     """sha256 of the head's weights."""
+    task_head: Mapping[str, Any] | None = None
+    """Settings of the task's head, where the folder has it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of glot_export.json."""
+        values = dataclasses.asdict(self)
+        if self.task_head is None:
+            del values["task_head"]
+        return values
 
 
 def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> str:
@@ -55,9 +68,10 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
     # The baseline that the card sets beside the scores.
     commonest = "the commonest answer"
     if ranked:
-        # A ranking's map is exported with the pooler; a classifier is not.
-        parameters += summary.parameters["head"]
         commonest = "a random order"
+    # A ranking's map is exported with the pooler; a classifier where it was asked for.
+    if ranked or facts.task_head is not None:
+        parameters += summary.parameters["head"]
     more_files = [f"`{file}`" for file in CODE_FILES[1:]]
     return template.read_text(encoding="utf-8").format(
         base=_base_model(facts.backbone),
@@ -67,12 +81,13 @@ def model_card(run: RunFolder, summary: Summary, facts: Facts, dtype: str) -> st
         pooler=run.config.pooler.pooler,
         version=facts.glot_jax,
         file=CODE_FILES[0],
-        more_files=" and ".join(more_files),
+        more_files=", ".join(more_files),
+        answers=_answers(facts.task_head),
         max_length=facts.max_length,
         dtype=dtype,
         parameters=parameters,
         roles=", ".join(task.roles),
-        vector=_vector(run, ranked=ranked),
+        vector=_vector(run, facts.task_head, ranked=ranked),
         scores=_scores(run, summary, facts.checkpoint),
         selected=_selected(summary, facts.checkpoint),
         commonest=commonest,
@@ -101,8 +116,35 @@ def _identity(backbone: Mapping[str, Any]) -> str:
     return f"`{backbone['name']}`, sha256 `{backbone['sha256']}`"
 
 
-def _vector(run: RunFolder, *, ranked: bool) -> str:
+def _answers(task_head: Mapping[str, Any] | None) -> str:
+    """How a folder with the task's head is asked what it was trained to say."""
+    if task_head is None:
+        return ""
+    output = "score"
+    scores = "the score of each row"
+    if "classes" in task_head:
+        output = "probabilities"
+        scores = "[rows, classes]; the classes: model[1].classes"
+    if task_head["texts"] == 1:
+        lines = [
+            'rows = model.encode(["a sentence", "another one"], output_value=None)',
+            f'rows[0]["{output}"]  # beside "sentence_embedding"',
+        ]
+    else:
+        lines = [
+            'first = model.encode(["a sentence"])',
+            'second = model.encode(["another one"])',
+            f'model[1].answers(first, second)["{output}"]  # {scores}',
+        ]
+    if task_head["texts"] == 1 and "classes" in task_head:
+        lines.append("model[1].classes  # their names, in this order")
+    return "\n".join(["\nWhat the run was trained to say:\n", "```python", *lines, "```", ""])
+
+
+def _vector(run: RunFolder, task_head: Mapping[str, Any] | None, *, ranked: bool) -> str:
     """What a vector was trained for."""
+    if task_head is not None:
+        return "A vector is\nwhat the task's own head reads, which is in this folder too."
     if not ranked:
         return (
             "A vector is\nwhat the task's own classifier or projection read; that one is not in"

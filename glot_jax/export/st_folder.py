@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib
 import os
 import re
 import shutil
-import sys
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import numpy as np
 import torch
 from safetensors import SafetensorError
 
@@ -23,51 +17,23 @@ from glot_jax.backbone_files.quiet_loading import quiet_loading
 from glot_jax.backbones.from_recipe import load_backbone
 from glot_jax.backbones.loading import is_taken_out
 from glot_jax.errors import UsageError, require_extra
-from glot_jax.export.agreement import (
-    CLOSE,
-    FIX,
-    PADDED,
-    margin,
-    require_agreement,
-)
-from glot_jax.export.model_card import CODE_FILES, Facts, model_card
+from glot_jax.export.code_references import remove_code_references
+from glot_jax.export.model_card import CODE_FILES, FACTS, Facts, model_card
+from glot_jax.export.st_probes import compare, probe
+from glot_jax.export.task_head import ExportedTask
 from glot_jax.export.torch_head import TrainedHead, torch_head
 from glot_jax.files import read_json, require_empty, whole_folder, write_json
-from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.version import __version__
 
 if TYPE_CHECKING:
     from glot_jax.backbone_files.backbone_source import Source
+    from glot_jax.export.glot_pooling import GlotPooling
     from glot_jax.extraction import Backbone
 
-_TEXTS = (
-    "No keys, but reports.",
-    "The train that had left the old station at night came back before the sun was up.",
-    "a",
-    "Two dogs ran; one cat sat.",
-    "Is every question a question?",
-    "It was neither good nor bad, and nobody saw it.",
-    "x = (y + 1) / 2",
-    "The end",
-)
 _LICENCE = re.compile(r"(licen[cs]e|notice)\b", re.IGNORECASE)
 _ONNX_INSTEAD = "Export the head alone: --to onnx FILE."
-
-
-@dataclasses.dataclass(frozen=True)
-class _Probes:
-    """What the exported folder is compared on."""
-
-    texts: list[str]
-    """Texts whose vectors are compared."""
-    vectors: np.ndarray
-    """[texts, dim] float32, as the run encodes them, one at a time."""
-    tokenized: list[str]
-    """Texts whose token ids are compared: an empty one and one that is cut among them."""
-    ids: list[list[int]]
 
 
 @renamed_keywords(which="checkpoint")
@@ -77,26 +43,34 @@ def export_sentence_transformers(
     *,
     backbone: str | None = None,
     checkpoint: CheckpointName = "best",
+    with_head: bool = False,
 ) -> dict[str, Any]:
     """Write a folder that `SentenceTransformer(out, trust_remote_code=True)` loads.
 
     It holds backbone, tokenizer and head, and needs no glot_jax. It appears when it is whole and,
-    loaded again, has given the vectors of `SentenceEncoder` in float32.
+    loaded again, has given the vectors of `SentenceEncoder` in float32, and with the task's head
+    the scores of `Predictor`.
 
     Args:
         run: run folder.
         out: a new or empty folder.
         backbone: where the frozen model lies, if the run knows it only by the name of a folder.
         checkpoint: "best" or "last".
+        with_head: write the task's head too. Texts then come with `logits` and `probabilities`, or
+            `score`, beside the vector (`model.encode(texts, output_value=None)`); rows of several
+            texts are asked by `model[1].answers(first_vectors, second_vectors)`.
 
     Returns:
         What glot_export.json in the folder says, and the largest relative differences that were
-        seen.
+        seen: of vectors of texts encoded `alone` and `padded`, with the head of its `scores`, and
+        `predict`, how far these are from `glot predict`, which rounds states as the run's store
+        did.
 
     Raises:
         UsageError: no finished run, one without a backbone or with the graph rule `random`, a
             backbone that is gone or another one, packages that are missing, a folder that is not
-            empty or cannot be written, vectors that differ.
+            empty or cannot be written, a run without scores that is to be written with its head,
+            vectors or scores that differ.
     """
     require_extra("export", "an export", "sentence_transformers")
     out = Path(out)
@@ -121,6 +95,9 @@ def export_sentence_transformers(
         )
     summary = folder.require_finished()
     head = TrainedHead.load(folder.path, checkpoint)
+    task = None
+    if with_head:
+        task = ExportedTask.of_model(head.model, folder.temperature)
     layers = folder.model.layers
     frozen = load_backbone(
         folder.recipe,
@@ -131,7 +108,7 @@ def export_sentence_transformers(
     )
     _require_plain(frozen)
     # What the folder will be compared with, as long as the backbone is loaded.
-    probes = _probe(frozen, head.model)
+    probes = probe(frozen, head, scored=with_head)
     source = frozen.source
     tokenizer = _tokenizer_settings(frozen)
     # -1 stands for the last block's states after the final norm, which have a name of their own.
@@ -145,17 +122,19 @@ def export_sentence_transformers(
         checkpoint=checkpoint,
         max_length=max_length,
         dim=int(probes.vectors.shape[1]),
-        **head.identity(),
+        task_head=None if task is None else task.settings,
+        **head.identity(task),
     )
-    values = dataclasses.asdict(facts)
+    values = facts.to_json()
     dtype = folder.recipe.compute_dtype or "float32"
     with _explain_safetensors(out), whole_folder(out) as temporary:
-        _save_modules(temporary, source, tokenizer, head, exported_layers)
+        pooling = _pooling(head, task, exported_layers)
+        _save_modules(temporary, source, tokenizer, pooling)
         _complete(temporary, source, dtype)
-        write_json(temporary / "glot_export.json", values)
+        write_json(temporary / FACTS, values)
         card = model_card(folder, summary, facts, dtype)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        difference = _compare(temporary, probes)
+        difference = compare(temporary, probes)
     return {
         "folder": str(out),
         **values,
@@ -208,39 +187,6 @@ def _require_plain(frozen: Backbone) -> None:
     )
 
 
-def _probe(frozen: Backbone, model: SentenceModel) -> _Probes:
-    """Texts, with the vectors and tokens that the run makes of them."""
-    texts = _decided(frozen, model)
-    # On an accelerator JAX would round float32 products to fewer bits.
-    with jax.default_matmul_precision("highest"):
-        encoder = SentenceEncoder(model, frozen, frozen.layers)
-        vectors = encoder.encode(texts, batch_size=1)
-    # Longer than the backbone reads: cutting must be the same too.
-    times = 1 + frozen.max_length // len(_TEXTS)
-    cut = " ".join(_TEXTS * times)
-    tokenized = [*texts, "", cut]
-    ids = frozen.tokenize(tokenized).ids
-    return _Probes(texts, vectors, tokenized, ids)
-
-
-def _decided(frozen: Backbone, model: SentenceModel) -> list[str]:
-    """The texts in which no link hangs on rounding (all of them, if there is none)."""
-    texts: list[str] = []
-    tokens = frozen.tokenize(_TEXTS).ids
-    for text, ids in zip(_TEXTS, tokens, strict=True):
-        # A tokenizer may make nothing of a text: it has no states to ask.
-        if not ids:
-            continue
-        layers = frozen.states([ids]).layers
-        read = [layers[layer] for layer in frozen.layers]
-        states = np.stack(read, axis=1)
-        if model.stem.layer_scores is None:
-            states = states[:, 0]
-        if margin(model, states) > CLOSE:
-            texts.append(text)
-    return texts or list(_TEXTS)
-
-
 def _tokenizer_settings(frozen: Backbone) -> dict[str, Any]:
     """What the exported tokenizer is told beside its own files.
 
@@ -261,26 +207,38 @@ def _tokenizer_settings(frozen: Backbone) -> dict[str, Any]:
     return settings
 
 
-def _save_modules(
-    folder: Path,
-    source: Source,
-    tokenizer: dict[str, Any],
+def _pooling(
     head: TrainedHead,
+    task: ExportedTask | None,
     layers: Sequence[int],
-) -> None:
-    """Let sentence-transformers write backbone, tokenizer and head."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
-
+) -> GlotPooling:
+    """The head as the module of sentence-transformers that is saved."""
     from glot_jax.export.glot_pooling import GlotPooling
 
     settings = dict(head.settings)
     # GlotPooling counts the layers itself.
     settings.pop("mixed", None)
+    if task is not None:
+        settings["task"] = task.settings
     pooling = GlotPooling(**settings, layers=layers)
     pooling.head = torch_head(head.settings, head.weights)
+    if task is not None:
+        pooling.task = task.module()
     # Now, because beside a backbone in half precision sentence-transformers rounds every module.
-    pooling.exact()
+    return pooling.exact()
+
+
+def _save_modules(
+    folder: Path,
+    source: Source,
+    tokenizer: dict[str, Any],
+    pooling: GlotPooling,
+) -> None:
+    """Let sentence-transformers write backbone, tokenizer and head."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+
+    layers = pooling.layers
     states = {
         "method": "forward",
         "method_output_name": "last_hidden_state",
@@ -318,6 +276,7 @@ def _complete(folder: Path, source: Source, dtype: str) -> None:
     # In the folder the class is found by the name of its file, not by that in this package.
     modules[1]["type"] = f"{Path(CODE_FILES[0]).stem}.GlotPooling"
     write_json(folder / "modules.json", modules)
+    remove_code_references(folder)
     tokenizer = read_json(folder / "tokenizer_config.json")
     for name in ("is_local", "local_files_only"):
         tokenizer.pop(name, None)
@@ -340,68 +299,3 @@ def _copy_licences(backbone: Path, folder: Path) -> None:
     for path in backbone.iterdir():
         if path.is_file() and _LICENCE.match(path.name):
             shutil.copyfile(path, folder / path.name)
-
-
-def _compare(folder: Path, probes: _Probes) -> dict[str, float]:
-    """Relative differences to the run's vectors: texts encoded alone, and padded beside others.
-
-    Raises:
-        UsageError: the tokenizer makes other tokens, or the vectors differ.
-    """
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Transformer
-
-    with quiet_loading(), _exported_code(folder) as code:
-        transformer = Transformer.load(
-            str(folder),
-            # As the run was encoded for the comparison, whatever dtype the folder names.
-            model_kwargs={"dtype": "float32"},
-            local_files_only=True,
-        )
-        pooling = code.GlotPooling.load(str(folder), subfolder="1_GlotPooling")
-        model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
-        features = transformer.preprocess(probes.tokenized)
-        # One at a time as the run was, and all together, where short texts are padded.
-        alone = model.encode(
-            probes.texts,
-            batch_size=1,
-            show_progress_bar=False,
-        )
-        together = model.encode(
-            probes.texts,
-            batch_size=len(probes.texts),
-            show_progress_bar=False,
-        )
-    tokens = []
-    masks = features["attention_mask"]
-    for ids, mask in zip(features["input_ids"], masks, strict=True):
-        tokens.append(ids[mask.bool()].tolist())
-    # The tokens first: other tokens explain other vectors.
-    if tokens != probes.ids:
-        raise UsageError(
-            rule="an exported tokenizer must make the tokens that the run was trained on",
-            got="others",
-            fix=FIX,
-        )
-    return {
-        "alone": require_agreement(alone, probes.vectors, CLOSE),
-        "padded": require_agreement(together, probes.vectors, PADDED),
-    }
-
-
-@contextlib.contextmanager
-def _exported_code(folder: Path) -> Iterator[Any]:
-    """The module glot_pooling of the folder itself: what is compared is what others will run."""
-    name = "glot_exported"
-    package = types.ModuleType(name)
-    package.__path__ = [str(folder)]
-    sys.modules[name] = package
-    importlib.invalidate_caches()
-    try:
-        yield importlib.import_module(f"{name}.{Path(CODE_FILES[0]).stem}")
-    finally:
-        # A list, because the table shrinks on the way. Another export has other code by this name.
-        for module in list(sys.modules):
-            if module.split(".")[0] == name:
-                del sys.modules[module]
-        shutil.rmtree(folder / "__pycache__", ignore_errors=True)

@@ -14,7 +14,9 @@ from flax import nnx
 
 from glot_jax.config.train import PoolerConfig
 from glot_jax.errors import UsageError
+from glot_jax.export.exact_model import exact_model
 from glot_jax.export.glot_head import GlotHead
+from glot_jax.export.task_head import ExportedTask
 from glot_jax.model import SentenceModel
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.pooling import GNN_LAYERS, POOLERS
@@ -59,28 +61,26 @@ class TrainedHead:
             UsageError: no run, no such checkpoint, or a graph rule that cannot be exported.
         """
         folder = RunFolder.open(run)
-        config = folder.config
-        trained = folder.load_model(checkpoint)
-        model = SentenceModel(
-            folder.model,
-            graph=dataclasses.replace(config.graph, backend="dense"),
-            pooler=dataclasses.replace(config.pooler, dtype="float32"),
-            objective=config.objective,
-            rngs=nnx.Rngs(0),
-        )
-        # Poolers of every dtype and backend have the same arrays.
-        nnx.update(model, nnx.state(trained))
-        settings = settings_of(model, config.pooler)
+        model = exact_model(folder, checkpoint)
+        settings = settings_of(model, folder.config.pooler)
         return cls(folder, model, settings, weights_of(model))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, task: ExportedTask | None = None) -> dict[str, Any]:
         """What made it, without the paths of this machine.
 
         Backbone, layers, store, and sha256 of the run's config.json and of the weights.
+
+        Args:
+            task: the task's head, where it is exported too; its weights count then.
         """
         digest = hashlib.sha256()
+        weights = dict(self.weights)
+        # Without it the hash is that of earlier versions.
+        if task is not None:
+            for name, array in task.weights.items():
+                weights[f"task.{name}"] = array
         # By name: the order in which modules list their arrays may change.
-        for name, array in sorted(self.weights.items()):
+        for name, array in sorted(weights.items()):
             heading = f"{name} {array.shape} "
             digest.update(heading.encode() + array.tobytes())
         return {

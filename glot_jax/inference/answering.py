@@ -88,3 +88,18 @@ def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:
                     fix="Ask them one by one.",
                 )
     return task
+
+
+def require_scores(task: TaskSpec) -> None:
+    """Require a task that a row is answered for: with a class, or with a score.
+
+    Raises:
+        UsageError: texts are ranked, or were stored without labels.
+    """
+    if task.label_kind in ("classes", "multilabel", "regression"):
+        return
+    raise UsageError(
+        rule="--with-head needs a run that was trained on classes or scores",
+        got=f"one of task {task.name}, which has labels of kind {task.label_kind}",
+        fix="Leave --with-head out: its vectors are what it was trained for.",
+    )

@@ -253,6 +253,14 @@ class TextRegressor(RegressorMixin, TextEstimator):
             )
 
 
+ESTIMATORS: dict[str, type[TextClassifier] | type[TextRegressor]] = {
+    "classes": TextClassifier,
+    "multilabel": TextClassifier,
+    "regression": TextRegressor,
+}
+"""Kind of a task's labels -> the estimator that answers for it."""
+
+
 def load(
     run: str | os.PathLike[str],
     *,
@@ -267,12 +275,7 @@ def load(
     """
     plugins = list(plugins)
     load_plugins(plugins)
-    kinds = {
-        "classes": TextClassifier,
-        "multilabel": TextClassifier,
-        "regression": TextRegressor,
-    }
-    kind = kinds.get(read_task(Path(run)).label_kind, SentenceEncoder)
+    kind = ESTIMATORS.get(read_task(Path(run)).label_kind, SentenceEncoder)
     return kind.load(run, backbone=backbone, device=device, checkpoint=checkpoint, plugins=plugins)
 
 

@@ -117,9 +117,20 @@ class Predictor:
         texts = list(dict.fromkeys(text for role in by_role for text in role))
         number_of = {text: number for number, text in enumerate(texts)}
         index = [[number_of[text] for text in role] for role in by_role]
+        by_member = []
+        for vectors in self._vectors(texts, batch_size):
+            by_member.append(vectors[np.array(index, np.int64)])
+        return self.answer_vectors(by_member)
+
+    def answer_vectors(self, pooled: Sequence[np.ndarray]) -> Answers:
+        """Answers for some rows, from the vectors of their texts.
+
+        Args:
+            pooled: float32 [roles, rows, dim] of each member, as its `encode_states` gives them.
+        """
         outputs = []
-        for member, vectors in zip(self.members, self._vectors(texts, batch_size), strict=True):
-            outputs.append(head_outputs(member, vectors[np.array(index, np.int64)]))
+        for member, vectors in zip(self.members, pooled, strict=True):
+            outputs.append(head_outputs(member, vectors))
         return self.answers_of(outputs)
 
     def _by_role(self, rows: Rows) -> list[list[str]]:

@@ -18,7 +18,7 @@ from glot_jax.inference.answering import Answers
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.fitting import FrozenModel, as_rows, backbone_of, keep_states
 from glot_jax.inference.hub_folder import upload_folder
-from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
+from glot_jax.inference.loading import BackboneChoice, TrainedHead, load_backbones, load_head
 from glot_jax.inference.predictor import Predictor
 from glot_jax.inference.pretrained import PlainHead, read_head, save_head
 from glot_jax.run_folders.run_folder import CheckpointName
@@ -208,7 +208,13 @@ class TextEstimator(BaseEstimator):
                 kind.
         """
         head, saved = read_head(location, revision=revision, plugin_modules=plugins)
-        if saved.get("kind") != cls.__name__:
+        if "kind" not in saved:
+            raise UsageError(
+                rule="an estimator needs a head that was trained on classes or scores",
+                got=f"{location}, exported from a run that has none",
+                fix="Encode with the run: SentenceEncoder.load(RUN).",
+            )
+        if saved["kind"] != cls.__name__:
             raise UsageError(
                 rule=f"{cls.__name__} must be loaded from a folder of its own",
                 got=f"{location}, of a {saved.get('kind')}",
@@ -278,11 +284,17 @@ class TextEstimator(BaseEstimator):
         """
         head = load_head(run, checkpoint, plugins)
         # Before the backbone is loaded, which may take minutes.
-        task = head.model.spec.task
-        cls.require_task(task, run)
+        cls.require_task(head.model.spec.task, run)
+        (frozen,) = load_backbones([head], BackboneChoice(backbone, device))
+        estimator = cls.of_head(head, backbone, device)
+        estimator._loaded.predictor = Predictor([SentenceEncoder.from_head(head, frozen)])
+        return estimator
+
+    @classmethod
+    def of_head(cls, head: TrainedHead, backbone: str | None = None, device: str = "auto") -> Self:
+        """The estimator of a trained head, its parameters those of the run; loads no backbone."""
         from glot_jax.backbones.from_recipe import PACKAGED
 
-        (frozen,) = load_backbones([head], BackboneChoice(backbone, device))
         recipe = head.folder.recipe
         name = recipe.backbone_name or ""
         config = head.folder.config
@@ -305,8 +317,7 @@ class TextEstimator(BaseEstimator):
             device=device,
         )
         estimator.set_head(PlainHead.of_run(head))
-        estimator.set_task(task)
-        estimator._loaded.predictor = Predictor([SentenceEncoder.from_head(head, frozen)])
+        estimator.set_task(head.model.spec.task)
         return estimator
 
     @classmethod
