@@ -208,6 +208,7 @@ def compare_on_states(
         UsageError: a difference that is no rounding.
     """
     model = encoder.model
+    # A text alone is a row of one.
     roles = texts or 1
     of_vectors = []
     of_scores = []

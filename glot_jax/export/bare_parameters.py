@@ -47,6 +47,7 @@ def export_parameters(
     folder = RunFolder.open(run)
     head = TrainedHead(folder, folder.load_model(checkpoint), checkpoint)
     plain = PlainHead.of_run(head)
+    # The folder appears when it was read again and is the same.
     with whole_folder(out) as temporary:
         save_head(temporary, plain, _estimator(head))
         _require_equal(temporary, plain)

@@ -22,6 +22,7 @@ def exact_model(folder: RunFolder, checkpoint: CheckpointName) -> SentenceModel:
         folder.model,
         graph=dataclasses.replace(config.graph, backend="dense"),
         pooler=dataclasses.replace(config.pooler, dtype="float32"),
+        # Its head is the run's own: what a row is answered with is not rounded either.
         objective=config.objective,
         rngs=nnx.Rngs(0),
     )

@@ -96,6 +96,7 @@ def export_onnx(
         "pooled_dim": head.model.pooler.pooled_dim,
         **head.identity(task),
     }
+    # Metadata of a file without the head are those of earlier versions.
     if task is not None:
         facts["task_head"] = task.settings
     graph = _Graph.of_run(head, task)

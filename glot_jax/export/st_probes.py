@@ -188,6 +188,7 @@ def _compare_scores(
     scored: ScoredRows,
 ) -> dict[str, float]:
     """Differences of the folder's scores to the run's, and to those of `glot predict`."""
+    # As many rows as there are texts.
     roles, rows = scored.rows.shape
     pooling: Any = model[1]
     if roles == 1:

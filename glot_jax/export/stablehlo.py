@@ -107,6 +107,7 @@ def export_stablehlo(
         "classes": list(folder.model.task.classes) if with_head else [],
         "platforms": list(program.platforms),
     }
+    # Parameters are constants of the program: one file is all there is.
     content = bytes(program.serialize())
     facts["sha256"] = hashlib.sha256(content).hexdigest()
     # The folder appears when it was read again and agrees.
@@ -179,6 +180,7 @@ def _scores(model: SentenceModel, by_role: Array, temperature: float) -> dict[st
             got=f"one of task {task.name} without it",
             fix="Leave --with-head out.",
         )
+    # The head of the run itself: one of a plugin is exported as well.
     outputs = head(by_role)
     if task.classes:
         cooled = outputs / temperature
@@ -199,6 +201,7 @@ def _described(program: export.Exported) -> dict[str, str]:
 
 def _reader(file: Path) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
     """The program of a file."""
+    # jax reads a bytearray alone.
     program = export.deserialize(bytearray(file.read_bytes()))
 
     def call(hidden: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:

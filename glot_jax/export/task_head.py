@@ -56,6 +56,7 @@ class ExportedTask:
             "kind": _KINDS[type(head)],
             "texts": model.texts_per_row,
         }
+        # The cosine of two projected vectors has nothing to combine.
         if isinstance(head, FeatureHead):
             settings["features"] = head.combination
         if task.classes:

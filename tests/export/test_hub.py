@@ -75,6 +75,12 @@ def test_a_folder_or_a_run_is_uploaded(place):
 
 
 @pytest.mark.usefixtures("exported")
+def test_a_folder_gets_no_head_by_being_uploaded(place):
+    with pytest.raises(UsageError, match="a folder that was exported with it; got .*st-bert"):
+        export_hub(place / "st-bert", "me/glot", with_head=True)
+
+
+@pytest.mark.usefixtures("exported")
 def test_what_the_hub_refuses_is_said(place, tmp_path):
     public = Api(private=False)
     with pytest.raises(UsageError, match="me/glot, which is public"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,18 @@ import torch
 pytest.importorskip("sentence_transformers", reason="the extra `export` is not installed")
 
 from support.architectures import make_architecture
-from support.exported_heads import PLAIN, TAU, TEXTS, assert_close, fresh_python, make_run
+from support.exported_heads import (
+    PLAIN,
+    ROW_TASKS,
+    TAU,
+    TEXTS,
+    assert_close,
+    fresh_python,
+    hiding,
+    make_run,
+)
 
-from glot_jax import cli
+from glot_jax import cli, predict
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
 from glot_jax.export import (
@@ -31,18 +41,9 @@ from glot_jax.official.import_run import import_run
 # One process makes the runs and folders that these tests share.
 pytestmark = pytest.mark.xdist_group("export")
 
+WITHOUT_JAX = hiding("glot_jax", "jax", "jaxlib", "flax")
 FRESH = """
-import importlib.abc, importlib.util, json, sys
-hidden = ("glot_jax", "jax", "jaxlib", "flax")
-class Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in hidden:
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Blocker())
-find = importlib.util.find_spec
-def find_allowed(name, package=None):
-    return None if name.split(".")[0] in hidden else find(name, package)
-importlib.util.find_spec = find_allowed
+import json
 import numpy as np
 from sentence_transformers import SentenceTransformer
 place, names, texts = json.loads(sys.argv[1])
@@ -59,14 +60,14 @@ for name in names:
         found[f"{name}-{step}-alone"] = np.concatenate(alone)
         assert model.get_embedding_dimension() == found[f"{name}-{step}"].shape[1]
         model.save_pretrained(f"{place}/{('again', 'third', 'fourth')[step]}-{name}")
-assert not set(hidden) & set(sys.modules)
+assert not {"glot_jax", "jax", "jaxlib", "flax"} & set(sys.modules)
 np.savez(f"{place}/fresh.npz", **found)
 """
 
 
 def test_a_folder_loads_where_there_is_no_jax_and_survives_being_saved_again(place, exported):
     fresh_python(
-        FRESH,
+        WITHOUT_JAX + FRESH,
         json.dumps([str(place), list(exported), TEXTS]),
         HF_HUB_OFFLINE="1",
         HF_MODULES_CACHE=str(place / "modules"),
@@ -84,6 +85,78 @@ def test_a_folder_loads_where_there_is_no_jax_and_survives_being_saved_again(pla
         for step in range(3):
             assert_close(found[f"{name}-{step}"], wanted, 3e-5)
             assert_close(found[f"{name}-{step}-alone"], wanted[[0, 2, 3, 4, 5]], 3e-5)
+
+
+ANSWER = """
+import json
+import numpy as np
+from sentence_transformers import SentenceTransformer
+place, texts = json.loads(sys.argv[1])
+found = {}
+for step in range(2):
+    folder = f"{place}/st" if step == 0 else f"{place}/again"
+    model = SentenceTransformer(folder, trust_remote_code=True, device="cpu")
+    vectors = model.encode(texts)
+    if model[1].task.texts == 1:
+        rows = model.encode(texts, output_value=None)
+        for row, vector in zip(rows, vectors):
+            np.testing.assert_allclose(row["sentence_embedding"], vector, atol=1e-5)
+        names = set(rows[0]) & {"logits", "probabilities", "score"}
+        answers = {name: np.stack([row[name].numpy() for row in rows]) for name in names}
+    else:
+        answers = model[1].answers(vectors, vectors[::-1].copy())
+    found.update({f"{name}-{step}": np.asarray(values) for name, values in answers.items()})
+    # Half the precision would tie the scores of classes: the head keeps its own.
+    model.half()
+    model.save_pretrained(f"{place}/again")
+np.savez(f"{place}/found.npz", **found)
+"""
+
+
+@pytest.mark.parametrize("name", ["classes", "score", "interaction", "similarity"])
+def test_with_its_head_a_folder_answers_as_predict_does(name, place, tmp_path):
+    task, features = ROW_TASKS[name]
+    run = make_run(
+        tmp_path / "run", place / "bert", task=task, features=features, storage_dtype="float16"
+    )
+    backbone = str(place / "bert")
+    facts = export_sentence_transformers(run, tmp_path / "st", backbone=backbone, with_head=True)
+    assert facts["difference"]["scores"] <= 1e-4
+    texts = [text for text in TEXTS if text]
+    fresh_python(
+        WITHOUT_JAX + ANSWER,
+        json.dumps([str(tmp_path), texts]),
+        HF_HUB_OFFLINE="1",
+        HF_MODULES_CACHE=str(tmp_path / "modules"),
+    )
+    found = np.load(tmp_path / "found.npz")
+    rows = texts
+    if len(task.roles) == 2:
+        rows = list(zip(texts, texts[::-1], strict=True))
+    answers = predict(run, rows, backbone=backbone, device="cpu")
+    # States of float16: links of near-equal cosine aside, some 1e-3 of the largest score.
+    for step in range(2):
+        if answers.shares is None:
+            assert_close(found[f"score-{step}"], answers.values, 1e-2)
+        else:
+            assert_close(found[f"probabilities-{step}"], answers.shares, 1e-2)
+    config = json.loads((tmp_path / "st" / "1_GlotPooling" / "config.json").read_text())
+    assert config["task"].get("classes", []) == list(task.classes)
+    card = (tmp_path / "st" / "README.md").read_text()
+    assert ("model[1].answers(first, second)" in card) == (len(task.roles) == 2)
+    assert ("probabilities" in card) == bool(task.classes)
+
+
+def test_the_folder_of_several_seeds_is_answered_by_naming_them(place, tmp_path):
+    for seed in (3, 10):
+        shutil.copytree(place / "run-bert", tmp_path / "run" / f"seed-{seed}")
+    for to in ("sentence-transformers", "onnx", "hub", "parameters", "stablehlo"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["export", str(tmp_path / "run"), str(tmp_path / "out"), "--to", to])
+        assert stopped.value.code == 2
+    with pytest.raises(UsageError, match="which holds seed-3, seed-10. Name one of them"):
+        export_sentence_transformers(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_a_folder_holds(place, exported):
@@ -149,17 +222,21 @@ def test_from_the_command_line(place, tmp_path, capsys):
     options = ["--backbone", str(place / "bert")]
     for arguments in (
         ["--to", "sentence-transformers", str(tmp_path / "st"), *options],
-        ["--to", "onnx", str(tmp_path / "head.onnx")],
+        ["--to", "onnx", str(tmp_path / "head.onnx"), "--with-head"],
+        ["--to", "stablehlo", str(tmp_path / "program"), "--with-head"],
+        ["--to", "parameters", str(tmp_path / "parameters")],
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["export", str(place / "run-bert"), *arguments])
         assert stopped.value.code == 0
-        assert json.loads(capsys.readouterr().out)["difference"]
+        facts = json.loads(capsys.readouterr().out)
+        assert "difference" in facts or facts["parameters"]
     assert (tmp_path / "st" / "modules.json").is_file()
     assert (tmp_path / "head.onnx").is_file()
     for extra, message in (
         (["--to", "onnx", *options], "holds the head alone"),
         (["--public"], "repository on the Hub"),
+        (["--to", "parameters", "--with-head"], "always holds the task's head"),
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["export", str(place / "run-bert"), str(tmp_path / "other"), *extra])

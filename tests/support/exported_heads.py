@@ -34,6 +34,25 @@ TASK = TaskSpec(
 )
 
 
+def _task(texts: int, kind: str) -> TaskSpec:
+    names = tuple("abc"[:texts])
+    if kind == "classes":
+        return TaskSpec("custom", names, names, "label", "classes", ("no", "yes"), None, METRICS)
+    return TaskSpec("custom", names, names, "label", "regression", (), (1.0, 5.0), ("spearman",))
+
+
+METRICS = ("accuracy",)
+ROW_TASKS = {
+    "classes": (_task(1, "classes"), "concat"),
+    "score": (_task(1, "regression"), "concat"),
+    "pairs": (_task(2, "classes"), "concat"),
+    "interaction": (_task(2, "classes"), "interaction"),
+    "similarity": (_task(2, "regression"), "concat"),
+    "triples": (_task(3, "classes"), "concat"),
+}
+"""Tasks that rows are answered for, and how the texts of a row are combined."""
+
+
 DIM = 12
 
 
@@ -137,6 +156,7 @@ def make_run(
     layers: tuple[int, ...] = (-1,),
     task: TaskSpec = TASK,
     tokens: TokenChoice = EVERY_TOKEN,
+    features: str = "concat",
     **recipe: object,
 ) -> Path:
     """A finished run of random numbers: nothing needs to be trained to be exported."""
@@ -158,8 +178,9 @@ def make_run(
         pooler=pooler,
         graph=graph,
         mix_layers=frozen.layers if spec.mixed else None,
+        objective=ObjectiveConfig(pair_features=features),
     )
-    _, params, stats = split_model(randomised(spec, pooler, graph))
+    _, params, stats = split_model(randomised(spec, pooler, graph, config.objective))
     folder.mkdir(parents=True)
     with Checkpoints(folder, writing=True) as checkpoints:
         checkpoints.save_model(params, stats)
@@ -189,6 +210,25 @@ def make_awkward_llama(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     (folder / "LICENSE.txt").write_text("Yours, under terms.\n")
     return folder
+
+
+HIDE = """
+import importlib.abc, importlib.util, sys
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {hidden}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocker())
+find = importlib.util.find_spec
+def find_allowed(name, package=None):
+    return None if name.split(".")[0] in {hidden} else find(name, package)
+importlib.util.find_spec = find_allowed
+"""
+
+
+def hiding(*modules: str) -> str:
+    """Code of a process in which these modules cannot be imported."""
+    return HIDE.format(hidden=modules)
 
 
 def fresh_python(code: str, *arguments: str, **environment: str) -> str:
