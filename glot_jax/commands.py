@@ -87,6 +87,7 @@ class TrainResult(Mapping[str, Any]):
     """Its value at the chosen epoch, on the split that chooses; of several seeds their mean."""
     summary: Mapping[str, Any] = dataclasses.field(repr=False)
     """The values of summary.json."""
+    # Whole results and not folders: whoever asked for seeds wants to compare them.
     seeds: tuple[TrainResult, ...] = ()
     """The run of each seed, where several were asked for."""
 
@@ -183,6 +184,7 @@ def train(
         UsageError: a flag that does not exist or breaks a rule, settings given twice, and what
             `glot_jax.training.train` raises.
     """
+    # First: a setting may name a part that only a plugin has.
     plugin_modules.load(plugins)
     settings = _train_settings(config, resume, preset, flags)
     # Of a config nobody knows which of its values were meant: then those that are no defaults.
@@ -192,6 +194,7 @@ def train(
     from glot_jax.pooling.options import unread_options
 
     unread = unread_options(settings.graph, settings.pooler)
+    # Of what was given alone: defaults that nothing reads are nobody's mistake.
     unused = {name: unread[name] for name in unread if name in flags}
     options: dict[str, Any] = {
         "unused": unused,
@@ -280,6 +283,7 @@ def _result_of_seeds(out: Path, summary: Mapping[str, Any]) -> TrainResult:
     results = []
     for name in summary["runs"]:
         results.append(_result(out / name, read_json(out / name / "summary.json")))
+    # Every seed was scored on the same split, so that their mean is one.
     score = sum(result.score for result in results) / len(results)
     return TrainResult(out, results[0].metric, score, summary, tuple(results))
 

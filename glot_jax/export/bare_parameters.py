@@ -52,6 +52,7 @@ def export_parameters(
         save_head(temporary, plain, _estimator(head))
         _require_equal(temporary, plain)
         digest = file_sha256(temporary / WEIGHTS)
+    # Sorted, as safetensors writes them: two exports of a run print the same.
     shapes = {name: list(array.shape) for name, array in sorted(plain.arrays.items())}
     return {
         "folder": str(out),

@@ -53,6 +53,7 @@ def _settings_files(folder: Path) -> list[Path]:
 
 def _references(values: Json) -> Iterator[str]:
     """Every entry that names code: an auto_map, and the type of a module on the Hub."""
+    # Objects have settings, and modules.json is a list.
     if isinstance(values, dict):
         if _AUTO_MAP in values:
             yield str(values[_AUTO_MAP])

@@ -204,6 +204,7 @@ def _reader(file: Path) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarr
     # jax reads a bytearray alone.
     program = export.deserialize(bytearray(file.read_bytes()))
 
+    # In NumPy's terms: those who compare know nothing of jax.
     def call(hidden: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
         outputs: Any = program.call(hidden, mask.astype(bool))
         return {name: np.asarray(values) for name, values in outputs.items()}

@@ -226,6 +226,7 @@ class TextRegressor(RegressorMixin, TextEstimator):
                 got="nan or inf",
                 fix="Leave these rows out.",
             )
+        # Heads learn scores between 0 and 1: these two bring them back.
         low, high = float(scores.min()), float(scores.max())
         if low >= high:
             raise UsageError(
@@ -273,6 +274,7 @@ def load(
 
     Arguments and errors are those of `TextClassifier.load`.
     """
+    # Read twice: here, and by whoever loads the run.
     plugins = list(plugins)
     load_plugins(plugins)
     kind = ESTIMATORS.get(read_task(Path(run)).label_kind, SentenceEncoder)

@@ -48,6 +48,7 @@ class TextEstimator(BaseEstimator):
         "select_on",
     )
 
+    # One by one and kept as they are: scikit-learn clones an estimator by these names.
     def __init__(
         self,
         backbone: str = "minilm",
@@ -128,6 +129,7 @@ class TextEstimator(BaseEstimator):
 
     def set_head(self, head: PlainHead) -> None:
         """Answer with this head from now on."""
+        # With an underscore at the end, by which scikit-learn knows what was fitted.
         self.head_ = head
         self._loaded = LoadedHead()
 
@@ -145,6 +147,7 @@ class TextEstimator(BaseEstimator):
             backbone = backbone_of(head, self.frozen_model())
             predictor = Predictor([SentenceEncoder.from_head(head.trained(), backbone)])
             self._loaded.predictor = predictor
+        # Whatever was asked before, of these texts or others, is not run again.
         (member,) = predictor.members
         if member.backbone is not None:
             keep_states(member.backbone, rows, member.recipe.storage_dtype)

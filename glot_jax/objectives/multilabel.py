@@ -57,6 +57,7 @@ class MultiLabel(Classes):
             labels: [rows, classes], 1 for every class of a row.
         """
         having = labels.astype(np.int64).sum(axis=0)
+        # Neither is divided by where it is 0: such a class has nothing to balance.
         lacking = len(labels) - having
         differ = (having > 0) & (lacking > 0)
         return np.where(differ, lacking / np.maximum(having, 1), 1.0)

@@ -78,6 +78,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, link: Link) -> float:
     Returns:
         T within `BOUNDS`; 1 where all logits are 0, and any T is as good.
     """
+    # Slopes near the best T are differences of nearly equal sums.
     scores = logits.astype(np.float64)
     target = truth.astype(np.float64)
     # The same whatever they are divided by.

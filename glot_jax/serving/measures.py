@@ -30,6 +30,7 @@ class Measures:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        # Few values each: Prometheus keeps a series for every combination.
         labels = ("route", "status")
         self.requests = Counter(
             "glot_requests", "Requests that were answered.", labels, registry=self.registry

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 JsonError = dict[str, dict[str, str | None]]
 
+# Clients of OpenAI choose by these whether to ask again.
 _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 

@@ -113,6 +113,7 @@ def rows_of(texts: Sequence[str] | Sequence[Sequence[str]], task: TaskSpec) -> l
     Raises:
         Refusal: rows of another number of texts.
     """
+    # The task is known here and not where the body is parsed: its errors name the columns.
     count = len(task.roles)
     rows = []
     for row in texts:
@@ -139,6 +140,7 @@ def require_model(asked: str | None, served: str) -> None:
     Raises:
         Refusal: another one.
     """
+    # Clients send a name that their library insists on: another one may be another server's.
     if asked is not None and asked != served:
         raise Refusal(
             404,

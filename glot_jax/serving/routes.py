@@ -94,6 +94,7 @@ class Routes:
         vectors, tokens = await self._served.vectors(texts)
         data = []
         for index, vector in enumerate(vectors):
+            # One by one: a request has few, and JSON wants Python's numbers.
             value = vector.tolist()
             if request.encoding_format == "base64":
                 # What OpenAI's clients unpack: little-endian, whatever this machine is.
@@ -132,6 +133,7 @@ class Routes:
         records, tokens = await self._served.predictions(rows)
         predictions = []
         for index, record in enumerate(records):
+            # The index is OpenAI's habit, by which clients put answers back in order.
             shown = {"index": index, **record}
             if request.probabilities is False:
                 shown.pop("probabilities", None)
@@ -147,6 +149,7 @@ class Routes:
 
     async def models(self) -> Response:
         """The one model that is served, in OpenAI's format."""
+        # A list of one: clients look here for the name that they must send.
         model = {
             "id": self._served.run.name,
             "object": "model",

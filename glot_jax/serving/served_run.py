@@ -73,6 +73,7 @@ class ServedRun:
         """Tokens of each text, special ones included, after cutting."""
         backbone = self.encoder.backbone
         assert backbone is not None  # `load` gave it one
+        # Cut already: what is limited is the work that a request makes.
         return [len(ids) for ids in backbone.tokenize(texts).ids]
 
     def vectors(self, texts: Sequence[str]) -> Float[np.ndarray, "texts dim"]:
@@ -90,6 +91,7 @@ class ServedRun:
         Args:
             progress: called with the shapes that are done and those there are; False ends it.
         """
+        # All that can come: a client must never wait for a compiler.
         lengths = padded_lengths(self.max_length)
         for done, length in enumerate(lengths):
             # One at a time, so that a server that is told to end does so within seconds.

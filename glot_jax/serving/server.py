@@ -78,9 +78,11 @@ class Server:
 
     def stop(self) -> None:
         """End `run`, from another thread."""
+        # A flag that its loop looks at: safe from any thread.
         self._uvicorn.should_exit = True
 
     def _fail(self, error: BaseException) -> None:
+        # Kept for `run`: an exception in the loop would end in a traceback.
         self._failure = error
         self.stop()
 
@@ -160,6 +162,7 @@ def impatient_protocol(seconds: float) -> type[H11Protocol]:
 
 
 def _stop(clock: asyncio.TimerHandle | None) -> None:
+    # One that has run, or was cancelled, may be cancelled again.
     if clock is not None:
         clock.cancel()
 
@@ -204,6 +207,7 @@ def serve(config: ServeConfig, key: str | None, listener: socket.socket) -> None
     """
     run = ServedRun.load(config)
     log_to_stderr()
+    # From the socket: port 0 was another one when it was bound.
     host, port = listener.getsockname()[:2]
     shown_host = f"[{host}]" if ":" in host else host
     logger.info(

@@ -128,6 +128,7 @@ def _list_names(raw: object, location: str) -> list[str]:
             got=f"{location}: {shown(raw)}",
             fix="Write it as a list, [] for no class; names in one string need --label-separator.",
         )
+    # By type and not by isinstance: True would be a whole number.
     types = {type(value) for value in raw}
     if not types <= {str} and not types <= {int}:
         raise UsageError(rule=_NOT_ONE_TYPE, got=f"{location}: {shown(raw)}", fix=_CORRECT)
@@ -174,6 +175,7 @@ def with_classes(
         UsageError: with `file:line`, as for `LabelListReader.names`; two types in one column, a
             separator that no row has, one single class.
     """
+    # Of the train split alone: a class that only other splits have cannot be learned.
     classes: set[str] = set()
     first: dict[type, str] = {}
     rows = 0
@@ -222,6 +224,7 @@ def _in_order(classes: set[str]) -> tuple[str, ...]:
 
 def reader_of(spec: TaskSpec) -> ReadsLabels:
     """The reader of a spec whose classes or range are settled."""
+    # By the spec and not by the column: a file of a single row may look like either.
     if spec.label_kind == "multilabel":
         return LabelListReader(spec)
     reader: LabelReader = known_labels(spec)
@@ -258,6 +261,7 @@ def label_rows(y: object, rows: int) -> LabelRows | None:
             twice in a row, a matrix of other values, fewer than two classes.
     """
     values: Any = y
+    # scikit-learn's binarizer gives a sparse matrix for many classes.
     if hasattr(values, "toarray"):
         values = values.toarray()
     elif hasattr(values, "to_numpy"):
@@ -277,6 +281,7 @@ def label_rows(y: object, rows: int) -> LabelRows | None:
             matrix = np.array(lists)
     else:
         return None
+    # An array has no truth value to choose by.
     count = len(lists) if matrix is None else len(matrix)
     if count != rows or rows == 0:
         raise UsageError(
