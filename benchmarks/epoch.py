@@ -89,8 +89,8 @@ class PaddedFiles(Dataset):
 
 def label_of(row: Row) -> float:
     """The label of a row; CoLA's all have one."""
-    if row.label is None:
-        raise Mismatch("rows of the store must have labels; got one without.")
+    if row.label is None or isinstance(row.label, tuple):
+        raise Mismatch("rows of the store must have a label each; got one without, or several.")
     return row.label
 
 

@@ -15,6 +15,7 @@ from support.marked_runs import (
     train_marked,
 )
 from support.trained_runs import WORDS, make_runs
+from support.typed import present
 
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.errors import UsageError
@@ -202,5 +203,5 @@ def test_several_tokens_are_taken_out_together(runs):
     np.testing.assert_allclose(answers.probabilities[0], whole, atol=1e-6)
     drop = answers.probabilities[0] - answers.probabilities[1]
     chosen = list(explanation.probabilities).index(str(explanation.explained))
-    np.testing.assert_allclose(drop[chosen], text.effects[2].probability, atol=1e-6)
+    np.testing.assert_allclose(drop[chosen], present(text.effects[2].probability), atol=1e-6)
     assert not np.allclose(answers.probabilities[1], answers.probabilities[2])

@@ -300,7 +300,7 @@ def test_weights_name_classes_and_are_kept(tiny, tmp_path):
     again = TextClassifier.from_pretrained(tmp_path / "saved")
     assert again.class_weight == weights
     with pytest.raises(UsageError, match=r"name classes of the labels; got '3'. They are \[3, 7\]"):
-        clone(classifier).set_params(class_weight={"3": 2}).fit(TEXTS[:16], labels)
+        small(TextClassifier, tiny, class_weight={"3": 2}).fit(TEXTS[:16], labels)
 
 
 def test_a_setting_that_does_not_exist_is_refused_before_the_backbone_runs(tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,10 @@ def _task(texts: int, kind: str) -> TaskSpec:
 
 
 METRICS = ("accuracy",)
-ROW_TASKS = {
+PairFeatures = Literal["concat", "interaction"]
+
+
+ROW_TASKS: dict[str, tuple[TaskSpec, PairFeatures]] = {
     "classes": (_task(1, "classes"), "concat"),
     "score": (_task(1, "regression"), "concat"),
     "pairs": (_task(2, "classes"), "concat"),
@@ -156,7 +160,7 @@ def make_run(
     layers: tuple[int, ...] = (-1,),
     task: TaskSpec = TASK,
     tokens: TokenChoice = EVERY_TOKEN,
-    features: str = "concat",
+    features: PairFeatures = "concat",
     **recipe: object,
 ) -> Path:
     """A finished run of random numbers: nothing needs to be trained to be exported."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.typed import of_kind
 from support.written_files import (
     COLA,
     SUFFIXES,
@@ -68,7 +69,7 @@ def test_any_text_survives_any_format(suffix, data):
         write_rows(Path(folder) / f"train.{suffix}", [{"a": "first", "b": "", "y": 5}, *rows])
         task = read_folder(Path(folder), "custom", text_columns=("b", "a"), label_column="y")
         rows_read = [
-            (*example.texts, task.spec.classes[int(example.label or 0)])
+            (*example.texts, task.spec.classes[of_kind(example.label, int)])
             for example in task.splits["train"]
         ]
     assert rows_read == [("", "first", "5"), *((row["b"], row["a"], str(row["y"])) for row in rows)]
