@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import html.parser
 import json
 import re
 import shutil
@@ -13,29 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.explanations import HOSTILE, explanation
+from support.explanations import explanation
+from support.html_elements import HOSTILE, Elements
 
 from glot_jax.explaining.explanation import SCOPE, Effect
 from glot_jax.explaining.page import inert_json, to_html, write_page
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-class Elements(html.parser.HTMLParser):
-    """The elements of a page with their attributes, and the content of its scripts."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.elements and self.elements[-1][0] == "script":
-            self.scripts.append(data)
 
 
 def test_no_string_is_markup():

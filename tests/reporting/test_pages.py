@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from support.html_elements import HOSTILE, Elements
+
 from glot_jax.reporting.pages import (
     Figure,
     Heading,
@@ -48,3 +50,16 @@ def test_a_page_is_three_kinds_of_files(tmp_path):
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert written == ["out/figures/x.svg", "out/page.html", "out/page.md"]
     assert "![first](figures/x.svg)" in (tmp_path / "out" / "page.md").read_text()
+
+
+def test_no_string_is_markup():
+    """A text, a label and the name of a column may hold anything, and are shown."""
+
+    def elements(text: str) -> list[tuple[str, set[str]]]:
+        table = Table((text, text), ((Cell(text), Cell(text, bold=True)),), text)
+        drawn = Figure("x", "<svg></svg>", text)
+        blocks = [Paragraph(text), Heading(text), Listing((text, f"`{text}`")), table, drawn]
+        shown = Elements(to_html(text, blocks)).elements
+        return [(tag, set(attributes)) for tag, attributes in shown]
+
+    assert elements(HOSTILE) == elements("a")

@@ -6,9 +6,6 @@ import numpy as np
 
 from glot_jax.explaining.explanation import Effect, Explanation, HeadFacts, TextExplanation, Word
 
-HOSTILE = "</script><img src=x onerror=\"document.title='run'\"><!--<script>\u2028&amp;"
-"""Ends a script, asks for an image, and would run code if that fails."""
-
 
 def explanation(text: str = "a cat sat", tau: float = 0.5) -> Explanation:
     """Three tokens: the first two are linked above a cosine of .6, the last is alike to none."""
