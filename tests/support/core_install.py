@@ -1,7 +1,6 @@
-"""An installation with the core dependencies alone.
+"""An installation of the wheel, with the core dependencies alone or with some extras.
 
-The wheel of this tree, and from the packages of this environment those that the wheel requires
-without an extra.
+The wheel of this tree, and from the packages of this environment those that it then requires.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ def build_wheel(folder: Path) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def install_core(folder: Path) -> Path:
-    """A folder of packages that only the core dependencies are in, for `python -S`."""
+def install_core(folder: Path, *extras: str) -> Path:
+    """A folder of packages with the core dependencies and those of extras, for `python -S`."""
     site = folder / "site"
     with zipfile.ZipFile(build_wheel(folder)) as wheel:
         wheel.extractall(site)
         metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
         text = wheel.read(metadata).decode()
     required = re.findall(r"^Requires-Dist: (.+)$", text, flags=re.M)
-    for distribution in _closure(required):
+    for distribution in _closure(required, frozenset(extras)):
         for file in distribution.files or ():
             # `../../bin/f2py`: scripts lie outside.
             if file.parts[0] != "..":
@@ -55,9 +54,16 @@ def install_core(folder: Path) -> Path:
     return site
 
 
-def _closure(required: list[str]) -> Iterator[importlib.metadata.Distribution]:
+def _closure(
+    required: list[str], extras: frozenset[str]
+) -> Iterator[importlib.metadata.Distribution]:
     """The installed distributions that requirements ask for, and those that these ask for."""
-    waiting = [Requirement(line) for line in required]
+    waiting = []
+    for line in required:
+        requirement = Requirement(line)
+        if _applies(requirement, extras | {""}):
+            requirement.marker = None
+            waiting.append(requirement)
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
@@ -67,10 +73,10 @@ def _closure(required: list[str]) -> Iterator[importlib.metadata.Distribution]:
         seen.add(key)
         distribution = importlib.metadata.distribution(requirement.name)
         yield distribution
-        extras = frozenset(requirement.extras) | {""}
+        chosen_extras = frozenset(requirement.extras) | {""}
         for line in distribution.requires or ():
             inner = Requirement(line)
-            if _applies(inner, extras):
+            if _applies(inner, chosen_extras):
                 # Its marker holds: what is left is the name and the extras of its own.
                 inner.marker = None
                 waiting.append(inner)
