@@ -59,7 +59,7 @@ def arguments(name: str, data: Path) -> list[list[str]]:
         return [["--data", str(data / "cola"), "--task", "cola"]]
     if name == "decoder_states":
         return [["--data", str(data / "stsb")]]
-    if name in ("encode", "glue", "embeddings", "serving", "stuck_seeds"):
+    if name in ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "stuck_seeds"):
         return [["--data", str(data)]]
     return [[]]
 
