@@ -142,7 +142,7 @@ def encode(config: EncodeConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Write a trained run for software without this package, after comparing it with the run."""
+    """Write a trained run for other software, after comparing it with the run."""
     if config.to not in ("onnx", "hub"):
         require_empty(
             Path(config.out),

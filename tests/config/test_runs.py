@@ -51,5 +51,7 @@ def test_options_of_an_export_are_those_of_its_format():
     assert ExportConfig(RUN, "me/model", to="hub", public=True).public
     with pytest.raises(UsageError, match="--public is for a repository on the Hub; got --to onnx"):
         ExportConfig(RUN, "head.onnx", to="onnx", public=True)
-    with pytest.raises(UsageError, match="an ONNX file holds the head alone; got --backbone x"):
+    with pytest.raises(
+        UsageError, match="not for --to onnx, which holds the head alone; got --backbone x"
+    ):
         ExportConfig(RUN, "head.onnx", to="onnx", backbone="x")
