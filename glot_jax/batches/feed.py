@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import SupportsIndex
 
-import grain
 import numpy as np
 
 from glot_jax.batches.placement import States
@@ -170,6 +169,9 @@ class Feed:
         last: int,
     ) -> Iterator[TokenBatch]:
         # Threads and not processes: the states are in this one, and NumPy copies without the lock.
+        # A store that stays on the device is read in one go, and needs no grain.
+        import grain
+
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_READ_AHEAD)
         steps = _Steps(self, first, last)
         dataset = grain.MapDataset.source(steps)

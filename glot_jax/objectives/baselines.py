@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from glot_jax.objectives.metrics import score
 from glot_jax.objectives.query_metrics import RANKING, chance, query_scores
@@ -100,7 +97,7 @@ def multilabel_baselines(
         # Scikit-learn refuses to fit what is the same in all rows.
         if len(np.unique(labels[:, index])) < 2:
             continue
-        pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        pipeline = _regression("multilabel")
         pipeline.fit(features, labels[:, index])
         by_length[:, index] = pipeline.decision_function(judged_features)
     return {
@@ -152,12 +149,7 @@ def length_baseline(
     # Scikit-learn refuses to fit a single class.
     if len(np.unique(train_labels)) < 2:
         return majority(train_labels, labels, spec)
-    if spec.label_kind == "classes":
-        model = LogisticRegression(max_iter=1000)
-    else:
-        model = LinearRegression()
-    # Standardised, or the penalty of the logistic regression would depend on the unit of length.
-    pipeline = make_pipeline(StandardScaler(), model)
+    pipeline = _regression(spec.label_kind)
     pipeline.fit(_length_features(train_lengths), train_labels)
     predictions = pipeline.predict(_length_features(lengths))
     return score(predictions, labels, spec.metrics)
@@ -215,3 +207,15 @@ def _short_ones_first(train: RankedLengths) -> bool:
         shortest_first += query_scores(-lengths, relevant)[0]
     # Strictly: without any such query the longest come first.
     return bool(shortest_first > longest_first)
+
+
+def _regression(label_kind: str) -> Any:  # noqa: ANN401 - a pipeline, which is not imported above
+    """A linear regression of scores, or a logistic one of classes."""
+    # Baselines are computed when training is over: what they need is not loaded before it.
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = LinearRegression() if label_kind == "regression" else LogisticRegression(max_iter=1000)
+    # Standardised, or the penalty of the logistic regression would depend on the unit of length.
+    return make_pipeline(StandardScaler(), model)

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from scipy import stats
-from sklearn.metrics import average_precision_score
 
 from glot_jax.objectives.query_metrics import RANKING
 
@@ -164,6 +162,10 @@ def average_precision(
 
     0 for a class that no row has.
     """
+    # Here, as everywhere in this room: scikit-learn takes seconds to load, which no other task
+    # needs before its first step.
+    from sklearn.metrics import average_precision_score
+
     precisions = np.zeros(labels.shape[1])
     # Class by class: of one without rows scikit-learn says 0 as well, with a warning.
     for index in np.flatnonzero(labels.any(axis=0)):
@@ -203,10 +205,18 @@ def spearman(
     labels: np.ndarray,
 ) -> float:
     """Pearson correlation of the ranks, equal values sharing theirs."""
-    # Average ranks for ties, as scipy.stats.spearmanr has them.
-    predicted_ranks = stats.rankdata(predictions)
-    ranks = stats.rankdata(labels)
-    return pearson(predicted_ranks, ranks)
+    return pearson(_ranks(predictions), _ranks(labels))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, of equal values the mean of theirs; all nan if a value is."""
+    # Not scipy's, whose module of statistics takes a second and a half to load.
+    if np.isnan(values).any():
+        return np.full(len(values), np.nan)
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    first = last - counts + 1
+    return ((first + last) / 2)[codes]
 
 
 def _mean_over_queries(column: int) -> Metric:

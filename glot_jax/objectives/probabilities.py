@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
 
 from glot_jax.texts.tasks import TaskSpec
 
@@ -26,6 +25,8 @@ def softmax(logits: np.ndarray) -> Float[np.ndarray, "rows classes"]:
 
 def sigmoid(logits: np.ndarray) -> Float[np.ndarray, "rows classes"]:
     """Probability of each class by itself, float64, from logits [rows, classes]."""
+    from scipy import special
+
     return special.expit(logits.astype(np.float64))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from scipy import optimize
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
@@ -96,6 +95,8 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, link: Link) -> float:
         return hottest
     if slope(1 / coldest) <= 0:
         return coldest
+    from scipy import optimize
+
     inverse: Any = optimize.brentq(slope, 1 / hottest, 1 / coldest, xtol=1e-10)
     # Six digits, so that what is printed is what is used.
     return round(1 / float(inverse), 6)
