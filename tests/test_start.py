@@ -1,11 +1,10 @@
-"""What is loaded when the first step is dispatched, or the first text encoded: no more than that."""
+"""What is loaded when the first step is dispatched: no more than it needs."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.synthetic_stores import CLASSES, SCORE, make_store
