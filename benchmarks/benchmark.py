@@ -59,6 +59,12 @@ class Benchmark:
         print(f"wrote {path}")
 
 
+def json_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file."""
+    # Not splitlines: it also ends a line at characters that JSON leaves as they are.
+    return [json.loads(line) for line in path.read_bytes().rstrip(b"\n").split(b"\n")]
+
+
 def run(kind: type[Settings], main: Callable[[Settings], None]) -> None:
     """Parse the command line and measure; wrong settings and a mismatch end in a line, exit 2."""
     settings = tyro.cli(kind, description=kind.__doc__)

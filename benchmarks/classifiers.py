@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark import Benchmark, run
+from benchmark import Benchmark, json_rows, run
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 REPORTED = {"imdb": "test", "cola": "validation"}
@@ -68,9 +68,7 @@ def rows_of(path: Path, column: str) -> tuple[list[str], np.ndarray]:
     """Texts and labels of a .jsonl file."""
     texts = []
     labels = []
-    # Not splitlines: it also ends a line at characters that JSON leaves as they are.
-    for line in path.read_bytes().rstrip().split(b"\n"):
-        row = json.loads(line)
+    for row in json_rows(path):
         texts.append(row[column])
         labels.append(row["label"])
     return texts, np.array(labels)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from benchmark import Benchmark, Mismatch, run
+from benchmark import Benchmark, Mismatch, json_rows, run
 
 from glot_jax.batches.ranking_feed import TextFeed
 from glot_jax.config.extract import ExtractConfig
@@ -86,7 +86,7 @@ class Embeddings(Benchmark):
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return json_rows(path)
 
 
 def similar_pairs(bench: Embeddings) -> tuple[list[Row], str]:

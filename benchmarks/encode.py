@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import statistics
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark import Benchmark, require_equal, run
+from benchmark import Benchmark, json_rows, require_equal, run
 from sentence_transformers import SentenceTransformer
 
 from glot_jax.backbone_files.backbone_source import find_source
@@ -53,9 +52,7 @@ class Encode(Benchmark):
 def read_texts(bench: Encode) -> list[str]:
     """The first sentences of STS-B's training rows."""
     texts = []
-    path = bench.data / "stsb" / "train.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in json_rows(bench.data / "stsb" / "train.jsonl"):
         texts += [row["sentence1"], row["sentence2"]]
     return texts[: bench.texts]
 

@@ -32,7 +32,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 import torch
-from benchmark import Benchmark, Mismatch, run
+from benchmark import Benchmark, Mismatch, json_rows, run
 from torch.utils.data import DataLoader, Dataset
 from torch_heads import PygHead
 
@@ -172,8 +172,7 @@ def our_epoch(store: Path, out: Path, hidden: int, cache: Cache) -> dict[str, An
 
 def write_long_texts(data: Path, folder: Path, rows: int) -> None:
     """Write splits whose texts fill 128 tokens: sixteen sentences in a row, labels in turn."""
-    lines = (data / "train.jsonl").read_text().splitlines()
-    sentences = [json.loads(line)["sentence"] for line in lines]
+    sentences = [row["sentence"] for row in json_rows(data / "train.jsonl")]
     folder.mkdir()
     for name, count in (("train", rows), ("validation", 64)):
         with (folder / f"{name}.jsonl").open("w") as file:

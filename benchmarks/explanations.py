@@ -12,13 +12,12 @@ texts, and writes benchmarks/results/explanations.json.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark import Benchmark, run
+from benchmark import Benchmark, json_rows, run
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import ObjectiveConfig, PoolerConfig, TrainConfig
@@ -115,10 +114,9 @@ def trained(bench: Explanations, head: str, store: Path) -> Path:
 def test_texts(store: Path, data: Path, bench: Explanations) -> list[str]:
     """Some of the texts of the test file, drawn by the seed."""
     (column,) = HiddenStore(store).task["text_columns"]
-    # Not splitlines: it also ends a line at characters that JSON leaves as they are.
-    lines = (data / "test.jsonl").read_bytes().rstrip().split(b"\n")
-    chosen = np.random.default_rng(bench.seed).permutation(len(lines))[: bench.rows]
-    return [json.loads(lines[line])[column] for line in chosen]
+    rows = json_rows(data / "test.jsonl")
+    chosen = np.random.default_rng(bench.seed).permutation(len(rows))[: bench.rows]
+    return [rows[row][column] for row in chosen]
 
 
 def main(bench: Explanations) -> None:

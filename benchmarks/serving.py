@@ -33,7 +33,7 @@ from typing import Any
 
 import httpx
 import numpy as np
-from benchmark import Benchmark, Mismatch, require_equal, run
+from benchmark import Benchmark, Mismatch, json_rows, require_equal, run
 
 from glot_jax.batches.padded_lengths import padded_lengths
 from glot_jax.config.extract import ExtractConfig
@@ -72,8 +72,8 @@ class Serving(Benchmark):
 
 def read_texts(bench: Serving) -> list[str]:
     """The first sentences of CoLA's training rows."""
-    lines = (bench.data / "cola" / "train.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["sentence"] for line in lines[: bench.texts]]
+    rows = json_rows(bench.data / "cola" / "train.jsonl")
+    return [row["sentence"] for row in rows[: bench.texts]]
 
 
 def train_run(bench: Serving, folder: Path) -> Path:

@@ -113,8 +113,9 @@ def make_store(bench: StuckSeeds, task: str) -> Path:
     rows = bench.work / "data" / task
     rows.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(bench.data / task / "train.jsonl", rows / "train.jsonl")
-    lines = (bench.data / task / "validation.jsonl").read_text().splitlines(keepends=True)
-    (rows / "validation.jsonl").write_text("".join(lines[: bench.validation_rows]))
+    # Not splitlines: it also ends a line at characters that JSON leaves as they are.
+    lines = (bench.data / task / "validation.jsonl").read_bytes().split(b"\n")
+    (rows / "validation.jsonl").write_bytes(b"\n".join(lines[: bench.validation_rows]) + b"\n")
     config = ExtractConfig(
         backbone=bench.backbone,
         task=task,

@@ -84,7 +84,17 @@ def test_it_is_an_import_error_as_well():
 
 
 TORCH = ("torch", "transformers", "datasets", "sentence_transformers", "huggingface_hub")
-OTHERS = ("mteb", "optuna", "matplotlib", "onnx", "onnxruntime", "onnxscript")
+OTHERS = (
+    "mteb",
+    "optuna",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "fastapi",
+    "uvicorn",
+    "batched",
+)
 
 
 def commands_that_need_an_extra(folder: Path) -> list[tuple[list[object], str]]:
@@ -106,7 +116,11 @@ def commands_that_need_an_extra(folder: Path) -> list[tuple[list[object], str]]:
         (["evaluate", run, "--data", rows], "extract"),
         (["evaluate", run, "--mteb", "STS12"], "mteb"),
         (["encode", texts, "--run", run, "--out", folder / "v.npy"], "extract"),
+        (["predict", texts, "--run", run, "--out", folder / "a.csv"], "extract"),
+        (["explain", "a text", "--run", run], "extract"),
+        (["serve", run], "serve"),
         (["export", run, new], "extract"),
+        (["export", run, new, "--to", "stablehlo"], "extract"),
         (["export", run, new, "--to", "onnx"], "extract"),
         (["export", run, "me/model", "--to", "hub"], "extract"),
         (["import-torch", folder / "head.pth", *official], "extract"),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, option
-from glot_jax.config.checks import between, positive, require_one_place, whole
+from glot_jax.config.checks import between, positive, whole
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import UsageError
 
 KEY_VARIABLE = "GLOT_SERVE_KEY"
@@ -59,20 +60,13 @@ class ServeConfig(Config):
     """After SIGTERM or Ctrl-C: how long requests that have arrived may still take."""
     log_requests: bool = True
     """A line a request on stderr: route, status, milliseconds."""
-    backbone: str | None = None
-    """Where the frozen model lies, if the run knows it only by the name of a folder."""
-    device: str = "auto"
-    """torch device of the backbone: auto (cuda if there is one), cpu, cuda, cuda:1 ..."""
-    device_map: Literal["none", "auto"] = "none"
-    """auto: spread a backbone that is larger than a GPU over the GPUs, the host's memory and the
-    disk (accelerate).
-    """
+    frozen: BackboneChoice = dataclasses.field(default_factory=BackboneChoice)
+    """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run answers."""
 
     def require_consistent(self) -> None:
         """Check that a request of the allowed size can be accepted at all."""
-        require_one_place(self.device, self.device_map)
         if self.max_waiting < self.max_texts:
             raise UsageError(
                 rule="--max-waiting must be at least --max-texts, or the largest request could"

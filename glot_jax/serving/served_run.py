@@ -13,7 +13,7 @@ from glot_jax.config.serve import ServeConfig
 from glot_jax.errors import UsageError
 from glot_jax.inference.answering import Answers, require_answers
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
+from glot_jax.inference.loading import load_backbones, load_head
 from glot_jax.inference.predictor import Predictor
 from glot_jax.texts.tasks import TaskSpec
 
@@ -41,8 +41,7 @@ class ServedRun:
             UsageError: no run, no checkpoint, or a backbone that is gone.
         """
         head = load_head(config.run, config.checkpoint)
-        choice = BackboneChoice(config.backbone, config.device, config.device_map)
-        (backbone,) = load_backbones([head], choice)
+        (backbone,) = load_backbones([head], config.frozen)
         encoder = SentenceEncoder.from_head(head, backbone)
         # A run that ranks, or has no labels, has vectors all the same.
         predictor = None

@@ -45,7 +45,6 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(key):
         ({"port": -1}, "--port must be at least 0"),
         ({"max_waiting": 10}, "--max-waiting must be at least --max-texts"),
         ({"client_seconds": 0.0}, "--client-seconds must be a positive number"),
-        ({"device": "cuda", "device_map": "auto"}, "--device-map chooses the devices"),
     ],
 )
 def test_settings_that_cannot_be(changes, message):

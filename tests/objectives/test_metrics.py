@@ -66,3 +66,8 @@ def test_correlations_are_scipys():
             == METRICS[name](np.ones(1), np.ones(1))
             == 0
         )
+
+
+def test_a_score_that_is_no_number_has_no_rank():
+    predictions = np.array([0.1, np.nan, 0.3])
+    assert np.isnan(METRICS["spearman"](predictions, np.array([1.0, 2.0, 3.0])))

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from glot_jax.config.runs import BackboneChoice
 from glot_jax.config.serve import ServeConfig
 from glot_jax.serving.listener import bound_socket
 from glot_jax.serving.served_run import ServedRun
@@ -24,9 +25,8 @@ KEY = "the-key-of-the-tests"
 
 def settings(runs: Path, kind: str = "topics", /, **options: object) -> ServeConfig:
     """Settings for a run of `trained_runs.make_runs`, on a free port."""
-    config = ServeConfig(
-        run=runs / kind, port=0, backbone=str(runs / "tiny"), device="cpu", batch_size=8
-    )
+    frozen = BackboneChoice(str(runs / "tiny"), device="cpu")
+    config = ServeConfig(run=runs / kind, port=0, frozen=frozen, batch_size=8)
     return dataclasses.replace(config, **options)
 
 

@@ -1,0 +1,54 @@
+"""Batches of texts: every text with a token once, neighbours of similar length."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from glot_jax.batches import text_batches
+from glot_jax.batches.text_batches import by_length, token_batches
+from glot_jax.errors import UsageError
+
+
+@dataclasses.dataclass
+class Ids:
+    ids: list[list[int]]
+
+
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    def tokenize(self, texts):
+        return Ids([[ord(letter) for letter in text] for text in texts])
+
+
+def test_every_text_with_a_token_comes_once(monkeypatch):
+    # Several windows, the last of them short.
+    monkeypatch.setattr(text_batches, "_WINDOW", 16)
+    rng = np.random.default_rng(0)
+    texts = ["x" * int(rng.integers(0, 9)) for _ in range(53)]
+    seen = []
+    for rows, ids in token_batches(Letters(), texts, 4):
+        assert len(rows) == len(ids) <= 4
+        assert [len(text) for text in ids] == [len(texts[row]) for row in rows]
+        seen += rows.tolist()
+    assert sorted(seen) == [row for row, text in enumerate(texts) if text]
+
+
+def test_texts_of_a_batch_are_of_similar_length():
+    texts = ["x" * (count % 10 + 1) for count in range(40)]
+    for _, ids in token_batches(Letters(), texts, 4):
+        lengths = [len(text) for text in ids]
+        assert max(lengths) == min(lengths)
+
+
+def test_equal_lengths_keep_their_order():
+    np.testing.assert_array_equal(by_length(np.array([2, 0, 1, 2, 1])), [2, 4, 0, 3])
+
+
+def test_what_is_no_string_is_named_by_its_row(monkeypatch):
+    monkeypatch.setattr(text_batches, "_WINDOW", 2)
+    with pytest.raises(UsageError, match="NoneType in row 3"):
+        list(token_batches(Letters(), ["a", "b", "c", None], 2))
