@@ -108,6 +108,8 @@ def commands_that_need_an_extra(folder: Path) -> list[tuple[list[object], str]]:
     (folder / "head.pth").write_bytes(b"")
     rows = folder / "rows.jsonl"
     rows.write_text('{"sentence": "a", "label": 1}\n')
+    new_rows = folder / "new_rows.jsonl"
+    new_rows.write_text('{"text": "a"}\n')
     new = folder / "new"
     extract = ["extract", "--backbone", "minilm", "--task", "cola", "--data", rows]
     official = ["--gnn", "gat", "--jk", "cat", "--tau", "0.3", "--out", new]
@@ -116,7 +118,7 @@ def commands_that_need_an_extra(folder: Path) -> list[tuple[list[object], str]]:
         (["evaluate", run, "--data", rows], "extract"),
         (["evaluate", run, "--mteb", "STS12"], "mteb"),
         (["encode", texts, "--run", run, "--out", folder / "v.npy"], "extract"),
-        (["predict", texts, "--run", run, "--out", folder / "a.csv"], "extract"),
+        (["predict", new_rows, "--run", run, "--out", folder / "a.csv"], "extract"),
         (["explain", "a text", "--run", run], "extract"),
         (["serve", run], "serve"),
         (["export", run, new], "extract"),
