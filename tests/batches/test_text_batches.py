@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,5 +51,6 @@ def test_equal_lengths_keep_their_order():
 
 def test_what_is_no_string_is_named_by_its_row(monkeypatch):
     monkeypatch.setattr(text_batches, "_WINDOW", 2)
+    texts: list[Any] = ["a", "b", "c", None]
     with pytest.raises(UsageError, match="NoneType in row 3"):
-        list(token_batches(Letters(), ["a", "b", "c", None], 2))
+        list(token_batches(Letters(), texts, 2))
