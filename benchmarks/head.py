@@ -7,7 +7,7 @@ PyTorch Geometric's head, and a dense batched one, eager and compiled.
 Every contender gets the same weights and the same batches, new ones each step; outputs are compared
 before anything is timed. A training step is: states and mask as arguments -> graph -> forward ->
 cross entropy -> gradient -> Adam. Each has a process of its own, as it has in use, with memory as
-its own users have it: ours as `train` sets malloc (glot_jax/training/memory.py), PyTorch's as glibc
+its own users have it: ours as `train` sets malloc (glot_jax/dispatch/memory.py), PyTorch's as glibc
 does; with `--memory kept` all as `train`. They take turns, so that what disturbs the machine
 disturbs all; ratios are medians of a round's ratios.
 """
@@ -38,7 +38,7 @@ from head_contenders import (
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.ceilings import FULL, measure_ceilings
 from glot_jax.profiling.floor import work_of
-from glot_jax.training.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.training.steps import edge_counter
 
 MOST_GIB = 16

@@ -28,6 +28,7 @@ FLOW = (
     "backbones",
     "extraction",
     "batches",
+    "dispatch",
     "graphs",
     "pooling",
     "objectives",
@@ -69,6 +70,7 @@ MAY_IMPORT = {
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
     "batches": {*BASE, "store"},
+    "dispatch": {"errors"},
     "graphs": {
         "config",
         "errors",
@@ -101,6 +103,7 @@ MAY_IMPORT = {
     "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model"},
     "training": {
         *BASE,
+        "dispatch",
         "texts.tasks",
         "store",
         "batches",

@@ -13,12 +13,12 @@ STEP = """
 import json, sys
 from glot_jax import cli
 from glot_jax.training import steps
-dispatched = steps.Steps.train
+dispatched = steps.Steps.train_block
 def first(*arguments, **options):
     print("LOADED", json.dumps(sorted(sys.modules)), flush=True)
-    steps.Steps.train = dispatched
+    steps.Steps.train_block = dispatched
     return dispatched(*arguments, **options)
-steps.Steps.train = first
+steps.Steps.train_block = first
 cli.main(sys.argv[1:])
 """
 BASE = """

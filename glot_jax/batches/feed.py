@@ -10,6 +10,7 @@ import numpy as np
 
 from glot_jax.batches.placement import States
 from glot_jax.batches.plan import BatchPlan
+from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
 from glot_jax.moved import moved_name
@@ -69,7 +70,7 @@ class Feed:
             dtype = np.int32
         self.labels = labels.astype(dtype)
         self.waited = 0.0
-        """Seconds the consumer waited for input, compilation apart."""
+        """Seconds the consumer waited for input."""
 
     def batches(
         self,
@@ -85,43 +86,50 @@ class Feed:
             source = self._read_ahead(first, last)
         for step in range(first, last):
             begin = time.perf_counter()
-            compiled = self.states.compile_seconds
             batch = next(source)
-            end = time.perf_counter()
-            # A gather that is compiled here does not wait for input.
-            compiling = self.states.compile_seconds - compiled
-            self.waited += end - begin - compiling
+            self.waited += time.perf_counter() - begin
             yield step, batch
 
     def batch(self, step: int) -> TokenBatch:
         """One batch, without reading ahead."""
-        planned = self.plan.batch(step)
-        real = planned.rows >= 0
+        planned = self.planned(step, step + 1)
+        length = self.plan.batch(step).length
+        hidden, mask = self.states.gather(planned.starts[0], planned.lengths[0], length)
+        return TokenBatch(
+            hidden=hidden,
+            mask=mask,
+            labels=planned.labels[0],
+            row_mask=planned.row_mask[0],
+        )
+
+    def planned(self, first: int, last: int) -> PlannedBatches:
+        """The batches of steps first .. last - 1, all of one epoch, before they are gathered."""
+        rows = np.stack([self.plan.batch(step).rows for step in range(first, last)])
+        real = rows >= 0
         # Rows that only fill the batch stand for a real one, with every token masked.
         stand_in = self.plan.rows[0]
-        rows = np.where(real, planned.rows, stand_in)
-        row_texts, labels = self._rows(step, rows)
-        # Stacked by role: all first texts, then all second texts.
-        texts = row_texts.T.reshape(-1)
+        filled = np.where(real, rows, stand_in)
+        # All steps in one go: a few calls of NumPy a step would take longer than a small head.
+        row_texts, labels = self._rows(first, filled.reshape(-1))
         slots = row_texts.shape[1]
+        by_step = row_texts.reshape(*rows.shape, slots)
+        # Stacked by role: all first texts, then all second texts.
+        texts = by_step.transpose(0, 2, 1).reshape(len(rows), -1)
         in_real_row = np.tile(real, slots)
         present = in_real_row & (texts >= 0)
         # A missing text is -1, which would be the last one as an index; its length is 0 below.
         texts = np.maximum(texts, 0)
-        starts = self.reader.text_offsets[texts]
-        lengths = self.reader.text_lengths[texts]
-        lengths = np.where(present, lengths, 0)
-        lengths = lengths.astype(np.int32)
-        hidden, mask = self.states.gather(starts, lengths, planned.length)
+        lengths = np.where(present, self.reader.text_lengths[texts], 0)
+        labels = labels.reshape(*rows.shape, *labels.shape[1:])
         # Labels are a number a row, or a number for each of its texts.
-        further_axes = [1] * (labels.ndim - 1)
-        has_label = real.reshape(-1, *further_axes)
-        filled = np.where(has_label, labels, self.no_label)
-        filled = filled.astype(labels.dtype)
-        return TokenBatch(
-            hidden=hidden,
-            mask=mask,
-            labels=filled,
+        further_axes = [1] * (labels.ndim - 2)
+        has_label = real.reshape(*real.shape, *further_axes)
+        kept = np.where(has_label, labels, self.no_label)
+        return PlannedBatches(
+            # Of 64 bits: in the memory map of a large store tokens go beyond 32.
+            starts=self.reader.text_offsets[texts],
+            lengths=lengths.astype(np.int32),
+            labels=kept.astype(labels.dtype),
             row_mask=real,
         )
 
@@ -155,7 +163,7 @@ class Feed:
         step: int,
         rows: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Texts and labels of these rows of the plan, at this step.
+        """Texts and labels of these rows of the plan, in the epoch of this step.
 
         Returns:
             texts [n, slots], -1 where there is none; labels [n, ...].

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import os
-import time
-from collections.abc import Callable
 from typing import Protocol
 
 import jax
@@ -15,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from glot_jax.batches.planned_batches import padded_states
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.store.split_reader import SplitReader
 
@@ -28,7 +26,6 @@ class States(Protocol):
     """Bytes of the split's states."""
     budget: int
     """Bytes that `--cache auto` would have put there, as of before they came; 0 on disk."""
-    compile_seconds: float
 
     def gather(
         self,
@@ -49,34 +46,14 @@ class States(Protocol):
         ...
 
 
-@functools.partial(jax.jit, static_argnames="length")
-def _gather(
-    tokens: Array,
-    starts: Array,
-    lengths: Array,
-    length: int,
-) -> tuple[Array, Array]:
-    position = jnp.arange(length, dtype=starts.dtype)
-    mask = position[None, :] < lengths[:, None]
-    # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
-    # masked below.
-    index = starts[:, None] + position[None, :]
-    hidden = jnp.take(
-        tokens,
-        index,
-        axis=0,
-        mode="clip",
-    )
-    # One more axis for the width, and one for the layers where there are several.
-    further_axes = [1] * (tokens.ndim - 1)
-    is_token = mask.reshape(*mask.shape, *further_axes)
-    return jnp.where(is_token, hidden, 0), mask
+# A single batch, for what looks at a few: steps gather their own (`PlannedBatches.gather`).
+_gather = jax.jit(padded_states, static_argnames="length")
 
 
 class DeviceStates:
     """The split's ragged tokens [tokens, (layers,) dim] on the device.
 
-    A batch is one gather there, compiled once per shape.
+    Programs gather their batches from `tokens`.
     """
 
     location = "device"
@@ -91,8 +68,6 @@ class DeviceStates:
             shape = (1, *reader.token_shape)
             tokens = np.zeros(shape, reader.dtype)
         self.tokens = jnp.asarray(tokens)
-        self.compile_seconds = 0.0
-        self._executables: dict[tuple[int, int], Callable] = {}
 
     def gather(
         self,
@@ -101,17 +76,7 @@ class DeviceStates:
         length: int,
     ) -> tuple[Array, Array]:
         """See `States.gather`."""
-        arguments = (self.tokens, starts.astype(np.int32), lengths)
-        shape = (len(starts), length)
-        if shape not in self._executables:
-            # By hand, so that the seconds can be told from those spent waiting for input.
-            begin = time.perf_counter()
-            lowered = _gather.lower(*arguments, length)
-            self._executables[shape] = lowered.compile()
-            self.compile_seconds += time.perf_counter() - begin
-        # The length is part of the executable, so it is no argument any more.
-        gather = self._executables[shape]
-        return gather(*arguments)
+        return _gather(self.tokens, starts.astype(np.int32), lengths, length=length)
 
 
 class HostStates:
@@ -128,7 +93,6 @@ class HostStates:
         self.budget = host_budget() if copy else 0
         self.reader = reader
         self.tokens = reader.read_all() if copy else None
-        self.compile_seconds = 0.0
         if not copy:
             self._check_hashes()
 

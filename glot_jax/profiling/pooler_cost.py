@@ -209,7 +209,7 @@ def pooler_cost(
     source = itertools.cycle(batches)
     time = time_latency(lambda: steps.features(state, next(source)), repeats)
     # One shape, one step: exactly one program was compiled.
-    (executable,) = steps.executables.values()
+    (executable,) = steps.executables.finished().values()
     # A compiled program, though `Steps` promises no more than a function.
     program = cast("jax.stages.Compiled", executable)
     return PoolerCost(

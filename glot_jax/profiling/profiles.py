@@ -7,12 +7,12 @@ import dataclasses
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.errors import UsageError
 from glot_jax.graphs import SELECTABLE
 from glot_jax.pooling import POOLERS
 from glot_jax.profiling.head import Profile, profile_head
 from glot_jax.profiling.shapes import profiled_shapes
-from glot_jax.training.memory import keep_memory
 from glot_jax.training.prepare import check_names
 
 _DTYPES = ("float32", "bfloat16")

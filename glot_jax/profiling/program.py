@@ -54,7 +54,7 @@ def inspect_program(
     """
     # Keys are (name of the step, shapes); all batches are of one shape.
     executables: dict[str, Any] = {}
-    for (name, *_), executable in steps.executables.items():
+    for (name, *_), executable in steps.executables.finished().items():
         executables[name] = executable
     # The forward pass is always compiled, the training step unless it is left out.
     forward = executables["evaluate"]

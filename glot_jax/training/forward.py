@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
 import numpy as np
 
 from glot_jax.errors import UsageError
 from glot_jax.objectives.metrics import Outputs
+from glot_jax.training.advance import judge_all
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.prepare import Run
 from glot_jax.training.steps import TrainState
-
-IN_FLIGHT = 8
-"""Steps dispatched ahead of the device; more would only hold more batches in memory."""
 
 
 def run_over(
@@ -37,15 +32,8 @@ def run_over(
     """
     feed = run.feeds[split]
     count = feed.plan.steps_per_epoch
-    step = run.steps.evaluate if judged_by == "outputs" else run.steps.features
-    results: list[Any] = []
-    for number, batch in feed.batches(0, count):
-        results.append(step(state, batch))
-        # As in training the host runs ahead of a GPU, but not so far that its batches fill memory.
-        if number >= IN_FLIGHT:
-            jax.block_until_ready(results[number - IN_FLIGHT])
-    # One transfer for the whole split: reading each result would stop the device at every step.
-    results = jax.device_get(results)
+    name = "evaluate" if judged_by == "outputs" else "features"
+    results = judge_all(run.steps, state, feed, name)
     dropped = [int(result["dropped_edges"]) for result in results]
     budgets = run.steps.edge_budgets
     check_edges(feed, budgets, dropped, range(count), split, run.config.out)

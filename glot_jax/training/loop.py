@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from glot_jax.config.train import TrainConfig
+from glot_jax.dispatch.memory import keep_memory
+from glot_jax.dispatch.pace import Pace
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
 from glot_jax.moved import moved_name, renamed_keywords
@@ -21,11 +22,10 @@ from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
+from glot_jax.training.advance import epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
-from glot_jax.training.forward import IN_FLIGHT
-from glot_jax.training.memory import keep_memory
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import Session
 from glot_jax.training.steps import TrainState
@@ -101,6 +101,9 @@ def train(
             got=f"{config.out}: {error}",
             fix=f"Make room or grant access, then continue with --resume {config.out}.",
         ) from error
+    finally:
+        # A run that was stopped does not wait for programs that nobody will use.
+        run.steps.executables.cancel()
     if stop.received:
         # It came during the last evaluation: whoever called must stop all the same.
         message = f"{stop.received.name}: {config.out} is finished"
@@ -116,6 +119,11 @@ def _run(
     after_epoch: Callable[[int, float], None] | None,
 ) -> dict[str, Any]:
     out = run.config.out
+    if not (out / "summary.json").exists():
+        # First of all: it goes on while folders are read and the first batches are planned.
+        programs = run.compile_ahead()
+        if programs:
+            display.line(f"compiling {programs} programs, those of the first steps first")
     with Checkpoints(out, writing=True) as checkpoints:
         restored = checkpoints.restore(run.state, display.line)
         done = checkpoints.latest_step or 0
@@ -245,21 +253,26 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
         }
 
     session.clock.start(readings())
-    unread: list[Any] = []
-    in_flight: deque[Any] = deque()
-    for step, batch in feed.batches(first, last):
+    unread: list[_Unread] = []
+    advance = epoch_of(run.steps, feed, first, last)
+    pace = Pace()
+    step = first
+    while step < last:
+        until_log = run.config.log_every - step % run.config.log_every
+        count = min(advance.most(step), pace.steps, until_log)
+        compiling = run.compile_seconds
         # No value is read from the device here: the host runs ahead of a GPU, and stops only when
-        # it is IN_FLIGHT steps ahead.
-        state, logs = run.steps.train(state, batch)
-        done = step + 1
-        unread.append(logs)
-        in_flight.append(logs["loss"])
-        if len(in_flight) > IN_FLIGHT:
-            in_flight.popleft().block_until_ready()
-        log_is_due = done % run.config.log_every == 0 or done == last
+        # as many steps wait as a signal may wait for.
+        state, logs = advance.train(state, step, count)
+        step += count
+        unread.append(_Unread(count, logs))
+        if run.compile_seconds > compiling:
+            pace.restart()
+        pace.dispatched(count, logs["loss"])
+        log_is_due = step % run.config.log_every == 0 or step == last
         stopping = session.stop.received is not None
         save_is_due = stopping or session.save_is_due()
-        if done == last:
+        if step == last:
             # The save of an epoch's last step waits for its evaluation.
             save_is_due = False
         if log_is_due or save_is_due:
@@ -267,15 +280,28 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
             session.losses += _read_logs(run, state, unread, step)
             unread = []
         if log_is_due:
-            _log_loss(session, done, epoch + 1)
+            _log_loss(session, step, epoch + 1)
         if save_is_due:
             session.clock.lap(readings())
             session.save(state)
             if session.stop.received:
-                session.stop_after(done)
+                session.stop_after(step)
     session.clock.lap(readings())
     session.clock.add(rows=len(feed.plan.rows))
     return state
+
+
+class _Unread(NamedTuple):
+    """Logs of a dispatch that are still on the device."""
+
+    steps: int
+    logs: dict[str, Any]
+
+    def read(self) -> dict[str, np.ndarray]:
+        """Each [steps]."""
+        # A dispatch of one batch has numbers, a block arrays that may be longer than it is.
+        read = jax.device_get(self.logs)
+        return {name: np.atleast_1d(values)[: self.steps] for name, values in read.items()}
 
 
 def _log_loss(session: Session, step: int, epoch: int) -> None:
@@ -295,32 +321,34 @@ def _log_loss(session: Session, step: int, epoch: int) -> None:
 def _read_logs(
     run: TrainingRun,
     state: TrainState,
-    unread: list[Any],
-    step: int,
+    unread: list[_Unread],
+    done: int,
 ) -> list[float]:
-    """Losses of the steps up to `step` that nobody has read yet.
+    """Losses of the steps, `done` the last of them, that nobody has read yet.
 
     Raises:
         UsageError: numbers would be wrong: a sparse batch overflowed, or a loss is not finite.
     """
-    logs, bad_step = jax.device_get((unread, state["first_bad_step"]))
+    logs = [dispatch.read() for dispatch in unread]
+    bad_step = int(jax.device_get(state["first_bad_step"]))
     feed = run.feeds["train"]
-    dropped = [int(entry["dropped_edges"]) for entry in logs]
-    steps = range(step + 1 - len(logs), step + 1)
+    losses = np.concatenate([entry["loss"] for entry in logs])
+    dropped = np.concatenate([entry["dropped_edges"] for entry in logs])
+    steps = range(done - len(losses), done)
     budgets = run.steps.edge_budgets
-    check_edges(feed, budgets, dropped, steps, "train", run.config.out)
+    check_edges(feed, budgets, dropped.tolist(), steps, "train", run.config.out)
     if bad_step >= 0:
-        planned = feed.plan.batch(int(bad_step)).rows
+        planned = feed.plan.batch(bad_step).rows
         # Numbers as in the store, which the user can look up; those of the plan are ours.
         stored = feed.stored_rows(planned[planned >= 0])
         # Python's own: NumPy's would be printed with their type.
         rows = [int(row) for row in stored]
         raise UsageError(
             rule="loss and gradient must be finite at every step",
-            got=f"one that is not at step {int(bad_step)}, training rows {rows}",
+            got=f"one that is not at step {bad_step}, training rows {rows}",
             fix="Lower --lr or look at these rows; the last checkpoint is kept.",
         )
-    return [float(entry["loss"]) for entry in logs]
+    return losses.tolist()
 
 
 def __getattr__(name: str) -> object:

@@ -35,6 +35,7 @@ from glot_jax.run_folders.run_log import Display
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
 from glot_jax.texts.tasks import selection_metric
+from glot_jax.training.advance import compile_ahead
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.measured import (
     choose_tokens,
@@ -84,11 +85,13 @@ class Run:
 
     @property
     def compile_seconds(self) -> float:
-        """Spent compiling steps and gathers so far."""
-        # A holdout waits in the same place as train, and counts once.
-        placed = dict.fromkeys(feed.states for feed in self.feeds.values())
-        gathers = sum(states.compile_seconds for states in placed)
-        return self.steps.compile_seconds + gathers
+        """How long this process has waited for programs to be compiled."""
+        return self.steps.compile_seconds
+
+    def compile_ahead(self) -> int:
+        """Have all programs compiled on other threads, and return how many they are."""
+        name = "evaluate" if self.objective.judged_by == "outputs" else "features"
+        return compile_ahead(self.steps, self.state, self.feeds, name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

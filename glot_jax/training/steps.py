@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
+from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.dispatch.executables import Executables
+from glot_jax.dispatch.pace import MOST
 from glot_jax.graphs import Stem
 from glot_jax.model import SentenceModel, split_model
 from glot_jax.training.xla_options import compiled
@@ -24,7 +27,10 @@ TrainState = dict[str, Any]
 `first_bad_step`: int32, -1 while every loss was finite. `stats` is what a model keeps besides
 parameters (running averages)."""
 
-_Name = Literal["train", "evaluate", "features"]
+StepName = Literal["train", "evaluate", "features"]
+
+JUDGED_TOGETHER = 16
+"""Batches of one evaluating dispatch at most: their outputs lie in memory together."""
 
 
 def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:
@@ -46,8 +52,27 @@ def init_state(
     }
 
 
+class Block(NamedTuple):
+    """Consecutive steps of one shape, whose batches the program gathers itself."""
+
+    tokens: Array | jax.ShapeDtypeStruct
+    """[tokens, (layers,) dim] of the split, on the device."""
+    planned: PlannedBatches
+    """Of an epoch, on the device."""
+    length: int
+    """Padded length of all batches of the block."""
+    first: int
+    """Index of the first batch within the epoch."""
+    size: int
+    """Batches, from 1 on: at most MOST to train, JUDGED_TOGETHER otherwise."""
+
+
 class Steps:
     """The steps of a run, compiled ahead of time for each shape that they meet.
+
+    Where token states wait on the device, consecutive steps are one program that gathers their
+    batches (`train_block`, `judge_block`); elsewhere a step takes a batch. Both compute the same
+    digits.
 
     Args:
         graphdef: structure of the SentenceModel, from `split_model`.
@@ -57,8 +82,7 @@ class Steps:
         total_steps: steps of the run; what is annealed ends there.
 
     Attributes:
-        executables: the compiled steps by (name, shape of the states, their dtype).
-        compile_seconds: spent on them.
+        executables: the compiled steps; a key begins with the name of the step.
     """
 
     def __init__(
@@ -70,16 +94,30 @@ class Steps:
     ):
         # Static in each program: a budget is the size of its list of edges.
         self.edge_budgets = edge_budgets
-        self.executables: dict[tuple, Callable] = {}
-        self.compile_seconds = 0.0
+        self.executables = Executables()
         train = functools.partial(_train_step, graphdef, optimizer, total_steps)
-        evaluate = functools.partial(_evaluate_step, graphdef)
-        features = functools.partial(_features_step, graphdef)
+        judge = {
+            "evaluate": functools.partial(_evaluate_step, graphdef),
+            "features": functools.partial(_features_step, graphdef),
+        }
         # Static is the edge budget, by its place among the arguments that are left.
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
         self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
-        self._evaluate = jax.jit(evaluate, static_argnums=3)
-        self._features = jax.jit(features, static_argnums=3)
+        self._train_block = jax.jit(
+            functools.partial(_train_block, train), static_argnums=(4, 5), donate_argnums=0
+        )
+        self._judge = {}
+        self._judge_block = {}
+        for name, step in judge.items():
+            self._judge[name] = jax.jit(step, static_argnums=3)
+            # The jitted one, which a block meets twice and traces once.
+            block = functools.partial(_judge_block, self._judge[name])
+            self._judge_block[name] = jax.jit(block, static_argnums=(5, 6))
+
+    @property
+    def compile_seconds(self) -> float:
+        """How long this process has waited for programs."""
+        return self.executables.compile_seconds
 
     def train(
         self,
@@ -96,6 +134,20 @@ class Steps:
         # an array that slips into a step is an error.
         return update(state, jax.device_put(batch))
 
+    def train_block(self, state: TrainState, block: Block) -> tuple[TrainState, dict[str, Array]]:
+        """An update for every batch of a block, in one dispatch.
+
+        The state's buffers are donated.
+
+        Returns:
+            The state after the last one; logs as of `train`, each [MOST], of which the first
+            `block.size` are those of the block.
+        """
+        key = _block_key("train", block)
+        build = functools.partial(self._compile_block, "train", state, block)
+        update = self.executables.get(key, build)
+        return update(state, block.tokens, block.planned, _span(block))
+
     def evaluate(
         self,
         state: TrainState,
@@ -106,8 +158,7 @@ class Steps:
         Returns:
             outputs [batch, out], loss [batch], dropped_edges [].
         """
-        run = self._executable("evaluate", state, batch)
-        return run(state["params"], state["stats"], jax.device_put(batch))
+        return self.judge("evaluate", state, batch)
 
     def features(
         self,
@@ -119,12 +170,43 @@ class Steps:
         Returns:
             features [batch, width], dropped_edges [].
         """
-        run = self._executable("features", state, batch)
+        return self.judge("features", state, batch)
+
+    def judge(self, name: StepName, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+        """`evaluate` or `features`, by name."""
+        run = self._executable(name, state, batch)
         return run(state["params"], state["stats"], jax.device_put(batch))
+
+    def judge_block(self, name: StepName, state: TrainState, block: Block) -> dict[str, Array]:
+        """`evaluate` or `features` of every batch of a block, in one dispatch.
+
+        Returns:
+            What the step returns, with an axis in front: [JUDGED_TOGETHER, ...], of which the first
+            `block.size` are those of the block.
+        """
+        key = _block_key(name, block)
+        build = functools.partial(self._compile_block, name, state, block)
+        run = self.executables.get(key, build)
+        return run(state["params"], state["stats"], block.tokens, block.planned, _span(block))
+
+    def compile_ahead(
+        self,
+        name: StepName,
+        state: TrainState,
+        tokens: Array,
+        planned: PlannedBatches,
+        length: int,
+    ) -> None:
+        """Have the program for blocks of this shape compiled on another thread."""
+        # Shapes alone: by the time they are traced the state may have been donated.
+        shapes = jax.tree.map(_shape_of, state)
+        block = Block(_shape_of(tokens), jax.tree.map(_shape_of, planned), length, 0, 1)
+        key = _block_key(name, block)
+        self.executables.ahead(key, functools.partial(self._compile_block, name, shapes, block))
 
     def lower(
         self,
-        name: _Name,
+        name: StepName,
         state: TrainState,
         batch: TokenBatch,
         platforms: tuple[str, ...] | None = None,
@@ -141,26 +223,64 @@ class Steps:
         if name == "train":
             traced = self._train.trace(state, batch, budget)
         else:
-            step = self._evaluate if name == "evaluate" else self._features
-            traced = step.trace(state["params"], state["stats"], batch, budget)
+            traced = self._judge[name].trace(state["params"], state["stats"], batch, budget)
+        return traced.lower(lowering_platforms=platforms)
+
+    def lower_block(
+        self,
+        name: StepName,
+        state: TrainState,
+        block: Block,
+        platforms: tuple[str, ...] | None = None,
+    ) -> jax.stages.Lowered:
+        """As `lower`, for blocks of this shape."""
+        texts = block.planned.starts.shape[1]
+        budget = self.edge_budgets.get((texts, block.length))
+        span = jax.ShapeDtypeStruct((2,), jnp.int32)
+        arrays = (block.tokens, block.planned, span)
+        if name == "train":
+            traced = self._train_block.trace(state, *arrays, block.length, budget)
+        else:
+            judge = self._judge_block[name]
+            traced = judge.trace(state["params"], state["stats"], *arrays, block.length, budget)
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
         """Edges that a batch of this shape may hold; None where it is not computed sparse."""
         return self.edge_budgets.get(batch.mask.shape)
 
-    def _executable(self, name: _Name, state: TrainState, batch: TokenBatch) -> Callable:
+    def _executable(self, name: StepName, state: TrainState, batch: TokenBatch) -> Callable:
         # Ahead of time and by hand: jax.jit would compile silently, and nobody could count or time
         # it.
         hidden = batch.hidden
         # The dtype too: an executable refuses arrays of another, where jax.jit would trace again.
-        shape = (name, hidden.shape, str(hidden.dtype))
-        if shape not in self.executables:
-            begin = time.perf_counter()
-            lowered = self.lower(name, state, batch)
-            self.executables[shape] = compiled(lowered, batch.mask.shape)
-            self.compile_seconds += time.perf_counter() - begin
-        return self.executables[shape]
+        key = (name, hidden.shape, str(hidden.dtype))
+
+        def build() -> jax.stages.Compiled:
+            return compiled(self.lower(name, state, batch), batch.mask.shape)
+
+        return self.executables.get(key, build)
+
+    def _compile_block(
+        self, name: StepName, state: TrainState, block: Block
+    ) -> jax.stages.Compiled:
+        lowered = self.lower_block(name, state, block)
+        return compiled(lowered, (block.planned.starts.shape[1], block.length))
+
+
+def _block_key(name: StepName, block: Block) -> tuple:
+    tokens = block.tokens
+    # The planned steps too: how many an epoch has is the size of its arrays.
+    return (name, tokens.shape, str(tokens.dtype), block.planned.starts.shape, block.length)
+
+
+def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _span(block: Block) -> Array:
+    """[2] int32: first and size, in one transfer."""
+    return jax.device_put(np.array([block.first, block.size], np.int32))
 
 
 def _forward(
@@ -249,6 +369,63 @@ def _train_step(
         "first_bad_step": bad_step,
     }
     return updated, {"loss": loss, "dropped_edges": dropped}
+
+
+def _train_block(
+    train: Callable,
+    state: TrainState,
+    tokens: Array,
+    planned: PlannedBatches,
+    span: Array,
+    length: int,
+    edge_budget: int | None,
+) -> tuple[TrainState, dict[str, Array]]:
+    first, count = span
+
+    def update(index: Array, carry: tuple[TrainState, dict]) -> tuple[TrainState, dict]:
+        state, logs = carry
+        batch = planned.gather(tokens, first + index, length)
+        state, entry = train(state, batch, edge_budget)
+        return state, _with_entry(logs, entry, index)
+
+    # A count that the program is told, not one that it was compiled for: blocks of all sizes share
+    # one program.
+    logs = {"loss": jnp.zeros(MOST), "dropped_edges": jnp.zeros(MOST, jnp.int32)}
+    return jax.lax.fori_loop(0, count, update, (state, logs))
+
+
+def _judge_block(
+    judge: Callable,
+    params: dict,
+    stats: dict,
+    tokens: Array,
+    planned: PlannedBatches,
+    span: Array,
+    length: int,
+    edge_budget: int | None,
+) -> dict[str, Array]:
+    first, count = span
+
+    def result_of(index: Array) -> dict[str, Array]:
+        batch = planned.gather(tokens, first + index, length)
+        return judge(params, stats, batch, edge_budget)
+
+    def empty(shape: jax.ShapeDtypeStruct) -> Array:
+        return jnp.zeros((JUDGED_TOGETHER, *shape.shape), shape.dtype)
+
+    def write(index: Array, results: dict[str, Array]) -> dict[str, Array]:
+        return _with_entry(results, result_of(index), index)
+
+    shapes = jax.eval_shape(result_of, jnp.zeros((), jnp.int32))
+    return jax.lax.fori_loop(0, count, write, jax.tree.map(empty, shapes))
+
+
+def _with_entry(arrays: dict[str, Array], entry: dict[str, Array], index: Array) -> dict:
+    # Not `.at[index].set`, which is a scatter: on GPUs it may be far slower than a slice.
+    written = {}
+    for name, values in arrays.items():
+        written[name] = jax.lax.dynamic_update_index_in_dim(values, entry[name], index, axis=0)
+    return written
 
 
 def _evaluate_step(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.dispatches import dying_at
 from support.ranking_stores import PAIRS, make_ranking_store, topic_groups
 from support.runs import assert_same_run, config, resume
 from support.tiny_backbones import make_backbone
@@ -26,7 +27,7 @@ from glot_jax.objectives.query_metrics import RANKING
 from glot_jax.presets import PRESETS
 from glot_jax.run_folders.predictions import read_predictions
 from glot_jax.run_folders.run_log import Display
-from glot_jax.training import steps, train
+from glot_jax.training import train
 from glot_jax.training.evaluation import evaluate_run, open_run
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import prepare
@@ -153,18 +154,10 @@ def test_pairs_learn_too(pairs_store, tmp_path):
 def test_resuming_equals_never_having_stopped(store, tmp_path, monkeypatch, stop_at):
     settings = {"objective": LINEAR, "epochs": 2, "pooler": SMALL}
     train(config(store, tmp_path / "whole", **settings), quiet=True)
-    original, done = steps.Steps.train, []
-
-    def dying(self, state, batch):
-        if len(done) == stop_at:
-            raise KeyboardInterrupt
-        done.append(1)
-        return original(self, state, batch)
-
-    monkeypatch.setattr(steps.Steps, "train", dying)
+    dying_at(monkeypatch, stop_at)
     with pytest.raises(KeyboardInterrupt):
         train(config(store, tmp_path / "stopped", **settings), quiet=True)
-    monkeypatch.setattr(steps.Steps, "train", original)
+    monkeypatch.undo()
     resume(tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
     one, other = (read_predictions(tmp_path / name)["validation"] for name in ("whole", "stopped"))

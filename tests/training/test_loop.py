@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from support.dispatches import dying_at
 from support.head_runs import arrays, config, run
 from support.synthetic_stores import CLASSES, make_store
 
@@ -34,19 +35,11 @@ def undisturbed(stores, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("stop_at", [1, 5, 12])
 def test_resuming_equals_never_having_stopped(stores, undisturbed, tmp_path, monkeypatch, stop_at):
-    original, done = steps.Steps.train, []
-
-    def dying(self, state, batch):
-        if len(done) == stop_at:
-            raise KeyboardInterrupt
-        done.append(1)
-        return original(self, state, batch)
-
-    monkeypatch.setattr(steps.Steps, "train", dying)
+    dying_at(monkeypatch, stop_at)
     with pytest.raises(KeyboardInterrupt):
         run(stores["pairs"], tmp_path / "stopped", epochs=3)
     assert not (tmp_path / "stopped" / "summary.json").exists()
-    monkeypatch.setattr(steps.Steps, "train", original)
+    monkeypatch.undo()
     whole = json.loads((undisturbed / "summary.json").read_text())
     resumed = train(
         config(stores["pairs"], tmp_path / "stopped", epochs=3), resume=True, quiet=True
@@ -104,19 +97,11 @@ def test_a_full_disk_says_how_to_continue(stores, tmp_path, monkeypatch):
 
 
 def test_seconds_of_all_processes_add_up(stores, tmp_path, monkeypatch):
-    original, done = steps.Steps.train, []
-
-    def dying(self, state, batch):
-        done.append(1)
-        if len(done) == 8:
-            raise KeyboardInterrupt
-        return original(self, state, batch)
-
-    monkeypatch.setattr(steps.Steps, "train", dying)
+    dying_at(monkeypatch, 7)
     with pytest.raises(KeyboardInterrupt):
         run(stores["classes"], tmp_path / "run")
     first = json.loads((tmp_path / "run" / "timing.jsonl").read_text().splitlines()[0])
-    monkeypatch.setattr(steps.Steps, "train", original)
+    monkeypatch.undo()
     summary = train(config(stores["classes"], tmp_path / "run"), resume=True, quiet=True)
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()
@@ -156,16 +141,16 @@ def test_a_step_moves_nothing_to_or_from_the_device_unasked(stores, tmp_path, mo
     def guard(name):
         original = getattr(steps.Steps, name)
 
-        def step(self, state, batch):
-            # Compiling makes constants, and is no step.
-            self._executable(name, state, batch)
+        def step(self, *arguments):
             guarded.append(name)
+            # Compiling makes constants, and is no step: it is done on other threads, whose
+            # transfers nobody counts.
             with jax.transfer_guard("disallow"):
-                return original(self, state, batch)
+                return original(self, *arguments)
 
         monkeypatch.setattr(steps.Steps, name, step)
 
-    guard("train")
-    guard("evaluate")
+    guard("train_block")
+    guard("judge_block")
     run(stores["pairs"], tmp_path / "run", epochs=2)
-    assert set(guarded) == {"train", "evaluate"}
+    assert set(guarded) == {"train_block", "judge_block"}

@@ -122,7 +122,7 @@ def test_a_resumed_run_is_the_undisturbed_one(store, tmp_path, monkeypatch, chan
 def test_the_dense_step_has_no_scatter_whatever_is_switched_on(store, tmp_path, changes):
     prepared = prepare(config(store, tmp_path / "run", **changes), Display(quiet=True))
     prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
-    (executable,) = prepared.steps.executables.values()
+    (executable,) = prepared.steps.executables.finished().values()
     assert " scatter(" not in present(of_kind(executable, jax.stages.Compiled).as_text())
 
 

@@ -10,12 +10,13 @@ import pytest
 from support.head_runs import config, run
 from support.typed import of_kind, present
 
-from glot_jax.config.train import (
-    GraphConfig,
-)
+from glot_jax.batches.placement import DeviceStates
+from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.run_folders.run_log import Display
 from glot_jax.training import steps
+from glot_jax.training.advance import on_device
 from glot_jax.training.prepare import prepare
+from glot_jax.training.steps import Block
 
 
 @pytest.mark.parametrize("backend", ["dense", "sparse"])
@@ -44,14 +45,14 @@ def test_the_step_has_no_scatter(stores, tmp_path):
     prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
     batch = prepared.feeds["train"].batch(0)
     prepared.steps.train(prepared.state, batch)
-    (executable,) = prepared.steps.executables.values()
+    (executable,) = prepared.steps.executables.finished().values()
     assert " scatter(" not in present(of_kind(executable, jax.stages.Compiled).as_text())
     sparse = prepare(
         config(stores["pairs"], tmp_path / "run", graph=GraphConfig(backend="sparse")),
         Display(quiet=True),
     )
     sparse.steps.train(sparse.state, batch)
-    (executable,) = sparse.steps.executables.values()
+    (executable,) = sparse.steps.executables.finished().values()
     assert " scatter(" in present(
         of_kind(executable, jax.stages.Compiled).as_text()
     )  # the test can fail
@@ -81,3 +82,59 @@ def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeyp
     assert int(state["first_bad_step"]) == 0
     for a, b in zip(jax.tree.leaves(state["params"]), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("pooler", ["mean", "glot"])
+@pytest.mark.parametrize("kind", ["classes", "pairs"])
+def test_a_block_computes_the_digits_of_single_steps(stores, tmp_path, kind, pooler):
+    # Whatever the block's size, and where it begins.
+    settings = config(
+        stores[kind],
+        tmp_path / "run",
+        cache="device",
+        buckets=1,
+        pooler=PoolerConfig(pooler=pooler, dropout=0.1, hidden_dim=8, scorer_dim=8),
+    )
+    prepared = prepare(settings, Display(quiet=True))
+    feed = prepared.feeds["train"]
+    count = feed.plan.steps_per_epoch
+    assert count >= 4
+    planned = on_device(feed.planned(0, count))
+    length = feed.plan.bounds[-1]
+
+    def fresh() -> steps.TrainState:
+        return jax.tree.map(lambda values: values.copy(), prepared.state)
+
+    single = fresh()
+    losses = []
+    for number in range(count):
+        single, logs = prepared.steps.train(single, feed.batch(number))
+        losses.append(float(logs["loss"]))
+    for sizes in ([count], [1] * count, [3, count - 3]):
+        state = fresh()
+        read = []
+        first = 0
+        for size in sizes:
+            block = Block(of_kind(feed.states, DeviceStates).tokens, planned, length, first, size)
+            state, logs = prepared.steps.train_block(state, block)
+            read += np.asarray(logs["loss"])[:size].tolist()
+            first += size
+        assert read == losses
+        for left, right in zip(
+            jax.tree.leaves(state["params"]), jax.tree.leaves(single["params"]), strict=True
+        ):
+            np.testing.assert_array_equal(left, right)
+    # One program for blocks of all sizes, beside that of single steps.
+    assert len(prepared.steps.executables) == 2
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "features"])
+def test_a_block_lowers_for_a_gpu_without_scatter_or_host_callback(stores, tmp_path, name):
+    prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
+    feed = prepared.feeds["train"]
+    tokens = of_kind(feed.states, DeviceStates).tokens
+    block = Block(tokens, on_device(feed.planned(0, 2)), feed.plan.bounds[0], 0, 2)
+    lowered = prepared.steps.lower_block(name, prepared.state, block, ("cuda",)).as_text()
+    assert "stablehlo.while" in lowered
+    assert "stablehlo.scatter" not in lowered
+    assert "callback" not in lowered

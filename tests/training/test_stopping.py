@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from support import runs
+from support.dispatches import one_at_a_time
 from support.synthetic_stores import make_store
 
 from glot_jax.cli import main
+from glot_jax.dispatch.pace import Pace
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.training import steps, train, train_seeds
 
@@ -44,18 +46,19 @@ def handlers_are_put_back():
 def signal_in(
     monkeypatch, what: str, number: signal.Signals, *, at: int, times: int = 1
 ) -> list[int]:
-    """This process gets the signal in its `at`-th call of `Steps.train` or `Steps.evaluate`.
+    """This process gets the signal in its `at`-th call of that method of `Steps`.
 
     Returns the calls so far.
     """
+    one_at_a_time(monkeypatch)
     original, calls = getattr(steps.Steps, what), []
 
-    def signalled(self, state, batch):
+    def signalled(self, *arguments):
         calls.append(len(calls) + 1)
         if calls[-1] == at:
             for _ in range(times):
                 os.kill(os.getpid(), number)
-        return original(self, state, batch)
+        return original(self, *arguments)
 
     monkeypatch.setattr(steps.Steps, what, signalled)
     return calls
@@ -71,7 +74,7 @@ def latest(run: Path) -> int | None:
 def test_a_signal_finishes_and_saves_the_step_in_hand(
     store, undisturbed, tmp_path, monkeypatch, capsys, number, at
 ):
-    calls = signal_in(monkeypatch, "train", number, at=at)
+    calls = signal_in(monkeypatch, "train_block", number, at=at)
     with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit) as raised:
         train(runs.config(store, tmp_path / "run"))
     assert len(calls) == at
@@ -87,7 +90,7 @@ def test_a_signal_finishes_and_saves_the_step_in_hand(
     runs.assert_same_run(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("what", "at"), [("train", EPOCH), ("evaluate", 1)])
+@pytest.mark.parametrize(("what", "at"), [("train_block", EPOCH), ("judge_block", 1)])
 def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(
     store, undisturbed, tmp_path, monkeypatch, what, at
 ):
@@ -104,14 +107,14 @@ def test_a_signal_at_the_end_of_an_epoch_waits_for_its_evaluation(
 def test_a_signal_in_the_last_evaluation_ends_a_finished_run(
     store, undisturbed, tmp_path, monkeypatch
 ):
-    signal_in(monkeypatch, "evaluate", signal.SIGINT, at=3)
+    signal_in(monkeypatch, "judge_block", signal.SIGINT, at=3)
     with pytest.raises(KeyboardInterrupt, match="SIGINT: .*run is finished"):
         train(runs.config(store, tmp_path / "run"), quiet=True)
     runs.assert_same_run(tmp_path / "run", undisturbed)
 
 
 def test_a_second_ctrl_c_stops_at_once(store, undisturbed, tmp_path, monkeypatch):
-    calls = signal_in(monkeypatch, "train", signal.SIGINT, at=7, times=2)
+    calls = signal_in(monkeypatch, "train_block", signal.SIGINT, at=7, times=2)
     with pytest.raises(KeyboardInterrupt) as raised:
         train(runs.config(store, tmp_path / "run"), quiet=True)
     assert raised.value.args == ()
@@ -131,7 +134,7 @@ def test_a_second_sigterm_does_what_it_did_before(store, tmp_path, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, killed)
     try:
-        signal_in(monkeypatch, "train", signal.SIGTERM, at=7, times=2)
+        signal_in(monkeypatch, "train_block", signal.SIGTERM, at=7, times=2)
         with pytest.raises(Killed):
             train(runs.config(store, tmp_path / "run"), quiet=True)
         assert signal.getsignal(signal.SIGTERM) is killed
@@ -142,13 +145,13 @@ def test_a_second_sigterm_does_what_it_did_before(store, tmp_path, monkeypatch):
 
 def test_another_thread_trains_without_touching_signals(store, undisturbed, tmp_path, monkeypatch):
     seen = []
-    original = steps.Steps.train
+    original = steps.Steps.train_block
 
-    def looking(self, state, batch):
+    def looking(self, state, block):
         seen.append((threading.current_thread(), signal.getsignal(signal.SIGTERM)))
-        return original(self, state, batch)
+        return original(self, state, block)
 
-    monkeypatch.setattr(steps.Steps, "train", looking)
+    monkeypatch.setattr(steps.Steps, "train_block", looking)
     thread = threading.Thread(
         target=train, args=(runs.config(store, tmp_path / "run"),), kwargs={"quiet": True}
     )
@@ -161,14 +164,14 @@ def test_another_thread_trains_without_touching_signals(store, undisturbed, tmp_
 def test_a_signal_that_is_ignored_stays_ignored(store, undisturbed, tmp_path, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        signal_in(monkeypatch, "train", signal.SIGINT, at=7)
+        signal_in(monkeypatch, "train_block", signal.SIGINT, at=7)
         train(runs.config(store, tmp_path / "run"), quiet=True)
     finally:
         signal.signal(signal.SIGINT, before)
     runs.assert_same_run(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("what", "at"), [("train", 7), ("evaluate", 3)])
+@pytest.mark.parametrize(("what", "at"), [("train_block", 7), ("judge_block", 3)])
 def test_seeds_stop_too_and_the_same_command_goes_on(
     store, tmp_path, monkeypatch, capsys, what, at
 ):
@@ -191,7 +194,7 @@ def test_seeds_stop_too_and_the_same_command_goes_on(
 def test_the_command_line_says_it_once_and_ends_with_the_signals_exit_code(
     store, tmp_path, monkeypatch, capsys, number, code
 ):
-    signal_in(monkeypatch, "train", number, at=2)
+    signal_in(monkeypatch, "train_block", number, at=2)
     with pytest.raises(SystemExit) as raised:
         main(
             [
@@ -230,3 +233,23 @@ def test_two_processes_do_not_train_one_run(store, tmp_path):
         train(runs.config(store, out), resume=True, quiet=True)
     assert (out / "metrics.jsonl").read_bytes() == before
     train(runs.config(store, out), resume=True, quiet=True)
+
+
+def test_a_signal_within_a_block_saves_where_the_block_ends(store, tmp_path, monkeypatch):
+    # Every epoch is one dispatch, or as good as one.
+    monkeypatch.setattr(Pace, "steps", 64)
+    calls = []
+    original = steps.Steps.train_block
+
+    def signalled(self, state, block):
+        calls.append(block.size)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, state, block)
+
+    monkeypatch.setattr(steps.Steps, "train_block", signalled)
+    with pytest.raises(SystemExit):
+        train(runs.config(store, tmp_path / "run", buckets=1, log_every=100), quiet=True)
+    # The whole epoch was under way, and so its evaluation and its save follow.
+    assert calls == [EPOCH]
+    assert latest(tmp_path / "run") == EPOCH

@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from glot_jax.training.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 SCRIPT = """
 import resource, sys
-from glot_jax.training.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory
 assert keep_memory() is (sys.argv[1] == "kept")
 import jax, jax.numpy as jnp
 x = jnp.ones((4000, 64))
