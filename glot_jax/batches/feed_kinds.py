@@ -122,7 +122,13 @@ def _row_bounds(
     if config.batches != "by-length":
         # A batch of any rows is as long as its longest: buckets must suit those.
         typical = longest_of_batches(typical, config.batch_size)
-    return choose_bounds(typical, config.buckets, longest=longest)
+    return choose_bounds(typical, _count_of(config), longest=longest)
+
+
+def _count_of(config: TrainConfig) -> int:
+    # Whoever builds feeds has settled it: it must be the same for all seeds of a run.
+    assert config.buckets is not None
+    return config.buckets
 
 
 class QueryFeeds:
@@ -241,7 +247,7 @@ def _query_bounds(
         every = np.arange(len(pairs))
         lengths = pairs.longest(every, 0)
         typical = longest_of_batches(lengths, config.batch_size)
-    return choose_bounds(typical, config.buckets, longest=longest)
+    return choose_bounds(typical, _count_of(config), longest=longest)
 
 
 def _all_have_negatives(split: SplitReader) -> bool:

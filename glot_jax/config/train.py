@@ -372,9 +372,11 @@ class TrainConfig(Config):
     # Runs of one variant and of one compiled program differ by their seed.
     seed: int = setting(42, whole(0), decides=_REPEATED)
     """Seed of the initialisation, the batch order and the holdout."""
-    buckets: int = setting(3, whole(1))
+    # Their number decides which rows share a batch.
+    buckets: int | None = setting(None, whole(1), example=3)
     """Padded lengths a batch can have, chosen from the store's length histogram; each costs two
-    compilations.
+    compilations. Default: as many as save more time than they take to compile; the number is
+    written into config.json.
     """
     batches: Literal["by-length", "shuffled"] = setting("by-length")
     """Training rows that share a batch: those of similar length (least padding), or any, padded to

@@ -25,6 +25,7 @@ from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import (
     Run,
     build,
+    build_model,
     build_steps,
     check_names,
     feed_kind,
@@ -215,7 +216,8 @@ def _prepare(
     else:
         splits = Splits.whole(store)
     notices: list[str] = []
-    model, feeds = build(store, spec, config, splits, workspace, notices)
+    model = build_model(spec, config)
+    feeds = build(store, model, config, splits, workspace, notices)
     # Never used, but the steps of `Run` are made with one.
     optimizer = optimizer_of(config, feeds)
     steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from support.head_runs import config, run
@@ -15,8 +16,10 @@ from glot_jax.config.train import (
     PoolerConfig,
 )
 from glot_jax.errors import UsageError
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train
 from glot_jax.training.evaluation import evaluate_run
+from glot_jax.training.prepare import prepare
 
 
 def test_other_settings_are_refused_field_by_field(stores, tmp_path):
@@ -96,3 +99,20 @@ def test_interaction_of_three_texts_is_refused(tmp_path):
     with pytest.raises(UsageError, match="interaction must be used with two texts"):
         run(store, tmp_path / "run", objective=ObjectiveConfig(pair_features="interaction"))
     assert run(store, tmp_path / "run")["steps"] == 10
+
+
+def test_the_number_of_buckets_is_that_of_the_store_and_written_down(stores, tmp_path):
+    settings = config(stores["classes"], tmp_path / "run", buckets=None)
+    counts = set()
+    for seed in (1, 2, 3):
+        # Another holdout each.
+        objective = ObjectiveConfig(select_on="holdout")
+        seeded = dataclasses.replace(settings, seed=seed, objective=objective)
+        counts.add(prepare(seeded, Display(quiet=True)).config.buckets)
+    assert len(counts) == 1
+    assert None not in counts
+    many = prepare(dataclasses.replace(settings, epochs=1_000_000), Display(quiet=True))
+    assert many.config.buckets not in counts
+    train(settings, quiet=True)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]["buckets"]
+    assert {saved} == counts
