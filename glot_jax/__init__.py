@@ -25,6 +25,7 @@ from glot_jax.version import __version__
 if TYPE_CHECKING:
     from glot_jax.batches.token_batch import TokenBatch
     from glot_jax.commands import ExtractResult, TrainResult, extract, train
+    from glot_jax.compile_cache import use_compile_cache
     from glot_jax.config.extract import ExtractConfig
     from glot_jax.config.train import TrainConfig
     from glot_jax.errors import UsageError
@@ -73,6 +74,7 @@ _HOMES = {
     "predict": "glot_jax.inference.predictor",
     "token_graph": "glot_jax.graphs",
     "train": "glot_jax.commands",
+    "use_compile_cache": "glot_jax.compile_cache",
 }
 _NAMES_AT_HOME = {"evaluate": "judge_run"}
 """Public names that are called otherwise where they are defined."""
@@ -109,6 +111,7 @@ __all__ = [
     "predict",
     "token_graph",
     "train",
+    "use_compile_cache",
 ]
 
 # Names of the version before are found where they were, with a warning.

@@ -21,6 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # The one arrow line of the flow: a stage imports itself, what stands before it, and the base.
 BASE = ("version", "moved", "errors", "registry", "plugins", "disk", "files", "config")
 FLOW = (
+    "compile_cache",
     "file_formats",
     "texts",
     "store",
@@ -63,6 +64,7 @@ MAY_IMPORT = {
     "terminal": {"errors"},
     "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
     | {"backbones", "pooling.options"},
+    "compile_cache": {"errors", "disk", "files"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     "store": {"config", "errors", "disk", "files", "moved"},
@@ -103,6 +105,7 @@ MAY_IMPORT = {
     "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model"},
     "training": {
         *BASE,
+        "compile_cache",
         "dispatch",
         "texts.tasks",
         "store",
@@ -135,6 +138,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": {
         *BASE,
+        "compile_cache",
         "store",
         "extraction",
         "batches",
@@ -174,6 +178,7 @@ ONE_HOME = {
     "tyro": "cli/parsing.py",
     "orbax": "run_folders/orbax_files.py",
     "batched": "serving/batching.py",
+    "etils": "compile_cache/jax_paths.py",
     "fastapi": "serving/routes.py",
     "prometheus_client": "serving/measures.py",
     "uvicorn": "serving/server.py",
@@ -434,6 +439,7 @@ def run_python(code: str) -> str:
         ("glot_jax.cli", "numpy jax torch"),
         ("glot_jax.run_folders.run_files", "jax torch"),
         ("glot_jax.config", "numpy jax torch tyro"),
+        ("glot_jax.compile_cache", "numpy jax torch"),
         ("glot_jax.store", "jax torch"),
         ("glot_jax.texts", "jax torch datasets pyarrow"),
         ("glot_jax.training", "torch transformers"),

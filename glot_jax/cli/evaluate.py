@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from glot_jax.cli.early_checks import require_folder, require_run, require_store_of_run
 from glot_jax.cli.parsing import Leaf, leaves, parse, typed
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.runs import EvaluateConfig
 from glot_jax.errors import UsageError, require_extra
 
@@ -126,6 +127,7 @@ def _scores_of_mteb(config: EvaluateConfig) -> object:
     require_extra("extract", "--mteb")
     if config.mteb_data is not None:
         require_folder(config.mteb_data, "--mteb-data must be a folder of tasks")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.inference.mteb_eval import MtebOptions, run_mteb
 
     options = MtebOptions(
@@ -152,6 +154,7 @@ def _judged_file(config: EvaluateConfig) -> dict[str, JudgedSplit]:
             fix="Check the path.",
         )
     require_extra("extract", "--data")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.experiments.evaluate_file import judge_file
 
     return judge_file(
@@ -167,6 +170,7 @@ def _judged_file(config: EvaluateConfig) -> dict[str, JudgedSplit]:
 
 def _judged_store(config: EvaluateConfig) -> dict[str, JudgedSplit]:
     require_store_of_run(config.run, config.store, f"glot evaluate {config.run}")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.training.evaluation import judge_run
 
     return judge_run(config.run, store=config.store, checkpoint=config.checkpoint)

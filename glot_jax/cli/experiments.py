@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from glot_jax.cli.early_checks import require_folder, require_metric, require_poolers
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config import names
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
 from glot_jax.errors import UsageError, lookup, require_extra, require_known
@@ -20,6 +21,7 @@ def stress(config: StressConfig) -> int:
     # Both now: the figure is drawn last, when everything else has been computed.
     require_extra("extract", "glot stress")
     require_extra("viz", "glot stress")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.experiments.stress import run_stress
 
     run_stress(config)
@@ -42,6 +44,7 @@ def sweep(config: SweepConfig) -> int:
     # Read for its errors: no study is begun without a finished store.
     read_manifest(config.store)
     require_metric(config.store, config.metric)
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.experiments.sweep import run_sweep
 
     run_sweep(config)
@@ -57,6 +60,7 @@ def reproduce(config: ReproduceConfig) -> int:
     _require_paper_backbone(config.beside)
     require_extra("viz", "glot reproduce")
     require_extra("extract", "glot reproduce")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.experiments.reproduce import run_cards
 
     run_cards(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from glot_jax.cli.early_checks import require_run
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.explain import ExplainConfig
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.files import write_bytes
@@ -25,6 +26,7 @@ def explain(config: ExplainConfig) -> int:
             fix="Make the folder.",
         )
     require_extra("extract", "glot explain")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.explaining.explainer import Explainer
     from glot_jax.explaining.page import write_page
     from glot_jax.explaining.terminal_view import print_explanations

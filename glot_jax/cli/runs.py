@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glot_jax.cli.early_checks import require_file, require_run, require_scores
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config import names
 from glot_jax.config.runs import (
     DescribeConfig,
@@ -67,6 +68,7 @@ def predict(config: PredictConfig) -> int:
         # Every text is looked at before a model is loaded for it.
         survey = check_rows(rows, config.out, task)
     require_extra("extract", "glot predict")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.inference.predictor import Predictor
 
     predictor = Predictor.load(
@@ -116,6 +118,7 @@ def encode(config: EncodeConfig) -> int:
     source = text_file(config.file, config.column, config.encoding)
     survey = check_files(source, config.out)
     require_extra("extract", "glot encode")
+    use_compile_cache(config.programs.compile_cache)
     from glot_jax.inference.encoder import SentenceEncoder
 
     encoder = SentenceEncoder.load(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from glot_jax.cli.early_checks import require_run
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.serve import KEY_VARIABLE, ServeConfig
 from glot_jax.errors import require_extra
 
@@ -20,6 +21,7 @@ def serve(config: ServeConfig) -> int:
 
     # The port before the run, which takes long to load and is of no use without one.
     with bound_socket(config) as listener:
+        use_compile_cache(config.programs.compile_cache)
         from glot_jax.serving import server
 
         server.serve(config, key, listener)

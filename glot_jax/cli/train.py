@@ -18,7 +18,9 @@ from glot_jax.cli.own_flags import (
 )
 from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
 from glot_jax.commands import is_similarity, saved_config
+from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.base import Config, flag
+from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.config.train import (
     WARMUP,
     GraphConfig,
@@ -59,6 +61,8 @@ class TrainCommand(Config):
     """Print the whole summary as one JSON object instead of a sentence; it is in OUT/summary.json
     as well.
     """
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +125,7 @@ def train(command: TrainRequest) -> int:
 
     unread = unread_options(config.graph, config.pooler) | dict(command.unread)
     unused = {name: unread[name] for name in unread if name in command.typed}
+    use_compile_cache(command.programs.compile_cache)
     from glot_jax import training
 
     if command.seeds:

@@ -17,6 +17,7 @@ from glot_jax.config.base import (
     option,
 )
 from glot_jax.config.checks import distinct, each, filled, whole
+from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.errors import UsageError
 
 Values = TypeVar("Values", bound=tuple[object, ...])
@@ -89,6 +90,8 @@ class StressConfig(Config):
     # Its range is checked by the GraphConfig that every run is given.
     tau: float = 0.6
     """glot: threshold of its graph, a cosine."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check that distances have a protocol that reads them."""
@@ -161,6 +164,8 @@ class SweepConfig(Config):
     """Widths that states are projected to; 0: none."""
     tau: tuple[float, ...] = searched((0.1, 0.3, 0.6))
     """Thresholds of the graph to try."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     @property
     def space(self) -> dict[str, list]:
@@ -248,6 +253,8 @@ class ReproduceConfig(Config):
     """Resamples of the intervals and permutation tests in the report."""
     allow_missing: bool = False
     """Run what can be run, and list what is missing, instead of stopping."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check that several rates have a split to be compared on."""

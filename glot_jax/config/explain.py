@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import Config, about, option
 from glot_jax.config.checks import filled, whole
+from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import UsageError
 
@@ -40,6 +41,8 @@ class ExplainConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run is explained."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check where the explanation goes."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, flag, option
 from glot_jax.config.checks import filled, require_one_place, whole
+from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.errors import UsageError
 
 # By name, and all empty by default: one that is not empty was given.
@@ -108,6 +109,8 @@ class EvaluateConfig(Config):
     """Folder of MTEB results: a JSON file for each model and task, and mteb.json. Default:
     RUN/mteb.
     """
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check that one kind of evaluation is chosen, and that its options are its own."""
@@ -214,6 +217,8 @@ class PredictConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the runs answers."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check where answers go."""
@@ -261,6 +266,8 @@ class EncodeConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run encodes."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
 
 @dataclasses.dataclass(frozen=True)

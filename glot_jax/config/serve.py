@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, option
 from glot_jax.config.checks import between, positive, whole
+from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import UsageError
 
@@ -64,6 +65,8 @@ class ServeConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run answers."""
+    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
+    """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
         """Check that a request of the allowed size can be accepted at all."""

@@ -7,8 +7,10 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glot_jax.compile_cache import folder_in_use, use_compile_cache
 from glot_jax.config.base import NUMBERS
 from glot_jax.config.experiments import SPACE, SweepConfig
 from glot_jax.errors import UsageError, missing_extra
@@ -101,7 +103,8 @@ def _require_same(config: SweepConfig, content: str) -> None:
     One with other values, or with another setting that decides a trial's numbers.
     """
     # By its content: the same store may lie elsewhere today.
-    settings = {"store": content, "space": config.space, **config.part(NUMBERS)}
+    numbers = {name: getattr(config, name) for name in config.names(NUMBERS)}
+    settings = {"store": content, "space": config.space, **numbers}
     path = config.out / "settings.json"
     if not path.exists():
         write_json(path, settings, TABLE_STYLE)
@@ -127,9 +130,10 @@ def _work(config: SweepConfig) -> None:
         work(config, 0)
         return
     context = multiprocessing.get_context("spawn")  # JAX has threads: a fork could hang
+    programs = folder_in_use()
     workers = []
     for number in range(config.workers):
-        worker = context.Process(target=work, args=(config, number))
+        worker = context.Process(target=_work_apart, args=(config, number, programs))
         worker.start()
         workers.append(worker)
     try:
@@ -153,6 +157,13 @@ def _work(config: SweepConfig) -> None:
             got=f"exit codes {codes}",
             fix="See its message above; the same command goes on.",
         )
+
+
+def _work_apart(config: SweepConfig, number: int, programs: Path | None) -> None:
+    """`work` in a process of its own, which keeps compiled programs where the first one does."""
+    if programs is not None:
+        use_compile_cache(programs)
+    work(config, number)
 
 
 def work(config: SweepConfig, number: int) -> None:
