@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Thousands of tiny programs are compiled once and run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 # The same steps are compiled by many tests, in several processes: each is compiled once and read
-# back.
+# back. Where this is set the commands leave the cache to JAX, and write nothing to the user's home.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"glot-jax-tests-{os.getuid()}")
 )

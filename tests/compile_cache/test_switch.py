@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = "jax_compilation_cache_dir"
 UNTOUCHED = """
 import jax
-import glot_jax.cli, glot_jax.compile_cache, glot_jax.inference.encoder, glot_jax.training
+import glot_jax.cli, glot_jax.compile_cache, glot_jax.training
 assert jax.config.jax_compilation_cache_dir is None
 """
 
