@@ -95,7 +95,7 @@ def _require(folder: Path, *, own: bool) -> None:
 def _facts(folder: Path) -> os.stat_result:
     facts = os.lstat(folder)
     if stat.S_ISLNK(facts.st_mode):
-        raise UntrustedFolderError(f"{folder} is a symbolic link")
+        raise UntrustedFolderError(f"{folder} is a symbolic link; name the folder it leads to")
     if not stat.S_ISDIR(facts.st_mode):
         raise UntrustedFolderError(f"{folder} is not a folder")
     return facts
