@@ -63,7 +63,8 @@ def use_compile_cache(folder: str | Path | None = None) -> bool:
     try:
         root = trusted_folder(Path(folder or default_folder()).expanduser())
         uri = uri_of(ProgramFolder(root, _folder_name, most_bytes=most, say=_say))
-    except (UntrustedFolderError, ImportError) as error:
+    # RuntimeError: of a user whose home the system does not know.
+    except (UntrustedFolderError, ImportError, RuntimeError) as error:
         _say(f"compile cache off: {error}")
         return use_compile_cache(OFF)
     _tell_jax(uri)
@@ -103,6 +104,8 @@ def _tell_jax(uri: str | None) -> None:
     # JAX leaves out what compiles within a second: a head is made of such programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # The folder is bounded by itself; JAX would wait for a lock before every program.
+    jax.config.update("jax_compilation_cache_max_size", -1)
     # XLA's own files of tuning, which it would write beside ours: unchecked, and under a name that
     # is none to it. What was tuned is part of the program that is kept.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")

@@ -12,6 +12,7 @@ from glot_jax.compile_cache import switch
 
 SETTINGS = (
     "jax_compilation_cache_dir",
+    "jax_compilation_cache_max_size",
     "jax_persistent_cache_min_compile_time_secs",
     "jax_persistent_cache_min_entry_size_bytes",
     "jax_persistent_cache_enable_xla_caches",

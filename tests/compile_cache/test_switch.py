@@ -101,6 +101,20 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, capsys, mode):
     assert not list(folder.iterdir())
 
 
+def test_a_home_that_nobody_knows_is_told(capsys):
+    assert not use_compile_cache("~no-such-user/cache")
+    assert capsys.readouterr().err == "compile cache off: Could not determine home directory.\n"
+
+
+def test_a_bound_of_jax_is_none_of_ours(tmp_path):
+    # As $JAX_COMPILATION_CACHE_MAX_SIZE sets it.
+    jax.config.update("jax_compilation_cache_max_size", 1)
+    use_compile_cache(tmp_path / "cache")
+    assert not compiled(12)[1]
+    assert compiled(12)[1]
+    assert not list((tmp_path / "cache").glob(".*"))
+
+
 def test_a_folder_that_is_deleted_during_a_run_ends_nothing(tmp_path, capsys):
     use_compile_cache(tmp_path / "cache")
     compiled(10)

@@ -57,7 +57,9 @@ def test_no_folder_below_the_home_is_a_link(home, depth):
     folders = way(home)
     folders[depth].rename(home / "elsewhere")
     folders[depth].symlink_to(home / "elsewhere")
-    with pytest.raises(UntrustedFolderError, match="is a symbolic link; name the folder it leads to"):
+    with pytest.raises(
+        UntrustedFolderError, match="is a symbolic link; name the folder it leads to"
+    ):
         trusted_folder(folders[-1])
 
 
