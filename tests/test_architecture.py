@@ -72,7 +72,8 @@ MAY_IMPORT = {
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
     "batches": {*BASE, "store"},
-    "dispatch": {"errors"},
+    # For how many of the programs that it compiles were read.
+    "dispatch": {"errors", "compile_cache"},
     "graphs": {
         "config",
         "errors",
