@@ -22,10 +22,10 @@ import jax
 from benchmark import Benchmark, run
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.profiling.ceilings import measure_ceilings
 from glot_jax.profiling.head import profile_head
 from glot_jax.profiling.shapes import synthetic_batch
-from glot_jax.dispatch.memory import keep_memory
 
 DIM = 384
 HEAD = PoolerConfig(hidden_dim=128)

@@ -73,11 +73,11 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     from flax import nnx
 
     from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
+    from glot_jax.dispatch.memory import keep_memory
     from glot_jax.model import ModelSpec, SentenceModel, split_model
     from glot_jax.objectives import TaskSpec
     from glot_jax.pooling import count_parameters
     from glot_jax.profiling.shapes import synthetic_batch
-    from glot_jax.dispatch.memory import keep_memory
     from glot_jax.training.optimizer import build_optimizer, build_schedule
     from glot_jax.training.steps import Steps, init_state
 

@@ -35,10 +35,10 @@ from head_contenders import (
     needed_gib,
 )
 
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.pooling import count_parameters
 from glot_jax.profiling.ceilings import FULL, measure_ceilings
 from glot_jax.profiling.floor import work_of
-from glot_jax.dispatch.memory import keep_memory
 from glot_jax.training.steps import edge_counter
 
 MOST_GIB = 16

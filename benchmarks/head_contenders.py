@@ -23,12 +23,12 @@ from torch_heads import DenseHead, Head, PygHead
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, PoolerConfig
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.official.torch_checkpoint import to_official
 from glot_jax.profiling.shapes import synthetic_batch
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.edge_budgets import power_of_two
-from glot_jax.dispatch.memory import keep_memory
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, init_state
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+
+from glot_jax.compile_cache import hits_of_thread
 
 Key = tuple[Any, ...]
 """What a program is compiled for; begins with its name."""
@@ -23,14 +26,17 @@ class Executables:
     Iterating gives the keys in the order in which they were asked for.
 
     Attributes:
+        from_cache: how many were read from the compile cache instead.
         compile_seconds: how long `get` waited for programs. What is compiled while something else
             runs takes none of it.
     """
 
     def __init__(self) -> None:
         self.compile_seconds = 0.0
+        self.from_cache = 0
         self._programs: dict[Key, Future[jax.stages.Compiled]] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -46,7 +52,7 @@ class Executables:
             # XLA compiles without Python's lock: as many at once as there are cores for.
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
             self._threads = ThreadPoolExecutor(min(cores, _WORKERS), "compile")
-        self._programs[key] = self._threads.submit(build)
+        self._programs[key] = self._threads.submit(self._counted, build)
 
     def get(self, key: Key, build: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled:
         """The program, compiled here and now if nobody has asked for it before.
@@ -63,13 +69,21 @@ class Executables:
             program = Future()
             self._programs[key] = program
             try:
-                program.set_result(build())
+                program.set_result(self._counted(build))
             except BaseException:
                 # Asked for again, it is tried again.
                 del self._programs[key]
                 raise
         compiled = program.result()
         self.compile_seconds += time.perf_counter() - begin
+        return compiled
+
+    def _counted(self, build: Callable[[], jax.stages.Compiled]) -> jax.stages.Compiled:
+        # Of this thread: others compile at the same time.
+        before = hits_of_thread()
+        compiled = build()
+        with self._lock:
+            self.from_cache += hits_of_thread() - before
         return compiled
 
     def finished(self) -> dict[Key, jax.stages.Compiled]:

@@ -170,9 +170,14 @@ def _run(
     display.line(
         f"{out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f}"
         f" examples/s, {summary['input_wait_share']:.1%} of the time waiting for input,"
-        f" {summary['compilations']} compilations"
+        f" {_compilations(run, summary['compilations'])}"
     )
     return summary
+
+
+def _compilations(run: TrainingRun, compilations: int) -> str:
+    kept = run.steps.executables.from_cache
+    return f"{compilations} compilations" + (f" ({kept} from the cache)" if kept else "")
 
 
 def _is_finished(run: TrainingRun, checkpoints: Checkpoints) -> bool:

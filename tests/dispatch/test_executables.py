@@ -80,3 +80,18 @@ def test_an_error_is_raised_where_the_program_is_needed(ahead):
     with pytest.raises(ValueError, match="does not compile"):
         executables.get(("broken",), broken)
     assert not executables.finished()
+
+
+def test_what_the_cache_had_is_counted(monkeypatch):
+    # Read on the thread that compiles, whichever it is.
+    read = {"main": 0}
+    monkeypatch.setattr("glot_jax.dispatch.executables.hits_of_thread", lambda: read["main"])
+
+    def from_cache() -> jax.stages.Compiled:
+        read["main"] += 1
+        return build(1)
+
+    executables = Executables()
+    executables.get(("read",), from_cache)
+    executables.get(("compiled",), lambda: build(2))
+    assert executables.from_cache == 1
