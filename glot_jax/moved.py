@@ -95,7 +95,7 @@ MODULES = {
     "texts.written": "file_formats.quoting",
     "training.budgets": "training.edge_budgets",
     "training.checkpoint": "run_folders.checkpoint",
-    "training.compiling": "training.xla_options",
+    "training.compiling": "xla.cpu_options",
     "training.feed": "batches.feed",
     "training.normalisation": "batches.state_statistics",
     "training.plain_path": "run_folders.plain_path",
@@ -104,6 +104,7 @@ MODULES = {
     "training.readback": "run_folders.readback",
     "training.run": "training.prepare",
     "training.run_log": "run_folders.run_log",
+    "training.xla_options": "xla.cpu_options",
 }
 """Module of 0.1 -> module of today, below `glot_jax`."""
 

@@ -35,6 +35,7 @@ FLOW = (
     "objectives",
     "model",
     "run_folders",
+    "xla",
     "training",
     "inference",
     "explaining",
@@ -104,6 +105,7 @@ MAY_IMPORT = {
         "objectives",
     },
     "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model"},
+    "xla": {"errors", "files", "graphs.backends"},
     "training": {
         *BASE,
         "compile_cache",
@@ -116,6 +118,7 @@ MAY_IMPORT = {
         "objectives",
         "model",
         "run_folders",
+        "xla",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},
@@ -190,6 +193,7 @@ JIT_HOMES = {
     "profiling/ceilings.py",
     "profiling/graph_cost.py",
     "profiling/pooler_cost.py",
+    "xla/probe.py",
     "inference/encoder.py",
     "explaining/taken_out.py",
     # jax.export takes jitted functions alone; nothing is compiled there.

@@ -60,6 +60,7 @@ def about(
     task: str | None = None,
     positional: bool = False,
     unwritten: bool = False,
+    absent: object = None,
     example: object = None,
 ) -> dict[str, object]:
     """Metadata of a field, for `dataclasses.field(metadata=about(...))`.
@@ -71,6 +72,8 @@ def about(
         positional: Whether the command line takes the value without a flag.
         unwritten: Whether JSON leaves the field out where it has its default: what does not use a
             later option keeps the bytes of versions without it.
+        absent: The value of JSON without the field, where it is not the default: what versions
+            without the field did.
         example: A value for error messages, where the default is none.
     """
     return {
@@ -79,6 +82,7 @@ def about(
         "task": task,
         "positional": positional,
         "unwritten": unwritten,
+        "absent": absent,
         "example": example,
     }
 
@@ -89,6 +93,7 @@ def option(
     decides: Decides | None = None,
     task: str | None = None,
     unwritten: bool = False,
+    absent: object = None,
     example: object = None,
 ) -> Value:
     """A field with a default and the metadata of `about`."""
@@ -97,6 +102,7 @@ def option(
         decides=decides,
         task=task,
         unwritten=unwritten,
+        absent=absent,
         example=example,
     )
     # A Field while the class is made, and the value ever after: type checkers are told the value,
@@ -111,6 +117,7 @@ def setting(
     decides: Decides = ALL,
     task: str | None = None,
     unwritten: bool = False,
+    absent: object = None,
     example: object = None,
 ) -> Value:
     """A field of a training's settings: it decides everything unless it says what it does not.
@@ -124,6 +131,7 @@ def setting(
         decides=decides,
         task=task,
         unwritten=unwritten,
+        absent=absent,
         example=example,
     )
 

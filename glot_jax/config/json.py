@@ -79,6 +79,11 @@ def from_json(cls: type[Value], values: Mapping[str, Any]) -> Value:
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         arguments[name] = _revive(name, hints[name], value)
+    for field in fields(cls):
+        # Of a file that is older than the field.
+        absent = field.metadata.get("absent")
+        if absent is not None:
+            arguments.setdefault(field.name, absent)
     # Through the constructor: `Config` then checks what it holds, as on the command line.
     return cls(**arguments)
 

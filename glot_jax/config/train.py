@@ -394,6 +394,16 @@ class TrainConfig(Config):
     # Lines of metrics.jsonl are part of what a resumed run must repeat.
     log_every: int = setting(20, whole(1), decides=_REPEATED)
     """Steps between lines in metrics.jsonl (and at the end of every epoch)."""
+    # Products of another library differ in their last digits, and so do the scores of a step.
+    xla_cpu_options: Literal["auto", "default", "eigen", "xla"] = setting(
+        "auto",
+        decides=NUMBERS | PROGRAM | IDENTITY,
+        absent="default",
+    )
+    """CPU: who multiplies matrices. default: Eigen but for the shortest and longest texts; eigen:
+    for the shortest too; xla: XLA's own choice; auto: the faster one, measured once on this machine
+    and kept beside the compile cache, or default without one. config.json has what was chosen.
+    """
     checkpoint_minutes: float = setting(5.0, at_least(0), decides=IDENTITY)
     """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the
     end of every epoch.

@@ -20,7 +20,7 @@ from glot_jax.batches.padded_lengths import padded_length
 from glot_jax.graphs.similarity import tokens_of
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.model import SentenceModel
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import compiled
 
 _ROWS = 32
 """Masks of one batch."""

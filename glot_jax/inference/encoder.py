@@ -43,7 +43,7 @@ from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.store.recipe import Recipe
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import compiled
 
 if TYPE_CHECKING:
     from glot_jax.extraction import Backbone

@@ -89,6 +89,8 @@ def import_run(
         # A run folder names its store. This one has none, and says so to whoever tries to open it.
         store=Path(f"none (imported from {file.name})"),
         out=out,
+        # Nothing is compiled here that a choice could be measured for.
+        xla_cpu_options="default",
         graph=GraphConfig(tau=float(tau)),
         pooler=_pooler_config(pooler, gnn, jk),
     )

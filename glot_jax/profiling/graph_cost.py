@@ -25,7 +25,7 @@ from glot_jax.profiling.frozen_backbone import load_per_core, ms_text, timing_te
 from glot_jax.profiling.pooler_cost import head_cost
 from glot_jax.profiling.timing import Timing, time_latency
 from glot_jax.reporting.tables import Column, Table, table_console
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import compiled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ from glot_jax.profiling.program import peak_bytes
 from glot_jax.profiling.timing import Timing, time_latency
 from glot_jax.reporting.tables import Column, Table, table_console
 from glot_jax.training.steps import Steps
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import compiled
 
 POOLERS = ("cls", "mean", "max", "adapool", "mlp", "glot")
 _BATCHES = 2  # different ones: a pass must not be able to remember

@@ -105,6 +105,7 @@ def _store_batches(
         batch_size=config.batch_size,
         buckets=config.buckets,
         seed=config.seed,
+        xla_cpu_options="default",
         # Nothing is trained here, and dense needs no count of the store's edges.
         graph=dataclasses.replace(config.graph, backend="dense"),
         pooler=config.pooler,

@@ -77,8 +77,13 @@ def train(
     display = Display(quiet=quiet)
     if resume:
         # Before the store is opened: what is wrong with the folder itself takes no time to tell.
-        RunFolder.open(config.out).require_head()
+        saved = RunFolder.open(config.out)
+        saved.require_head()
         require_store(config.store, f"train.py --resume {config.out}")
+        if config.xla_cpu_options == "auto":
+            # A resumed run has the programs that it began with.
+            options = saved.config.xla_cpu_options
+            config = dataclasses.replace(config, xla_cpu_options=options)
     unused = unused or {}
     run = prepare(
         config,

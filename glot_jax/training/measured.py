@@ -1,15 +1,17 @@
 """What the training rows decide before the first step.
 
-Which tokens are left out, the threshold of a wanted density, and the statistics that states are
-standardised by.
+Which tokens are left out, the threshold of a wanted density, the statistics that states are
+standardised by, and the options of XLA that are the faster ones at their sizes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
+from glot_jax.batches.plan import BatchPlan
 from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.state_statistics import Statistics, state_statistics, texts_of
 from glot_jax.batches.token_choice import TokenChoice
@@ -19,8 +21,11 @@ from glot_jax.graphs import RULES
 from glot_jax.model import SentenceModel
 from glot_jax.objectives import Objective
 from glot_jax.objectives.objective import Weighed
+from glot_jax.pooling import count_parameters
 from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
 from glot_jax.store.reader import HiddenStore
+from glot_jax.xla.kept_choice import Choice, choose_options
+from glot_jax.xla.probe import ProbeShape
 
 _SAMPLE_TEXTS = 512
 """Texts whose pairs a density is measured on."""
@@ -203,3 +208,48 @@ def _graph_statistics(
     if graph.graph_states == "raw":
         return None
     return state_statistics(store[rows.split], rows.rows, tokens=tokens)
+
+
+def with_xla_options(
+    config: TrainConfig,
+    model: SentenceModel,
+    plan: BatchPlan,
+    notices: list[str],
+) -> TrainConfig:
+    """The settings with the options of XLA that the run's steps are compiled with.
+
+    Args:
+        config: of the run; what it names stays.
+        model: a pooler without a parameter multiplies nothing, and gets the default.
+        plan: of the training rows.
+        notices: takes a line about what was measured.
+    """
+    if config.xla_cpu_options != "auto":
+        return config
+    choice = Choice("default")
+    if count_parameters(model.pooler):
+        shape = ProbeShape(
+            texts=config.batch_size * model.texts_per_row,
+            length=_main_length(plan),
+            dim=model.spec.dim,
+            hidden=config.pooler.hidden_dim,
+            linked=model.pooler.uses_edges,
+        )
+        choice = choose_options(shape, _kept_choices())
+    if choice.reason is not None:
+        notices.append(choice.reason)
+    return dataclasses.replace(config, xla_cpu_options=choice.options)
+
+
+def _kept_choices() -> Path | None:
+    """The folder that keeps which options are the faster ones; None: nothing is kept."""
+    return None
+
+
+def _main_length(plan: BatchPlan) -> int:
+    """The padded length in which most tokens are trained."""
+    # Of the rows and not of an epoch's batches, which the seed of a run shuffles.
+    bucket = np.searchsorted(plan.bounds, plan.lengths)
+    rows = np.bincount(bucket, minlength=len(plan.bounds))
+    tokens = rows * np.asarray(plan.bounds)
+    return plan.bounds[int(np.argmax(tokens))]

@@ -47,6 +47,7 @@ from glot_jax.training.measured import (
     set_statistics,
     with_class_weights,
     with_measured_tau,
+    with_xla_options,
 )
 from glot_jax.training.notices import (
     chosen_layer,
@@ -182,6 +183,7 @@ def prepare(
     config = with_bucket_count(config, store, model, feed_kind(objective))
     feeds = build(store, model, config, splits, workspace, notices)
     optimizer = optimizer_of(config, feeds)
+    config = with_xla_options(config, model, feeds["train"].plan, notices)
     if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     set_statistics(model, config, splits.rows["train"], store)
@@ -433,7 +435,14 @@ def build_steps(
         # Budgets are sizes of arrays in the program; the store's texts decide them.
         sorted(budgets.items()),
     )
-    build = functools.partial(Steps, graphdef, optimizer, budgets, total_steps)
+    build = functools.partial(
+        Steps,
+        graphdef,
+        optimizer,
+        budgets,
+        total_steps,
+        config.xla_cpu_options,
+    )
     # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
     return steps, init_state(params, stats, optimizer, config.seed)

@@ -20,7 +20,7 @@ from glot_jax.dispatch.executables import Executables
 from glot_jax.dispatch.pace import MOST
 from glot_jax.graphs import Stem
 from glot_jax.model import SentenceModel, split_model
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import XlaCpuOptions, compiled
 
 TrainState = dict[str, Any]
 """`params`, `stats`: nested dicts of arrays; `opt_state`: optax's; `step`: int32; `key`: PRNG key;
@@ -80,6 +80,7 @@ class Steps:
         edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty
             for the others.
         total_steps: steps of the run; what is annealed ends there.
+        xla_options: who multiplies matrices on a CPU; see `xla.cpu_options`.
 
     Attributes:
         executables: the compiled steps; a key begins with the name of the step.
@@ -91,7 +92,9 @@ class Steps:
         optimizer: optax.GradientTransformation,
         edge_budgets: dict[tuple, int],
         total_steps: int,
+        xla_options: XlaCpuOptions = "default",
     ):
+        self._xla_options: XlaCpuOptions = xla_options
         # Static in each program: a budget is the size of its list of edges.
         self.edge_budgets = edge_budgets
         self.executables = Executables()
@@ -257,7 +260,8 @@ class Steps:
         key = (name, hidden.shape, str(hidden.dtype))
 
         def build() -> jax.stages.Compiled:
-            return compiled(self.lower(name, state, batch), batch.mask.shape)
+            lowered = self.lower(name, state, batch)
+            return compiled(lowered, batch.mask.shape, self._xla_options)
 
         return self.executables.get(key, build)
 
@@ -265,7 +269,8 @@ class Steps:
         self, name: StepName, state: TrainState, block: Block
     ) -> jax.stages.Compiled:
         lowered = self.lower_block(name, state, block)
-        return compiled(lowered, (block.planned.starts.shape[1], block.length))
+        texts = (block.planned.starts.shape[1], block.length)
+        return compiled(lowered, texts, self._xla_options)
 
 
 def _block_key(name: StepName, block: Block) -> tuple:

@@ -26,7 +26,10 @@ def test_settings_come_back_as_they_were():
 
 
 def test_fields_that_are_missing_get_their_defaults():
-    assert from_json(TrainConfig, SMALLEST) == TrainConfig(Path("s"), Path("o"))
+    # But for what versions without the field did in another way than the default.
+    before = TrainConfig(Path("s"), Path("o"), xla_cpu_options="default")
+    assert from_json(TrainConfig, SMALLEST) == before
+    assert from_json(TrainConfig, {**SMALLEST, "xla_cpu_options": "eigen"}) != before
 
 
 def test_a_whole_number_is_a_float_and_null_is_none():

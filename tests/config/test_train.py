@@ -50,6 +50,7 @@ def names_without(settings, part) -> set[str]:
                 "checkpoint_minutes",
                 "log_every",
                 "eval_batch_size",
+                "xla_cpu_options",
             },
         ),
         (IDENTITY, {"out", "store"}),

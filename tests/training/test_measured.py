@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from support.head_runs import config, run
 from support.synthetic_stores import make_store
 from support.token_states import pad
 
+from glot_jax.batches.plan import BatchPlan
 from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig, TrainConfig
@@ -26,10 +28,14 @@ from glot_jax.run_folders.run_log import Display
 from glot_jax.store import HiddenStore
 from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
 from glot_jax.texts.tasks import TaskSpec
-from glot_jax.training import train
+from glot_jax.training import measured, train
 from glot_jax.training.evaluation import evaluate_run
 from glot_jax.training.measured import choose_tokens, with_class_weights, with_measured_tau
 from glot_jax.training.prepare import build_model, open_store, prepare
+from glot_jax.training.workspace import Workspace
+from glot_jax.xla.cpu_options import XlaCpuOptions
+from glot_jax.xla.kept_choice import Choice
+from glot_jax.xla.probe import ProbeShape
 
 SMALL = PoolerConfig(hidden_dim=8, scorer_dim=8)
 
@@ -207,3 +213,101 @@ def test_a_weighted_loss_is_scikit_learns(dry, tmp_path):
     assert lines[0] == lines[1]
     run(dry, tmp_path / "c", epochs=1, pooler=SMALL)
     assert (tmp_path / "c" / "metrics.jsonl").read_bytes() != lines[0]
+
+
+def no_miniature(shape: ProbeShape, folder: Path | None) -> Choice:
+    raise AssertionError(f"options were chosen for {shape}, kept in {folder}")
+
+
+def choosing(options: XlaCpuOptions, seen: list[ProbeShape]) -> Callable[..., Choice]:
+    def choose(shape: ProbeShape, folder: Path | None) -> Choice:
+        # The compile cache is off.
+        assert folder is None
+        seen.append(shape)
+        return Choice(options, f"{options}, as measured")
+
+    return choose
+
+
+def saved_options(run_folder: Path) -> str:
+    return json.loads((run_folder / "config.json").read_text())["config"]["xla_cpu_options"]
+
+
+def test_the_chosen_options_are_written_down_and_a_resumed_run_has_them(
+    dry, tmp_path, monkeypatch, capsys
+):
+    seen: list[ProbeShape] = []
+    monkeypatch.setattr(measured, "choose_options", choosing("eigen", seen))
+    settings = config(dry, tmp_path / "run", epochs=1, pooler=SMALL, buckets=1)
+    train(settings)
+    assert "eigen, as measured" in capsys.readouterr().err
+    assert saved_options(tmp_path / "run") == "eigen"
+    (shape,) = seen
+    assert (shape.dim, shape.hidden, shape.linked) == (HiddenStore(dry).dim, 8, True)
+    assert shape.texts == settings.batch_size
+    # Whatever the machine would choose now.
+    monkeypatch.setattr(measured, "choose_options", no_miniature)
+    (tmp_path / "run" / "summary.json").unlink()
+    train(settings, resume=True, quiet=True)
+    assert saved_options(tmp_path / "run") == "eigen"
+    # A run that is repeated has them too.
+    again = RunFolder.open(tmp_path / "run").config
+    train(dataclasses.replace(again, out=tmp_path / "again"), quiet=True)
+    for name in ("metrics.jsonl", "predictions.npz"):
+        first = (tmp_path / "run" / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == first
+
+
+def test_other_options_are_refused_by_a_run_that_is_resumed(dry, tmp_path):
+    settings = config(dry, tmp_path / "run", epochs=1, pooler=SMALL)
+    train(settings, quiet=True)
+    other = dataclasses.replace(settings, xla_cpu_options="eigen")
+    with pytest.raises(UsageError, match="xla_cpu_options: 'default' -> 'eigen'"):
+        train(other, resume=True, quiet=True)
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on_with_the_default(dry, tmp_path, monkeypatch):
+    settings = config(dry, tmp_path / "run", epochs=1, pooler=SMALL)
+    train(dataclasses.replace(settings, xla_cpu_options="default"), quiet=True)
+    whole = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    del values["config"]["xla_cpu_options"]
+    path.write_text(json.dumps(values))
+    monkeypatch.setattr(measured, "choose_options", no_miniature)
+    (tmp_path / "run" / "summary.json").unlink()
+    train(settings, resume=True, quiet=True)
+    assert saved_options(tmp_path / "run") == "default"
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("options", ["default", "eigen", "xla"])
+def test_what_is_named_is_not_measured(dry, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(measured, "choose_options", no_miniature)
+    settings = config(dry, tmp_path / "run", pooler=SMALL, xla_cpu_options=options)
+    prepared = prepare(settings, Display(quiet=True))
+    assert prepared.config == settings
+
+
+def test_a_pooler_that_multiplies_nothing_has_no_choice(dry, tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "choose_options", no_miniature)
+    settings = config(dry, tmp_path / "run", pooler=PoolerConfig(pooler="mean"))
+    prepared = prepare(settings, Display(quiet=True))
+    assert prepared.config.xla_cpu_options == "default"
+
+
+def test_programs_of_other_options_are_not_shared(dry, tmp_path):
+    workspace = Workspace()
+    steps = []
+    for options in ("default", "xla", "default"):
+        settings = config(dry, tmp_path / "run", pooler=SMALL, xla_cpu_options=options)
+        steps.append(prepare(settings, Display(quiet=True), workspace).steps)
+    assert steps[0] is steps[2]
+    assert steps[0] is not steps[1]
+
+
+def test_the_length_is_that_in_which_most_tokens_are_trained():
+    lengths = np.array([3] * 50 + [12] * 20 + [40] * 5)
+    plan = BatchPlan(np.arange(75), lengths, (4, 12, 40), batch_size=8, seed=0)
+    # 200, 240 and 200 padded tokens.
+    assert measured._main_length(plan) == 12

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.typed import present
 
-from glot_jax.training.xla_options import compiled
+from glot_jax.xla.cpu_options import compiled
 
 
 class Refuses:

@@ -1,0 +1,1 @@
+"""How programs are handed to XLA: its options, and which of them a run's steps get."""
