@@ -334,8 +334,10 @@ def test_with_the_plugin_it_works(folder, arguments):
 
 def test_a_step_of_a_part_is_profiled_beside_one_of_ours(folder, monkeypatch):
     # Ceilings of this machine are measured on smaller arrays.
-    monkeypatch.setattr(ceilings, "_SIDE", 128)
-    monkeypatch.setattr(ceilings, "_COPIED", 1 << 16)
+    monkeypatch.setattr(ceilings, "_SQUARES", ((128, 128, 128),))
+    monkeypatch.setattr(ceilings, "_TALL", ())
+    monkeypatch.setattr(ceilings, "_COPIES", (1 << 16,))
+    monkeypatch.setattr(ceilings, "_SECONDS", 0)
     shape = ("--length", "8", "--dim", "8", "--batch-size", "2", "--repeats", "1")
     done = glot(
         *("profile", *shape, "--plugin", "toy_parts", "--pooler", "mean"),

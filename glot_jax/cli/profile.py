@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 
 from glot_jax.cli.early_checks import require_names
@@ -40,13 +41,18 @@ def profile(config: ProfileConfig) -> int:
 
         read_manifest(config.store)
     from glot_jax.profiling.profiles import run_profile
-    from glot_jax.profiling.render import print_profiles, to_json
+    from glot_jax.profiling.render import below_floor_line, ceilings_behind, print_profiles, to_json
 
     profiles = run_profile(config)
     if config.json:
         # nan is no JSON: a time that is not a number is a mistake of ours, and is not printed.
-        text = json.dumps(to_json(profiles), indent=2, allow_nan=False)
+        values = to_json(profiles, ceilings_behind(profiles))
+        text = json.dumps(values, indent=2, allow_nan=False)
         print(text)
+        for profile in profiles:
+            line = below_floor_line(profile)
+            if line is not None:
+                print(line, file=sys.stderr)
     else:
         print_profiles(profiles)
     return 0

@@ -1,10 +1,11 @@
 """The least time a step can take on this machine.
 
 Its unavoidable products and bytes, over the ceilings that were measured here:
-`floor = sum over matmuls of flops / (rate of a 4096-cubed matmul of that dtype) + bytes / (copy
-bandwidth)`, the bytes being the states, read once, and Adam's traffic. Products towards frozen
-states are not in it, the whole Gram matrix is; nor are exponentials, masks, softmaxes and anything
-else that a perfect compiler would hide behind the products.
+`floor = sum over matmuls of flops / (best rate of a matmul of that dtype) + bytes / (best rate of a
+copy of so many bytes)`, the bytes being the states, read once, and Adam's traffic. Products towards
+frozen states are not in it, the whole Gram matrix is; nor are exponentials, masks, softmaxes and
+anything else that a perfect compiler would hide behind the products. Nothing is faster than its
+floor: a step that was is an error of the measure (`Profile.below_floor`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Work:
     def seconds(self, ceilings: Ceilings) -> float:
         """Return the time it takes at these ceilings."""
         products = sum(flops / ceilings.flops[dtype] for dtype, flops in self.flops.items())
-        traffic = self.bytes / ceilings.bandwidth
+        traffic = self.bytes / ceilings.bandwidth_for(self.bytes)
         # One after the other, as if nothing were overlapped.
         return products + traffic
 

@@ -91,6 +91,13 @@ class Profile:
             return self.forward_ms / self.forward_floor_ms
         return self.step_ms / self.floor_ms
 
+    @property
+    def below_floor(self) -> bool:
+        """Whether a time is less than its floor: then the ceiling was measured too low."""
+        if self.forward_ms < self.forward_floor_ms:
+            return True
+        return self.over_floor < 1
+
 
 def profile_head(
     graph: GraphConfig,

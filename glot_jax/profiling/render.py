@@ -18,19 +18,36 @@ WIDTH = 100
 """Columns of a table, at most; narrower terminals get narrower tables."""
 
 
-def to_json(profiles: Sequence[Profile]) -> dict[str, Any]:
+def to_json(
+    profiles: Sequence[Profile],
+    ceilings: Ceilings | None = None,
+) -> dict[str, Any]:
     """One object: the first profile's values, and all of them where there are several.
 
-    The latter stand under "profiles".
+    The latter stand under "profiles", and what the machine can do under "ceilings", if given.
     """
     values = []
     for profile in profiles:
         fields = dataclasses.asdict(profile)
-        # A property, which `asdict` leaves out.
-        values.append({**fields, "over_floor": profile.over_floor})
-    if len(values) == 1:
-        return values[0]
-    return {**values[0], "profiles": values}
+        # Properties, which `asdict` leaves out.
+        fields["over_floor"] = profile.over_floor
+        fields["below_floor"] = profile.below_floor
+        values.append(fields)
+    joint = dict(values[0])
+    if ceilings is not None:
+        joint["ceilings"] = dataclasses.asdict(ceilings)
+    if len(values) > 1:
+        joint["profiles"] = values
+    return joint
+
+
+def ceilings_behind(profiles: Sequence[Profile]) -> Ceilings:
+    """The ceilings that profiles of this process were measured against.
+
+    Of the dtypes of the first; a variant in another dtype was measured against its own.
+    """
+    first = profiles[0]
+    return measure_ceilings(ceilings_of(first.states_dtype, first.dtype))
 
 
 def print_profiles(
@@ -49,23 +66,49 @@ def print_profiles(
         # A file or a notebook does not know its width.
         width = None if sys.stdout.isatty() else WIDTH
         console = Console(highlight=False, width=width)
-    # Of the first profile's dtypes; a variant in another dtype was measured against its own.
-    first = profiles[0]
     if ceilings is None:
-        ceilings = measure_ceilings(ceilings_of(first.states_dtype, first.dtype))
-    rates = [f"{rate / 1e9:,.0f} GFLOP/s in {dtype}" for dtype, rate in ceilings.flops.items()]
-    console.print(
-        f"{first.device}: matmul {', '.join(rates)}; copy {ceilings.bandwidth / 1e9:,.1f} GB/s; jax"
-        f" {jax.__version__}"
-    )
+        ceilings = ceilings_behind(profiles)
+    console.print(f"{profiles[0].device}, jax {jax.__version__}, at most:")
+    for line in _ceiling_lines(ceilings):
+        console.print(line)
     trained = any(profile.step_ms is not None for profile in profiles)
     console.print(f"{'A training step' if trained else 'A forward pass'} of the pooling head")
     for table in profile_tables(profiles, min(console.width, WIDTH)):
         console.print(table.to_console())
     for profile in profiles:
-        counted = _counted(profile)
-        if counted is not None:
-            console.print(counted)
+        for line in (_counted(profile), below_floor_line(profile)):
+            if line is not None:
+                console.print(line)
+
+
+def below_floor_line(profile: Profile) -> str | None:
+    """A line about a time that cannot be, or None."""
+    if not profile.below_floor:
+        return None
+    share = min(profile.over_floor, profile.forward_ms / profile.forward_floor_ms)
+    return (
+        f"{profile.pooler} {profile.backend} {profile.dtype}: {share:.2f} of its floor is an error"
+        " of the measure: the machine did other work while its ceiling was taken. Measure again."
+    )
+
+
+def _ceiling_lines(ceilings: Ceilings) -> list[str]:
+    lines = []
+    for dtype, rate in ceilings.flops.items():
+        way = _way(ceilings, dtype)
+        lines.append(f"  matmul {rate / 1e9:,.0f} GFLOP/s in {dtype}{way}")
+    copies = ceilings.copies or {0: ceilings.bandwidth}
+    rates = [f"{rate / 1e9:,.1f}" for rate in copies.values()]
+    sizes = [f"{size / 1024**2:g}" for size in copies]
+    of_sizes = f" of {', '.join(sizes)} MiB" if ceilings.copies else ""
+    lines.append(f"  copy {', '.join(rates)} GB/s{of_sizes}{_way(ceilings, 'copy')}")
+    return lines
+
+
+def _way(ceilings: Ceilings, name: str) -> str:
+    """In brackets, what reached a ceiling."""
+    way = ceilings.reached_by.get(name)
+    return f" ({way})" if way else ""
 
 
 def profile_tables(profiles: Sequence[Profile], width: int = WIDTH) -> list[Table]:

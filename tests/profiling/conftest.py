@@ -11,11 +11,13 @@ from glot_jax.profiling import ceilings
 @pytest.fixture(autouse=True)
 def small_ceilings(monkeypatch):
     """Ceilings of this machine are measured on smaller arrays."""
-    monkeypatch.setattr(ceilings, "_SIDE", 128)
-    monkeypatch.setattr(ceilings, "_COPIED", 1 << 16)
-    ceilings.measure_ceilings.cache_clear()
+    monkeypatch.setattr(ceilings, "_SQUARES", ((128, 128, 128),))
+    monkeypatch.setattr(ceilings, "_TALL", ())
+    monkeypatch.setattr(ceilings, "_COPIES", (1 << 12, 1 << 16))
+    monkeypatch.setattr(ceilings, "_SECONDS", 0)
+    ceilings.forget_ceilings()
     yield
-    ceilings.measure_ceilings.cache_clear()
+    ceilings.forget_ceilings()
 
 
 @pytest.fixture(scope="session")

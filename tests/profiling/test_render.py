@@ -10,7 +10,13 @@ from rich.console import Console
 
 from glot_jax.profiling.ceilings import FULL, Ceilings
 from glot_jax.profiling.head import Profile
-from glot_jax.profiling.render import WIDTH, print_profiles, profile_tables, to_json
+from glot_jax.profiling.render import (
+    WIDTH,
+    below_floor_line,
+    print_profiles,
+    profile_tables,
+    to_json,
+)
 
 CEILINGS = Ceilings({"float32": 1e9, FULL: 1e9, "bfloat16": 2e9}, 1e9)
 PROFILE = Profile(
@@ -112,6 +118,45 @@ def test_what_is_printed_fits_100_columns():
     assert "A training step of the pooling head" in printed
     assert "123456.78–234567.89" in printed
     assert "XLA counts 3.00 GFLOP and 4 MB accessed in a step" in printed
+
+
+def test_what_reached_a_ceiling_is_said():
+    ceilings = Ceilings(
+        {"float32": 145e9},
+        9e9,
+        {1 << 20: 60e9, 1 << 28: 9e9},
+        {"float32": "2048 x 2048 x 2048, NumPy", "copy": "256 MiB, XLA"},
+    )
+    stream = io.StringIO()
+    print_profiles([PROFILE], Console(file=stream, width=WIDTH), ceilings=ceilings)
+    printed = stream.getvalue()
+    assert "matmul 145 GFLOP/s in float32 (2048 x 2048 x 2048, NumPy)" in printed
+    assert "copy 60.0, 9.0 GB/s of 1, 256 MiB (256 MiB, XLA)" in printed
+    assert to_json([PROFILE], ceilings)["ceilings"]["reached_by"]["copy"] == "256 MiB, XLA"
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({"step_ms": 11.9}, "0.99"),
+        ({"forward_ms": 2.0}, "0.50"),
+        ({"step_ms": None, "floor_ms": None, "forward_ms": 3.0}, "0.75"),
+    ],
+)
+def test_a_time_below_its_floor_is_an_error_of_the_measure_and_is_said(changes, share):
+    profile = dataclasses.replace(PROFILE, **changes)
+    line = below_floor_line(profile)
+    assert line is not None
+    assert f"{share} of its floor is an error of the measure" in line
+    assert to_json([profile])["below_floor"]
+    stream = io.StringIO()
+    print_profiles([PROFILE, profile], Console(file=stream, width=WIDTH), ceilings=CEILINGS)
+    assert stream.getvalue().count("error of the measure") == 1
+
+
+def test_a_time_at_its_floor_is_none():
+    assert below_floor_line(dataclasses.replace(PROFILE, step_ms=12.0, forward_ms=4.0)) is None
+    assert not to_json([PROFILE])["below_floor"]
 
 
 def test_several_profiles_are_one_object():
