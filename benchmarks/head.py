@@ -9,7 +9,8 @@ before anything is timed. A training step is: states and mask as arguments -> gr
 cross entropy -> gradient -> Adam. Each has a process of its own, as it has in use, with memory as
 its own users have it: ours as `train` sets malloc (glot_jax/dispatch/memory.py), PyTorch's as glibc
 does; with `--memory kept` all as `train`. They take turns, so that what disturbs the machine
-disturbs all; ratios are medians of a round's ratios.
+disturbs all; ratios are medians of a round's ratios. The floor stands on the best ceiling of all
+that are measured, one before the first shape and one after each.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ from head_contenders import (
 
 from glot_jax.dispatch.memory import keep_memory
 from glot_jax.pooling import count_parameters
-from glot_jax.profiling.ceilings import FULL, measure_ceilings
+from glot_jax.profiling.ceilings import (
+    FULL,
+    Ceilings,
+    best_of,
+    forget_ceilings,
+    measure_ceilings,
+)
 from glot_jax.profiling.floor import work_of
 from glot_jax.training.steps import edge_counter
 
@@ -127,10 +134,15 @@ def require_same_results(contenders: dict[str, Process]) -> dict[str, float]:
     return differences
 
 
-def floor_seconds(shape: Shape, kind: Kind, parameters: int) -> float:
-    """The time that this machine needs for the arithmetic and the traffic alone, measured now."""
-    measure_ceilings.cache_clear()
-    ceilings = measure_ceilings(("float32", FULL), 2)
+def measure_again(before: list[Ceilings]) -> Ceilings:
+    """The best that this machine has reached in this run, now included."""
+    forget_ceilings()
+    before.append(measure_ceilings(("float32", FULL)))
+    return best_of(before)
+
+
+def floor_seconds(shape: Shape, kind: Kind, parameters: int, ceilings: Ceilings) -> float:
+    """The time that this machine needs for the arithmetic and the traffic alone."""
     model = build_model(shape)
     seconds = []
     for batch in make_batches(shape):
@@ -154,11 +166,10 @@ class Rounds:
         self.shape = shape
         self.contenders = contenders
         self.times: Times = {kind: {name: {} for name in contenders} for kind in KINDS}
-        self.floors: dict[Kind, dict[int, float]] = {kind: {} for kind in KINDS}
         self._slow: set[tuple[Kind, str]] = set()
         self._calls = 5
 
-    def measure(self, tokens: int, parameters: int) -> None:
+    def measure(self, tokens: int) -> None:
         """Run all rounds; `tokens` are the real ones of a batch."""
         if tokens > 2000:
             self._calls = 1
@@ -167,7 +178,6 @@ class Rounds:
             for index in range(self.bench.repeats):
                 if index >= 3 and time.perf_counter() - begin > self.bench.seconds:
                     break
-                self.floors[kind][index] = floor_seconds(self.shape, kind, parameters)
                 self._round(kind, index)
 
     def _round(self, kind: Kind, index: int) -> None:
@@ -198,8 +208,8 @@ class Rounds:
             result[f"{kind}_quartiles_ms"] = [1000 * float(quartile) for quartile in quartiles]
         return result
 
-    def comparison(self, kind: Kind) -> dict[str, Any]:
-        """The faster of our backends against all others and against the floor."""
+    def comparison(self, kind: Kind, floor: float) -> dict[str, Any]:
+        """The faster of our backends against all others and against the floor, in seconds."""
         by_name = self.times[kind]
         medians = {name: statistics.median(seconds.values()) for name, seconds in by_name.items()}
         ours = [name for name in medians if name.startswith("ours")]
@@ -208,8 +218,10 @@ class Rounds:
         return {
             "ours": best,
             "times_faster_than": faster,
-            "floor_ms": 1000 * statistics.median(self.floors[kind].values()),
-            "over_floor": median_ratio(by_name[best], self.floors[kind]),
+            "floor_ms": 1000 * floor,
+            "over_floor": medians[best] / floor,
+            # Nothing is: the ceiling was measured too low.
+            "below_floor": min(by_name[best].values()) < floor,
         }
 
 
@@ -218,8 +230,8 @@ def median_ratio(above: dict[int, float], below: dict[int, float]) -> float:
     return statistics.median(above[index] / below[index] for index in above.keys() & below.keys())
 
 
-def compare(bench: HeadBenchmark, shape: Shape) -> dict[str, Any]:
-    """Times of all contenders at one shape."""
+def compare(bench: HeadBenchmark, shape: Shape, before: list[Ceilings]) -> dict[str, Any]:
+    """Times of all contenders at one shape; `before` are the ceilings that were measured so far."""
     batches = make_batches(shape)
     masks = [np.asarray(batch.mask) for batch in batches]
     model = build_model(shape)
@@ -232,7 +244,13 @@ def compare(bench: HeadBenchmark, shape: Shape) -> dict[str, Any]:
     contenders = {name: it for name, it in everyone.items() if isinstance(it, Process)}
     differences = require_same_results(contenders)
     rounds = Rounds(bench, shape, contenders)
-    rounds.measure(tokens, count_parameters(model))
+    rounds.measure(tokens)
+    ceilings = measure_again(before)
+    parameters = count_parameters(model)
+    comparisons = {}
+    for kind in KINDS:
+        floor = floor_seconds(shape, kind, parameters, ceilings)
+        comparisons[kind] = rounds.comparison(kind, floor)
     results: dict[str, Any] = {}
     for name, contender in everyone.items():
         if isinstance(contender, str):
@@ -247,8 +265,8 @@ def compare(bench: HeadBenchmark, shape: Shape) -> dict[str, Any]:
         "density": sum(linked) / pairs,
         "memory": bench.memory,
         "contenders": results,
-        "step": rounds.comparison("step"),
-        "forward": rounds.comparison("forward"),
+        "ceilings": dataclasses.asdict(ceilings),
+        **comparisons,
     }
 
 
@@ -273,6 +291,9 @@ def print_shape(result: dict[str, Any]) -> None:
         f"  time / floor: step {step['over_floor']:.2f}, forward {forward['over_floor']:.2f}",
         flush=True,
     )
+    for kind in KINDS:
+        if result[kind]["below_floor"]:
+            print(f"  {kind}: less than its floor, an error of the measure: take it again")
 
 
 def kept_results(bench: HeadBenchmark) -> list[dict[str, Any]]:
@@ -289,10 +310,12 @@ def main(bench: HeadBenchmark) -> None:
     """Compare the contenders shape by shape; `head.json` is written after each."""
     keep_memory()
     results = kept_results(bench)
+    ceilings: list[Ceilings] = []
+    measure_again(ceilings)
     for shape in SHAPES:
         if shape.name not in bench.shapes:
             continue
-        result = compare(bench, shape)
+        result = compare(bench, shape, ceilings)
         jax.clear_caches()
         print_shape(result)
         results.append(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from glot_jax.config.base import Config, option
 from glot_jax.config.checks import at_least, one_of, whole
@@ -57,6 +57,8 @@ class ProfileConfig(Config):
     """More variants of the same shape, each the name of a backend, a dtype or a pooler: --compare
     sparse blockwise bfloat16 adapool.
     """
+    xla_cpu_options: Literal["default", "eigen", "xla"] = option("default")
+    """CPU: who multiplies matrices in the step, as in train.py."""
     json: bool = False
     """Print one JSON object instead of a table."""
     trace: Path | None = None

@@ -31,6 +31,7 @@ from glot_jax.profiling.timing import Timing, time_throughput
 from glot_jax.training.edge_budgets import is_sparse, power_of_two
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state
+from glot_jax.xla.cpu_options import XlaCpuOptions
 
 PROFILE_TASK = TaskSpec(
     "profile",
@@ -108,6 +109,7 @@ def profile_head(
     forward_only: bool = False,
     ceilings: Ceilings | None = None,
     trace: Path | None = None,
+    xla_options: XlaCpuOptions = "default",
 ) -> Profile:
     """Compile and time a head of this config.
 
@@ -119,11 +121,12 @@ def profile_head(
         forward_only: leave out the training step.
         ceilings: what the machine can do. Default: measured once in this process.
         trace: folder for a trace of a few steps.
+        xla_options: who multiplies matrices on a CPU; see `xla.cpu_options`.
 
     Raises:
         UsageError: unknown names, or a backend that cannot do what is asked.
     """
-    head = Head(graph, pooler, batches)
+    head = Head(graph, pooler, batches, xla_options)
     times = head.time(repeats, forward_only=forward_only)
     if trace is not None:
         head.write_trace(trace, forward_only=forward_only)
@@ -223,6 +226,7 @@ class Head:
         graph: rule and backend of the token graph.
         pooler: settings of the head.
         batches: of one shape.
+        xla_options: who multiplies matrices on a CPU; see `xla.cpu_options`.
 
     Raises:
         UsageError: unknown names, or a backend that cannot do what is asked.
@@ -233,6 +237,7 @@ class Head:
         graph: GraphConfig,
         pooler: PoolerConfig,
         batches: Sequence[TokenBatch],
+        xla_options: XlaCpuOptions = "default",
     ):
         self.graph = graph
         self.pooler = pooler
@@ -262,7 +267,7 @@ class Head:
         optimizer = build_optimizer(OptimizerConfig(), schedule)
         # Split as in training: parameters are arguments of the step, not constants.
         graphdef, params, stats = split_model(self.model)
-        self.steps = Steps(graphdef, optimizer, budgets, _TOTAL_STEPS)
+        self.steps = Steps(graphdef, optimizer, budgets, _TOTAL_STEPS, xla_options)
         self.state: TrainState = init_state(params, stats, optimizer, 0)
 
     def _count_edges(self) -> EdgeCount:

@@ -47,6 +47,7 @@ def run_profile(config: ProfileConfig) -> list[Profile]:
                 repeats=config.repeats,
                 forward_only=config.forward_only,
                 trace=trace,
+                xla_options=config.xla_cpu_options,
             )
             profiles.append(profile)
     if not profiles:

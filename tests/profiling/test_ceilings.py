@@ -12,6 +12,7 @@ from glot_jax.profiling.ceilings import (
     Candidate,
     Ceilings,
     Reached,
+    best_of,
     ceilings_of,
     fastest,
     measure_ceilings,
@@ -108,6 +109,27 @@ def test_fewer_bits_are_never_slower_on_a_cpu(monkeypatch):
     ceilings = measure_ceilings(("bfloat16", "float32"))
     assert ceilings.flops["bfloat16"] == ceilings.flops["float32"]
     assert ceilings.reached_by["bfloat16"] == "128 x 128 x 128, NumPy, in float32"
+
+
+def test_the_best_of_several_measurements_is_the_best_of_every_rate():
+    first = Ceilings(
+        flops={"float32": 1.0, FULL: 4.0},
+        bandwidth=6.0,
+        copies={1: 9.0, 2: 6.0},
+        reached_by={"float32": "a", FULL: "b", "copy": "c"},
+    )
+    second = Ceilings(
+        flops={"float32": 2.0, FULL: 3.0},
+        bandwidth=7.0,
+        copies={1: 8.0, 2: 7.0},
+        reached_by={"float32": "d", FULL: "e", "copy": "f"},
+    )
+    best = best_of([first, second])
+    assert best.flops == {"float32": 2.0, FULL: 4.0}
+    assert best.copies == {1: 9.0, 2: 7.0}
+    assert best.bandwidth == 7.0
+    assert best.reached_by == {"float32": "d", FULL: "b", "copy": "f"}
+    assert best_of([first]) == first
 
 
 @pytest.mark.parametrize(
