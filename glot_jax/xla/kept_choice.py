@@ -8,7 +8,8 @@ digits.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -89,9 +90,19 @@ def _is_open(shape: ProbeShape) -> bool:
 
 def decide(shape: ProbeShape, seconds: ProbeSeconds) -> XlaCpuOptions:
     """The faster options for a shape, or the default unless they are clearly faster."""
+    if seconds.is_disturbed:
+        return "default"
     if takes_eigen((shape.texts, shape.length), "default"):
-        return "xla" if seconds.eigen > _MARGIN * seconds.xla else "default"
-    return "eigen" if seconds.xla > _MARGIN * seconds.eigen else "default"
+        return "xla" if _clearly_faster(seconds.xla, seconds.eigen) else "default"
+    return "eigen" if _clearly_faster(seconds.eigen, seconds.xla) else "default"
+
+
+def _clearly_faster(these: Sequence[float], those: Sequence[float]) -> bool:
+    # The fastest of each, because other work makes a run longer and nothing makes it shorter; and
+    # most rounds, because a single run may be lucky.
+    ratios = [that / this for this, that in zip(these, those, strict=True)]
+    ratio = min(min(those) / min(these), statistics.median(ratios))
+    return ratio > _MARGIN
 
 
 def _keep(path: Path, shape: ProbeShape, seconds: ProbeSeconds) -> Choice:
@@ -105,10 +116,19 @@ def _keep(path: Path, shape: ProbeShape, seconds: ProbeSeconds) -> Choice:
     # a file system has no locks.
     if not write_bytes(path, json_bytes(values), replace=path.exists()):
         return _again(_read(path) or "default", path)
-    by_name = f"eigen {1000 * seconds.eigen:.2f} ms, xla {1000 * seconds.xla:.2f} ms"
+    if seconds.is_disturbed:
+        # Kept all the same: the next run must not have others.
+        return Choice(
+            options,
+            "XLA's options: default, because the machine did other work while they were measured;"
+            f" without {path} they are measured again",
+        )
+    eigen = 1000 * min(seconds.eigen)
+    own = 1000 * min(seconds.xla)
     return Choice(
         options,
-        f"XLA's options: {options} ({by_name} for {shape.name}; kept in {path.parent})",
+        f"XLA's options: {options} (eigen {eigen:.2f} ms, xla {own:.2f} ms for {shape.name}; kept"
+        f" in {path.parent})",
     )
 
 

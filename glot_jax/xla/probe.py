@@ -8,6 +8,7 @@ in a tenth of the time of the step itself.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,9 @@ from glot_jax.xla.cpu_options import EIGEN, XLA, compiled_with
 
 _SECONDS = 0.4
 """For the runs of both programs together; compiling them takes about as long."""
-_LEAST_ROUNDS = 3
+_LEAST_ROUNDS = 5
+_MOST_SPREAD = 1.25
+"""Of undisturbed runs: their median over the fastest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +49,18 @@ class ProbeShape:
 
 @dataclasses.dataclass(frozen=True)
 class ProbeSeconds:
-    """Seconds of one miniature step: the fastest of those that were run."""
+    """Seconds of the miniature step in every round, in which both were run."""
 
-    eigen: float
-    xla: float
+    eigen: tuple[float, ...]
+    xla: tuple[float, ...]
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether the machine did other work meanwhile: nothing follows from what was measured."""
+        for runs in (self.eigen, self.xla):
+            if statistics.median(runs) > _MOST_SPREAD * min(runs):
+                return True
+        return False
 
 
 def measure_probe(shape: ProbeShape) -> ProbeSeconds:
@@ -69,8 +80,7 @@ def measure_probe(shape: ProbeShape) -> ProbeSeconds:
             started = time.perf_counter()
             jax.block_until_ready(program(*arguments))
             spent.append(time.perf_counter() - started)
-    # Other work makes a run longer, nothing makes it shorter.
-    return ProbeSeconds(eigen=min(times[0]), xla=min(times[1]))
+    return ProbeSeconds(eigen=tuple(times[0]), xla=tuple(times[1]))
 
 
 def _lowered(shape: ProbeShape) -> tuple[jax.stages.Lowered, tuple[Any, ...]]:

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(jax.default_backend() != "cpu", reason="measured
 def test_both_programs_are_timed(linked, monkeypatch):
     monkeypatch.setattr(probe, "_SECONDS", 0)
     seconds = measure_probe(ProbeShape(2, 8, 16, 4, linked))
-    assert seconds.eigen > 0
-    assert seconds.xla > 0
+    assert len(seconds.eigen) == len(seconds.xla) >= 5
+    assert min(*seconds.eigen, *seconds.xla) > 0
 
 
 @pytest.mark.parametrize("linked", [True, False])
