@@ -29,10 +29,10 @@ from benchmark import Benchmark, run
 from jax.profiler import ProfileData
 
 from glot_jax.config.train import GraphConfig, PoolerConfig
+from glot_jax.dispatch.memory import keep_memory
 from glot_jax.profiling.ceilings import Ceilings, ceilings_of, measure_ceilings
 from glot_jax.profiling.head import Head
 from glot_jax.profiling.shapes import synthetic_batch
-from glot_jax.training.memory import keep_memory
 from glot_jax.xla.cpu_options import XlaCpuOptions
 
 BATCH = 32
@@ -258,9 +258,9 @@ def write_trace(head: Head, folder: str) -> None:
 
 def train_program(head: Head) -> str:
     """The compiled training step as text."""
-    for (name, *_), executable in head.steps.executables.items():
+    for (name, *_), executable in head.steps.executables.finished().items():
         if name == "train":
-            return executable.as_text()  # type: ignore[attr-defined]
+            return str(executable.as_text())
     raise LookupError("no training step was compiled")
 
 

@@ -103,6 +103,7 @@ def fastest(
     """
     best: Reached | None = None
     for candidate in candidates:
+        # The largest product takes a slow machine half a minute, and is not its best one.
         if best is not None and candidate.amount > most_seconds * best.rate:
             continue
         rate = candidate.amount / seconds_of(candidate)
@@ -287,6 +288,7 @@ def _numpy_copy(size: int, threads: int) -> Callable[[], object]:
     if threads == 1:
         return functools.partial(np.copyto, target, source)
     pool = ThreadPoolExecutor(threads)
+    # Views: what is split is not copied.
     sources = np.array_split(source, threads)
     targets = np.array_split(target, threads)
     # NumPy lets go of the interpreter while it copies.

@@ -33,6 +33,7 @@ def to_json(
         fields["over_floor"] = profile.over_floor
         fields["below_floor"] = profile.below_floor
         values.append(fields)
+    # A copy: the first is also among all of them.
     joint = dict(values[0])
     if ceilings is not None:
         joint["ceilings"] = dataclasses.asdict(ceilings)
@@ -85,6 +86,7 @@ def below_floor_line(profile: Profile) -> str | None:
     """A line about a time that cannot be, or None."""
     if not profile.below_floor:
         return None
+    # The worse of the two, where both are below.
     share = min(profile.over_floor, profile.forward_ms / profile.forward_floor_ms)
     return (
         f"{profile.pooler} {profile.backend} {profile.dtype}: {share:.2f} of its floor is an error"
@@ -94,6 +96,7 @@ def below_floor_line(profile: Profile) -> str | None:
 
 def _ceiling_lines(ceilings: Ceilings) -> list[str]:
     lines = []
+    # A line each: what reached them differs, and together they are wider than a console.
     for dtype, rate in ceilings.flops.items():
         way = _way(ceilings, dtype)
         lines.append(f"  matmul {rate / 1e9:,.0f} GFLOP/s in {dtype}{way}")

@@ -238,6 +238,7 @@ def with_xla_options(
         choice = choose_options(shape, _kept_choices())
     if choice.reason is not None:
         notices.append(choice.reason)
+    # Never "auto" from here on: config.json says what the programs were compiled with.
     return dataclasses.replace(config, xla_cpu_options=choice.options)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from glot_jax.config.base import flag
 from glot_jax.config.train import ObjectiveConfig, TrainConfig
 from glot_jax.objectives import OBJECTIVES, TaskSpec, objective_kind
+from glot_jax.pooling import Mlp, Pooler, count_parameters
 from glot_jax.store.reader import HiddenStore
 
 
@@ -84,3 +85,13 @@ def chosen_split(
     if selected_on == "holdout":
         rows = f"{held_out:,} training rows set aside, for want of a validation split"
     return [f"the best epoch is chosen by {metric} on {rows} (--select-on, --metric)"]
+
+
+def matched_size(pooler: Pooler) -> list[str]:
+    """A line about an mlp that is as large as the glot it stands in for."""
+    if not isinstance(pooler, Mlp) or pooler.matched is None:
+        return []
+    return [
+        f"mlp: {count_parameters(pooler):,} parameters, to match the {pooler.matched:,} of the glot"
+        " it stands in for"
+    ]

@@ -32,7 +32,7 @@ from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.objectives.temperature import require_calibrated
-from glot_jax.pooling import GNN_LAYERS, Mlp, count_parameters
+from glot_jax.pooling import GNN_LAYERS, count_parameters
 from glot_jax.pooling.work import StepWork
 from glot_jax.run_folders.run_files import require_new_folder
 from glot_jax.run_folders.run_folder import RunFolder
@@ -52,6 +52,7 @@ from glot_jax.training.measured import (
 from glot_jax.training.notices import (
     chosen_layer,
     chosen_split,
+    matched_size,
     read_by_others,
     unread_by_pooler,
     unread_by_task,
@@ -278,11 +279,7 @@ def build(
         # On other threads, while the first shards are copied.
         store[split].hash_ahead()
     feeds = build_feeds(store, config, splits, workspace, notices.append)
-    if isinstance(model.pooler, Mlp) and model.pooler.matched is not None:
-        notices.append(
-            f"mlp: {count_parameters(model.pooler):,} parameters, to match the"
-            f" {model.pooler.matched:,} of the glot it stands in for"
-        )
+    notices += matched_size(model.pooler)
     return feeds
 
 
@@ -435,14 +432,8 @@ def build_steps(
         # Budgets are sizes of arrays in the program; the store's texts decide them.
         sorted(budgets.items()),
     )
-    build = functools.partial(
-        Steps,
-        graphdef,
-        optimizer,
-        budgets,
-        total_steps,
-        config.xla_cpu_options,
-    )
+    options = config.xla_cpu_options
+    build = functools.partial(Steps, graphdef, optimizer, budgets, total_steps, options)
     # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
     return steps, init_state(params, stats, optimizer, config.seed)

@@ -134,6 +134,7 @@ def _keep(path: Path, shape: ProbeShape, seconds: ProbeSeconds) -> Choice:
 
 def _read(path: Path) -> XlaCpuOptions | None:
     """The choice in a file; None where there is none, or none that can be used."""
+    # Missing is the usual case, and damaged is no worse: it is measured again.
     try:
         values = read_json(path)
     except UsageError:
