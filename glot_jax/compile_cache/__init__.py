@@ -11,6 +11,6 @@ The commands switch it on. Importing this package does not, and neither does tra
 """
 
 from glot_jax.compile_cache.hits import hits, hits_of_thread
-from glot_jax.compile_cache.switch import folder_in_use, use_compile_cache
+from glot_jax.compile_cache.switch import folder_in_use, machine_folder, use_compile_cache
 
-__all__ = ["folder_in_use", "hits", "hits_of_thread", "use_compile_cache"]
+__all__ = ["folder_in_use", "hits", "hits_of_thread", "machine_folder", "use_compile_cache"]

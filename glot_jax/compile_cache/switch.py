@@ -81,6 +81,20 @@ def folder_in_use() -> Path | None:
     return _in_use
 
 
+def machine_folder() -> Path | None:
+    """The folder in use of this machine alone, for what else is measured once on a machine.
+
+    Made if it is missing. None where the cache is off, left to JAX, or not the user's alone.
+    """
+    if _in_use is None:
+        return None
+    try:
+        return trusted_folder(_in_use / _folder_name())
+    except UntrustedFolderError:
+        # The cache itself says so when the first program is compiled.
+        return None
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
 

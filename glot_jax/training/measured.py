@@ -7,7 +7,6 @@ standardised by, and the options of XLA that are the faster ones at their sizes.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from glot_jax.batches.plan import BatchPlan
 from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.state_statistics import Statistics, state_statistics, texts_of
 from glot_jax.batches.token_choice import TokenChoice
+from glot_jax.compile_cache import machine_folder
 from glot_jax.config.train import GraphConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import RULES
@@ -235,16 +235,11 @@ def with_xla_options(
             hidden=config.pooler.hidden_dim,
             linked=model.pooler.uses_edges,
         )
-        choice = choose_options(shape, _kept_choices())
+        choice = choose_options(shape, machine_folder())
     if choice.reason is not None:
         notices.append(choice.reason)
     # Never "auto" from here on: config.json says what the programs were compiled with.
     return dataclasses.replace(config, xla_cpu_options=choice.options)
-
-
-def _kept_choices() -> Path | None:
-    """The folder that keeps which options are the faster ones; None: nothing is kept."""
-    return None
 
 
 def _main_length(plan: BatchPlan) -> int:

@@ -18,7 +18,7 @@ from support.trained_runs import write_lines
 import glot_jax
 from glot_jax import cli
 from glot_jax.cli.main import COMMANDS
-from glot_jax.compile_cache import folder_in_use, hits, switch, use_compile_cache
+from glot_jax.compile_cache import folder_in_use, hits, machine_folder, switch, use_compile_cache
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.training import train
@@ -51,6 +51,20 @@ def test_programs_are_read_back(tmp_path, capsys):
     (machine,) = (tmp_path / "cache").iterdir()
     assert machine.name.startswith(f"jaxlib-{jax.lib.__version__}-cpu-")
     assert capsys.readouterr().err == ""
+
+
+def test_a_machine_has_a_folder_of_its_own(tmp_path):
+    assert machine_folder() is None
+    use_compile_cache(tmp_path / "cache")
+    folder = machine_folder()
+    # That of its programs, made before there are any.
+    compiled(7)
+    assert list((tmp_path / "cache").iterdir()) == [folder]
+    assert folder is not None
+    folder.chmod(0o777)
+    assert machine_folder() is None
+    use_compile_cache("off")
+    assert machine_folder() is None
 
 
 def test_the_default_is_a_folder_of_the_users_cache(tmp_path, monkeypatch):

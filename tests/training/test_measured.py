@@ -258,6 +258,20 @@ def test_the_chosen_options_are_written_down_and_a_resumed_run_has_them(
         assert (tmp_path / "again" / name).read_bytes() == first
 
 
+def test_choices_are_kept_beside_the_compile_cache(dry, tmp_path, monkeypatch):
+    folders = []
+
+    def choose(shape: ProbeShape, folder: Path | None) -> Choice:
+        assert shape.linked
+        folders.append(folder)
+        return Choice("default")
+
+    monkeypatch.setattr(measured, "choose_options", choose)
+    monkeypatch.setattr(measured, "machine_folder", lambda: tmp_path / "cache")
+    prepare(config(dry, tmp_path / "run", pooler=SMALL), Display(quiet=True))
+    assert folders == [tmp_path / "cache"]
+
+
 def test_other_options_are_refused_by_a_run_that_is_resumed(dry, tmp_path):
     settings = config(dry, tmp_path / "run", epochs=1, pooler=SMALL)
     train(settings, quiet=True)
