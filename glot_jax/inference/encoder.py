@@ -26,7 +26,6 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
 from glot_jax.batches.padded_lengths import padded_length
 from glot_jax.batches.text_batches import by_length, lengths_of, token_batches
@@ -46,6 +45,8 @@ from glot_jax.store.recipe import Recipe
 from glot_jax.xla.cpu_options import compiled
 
 if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
     from glot_jax.extraction import Backbone
     from glot_jax.store import SplitReader
 
@@ -404,6 +405,9 @@ class SentenceEncoder:
 
     def __sklearn_tags__(self) -> Tags:
         """A transformer of strings without anything to fit."""
+        # Asked by scikit-learn alone: loading it takes longer than most texts take to encode.
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
         return Tags(
             estimator_type="transformer",
             target_tags=TargetTags(required=False),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from glot_jax.objectives.metrics import score
 from glot_jax.objectives.query_metrics import RANKING, chance, query_scores
+from glot_jax.objectives.regressions import Linear, Logistic
 from glot_jax.texts.tasks import TaskSpec
 
 _ENOUGH = 2000  # training queries that tell whether long candidates or short ones are relevant
@@ -94,12 +95,11 @@ def multilabel_baselines(
     features = _length_features(train.planned_lengths)
     judged_features = _length_features(split.planned_lengths)
     for index in range(labels.shape[1]):
-        # Scikit-learn refuses to fit what is the same in all rows.
+        # Nothing can be told from lengths where all rows are alike.
         if len(np.unique(labels[:, index])) < 2:
             continue
-        pipeline = _regression("multilabel")
-        pipeline.fit(features, labels[:, index])
-        by_length[:, index] = pipeline.decision_function(judged_features)
+        fitted = Logistic.fit(features, labels[:, index])
+        by_length[:, index] = fitted.logits(judged_features)[:, 0]
     return {
         "majority": score(always, judged, task.metrics),
         "length": score(by_length, judged, task.metrics),
@@ -146,12 +146,12 @@ def length_baseline(
         labels: [rows] of the same.
         spec: the task.
     """
-    # Scikit-learn refuses to fit a single class.
+    # Nothing can be told from lengths where all rows are alike.
     if len(np.unique(train_labels)) < 2:
         return majority(train_labels, labels, spec)
-    pipeline = _regression(spec.label_kind)
-    pipeline.fit(_length_features(train_lengths), train_labels)
-    predictions = pipeline.predict(_length_features(lengths))
+    kind = Linear if spec.label_kind == "regression" else Logistic
+    fitted = kind.fit(_length_features(train_lengths), train_labels)
+    predictions = fitted.predict(_length_features(lengths))
     return score(predictions, labels, spec.metrics)
 
 
@@ -207,15 +207,3 @@ def _short_ones_first(train: RankedLengths) -> bool:
         shortest_first += query_scores(-lengths, relevant)[0]
     # Strictly: without any such query the longest come first.
     return bool(shortest_first > longest_first)
-
-
-def _regression(label_kind: str) -> Any:  # noqa: ANN401 - a pipeline, which is not imported above
-    """A linear regression of scores, or a logistic one of classes."""
-    # Baselines are computed when training is over: what they need is not loaded before it.
-    from sklearn.linear_model import LinearRegression, LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = LinearRegression() if label_kind == "regression" else LogisticRegression(max_iter=1000)
-    # Standardised, or the penalty of the logistic regression would depend on the unit of length.
-    return make_pipeline(StandardScaler(), model)

@@ -97,8 +97,13 @@ def read_parts(
     raise Damaged(reason)
 
 
-def on_the_device(tree: PyTree[jax.Array]) -> PyTree[jax.ShapeDtypeStruct]:
-    """What orbax is asked for: arrays of these shapes and dtypes, where those of `tree` are."""
+def on_the_device(
+    tree: PyTree[jax.Array | jax.ShapeDtypeStruct],
+) -> PyTree[jax.ShapeDtypeStruct]:
+    """What orbax is asked for: arrays of these shapes and dtypes, where those of `tree` are.
+
+    Shapes that lie nowhere are read to where a new array would go.
+    """
     return jax.tree.map(_on_its_device, tree)
 
 
@@ -110,8 +115,12 @@ def on_the_host(tree: PyTree[jax.Array]) -> PyTree:
     return jax.tree.map(_on_the_host, tree)
 
 
-def _on_its_device(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _on_its_device(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    sharding = leaf.sharding
+    if sharding is None:
+        # Put there, not computed: nothing is compiled for it.
+        sharding = jax.device_put(np.float32(0)).sharding
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _on_the_host(leaf: jax.Array) -> jax.ShapeDtypeStruct | np.ndarray:

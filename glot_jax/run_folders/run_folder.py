@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 from flax import nnx
 
 from glot_jax.config.base import IDENTITY, part_of
@@ -295,11 +296,19 @@ class RunFolder:
         Raises:
             UsageError: no such checkpoint.
         """
-        # Built for its structure: its initial values are all replaced.
-        graphdef, params, stats = split_model(self.new_model())
+        graphdef, params, stats = split_model(self._shapes_of_model())
         like = {"params": params, "stats": stats}
         arrays = self.load_arrays(like, checkpoint)
         return nnx.merge(graphdef, arrays["params"], arrays["stats"])
+
+    def _shapes_of_model(self) -> SentenceModel:
+        """The model with shapes instead of arrays, which are all read from the checkpoint."""
+        try:
+            # Drawing initial values would compile a program for each shape: seconds, for nothing.
+            return nnx.eval_shape(self.new_model)
+        except jax.errors.JAXTypeError:
+            # A plugin's part may look at the values that it draws.
+            return self.new_model()
 
     def load_arrays(
         self,

@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import (
+    brier_score_loss,
+    confusion_matrix,
+    precision_recall_fscore_support,
+)
 from support.synthetic_stores import CLASSES
 
 from glot_jax.objectives.class_scores import Calibration, ClassScores, calibration
@@ -27,6 +31,33 @@ def test_scores_by_hand():
     assert (never.precision, never.recall, never.f1, never.support) == (0, 0, 0, 0)
     assert (c.precision, c.recall) == (0.5, 1)
     assert scores.confusion == ((2, 1, 0, 0), (0, 1, 0, 1), (0, 0, 0, 0), (0, 0, 0, 1))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_counts_are_those_of_scikit_learn(several):
+    rng = np.random.default_rng(0)
+    names = ("a", "b", "c", "never", "d")
+    # Some rows, few enough that classes are missing from one side, the other or both.
+    for rows in (1, 3, 40):
+        if several:
+            labels = rng.integers(0, 2, (rows, len(names)))
+            predictions = rng.random((rows, len(names))) < 0.3
+            labels[:, 3] = predictions[:, 3] = 0
+            scores = ClassScores.of_labels(labels, predictions, names)
+        else:
+            labels = rng.choice([0, 1, 2, 4], rows)
+            predictions = rng.choice([0, 1, 2, 4], rows)
+            scores = ClassScores.of_rows(labels, predictions, names)
+            counts = confusion_matrix(labels, predictions, labels=np.arange(len(names)))
+            np.testing.assert_array_equal(scores.confusion, counts)
+        options: dict[str, Any] = {"labels": np.arange(len(names)), "zero_division": 0.0}
+        expected = precision_recall_fscore_support(
+            labels, predictions.astype(labels.dtype), **options
+        )
+        for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+            ours = [getattr(score, name) for score in scores.classes]
+            # Bit by bit: they are printed beside those of earlier versions.
+            np.testing.assert_array_equal(ours, values)
 
 
 def test_json_has_a_class_by_its_name():
