@@ -13,6 +13,14 @@ _WINDOW = 8192
 """Texts tokenised and sorted at a time: memory does not grow with the number of texts."""
 
 
+PASS_TOKENS = 1024
+"""Tokens of a forward pass that several batches of short texts share.
+
+32 short sentences are some 400 tokens: products of so few rows keep two cores waiting for each
+other. Of 2,048 the states leave a core's cache.
+"""
+
+
 class HasIds(Protocol):
     """What a tokenizer gives for some texts."""
 
@@ -30,12 +38,16 @@ class Tokenizes(Protocol):
         ...
 
 
-def token_batches(
-    backbone: Tokenizes, texts: Sequence[str], batch_size: int
-) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
-    """Yield (rows, token ids) of texts of similar length.
+TokenBatches = list[tuple[np.ndarray, list[list[int]]]]
+"""(rows, token ids) of some batches."""
 
-    Texts without a token are left out. Some thousands are held as tokens at a time.
+
+def token_windows(
+    backbone: Tokenizes, texts: Sequence[str], batch_size: int
+) -> Iterator[TokenBatches]:
+    """Yield batches of texts of similar length, the shortest first, some thousands of texts at a time.
+
+    No more are held as tokens. Texts without a token are left out.
 
     Args:
         backbone: whose tokenizer is used.
@@ -50,10 +62,32 @@ def token_batches(
         _require_strings(window, start)
         ids = backbone.tokenize(window).ids
         order = by_length(lengths_of(ids))
+        batches = []
         # By length within a window: little padding, and few shapes to compile.
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
-            yield start + rows, [ids[row] for row in rows]
+            batches.append((start + rows, [ids[row] for row in rows]))
+        yield batches
+
+
+def forward_passes(batches: TokenBatches) -> Iterator[TokenBatches]:
+    """Yield the batches that share a forward pass: whole ones, at most `PASS_TOKENS` if several.
+
+    Args:
+        batches: the shortest texts first.
+    """
+    shared: TokenBatches = []
+    texts = 0
+    for rows, ids in batches:
+        # What is padded counts: the last text is the longest.
+        if shared and (texts + len(ids)) * len(ids[-1]) > PASS_TOKENS:
+            yield shared
+            shared = []
+            texts = 0
+        shared.append((rows, ids))
+        texts += len(ids)
+    if shared:
+        yield shared
 
 
 def _require_strings(texts: Sequence[object], start: int) -> None:

@@ -11,6 +11,9 @@ def extract(config: ExtractConfig) -> int:
     """Run a frozen language model once over a task's texts and store the token states."""
     require_task(config)
     require_extra("extract", "glot extract")
+    from glot_jax.backbone_files.unseen_packages import leave_out
+
+    leave_out()
     from glot_jax.extraction import dump, dump_share
 
     # A share is left unfinished on purpose: `glot store finish` joins the workers' shards.

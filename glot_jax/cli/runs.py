@@ -69,8 +69,10 @@ def predict(config: PredictConfig) -> int:
         survey = check_rows(rows, config.out, task)
     require_extra("extract", "glot predict")
     use_compile_cache(config.programs.compile_cache)
+    from glot_jax.backbone_files.unseen_packages import leave_out
     from glot_jax.inference.predictor import Predictor
 
+    leave_out()
     predictor = Predictor.load(
         config.run,
         config.frozen,
@@ -119,8 +121,10 @@ def encode(config: EncodeConfig) -> int:
     survey = check_files(source, config.out)
     require_extra("extract", "glot encode")
     use_compile_cache(config.programs.compile_cache)
+    from glot_jax.backbone_files.unseen_packages import leave_out
     from glot_jax.inference.encoder import SentenceEncoder
 
+    leave_out()
     encoder = SentenceEncoder.load(
         config.run,
         **vars(config.frozen),

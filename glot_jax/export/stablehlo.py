@@ -26,7 +26,8 @@ from glot_jax.export.exact_model import exact_model
 from glot_jax.export.model_card import FACTS
 from glot_jax.files import require_empty, whole_folder, write_json
 from glot_jax.inference.answering import require_scores
-from glot_jax.inference.encoder import SentenceEncoder, weights_sha256
+from glot_jax.inference.encoder import SentenceEncoder
+from glot_jax.inference.loading import weights_sha256
 from glot_jax.model import SentenceModel
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.version import __version__

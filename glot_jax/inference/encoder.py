@@ -10,11 +10,11 @@ anything in JAX has run.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 # Read when JAX opens its device; whoever set it knows better.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -28,15 +28,22 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from glot_jax.batches.padded_lengths import padded_length
-from glot_jax.batches.text_batches import by_length, lengths_of, token_batches
+from glot_jax.batches.text_batches import (
+    TokenBatches,
+    by_length,
+    forward_passes,
+    lengths_of,
+    token_windows,
+)
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
-from glot_jax.inference.fitting import as_rows
+from glot_jax.inference.fitting import TrainedTransformer
 from glot_jax.inference.loading import (
     BackboneChoice,
     TrainedHead,
     load_backbones,
     load_head,
+    weights_sha256,
 )
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
@@ -45,8 +52,6 @@ from glot_jax.store.recipe import Recipe
 from glot_jax.xla.cpu_options import compiled
 
 if TYPE_CHECKING:
-    from sklearn.utils import Tags
-
     from glot_jax.extraction import Backbone
     from glot_jax.store import SplitReader
 
@@ -54,7 +59,7 @@ Origin = tuple[str, BackboneChoice, CheckpointName, tuple[str, ...]]
 """Run folder, backbone, checkpoint and names of plugins of a loaded encoder."""
 
 
-class SentenceEncoder:
+class SentenceEncoder(TrainedTransformer):
     """Vectors of texts by a trained run.
 
         encoder = SentenceEncoder.load("runs/cola-glot")
@@ -98,7 +103,7 @@ class SentenceEncoder:
         """What `load` was given; None for an encoder that was put together."""
         # Split once: the compiled function takes the arrays as an argument, not as constants.
         self._graphdef, self._params = nnx.split(model)
-        # By the shape and dtype of the states.
+        # By the shape and dtype of the states; a Future is still being compiled.
         self._executables: dict[tuple, Any] = {}
         # Bound, not passed: a graph definition is no array.
         pool = functools.partial(_pool, self._graphdef)
@@ -179,7 +184,8 @@ class SentenceEncoder:
         Args:
             texts: strings; one string is a list of one. Only some thousands are held as tokens at a
                 time.
-            batch_size: texts of one forward pass, which are of similar length.
+            batch_size: texts that are pooled at a time, which are of similar length; one forward
+                pass of the backbone, or with short texts a part of one.
             normalize: scale to unit length (a zero vector stays zero).
             show_progress: show a bar on stderr.
 
@@ -215,10 +221,13 @@ class SentenceEncoder:
         )
         with Progress(*columns, disable=not show_progress, transient=True) as progress:
             task = progress.add_task("encode", total=len(texts))
-            for rows, ids in token_batches(self.backbone, texts, batch_size):
-                states = self.backbone.states(ids).layers
-                vectors[rows] = self.pool(states, lengths_of(ids), batch_size)
-                progress.advance(task, len(rows))
+            for batches in token_windows(self.backbone, texts, batch_size):
+                self.compile_ahead(batches, batch_size, "float32")
+                for shared in forward_passes(batches):
+                    ids = [text for _, of_batch in shared for text in of_batch]
+                    states = self.backbone.states(ids).layers
+                    self.pool_batches(states, shared, batch_size, vectors)
+                    progress.advance(task, len(ids))
         if normalize:
             return _unit(vectors)
         return vectors
@@ -235,9 +244,7 @@ class SentenceEncoder:
         """
         hidden = jnp.asarray(hidden)
         mask = jnp.asarray(mask, bool)
-        token_shape = (self._dim,)
-        if self.mixed:
-            token_shape = (len(self.layers), self._dim)
+        token_shape = self._token_shape()
         shape = (*mask.shape, *token_shape)
         # Compared here: inside jit the error would be about some matmul.
         if mask.ndim != 2 or hidden.shape != shape:
@@ -282,27 +289,58 @@ class SentenceEncoder:
                 fix="Give for example padded_lengths(128).",
             )
         before = self.compilations
-        token_shape = (self._dim,)
-        if self.mixed:
-            token_shape = (len(self.layers), self._dim)
         # A set, in order: most lengths share theirs.
         for length in sorted({padded_length(length) for length in rows_and_lengths[1:]}):
             for dtype in dtypes:
-                self._executable((batch_size, length, *token_shape), jnp.dtype(dtype))
+                self._executable((batch_size, length, *self._token_shape()), jnp.dtype(dtype))
         return self.compilations - before
+
+    def compile_ahead(self, batches: TokenBatches, batch_size: int, dtype: str) -> None:
+        """Begin to compile what some batches need, in their order, while others are computed.
+
+        Args:
+            batches: that will be pooled.
+            batch_size: rows of a compiled batch.
+            dtype: of the states.
+        """
+        missing: dict[tuple, None] = {}
+        for _, ids in batches:
+            # The last text of a batch is its longest.
+            shape = (batch_size, padded_length(len(ids[-1])), *self._token_shape())
+            if (shape, dtype) not in self._executables:
+                missing[shape, dtype] = None
+        if not missing:
+            return
+        threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
+        for key in missing:
+            self._executables[key] = threads.submit(self._compile, *key)
+        # It lives until the last of them is compiled.
+        threads.shutdown(wait=False)
 
     def _executable(self, shape: tuple[int, ...], dtype: jnp.dtype) -> Callable[..., Array]:
         """What pools states of a shape [batch, length, ...]."""
         # Not left to jit, so that executables are counted and compiled with our options.
         key = (shape, str(dtype))
         if key not in self._executables:
-            rows, length = shape[:2]
-            hidden = jax.ShapeDtypeStruct(shape, dtype)
-            mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
-            lowered = self._jitted.lower(self._params, hidden, mask)
-            self._executables[key] = compiled(lowered, (rows, length))
-            self.compilations += 1
+            self._executables[key] = self._compile(*key)
+        if isinstance(self._executables[key], Future):
+            self._executables[key] = self._executables[key].result()
         return self._executables[key]
+
+    def _compile(self, shape: tuple[int, ...], dtype: str) -> Callable[..., Array]:
+        rows, length = shape[:2]
+        hidden = jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+        mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
+        lowered = self._jitted.lower(self._params, hidden, mask)
+        executable = compiled(lowered, (rows, length))
+        self.compilations += 1
+        return executable
+
+    def _token_shape(self) -> tuple[int, ...]:
+        """Shape of the state of a token."""
+        if self.mixed:
+            return (len(self.layers), self._dim)
+        return (self._dim,)
 
     def encode_stored(
         self, reader: SplitReader, batch_size: int = 32
@@ -324,37 +362,50 @@ class SentenceEncoder:
             texts = order[first : first + batch_size]
             states = [reader.states(int(text)) for text in texts]
             flat = np.concatenate(states)
-            vectors[texts] = self._pool_ragged(flat, lengths[texts], batch_size)
+            pooled = self._pool_ragged(flat, lengths[texts], batch_size)
+            vectors[texts] = np.asarray(pooled)[: len(texts)]
         return vectors
 
-    def pool(
+    def pool_batches(
         self,
         layers: Mapping[int, np.ndarray],
-        lengths: np.ndarray,
+        batches: TokenBatches,
         batch_size: int,
-    ) -> Float[np.ndarray, "texts dim"]:
-        """Vectors of texts, from the states that the backbone gives for them.
+        vectors: np.ndarray,
+    ) -> None:
+        """Fill in the vectors of some batches, from the states that the backbone gives for them.
 
         Args:
             layers: layer -> [tokens, dim], the texts one after the other; those of this run are
                 read.
-            lengths: int64 [texts], tokens of each, at least one.
-            batch_size: rows of the compiled batch, at least as many as there are texts.
+            batches: rows of `vectors`, and the tokens of their texts.
+            batch_size: rows of the compiled batch, at least as many as a batch has.
+            vectors: float32 [rows, dim], written to.
         """
         if self.mixed:
             # In the order of the run, to which the learned weights of the layers belong.
             flat = np.stack([layers[layer] for layer in self.layers], axis=1)
         else:
             flat = layers[self.layers[0]]
-        return self._pool_ragged(flat, lengths, batch_size)
+        pooled = []
+        start = 0
+        # All are under way before the first is waited for: one is padded while another is pooled.
+        for _, ids in batches:
+            lengths = lengths_of(ids)
+            stop = start + int(lengths.sum())
+            pooled.append(self._pool_ragged(flat[start:stop], lengths, batch_size))
+            start = stop
+        for (rows, _), batch in zip(batches, pooled, strict=True):
+            # Without those of the rows that filled it up.
+            vectors[rows] = np.asarray(batch)[: len(rows)]
 
     def _pool_ragged(
         self,
         flat: np.ndarray,
         lengths: np.ndarray,
         batch_size: int,
-    ) -> np.ndarray:
-        """Vectors of texts whose states [tokens, ...] stand one after the other."""
+    ) -> Float[Array, "batch dim"]:
+        """Vectors of texts whose states [tokens, ...] stand one after the other; does not wait."""
         longest = int(lengths.max())
         # The last batch is filled up with empty rows, so that it needs no executable of its own.
         batch = TokenBatch.from_ragged(
@@ -363,58 +414,7 @@ class SentenceEncoder:
             length=padded_length(longest),
             rows=batch_size,
         )
-        vectors = self.encode_states(batch.hidden, batch.mask)
-        # Without those of the rows that filled it up.
-        return np.asarray(vectors)[: len(lengths)]
-
-    # ----------------------------------------------------------------------------------------------
-    # scikit-learn: a transformer with nothing to fit
-
-    def fit(self, X: object, y: object = None) -> Self:  # noqa: ARG002
-        """Do nothing: the vectors are those of a trained run."""
-        return self
-
-    def transform(self, X: object) -> Float[np.ndarray, "rows dim"]:
-        """Vectors of texts, from any container that `TextClassifier` takes; errors as `encode`."""
-        rows = as_rows(X)
-        if rows and len(rows[0]) != 1:
-            raise UsageError(
-                rule="a vector is of one text",
-                got=f"rows of {len(rows[0])} texts",
-                fix="Give one column of texts.",
-            )
-        return self.encode([text for (text,) in rows])
-
-    def fit_transform(self, X: object, y: object = None) -> Float[np.ndarray, "rows dim"]:
-        """See `transform`."""
-        return self.fit(X, y).transform(X)
-
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Names of the columns, "sentenceencoder0" and on; `input_features` is not read."""
-        # scikit-learn passes the names of the columns that came in, of which there is one.
-        del input_features
-        return np.array([f"sentenceencoder{column}" for column in range(self.dim)], object)
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """A trained run is."""
-        return True
-
-    def __sklearn_clone__(self) -> Self:
-        """The encoder itself: a search over what comes after it shares one backbone."""
-        return self
-
-    def __sklearn_tags__(self) -> Tags:
-        """A transformer of strings without anything to fit."""
-        # Asked by scikit-learn alone: loading it takes longer than most texts take to encode.
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=[]),
-            requires_fit=False,
-            input_tags=InputTags(string=True, one_d_array=True, two_d_array=False),
-        )
+        return self.encode_states(batch.hidden, batch.mask)
 
     def __reduce__(self) -> tuple[Callable[..., SentenceEncoder], Origin]:
         """A pickle names the run, which is loaded again: neither arrays nor a backbone are in it.
@@ -442,19 +442,6 @@ def _load_again(
         checkpoint=checkpoint,
         plugins=plugins,
     )
-
-
-def weights_sha256(model: nnx.Module) -> str:
-    """sha256 of every array of a model, by name."""
-    digest = hashlib.sha256()
-    # Paths are spelled as tuples here, not by `tree_paths`: results of MTEB are kept by this hash.
-    state = nnx.state(model)
-    for path, variable in nnx.to_flat_state(state):
-        array = np.asarray(variable[...])
-        # With dtype and shape: arrays of the same bytes need not be the same array.
-        heading = f"{path} {array.dtype} {array.shape} "
-        digest.update(heading.encode() + array.tobytes())
-    return digest.hexdigest()
 
 
 def _pool(

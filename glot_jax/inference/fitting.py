@@ -6,9 +6,10 @@ import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from jaxtyping import Float
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.flat import from_flat
@@ -21,6 +22,8 @@ from glot_jax.texts.label_lists import METRICS
 from glot_jax.texts.tasks import Example, Label, TaskSpec, roles_of
 
 if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
     from glot_jax.backbones.backbone import Backbone
     from glot_jax.training.workspace import Workspace
 
@@ -282,3 +285,63 @@ def train_config(store: Path, out: Path, settings: Mapping[str, Any]) -> TrainCo
     """
     base = TrainConfig(store=store, out=out, trust_store=True, checkpoint_minutes=0)
     return from_flat(TrainConfig, settings, "train.py", base)
+
+
+class TrainedTransformer:
+    """A transformer of scikit-learn with nothing to fit: what it computes was trained before.
+
+    Attributes:
+        dim: width of a vector.
+    """
+
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> Float[np.ndarray, "rows dim"]:
+        """Vectors of texts."""
+        raise NotImplementedError
+
+    def fit(self, X: object, y: object = None) -> Self:  # noqa: ARG002
+        """Do nothing: the vectors are those of a trained run."""
+        return self
+
+    def transform(self, X: object) -> Float[np.ndarray, "rows dim"]:
+        """Vectors of texts, from any container that `TextClassifier` takes; errors as `encode`."""
+        rows = as_rows(X)
+        if rows and len(rows[0]) != 1:
+            raise UsageError(
+                rule="a vector is of one text",
+                got=f"rows of {len(rows[0])} texts",
+                fix="Give one column of texts.",
+            )
+        return self.encode([text for (text,) in rows])
+
+    def fit_transform(self, X: object, y: object = None) -> Float[np.ndarray, "rows dim"]:
+        """See `transform`."""
+        return self.fit(X, y).transform(X)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Names of the columns, "sentenceencoder0" and on; `input_features` is not read."""
+        # scikit-learn passes the names of the columns that came in, of which there is one.
+        del input_features
+        return np.array([f"sentenceencoder{column}" for column in range(self.dim)], object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """A trained run is."""
+        return True
+
+    def __sklearn_clone__(self) -> Self:
+        """The encoder itself: a search over what comes after it shares one backbone."""
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        """A transformer of strings without anything to fit."""
+        # Asked by scikit-learn alone: loading it takes longer than most texts take to encode.
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=False),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
+            requires_fit=False,
+            input_tags=InputTags(string=True, one_d_array=True, two_d_array=False),
+        )

@@ -7,10 +7,14 @@ of gigabytes are loaded.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+import numpy as np
+from flax import nnx
 
 from glot_jax.config.runs import BackboneChoice
 from glot_jax.errors import require_extra
@@ -101,3 +105,16 @@ def _backbone_key(folder: RunFolder) -> bytes:
     for name in _OF_A_STORE:
         values.pop(name, None)
     return canonical(values)
+
+
+def weights_sha256(model: nnx.Module) -> str:
+    """sha256 of every array of a model, by name."""
+    digest = hashlib.sha256()
+    # Paths are spelled as tuples here, not by `tree_paths`: results of MTEB are kept by this hash.
+    state = nnx.state(model)
+    for path, variable in nnx.to_flat_state(state):
+        array = np.asarray(variable[...])
+        # With dtype and shape: arrays of the same bytes need not be the same array.
+        heading = f"{path} {array.dtype} {array.shape} "
+        digest.update(heading.encode() + array.tobytes())
+    return digest.hexdigest()

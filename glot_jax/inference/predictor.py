@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 import numpy as np
 
-from glot_jax.batches.text_batches import token_batches
+from glot_jax.batches.text_batches import forward_passes, token_windows
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.answering import Answers, Rows, require_answers
@@ -106,7 +106,7 @@ class Predictor:
 
         Args:
             rows: texts.
-            batch_size: texts of one forward pass, which are of similar length.
+            batch_size: texts that are pooled at a time, as for `SentenceEncoder.encode`.
 
         Raises:
             UsageError: something that is not a string, or a row of another number of texts than
@@ -165,12 +165,17 @@ class Predictor:
             key = (member.backbone, member.recipe.storage_dtype)
             sharers.setdefault(key, []).append(number)
         for (backbone, storage_dtype), numbers in sharers.items():
-            for rows, ids in token_batches(backbone, texts, batch_size):
-                states = stored_states(backbone, ids, storage_dtype)
-                lengths = np.array([len(text) for text in ids], np.int64)
+            # Others are those of states that float16 cannot hold.
+            usual_dtype = read_dtypes(storage_dtype)[0]
+            for batches in token_windows(backbone, texts, batch_size):
                 for number in numbers:
-                    pooled = self.members[number].pool(states, lengths, batch_size)
-                    vectors[number][rows] = pooled
+                    self.members[number].compile_ahead(batches, batch_size, usual_dtype)
+                for shared in forward_passes(batches):
+                    ids = [text for _, of_batch in shared for text in of_batch]
+                    states = stored_states(backbone, ids, storage_dtype)
+                    for number in numbers:
+                        member = self.members[number]
+                        member.pool_batches(states, shared, batch_size, vectors[number])
         return vectors
 
     def answers_of(self, outputs: Sequence[np.ndarray]) -> Answers:
