@@ -59,7 +59,8 @@ def arguments(name: str, data: Path) -> list[list[str]]:
         return [["--data", str(data / "cola"), "--task", "cola"]]
     if name == "decoder_states":
         return [["--data", str(data / "stsb")]]
-    if name in ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "stuck_seeds"):
+    whole = ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "start")
+    if name in (*whole, "stuck_seeds"):
         return [["--data", str(data)]]
     return [[]]
 

@@ -15,10 +15,10 @@ def leave_out() -> None:
     brings pandas: seconds, before a text is read. For commands, whose process is their own:
     somebody else's may want them from transformers later.
     """
-    from transformers.utils import is_scipy_available, is_sklearn_available
-
     with _hidden("scipy", "sklearn"):
-        # Asked once: transformers keeps the answer.
+        # It looks when it is loaded or first asked, and keeps the answer.
+        from transformers.utils import is_scipy_available, is_sklearn_available
+
         is_scipy_available()
         is_sklearn_available()
 

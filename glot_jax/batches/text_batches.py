@@ -45,9 +45,9 @@ TokenBatches = list[tuple[np.ndarray, list[list[int]]]]
 def token_windows(
     backbone: Tokenizes, texts: Sequence[str], batch_size: int
 ) -> Iterator[TokenBatches]:
-    """Yield batches of texts of similar length, the shortest first, some thousands of texts at a time.
+    """Yield batches of texts of similar length, the shortest first, of some thousands of texts.
 
-    No more are held as tokens. Texts without a token are left out.
+    No more are held as tokens at a time. Texts without a token are left out.
 
     Args:
         backbone: whose tokenizer is used.
