@@ -2,10 +2,11 @@
 
 `SentenceEncoder.encode` is timed beside sentence-transformers' own `encode`.
 
-    python benchmarks/encode.py --data DIR [--texts 5000] [--repeats 5]
+    python benchmarks/encode.py --data DIR [--texts 5000] [--repeats 5] [--words 5 10 20 40]
 
 The same frozen model, texts and threads; loading, and a first pass in which our head is compiled,
-apart. The two take turns. DIR holds stsb/train.jsonl (sentence1, sentence2), on which a head is
+apart. The two take turns: over the sentences as they are, and over as many texts of so many words
+each. DIR holds stsb/train.jsonl (sentence1, sentence2), on which a head is
 trained for one epoch first. Writes benchmarks/results/encode.json.
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,11 +45,13 @@ class Encode(Benchmark):
     texts: int = 5000
     repeats: int = 5
     batch_size: int = 32
+    words: tuple[int, ...] = (5, 10, 20, 40)
+    """Words of the texts that are of one length."""
     poolers: tuple[str, ...] = ("glot", "mean")
 
     def smaller(self) -> Encode:
         """See Benchmark.smaller."""
-        return dataclasses.replace(self, texts=20, repeats=1)
+        return dataclasses.replace(self, texts=20, repeats=1, words=(5,))
 
 
 def read_texts(bench: Encode) -> list[str]:
@@ -55,6 +60,12 @@ def read_texts(bench: Encode) -> list[str]:
     for row in json_rows(bench.data / "stsb" / "train.jsonl"):
         texts += [row["sentence1"], row["sentence2"]]
     return texts[: bench.texts]
+
+
+def texts_of(texts: list[str], words: int) -> list[str]:
+    """As many texts, each of so many words: of all sentences, one after the other."""
+    stream = itertools.cycle(" ".join(texts).split())
+    return [" ".join(itertools.islice(stream, words)) for _ in texts]
 
 
 def train_encoders(bench: Encode, folder: Path) -> dict[str, SentenceEncoder]:
@@ -78,19 +89,14 @@ def seconds_of(action: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def main(bench: Encode) -> None:
-    """Time every encoder on the same texts, and write `encode.json`."""
-    texts = read_texts(bench)
-    theirs = SentenceTransformer(find_source("minilm", None).location, device="cpu")
-    with tempfile.TemporaryDirectory() as scratch:
-        encoders = train_encoders(bench, Path(scratch))
-    backbone = encoders["mean"].backbone
-    if backbone is not None:
-        theirs.max_seq_length = backbone.max_length
-    # The same vectors first, up to the length that sentence-transformers scales to.
-    ours = encoders["mean"].encode(texts[:64], normalize=True)
-    expected = theirs.encode(texts[:64], show_progress_bar=False)
-    require_equal("vectors of the mean", float(np.abs(ours - expected).max()), 1e-5)
+def compare(
+    bench: Encode,
+    name_of_texts: str,
+    texts: list[str],
+    theirs: SentenceTransformer,
+    encoders: dict[str, SentenceEncoder],
+) -> list[dict[str, Any]]:
+    """Time every encoder on some texts, in turns."""
     size = bench.batch_size
     contenders: dict[str, Callable[[], object]] = {
         THEIRS: functools.partial(theirs.encode, texts, batch_size=size, show_progress_bar=False)
@@ -109,6 +115,7 @@ def main(bench: Encode) -> None:
         speed = len(texts) / statistics.median(times)
         ratio = statistics.median(ratios)
         row = {
+            "texts": name_of_texts,
             "contender": name,
             "first_pass_seconds": first_pass[name],
             "seconds": times,
@@ -117,9 +124,30 @@ def main(bench: Encode) -> None:
         }
         rows.append(row)
         print(
-            f"{name:28} {speed:7.0f} texts/s, {ratio:.2f} of sentence-transformers"
-            f" (median of {bench.repeats} rounds); first pass {first_pass[name]:.1f} s"
+            f"{name_of_texts:12} {name:28} {speed:7.0f} texts/s, {ratio:.2f} of"
+            f" sentence-transformers (median of {bench.repeats} rounds);"
+            f" first pass {first_pass[name]:.1f} s"
         )
+    return rows
+
+
+def main(bench: Encode) -> None:
+    """Time every encoder on the same texts, and write `encode.json`."""
+    texts = read_texts(bench)
+    theirs = SentenceTransformer(find_source("minilm", None).location, device="cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        encoders = train_encoders(bench, Path(scratch))
+    backbone = encoders["mean"].backbone
+    if backbone is not None:
+        theirs.max_seq_length = backbone.max_length
+    # The same vectors first, up to the length that sentence-transformers scales to.
+    ours = encoders["mean"].encode(texts[:64], normalize=True)
+    expected = theirs.encode(texts[:64], show_progress_bar=False)
+    require_equal("vectors of the mean", float(np.abs(ours - expected).max()), 1e-5)
+    rows = compare(bench, "as they are", texts, theirs, encoders)
+    for words in bench.words:
+        alike = texts_of(texts, words)
+        rows += compare(bench, f"{words} words", alike, theirs, encoders)
     settings = {
         "texts": len(texts),
         "repeats": bench.repeats,

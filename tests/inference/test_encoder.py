@@ -19,7 +19,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from support.tiny_backbones import make_backbone
 
-from glot_jax.batches.padded_lengths import padded_lengths
+from glot_jax.batches.padded_lengths import padded_length, padded_lengths
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
@@ -150,6 +150,40 @@ def test_few_shapes_are_compiled(place):
     encoder.encode(sentences(200, 3))
     # Lengths of 3 to 22 tokens in steps of 8; the last batch of a window is filled up.
     assert encoder.compilations <= 3
+
+
+def test_batches_share_passes_and_their_programs_are_compiled_ahead(place, monkeypatch):
+    encoder = SentenceEncoder.load(place / "last", backbone=str(place / "tiny"))
+    backbone = encoder.backbone
+    assert backbone is not None
+    run = backbone.states
+    passes = []
+    ahead = SentenceEncoder.compile_ahead
+    asked = []
+
+    def counted(ids, dtype="float32"):
+        passes.append((len(ids), len(asked)))
+        return run(ids, dtype)
+
+    def told(encoder, batches, batch_size, dtype):
+        asked.append(batches)
+        return ahead(encoder, batches, batch_size, dtype)
+
+    monkeypatch.setattr(backbone, "states", counted)
+    monkeypatch.setattr(SentenceEncoder, "compile_ahead", told)
+    texts = sentences(64, 3)
+    vectors = encoder.encode(texts, batch_size=4)
+    counts, begun = zip(*passes, strict=True)
+    assert sum(counts) == 64
+    assert len(counts) < 16
+    # Before the first pass, and once: no program is compiled a second time.
+    assert set(begun) == {1}
+    lengths = {padded_length(len(ids)) for ids in backbone.tokenize(texts).ids}
+    assert encoder.compilations <= len(lengths)
+    monkeypatch.undo()
+    for row in (0, 17, 63):
+        alone = encoder.encode(texts[row : row + 1], batch_size=4)
+        np.testing.assert_allclose(vectors[row : row + 1], alone, atol=1e-5)
 
 
 def test_nothing_and_next_to_nothing(encoder):
