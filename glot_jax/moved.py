@@ -104,6 +104,7 @@ MODULES = {
     "training.readback": "run_folders.readback",
     "training.run": "training.prepare",
     "training.run_log": "run_folders.run_log",
+    "training.memory": "dispatch.memory",
     "training.xla_options": "xla.cpu_options",
 }
 """Module of 0.1 -> module of today, below `glot_jax`."""

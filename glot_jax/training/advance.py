@@ -54,6 +54,9 @@ class _Blocks:
         self.padded = padded_of_epoch(feed, self.begin)
         self.planned = on_device(feed.planned(self.begin, self.begin + per_epoch))
         self.runs = run_lengths(self.padded)
+        self.next_step = first
+        self.next_index = _number(first - self.begin)
+        self.sizes: dict[int, Array] = {}
         feed.waited += time.perf_counter() - begin
 
     def most(self, step: int) -> int:
@@ -64,9 +67,17 @@ class _Blocks:
         self, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, dict[str, Array]]:
         """See `Advance.train`."""
-        index = step - self.begin
-        block = Block(self.tokens, self.planned, int(self.padded[index]), index, count)
-        return self.steps.train_block(state, block)
+        # The program says itself where the next block begins: a number that the host would move to
+        # the device takes longer than a small step.
+        assert step == self.next_step
+        if count not in self.sizes:
+            self.sizes[count] = _number(count)
+        length = int(self.padded[step - self.begin])
+        block = Block(self.tokens, self.planned, length, self.next_index, self.sizes[count])
+        state, logs = self.steps.train_block(state, block)
+        self.next_step = step + count
+        self.next_index = logs.pop("next")
+        return state, logs
 
 
 class _Batches:
@@ -132,7 +143,8 @@ def _judged(
     first = 0
     while first < count:
         size = min(int(runs[first]), JUDGED_TOGETHER)
-        block = Block(feed.states.tokens, planned, int(padded[first]), first, size)
+        length = int(padded[first])
+        block = Block(feed.states.tokens, planned, length, _number(first), _number(size))
         yield size, steps.judge_block(name, state, block)
         first += size
 
@@ -169,6 +181,10 @@ def padded_of_epoch(feed: Feed, first: int) -> np.ndarray:
 def on_device(planned: PlannedBatches) -> PlannedBatches:
     """All of it on the device, in one transfer an array."""
     return jax.device_put(_narrow(planned))
+
+
+def _number(value: int) -> Array:
+    return jax.device_put(np.int32(value))
 
 
 def _narrow(planned: PlannedBatches) -> PlannedBatches:

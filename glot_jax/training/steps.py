@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -61,10 +60,10 @@ class Block(NamedTuple):
     """Of an epoch, on the device."""
     length: int
     """Padded length of all batches of the block."""
-    first: int
-    """Index of the first batch within the epoch."""
-    size: int
-    """Batches, from 1 on: at most MOST to train, JUDGED_TOGETHER otherwise."""
+    first: Array | jax.ShapeDtypeStruct
+    """[] int32: index of the first batch within the epoch, on the device."""
+    size: Array | jax.ShapeDtypeStruct
+    """[] int32: batches, on the device; from 1 to MOST to train, to JUDGED_TOGETHER otherwise."""
 
 
 class Steps:
@@ -98,6 +97,9 @@ class Steps:
         # Static in each program: a budget is the size of its list of edges.
         self.edge_budgets = edge_budgets
         self.executables = Executables()
+        # Of the run that these steps trained last, as numbers.
+        self._key: Array | None = None
+        self._key_data: Array | None = None
         train = functools.partial(_train_step, graphdef, optimizer, total_steps)
         judge = {
             "evaluate": functools.partial(_evaluate_step, graphdef),
@@ -107,7 +109,7 @@ class Steps:
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
         self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
         self._train_block = jax.jit(
-            functools.partial(_train_block, train), static_argnums=(4, 5), donate_argnums=0
+            functools.partial(_train_block, train), static_argnums=(6, 7), donate_argnums=0
         )
         self._judge = {}
         self._judge_block = {}
@@ -115,7 +117,7 @@ class Steps:
             self._judge[name] = jax.jit(step, static_argnums=3)
             # The jitted one, which a block meets twice and traces once.
             block = functools.partial(_judge_block, self._judge[name])
-            self._judge_block[name] = jax.jit(block, static_argnums=(5, 6))
+            self._judge_block[name] = jax.jit(block, static_argnums=(6, 7))
 
     @property
     def compile_seconds(self) -> float:
@@ -144,12 +146,22 @@ class Steps:
 
         Returns:
             The state after the last one; logs as of `train`, each [MOST], of which the first
-            `block.size` are those of the block.
+            `block.size` are those of the block, and next: [] int32, `first` of the block that
+            follows.
         """
         key = _block_key("train", block)
         build = functools.partial(self._compile_block, "train", state, block)
         update = self.executables.get(key, build)
-        return update(state, block.tokens, block.planned, _span(block))
+        if state["key"] is not self._key:
+            self._key = state["key"]
+            self._key_data = jax.random.key_data(self._key)
+        arrays = _without_key(state)
+        # A program that returns a typed key is dispatched by Python instead of C++, which takes
+        # longer than a small step; and the key of a run never changes.
+        updated, logs = update(
+            arrays, self._key_data, block.tokens, block.planned, block.first, block.size
+        )
+        return {**updated, "key": self._key}, logs
 
     def evaluate(
         self,
@@ -190,7 +202,9 @@ class Steps:
         key = _block_key(name, block)
         build = functools.partial(self._compile_block, name, state, block)
         run = self.executables.get(key, build)
-        return run(state["params"], state["stats"], block.tokens, block.planned, _span(block))
+        return run(
+            state["params"], state["stats"], block.tokens, block.planned, block.first, block.size
+        )
 
     def compile_ahead(
         self,
@@ -203,7 +217,9 @@ class Steps:
         """Have the program for blocks of this shape compiled on another thread."""
         # Shapes alone: by the time they are traced the state may have been donated.
         shapes = jax.tree.map(_shape_of, state)
-        block = Block(_shape_of(tokens), jax.tree.map(_shape_of, planned), length, 0, 1)
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+        steps = jax.tree.map(_shape_of, planned)
+        block = Block(_shape_of(tokens), steps, length, number, number)
         key = _block_key(name, block)
         self.executables.ahead(key, functools.partial(self._compile_block, name, shapes, block))
 
@@ -239,10 +255,11 @@ class Steps:
         """As `lower`, for blocks of this shape."""
         texts = block.planned.starts.shape[1]
         budget = self.edge_budgets.get((texts, block.length))
-        span = jax.ShapeDtypeStruct((2,), jnp.int32)
-        arrays = (block.tokens, block.planned, span)
+        arrays = (block.tokens, block.planned, block.first, block.size)
         if name == "train":
-            traced = self._train_block.trace(state, *arrays, block.length, budget)
+            key_data = jax.eval_shape(jax.random.key_data, state["key"])
+            parts = (_without_key(state), key_data)
+            traced = self._train_block.trace(*parts, *arrays, block.length, budget)
         else:
             judge = self._judge_block[name]
             traced = judge.trace(state["params"], state["stats"], *arrays, block.length, budget)
@@ -281,11 +298,6 @@ def _block_key(name: StepName, block: Block) -> tuple:
 
 def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
-
-
-def _span(block: Block) -> Array:
-    """[2] int32: first and size, in one transfer."""
-    return jax.device_put(np.array([block.first, block.size], np.int32))
 
 
 def _forward(
@@ -379,24 +391,31 @@ def _train_step(
 def _train_block(
     train: Callable,
     state: TrainState,
+    key_data: Array,
     tokens: Array,
     planned: PlannedBatches,
-    span: Array,
+    first: Array,
+    size: Array,
     length: int,
     edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    first, count = span
+    key = jax.random.wrap_key_data(key_data)
 
     def update(index: Array, carry: tuple[TrainState, dict]) -> tuple[TrainState, dict]:
         state, logs = carry
         batch = planned.gather(tokens, first + index, length)
-        state, entry = train(state, batch, edge_budget)
-        return state, _with_entry(logs, entry, index)
+        updated, entry = train({**state, "key": key}, batch, edge_budget)
+        return _without_key(updated), _with_entry(logs, entry, index)
 
     # A count that the program is told, not one that it was compiled for: blocks of all sizes share
     # one program.
     logs = {"loss": jnp.zeros(MOST), "dropped_edges": jnp.zeros(MOST, jnp.int32)}
-    return jax.lax.fori_loop(0, count, update, (state, logs))
+    state, logs = jax.lax.fori_loop(0, size, update, (state, logs))
+    return state, {**logs, "next": first + size}
+
+
+def _without_key(state: TrainState) -> TrainState:
+    return {name: part for name, part in state.items() if name != "key"}
 
 
 def _judge_block(
@@ -405,12 +424,11 @@ def _judge_block(
     stats: dict,
     tokens: Array,
     planned: PlannedBatches,
-    span: Array,
+    first: Array,
+    size: Array,
     length: int,
     edge_budget: int | None,
 ) -> dict[str, Array]:
-    first, count = span
-
     def result_of(index: Array) -> dict[str, Array]:
         batch = planned.gather(tokens, first + index, length)
         return judge(params, stats, batch, edge_budget)
@@ -422,7 +440,7 @@ def _judge_block(
         return _with_entry(results, result_of(index), index)
 
     shapes = jax.eval_shape(result_of, jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, count, write, jax.tree.map(empty, shapes))
+    return jax.lax.fori_loop(0, size, write, jax.tree.map(empty, shapes))
 
 
 def _with_entry(arrays: dict[str, Array], entry: dict[str, Array], index: Array) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.head_runs import config, run
@@ -115,10 +116,12 @@ def test_a_block_computes_the_digits_of_single_steps(stores, tmp_path, kind, poo
         read = []
         first = 0
         for size in sizes:
-            block = Block(of_kind(feed.states, DeviceStates).tokens, planned, length, first, size)
+            numbers = jnp.int32(first), jnp.int32(size)
+            block = Block(of_kind(feed.states, DeviceStates).tokens, planned, length, *numbers)
             state, logs = prepared.steps.train_block(state, block)
             read += np.asarray(logs["loss"])[:size].tolist()
             first += size
+            assert int(logs["next"]) == first
         assert read == losses
         for left, right in zip(
             jax.tree.leaves(state["params"]), jax.tree.leaves(single["params"]), strict=True
@@ -133,7 +136,8 @@ def test_a_block_lowers_for_a_gpu_without_scatter_or_host_callback(stores, tmp_p
     prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
     feed = prepared.feeds["train"]
     tokens = of_kind(feed.states, DeviceStates).tokens
-    block = Block(tokens, on_device(feed.planned(0, 2)), feed.plan.bounds[0], 0, 2)
+    numbers = jnp.int32(0), jnp.int32(2)
+    block = Block(tokens, on_device(feed.planned(0, 2)), feed.plan.bounds[0], *numbers)
     lowered = prepared.steps.lower_block(name, prepared.state, block, ("cuda",)).as_text()
     assert "stablehlo.while" in lowered
     assert "stablehlo.scatter" not in lowered

@@ -242,7 +242,7 @@ def test_a_signal_within_a_block_saves_where_the_block_ends(store, tmp_path, mon
     original = steps.Steps.train_block
 
     def signalled(self, state, block):
-        calls.append(block.size)
+        calls.append(int(block.size))
         if len(calls) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, state, block)
