@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import types
-from typing import Any
+from typing import cast
 
 import pytest
+from jax import Array
 
 from glot_jax.dispatch import pace as pace_module
 from glot_jax.dispatch.pace import MOST, Pace
@@ -20,7 +21,7 @@ class Device:
         self.behind = 0
         self.longest = 0.0
 
-    def result(self, steps: int) -> Any:
+    def result(self, steps: int) -> Array:
         self.behind += steps
         self.longest = max(self.longest, self.behind * self.seconds)
 
@@ -28,7 +29,7 @@ class Device:
             self.now += steps * self.seconds
             self.behind -= steps
 
-        return types.SimpleNamespace(block_until_ready=block)
+        return cast("Array", types.SimpleNamespace(block_until_ready=block))
 
 
 @pytest.mark.parametrize("seconds", [2.0, 0.1, 1e-3, 1e-6])
