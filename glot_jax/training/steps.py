@@ -152,16 +152,17 @@ class Steps:
         key = _block_key("train", block)
         build = functools.partial(self._compile_block, "train", state, block)
         update = self.executables.get(key, build)
-        if state["key"] is not self._key:
-            self._key = state["key"]
-            self._key_data = jax.random.key_data(self._key)
+        run_key: Array = state["key"]
+        if run_key is not self._key:
+            self._key = run_key
+            self._key_data = jax.random.key_data(run_key)
         arrays = _without_key(state)
         # A program that returns a typed key is dispatched by Python instead of C++, which takes
         # longer than a small step; and the key of a run never changes.
         updated, logs = update(
             arrays, self._key_data, block.tokens, block.planned, block.first, block.size
         )
-        return {**updated, "key": self._key}, logs
+        return {**updated, "key": run_key}, logs
 
     def evaluate(
         self,
