@@ -269,7 +269,7 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
     step = first
     while step < last:
         until_log = run.config.log_every - step % run.config.log_every
-        count = min(advance.most(step), pace.steps, until_log)
+        count = min(advance.most(step), pace.steps, until_log, session.most_steps)
         compiling = run.compile_seconds
         # No value is read from the device here: the host runs ahead of a GPU, and stops only when
         # as many steps wait as a signal may wait for.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from glot_jax.dispatch.pace import MOST
 from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Clock, Display, RunLog
@@ -45,6 +46,13 @@ class Session:
         notes = {"losses": self.losses, "seconds": self.clock.epoch}
         self.checkpoints.save(state, selection, notes)
         self.saved_at = time.perf_counter()
+
+    @property
+    def most_steps(self) -> int:
+        """Steps of one dispatch, at the end of which the run can be saved."""
+        seconds = 60 * self.run.config.checkpoint_minutes
+        # Whoever asks for saves so often means every step.
+        return 1 if 0 < seconds < 1 else MOST
 
     def save_is_due(self) -> bool:
         """Whether `--checkpoint-minutes` have passed since the last save."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from support.dispatches import dying_at
 from support.synthetic_stores import CLASSES, make_store
 from support.typed import present
 
@@ -202,16 +203,9 @@ def test_a_run_stopped_within_its_first_epoch_has_a_last_checkpoint_and_no_best(
 ):
     from glot_jax.inference.encoder import SentenceEncoder
     from glot_jax.training.evaluation import load_model
-    from glot_jax.training.steps import Steps
 
-    out, one = tmp_path / "run", Steps.train
-
-    def dying(self, state, batch):
-        if int(state["step"]) == 3:
-            raise KeyboardInterrupt
-        return one(self, state, batch)
-
-    monkeypatch.setattr(Steps, "train", dying)
+    out = tmp_path / "run"
+    dying_at(monkeypatch, 3)
     assert (
         command("train", "--store", store, *SMALL, "--checkpoint-minutes", "1e-9", "--out", out)
         == 130
@@ -304,7 +298,8 @@ def test_what_a_run_decides_is_said_in_one_block_before_the_work(store, tmp_path
         "the best epoch is chosen by accuracy on validation (--select-on, --metric)",
     ]
     assert lines[3].startswith(f"{store}: 40 training rows; ")
-    assert lines[4].startswith("epoch 1: ")
+    assert lines[4] == "compiling 2 programs, those of the first steps first"
+    assert lines[5].startswith("epoch 1: ")
     capsys.readouterr()
     assert command("train", "--resume", tmp_path / "run") == 0  # which decides nothing
     assert capsys.readouterr().err.splitlines()[0].startswith(f"{store}: 40 training rows; ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from flax import nnx
 from orbax.checkpoint import v1 as ocp
 from support import runs
+from support.dispatches import dying_at, one_at_a_time
 from support.synthetic_stores import make_store
 from support.typed import present
 
@@ -57,25 +57,18 @@ def finished(saved_often, tmp_path) -> Path:
 
 def stop_at(monkeypatch, count: int) -> None:
     """The process dies in the step after `count`; afterwards `monkeypatch.undo()` revives it."""
-    original, done = steps.Steps.train, []
-
-    def dying(self, state, batch):
-        if len(done) == count:
-            raise KeyboardInterrupt
-        done.append(1)
-        return original(self, state, batch)
-
-    monkeypatch.setattr(steps.Steps, "train", dying)
+    dying_at(monkeypatch, count)
 
 
 def count_steps(monkeypatch) -> list[int]:
-    original, done = steps.Steps.train, []
+    one_at_a_time(monkeypatch)
+    original, done = steps.Steps.train_block, []
 
-    def counting(self, state, batch):
+    def counting(self, state, block):
         done.append(int(state["step"]))
-        return original(self, state, batch)
+        return original(self, state, block)
 
-    monkeypatch.setattr(steps.Steps, "train", counting)
+    monkeypatch.setattr(steps.Steps, "train_block", counting)
     return done
 
 
@@ -198,14 +191,15 @@ def test_a_checkpoint_that_cannot_be_written_says_how_to_continue(store, tmp_pat
 def test_a_loss_that_is_not_finite_names_step_and_rows_and_keeps_the_last_good_checkpoint(
     store, tmp_path, monkeypatch, log_every, minutes
 ):
-    original, bad = steps.Steps.train, 7
+    one_at_a_time(monkeypatch)
+    original, bad = steps.Steps.train_block, 7
 
-    def poisoned(self, state, batch):
+    def poisoned(self, state, block):
         if int(state["step"]) == bad:
-            batch = dataclasses.replace(batch, hidden=batch.hidden * np.float16("nan"))
-        return original(self, state, batch)
+            block = block._replace(tokens=block.tokens * np.float16("nan"))
+        return original(self, state, block)
 
-    monkeypatch.setattr(steps.Steps, "train", poisoned)
+    monkeypatch.setattr(steps.Steps, "train_block", poisoned)
     settings = runs.config(store, tmp_path / "run", log_every=log_every, checkpoint_minutes=minutes)
     rows = [
         int(row)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from support import runs
+from support.dispatches import one_at_a_time
 from support.synthetic_stores import make_store
 
 from glot_jax.errors import UsageError
@@ -91,17 +92,18 @@ def test_the_loop_does_not_wait_for_it(store, tmp_path, monkeypatch):
 
     from glot_jax.training.steps import Steps
 
-    one = Steps.train
+    one_at_a_time(monkeypatch)
+    one = Steps.train_block
 
-    def counting(self, state, batch):
+    def counting(self, state, block):
         steps.append(int(state["step"]))
         if len(steps) == 9:
             assert reading.wait(20)
             later.set()
-        return one(self, state, batch)
+        return one(self, state, block)
 
     monkeypatch.setattr(Checkpoints, "_read", slow)
-    monkeypatch.setattr(Steps, "train", counting)
+    monkeypatch.setattr(Steps, "train_block", counting)
     train(runs.config(store, tmp_path / "run"), quiet=True)
     assert len(steps) == 15
 
@@ -132,15 +134,16 @@ def test_between_two_saves_it_ends_the_run_at_the_next_line_of_the_log(
 
     from glot_jax.training.steps import Steps
 
-    one, steps = Steps.train, []
+    one_at_a_time(monkeypatch)
+    one, steps = Steps.train_block, []
 
-    def counting(self, state, batch):
+    def counting(self, state, block):
         steps.append(int(state["step"]))
         assert len(steps) <= 5 or failed.wait(20)
-        return one(self, state, batch)
+        return one(self, state, block)
 
     monkeypatch.setattr(checkpoint, "Readback", Told)
-    monkeypatch.setattr(Steps, "train", counting)
+    monkeypatch.setattr(Steps, "train_block", counting)
     monkeypatch.setattr(Checkpoints, "_read", unreadable)
     with pytest.raises(UsageError, match="first checkpoint"):
         train(runs.config(store, tmp_path / "run", log_every=1), quiet=True)
