@@ -11,15 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import numpy as np
 import optax
 from flax import nnx
 
-from glot_jax.batches.bucket_count import cheapest_count
-from glot_jax.batches.feed import Feed, longest_text_per_row
+from glot_jax.batches.feed import Feed
 from glot_jax.batches.feed_kinds import FEEDS, FeedKind, FeedRequest
-from glot_jax.batches.plan import longest_of_batches
 from glot_jax.batches.split_rows import Splits
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.base import NUMBERS, PROGRAM, part_of
@@ -33,7 +29,6 @@ from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.objectives.temperature import require_calibrated
 from glot_jax.pooling import GNN_LAYERS, count_parameters
-from glot_jax.pooling.work import StepWork
 from glot_jax.run_folders.run_files import require_new_folder
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Display
@@ -45,6 +40,7 @@ from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.measured import (
     choose_tokens,
     set_statistics,
+    with_bucket_count,
     with_class_weights,
     with_measured_tau,
     with_xla_options,
@@ -281,56 +277,6 @@ def build(
     feeds = build_feeds(store, config, splits, workspace, notices.append)
     notices += matched_size(model.pooler)
     return feeds
-
-
-def with_bucket_count(
-    config: TrainConfig, store: HiddenStore, model: SentenceModel, kind: FeedKind
-) -> TrainConfig:
-    """The settings with a number of buckets, if they leave it open.
-
-    It follows from the store, the settings and the constants here alone, so that equal runs have
-    equal batches on every machine. Of the whole stored split, whatever is held out of it: seeds of
-    a run have the same number.
-    """
-    if config.buckets is not None:
-        return config
-    lengths = longest_text_per_row(store["train"])
-    repeats = float(config.epochs)
-    if config.batches != "by-length" or kind.unit != "rows":
-        # A batch of any rows is as long as its longest, each of them in its stead.
-        lengths = longest_of_batches(lengths, config.batch_size)
-        repeats *= config.batch_size
-    arrays = len(jax.tree.leaves(nnx.state(model, nnx.Param)))
-    count = cheapest_count(
-        lengths,
-        repeats=repeats,
-        row_seconds=functools.partial(_row_seconds, model),
-        compile_seconds=_COMPILE_SECONDS * arrays,
-    )
-    return dataclasses.replace(config, buckets=count)
-
-
-# Measured with MiniLM's CoLA on two cores of a server, the steps of two buckets compiled at once:
-# the programs of a bucket take 1.8 s of a core for the mean (2 arrays of parameters) and 7.3 s for
-# two layers of GAT (14); a step of the latter runs at a good half of 84 GFLOP/s.
-_COMPILE_SECONDS = 0.26
-_FLOPS = 5e10
-_BYTES = 1e10
-_PASSES = 6  # over a batch's states, what is not a product
-
-
-def _row_seconds(model: SentenceModel, lengths: np.ndarray) -> np.ndarray:
-    """Seconds of a training row padded to each length, one text a row: only shares matter."""
-    seconds = []
-    for length in lengths.astype(np.float64).tolist():
-        work = StepWork(1.0, length, length**2, dtype=str(model.stem.dtype), train=True)
-        model.pooler.work(work, frozen=model.stem.projection is None)
-        flops = sum(work.flops.values())
-        if model.pooler.uses_edges:
-            flops += 2 * length**2 * model.stem.dim
-        touched = 4 * _PASSES * length * model.stem.dim
-        seconds.append(flops / _FLOPS + touched / _BYTES)
-    return np.array(seconds)
 
 
 def build_model(spec: ModelSpec, config: TrainConfig) -> SentenceModel:

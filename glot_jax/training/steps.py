@@ -66,6 +66,14 @@ class Block(NamedTuple):
     """[] int32: batches, on the device; from 1 to MOST to train, to JUDGED_TOGETHER otherwise."""
 
 
+# What a program takes of a block: its length is part of the program.
+_BlockArrays = tuple[Array, PlannedBatches, Array, Array]
+
+
+def _arrays_of(block: Block) -> tuple:
+    return (block.tokens, block.planned, block.first, block.size)
+
+
 class Steps:
     """The steps of a run, compiled ahead of time for each shape that they meet.
 
@@ -109,7 +117,7 @@ class Steps:
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
         self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
         self._train_block = jax.jit(
-            functools.partial(_train_block, train), static_argnums=(6, 7), donate_argnums=0
+            functools.partial(_train_block, train), static_argnums=(3, 4), donate_argnums=0
         )
         self._judge = {}
         self._judge_block = {}
@@ -117,7 +125,7 @@ class Steps:
             self._judge[name] = jax.jit(step, static_argnums=3)
             # The jitted one, which a block meets twice and traces once.
             block = functools.partial(_judge_block, self._judge[name])
-            self._judge_block[name] = jax.jit(block, static_argnums=(6, 7))
+            self._judge_block[name] = jax.jit(block, static_argnums=(3, 4))
 
     @property
     def compile_seconds(self) -> float:
@@ -159,9 +167,7 @@ class Steps:
         arrays = _without_key(state)
         # A program that returns a typed key is dispatched by Python instead of C++, which takes
         # longer than a small step; and the key of a run never changes.
-        updated, logs = update(
-            arrays, self._key_data, block.tokens, block.planned, block.first, block.size
-        )
+        updated, logs = update(arrays, self._key_data, _arrays_of(block))
         return {**updated, "key": run_key}, logs
 
     def evaluate(
@@ -203,9 +209,7 @@ class Steps:
         key = _block_key(name, block)
         build = functools.partial(self._compile_block, name, state, block)
         run = self.executables.get(key, build)
-        return run(
-            state["params"], state["stats"], block.tokens, block.planned, block.first, block.size
-        )
+        return run(state["params"], state["stats"], _arrays_of(block))
 
     def compile_ahead(
         self,
@@ -256,14 +260,14 @@ class Steps:
         """As `lower`, for blocks of this shape."""
         texts = block.planned.starts.shape[1]
         budget = self.edge_budgets.get((texts, block.length))
-        arrays = (block.tokens, block.planned, block.first, block.size)
+        arrays = _arrays_of(block)
         if name == "train":
             key_data = jax.eval_shape(jax.random.key_data, state["key"])
             parts = (_without_key(state), key_data)
-            traced = self._train_block.trace(*parts, *arrays, block.length, budget)
+            traced = self._train_block.trace(*parts, arrays, block.length, budget)
         else:
             judge = self._judge_block[name]
-            traced = judge.trace(state["params"], state["stats"], *arrays, block.length, budget)
+            traced = judge.trace(state["params"], state["stats"], arrays, block.length, budget)
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:
@@ -393,13 +397,11 @@ def _train_block(
     train: Callable,
     state: TrainState,
     key_data: Array,
-    tokens: Array,
-    planned: PlannedBatches,
-    first: Array,
-    size: Array,
+    arrays: _BlockArrays,
     length: int,
     edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
+    tokens, planned, first, size = arrays
     key = jax.random.wrap_key_data(key_data)
 
     def update(index: Array, carry: tuple[TrainState, dict]) -> tuple[TrainState, dict]:
@@ -423,13 +425,12 @@ def _judge_block(
     judge: Callable,
     params: dict,
     stats: dict,
-    tokens: Array,
-    planned: PlannedBatches,
-    first: Array,
-    size: Array,
+    arrays: _BlockArrays,
     length: int,
     edge_budget: int | None,
 ) -> dict[str, Array]:
+    tokens, planned, first, size = arrays
+
     def result_of(index: Array) -> dict[str, Array]:
         batch = planned.gather(tokens, first + index, length)
         return judge(params, stats, batch, edge_budget)
