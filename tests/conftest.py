@@ -1,10 +1,12 @@
 """No network, no accelerator; and the shapes that annotations promise are checked."""
 
+import gc
 import json
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,9 @@ install_import_hook(
 )
 
 
+_MANY_MAPPINGS = 40_000
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="inject every fault as often as `make soak` promises"
@@ -49,6 +54,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         help="write the faults that were injected, and what was lost, to this JSON file",
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings() -> Iterator[None]:
+    """Let go of compiled programs before there are too many of them.
+
+    Linux gives a process 65,530 mappings of memory; every program that is alive takes a few, and
+    XLA ends the process when there are none left.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
