@@ -9,7 +9,7 @@ import numpy as np
 from glot_jax.batches.plan import choose_bounds
 
 MOST = 6
-"""Buckets that are considered: a seventh has never saved a tenth of what the sixth did."""
+"""Buckets that are considered: what each further one can save becomes less."""
 
 
 def cheapest_count(
