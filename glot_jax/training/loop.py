@@ -307,12 +307,6 @@ class _Unread(NamedTuple):
     steps: int
     logs: dict[str, Any]
 
-    def read(self) -> dict[str, np.ndarray]:
-        """Each [steps]."""
-        # A dispatch of one batch has numbers, a block arrays that may be longer than it is.
-        read = jax.device_get(self.logs)
-        return {name: np.atleast_1d(values)[: self.steps] for name, values in read.items()}
-
 
 def _log_loss(session: Session, step: int, epoch: int) -> None:
     """The mean loss of the steps since the last line, as a line of metrics.jsonl."""
@@ -339,8 +333,15 @@ def _read_logs(
     Raises:
         UsageError: numbers would be wrong: a sparse batch overflowed, or a loss is not finite.
     """
-    logs = [dispatch.read() for dispatch in unread]
-    bad_step = int(jax.device_get(state["first_bad_step"]))
+    # One transfer for all of them: each by itself would stop the device.
+    read, bad_step = jax.device_get(
+        ([dispatch.logs for dispatch in unread], state["first_bad_step"])
+    )
+    bad_step = int(bad_step)
+    logs = []
+    for dispatch, entry in zip(unread, read, strict=True):
+        # A dispatch of one batch has numbers, a block arrays that may be longer than it is.
+        logs.append({name: np.atleast_1d(entry[name])[: dispatch.steps] for name in entry})
     feed = run.feeds["train"]
     losses = np.concatenate([entry["loss"] for entry in logs])
     dropped = np.concatenate([entry["dropped_edges"] for entry in logs])
