@@ -11,6 +11,9 @@ its own users have it: ours as `train` sets malloc (glot_jax/dispatch/memory.py)
 does; with `--memory kept` all as `train`. They take turns, so that what disturbs the machine
 disturbs all; ratios are medians of a round's ratios. The floor stands on the best ceiling of all
 that are measured, one before the first shape and one after each.
+
+On a GPU: `JAX_PLATFORMS=cuda XLA_PYTHON_CLIENT_PREALLOCATE=false python benchmarks/head.py --name
+head-gpu`; PyTorch then multiplies in TF32, as XLA does.
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ def build_model(shape: Shape, backend: str = "auto") -> SentenceModel:
 
 def ours(shape: Shape, backend: str, edges: int) -> Contender:
     """The trainer's own compiled steps."""
-    batches = make_batches(shape)
+    # On the device, as the training rows are.
+    batches = jax.device_put(make_batches(shape))
     settings = OptimizerConfig(lr=LR)
     optimizer = build_optimizer(settings, build_schedule(settings, 1, MANY_STEPS))
     graphdef, params, stats = split_model(build_model(shape, backend))
@@ -177,7 +178,12 @@ def torch_head(shape: Shape, name: str) -> Head:
     arrays["classifier.weight"] = np.asarray(linear.kernel[...]).T
     arrays["classifier.bias"] = np.asarray(linear.bias[...])
     head.load_state_dict({key: torch.tensor(value) for key, value in arrays.items()})
-    return head
+    return head.to(torch_device())
+
+
+def torch_device() -> str:
+    """Where PyTorch computes: on the kind of device that JAX does."""
+    return "cpu" if jax.default_backend() == "cpu" else "cuda"
 
 
 def theirs(shape: Shape, name: str) -> Contender:
@@ -190,11 +196,15 @@ def theirs(shape: Shape, name: str) -> Contender:
     if name == "torch-compiled":
         call = torch.compile(head)
         infer = torch.compile(fixed)
+    device = torch_device()
+    if device == "cuda":
+        # As XLA does by default: products of float32 in TF32.
+        torch.set_float32_matmul_precision("high")
     batches = []
     for batch in make_batches(shape):
-        hidden = torch.tensor(np.asarray(batch.hidden))
-        mask = torch.tensor(np.asarray(batch.mask))
-        labels = torch.tensor(np.asarray(batch.labels)).long()
+        hidden = torch.tensor(np.asarray(batch.hidden), device=device)
+        mask = torch.tensor(np.asarray(batch.mask), device=device)
+        labels = torch.tensor(np.asarray(batch.labels), device=device).long()
         batches.append((hidden, mask, labels))
 
     def step(index: int) -> torch.Tensor:
@@ -208,8 +218,10 @@ def theirs(shape: Shape, name: str) -> Contender:
     def forward(index: int) -> np.ndarray:
         hidden, mask, _ = batches[index % BATCHES]
         with torch.no_grad():
-            return infer(hidden, mask).numpy()
+            return infer(hidden, mask).numpy(force=True)
 
+    if device == "cuda":
+        return Contender(step, forward, torch.cuda.synchronize)
     return Contender(step, forward)
 
 
@@ -272,7 +284,10 @@ def serve(pipe: Connection, shape: Shape, name: str, edges: int, kept: bool) -> 
         if kind == "step":
             call = contender.step
         if not calls:
-            pipe.send(np.asarray(call(index)))
+            result = call(index)
+            if isinstance(result, torch.Tensor):
+                result = result.numpy(force=True)
+            pipe.send(np.asarray(result))
             continue
         started = time.perf_counter()
         for number in range(calls):

@@ -20,7 +20,7 @@ from glot_jax.run_folders.run_folder import CheckpointName
 from glot_jax.training.evaluation import open_run
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import Run
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 from glot_jax.training.workspace import Workspace
 
 # From 0.0001 to 10, each ten times the one before.

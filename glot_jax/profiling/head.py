@@ -30,7 +30,8 @@ from glot_jax.profiling.program import backend_of, inspect_program, scatter_warn
 from glot_jax.profiling.timing import Timing, time_throughput
 from glot_jax.training.edge_budgets import is_sparse, power_of_two
 from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.steps import Steps, TrainState, edge_counter, init_state
+from glot_jax.training.step_functions import TrainState
+from glot_jax.training.steps import Steps, edge_counter, init_state
 from glot_jax.xla.cpu_options import XlaCpuOptions
 
 PROFILE_TASK = TaskSpec(

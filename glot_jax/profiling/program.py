@@ -11,7 +11,8 @@ import jaxlib
 
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.model import SentenceModel
-from glot_jax.training.steps import Steps, TrainState
+from glot_jax.training.step_functions import TrainState
+from glot_jax.training.steps import Steps
 
 
 @dataclasses.dataclass(frozen=True)

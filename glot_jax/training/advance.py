@@ -14,7 +14,8 @@ from glot_jax.batches.feed import Feed
 from glot_jax.batches.placement import DeviceStates
 from glot_jax.batches.planned_batches import PlannedBatches, run_lengths
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.training.steps import JUDGED_TOGETHER, Block, StepName, Steps, TrainState
+from glot_jax.training.step_functions import JUDGED_TOGETHER, TrainState
+from glot_jax.training.steps import Block, StepName, Steps
 
 IN_FLIGHT = 8
 """Batches evaluated ahead of the device; more would only hold more batches in memory."""

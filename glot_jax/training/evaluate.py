@@ -9,7 +9,7 @@ from glot_jax.objectives.metrics import Predictions
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import Run, TrainingRun
 from glot_jax.training.session import Session
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 
 Scores = dict[str, float]
 """Metrics and the loss of a split, by name."""

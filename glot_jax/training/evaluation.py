@@ -33,7 +33,7 @@ from glot_jax.training.prepare import (
     optimizer_of,
     spec_of,
 )
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 from glot_jax.training.workspace import Workspace
 
 

@@ -9,7 +9,7 @@ from glot_jax.objectives.metrics import Outputs
 from glot_jax.training.advance import judge_all
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.prepare import Run
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 
 
 def run_over(

@@ -28,7 +28,7 @@ from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import Session
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.summary import summarise
 from glot_jax.training.workspace import Workspace

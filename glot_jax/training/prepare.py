@@ -55,7 +55,8 @@ from glot_jax.training.notices import (
 )
 from glot_jax.training.optimizer import build_optimizer, build_schedule
 from glot_jax.training.plugin_parts import plugins_of
-from glot_jax.training.steps import Steps, TrainState, init_state
+from glot_jax.training.step_functions import TrainState
+from glot_jax.training.steps import Steps, init_state
 from glot_jax.training.workspace import Workspace
 
 

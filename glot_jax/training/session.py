@@ -10,7 +10,7 @@ from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Clock, Display, RunLog
 from glot_jax.training.prepare import TrainingRun
-from glot_jax.training.steps import TrainState
+from glot_jax.training.step_functions import TrainState
 from glot_jax.training.stopping import StopSignals
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,25 +11,17 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import Array
-from jax.typing import ArrayLike
 
 from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.dispatch.executables import Executables
-from glot_jax.dispatch.pace import MOST
 from glot_jax.graphs import Stem
-from glot_jax.model import SentenceModel, split_model
+from glot_jax.model import SentenceModel
+from glot_jax.training import step_functions
+from glot_jax.training.step_functions import TrainState
 from glot_jax.xla.cpu_options import XlaCpuOptions, compiled
 
-TrainState = dict[str, Any]
-"""`params`, `stats`: nested dicts of arrays; `opt_state`: optax's; `step`: int32; `key`: PRNG key;
-`first_bad_step`: int32, -1 while every loss was finite. `stats` is what a model keeps besides
-parameters (running averages)."""
-
 StepName = Literal["train", "evaluate", "features"]
-
-JUDGED_TOGETHER = 16
-"""Batches of one evaluating dispatch at most: their outputs lie in memory together."""
 
 
 def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:
@@ -64,10 +56,6 @@ class Block(NamedTuple):
     """[] int32: index of the first batch within the epoch, on the device."""
     size: Array | jax.ShapeDtypeStruct
     """[] int32: batches, on the device; from 1 to MOST to train, to JUDGED_TOGETHER otherwise."""
-
-
-# What a program takes of a block: its length is part of the program.
-_BlockArrays = tuple[Array, PlannedBatches, Array, Array]
 
 
 def _arrays_of(block: Block) -> tuple:
@@ -108,23 +96,30 @@ class Steps:
         # Of the run that these steps trained last, as numbers.
         self._key: Array | None = None
         self._key_data: Array | None = None
-        train = functools.partial(_train_step, graphdef, optimizer, total_steps)
+        train = functools.partial(step_functions.train_step, graphdef, optimizer, total_steps)
         judge = {
-            "evaluate": functools.partial(_evaluate_step, graphdef),
-            "features": functools.partial(_features_step, graphdef),
+            "evaluate": functools.partial(step_functions.evaluate_step, graphdef),
+            "features": functools.partial(step_functions.features_step, graphdef),
         }
         # Static is the edge budget, by its place among the arguments that are left.
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
         self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
         self._train_block = jax.jit(
-            functools.partial(_train_block, train), static_argnums=(3, 4), donate_argnums=0
+            functools.partial(step_functions.train_block, train),
+            static_argnums=(3, 4),
+            donate_argnums=0,
+        )
+        self._train_blocks = jax.jit(
+            functools.partial(step_functions.train_blocks, train),
+            static_argnums=(3, 4),
+            donate_argnums=0,
         )
         self._judge = {}
         self._judge_block = {}
         for name, step in judge.items():
             self._judge[name] = jax.jit(step, static_argnums=3)
             # The jitted one, which a block meets twice and traces once.
-            block = functools.partial(_judge_block, self._judge[name])
+            block = functools.partial(step_functions.judge_block, self._judge[name])
             self._judge_block[name] = jax.jit(block, static_argnums=(3, 4))
 
     @property
@@ -164,11 +159,36 @@ class Steps:
         if run_key is not self._key:
             self._key = run_key
             self._key_data = jax.random.key_data(run_key)
-        arrays = _without_key(state)
+        arrays = step_functions.without_key(state)
         # A program that returns a typed key is dispatched by Python instead of C++, which takes
         # longer than a small step; and the key of a run never changes.
         updated, logs = update(arrays, self._key_data, _arrays_of(block))
         return {**updated, "key": run_key}, logs
+
+    def train_blocks(
+        self, states: Sequence[TrainState], keys: Array, blocks: Sequence[Block]
+    ) -> list[tuple[TrainState, dict[str, Array]]]:
+        """`train_block` of several runs that share these steps, in one dispatch.
+
+        The states' buffers are donated. Numbers of a run differ from those that it has alone by
+        rounding; those of the others change none of its digits.
+
+        Args:
+            states: of the runs.
+            keys: [runs, ...], `jax.random.key_data` of their keys.
+            blocks: of each of them; they differ by `planned` alone.
+
+        Returns:
+            What `train_block` returns, for each run.
+        """
+        key = (*_block_key("train", blocks[0]), len(states))
+        build = functools.partial(self._compile_blocks, states, keys, blocks)
+        update = self.executables.get(key, build)
+        results = update(*_arguments_of(states, keys, blocks))
+        joined = []
+        for state, (updated, logs) in zip(states, results, strict=True):
+            joined.append(({**updated, "key": state["key"]}, logs))
+        return joined
 
     def evaluate(
         self,
@@ -263,7 +283,7 @@ class Steps:
         arrays = _arrays_of(block)
         if name == "train":
             key_data = jax.eval_shape(jax.random.key_data, state["key"])
-            parts = (_without_key(state), key_data)
+            parts = (step_functions.without_key(state), key_data)
             traced = self._train_block.trace(*parts, arrays, block.length, budget)
         else:
             judge = self._judge_block[name]
@@ -294,6 +314,23 @@ class Steps:
         texts = (block.planned.starts.shape[1], block.length)
         return compiled(lowered, texts, self._xla_options)
 
+    def _compile_blocks(
+        self, states: Sequence[TrainState], keys: Array, blocks: Sequence[Block]
+    ) -> jax.stages.Compiled:
+        texts = (blocks[0].planned.starts.shape[1], blocks[0].length)
+        budget = self.edge_budgets.get(texts)
+        arguments = _arguments_of(states, keys, blocks)
+        traced = self._train_blocks.trace(*arguments, blocks[0].length, budget)
+        return compiled(traced.lower(), texts, self._xla_options)
+
+
+def _arguments_of(states: Sequence[TrainState], keys: Array, blocks: Sequence[Block]) -> tuple:
+    """What `step_functions.train_blocks` takes."""
+    planned = tuple(block.planned for block in blocks)
+    tokens, _, first, size = _arrays_of(blocks[0])
+    without_keys = [step_functions.without_key(state) for state in states]
+    return without_keys, keys, (tokens, planned, first, size)
+
 
 def _block_key(name: StepName, block: Block) -> tuple:
     tokens = block.tokens
@@ -303,175 +340,3 @@ def _block_key(name: StepName, block: Block) -> tuple:
 
 def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
-
-
-def _forward(
-    graphdef: nnx.GraphDef[SentenceModel],
-    params: dict,
-    stats: dict,
-    batch: TokenBatch,
-    edge_budget: int | None,
-    *,
-    train: bool = False,
-    progress: ArrayLike = 0.0,
-    rngs: nnx.Rngs | None = None,
-) -> tuple[Array, Array, dict, Array]:
-    """Outputs, losses of the rows, the model's other state afterwards, edges that did not fit."""
-    model: SentenceModel = nnx.merge(graphdef, params, stats)
-    graph = model.graph(
-        batch,
-        edge_budget=edge_budget,
-        train=train,
-        progress=progress,
-        rngs=rngs,
-    )
-    # Without the progress: only the stem anneals.
-    outputs = model.outputs(graph, train=train, rngs=rngs)
-    losses = model.row_losses(outputs, batch)
-    # Read after the forward pass, which has changed running averages inside the model.
-    _, _, stats = split_model(model)
-    return outputs, losses, stats, graph.dropped_edges
-
-
-def _train_step(
-    graphdef: nnx.GraphDef[SentenceModel],
-    optimizer: optax.GradientTransformation,
-    total_steps: int,
-    state: TrainState,
-    batch: TokenBatch,
-    edge_budget: int | None,
-) -> tuple[TrainState, dict[str, Array]]:
-    def mean_loss(params: dict) -> tuple[Array, tuple[dict, Array]]:
-        # 1 at the last step, which is number total_steps - 1.
-        progress = state["step"] / max(1, total_steps - 1)
-        # The key of a step is a function of its number: a resumed run drops the same entries.
-        key = jax.random.fold_in(state["key"], state["step"])
-        _, losses, stats, dropped = _forward(
-            graphdef,
-            params,
-            state["stats"],
-            batch,
-            edge_budget,
-            train=True,
-            progress=progress,
-            rngs=nnx.Rngs(dropout=key),
-        )
-        # Rows that only fill the batch have no loss and are not counted either.
-        total = jnp.sum(losses)
-        rows = jnp.sum(batch.row_mask)
-        return total / jnp.maximum(rows, 1), (stats, dropped)
-
-    differentiate = jax.value_and_grad(mean_loss, has_aux=True)
-    (loss, (stats, dropped)), gradient = differentiate(state["params"])
-    # Named for profilers.
-    with jax.named_scope("optimizer"):
-        old_params = state["params"]
-        updates, opt_state = optimizer.update(gradient, state["opt_state"], old_params)
-        params = optax.apply_updates(old_params, updates)
-    # After the first loss or gradient that is not finite nothing is updated any more: the host
-    # finds the last good state.
-    finite_loss = jnp.isfinite(loss)
-    # One number for the whole gradient: a norm is finite only if every entry is.
-    fine = finite_loss & jnp.isfinite(optax.tree.norm(gradient))
-    is_first = (state["first_bad_step"] < 0) & ~fine
-    bad_step = jnp.where(is_first, state["step"], state["first_bad_step"])
-    after = {"params": params, "stats": stats, "opt_state": opt_state}
-    before = {name: state[name] for name in after}
-
-    def new_unless_bad(new: Array, old: Array) -> Array:
-        # A select and not a branch: both sides are there already, and XLA fuses it with the update.
-        return jnp.where(bad_step < 0, new, old)
-
-    kept = jax.tree.map(new_unless_bad, after, before)
-    updated = {
-        **state,
-        **kept,
-        # Counts on even after a bad one, so that the host's count of steps stays right.
-        "step": state["step"] + 1,
-        "first_bad_step": bad_step,
-    }
-    return updated, {"loss": loss, "dropped_edges": dropped}
-
-
-def _train_block(
-    train: Callable,
-    state: TrainState,
-    key_data: Array,
-    arrays: _BlockArrays,
-    length: int,
-    edge_budget: int | None,
-) -> tuple[TrainState, dict[str, Array]]:
-    tokens, planned, first, size = arrays
-    key = jax.random.wrap_key_data(key_data)
-
-    def update(index: Array, carry: tuple[TrainState, dict]) -> tuple[TrainState, dict]:
-        state, logs = carry
-        batch = planned.gather(tokens, first + index, length)
-        updated, entry = train({**state, "key": key}, batch, edge_budget)
-        return _without_key(updated), _with_entry(logs, entry, index)
-
-    # A count that the program is told, not one that it was compiled for: blocks of all sizes share
-    # one program.
-    logs = {"loss": jnp.zeros(MOST), "dropped_edges": jnp.zeros(MOST, jnp.int32)}
-    state, logs = jax.lax.fori_loop(0, size, update, (state, logs))
-    return state, {**logs, "next": first + size}
-
-
-def _without_key(state: TrainState) -> TrainState:
-    return {name: part for name, part in state.items() if name != "key"}
-
-
-def _judge_block(
-    judge: Callable,
-    params: dict,
-    stats: dict,
-    arrays: _BlockArrays,
-    length: int,
-    edge_budget: int | None,
-) -> dict[str, Array]:
-    tokens, planned, first, size = arrays
-
-    def result_of(index: Array) -> dict[str, Array]:
-        batch = planned.gather(tokens, first + index, length)
-        return judge(params, stats, batch, edge_budget)
-
-    def empty(shape: jax.ShapeDtypeStruct) -> Array:
-        return jnp.zeros((JUDGED_TOGETHER, *shape.shape), shape.dtype)
-
-    def write(index: Array, results: dict[str, Array]) -> dict[str, Array]:
-        return _with_entry(results, result_of(index), index)
-
-    shapes = jax.eval_shape(result_of, jnp.zeros((), jnp.int32))
-    return jax.lax.fori_loop(0, size, write, jax.tree.map(empty, shapes))
-
-
-def _with_entry(arrays: dict[str, Array], entry: dict[str, Array], index: Array) -> dict:
-    # Not `.at[index].set`, which is a scatter: on GPUs it may be far slower than a slice.
-    written = {}
-    for name, values in arrays.items():
-        written[name] = jax.lax.dynamic_update_index_in_dim(values, entry[name], index, axis=0)
-    return written
-
-
-def _evaluate_step(
-    graphdef: nnx.GraphDef[SentenceModel],
-    params: dict,
-    stats: dict,
-    batch: TokenBatch,
-    edge_budget: int | None,
-) -> dict[str, Array]:
-    outputs, losses, _, dropped = _forward(graphdef, params, stats, batch, edge_budget)
-    # Running averages that the forward pass made are dropped: evaluation changes nothing.
-    return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
-
-
-def _features_step(
-    graphdef: nnx.GraphDef[SentenceModel],
-    params: dict,
-    stats: dict,
-    batch: TokenBatch,
-    edge_budget: int | None,
-) -> dict[str, Array]:
-    model: SentenceModel = nnx.merge(graphdef, params, stats)
-    graph = model.graph(batch, edge_budget=edge_budget)
-    return {"features": model.features(graph), "dropped_edges": graph.dropped_edges}
