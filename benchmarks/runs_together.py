@@ -136,6 +136,8 @@ def measure(bench: RunsTogether, pooler: PoolerConfig, count: int) -> dict[str, 
         "joint": functools.partial(joint, keys),
     }
     result: dict[str, Any] = {"length": blocks[0].length}
+    # A GPU rounds what it multiplies to TensorFloat-32, and tunes each program by itself.
+    tolerance = 1e-5 if jax.default_backend() == "cpu" else 5e-3
     expected = None
     for name, way in ways.items():
         begin = time.perf_counter()
@@ -145,7 +147,7 @@ def measure(bench: RunsTogether, pooler: PoolerConfig, count: int) -> dict[str, 
             expected = reached
         difference = float(np.abs(reached - expected).max())
         result[f"{name}_difference"] = difference
-        require_equal(f"losses of {name}", difference, 1e-5 if name != "alone" else 0)
+        require_equal(f"losses of {name}", difference, tolerance)
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(bench.repeats):
         for name, way in ways.items():

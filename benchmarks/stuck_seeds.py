@@ -41,7 +41,7 @@ from glot_jax.config.train import (
 from glot_jax.errors import UsageError
 from glot_jax.extraction import dump
 from glot_jax.store import HiddenStore
-from glot_jax.training import Workspace, train
+from glot_jax.training import Workspace, train_seeds
 
 STUCK = 0.9
 """Share of the constant answer's loss."""
@@ -118,6 +118,8 @@ def make_store(bench: StuckSeeds, task: str) -> Path:
     (rows / "validation.jsonl").write_bytes(b"\n".join(lines[: bench.validation_rows]) + b"\n")
     config = ExtractConfig(
         backbone=bench.backbone,
+        # On a GPU too: the same states on every machine, to rounding.
+        compute_dtype="float32",
         task=task,
         data=rows,
         out=bench.work / "stores" / task,
@@ -141,26 +143,22 @@ def constant_loss(store: Path) -> float:
     return float(np.var((labels - low) / (high - low)))
 
 
-def train_seed(
-    bench: StuckSeeds,
-    group: tuple[str, str, int, str],
-    seed: int,
-    workspace: Workspace,
-) -> dict[str, float]:
-    """Training loss of the last epoch and the score after it."""
+def folder_of(bench: StuckSeeds, group: tuple[str, str, int, str]) -> Path:
+    """Where the runs of a group lie, each in the folder of its seed."""
     treatment, task, layer, variant = group
-    folder = bench.work / "runs" / bench.split / treatment
-    out = folder / f"{task}-{layer}-{variant}" / f"seed-{seed}"
-    done = out / "done.json"
-    if done.is_file():
-        return json.loads(done.read_text())
-    # Of a run that was stopped nothing is kept: it takes seconds.
-    shutil.rmtree(out, ignore_errors=True)
+    return bench.work / "runs" / bench.split / treatment / f"{task}-{layer}-{variant}"
+
+
+def train_group(
+    bench: StuckSeeds, group: tuple[str, str, int, str], workspace: Workspace
+) -> list[dict[str, Any]]:
+    """Training loss of the last epoch and the score after it, for each seed."""
+    treatment, task, layer, variant = group
+    out = folder_of(bench, group)
     config = TrainConfig(
         store=bench.work / "stores" / task,
         out=out,
         layer=layer,
-        seed=seed,
         epochs=bench.epochs,
         # A line an epoch, whose loss is then the epoch's mean.
         log_every=1 << 20,
@@ -175,17 +173,34 @@ def train_seed(
             config = dataclasses.replace(config, pooler=pooler)
         else:
             config = dataclasses.replace(config, **{name: value})
-    train(config, quiet=True, workspace=workspace)
+    missing = []
+    for seed in bench.seeds:
+        if not (out / f"seed-{seed}" / "done.json").is_file():
+            # Of a run that was stopped nothing is kept: it takes seconds.
+            shutil.rmtree(out / f"seed-{seed}", ignore_errors=True)
+            missing.append(seed)
+    if missing:
+        train_seeds(config, missing, quiet=True, workspace=workspace)
+    results = []
+    for seed in bench.seeds:
+        run_folder = out / f"seed-{seed}"
+        if seed in missing:
+            sum_up_run(bench, task, run_folder)
+        results.append(json.loads((run_folder / "done.json").read_text()))
+    return results
+
+
+def sum_up_run(bench: StuckSeeds, task: str, out: Path) -> None:
+    """Write done.json and drop what nobody reads any more."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["split"] == "train"]
     scores = [line[METRIC[task]] for line in lines if line["split"] == bench.split]
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    values = {"loss": losses[-1], "score": scores[-1]}
-    done.write_text(json.dumps(values))
-    return values
+    values = {"loss": losses[-1], "score": scores[-1], "device": jax.devices()[0].device_kind}
+    (out / "done.json").write_text(json.dumps(values))
 
 
-def summed_up(results: list[dict[str, float]], constant: float) -> dict[str, Any]:
+def summed_up(results: list[dict[str, Any]], constant: float) -> dict[str, Any]:
     """Stuck runs with a 95 % upper bound, and the scores."""
     stuck = sum(result["loss"] > STUCK * constant for result in results)
     runs = len(results)
@@ -197,6 +212,7 @@ def summed_up(results: list[dict[str, float]], constant: float) -> dict[str, Any
         "runs": runs,
         "stuck_at_most": round(bound, 4),
         "constant_loss": constant,
+        "devices": sorted({str(result.get("device", "cpu")) for result in results}),
         "losses": [result["loss"] for result in results],
         "scores": scores.tolist(),
         "mean": float(scores.mean()),
@@ -223,8 +239,7 @@ def main(bench: StuckSeeds) -> None:
     for index, group in enumerate(groups):
         if index % parts != number:
             continue
-        workspace = Workspace()
-        runs = [train_seed(bench, group, seed, workspace) for seed in bench.seeds]
+        runs = train_group(bench, group, Workspace())
         treatment, task, layer, variant = group
         name = f"{task} layer {layer} {variant} {treatment}"
         results[name] = summed_up(runs, constants[task])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from glot_jax.store import HiddenStore
     from glot_jax.store.split_reader import SplitReader
     from glot_jax.texts import TaskSpec
+    from glot_jax.training.seeds import Joint
     from glot_jax.training.workspace import Workspace
 
 
@@ -159,6 +160,7 @@ def train(
     *,
     resume: bool | str | os.PathLike[str] = False,
     seeds: Sequence[int] = (),
+    joint: Joint = "auto",
     preset: str | None = None,
     plugins: Iterable[str | ModuleType] = (),
     quiet: bool = False,
@@ -173,6 +175,7 @@ def train(
             Default: those of `preset` and `flags`.
         resume: a run folder to go on with; True: that of `config`.
         seeds: train once per seed, into OUT/seed-<s>. Default: once, with `seed`.
+        joint: whether seeds are trained in one program: auto (not on a CPU), on or off.
         preset: take what is not given from it: paper, release, tuned, msmarco.
         plugins: modules, or their names, with parts that the run has. Their code is run.
         quiet: print nothing.
@@ -210,7 +213,7 @@ def train(
                 got="seeds with resume",
                 fix="Resume OUT/seed-<s>.",
             )
-        summary = training.train_seeds(settings, list(seeds), **options)
+        summary = training.train_seeds(settings, list(seeds), joint=joint, **options)
         return _result_of_seeds(settings.out, summary)
     summary = training.train(settings, resume=bool(resume), **options)
     return _result(settings.out, summary)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from glot_jax.cli.early_checks import require_metric, require_names, require_stored_layers
 from glot_jax.cli.own_flags import (
@@ -44,6 +44,10 @@ class TrainCommand(Config):
     seeds: tuple[int, ...] = ()
     """Train once per seed, into OUT/seed-<s>, and write mean and deviation to OUT/summary.json.
     Default: once, with --seed.
+    """
+    joint: Literal["auto", "on", "off"] = "auto"
+    """--seeds: train them step by step in one program, or one after another. auto: in one program,
+    but not on a CPU, where that is no faster.
     """
     resume: Path | None = None
     """Continue the run in this folder from its latest checkpoint, with its own settings. Default: a
@@ -130,7 +134,8 @@ def train(command: TrainRequest) -> int:
 
     if command.seeds:
         seeds = list(command.seeds)
-        summary = training.train_seeds(config, seeds, unused=unused, given=command.typed)
+        options = {"unused": unused, "given": command.typed, "joint": command.joint}
+        summary = training.train_seeds(config, seeds, **options)
     else:
         resume = command.resume is not None
         summary = training.train(config, resume=resume, unused=unused, given=command.typed)

@@ -32,7 +32,8 @@ Sizes = tuple[int, int, int]
 _SQUARES: tuple[Sizes, ...] = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096))
 # As a step has them: 32 texts of 128 tokens, times a matrix of weights.
 _TALL: tuple[Sizes, ...] = ((4096, 384, 256), (4096, 768, 768))
-_ON_ACCELERATORS: Sizes = (8192, 8192, 8192)
+# Nothing smaller keeps one busy, and each is a program to be compiled and tuned.
+_ON_ACCELERATORS: tuple[Sizes, ...] = ((4096, 4096, 4096), (8192, 8192, 8192))
 # Of the arrays that are copied, in bytes: from what a cache holds to what only the memory does.
 _COPIES = (4 * 1024**2, 32 * 1024**2, 256 * 1024**2)
 
@@ -202,9 +203,7 @@ def _fastest_run(candidate: Candidate) -> float:
 def _products(dtype: str) -> Iterator[Candidate]:
     """Products of every shape in every way, the small ones first."""
     on_cpu = jax.default_backend() == "cpu"
-    shapes = (*_SQUARES, *_TALL)
-    if not on_cpu:
-        shapes = (*shapes, _ON_ACCELERATORS)
+    shapes = (*_SQUARES, *_TALL) if on_cpu else _ON_ACCELERATORS
     for sizes in sorted(shapes, key=_operations):
         rows, summed, columns = sizes
         shape = f"{rows} x {summed} x {columns}"
@@ -252,7 +251,11 @@ def _xla_product(
 ) -> Callable[[], object]:
     precision = jax.lax.Precision.HIGHEST if dtype == FULL else None
     kept_as = "float32" if dtype == FULL else dtype
-    left, right = (jnp.asarray(matrix).astype(kept_as) for matrix in _matrices(sizes))
+    rows, summed, columns = sizes
+    # Random as those of NumPy, and made where they are multiplied.
+    first, second = jax.random.split(jax.random.key(0))
+    left = jax.random.normal(first, (rows, summed)).astype(kept_as)
+    right = jax.random.normal(second, (summed, columns)).astype(kept_as)
     multiply = functools.partial(jnp.matmul, precision=precision)
     return _program(multiply, (left, right), options)
 

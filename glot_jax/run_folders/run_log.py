@@ -215,9 +215,16 @@ class Clock:
 
 
 class Display:
-    """Lines and a progress bar on stderr; the bar only on a terminal."""
+    """Lines and a progress bar on stderr; the bar only on a terminal.
 
-    def __init__(self, *, quiet: bool = False):
+    Args:
+        quiet: print nothing.
+        prefix: of every line.
+        bar: show it.
+    """
+
+    def __init__(self, *, quiet: bool = False, prefix: str = "", bar: bool = True):
+        self.prefix = prefix
         self.console = Console(
             file=sys.stderr,
             quiet=quiet,
@@ -233,13 +240,22 @@ class Display:
             TextColumn("{task.fields[status]}"),
             console=self.console,
             transient=True,
-            disable=quiet or not self.console.is_terminal,
+            disable=quiet or not bar or not self.console.is_terminal,
         )
         self._task = None
 
     def line(self, text: str) -> None:
         """Print a line as it is: names of files may look like markup."""
-        self.console.print(text, markup=False)
+        self.console.print(self.prefix + text, markup=False)
+
+    def named(self, name: str, *, bar: bool) -> Display:
+        """Another display of the same loudness, whose lines begin with a name.
+
+        Args:
+            name: of a run among several.
+            bar: of several displays at once only one can have it.
+        """
+        return Display(quiet=self.console.quiet, prefix=f"{name}: ", bar=bar)
 
     def start(self, description: str, total: int, done: int) -> None:
         """Show the bar, at step `done` of `total`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -35,14 +35,34 @@ class Advance(Protocol):
         ...
 
 
+class Turn(NamedTuple):
+    """What a run wants to have dispatched next."""
+
+    advance: Advance
+    state: TrainState
+    step: int
+    """Number of the first of its steps."""
+    limit: int
+    """Steps at most; `Advance.most` says how many can be one dispatch."""
+
+
+class Trained(NamedTuple):
+    """What came of a turn."""
+
+    state: TrainState
+    logs: dict[str, Array]
+    count: int
+    """Steps that were trained."""
+
+
 def epoch_of(steps: Steps, feed: Feed, first: int, last: int) -> Advance:
     """Steps first .. last - 1 of a feed, all of one epoch."""
     if isinstance(feed.states, DeviceStates):
-        return _Blocks(steps, feed, feed.states, first)
+        return Blocks(steps, feed, feed.states, first)
     return _Batches(steps, feed, first, last)
 
 
-class _Blocks:
+class Blocks:
     """Token states wait on the device: consecutive steps of one shape are one dispatch."""
 
     def __init__(self, steps: Steps, feed: Feed, states: DeviceStates, first: int):
@@ -68,17 +88,28 @@ class _Blocks:
         self, state: TrainState, step: int, count: int
     ) -> tuple[TrainState, dict[str, Array]]:
         """See `Advance.train`."""
+        block = self.block(step, count, self.length(step))
+        state, logs = self.steps.train_block(state, block)
+        self.trained(count, logs)
+        return state, logs
+
+    def length(self, step: int) -> int:
+        """Padded length of a step's batch."""
+        return int(self.padded[step - self.begin])
+
+    def block(self, step: int, count: int, length: int) -> Block:
+        """The `count` steps from `step` on, which is the one that follows those trained last."""
         # The program says itself where the next block begins: a number that the host would move to
         # the device takes longer than a small step.
         assert step == self.next_step
         if count not in self.sizes:
             self.sizes[count] = _number(count)
-        length = int(self.padded[step - self.begin])
-        block = Block(self.tokens, self.planned, length, self.next_index, self.sizes[count])
-        state, logs = self.steps.train_block(state, block)
-        self.next_step = step + count
+        return Block(self.tokens, self.planned, length, self.next_index, self.sizes[count])
+
+    def trained(self, count: int, logs: dict[str, Array]) -> None:
+        """Go on behind a block of `count` steps, whose logs lose what is not for people."""
+        self.next_step += count
         self.next_index = logs.pop("next")
-        return state, logs
 
 
 class _Batches:
@@ -166,7 +197,7 @@ def compile_ahead(
             continue
         name: StepName = "train" if split == "train" else judged_by
         tokens = feed.states.tokens
-        whole = _shapes_of_epoch(feed)
+        whole = shapes_of_epoch(feed)
         # A batch of every epoch: further lengths that only chance brings are compiled when met.
         for length in dict.fromkeys(padded_of_epoch(feed, 0).tolist()):
             steps.compile_ahead(name, state, tokens, whole, length)
@@ -194,7 +225,7 @@ def _narrow(planned: PlannedBatches) -> PlannedBatches:
     return PlannedBatches(starts, planned.lengths, planned.labels, planned.row_mask)
 
 
-def _shapes_of_epoch(feed: Feed) -> PlannedBatches:
+def shapes_of_epoch(feed: Feed) -> PlannedBatches:
     """The shapes of an epoch's batches, of which only the first is planned."""
 
     def for_all_steps(values: np.ndarray) -> jax.ShapeDtypeStruct:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
-from glot_jax.training.advance import epoch_of
+from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
@@ -72,9 +72,37 @@ def train(
             finished and saved first. A second signal ends at once. In the main thread only.
         SystemExit: SIGTERM, in the same way, with exit code 143.
     """
+    display = Display(quiet=quiet)
+    run = begin(
+        config,
+        display,
+        resume=resume,
+        unused=unused,
+        given=given,
+        workspace=workspace,
+    )
+    try:
+        with StopSignals() as stop:
+            summary = alone(turns_of(run, display, stop, after_epoch))
+    finally:
+        # A run that was stopped does not wait for programs that nobody will use.
+        run.steps.executables.cancel()
+    stop.end_finished(run.config.out, display.line)
+    return summary
+
+
+def begin(
+    config: TrainConfig,
+    display: Display,
+    *,
+    resume: bool = False,
+    unused: Mapping[str, Any] | None = None,
+    given: Collection[str] | None = None,
+    workspace: Workspace | None = None,
+) -> TrainingRun:
+    """Check and prepare a run, and make its folder or find it; see `train`."""
     # First of all: it changes nothing once the first array is made.
     keep_memory()
-    display = Display(quiet=quiet)
     if resume:
         # Before the store is opened: what is wrong with the folder itself takes no time to tell.
         saved = RunFolder.open(config.out)
@@ -93,28 +121,55 @@ def train(
         unused=unused,
         given=given,
     )
-    # With what the store decided.
-    config = run.config
-    # Nothing is written before everything above has been checked.
-    open_folder(config, run, resume, unused)
+    # Nothing is written before everything above has been checked. With what the store decided.
+    open_folder(run.config, run, resume, unused)
+    return run
+
+
+Turns = Generator[Turn, Trained, dict[str, Any]]
+"""A run that is being trained: it yields what is to be dispatched next, is sent what came of it,
+and returns its summary."""
+
+
+def turns_of(
+    run: TrainingRun,
+    display: Display,
+    stop: StopSignals,
+    after_epoch: Callable[[int, float], None] | None = None,
+    *,
+    compiles: bool = True,
+) -> Turns:
+    """Train a run that was begun; whoever drives it dispatches its steps.
+
+    Args:
+        run: from `begin`.
+        display: where its lines go.
+        stop: entered by the caller.
+        after_epoch: see `train`.
+        compiles: have its programs compiled on other threads.
+    """
+    out = run.config.out
     try:
-        with only_writer(config.out), StopSignals() as stop:
-            summary = _run(run, display, stop, after_epoch)
+        with only_writer(out):
+            return (yield from _run(run, display, stop, after_epoch, compiles))
     except OSError as error:
         raise UsageError(
             rule="a run must be able to write to its folder",
-            got=f"{config.out}: {error}",
-            fix=f"Make room or grant access, then continue with --resume {config.out}.",
+            got=f"{out}: {error}",
+            fix=f"Make room or grant access, then continue with --resume {out}.",
         ) from error
-    finally:
-        # A run that was stopped does not wait for programs that nobody will use.
-        run.steps.executables.cancel()
-    if stop.received:
-        # It came during the last evaluation: whoever called must stop all the same.
-        message = f"{stop.received.name}: {config.out} is finished"
-        display.line(message)
-        raise stop.ending(message)
-    return summary
+
+
+def alone(turns: Turns) -> dict[str, Any]:
+    """Drive one run by itself."""
+    try:
+        turn = next(turns)
+        while True:
+            count = min(turn.limit, turn.advance.most(turn.step))
+            state, logs = turn.advance.train(turn.state, turn.step, count)
+            turn = turns.send(Trained(state, logs, count))
+    except StopIteration as ended:
+        return ended.value
 
 
 def _run(
@@ -122,9 +177,10 @@ def _run(
     display: Display,
     stop: StopSignals,
     after_epoch: Callable[[int, float], None] | None,
-) -> dict[str, Any]:
+    compiles: bool,
+) -> Turns:
     out = run.config.out
-    if not (out / "summary.json").exists():
+    if compiles and not (out / "summary.json").exists():
         # First of all: it goes on while folders are read and the first batches are planned.
         programs = run.compile_ahead()
         if programs:
@@ -159,7 +215,7 @@ def _run(
         )
         try:
             _report_a_lost_best(session)
-            _train_epochs(session, restored or run.state, done, after_epoch)
+            yield from _train_epochs(session, restored or run.state, done, after_epoch)
         finally:
             # Whatever ended it: the lines written so far are those that a resumed run goes on from.
             display.stop()
@@ -222,13 +278,13 @@ def _train_epochs(
     state: TrainState,
     done: int,
     after_epoch: Callable[[int, float], None] | None,
-) -> None:
+) -> Generator[Turn, Trained, None]:
     """Train the epochs that are left, each followed by its evaluation and its checkpoint."""
     run = session.run
     description = f"{run.task.name} {run.config.pooler.pooler}"
     session.display.start(description, run.total_steps, done)
     for epoch in range(done // run.steps_per_epoch, run.config.epochs):
-        state = _train_epoch(session, state, epoch)
+        state = yield from _train_epoch(session, state, epoch)
         scores, predictions = evaluate_all(session, state, epoch + 1)
         session.clock.write(session.log, epoch + 1)
         selection = selection_of(run, scores, epoch)
@@ -249,7 +305,9 @@ def _brief(values: Mapping[str, float]) -> str:
     return " ".join(f"{name} {value:.4f}" for name, value in values.items())
 
 
-def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
+def _train_epoch(
+    session: Session, state: TrainState, epoch: int
+) -> Generator[Turn, Trained, TrainState]:
     run = session.run
     feed = run.feeds["train"]
     first = int(state["step"])
@@ -269,11 +327,11 @@ def _train_epoch(session: Session, state: TrainState, epoch: int) -> TrainState:
     step = first
     while step < last:
         until_log = run.config.log_every - step % run.config.log_every
-        count = min(advance.most(step), pace.steps, until_log, session.most_steps)
+        limit = min(pace.steps, until_log, session.most_steps)
         compiling = run.compile_seconds
         # No value is read from the device here: the host runs ahead of a GPU, and stops only when
         # as many steps wait as a signal may wait for.
-        state, logs = advance.train(state, step, count)
+        state, logs, count = yield Turn(advance, state, step, limit)
         step += count
         unread.append(_Unread(count, logs))
         if run.compile_seconds > compiling:

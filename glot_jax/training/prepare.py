@@ -92,10 +92,15 @@ class Run:
         """How long this process has waited for programs to be compiled."""
         return self.steps.compile_seconds
 
-    def compile_ahead(self) -> int:
-        """Have all programs compiled on other threads, and return how many they are."""
+    def compile_ahead(self, *, train: bool = True) -> int:
+        """Have all programs compiled on other threads, and return how many they are.
+
+        Args:
+            train: those of training steps too.
+        """
         name = "evaluate" if self.objective.judged_by == "outputs" else "features"
-        return compile_ahead(self.steps, self.state, self.feeds, name)
+        feeds = {split: feed for split, feed in self.feeds.items() if train or split != "train"}
+        return compile_ahead(self.steps, self.state, feeds, name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

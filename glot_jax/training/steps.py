@@ -181,9 +181,8 @@ class Steps:
         Returns:
             What `train_block` returns, for each run.
         """
-        key = (*_block_key("train", blocks[0]), len(states))
         build = functools.partial(self._compile_blocks, states, keys, blocks)
-        update = self.executables.get(key, build)
+        update = self.executables.get(_blocks_key(blocks), build)
         results = update(*_arguments_of(states, keys, blocks))
         joined = []
         for state, (updated, logs) in zip(states, results, strict=True):
@@ -242,11 +241,20 @@ class Steps:
         """Have the program for blocks of this shape compiled on another thread."""
         # Shapes alone: by the time they are traced the state may have been donated.
         shapes = jax.tree.map(_shape_of, state)
-        number = jax.ShapeDtypeStruct((), jnp.int32)
-        steps = jax.tree.map(_shape_of, planned)
-        block = Block(_shape_of(tokens), steps, length, number, number)
+        block = _block_of_shapes(tokens, planned, length)
         key = _block_key(name, block)
         self.executables.ahead(key, functools.partial(self._compile_block, name, shapes, block))
+
+    def compile_blocks_ahead(
+        self, states: Sequence[TrainState], tokens: Array, planned: PlannedBatches, length: int
+    ) -> None:
+        """Have the program of `train_blocks` for these runs compiled on another thread."""
+        shapes = [jax.tree.map(_shape_of, state) for state in states]
+        numbers = jax.eval_shape(jax.random.key_data, shapes[0]["key"])
+        keys = jax.ShapeDtypeStruct((len(states), *numbers.shape), numbers.dtype)
+        blocks = [_block_of_shapes(tokens, planned, length)] * len(states)
+        build = functools.partial(self._compile_blocks, shapes, keys, blocks)
+        self.executables.ahead(_blocks_key(blocks), build)
 
     def lower(
         self,
@@ -315,7 +323,10 @@ class Steps:
         return compiled(lowered, texts, self._xla_options)
 
     def _compile_blocks(
-        self, states: Sequence[TrainState], keys: Array, blocks: Sequence[Block]
+        self,
+        states: Sequence[TrainState],
+        keys: Array | jax.ShapeDtypeStruct,
+        blocks: Sequence[Block],
     ) -> jax.stages.Compiled:
         texts = (blocks[0].planned.starts.shape[1], blocks[0].length)
         budget = self.edge_budgets.get(texts)
@@ -324,7 +335,9 @@ class Steps:
         return compiled(traced.lower(), texts, self._xla_options)
 
 
-def _arguments_of(states: Sequence[TrainState], keys: Array, blocks: Sequence[Block]) -> tuple:
+def _arguments_of(
+    states: Sequence[TrainState], keys: Array | jax.ShapeDtypeStruct, blocks: Sequence[Block]
+) -> tuple:
     """What `step_functions.train_blocks` takes."""
     planned = tuple(block.planned for block in blocks)
     tokens, _, first, size = _arrays_of(blocks[0])
@@ -336,6 +349,16 @@ def _block_key(name: StepName, block: Block) -> tuple:
     tokens = block.tokens
     # The planned steps too: how many an epoch has is the size of its arrays.
     return (name, tokens.shape, str(tokens.dtype), block.planned.starts.shape, block.length)
+
+
+def _blocks_key(blocks: Sequence[Block]) -> tuple:
+    return (*_block_key("train", blocks[0]), len(blocks))
+
+
+def _block_of_shapes(tokens: Array, planned: PlannedBatches, length: int) -> Block:
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    steps = jax.tree.map(_shape_of, planned)
+    return Block(_shape_of(tokens), steps, length, number, number)
 
 
 def _shape_of(array: Array) -> jax.ShapeDtypeStruct:

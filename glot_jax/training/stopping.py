@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +21,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._endings: list[BaseException] = []
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is not threading.main_thread():
@@ -55,8 +58,28 @@ class StopSignals:
         Returns:
             SystemExit(143) for SIGTERM, KeyboardInterrupt (exit code 130) for SIGINT.
         """
+        # Python itself turns it into 130.
+        error: BaseException = KeyboardInterrupt(message)
         if self.received is signal.SIGTERM:
             # The exit code that a shell reports for a process which the signal killed.
-            return SystemExit(128 + signal.SIGTERM)
-        # Python itself turns it into 130.
-        return KeyboardInterrupt(message)
+            error = SystemExit(128 + signal.SIGTERM)
+        self._endings.append(error)
+        return error
+
+    def made(self, error: BaseException) -> bool:
+        """Whether this is an error that `ending` gave: a second signal raises one of its own."""
+        return error in self._endings
+
+    def end_finished(self, run: Path, say: Callable[[str], None]) -> None:
+        """End a process whose run was finished all the same, if a signal came.
+
+        Raises:
+            KeyboardInterrupt: SIGINT was received.
+            SystemExit: SIGTERM was received.
+        """
+        if self.received is None:
+            return
+        # It came during the last evaluation: whoever called must stop all the same.
+        message = f"{self.received.name}: {run} is finished"
+        say(message)
+        raise self.ending(message)

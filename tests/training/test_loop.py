@@ -23,7 +23,7 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError
-from glot_jax.training import loop, steps, train
+from glot_jax.training import loop, step_functions, steps, train
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(stores, tmp_pat
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, monkeypatch):
-    original = steps._forward
+    original = step_functions._forward
 
     def poisoned(graphdef, params, stats, batch, edge_budget, **training):
         outputs, losses, stats, dropped = original(
@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_rows(stores, tmp_path, mo
             losses = losses * np.float32("nan")
         return outputs, losses, stats, dropped
 
-    monkeypatch.setattr(steps, "_forward", poisoned)
+    monkeypatch.setattr(step_functions, "_forward", poisoned)
     with pytest.raises(
         UsageError, match=r"finite at every step.*that is not at step \d+, training rows \[\d"
     ):

@@ -1,0 +1,211 @@
+"""Runs that are trained step by step together, in one program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from glot_jax.batches.placement import DeviceStates
+from glot_jax.batches.planned_batches import run_lengths
+from glot_jax.training.advance import Blocks, Trained, Turn, padded_of_epoch, shapes_of_epoch
+from glot_jax.training.loop import Turns
+from glot_jax.training.prepare import TrainingRun
+from glot_jax.training.steps import Block
+from glot_jax.training.stopping import StopSignals
+
+_MOST_BYTES = 16 << 30
+"""Of the arrays of a joint step, by a rough count: whatever device it is, so that which runs are
+trained together follows from the settings alone."""
+
+
+def why_apart(runs: Sequence[TrainingRun]) -> str | None:
+    """What keeps these runs from being trained in one program; None if nothing does."""
+    first = runs[0]
+    for run in runs:
+        # Equal programs are one object within a workspace.
+        if run.steps is not first.steps:
+            return "their programs differ"
+        states = run.feeds["train"].states
+        if not isinstance(states, DeviceStates):
+            return "token states wait on the host"
+        if states is not first.feeds["train"].states:
+            return "they read different states"
+    pooler = first.config.pooler
+    drops = pooler.dropout or pooler.attention_dropout
+    # Joint steps are as long as the longest of the runs' batches, and what is dropped is drawn for
+    # a length.
+    if drops and len({run.feeds["train"].plan.bounds for run in runs}) > 1:
+        return "with dropout all must have one padded length"
+    if drops and len(first.feeds["train"].plan.bounds) > 1:
+        return "with dropout all batches must have one padded length (--buckets 1)"
+    return None
+
+
+def lanes_of(run: TrainingRun) -> int:
+    """How many runs like this one a program may have, at least one."""
+    feed = run.feeds["train"]
+    config = run.config.pooler
+    texts = feed.texts_per_batch
+    length = feed.plan.bounds[-1]
+    # A few arrays of every width for each token, and for each pair where the graph is dense.
+    per_token = 6 * run.model_spec.dim + 16 * config.hidden_dim * config.num_layers
+    per_pair = 4 + 6 * config.num_layers
+    numbers = texts * length * (per_token + length * per_pair)
+    return max(1, _MOST_BYTES // (4 * numbers))
+
+
+def train_joint(
+    runs: Sequence[TrainingRun], turns: Sequence[Turns], stop: StopSignals
+) -> list[dict[str, Any]]:
+    """Drive runs that nothing keeps apart (`why_apart`).
+
+    A run that fails does not end the others.
+
+    Args:
+        runs: from `loop.begin`.
+        turns: of each of them, from `loop.turns_of`.
+        stop: the one that the turns were given.
+
+    Returns:
+        Their summaries.
+
+    Raises:
+        Exception: what the first run that failed has raised, after the others have ended.
+        KeyboardInterrupt: SIGINT was received, and all are saved.
+        SystemExit: SIGTERM was received, and all are saved.
+    """
+    return _Group(runs, turns, stop).train()
+
+
+def compile_joint(runs: Sequence[TrainingRun]) -> int:
+    """Have the programs of joint runs compiled on other threads; how many they are."""
+    first = runs[0]
+    feed = first.feeds["train"]
+    assert isinstance(feed.states, DeviceStates)
+    before = len(first.steps.executables)
+    padded = np.max([padded_of_epoch(run.feeds["train"], 0) for run in runs], axis=0)
+    states = [run.state for run in runs]
+    for length in dict.fromkeys(padded.tolist()):
+        steps = shapes_of_epoch(feed)
+        first.steps.compile_blocks_ahead(states, feed.states.tokens, steps, length)
+    first.compile_ahead(train=False)
+    return len(first.steps.executables) - before
+
+
+class _Group:
+    """Lanes of one program, each with a run that wants its next steps, or has ended."""
+
+    def __init__(
+        self, runs: Sequence[TrainingRun], turns: Sequence[Turns], stop: StopSignals
+    ) -> None:
+        self.steps = runs[0].steps
+        self.keys = jnp.stack([jax.random.key_data(run.state["key"]) for run in runs])
+        self.turns = turns
+        self.stop = stop
+        self.waiting: dict[int, Turn] = {}
+        self.summaries: dict[int, dict[str, Any]] = {}
+        self.errors: list[BaseException] = []
+        self._epoch: _JointEpoch | None = None
+
+    def train(self) -> list[dict[str, Any]]:
+        """See `train_joint`."""
+        try:
+            for lane in range(len(self.turns)):
+                self._resume(lane, None)
+            while self.waiting:
+                self._step()
+        finally:
+            # After a second signal: files are closed, and nobody else holds their folders.
+            for turns in self.turns:
+                turns.close()
+        if self.errors:
+            raise self.errors[0]
+        return [self.summaries[lane] for lane in range(len(self.turns))]
+
+    def _resume(self, lane: int, trained: Trained | None) -> None:
+        """Give a lane what came of its turn, and take its next one."""
+        turns = self.turns[lane]
+        self.waiting.pop(lane, None)
+        try:
+            # What a generator is sent first is None.
+            self.waiting[lane] = next(turns) if trained is None else turns.send(trained)
+        except StopIteration as ended:
+            self.summaries[lane] = ended.value
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not self.stop.made(error):
+                raise
+            self.errors.append(error)
+        except Exception as error:
+            self.errors.append(error)
+
+    def _step(self) -> None:
+        """Dispatch the lanes that are furthest behind: after a kill not all stand at one step."""
+        step = min(turn.step for turn in self.waiting.values())
+        ready = {lane: turn for lane, turn in self.waiting.items() if turn.step == step}
+        ahead = [turn.step for turn in self.waiting.values() if turn.step > step]
+        limits = [turn.limit for turn in ready.values()]
+        # No further than the next of them.
+        limit = min([*limits, *(other - step for other in ahead)])
+        if self._epoch is None or not self._epoch.is_of(ready):
+            self._epoch = _JointEpoch(ready)
+        length, most = self._epoch.at(step)
+        count = min(limit, most)
+        # Lanes that do not take part have somebody else's numbers: the program stays the same.
+        stand_in = min(ready)
+        states = []
+        blocks: list[Block] = []
+        for lane in range(len(self.turns)):
+            turn = ready.get(lane, ready[stand_in])
+            advance = turn.advance
+            assert isinstance(advance, Blocks)
+            blocks.append(advance.block(step, count, length))
+            # Copied, because a program takes the memory of each of its states.
+            states.append(turn.state if lane in ready else _copy(turn.state))
+        results = self.steps.train_blocks(states, self.keys, blocks)
+        for lane, turn in ready.items():
+            state, logs = results[lane]
+            assert isinstance(turn.advance, Blocks)
+            turn.advance.trained(count, logs)
+            self._resume(lane, Trained(state, logs, count))
+
+
+class _JointEpoch:
+    """Lengths of the steps of an epoch that some lanes are in."""
+
+    def __init__(self, ready: dict[int, Turn]):
+        self.lanes = _advances(ready)
+        advances = list(self.lanes.values())
+        self.begin = advances[0].begin
+        # As long as the longest of the batches of a step.
+        self.padded = np.max([advance.padded for advance in advances], axis=0)
+        self.runs = run_lengths(self.padded)
+
+    def is_of(self, ready: dict[int, Turn]) -> bool:
+        """Whether these lanes are those, in the same epoch."""
+        return _advances(ready) == self.lanes
+
+    def at(self, step: int) -> tuple[int, int]:
+        """Padded length of a step, and how many from it on have that length."""
+        index = step - self.begin
+        return int(self.padded[index]), int(self.runs[index])
+
+
+def _advances(ready: dict[int, Turn]) -> dict[int, Blocks]:
+    advances = {}
+    for lane, turn in ready.items():
+        # Else `why_apart` had said so.
+        assert isinstance(turn.advance, Blocks)
+        advances[lane] = turn.advance
+    return advances
+
+
+def _copy(state: dict[str, Any]) -> dict[str, Any]:
+    def copied(leaf: Array) -> Array:
+        return leaf.copy()
+
+    return jax.tree.map(copied, state)
