@@ -218,6 +218,9 @@ def _products(dtype: str) -> Iterator[Candidate]:
 
 def _options(on_cpu: bool) -> dict[str, Options]:
     """XLA's options by what people call them."""
+    if jax.default_backend() == "gpu":
+        # XLA would tune kernels of its own for each product, half a minute of it.
+        return {"the vendor's library": {"xla_gpu_enable_triton_gemm": False}}
     if not on_cpu:
         return {"XLA": XLA}
     return {

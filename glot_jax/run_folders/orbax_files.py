@@ -10,6 +10,7 @@ import errno
 import gc
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,11 @@ Parts = dict[str, Any]
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+_one_at_a_time = threading.Lock()
+_under_way: list[Response] = []
+"""The save that was begun last, if there was one."""
+
+
 class Damaged(Exception):
     """Files that cannot be read because they are broken; the message says why, in one line."""
 
@@ -51,10 +57,26 @@ def start_saving(
     parts: Parts,
     metadata: Mapping[str, Any],
 ) -> Response:
-    """Begin to write the parts from a copy. Orbax writes under a temporary name and renames."""
+    """Begin to write the parts from a copy. Orbax writes under a temporary name and renames.
+
+    Saves of one process follow one another, whichever runs they are of.
+    """
     # Orbax asks for a dict, where any mapping would do.
     custom = dict(metadata)
-    return ocp.save_checkpointables_async(str(path), parts, custom_metadata=custom)
+    with _one_at_a_time:
+        _wait_for_the_last()
+        response = ocp.save_checkpointables_async(str(path), parts, custom_metadata=custom)
+        _under_way[:] = [response]
+    return response
+
+
+def _wait_for_the_last() -> None:
+    # Two operations at once wait for each other's signals, or mistake each other's files: orbax
+    # numbers them by process.
+    for response in _under_way:
+        # Whoever began it says what went wrong.
+        with contextlib.suppress(Exception):
+            response.result()
 
 
 def read_parts(
@@ -78,7 +100,8 @@ def read_parts(
     """
     context = ocp.Context()
     context.pytree.loading.partial_load = partly
-    with plain_path(folder) as plain, quiet_failures(), context:
+    with _one_at_a_time, plain_path(folder) as plain, quiet_failures(), context:
+        _wait_for_the_last()
         try:
             return ocp.load_checkpointables(str(plain / str(step)), targets)
         except Exception as error:  # orbax documents no list of what a broken file makes it raise

@@ -51,8 +51,8 @@ class Trained(NamedTuple):
 
     state: TrainState
     logs: dict[str, Array]
-    count: int
-    """Steps that were trained."""
+    steps: int
+    """How many were trained."""
 
 
 def epoch_of(steps: Steps, feed: Feed, first: int, last: int) -> Advance:

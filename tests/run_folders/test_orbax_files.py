@@ -64,3 +64,19 @@ def test_only_the_files_own_faults_are_damage(error, damage):
 def test_tensorstores_settings_are_left_out():
     error = ValueError("cannot read [tensorstore_spec={...}]\nmore")
     assert one_line(error) == "ValueError: cannot read"
+
+
+def test_saves_of_many_runs_at_once_are_all_whole(tmp_path):
+    # Orbax numbers what it does by process: two saves at once, or a save and a reading, take each
+    # other's files or wait for each other's signals.
+    responses = []
+    for step in range(12):
+        parts = {"model": {"a": jnp.full((64, 64), step)}, "training": {"step": jnp.array(step)}}
+        responses.append(orbax_files.start_saving(tmp_path / str(step), parts, {}))
+        if step:
+            read_parts(tmp_path, step - 1, {"model": {"a": np.broadcast_to(0, (64, 64))}})
+    for response in responses:
+        response.result()
+    for step in range(12):
+        target = {"model": {"a": np.zeros((64, 64), int)}}
+        assert (read_parts(tmp_path, step, target)["model"]["a"] == step).all()
