@@ -78,13 +78,30 @@ def soak(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--soak"))
 
 
+def print_seconds(terminalreporter: pytest.TerminalReporter) -> None:
+    """Seconds of every test file, fixtures included, the slowest first."""
+    seconds: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            # Warnings are reports too, of no test.
+            if isinstance(report, pytest.TestReport):
+                name, _, _ = report.nodeid.partition("::")
+                seconds[name] = seconds.get(name, 0) + report.duration
+    if len(seconds) < 2:
+        return
+    terminalreporter.section("seconds of each file")
+    for name in sorted(seconds, key=lambda name: -seconds[name]):
+        terminalreporter.write_line(f"{seconds[name]:7.1f} {name}")
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Print the table of faults.
+    """Print the seconds of each file, and with --soak the table of faults.
 
-    Tests note them with record_property("fault", {fault, injected, lost, seen}).
+    Tests note faults with record_property("fault", {fault, injected, lost, seen}).
     """
+    print_seconds(terminalreporter)
     reports = [
         report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
     ]
