@@ -14,7 +14,7 @@ from support.typed import of_kind, present
 from glot_jax.batches.placement import DeviceStates
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.run_folders.run_log import Display
-from glot_jax.training import steps
+from glot_jax.training import step_functions, steps
 from glot_jax.training.advance import on_device
 from glot_jax.training.prepare import prepare
 from glot_jax.training.steps import Block
@@ -31,13 +31,13 @@ def test_one_executable_per_bucket_and_step(stores, tmp_path, backend):
 
 def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
     traced = []
-    original = steps._forward
+    original = step_functions._forward
 
     def counting(graphdef, params, stats, batch, edge_budget, **training):
         traced.append((batch.hidden.shape, bool(training)))
         return original(graphdef, params, stats, batch, edge_budget, **training)
 
-    monkeypatch.setattr(steps, "_forward", counting)
+    monkeypatch.setattr(step_functions, "_forward", counting)
     run(stores["classes"], tmp_path / "run", epochs=3, buckets=2)
     assert len(traced) == len(set(traced)) == 3, f"traced again: {traced}"
 
