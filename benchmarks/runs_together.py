@@ -151,6 +151,7 @@ def measure(bench: RunsTogether, pooler: PoolerConfig, count: int) -> dict[str, 
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(bench.repeats):
         for name, way in ways.items():
+            # Copies are not timed: in training nobody makes them.
             states = jax.block_until_ready(copies(runs))
             begin = time.perf_counter()
             way(runs, states, blocks)

@@ -19,7 +19,17 @@ PACKAGE = ROOT / "glot_jax"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # The one arrow line of the flow: a stage imports itself, what stands before it, and the base.
-BASE = ("version", "moved", "errors", "registry", "plugins", "disk", "files", "config")
+BASE = (
+    "version",
+    "moved",
+    "errors",
+    "registry",
+    "plugins",
+    "disk",
+    "files",
+    "progress",
+    "config",
+)
 FLOW = (
     "compile_cache",
     "file_formats",
@@ -60,6 +70,7 @@ MAY_IMPORT = {
     "plugins": {"errors", "registry"},
     "disk": {"errors"},
     "files": {"errors", "disk"},
+    "progress": set(),
     "config": {"errors", "moved"},
     "presets": {"config", "errors"},
     "terminal": {"errors"},

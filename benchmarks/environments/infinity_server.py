@@ -86,6 +86,7 @@ def asked(settings: Infinity, work: Path) -> dict[str, Any]:
             return {**result, "stopped": lines[-1] if lines else log.read_text()[-300:]}
         theirs = vectors_of(f"http://127.0.0.1:{port}")
     ours = SentenceEncoder.load(settings.run, device="cpu").encode(TEXTS)
+    # The server normalises.
     ours = ours / np.linalg.norm(ours, axis=1, keepdims=True)
     theirs = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
     return {**result, "largest_difference": float(np.abs(theirs - ours).max())}

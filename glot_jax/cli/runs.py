@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from glot_jax.config.runs import (
 )
 from glot_jax.errors import UsageError, require_extra, require_known
 from glot_jax.files import require_empty
+from glot_jax.progress import ProgressLines
 
 if TYPE_CHECKING:
     from glot_jax.texts.tasks import TaskSpec
@@ -89,10 +92,17 @@ def predict(config: PredictConfig) -> int:
         config.out,
         survey,
         batch_size=config.batch_size,
-        progress=lambda done: print(f"{done:,} of {total:,} rows", file=sys.stderr),
+        progress=_progress(total),
     )
     print(f"wrote {config.out}: {total:,} rows", file=sys.stderr)
     return 0
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """What is called with the number of rows that are done, and says it now and then."""
+    lines = ProgressLines(functools.partial(print, file=sys.stderr))
+    lines.begin(0)
+    return lambda done: lines.update(done, total, lambda: f"{done:,} of {total:,} rows")
 
 
 def _task_of(config: PredictConfig) -> TaskSpec:
@@ -137,7 +147,7 @@ def encode(config: EncodeConfig) -> int:
         survey,
         batch_size=config.batch_size,
         normalize=config.normalize,
-        progress=lambda done: print(f"{done:,} of {survey.rows:,} rows", file=sys.stderr),
+        progress=_progress(survey.rows),
     )
     length = "of unit length"
     if not config.normalize:

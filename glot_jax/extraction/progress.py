@@ -17,6 +17,7 @@ from rich.text import Text
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
+from glot_jax.progress import ProgressLines
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.records import SplitRecord
 from glot_jax.texts import Split
@@ -148,6 +149,10 @@ class SplitProgress:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._tokens = tokens
+        self._lines: ProgressLines | None = None
+        if not console.is_terminal:
+            self._lines = ProgressLines(lambda line: say(console, line))
         # The total is an estimate, and says so in its column.
         self._task = self._bar.add_task(
             name,
@@ -194,6 +199,15 @@ class SplitProgress:
             rate=self._rate(),
             written=size(done.volume),
         )
+        if self._lines is not None:
+            # What was found took no time.
+            finished = done.stored
+            total = self._tokens - done.earlier
+            self._lines.update(finished, total, self._line)
+
+    def _line(self) -> str:
+        count = self.done.earlier + self.done.stored
+        return f"{self._name}: {count:,} of about {self._tokens:,} tokens, {self._rate()}"
 
     def summarise(self, record: SplitRecord, max_length: int) -> None:
         """Print the split's counts, and a warning if texts were cut or empty."""

@@ -66,6 +66,7 @@ def start_saving(
     with _one_at_a_time:
         _wait_for_the_last()
         response = ocp.save_checkpointables_async(str(path), parts, custom_metadata=custom)
+        # The one before is done: what it holds of its arrays is let go.
         _under_way[:] = [response]
     return response
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from glot_jax.errors import UsageError
 from glot_jax.files import locked, write_bytes
 from glot_jax.moved import moved_name
+from glot_jax.progress import ProgressLines
 
 
 def resume_hint(run: Path) -> str:
@@ -243,6 +244,11 @@ class Display:
             disable=quiet or not bar or not self.console.is_terminal,
         )
         self._task = None
+        self._total = 0
+        # Whoever watches a log instead of a terminal is told now and then.
+        self._lines: ProgressLines | None = None
+        if bar and not quiet and not self.console.is_terminal:
+            self._lines = ProgressLines(self.line)
 
     def line(self, text: str) -> None:
         """Print a line as it is: names of files may look like markup."""
@@ -260,6 +266,9 @@ class Display:
     def start(self, description: str, total: int, done: int) -> None:
         """Show the bar, at step `done` of `total`."""
         self._progress.start()
+        self._total = total
+        if self._lines is not None:
+            self._lines.begin(done)
         # The last column shows `status`, and fails for a task without one.
         self._task = self._progress.add_task(
             description,
@@ -272,6 +281,9 @@ class Display:
         """Move the bar to step `done`."""
         if self._task is not None:
             self._progress.update(self._task, completed=done, status=status)
+        if self._lines is not None:
+            total = self._total
+            self._lines.update(done, total, lambda: f"step {done:,} of {total:,}, {status}")
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -138,9 +138,11 @@ class _Group:
             self.summaries[lane] = ended.value
         except (KeyboardInterrupt, SystemExit) as error:
             if not self.stop.made(error):
+                # Whoever sends a second signal does not want to wait for the other runs.
                 raise
             self.errors.append(error)
         except Exception as error:
+            # Of this run alone: the others go on to their ends.
             self.errors.append(error)
 
     def _step(self) -> None:
@@ -154,6 +156,7 @@ class _Group:
         if self._epoch is None or not self._epoch.is_of(ready):
             self._epoch = _JointEpoch(ready)
         length, most = self._epoch.at(step)
+        # A dispatch has one length, and ends where any of its runs has something to write.
         count = min(limit, most)
         # Lanes that do not take part have somebody else's numbers: the program stays the same.
         stand_in = min(ready)
@@ -187,6 +190,7 @@ class _JointEpoch:
 
     def is_of(self, ready: dict[int, Turn]) -> bool:
         """Whether these lanes are those, in the same epoch."""
+        # A run has a new `Blocks` for every epoch.
         return _advances(ready) == self.lanes
 
     def at(self, step: int) -> tuple[int, int]:

@@ -169,6 +169,7 @@ def alone(turns: Turns) -> dict[str, Any]:
             state, logs = turn.advance.train(turn.state, turn.step, count)
             turn = turns.send(Trained(state, logs, count))
     except StopIteration as ended:
+        # What a generator returns.
         return ended.value
 
 
@@ -375,7 +376,7 @@ def _log_loss(session: Session, step: int, epoch: int) -> None:
         split="train",
         loss=loss,
     )
-    session.display.advance(step, f"loss {loss:.4f}")
+    session.display.advance(step, f"epoch {epoch} of {session.run.config.epochs}, loss {loss:.4f}")
     session.losses = []
     session.checkpoints.check()
 

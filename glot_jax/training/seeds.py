@@ -132,6 +132,7 @@ def _together(
 ) -> list[dict[str, Any]]:
     """Step by step in one program, or in several where the runs would not fit into one."""
     runs = []
+    # All of them before the first step: what one of them refuses is told at once.
     for config in configs:
         run = begin(
             config,
@@ -153,6 +154,7 @@ def _together(
             )
         display.line(f"{len(runs)} seeds, one after another: {apart}")
         return _in_turn(configs, workspace, options)
+    # The same for all groups, so that all but a smaller last one share a program.
     size = min(lanes_of(runs[0]), len(runs))
     summaries: list[dict[str, Any]] = []
     for first in range(0, len(runs), size):
