@@ -165,12 +165,22 @@ def alone(turns: Turns) -> dict[str, Any]:
     try:
         turn = next(turns)
         while True:
-            count = min(turn.limit, turn.advance.most(turn.step))
-            state, logs = turn.advance.train(turn.state, turn.step, count)
-            turn = turns.send(Trained(state, logs, count))
+            try:
+                trained = _dispatched(turn)
+            except BaseException as error:
+                # To the run itself, which closes its files and says what it says of errors.
+                turn = turns.throw(error)
+            else:
+                turn = turns.send(trained)
     except StopIteration as ended:
         # What a generator returns.
         return ended.value
+
+
+def _dispatched(turn: Turn) -> Trained:
+    count = min(turn.limit, turn.advance.most(turn.step))
+    state, logs = turn.advance.train(turn.state, turn.step, count)
+    return Trained(state, logs, count)
 
 
 def _run(
