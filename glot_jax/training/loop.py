@@ -101,6 +101,29 @@ def begin(
     workspace: Workspace | None = None,
 ) -> TrainingRun:
     """Check and prepare a run, and make its folder or find it; see `train`."""
+    run = checked(
+        config,
+        display,
+        resume=resume,
+        unused=unused,
+        given=given,
+        workspace=workspace,
+    )
+    # Nothing is written before everything has been checked. With what the store decided.
+    open_folder(run.config, run, resume, unused or {})
+    return run
+
+
+def checked(
+    config: TrainConfig,
+    display: Display,
+    *,
+    resume: bool = False,
+    unused: Mapping[str, Any] | None = None,
+    given: Collection[str] | None = None,
+    workspace: Workspace | None = None,
+) -> TrainingRun:
+    """Check and prepare a run, writing nothing; see `train`."""
     # First of all: it changes nothing once the first array is made.
     keep_memory()
     if resume:
@@ -112,18 +135,14 @@ def begin(
             # A resumed run has the programs that it began with.
             options = saved.config.xla_cpu_options
             config = dataclasses.replace(config, xla_cpu_options=options)
-    unused = unused or {}
-    run = prepare(
+    return prepare(
         config,
         display,
         workspace,
         begun=resume,
-        unused=unused,
+        unused=unused or {},
         given=given,
     )
-    # Nothing is written before everything above has been checked. With what the store decided.
-    open_folder(run.config, run, resume, unused)
-    return run
 
 
 Turns = Generator[Turn, Trained, dict[str, Any]]

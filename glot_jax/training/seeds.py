@@ -16,8 +16,8 @@ from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import Summary
 from glot_jax.run_folders.run_log import Display, resume_hint
 from glot_jax.training.joint import compile_joint, lanes_of, train_joint, why_apart
-from glot_jax.training.loop import begin, train, turns_of
-from glot_jax.training.prepare import TrainingRun
+from glot_jax.training.loop import checked, train, turns_of
+from glot_jax.training.prepare import TrainingRun, open_folder
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.workspace import Workspace
 
@@ -134,7 +134,7 @@ def _together(
     runs = []
     # All of them before the first step: what one of them refuses is told at once.
     for config in configs:
-        run = begin(
+        run = checked(
             config,
             # What is decided for the first is decided for all.
             display if not runs else Display(quiet=True),
@@ -154,6 +154,10 @@ def _together(
             )
         display.line(f"{len(runs)} seeds, one after another: {apart}")
         return _in_turn(configs, workspace, options)
+    # Nothing was written so far: seeds that are refused leave no folders behind.
+    for config, run in zip(configs, runs, strict=True):
+        resume = (config.out / "config.json").exists()
+        open_folder(run.config, run, resume, options.get("unused") or {})
     # The same for all groups, so that all but a smaller last one share a program.
     size = min(lanes_of(runs[0]), len(runs))
     summaries: list[dict[str, Any]] = []

@@ -185,6 +185,8 @@ def test_what_keeps_runs_apart_is_said(stores, tmp_path):
     assert "programs differ" in str(joint.why_apart([plain[0], other]))
     with pytest.raises(UsageError, match="wait on the host.*--joint at auto"):
         together(stores["classes"], tmp_path / "host", [1, 2], cache="host")
+    # Refused before anything was written.
+    assert not (tmp_path / "host").exists()
 
 
 def test_on_a_cpu_auto_trains_one_after_another(stores, tmp_path, monkeypatch, capfd):
