@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -55,7 +56,10 @@ class Benchmark:
         self.results.mkdir(parents=True, exist_ok=True)
         path = self.results / f"{name}.json"
         text = json.dumps({"machine": describe_machine(), **values}, indent=1)
-        path.write_text(text + "\n")
+        # Whole or as it was: some are written many times, by jobs that are stopped.
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_text(text + "\n")
+        beside.replace(path)
         print(f"wrote {path}")
 
 

@@ -78,7 +78,8 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     from glot_jax.objectives import TaskSpec
     from glot_jax.pooling import count_parameters
     from glot_jax.profiling.shapes import synthetic_batch
-    from glot_jax.training.optimizer import build_optimizer, build_schedule
+    from glot_jax.training.optimizer import optimizer_maker
+    from glot_jax.training.step_functions import Numbers
     from glot_jax.training.steps import Steps, init_state
 
     task = TaskSpec(
@@ -94,10 +95,11 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
         objective=ObjectiveConfig(),
         rngs=nnx.Rngs(0),
     )
-    optimizer = build_optimizer(OptimizerConfig(), build_schedule(OptimizerConfig(), 1, 1000))
+    make_optimizer = optimizer_maker(OptimizerConfig(), 1, 1000)
+    numbers = Numbers.from_config(OptimizerConfig(), GraphConfig(), PoolerConfig())
     graphdef, params, stats = split_model(model)
-    steps = Steps(graphdef, optimizer, {}, 1000)
-    state = init_state(params, stats, optimizer, 0)
+    steps = Steps(graphdef, make_optimizer, {}, 1000)
+    state = init_state(params, stats, make_optimizer, numbers, 0)
     batches = [
         synthetic_batch(dim=DIM, length=bench.length, batch_size=BATCH, seed=seed)
         for seed in range(2)

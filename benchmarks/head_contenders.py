@@ -29,7 +29,8 @@ from glot_jax.official.torch_checkpoint import to_official
 from glot_jax.profiling.shapes import synthetic_batch
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training.edge_budgets import power_of_two
-from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.optimizer import optimizer_maker
+from glot_jax.training.step_functions import Numbers
 from glot_jax.training.steps import Steps, init_state
 
 TAU = 0.6
@@ -140,15 +141,20 @@ def ours(shape: Shape, backend: str, edges: int) -> Contender:
     # On the device, as the training rows are.
     batches = jax.device_put(make_batches(shape))
     settings = OptimizerConfig(lr=LR)
-    optimizer = build_optimizer(settings, build_schedule(settings, 1, MANY_STEPS))
-    graphdef, params, stats = split_model(build_model(shape, backend))
+    make_optimizer = optimizer_maker(settings, 1, MANY_STEPS)
+    model = build_model(shape, backend)
+    graphdef, params, stats = split_model(model)
+
+    def numbers() -> Numbers:
+        return Numbers.from_config(settings, model.stem.config, PoolerConfig())
+
     budgets = {}
     if backend == "sparse":
         budgets[shape.batch, shape.length] = power_of_two(edges)
-    steps = Steps(graphdef, optimizer, budgets, MANY_STEPS)
+    steps = Steps(graphdef, make_optimizer, budgets, MANY_STEPS)
     # The training step takes its state's buffers: the forward pass keeps the first weights.
-    fixed = init_state(params, stats, optimizer, 0)
-    state = init_state(jax.tree.map(np.array, params), stats, optimizer, 0)
+    fixed = init_state(params, stats, make_optimizer, numbers(), 0)
+    state = init_state(jax.tree.map(np.array, params), stats, make_optimizer, numbers(), 0)
 
     def step(index: int) -> jax.Array:
         nonlocal state

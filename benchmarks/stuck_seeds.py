@@ -10,13 +10,15 @@ Settings are chosen with other seeds, on a holdout of the training rows:
 
 A run is stuck if the training loss of its last epoch is above .9 of that of the best constant
 answer. Everything else is the default of train.py. Prints a table of stuck runs and scores, and
-writes benchmarks/results/stuck_seeds.json. Finished stores and runs are taken up again, so that it
-may be stopped and started; `--part I/N` does every N-th group of runs alone.
+writes benchmarks/results/stuck_seeds.json, after each group of seeds, so that it may be stopped and
+started: groups of that file, with the same settings, are not trained again, nor are finished stores
+and runs of --work. `--part I/N` does every N-th group of runs alone; the parts share the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -220,14 +222,51 @@ def summed_up(results: list[dict[str, Any]], constant: float) -> dict[str, Any]:
     }
 
 
+def results_name(bench: StuckSeeds) -> str:
+    """Name of the file of results."""
+    return "stuck_seeds" if bench.split == "validation" else f"stuck_seeds_{bench.split}"
+
+
+def settings_of(bench: StuckSeeds) -> dict[str, Any]:
+    """What must be equal for groups to stand in one table."""
+    return {
+        "backbone": bench.backbone,
+        "train_rows": bench.train_rows,
+        "validation_rows": bench.validation_rows,
+        "epochs": bench.epochs,
+        "seeds": list(bench.seeds),
+        "split": bench.split,
+        "stuck": f"training loss of the last epoch above {STUCK} of the best constant answer's",
+    }
+
+
+def kept_groups(bench: StuckSeeds) -> dict[str, Any]:
+    """Groups that the file of results has, by name; none if they had other settings."""
+    path = bench.results / f"{results_name(bench)}.json"
+    if not path.is_file():
+        return {}
+    kept = json.loads(path.read_text())
+    return kept["groups"] if kept["settings"] == settings_of(bench) else {}
+
+
+def keep_group(bench: StuckSeeds, name: str, row: dict[str, Any]) -> None:
+    """Add a group to the file of results, which other parts write too."""
+    bench.results.mkdir(parents=True, exist_ok=True)
+    bench.work.mkdir(parents=True, exist_ok=True)
+    with (bench.work / "results.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        groups = kept_groups(bench) | {name: row}
+        bench.write(results_name(bench), {"settings": settings_of(bench), "groups": groups})
+
+
 def main(bench: StuckSeeds) -> None:
-    """Extract, train whatever is missing, and write the table of what is there."""
+    """Train whatever is missing, keep it, and print the table."""
     number, parts = map(int, bench.part.split("/"))
     if not 0 <= number < parts:
         raise UsageError("--part must be I/N with 0 <= I < N", bench.part, "Give for example 0/2.")
     # The same programs for all layers, and for the next start.
     jax.config.update("jax_compilation_cache_dir", str(bench.work / "compiled"))
-    constants = {task: constant_loss(make_store(bench, task)) for task in bench.tasks}
+    constants: dict[str, float] = {}
     groups = [
         (treatment, task, layer, variant)
         for task in bench.tasks
@@ -235,33 +274,20 @@ def main(bench: StuckSeeds) -> None:
         for layer in bench.layers
         for treatment in bench.treatments
     ]
-    results: dict[str, Any] = {}
-    for index, group in enumerate(groups):
-        if index % parts != number:
-            continue
-        runs = train_group(bench, group, Workspace())
+    for group in groups[number::parts]:
         treatment, task, layer, variant = group
         name = f"{task} layer {layer} {variant} {treatment}"
-        results[name] = summed_up(runs, constants[task])
-        row = results[name]
+        row = kept_groups(bench).get(name)
+        if row is None:
+            if task not in constants:
+                constants[task] = constant_loss(make_store(bench, task))
+            row = summed_up(train_group(bench, group, Workspace()), constants[task])
+            keep_group(bench, name, {"treatment": str(TREATMENTS[treatment]), **row})
         print(
             f"{name:46s} stuck {row['stuck']:2d} of {row['runs']:2d}   {METRIC[task]}"
             f" {row['mean']:.3f} ± {row['deviation']:.3f}",
             flush=True,
         )
-    settings = {
-        "backbone": bench.backbone,
-        "train_rows": bench.train_rows,
-        "validation_rows": bench.validation_rows,
-        "epochs": bench.epochs,
-        "seeds": list(bench.seeds),
-        "split": bench.split,
-        "treatments": {name: str(TREATMENTS[name]) for name in bench.treatments},
-        "stuck": f"training loss of the last epoch above {STUCK} of the best constant answer's",
-    }
-    suffix = "" if bench.split == "validation" else f"_{bench.split}"
-    suffix += "" if parts == 1 else f"_{number}_of_{parts}"
-    bench.write(f"stuck_seeds{suffix}", {"settings": settings, "groups": results})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
 from glot_jax.errors import UsageError, lookup
-from glot_jax.graphs import Stem, TokenGraph
+from glot_jax.graphs import Stem, StemNumbers, TokenGraph
 from glot_jax.objectives.heads import Head, row_vectors
 from glot_jax.objectives.objective import Objective, objective_for, row_loss
 from glot_jax.pooling import POOLERS
@@ -134,6 +134,7 @@ class SentenceModel(nnx.Module):
         train: bool = False,
         progress: ArrayLike = 0.0,
         rngs: nnx.Rngs | None = None,
+        numbers: StemNumbers | None = None,
     ) -> TokenGraph:
         """The token graphs of a batch; the options are those of Stem.__call__."""
         return self.stem(
@@ -143,6 +144,7 @@ class SentenceModel(nnx.Module):
             train=train,
             progress=progress,
             rngs=rngs,
+            numbers=numbers,
         )
 
     def outputs(

@@ -20,6 +20,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Thousands of tiny programs are compiled once and run once.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's newer emitters of fusions take four times as long to compile a step as those before them.
+# What must have the digits of users' programs asks for `users_programs`.
+if "xla_cpu_use_fusion_emitters" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+    ).strip()
 # The same steps are compiled by many tests, in several processes: each is compiled once and read
 # back. Where this is set the commands leave the cache to JAX, and write nothing to the user's home.
 os.environ.setdefault(
@@ -70,6 +76,23 @@ def few_mappings() -> Iterator[None]:
 
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def users_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile training and evaluation steps as they are outside of tests, with XLA's defaults."""
+    import jax
+
+    from glot_jax.xla import cpu_options
+
+    original = cpu_options.compiled_with
+
+    def as_users_do(
+        lowered: jax.stages.Lowered, options: cpu_options.Options
+    ) -> jax.stages.Compiled:
+        return original(lowered, {**options, "xla_cpu_use_fusion_emitters": True})
+
+    monkeypatch.setattr(cpu_options, "compiled_with", as_users_do)
 
 
 @pytest.fixture

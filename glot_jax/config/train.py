@@ -38,6 +38,9 @@ from glot_jax.errors import UsageError
 _PLACE = about(decides=NOTHING)
 """Metadata of a path that must be given: where things lie decides no number."""
 
+_TOLD = NUMBERS | VARIANT | IDENTITY
+"""What a number decides that a program is told when it runs: see `step_functions.Numbers`."""
+
 _REPEATED = NUMBERS | IDENTITY
 """What decides the bytes of a run that is repeated, and neither its program nor its variant."""
 
@@ -54,7 +57,7 @@ class GraphConfig(Config):
     only), complete, random.
     """
     # The default of the paper's appendix; right for a model or not is what the search is for.
-    tau: float = setting(0.6, between(-1, 1, "a cosine"))
+    tau: float = setting(0.6, between(-1, 1, "a cosine"), decides=_TOLD)
     """threshold: an edge where the cosine is strictly greater (random: the density to imitate).
     Paper: 0.1, 0.3, 0.6; release: 0.8.
     """
@@ -189,7 +192,7 @@ class PoolerConfig(Config):
     (l2). Before --standardise. The graph is built from the raw states. Not in the paper.
     """
     # After the graph is made: dropout must not change which tokens are linked.
-    dropout: float = setting(0.0, share, example=0.1)
+    dropout: float = setting(0.0, share, decides=_TOLD, example=0.1)
     """Share of the states' entries set to 0 in training, the rest scaled up; after the graph is
     made. Not in the paper.
     """
@@ -281,7 +284,7 @@ class OptimizerConfig(Config):
 
     optimizer: Literal["adam", "adamw"] = setting("adam")
     """Adam, or AdamW with decoupled weight decay."""
-    lr: float = setting(2e-4, at_least(0))
+    lr: float = setting(2e-4, at_least(0), decides=_TOLD)
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = setting("constant")
     """After warm-up: constant, or a cosine to zero at the last step."""
@@ -304,7 +307,7 @@ class OptimizerConfig(Config):
         example=0.1,
     )
     """Linear warm-up as a share of all steps, instead of --warmup-steps. Default: none."""
-    weight_decay: float = setting(0.0, at_least(0))
+    weight_decay: float = setting(0.0, at_least(0), decides=_TOLD)
     """adamw: decoupled; adam: added to the gradient, as in PyTorch."""
     clip_norm: float | None = setting(
         None,

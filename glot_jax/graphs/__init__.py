@@ -12,7 +12,7 @@ from glot_jax.graphs.from_states import token_graph
 # Not only for the two names: the import lets TokenGraph's methods of these names do their work.
 from glot_jax.graphs.jraph_graph import from_jraph, to_jraph
 from glot_jax.graphs.rules import RULES, Rule
-from glot_jax.graphs.stem import Stem
+from glot_jax.graphs.stem import Stem, StemNumbers
 from glot_jax.graphs.token_graph import TokenGraph
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "EdgeList",
     "Rule",
     "Stem",
+    "StemNumbers",
     "TokenBatch",
     "TokenGraph",
     "from_jraph",

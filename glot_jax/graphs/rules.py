@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
 from glot_jax.config.base import Config
@@ -26,8 +27,8 @@ from glot_jax.registry import Registry
 class RuleOptions(NamedTuple):
     """The numbers that rules read."""
 
-    tau: float | Array
-    """A Python number, or a trained scalar."""
+    tau: ArrayLike
+    """A Python number, or a scalar that is trained or that a program is told."""
     k: int = 8
     window: int = 4
     seed: int = 0
@@ -38,9 +39,9 @@ class RuleOptions(NamedTuple):
     def from_config(
         cls,
         config: GraphConfig,
-        tau: Array | None = None,
+        tau: ArrayLike | None = None,
     ) -> RuleOptions:
-        """Take the numbers of a config; `tau` replaces its own where it is trained."""
+        """Take the numbers of a config; `tau` replaces its own."""
         threshold = config.tau if tau is None else tau
         return cls(
             threshold,

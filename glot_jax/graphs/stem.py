@@ -5,6 +5,8 @@ It holds everything that may be trained on the way.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,6 +23,18 @@ from glot_jax.graphs.rules import RULES, RuleOptions
 from glot_jax.graphs.similarity import scale_of, tokens_of
 from glot_jax.graphs.token_graph import TokenGraph
 from glot_jax.moved import moved_name
+
+
+class StemNumbers(NamedTuple):
+    """Numbers of a stem that its program may be told, instead of being compiled for them.
+
+    Runs that differ by nothing else then share a program.
+    """
+
+    tau: ArrayLike
+    """Threshold of a cosine, where it is not learned."""
+    kept: ArrayLike
+    """Share of the features' entries that dropout keeps; read where the stem drops anything."""
 
 
 class Stem(nnx.Module):
@@ -169,6 +183,7 @@ class Stem(nnx.Module):
         *,
         train: bool = False,
         rngs: nnx.Rngs | None = None,
+        numbers: StemNumbers | None = None,
     ) -> Shaped[Array, "batch length width"]:
         """Return U_0, what the layers and the readout see."""
         if self.token_norm != "none":
@@ -183,8 +198,8 @@ class Stem(nnx.Module):
         nodes = mixed.astype(self.dtype)
         if train and self.dropout:
             # Of the features alone: edges are those of the whole states.
-            dropout = nnx.Dropout(self.dropout)
-            nodes = dropout(nodes, deterministic=False, rngs=rngs)
+            kept = 1.0 - self.dropout if numbers is None else numbers.kept
+            nodes = dropped(nodes, kept, rngs)
         if self.projection is None:
             return nodes
         return self.projection(nodes)
@@ -207,16 +222,17 @@ class Stem(nnx.Module):
             linking.options,
         )
 
-    def options(self) -> RuleOptions:
+    def options(self, numbers: StemNumbers | None = None) -> RuleOptions:
         """Return the numbers its rule reads, the trained tau among them."""
-        if self.tau is None:
-            return RuleOptions.from_config(self.config)
-        return RuleOptions.from_config(self.config, self.tau[...])
+        if self.tau is not None:
+            return RuleOptions.from_config(self.config, self.tau[...])
+        return RuleOptions.from_config(self.config, None if numbers is None else numbers.tau)
 
     def linking(
         self,
         hidden: Shaped[Array, "batch length *layers dim"],
         mask: Bool[Array, "batch length"],
+        numbers: StemNumbers | None = None,
     ) -> Linking:
         """Return what decides the edges of a batch; `mask` is that of the chosen tokens."""
         # Mixed but not standardised: who is linked is decided by the raw states, unless the rule
@@ -227,7 +243,7 @@ class Stem(nnx.Module):
             mask,
             stored=flat_layers(hidden),
             rule=self.rule,
-            options=self.options(),
+            options=self.options(numbers),
         )
 
     def __call__(
@@ -239,6 +255,7 @@ class Stem(nnx.Module):
         train: bool = False,
         progress: ArrayLike = 0.0,
         rngs: nnx.Rngs | None = None,
+        numbers: StemNumbers | None = None,
     ) -> TokenGraph:
         """Return the graph of a batch.
 
@@ -250,6 +267,7 @@ class Stem(nnx.Module):
             progress: share of the training steps done, in [0, 1]; anneals the temperature of soft
                 edges.
             rngs: with a `dropout` stream, where something is dropped.
+            numbers: win over the stem's own.
         """
         chosen = self.tokens(hidden, mask)
         return self.linked(
@@ -259,6 +277,7 @@ class Stem(nnx.Module):
             train=train,
             progress=progress,
             rngs=rngs,
+            numbers=numbers,
         )
 
     def linked(
@@ -270,6 +289,7 @@ class Stem(nnx.Module):
         train: bool = False,
         progress: ArrayLike = 0.0,
         rngs: nnx.Rngs | None = None,
+        numbers: StemNumbers | None = None,
     ) -> TokenGraph:
         """Return the graph of tokens that were chosen already: `mask` is theirs.
 
@@ -278,8 +298,8 @@ class Stem(nnx.Module):
         # Evaluation takes the hard edges of the tau that was learned.
         temperature = self._temperature(progress) if train else None
         return self.backend(
-            self.linking(hidden, mask),
-            self.features(hidden, train=train, rngs=rngs),
+            self.linking(hidden, mask, numbers),
+            self.features(hidden, train=train, rngs=rngs, numbers=numbers),
             edge_budget=edge_budget or self._config_budget(),
             temperature=temperature,
         )
@@ -328,6 +348,27 @@ def normalised(hidden: Array, norm: str) -> Array:
     if norm == "rms":
         square = square / hidden.shape[-1]
     return jnp.where(square > 0, scaled * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def dropped(nodes: Array, kept: ArrayLike, rngs: nnx.Rngs | None) -> Array:
+    """Set entries to 0 and scale up the rest, with the digits of `nnx.Dropout`.
+
+    Args:
+        nodes: of any shape.
+        kept: share of the entries that stay, in (0, 1]; it may be an array, where `nnx.Dropout`
+            takes Python's numbers alone.
+        rngs: with a `dropout` stream.
+    """
+    if rngs is None:
+        raise UsageError(
+            rule="what is dropped must be drawn",
+            got="rngs=None",
+            fix="Pass nnx.Rngs(dropout=seed), or train=False.",
+        )
+    drawn = jax.random.bernoulli(rngs.dropout(), p=kept, shape=nodes.shape)
+    # By a share of the states' own type: a float32 would widen them.
+    scaled = nodes / jnp.asarray(kept, nodes.dtype)
+    return jnp.where(drawn, scaled, jnp.zeros_like(nodes))
 
 
 def flat_layers(

@@ -29,8 +29,8 @@ from glot_jax.profiling.floor import work_of
 from glot_jax.profiling.program import backend_of, inspect_program, scatter_warning
 from glot_jax.profiling.timing import Timing, time_throughput
 from glot_jax.training.edge_budgets import is_sparse, power_of_two
-from glot_jax.training.optimizer import build_optimizer, build_schedule
-from glot_jax.training.step_functions import TrainState
+from glot_jax.training.optimizer import optimizer_maker
+from glot_jax.training.step_functions import Numbers, TrainState
 from glot_jax.training.steps import Steps, edge_counter, init_state
 from glot_jax.xla.cpu_options import XlaCpuOptions
 
@@ -264,12 +264,12 @@ class Head:
         budgets = {}
         if self.edges.budget is not None:
             budgets[self.shape.texts, self.shape.length] = self.edges.budget
-        schedule = build_schedule(OptimizerConfig(), 1, _TOTAL_STEPS)
-        optimizer = build_optimizer(OptimizerConfig(), schedule)
         # Split as in training: parameters are arguments of the step, not constants.
         graphdef, params, stats = split_model(self.model)
-        self.steps = Steps(graphdef, optimizer, budgets, _TOTAL_STEPS, xla_options)
-        self.state: TrainState = init_state(params, stats, optimizer, 0)
+        make_optimizer = optimizer_maker(OptimizerConfig(), 1, _TOTAL_STEPS)
+        self.steps = Steps(graphdef, make_optimizer, budgets, _TOTAL_STEPS, xla_options)
+        numbers = Numbers.from_config(OptimizerConfig(), graph, pooler)
+        self.state: TrainState = init_state(params, stats, make_optimizer, numbers, 0)
 
     def _count_edges(self) -> EdgeCount:
         if not (self.model.pooler.uses_edges and self.pooler.num_layers):

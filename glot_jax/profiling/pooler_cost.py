@@ -19,7 +19,12 @@ from jax.typing import ArrayLike
 
 from glot_jax import pooling
 from glot_jax.batches.token_batch import TokenBatch
-from glot_jax.config.train import GraphConfig, ObjectiveConfig, PoolerConfig
+from glot_jax.config.train import (
+    GraphConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    PoolerConfig,
+)
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.model import ModelSpec, SentenceModel, split_model
@@ -29,6 +34,7 @@ from glot_jax.profiling.frozen_backbone import load_per_core, ms_text, timing_te
 from glot_jax.profiling.program import peak_bytes
 from glot_jax.profiling.timing import Timing, time_latency
 from glot_jax.reporting.tables import Column, Table, table_console
+from glot_jax.training.step_functions import Numbers
 from glot_jax.training.steps import Steps
 from glot_jax.xla.cpu_options import compiled
 
@@ -204,8 +210,9 @@ def pooler_cost(
     model = _model(batches[0], graph, pooler, kind)
     graphdef, params, stats = split_model(model)
     # Nothing is trained: no update, no loss, no budgets of edges.
-    steps = Steps(graphdef, optax.identity(), {}, 1)
-    state = {"params": params, "stats": stats}
+    steps = Steps(graphdef, lambda _numbers: optax.identity(), {}, 1)
+    numbers = Numbers.from_config(OptimizerConfig(), graph, pooler)
+    state = {"params": params, "stats": stats, "numbers": numbers}
     source = itertools.cycle(batches)
     time = time_latency(lambda: steps.features(state, next(source)), repeats)
     # One shape, one step: exactly one program was compiled.

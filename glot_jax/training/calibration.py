@@ -50,7 +50,7 @@ def calibrate(session: Session) -> FittedTemperature | None:
     assert isinstance(run.objective, Calibrated)
     # Of the head that will answer: the temperature of another epoch is another.
     best = session.checkpoints.best_step or run.total_steps
-    state = session.checkpoints.load(best, run.state)
+    state = session.load(best)
     # That of the holdout, as `prepare` required: the training rows would flatter.
     split = run.selecting_split
     outputs = run_over(run, state, split, run.objective.judged_by)

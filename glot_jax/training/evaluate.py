@@ -80,7 +80,7 @@ def best_predictions(session: Session) -> dict[str, Predictions]:
     if best in session.predictions:
         return session.predictions[best]
     # Another process saw that epoch: they are computed again.
-    state = session.checkpoints.load(best, run.state)
+    state = session.load(best)
     predictions = {}
     for split in run.evaluation_splits:
         _, predictions[split] = evaluate_split(run, state, split)

@@ -219,8 +219,8 @@ def _prepare(
     model = build_model(spec, config)
     feeds = build(store, model, config, splits, workspace, notices)
     # Never used, but the steps of `Run` are made with one.
-    optimizer = optimizer_of(config, feeds)
-    steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
+    make_optimizer = optimizer_of(config, feeds)
+    steps, state = build_steps(model, config, feeds, make_optimizer, workspace, notices)
     for notice in notices:
         display.line(notice)
     return Run(

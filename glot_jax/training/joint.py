@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,157 @@ from jax import Array
 
 from glot_jax.batches.placement import DeviceStates
 from glot_jax.batches.planned_batches import run_lengths
+from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.run_folders.run_log import Display
 from glot_jax.training.advance import Blocks, Trained, Turn, padded_of_epoch, shapes_of_epoch
-from glot_jax.training.loop import Turns
-from glot_jax.training.prepare import TrainingRun
-from glot_jax.training.steps import Block
+from glot_jax.training.loop import Turns, checked, train, turns_of
+from glot_jax.training.prepare import TrainingRun, open_folder
+from glot_jax.training.steps import Block, Steps
 from glot_jax.training.stopping import StopSignals
+from glot_jax.training.workspace import Workspace
+
+Joint = Literal["auto", "on", "off"]
+"""Whether runs are trained in one program; see `train_runs`."""
 
 _MOST_BYTES = 16 << 30
 """Of the arrays of a joint step, by a rough count: whatever device it is, so that which runs are
 trained together follows from the settings alone."""
+
+
+class TrainOptions(TypedDict, total=False):
+    """Keywords of `train` that all runs share; see there."""
+
+    unused: Mapping[str, Any] | None
+    given: Collection[str] | None
+    quiet: bool
+    after_epoch: Callable[[int, float], None] | None
+
+
+def train_runs(
+    configs: Sequence[TrainConfig],
+    *,
+    workspace: Workspace | None = None,
+    joint: Joint = "auto",
+    **options: Unpack[TrainOptions],
+) -> list[dict[str, Any]]:
+    """Train several runs; those that differ by numbers alone may be trained in one program.
+
+    Such numbers are the rate, the decay, tau, dropout and the seed; where something else differs,
+    there is a program for each kind. Called again after a kill or a signal it keeps finished runs
+    and resumes the others.
+
+    Args:
+        configs: a folder each.
+        workspace: see `train`; default: one for these runs.
+        joint: whether they take their steps together; auto: not on a CPU, where that is no faster.
+            Numbers of a run differ from those that it has alone by rounding. They depend neither on
+            the other runs' numbers nor on which are finished already, but on how many there are.
+        options: further keywords of `train`.
+
+    Returns:
+        Their summaries, in the order of `configs`.
+
+    Raises:
+        UsageError: as `train`; or joint is on and some can only be trained apart.
+    """
+    workspace = Workspace.shared(workspace)
+    if joint == "off" or (joint == "auto" and not _joint_is_faster(len(configs))):
+        return _in_turn(configs, workspace, options)
+    display = Display(quiet=options.get("quiet", False))
+    runs = []
+    # All of them before the first step: what one of them refuses is told at once.
+    for config in configs:
+        run = checked(
+            config,
+            # What is decided for the first is decided for all.
+            display if not runs else Display(quiet=True),
+            resume=(config.out / "config.json").exists(),
+            unused=options.get("unused"),
+            given=options.get("given"),
+            workspace=workspace,
+        )
+        runs.append(run)
+    # Equal programs are one object within a workspace.
+    alike: dict[Steps, list[int]] = {}
+    for index, run in enumerate(runs):
+        alike.setdefault(run.steps, []).append(index)
+    reasons = {}
+    for steps, indices in alike.items():
+        reasons[steps] = why_apart([runs[index] for index in indices])
+    apart = [reason for reason in reasons.values() if reason is not None]
+    if apart and joint == "on":
+        raise UsageError(
+            rule="runs that are trained in one program must have all of it in common",
+            got=apart[0],
+            fix="Leave --joint at auto, which then trains them one after another.",
+        )
+    summaries: dict[int, dict[str, Any]] = {}
+    for steps, indices in alike.items():
+        if reasons[steps] is None and len(indices) > 1:
+            ended = _together([runs[index] for index in indices], display, options)
+        else:
+            if reasons[steps] is not None:
+                display.line(f"{len(indices)} runs, one after another: {reasons[steps]}")
+            ended = _in_turn([configs[index] for index in indices], workspace, options)
+        summaries.update(zip(indices, ended, strict=True))
+    return [summaries[index] for index in range(len(configs))]
+
+
+def _joint_is_faster(runs: int) -> bool:
+    # Measured (benchmarks/runs_together.py): a GPU has time for more than one small head, the
+    # cores of a CPU are busy with one.
+    return runs > 1 and jax.default_backend() != "cpu"
+
+
+def _in_turn(
+    configs: Sequence[TrainConfig], workspace: Workspace, options: TrainOptions
+) -> list[dict[str, Any]]:
+    """One run after another."""
+    summaries = []
+    for config in configs:
+        # A finished run is read back, one that was stopped goes on.
+        resume = (config.out / "config.json").exists()
+        summaries.append(train(config, resume=resume, workspace=workspace, **options))
+    return summaries
+
+
+def _together(
+    runs: Sequence[TrainingRun], display: Display, options: TrainOptions
+) -> list[dict[str, Any]]:
+    """Runs of one program, or of several where they would not fit into one."""
+    # Nothing was written so far: runs that are refused leave no folders behind.
+    for run in runs:
+        resume = (run.config.out / "config.json").exists()
+        open_folder(run.config, run, resume, options.get("unused") or {})
+    # The same for all groups, so that all but a smaller last one share a program.
+    size = min(lanes_of(runs[0]), len(runs))
+    summaries: list[dict[str, Any]] = []
+    for first in range(0, len(runs), size):
+        group = runs[first : first + size]
+        display.line(f"{len(group)} runs in one program (--joint off: one after another)")
+        summaries += _train_group(group, display, options)
+    return summaries
+
+
+def _train_group(
+    runs: Sequence[TrainingRun], display: Display, options: TrainOptions
+) -> list[dict[str, Any]]:
+    steps = runs[0].steps
+    try:
+        if any(not (run.config.out / "summary.json").exists() for run in runs):
+            display.line(f"compiling {compile_joint(runs)} programs")
+        with StopSignals() as stop:
+            turns = []
+            for run in runs:
+                lines = display.named(run.config.out.name, bar=run is runs[0])
+                after_epoch = options.get("after_epoch")
+                turns.append(turns_of(run, lines, stop, after_epoch, compiles=False))
+            summaries = train_joint(runs, turns, stop)
+    finally:
+        steps.executables.cancel()
+    stop.end_finished(runs[0].config.out.parent, display.line)
+    return summaries
 
 
 def why_apart(runs: Sequence[TrainingRun]) -> str | None:

@@ -27,7 +27,7 @@ from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
-from glot_jax.training.session import Session
+from glot_jax.training.session import Session, loaded, saved_part
 from glot_jax.training.step_functions import TrainState
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.summary import summarise
@@ -216,7 +216,7 @@ def _run(
         if programs:
             display.line(f"compiling {programs} programs, those of the first steps first")
     with Checkpoints(out, writing=True) as checkpoints:
-        restored = checkpoints.restore(run.state, display.line)
+        restored = checkpoints.restore(saved_part(run.state), display.line)
         done = checkpoints.latest_step or 0
         if _is_finished(run, checkpoints):
             display.line(f"{out}: finished already")
@@ -245,7 +245,8 @@ def _run(
         )
         try:
             _report_a_lost_best(session)
-            yield from _train_epochs(session, restored or run.state, done, after_epoch)
+            state = loaded(restored, run) if restored else run.state
+            yield from _train_epochs(session, state, done, after_epoch)
         finally:
             # Whatever ended it: the lines written so far are those that a resumed run goes on from.
             display.stop()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import jax
 import optax
 from jax.tree_util import KeyPath
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from glot_jax.config.train import OptimizerConfig
 from glot_jax.errors import UsageError
+from glot_jax.training.step_functions import Numbers, OptimizerMaker
 
 
 def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int) -> int:
@@ -32,18 +36,30 @@ def warmup_steps(config: OptimizerConfig, steps_per_epoch: int, total_steps: int
 
 
 def build_schedule(
-    config: OptimizerConfig, steps_per_epoch: int, total_steps: int
+    config: OptimizerConfig,
+    steps_per_epoch: int,
+    total_steps: int,
+    lr: ArrayLike | None = None,
 ) -> optax.Schedule:
-    """Linear warm-up from 0 to `lr`, then constant, or a cosine to 0 at the last step."""
+    """Linear warm-up from 0 to `lr`, then constant, or a cosine to 0 at the last step.
+
+    Args:
+        config: warm-up and shape.
+        steps_per_epoch: batches of an epoch.
+        total_steps: of the run.
+        lr: wins over the config's; it may be traced.
+    """
     warmup = warmup_steps(config, steps_per_epoch, total_steps)
-    after = optax.constant_schedule(config.lr)
+    # Optax is typed for Python's numbers and computes with arrays as well.
+    peak = cast("float", config.lr if lr is None else lr)
+    after = optax.constant_schedule(peak)
     if config.schedule == "cosine":
         # optax refuses a decay over no steps, which is what a warm-up as long as the run leaves.
         decay_steps = max(1, total_steps - warmup)
-        after = optax.cosine_decay_schedule(config.lr, decay_steps)
+        after = optax.cosine_decay_schedule(peak, decay_steps)
     if warmup == 0:
         return after
-    before = optax.linear_schedule(0.0, config.lr, warmup)
+    before = optax.linear_schedule(0.0, peak, warmup)
     return optax.join_schedules([before, after], [warmup])
 
 
@@ -63,26 +79,57 @@ def _decayed(params: PyTree) -> PyTree[bool]:
     return jax.tree.map_with_path(is_weight, params)
 
 
+def optimizer_maker(
+    config: OptimizerConfig, steps_per_epoch: int, total_steps: int
+) -> OptimizerMaker:
+    """The optimizer of a run, of the rate and the decay that its program is told.
+
+    Args:
+        config: all but these two numbers.
+        steps_per_epoch: batches of an epoch.
+        total_steps: of the run; its schedule ends with the last one.
+
+    Raises:
+        UsageError: the warm-up is longer than the run.
+    """
+    # Before anything is compiled.
+    warmup_steps(config, steps_per_epoch, total_steps)
+
+    def make(numbers: Numbers) -> optax.GradientTransformation:
+        schedule = build_schedule(config, steps_per_epoch, total_steps, numbers.lr)
+        return build_optimizer(config, schedule, numbers.weight_decay)
+
+    return make
+
+
 def build_optimizer(
-    config: OptimizerConfig, schedule: optax.Schedule
+    config: OptimizerConfig,
+    schedule: optax.Schedule,
+    weight_decay: ArrayLike | None = None,
 ) -> optax.GradientTransformation:
     """Adam or AdamW, optionally clipped.
 
     Adam adds weight decay to the gradient, as in PyTorch; AdamW decouples it. Every parameter is
     decayed but a learned threshold and the weights of mixed layers.
+
+    Args:
+        config: which one; with a decay of 0 nothing is decayed.
+        schedule: learning rate of each step.
+        weight_decay: wins over the config's, where that is not 0; it may be traced.
     """
     parts = []
+    decay = cast("float", config.weight_decay if weight_decay is None else weight_decay)
     # In this order: the norm that is clipped is the gradient's alone, without decay.
     if config.clip_norm is not None:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     if config.optimizer == "adam":
         if config.weight_decay:
-            parts.append(optax.add_decayed_weights(config.weight_decay, mask=_decayed))
+            parts.append(optax.add_decayed_weights(decay, mask=_decayed))
         parts.append(optax.adam(schedule))
     else:
         adamw = optax.adamw(
             schedule,
-            weight_decay=config.weight_decay,
+            weight_decay=decay,
             mask=_decayed,
         )
         parts.append(adamw)

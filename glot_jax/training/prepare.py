@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import optax
 from flax import nnx
 
 from glot_jax.batches.feed import Feed
@@ -53,9 +52,9 @@ from glot_jax.training.notices import (
     unread_by_pooler,
     unread_by_task,
 )
-from glot_jax.training.optimizer import build_optimizer, build_schedule
+from glot_jax.training.optimizer import optimizer_maker
 from glot_jax.training.plugin_parts import plugins_of
-from glot_jax.training.step_functions import TrainState
+from glot_jax.training.step_functions import Numbers, OptimizerMaker, TrainState
 from glot_jax.training.steps import Steps, init_state
 from glot_jax.training.workspace import Workspace
 
@@ -185,13 +184,13 @@ def prepare(
     model = build_model(spec, config)
     config = with_bucket_count(config, store, model, feed_kind(objective))
     feeds = build(store, model, config, splits, workspace, notices)
-    optimizer = optimizer_of(config, feeds)
+    make_optimizer = optimizer_of(config, feeds)
     config = with_xla_options(config, model, feeds["train"].plan, notices)
     if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     set_statistics(model, config, splits.rows["train"], store)
     parameters = count_trained(model, config)
-    steps, state = build_steps(model, config, feeds, optimizer, workspace, notices)
+    steps, state = build_steps(model, config, feeds, make_optimizer, workspace, notices)
     # Printed last: after an error there must be no lines about a run that never began.
     for notice in notices:
         display.line(notice)
@@ -325,12 +324,15 @@ def build_feeds(
 def optimizer_of(
     config: TrainConfig,
     feeds: Mapping[str, Feed],
-) -> optax.GradientTransformation:
-    """The optimizer of a run, whose schedule ends with its last step."""
+) -> OptimizerMaker:
+    """The optimizer of a run, whose schedule ends with its last step.
+
+    Raises:
+        UsageError: the warm-up is longer than the run.
+    """
     steps_per_epoch = _steps_per_epoch(feeds)
     total_steps = steps_per_epoch * config.epochs
-    schedule = build_schedule(config.optimizer, steps_per_epoch, total_steps)
-    return build_optimizer(config.optimizer, schedule)
+    return optimizer_maker(config.optimizer, steps_per_epoch, total_steps)
 
 
 def _steps_per_epoch(feeds: Mapping[str, Feed]) -> int:
@@ -364,7 +366,7 @@ def build_steps(
     model: SentenceModel,
     config: TrainConfig,
     feeds: Mapping[str, Feed],
-    optimizer: optax.GradientTransformation,
+    make_optimizer: OptimizerMaker,
     workspace: Workspace,
     notices: list[str],
 ) -> tuple[Steps, TrainState]:
@@ -380,15 +382,19 @@ def build_steps(
     decisive = (
         model.spec,
         config.part(PROGRAM),
+        # Numbers that are told, but not whether they are read at all.
+        config.optimizer.weight_decay > 0,
+        config.pooler.dropout > 0,
         steps_per_epoch,
         # Budgets are sizes of arrays in the program; the store's texts decide them.
         sorted(budgets.items()),
     )
     options = config.xla_cpu_options
-    build = functools.partial(Steps, graphdef, optimizer, budgets, total_steps, options)
+    build = functools.partial(Steps, graphdef, make_optimizer, budgets, total_steps, options)
     # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
-    return steps, init_state(params, stats, optimizer, config.seed)
+    numbers = Numbers.from_config(config.optimizer, config.graph, config.pooler)
+    return steps, init_state(params, stats, make_optimizer, numbers, config.seed)
 
 
 def open_folder(

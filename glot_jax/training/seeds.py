@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Unpack
 
-import jax
 import numpy as np
 
 from glot_jax.config.train import TrainConfig
@@ -15,25 +14,11 @@ from glot_jax.files import write_json
 from glot_jax.moved import renamed_keywords
 from glot_jax.run_folders.run_folder import Summary
 from glot_jax.run_folders.run_log import Display, resume_hint
-from glot_jax.training.joint import compile_joint, lanes_of, train_joint, why_apart
-from glot_jax.training.loop import checked, train, turns_of
-from glot_jax.training.prepare import TrainingRun, open_folder
-from glot_jax.training.stopping import StopSignals
+from glot_jax.training.joint import Joint, TrainOptions, train_runs
 from glot_jax.training.workspace import Workspace
-
-Joint = Literal["auto", "on", "off"]
 
 _Entries = dict[str, dict[str, float]]
 """Checkpoint (best, last) -> name -> value."""
-
-
-class TrainOptions(TypedDict, total=False):
-    """Keywords of `train` that all seeds share; see there."""
-
-    unused: Mapping[str, Any] | None
-    given: Collection[str] | None
-    quiet: bool
-    after_epoch: Callable[[int, float], None] | None
 
 
 @renamed_keywords(residents="workspace")
@@ -88,10 +73,7 @@ def train_seeds(
         out = config.out / f"seed-{seed}"
         begun.append(dataclasses.replace(config, seed=seed, out=out))
     try:
-        if joint == "on" or (joint == "auto" and _joint_is_faster(len(seeds))):
-            summaries = _together(begun, joint, display, workspace, options)
-        else:
-            summaries = _in_turn(begun, workspace, options)
+        summaries = train_runs(begun, workspace=workspace, joint=joint, **options)
     except (KeyboardInterrupt, SystemExit):
         display.line(f"{config.out}: the same command finishes the seeds that are left")
         raise
@@ -103,89 +85,6 @@ def train_seeds(
     }
     write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
     return summary
-
-
-def _joint_is_faster(runs: int) -> bool:
-    # Measured (benchmarks/runs_together.py): a GPU has time for more than one small head, the
-    # cores of a CPU are busy with one.
-    return runs > 1 and jax.default_backend() != "cpu"
-
-
-def _in_turn(
-    configs: Sequence[TrainConfig], workspace: Workspace, options: TrainOptions
-) -> list[dict[str, Any]]:
-    """One run after another."""
-    summaries = []
-    for config in configs:
-        # A finished seed is read back, one that was stopped goes on.
-        resume = (config.out / "config.json").exists()
-        summaries.append(train(config, resume=resume, workspace=workspace, **options))
-    return summaries
-
-
-def _together(
-    configs: Sequence[TrainConfig],
-    joint: Joint,
-    display: Display,
-    workspace: Workspace,
-    options: TrainOptions,
-) -> list[dict[str, Any]]:
-    """Step by step in one program, or in several where the runs would not fit into one."""
-    runs = []
-    # All of them before the first step: what one of them refuses is told at once.
-    for config in configs:
-        run = checked(
-            config,
-            # What is decided for the first is decided for all.
-            display if not runs else Display(quiet=True),
-            resume=(config.out / "config.json").exists(),
-            unused=options.get("unused"),
-            given=options.get("given"),
-            workspace=workspace,
-        )
-        runs.append(run)
-    apart = why_apart(runs)
-    if apart is not None:
-        if joint == "on":
-            raise UsageError(
-                rule="seeds that are trained in one program must have all of it in common",
-                got=apart,
-                fix="Leave --joint at auto, which then trains them one after another.",
-            )
-        display.line(f"{len(runs)} seeds, one after another: {apart}")
-        return _in_turn(configs, workspace, options)
-    # Nothing was written so far: seeds that are refused leave no folders behind.
-    for config, run in zip(configs, runs, strict=True):
-        resume = (config.out / "config.json").exists()
-        open_folder(run.config, run, resume, options.get("unused") or {})
-    # The same for all groups, so that all but a smaller last one share a program.
-    size = min(lanes_of(runs[0]), len(runs))
-    summaries: list[dict[str, Any]] = []
-    for first in range(0, len(runs), size):
-        group = runs[first : first + size]
-        display.line(f"{len(group)} seeds in one program (--joint off: one after another)")
-        summaries += _group(group, display, options)
-    return summaries
-
-
-def _group(
-    runs: Sequence[TrainingRun], display: Display, options: TrainOptions
-) -> list[dict[str, Any]]:
-    steps = runs[0].steps
-    try:
-        if any(not (run.config.out / "summary.json").exists() for run in runs):
-            display.line(f"compiling {compile_joint(runs)} programs")
-        with StopSignals() as stop:
-            turns = []
-            for run in runs:
-                lines = display.named(run.config.out.name, bar=run is runs[0])
-                after_epoch = options.get("after_epoch")
-                turns.append(turns_of(run, lines, stop, after_epoch, compiles=False))
-            summaries = train_joint(runs, turns, stop)
-    finally:
-        steps.executables.cancel()
-    stop.end_finished(runs[0].config.out.parent, display.line)
-    return summaries
 
 
 def _deviation(values: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Clock, Display, RunLog
 from glot_jax.training.prepare import TrainingRun
-from glot_jax.training.step_functions import TrainState
+from glot_jax.training.step_functions import Numbers, TrainState
 from glot_jax.training.stopping import StopSignals
 
 
@@ -44,8 +44,16 @@ class Session:
         # A checkpoint must never be ahead of the lines that led to it.
         self.log.sync()
         notes = {"losses": self.losses, "seconds": self.clock.epoch}
-        self.checkpoints.save(state, selection, notes)
+        self.checkpoints.save(saved_part(state), selection, notes)
         self.saved_at = time.perf_counter()
+
+    def load(self, step: int) -> TrainState:
+        """The state that was saved at a step.
+
+        Raises:
+            UsageError: it is not what was saved.
+        """
+        return loaded(self.checkpoints.load(step, saved_part(self.run.state)), self.run)
 
     @property
     def most_steps(self) -> int:
@@ -80,3 +88,15 @@ class Session:
         )
         self.display.line(message)
         raise self.stop.ending(message)
+
+
+def saved_part(state: TrainState) -> TrainState:
+    """What a checkpoint holds of a state: all but the numbers, which stand in config.json."""
+    return {name: part for name, part in state.items() if name != "numbers"}
+
+
+def loaded(saved: TrainState, run: TrainingRun) -> TrainState:
+    """The state of a run, of what a checkpoint holds."""
+    config = run.config
+    # Made anew: those of the run's first state are in memory that its steps have taken over.
+    return {**saved, "numbers": Numbers.from_config(config.optimizer, config.graph, config.pooler)}

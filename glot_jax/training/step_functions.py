@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,42 @@ from jax.typing import ArrayLike
 
 from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig
 from glot_jax.dispatch.pace import MOST
+from glot_jax.graphs import StemNumbers
 from glot_jax.model import SentenceModel, split_model
 
 TrainState = dict[str, Any]
 """`params`, `stats`: nested dicts of arrays; `opt_state`: optax's; `step`: int32; `key`: PRNG key;
-`first_bad_step`: int32, -1 while every loss was finite. `stats` is what a model keeps besides
-parameters (running averages)."""
+`first_bad_step`: int32, -1 while every loss was finite; `numbers`: Numbers, which no step changes.
+`stats` is what a model keeps besides parameters (running averages)."""
+
+
+class Numbers(NamedTuple):
+    """What a program is told of a run, float32 numbers that it is not compiled for.
+
+    Runs that differ by nothing else share their programs, and can be trained in one.
+    """
+
+    lr: ArrayLike
+    """Peak of the learning rate."""
+    weight_decay: ArrayLike
+    """Read where the run decays anything at all."""
+    stem: StemNumbers
+
+    @classmethod
+    def from_config(
+        cls, optimizer: OptimizerConfig, graph: GraphConfig, pooler: PoolerConfig
+    ) -> Numbers:
+        """Those of a run, on the device."""
+        # In Python's precision, as a program that was compiled for the share has it.
+        kept = 1.0 - pooler.dropout
+        stem = StemNumbers(jnp.float32(graph.tau), jnp.float32(kept))
+        return cls(jnp.float32(optimizer.lr), jnp.float32(optimizer.weight_decay), stem)
+
+
+OptimizerMaker = Callable[[Numbers], optax.GradientTransformation]
+"""The optimizer of a run, of numbers that may be traced."""
 
 JUDGED_TOGETHER = 16
 """Batches of one evaluating dispatch at most: their outputs lie in memory together."""
@@ -31,25 +60,31 @@ BlockArrays = tuple[Array, PlannedBatches, Array, Array]
 """What a program takes of a block (see `steps.Block`): tokens, planned, first, size."""
 
 
+class _Training(NamedTuple):
+    """What a forward pass of training has, and one of evaluation has not."""
+
+    progress: ArrayLike
+    """Share of the run's steps that are done, in [0, 1]."""
+    rngs: nnx.Rngs
+
+
 def _forward(
-    graphdef: nnx.GraphDef[SentenceModel],
-    params: dict,
-    stats: dict,
+    model: SentenceModel,
     batch: TokenBatch,
     edge_budget: int | None,
-    *,
-    train: bool = False,
-    progress: ArrayLike = 0.0,
-    rngs: nnx.Rngs | None = None,
+    numbers: StemNumbers,
+    training: _Training | None = None,
 ) -> tuple[Array, Array, dict, Array]:
     """Outputs, losses of the rows, the model's other state afterwards, edges that did not fit."""
-    model: SentenceModel = nnx.merge(graphdef, params, stats)
+    train = training is not None
+    rngs = training.rngs if training else None
     graph = model.graph(
         batch,
         edge_budget=edge_budget,
         train=train,
-        progress=progress,
+        progress=training.progress if training else 0.0,
         rngs=rngs,
+        numbers=numbers,
     )
     # Without the progress: only the stem anneals.
     outputs = model.outputs(graph, train=train, rngs=rngs)
@@ -61,29 +96,23 @@ def _forward(
 
 def train_step(
     graphdef: nnx.GraphDef[SentenceModel],
-    optimizer: optax.GradientTransformation,
+    make_optimizer: OptimizerMaker,
     total_steps: int,
     state: TrainState,
     batch: TokenBatch,
     edge_budget: int | None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update; see `steps.Steps.train`."""
+    numbers: Numbers = state["numbers"]
 
     def mean_loss(params: dict) -> tuple[Array, tuple[dict, Array]]:
         # 1 at the last step, which is number total_steps - 1.
         progress = state["step"] / max(1, total_steps - 1)
         # The key of a step is a function of its number: a resumed run drops the same entries.
         key = jax.random.fold_in(state["key"], state["step"])
-        _, losses, stats, dropped = _forward(
-            graphdef,
-            params,
-            state["stats"],
-            batch,
-            edge_budget,
-            train=True,
-            progress=progress,
-            rngs=nnx.Rngs(dropout=key),
-        )
+        model: SentenceModel = nnx.merge(graphdef, params, state["stats"])
+        training = _Training(progress, nnx.Rngs(dropout=key))
+        _, losses, stats, dropped = _forward(model, batch, edge_budget, numbers.stem, training)
         # Rows that only fill the batch have no loss and are not counted either.
         total = jnp.sum(losses)
         rows = jnp.sum(batch.row_mask)
@@ -94,6 +123,7 @@ def train_step(
     # Named for profilers.
     with jax.named_scope("optimizer"):
         old_params = state["params"]
+        optimizer = make_optimizer(numbers)
         updates, opt_state = optimizer.update(gradient, state["opt_state"], old_params)
         params = optax.apply_updates(old_params, updates)
     # After the first loss or gradient that is not finite nothing is updated any more: the host
@@ -191,6 +221,7 @@ def judge_block(
     judge: Callable,
     params: dict,
     stats: dict,
+    numbers: StemNumbers,
     arrays: BlockArrays,
     length: int,
     edge_budget: int | None,
@@ -200,7 +231,7 @@ def judge_block(
 
     def result_of(index: Array) -> dict[str, Array]:
         batch = planned.gather(tokens, first + index, length)
-        return judge(params, stats, batch, edge_budget)
+        return judge(params, stats, numbers, batch, edge_budget)
 
     def empty(shape: jax.ShapeDtypeStruct) -> Array:
         return jnp.zeros((JUDGED_TOGETHER, *shape.shape), shape.dtype)
@@ -224,11 +255,13 @@ def evaluate_step(
     graphdef: nnx.GraphDef[SentenceModel],
     params: dict,
     stats: dict,
+    numbers: StemNumbers,
     batch: TokenBatch,
     edge_budget: int | None,
 ) -> dict[str, Array]:
     """Outputs and losses of a batch; see `steps.Steps.evaluate`."""
-    outputs, losses, _, dropped = _forward(graphdef, params, stats, batch, edge_budget)
+    model: SentenceModel = nnx.merge(graphdef, params, stats)
+    outputs, losses, _, dropped = _forward(model, batch, edge_budget, numbers)
     # Running averages that the forward pass made are dropped: evaluation changes nothing.
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
 
@@ -237,10 +270,11 @@ def features_step(
     graphdef: nnx.GraphDef[SentenceModel],
     params: dict,
     stats: dict,
+    numbers: StemNumbers,
     batch: TokenBatch,
     edge_budget: int | None,
 ) -> dict[str, Array]:
     """What the head multiplies; see `steps.Steps.features`."""
     model: SentenceModel = nnx.merge(graphdef, params, stats)
-    graph = model.graph(batch, edge_budget=edge_budget)
+    graph = model.graph(batch, edge_budget=edge_budget, numbers=numbers)
     return {"features": model.features(graph), "dropped_edges": graph.dropped_edges}

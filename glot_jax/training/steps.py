@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 from jax import Array
 
@@ -18,7 +17,7 @@ from glot_jax.dispatch.executables import Executables
 from glot_jax.graphs import Stem
 from glot_jax.model import SentenceModel
 from glot_jax.training import step_functions
-from glot_jax.training.step_functions import TrainState
+from glot_jax.training.step_functions import Numbers, OptimizerMaker, TrainState
 from glot_jax.xla.cpu_options import XlaCpuOptions, compiled
 
 StepName = Literal["train", "evaluate", "features"]
@@ -30,12 +29,18 @@ def edge_counter(stem: Stem) -> Callable[[Any, Any], Array]:
 
 
 def init_state(
-    params: dict, stats: dict, optimizer: optax.GradientTransformation, seed: int
+    params: dict,
+    stats: dict,
+    make_optimizer: OptimizerMaker,
+    numbers: Numbers,
+    seed: int,
 ) -> TrainState:
     """Step 0 of a run."""
+    optimizer = make_optimizer(numbers)
     return {
         "params": params,
         "stats": stats,
+        "numbers": numbers,
         "opt_state": optimizer.init(params),
         "step": jnp.zeros((), jnp.int32),
         "key": jax.random.key(seed),
@@ -58,6 +63,11 @@ class Block(NamedTuple):
     """[] int32: batches, on the device; from 1 to MOST to train, to JUDGED_TOGETHER otherwise."""
 
 
+def _judged(state: TrainState) -> tuple:
+    """What an evaluating step takes of a state."""
+    return (state["params"], state["stats"], state["numbers"].stem)
+
+
 def _arrays_of(block: Block) -> tuple:
     return (block.tokens, block.planned, block.first, block.size)
 
@@ -71,7 +81,7 @@ class Steps:
 
     Args:
         graphdef: structure of the SentenceModel, from `split_model`.
-        optimizer: optax transformation.
+        make_optimizer: the optax transformation of the numbers of a run.
         edge_budgets: (texts, length) of a batch -> edges it may hold, for the sparse backend; empty
             for the others.
         total_steps: steps of the run; what is annealed ends there.
@@ -84,7 +94,7 @@ class Steps:
     def __init__(
         self,
         graphdef: nnx.GraphDef[SentenceModel],
-        optimizer: optax.GradientTransformation,
+        make_optimizer: OptimizerMaker,
         edge_budgets: dict[tuple, int],
         total_steps: int,
         xla_options: XlaCpuOptions = "default",
@@ -96,7 +106,7 @@ class Steps:
         # Of the run that these steps trained last, as numbers.
         self._key: Array | None = None
         self._key_data: Array | None = None
-        train = functools.partial(step_functions.train_step, graphdef, optimizer, total_steps)
+        train = functools.partial(step_functions.train_step, graphdef, make_optimizer, total_steps)
         judge = {
             "evaluate": functools.partial(step_functions.evaluate_step, graphdef),
             "features": functools.partial(step_functions.features_step, graphdef),
@@ -117,10 +127,10 @@ class Steps:
         self._judge = {}
         self._judge_block = {}
         for name, step in judge.items():
-            self._judge[name] = jax.jit(step, static_argnums=3)
+            self._judge[name] = jax.jit(step, static_argnums=4)
             # The jitted one, which a block meets twice and traces once.
             block = functools.partial(step_functions.judge_block, self._judge[name])
-            self._judge_block[name] = jax.jit(block, static_argnums=(3, 4))
+            self._judge_block[name] = jax.jit(block, static_argnums=(4, 5))
 
     @property
     def compile_seconds(self) -> float:
@@ -216,7 +226,7 @@ class Steps:
     def judge(self, name: StepName, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
         """`evaluate` or `features`, by name."""
         run = self._executable(name, state, batch)
-        return run(state["params"], state["stats"], jax.device_put(batch))
+        return run(*_judged(state), jax.device_put(batch))
 
     def judge_block(self, name: StepName, state: TrainState, block: Block) -> dict[str, Array]:
         """`evaluate` or `features` of every batch of a block, in one dispatch.
@@ -228,7 +238,7 @@ class Steps:
         key = _block_key(name, block)
         build = functools.partial(self._compile_block, name, state, block)
         run = self.executables.get(key, build)
-        return run(state["params"], state["stats"], _arrays_of(block))
+        return run(*_judged(state), _arrays_of(block))
 
     def compile_ahead(
         self,
@@ -275,7 +285,7 @@ class Steps:
         if name == "train":
             traced = self._train.trace(state, batch, budget)
         else:
-            traced = self._judge[name].trace(state["params"], state["stats"], batch, budget)
+            traced = self._judge[name].trace(*_judged(state), batch, budget)
         return traced.lower(lowering_platforms=platforms)
 
     def lower_block(
@@ -295,7 +305,7 @@ class Steps:
             traced = self._train_block.trace(*parts, arrays, block.length, budget)
         else:
             judge = self._judge_block[name]
-            traced = judge.trace(state["params"], state["stats"], arrays, block.length, budget)
+            traced = judge.trace(*_judged(state), arrays, block.length, budget)
         return traced.lower(lowering_platforms=platforms)
 
     def budget(self, batch: TokenBatch) -> int | None:

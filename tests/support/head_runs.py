@@ -18,6 +18,7 @@ from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train
 from glot_jax.training.prepare import prepare
+from glot_jax.training.session import saved_part
 from support.synthetic_stores import CLASSES, PAIRS, SCORE, SCORES, make_store
 from support.typed import present
 
@@ -47,7 +48,7 @@ def arrays(run: Path) -> list[np.ndarray]:
         Display(quiet=True),
     ).state
     with Checkpoints(run) as checkpoints:
-        state = checkpoints.load(present(checkpoints.latest_step), like)
+        state = checkpoints.load(present(checkpoints.latest_step), saved_part(like))
     state["key"] = jax.random.key_data(state["key"])
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
 

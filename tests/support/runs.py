@@ -16,6 +16,7 @@ from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Display
 from glot_jax.training import train
 from glot_jax.training.prepare import prepare
+from glot_jax.training.session import saved_part
 
 EVERY_STEP = 1e-9
 """checkpoint_minutes of a run that saves after every step."""
@@ -53,8 +54,8 @@ def resume(out: Path, **changes: object) -> dict[str, Any]:
 
 
 def like(out: Path) -> dict[str, Any]:
-    """A training state of the run's shapes."""
-    return prepare(saved_config(out), Display(quiet=True)).state
+    """What a checkpoint holds of a training state of the run's shapes."""
+    return saved_part(prepare(saved_config(out), Display(quiet=True)).state)
 
 
 def arrays(state: dict[str, Any]) -> list[np.ndarray]:

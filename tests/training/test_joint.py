@@ -1,4 +1,4 @@
-"""Seeds that are trained step by step in one program."""
+"""Runs that are trained step by step in one program."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from support.dispatches import one_at_a_time
 from support.head_runs import config
 
-from glot_jax.config.train import PoolerConfig
+from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig
 from glot_jax.errors import UsageError
 from glot_jax.run_folders.run_log import Display
-from glot_jax.training import advance, joint, seeds, train, train_seeds
+from glot_jax.training import advance, joint, train, train_seeds
 from glot_jax.training.loop import begin
 from glot_jax.training.steps import Steps
 from glot_jax.training.workspace import Workspace
@@ -192,18 +192,82 @@ def test_what_keeps_runs_apart_is_said(stores, tmp_path):
 def test_on_a_cpu_auto_trains_one_after_another(stores, tmp_path, monkeypatch, capfd):
     train_seeds(config(stores["classes"], tmp_path / "runs"), [1, 2])
     assert "in one program" not in capfd.readouterr().err
-    monkeypatch.setattr(seeds.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(joint.jax, "default_backend", lambda: "gpu")
     train_seeds(config(stores["classes"], tmp_path / "again"), [1, 2])
-    assert "2 seeds in one program (--joint off" in capfd.readouterr().err
+    assert "2 runs in one program (--joint off" in capfd.readouterr().err
     # What cannot be joint is said, and trained all the same.
     train_seeds(config(stores["classes"], tmp_path / "host", cache="host"), [1, 2])
     assert "one after another: token states wait on the host" in capfd.readouterr().err
 
 
 def test_more_runs_than_fit_into_a_program_are_several_groups(stores, five, tmp_path, monkeypatch):
-    monkeypatch.setattr(seeds, "lanes_of", lambda _: 2)
+    monkeypatch.setattr(joint, "lanes_of", lambda _: 2)
     summary = together(stores["classes"], tmp_path / "runs", SEEDS)
     assert summary["runs"] == [f"seed-{seed}" for seed in SEEDS]
     for seed in SEEDS:
         reached = losses(tmp_path / "runs" / f"seed-{seed}")
         np.testing.assert_allclose(reached, losses(five / f"seed-{seed}"), atol=1e-5)
+
+
+NUMBERS = [(1e-2, 1e-3, 0.6, 0.1), (3e-3, 1e-2, 0.3, 0.2), (1e-2, 1e-4, -1.0, 0.5)]
+"""Rate, decay, tau and dropout of runs that differ by numbers alone."""
+
+
+def of_numbers(store, out, count):
+    configs = []
+    for index in range(count):
+        lr, decay, tau, dropout = NUMBERS[index % len(NUMBERS)]
+        changes = {
+            "seed": index,
+            "log_every": 1,
+            "graph": GraphConfig(tau=tau, backend="dense"),
+            "pooler": PoolerConfig(hidden_dim=8, scorer_dim=8, dropout=dropout),
+            "optimizer": OptimizerConfig(
+                lr=lr, weight_decay=decay, schedule="cosine", warmup_fraction=0.2
+            ),
+        }
+        configs.append(config(store, out / str(index), **changes))
+    return configs
+
+
+def test_runs_of_other_numbers_end_as_each_does_alone(stores, tmp_path):
+    alone = of_numbers(stores["classes"], tmp_path / "alone", 5)
+    for settings in alone:
+        # A workspace of its own: nothing is shared.
+        train(settings, quiet=True)
+    reached = [losses(settings.out) for settings in alone]
+    # Numbers that no program is told would be those of the first run.
+    assert len({tuple(values) for values in reached}) == 5
+    for count in (3, 5):
+        group = of_numbers(stores["classes"], tmp_path / f"group-{count}", count)
+        workspace = Workspace()
+        summaries = joint.train_runs(group, workspace=workspace, joint="on", quiet=True)
+        assert workspace.programs == 1
+        for settings, summary, expected in zip(group, summaries, reached, strict=False):
+            np.testing.assert_allclose(losses(settings.out), expected, atol=1e-5)
+            assert summary == json.loads((settings.out / "summary.json").read_text())
+
+
+def test_what_a_program_is_told_gives_the_digits_of_a_program_made_for_it(stores, tmp_path):
+    shared = Workspace()
+    for name, workspace in (("shared", shared), ("own", None)):
+        for settings in of_numbers(stores["classes"], tmp_path / name, 3):
+            train(settings, quiet=True, workspace=workspace)
+    assert shared.programs == 1
+    for index in range(3):
+        one, other = (tmp_path / name / str(index) / "metrics.jsonl" for name in ("shared", "own"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_runs_of_other_programs_are_groups_of_their_own(stores, tmp_path, capfd):
+    wide = [
+        config(stores["classes"], tmp_path / f"wide-{seed}", seed=seed, pooler=PoolerConfig("mean"))
+        for seed in (1, 2)
+    ]
+    narrow = [config(stores["classes"], tmp_path / f"glot-{seed}", seed=seed) for seed in (1, 2)]
+    # Taking turns: the order of what is returned is that of the settings.
+    configs = [wide[0], narrow[0], wide[1], narrow[1]]
+    summaries = joint.train_runs(configs, joint="on")
+    assert capfd.readouterr().err.count("2 runs in one program") == 2
+    for settings, summary in zip(configs, summaries, strict=True):
+        assert summary == json.loads((settings.out / "summary.json").read_text())

@@ -33,15 +33,16 @@ def test_training_traces_the_step_once_per_shape(stores, tmp_path, monkeypatch):
     traced = []
     original = step_functions._forward
 
-    def counting(graphdef, params, stats, batch, edge_budget, **training):
-        traced.append((batch.hidden.shape, bool(training)))
-        return original(graphdef, params, stats, batch, edge_budget, **training)
+    def counting(model, batch, edge_budget, numbers, training=None):
+        traced.append((batch.hidden.shape, training is not None))
+        return original(model, batch, edge_budget, numbers, training)
 
     monkeypatch.setattr(step_functions, "_forward", counting)
     run(stores["classes"], tmp_path / "run", epochs=3, buckets=2)
     assert len(traced) == len(set(traced)) == 3, f"traced again: {traced}"
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_the_step_has_no_scatter(stores, tmp_path):
     prepared = prepare(config(stores["pairs"], tmp_path / "run"), Display(quiet=True))
     batch = prepared.feeds["train"].batch(0)
@@ -76,7 +77,7 @@ def test_after_a_bad_step_nothing_is_updated(stores, tmp_path):
 
 def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeypatch):
     prepared = prepare(config(stores["classes"], tmp_path / "run"), Display(quiet=True))
-    monkeypatch.setattr(steps.optax.tree, "norm", lambda _tree: float("nan"))
+    monkeypatch.setattr(step_functions.optax.tree, "norm", lambda _tree: float("nan"))
     before = [np.array(leaf) for leaf in jax.tree.leaves(prepared.state["params"])]
     state, logs = prepared.steps.train(prepared.state, prepared.feeds["train"].batch(0))
     assert np.isfinite(logs["loss"])
@@ -85,6 +86,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(stores, tmp_path, monkeyp
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.usefixtures("users_programs")
 @pytest.mark.parametrize("pooler", ["mean", "glot"])
 @pytest.mark.parametrize("kind", ["classes", "pairs"])
 def test_a_block_computes_the_digits_of_single_steps(stores, tmp_path, kind, pooler):
