@@ -67,9 +67,14 @@ def train_runs(
         UsageError: as `train`; or joint is on and some can only be trained apart.
     """
     workspace = Workspace.shared(workspace)
-    if joint == "off" or (joint == "auto" and not _joint_is_faster(len(configs))):
-        return _in_turn(configs, workspace, options)
     display = Display(quiet=options.get("quiet", False))
+    if joint == "off" or len(configs) < 2:
+        return _in_turn(configs, workspace, options)
+    # Measured (benchmarks/runs_together.py): a GPU has time for more than one small head, the
+    # cores of a CPU are busy with one.
+    if joint == "auto" and jax.default_backend() == "cpu":
+        display.line(f"{len(configs)} runs, one after another: no slower on a CPU (--joint on)")
+        return _in_turn(configs, workspace, options)
     runs = []
     # All of them before the first step: what one of them refuses is told at once.
     for config in configs:
@@ -107,12 +112,6 @@ def train_runs(
             ended = _in_turn([configs[index] for index in indices], workspace, options)
         summaries.update(zip(indices, ended, strict=True))
     return [summaries[index] for index in range(len(configs))]
-
-
-def _joint_is_faster(runs: int) -> bool:
-    # Measured (benchmarks/runs_together.py): a GPU has time for more than one small head, the
-    # cores of a CPU are busy with one.
-    return runs > 1 and jax.default_backend() != "cpu"
 
 
 def _in_turn(
