@@ -44,6 +44,7 @@ FLOW = (
     "pooling",
     "objectives",
     "model",
+    "health",
     "run_folders",
     "xla",
     "training",
@@ -115,7 +116,9 @@ MAY_IMPORT = {
         "pooling",
         "objectives",
     },
-    "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model"},
+    # Pure checks of numbers that others have.
+    "health": set(),
+    "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model", "health"},
     "xla": {"errors", "files", "graphs.backends"},
     "training": {
         *BASE,
@@ -130,6 +133,7 @@ MAY_IMPORT = {
         "model",
         "run_folders",
         "xla",
+        "health",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},

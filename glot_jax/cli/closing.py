@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,28 @@ def after_seeds(values: Mapping[str, Any], out: Path) -> list[str]:
     first = out / f"seed-{seeds[0]}"
     return [
         f"{out}: {metric} {mean:.3f} on {name}, the mean of {len(seeds)} seeds ({spelled}).",
+        *_without_stuck(summaries, scores, metric),
         *_next_steps(first, summaries[0]),
     ]
+
+
+def _without_stuck(
+    summaries: Sequence[Mapping[str, Any]], scores: Sequence[float], metric: str
+) -> list[str]:
+    """A line about seeds that ended no better than a constant answer; none where all learned."""
+    kept = []
+    stuck = []
+    for values, score in zip(summaries, scores, strict=True):
+        if Summary.from_json(values).has_learned:
+            kept.append(score)
+        else:
+            stuck.append(str(values["seed"]))
+    if not stuck:
+        return []
+    line = f"Not learned, no better than always the same answer: seed {', '.join(stuck)}"
+    if kept:
+        line += f"; {metric} {sum(kept) / len(kept):.3f} without"
+    return [f"{line}."]
 
 
 def _next_steps(out: Path, values: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,18 @@ def require_stored_layers(config: TrainConfig) -> None:
         read_manifest(config.store)
 
 
+def require_classes(store: Path, option: str) -> None:
+    """Require that the rows of a store have classes, one each.
+
+    Raises:
+        UsageError: No store, a damaged one, or other labels.
+    """
+    from glot_jax.store import read_manifest
+    from glot_jax.texts.tasks import TaskSpec, require_one_class
+
+    require_one_class(TaskSpec.from_json(read_manifest(store).task), option)
+
+
 def require_metric(store: Path, metric: str | None) -> None:
     """Require that the store's task is judged by the metric that selects, if one was named.
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from glot_jax.cli.early_checks import require_metric, require_names, require_stored_layers
+from glot_jax.cli.early_checks import (
+    require_classes,
+    require_metric,
+    require_names,
+    require_stored_layers,
+)
 from glot_jax.cli.own_flags import (
     own_flags,
     own_options,
@@ -31,6 +37,9 @@ from glot_jax.config.train import (
 )
 from glot_jax.errors import UsageError, lookup
 from glot_jax.presets import PRESETS
+
+if TYPE_CHECKING:
+    from glot_jax.training import Workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +69,10 @@ class TrainCommand(Config):
     preset: str | None = None
     """Take every setting that is not given from a preset of glot_jax.presets: paper, release,
     tuned, msmarco. Default: from the defaults below.
+    """
+    linear_probe: bool = False
+    """Compare the trained head with logistic regression on mean vectors, in seconds; for tasks with
+    classes. Both scores stand in summary.json, and a head that is the worse one is named.
     """
     json: bool = False
     """Print the whole summary as one JSON object instead of a sentence; it is in OUT/summary.json
@@ -132,13 +145,20 @@ def train(command: TrainRequest) -> int:
     use_compile_cache(command.programs.compile_cache)
     from glot_jax import training
 
+    # For the probe, which reads the same states.
+    shared = {"unused": unused, "given": command.typed, "workspace": training.Workspace()}
     if command.seeds:
         seeds = list(command.seeds)
-        options = {"unused": unused, "given": command.typed, "joint": command.joint}
-        summary = training.train_seeds(config, seeds, **options)
+        summary = training.train_seeds(config, seeds, joint=command.joint, **shared)
     else:
-        resume = command.resume is not None
-        summary = training.train(config, resume=resume, unused=unused, given=command.typed)
+        summary = training.train(config, resume=command.resume is not None, **shared)
+    if command.linear_probe:
+        runs = [config.out / name for name in summary.get("runs", ["."])]
+        for run in runs:
+            _probe(run, shared["workspace"])
+        if not command.seeds:
+            # With what the probe has added.
+            summary = json.loads((config.out / "summary.json").read_text(encoding="utf-8"))
     if command.json:
         print(json.dumps(summary, indent=2))
         return 0
@@ -152,11 +172,20 @@ def train(command: TrainRequest) -> int:
     return 0
 
 
+def _probe(run: Path, workspace: Workspace) -> None:
+    from glot_jax.experiments.mean_probe import add_mean_probe
+
+    for line in add_mean_probe(run, workspace):
+        print(f"{run.name}: health: {line}", file=sys.stderr)
+
+
 def _require_folders(command: TrainRequest) -> None:
     """Require a store to read and a folder to write, or a run to go on with."""
     from glot_jax.run_folders.run_files import read_config, require_new_folder, require_store
 
     config = command.run
+    if command.linear_probe:
+        require_classes(config.store, "--linear-probe")
     if command.resume is not None:
         values = read_config(command.resume)
         # An imported run has no store; `train` says why it cannot go on.

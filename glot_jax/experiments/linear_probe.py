@@ -83,14 +83,14 @@ def linear_probe(
     scores = {}
     for split in prepared.evaluation_splits:
         features, labels = split_features(prepared, state, split)
-        outputs = _as_outputs(probe.decision_function(features))
+        outputs = as_outputs(probe.decision_function(features))
         # Judged as a head's outputs are, by the same function.
         metrics = evaluate(outputs, labels, prepared.task)
         scores[split] = {**metrics, "C": C}
     return scores
 
 
-def _as_outputs(decided: np.ndarray) -> np.ndarray:
+def as_outputs(decided: np.ndarray) -> np.ndarray:
     """Decisions as a head's outputs: a column per class."""
     # Of two classes scikit-learn gives one column, positive for the second.
     if decided.ndim == 1:

@@ -96,6 +96,18 @@ class Classes:
         counts = np.bincount(labels.astype(np.int64), minlength=count)
         return np.where(counts > 0, counts.sum() / (count * np.maximum(counts, 1)), 1.0)
 
+    def constant_loss(self, labels: np.ndarray) -> float:
+        """Mean loss of the best answer that is the same for every row: the classes' entropy.
+
+        Args:
+            labels: [rows] class indices.
+        """
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.task.classes))
+        mass = counts * np.asarray(self.config.class_weights or np.ones(len(counts)))
+        # A class without rows is never the answer, and adds nothing.
+        mass = mass[mass > 0]
+        return float(-(mass * np.log(mass / mass.sum())).sum() / len(labels))
+
     def temperature(self, outputs: np.ndarray, labels: np.ndarray) -> float:
         """See `temperature.fit_temperature`."""
         truth = np.eye(outputs.shape[1])[labels]

@@ -62,6 +62,22 @@ class MultiLabel(Classes):
         differ = (having > 0) & (lacking > 0)
         return np.where(differ, lacking / np.maximum(having, 1), 1.0)
 
+    def constant_loss(self, labels: np.ndarray) -> float:
+        """Mean loss of the best answer that is the same for every row.
+
+        Args:
+            labels: [rows, classes], 1 for every class of a row.
+        """
+        having = labels.astype(np.int64).sum(axis=0)
+        lacking = len(labels) - having
+        mass = having * np.asarray(self.config.class_weights or np.ones(len(having)))
+        total = mass + lacking
+        losses = np.zeros(len(having))
+        for part in (mass, lacking):
+            # The logarithm of 1 where a part is empty: it adds nothing.
+            losses -= part * np.log(np.where(part > 0, part / total, 1))
+        return float(losses.mean() / len(labels))
+
     def temperature(self, outputs: np.ndarray, labels: np.ndarray) -> float:
         """One temperature over the sigmoids of all classes; see `temperature.fit_temperature`."""
         return fit_temperature(outputs, labels, sigmoid)

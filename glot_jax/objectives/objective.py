@@ -39,7 +39,8 @@ class Objective(Protocol):
         own_options: may be left out. Settings that it brings along, read by
             `own_options.from_own(config.own)`: flags of `train.py` once its plugin is named.
 
-    It may have what `Weighed` (--class-weight) and `temperature.Calibrated` (--calibrate) ask for.
+    It may have what `Weighed` (--class-weight) and `temperature.Calibrated` (--calibrate) ask for,
+    and `ConstantLoss`, by which a head that has not learned is told.
     """
 
     reads: ClassVar[frozenset[str]]
@@ -112,6 +113,15 @@ class Weighed(Protocol):
 
     def balanced_weights(self, labels: np.ndarray) -> np.ndarray:
         """[classes] positive, from the labels of the training rows as the store has them."""
+        ...
+
+
+@runtime_checkable
+class ConstantLoss(Protocol):
+    """An objective with an answer that is the best of those that are the same for every row."""
+
+    def constant_loss(self, labels: np.ndarray) -> float:
+        """Its mean loss over training rows, from their labels as the store has them."""
         ...
 
 

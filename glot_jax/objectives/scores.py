@@ -69,6 +69,11 @@ class Scores:
         """Squared error of every row, labels scaled to [0, 1]."""
         return squared_error(outputs, labels, self._range)
 
+    def constant_loss(self, labels: np.ndarray) -> float:
+        """Mean loss of the best answer that is the same for every row: the labels' variance."""
+        low, high = self._range
+        return float(np.var((labels.astype(np.float64) - low) / (high - low)))
+
     def predict(self, outputs: np.ndarray) -> np.ndarray:
         """[rows] scores on the task's own scale."""
         low, high = self._range

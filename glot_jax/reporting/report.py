@@ -74,7 +74,7 @@ def write_report(
     # A report of stress tests or of the caller's own sections can do without a run.
     needs_runs = not tests and not options.more
     results, notes = _results(folders, tests, options, needs_runs)
-    remarks = [*options.remarks, *notes]
+    remarks = [*options.remarks, *notes, *_findings(results)]
     blocks = _blocks(results, tests, remarks, options)
     comparisons = [result.to_json() for result in results]
     values = {"title": options.title, "remarks": remarks, "comparisons": comparisons}
@@ -120,6 +120,25 @@ def _results(
         )
         results.append(result)
     return results, notes
+
+
+def _findings(results: Sequence[Result]) -> list[str]:
+    """A line about everything that looked wrong with a run."""
+    lines: dict[str, list[str]] = {}
+    for result in results:
+        for variant in result.comparison.variants:
+            for run in variant.runs:
+                name = f"{result.comparison.task}, {variant.label}, seed {run.config.seed}"
+                for finding in run.summary.health:
+                    lines.setdefault(finding.text, []).append(name)
+    # What is true of all runs on a store is said once.
+    texts = []
+    for text, names in lines.items():
+        shown = "; ".join(names[:3])
+        if len(names) > 3:
+            shown += f" and {len(names) - 3} more"
+        texts.append(f"{shown}: {text}")
+    return texts
 
 
 def _blocks(

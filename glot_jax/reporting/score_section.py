@@ -98,6 +98,23 @@ def _has_probe(rows: Sequence[ScoreRow]) -> bool:
     return any(row.probe is not None for row in rows)
 
 
+def _has_stuck(rows: Sequence[ScoreRow]) -> bool:
+    return any(score.learned for row in rows for score in row.scores.values())
+
+
+def _learned(row: ScoreRow, split: str) -> str:
+    """`.811 ± .010 (9 of 10)`: without the seeds that ended no better than a constant answer."""
+    if split not in row.scores:
+        return ""
+    score = row.scores[split]
+    if score.learned is None:
+        return "all"
+    mean, deviation, count = score.learned
+    if count == 0:
+        return f"none of {score.seeds}"
+    return f"{number_text(mean, deviation)} ({count} of {score.seeds})"
+
+
 def _baseline_rows(result: Result) -> list[ScoreRow]:
     # One row for each baseline, whichever splits it is known of.
     scores: dict[str, dict[str, float]] = {}
@@ -125,6 +142,11 @@ def score_columns(
     return [
         Column("variant", lambda row: row.name),
         _split_column(result, first),
+        Column(
+            "seeds that learned",
+            lambda row: _learned(row, first),
+            shown_if=_has_stuck(rows),
+        ),
         Column(beside.noun, _printed, shown_if=_has_printed(rows)),
         Column("95 % of rows", lambda row: _interval(row, first)),
         Column(
@@ -227,6 +249,11 @@ def _caption(
         sentences.append(
             "†: the best epoch was selected on this very split, which flatters it; the last epoch"
             " is not."
+        )
+    if _has_stuck(rows):
+        sentences.append(
+            "Seeds that learned: without those that ended no better than the answer that is the"
+            " same for every row; they are named above, and counted in every other column."
         )
     if _has_printed(rows):
         sentences.append(

@@ -38,6 +38,9 @@ class VariantScore:
     """The best epoch was chosen on this very split."""
     why: str | None
     """Why there is no interval."""
+    learned: tuple[float, float | None, int] | None = None
+    """Mean and deviation of the seeds that ended better than a constant answer, and how many they
+    are; None where all of them have."""
 
 
 def score_variants(
@@ -98,6 +101,12 @@ def _score(
         if against is not None:
             others = [seed.predictions for seed in against]
             difference = paired_difference(score, others, own, labels, resamples=resamples)
+    learned = None
+    able = [run.summary.has_learned for run in variant.runs]
+    if not all(able):
+        every = variant.scores(split, metric)
+        kept = [score for score, has_learned in zip(every, able, strict=True) if has_learned]
+        learned = (*mean_deviation(kept), len(kept)) if kept else (0.0, None, 0)
     return VariantScore(
         variant=variant.label,
         split=split,
@@ -109,4 +118,5 @@ def _score(
         difference=difference,
         selected_here=any(run.selected_here == split for run in variant.runs),
         why=why,
+        learned=learned,
     )

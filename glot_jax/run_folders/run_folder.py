@@ -17,6 +17,7 @@ from glot_jax.config.json import from_json, to_json
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
+from glot_jax.health import Finding
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_files import CONFIG, FORMAT, read_config
@@ -72,6 +73,8 @@ class Summary:
     """Trained parameters of `pooler` (the stem included) and `head`."""
     seconds: Mapping[str, float]
     """Seconds to `compile`, `train` and `evaluate`; empty for an imported run."""
+    health: tuple[Finding, ...] = ()
+    """What looked wrong with it; none of runs that earlier versions trained."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Summary:
@@ -93,7 +96,13 @@ class Summary:
             baselines=baselines,
             parameters=values["parameters"],
             seconds=values.get("seconds", {}),
+            health=tuple(map(Finding.from_json, values.get("health", ()))),
         )
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it ended better than the answer that is the same for every row."""
+        return all(finding.name != "not-learned" for finding in self.health)
 
     @property
     def reported_baselines(self) -> Mapping[str, Mapping[str, float]]:

@@ -271,3 +271,17 @@ def selection_metric(task: TaskSpec, metric: str | None) -> str:
             fix="Choose one of these.",
         )
     return metric
+
+
+def require_one_class(task: TaskSpec, option: str) -> None:
+    """Require that every row of a task has one of several classes.
+
+    Raises:
+        UsageError: it has scores, or several classes a row, or no labels.
+    """
+    if task.label_kind != "classes":
+        raise UsageError(
+            rule=f"{option} needs classes to tell apart, one for each row",
+            got=f"task {task.name!r} with labels of kind {task.label_kind}",
+            fix=f"Leave out {option}.",
+        )

@@ -21,9 +21,10 @@ from glot_jax.batches.split_rows import SplitRows
 from glot_jax.batches.state_statistics import Statistics, state_statistics, texts_of
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.compile_cache import machine_folder
-from glot_jax.config.train import GraphConfig, TrainConfig
+from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import RULES
+from glot_jax.health import Finding, large_states
 from glot_jax.model import SentenceModel
 from glot_jax.objectives import Objective
 from glot_jax.objectives.objective import Weighed
@@ -66,6 +67,28 @@ def choose_tokens(store: HiddenStore, config: TrainConfig) -> tuple[TokenChoice,
     if config.sinks == "keep" or not has_sinks:
         return TokenChoice(config.skip_first), notices
     return TokenChoice(config.skip_first, tuple(limits)), notices
+
+
+def found_in_states(store: HiddenStore, tokens: TokenChoice, pooler: PoolerConfig) -> list[Finding]:
+    """Findings about how long the states are that a head sees."""
+    findings: list[Finding] = []
+    # Every state is brought to one length before the head sees it.
+    if pooler.token_norm != "none":
+        return findings
+    limits = tokens.sink_limits or (None,) * len(store.layers)
+    for layer, limit in zip(store.layers, limits, strict=True):
+        norms = _norms(store, layer)
+        # Stores of earlier versions did not count them.
+        if norms is None or norms.tokens == 0:
+            continue
+        sinks = 0
+        if limit is None:
+            by_slot = norms.sinks()
+            sinks = sum(by_slot[slot] for slot in by_slot if slot >= tokens.skip_first)
+        # Standardising takes away the size of all states, not that of the sinks.
+        median = 0.0 if pooler.standardise and not sinks else norms.median()
+        findings += large_states(layer, median, store.dim, sinks)
+    return findings
 
 
 def _norms(store: HiddenStore, layer: int) -> LayerNorms | None:

@@ -24,6 +24,7 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
+from glot_jax.health import Finding, missing_classes, small_selection
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.objectives.temperature import require_calibrated
@@ -38,6 +39,7 @@ from glot_jax.training.advance import compile_ahead
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.measured import (
     choose_tokens,
+    found_in_states,
     set_statistics,
     with_bucket_count,
     with_class_weights,
@@ -112,6 +114,8 @@ class TrainingRun(Run):
     """Split that selects it: validation, holdout, or last for no selection."""
     parameters: dict[str, int]
     """Trained parameters of `pooler` (the stem included) and `head`."""
+    findings: tuple[Finding, ...]
+    """What looks wrong before the first step."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -191,6 +195,13 @@ def prepare(
     set_statistics(model, config, splits.rows["train"], store)
     parameters = count_trained(model, config)
     steps, state = build_steps(model, config, feeds, make_optimizer, workspace, notices)
+    findings = [
+        *found_in_states(store, tokens, config.pooler),
+        *found_in_labels(spec.task, feeds),
+        *small_selection(*_selecting_rows(feeds, splits.selected_on)),
+    ]
+    if not begun:
+        notices += [f"health: {finding.text}" for finding in findings]
     # Printed last: after an error there must be no lines about a run that never began.
     for notice in notices:
         display.line(notice)
@@ -206,7 +217,26 @@ def prepare(
         metric=metric,
         selected_on=splits.selected_on,
         parameters=parameters,
+        findings=tuple(findings),
     )
+
+
+def found_in_labels(task: TaskSpec, feeds: Mapping[str, Feed]) -> list[Finding]:
+    """Findings about classes that a split lacks."""
+    if task.label_kind not in ("classes", "multilabel"):
+        return []
+    labels = {split: feed.planned_labels for split, feed in feeds.items()}
+    return missing_classes(task.classes, labels)
+
+
+def _selecting_rows(feeds: Mapping[str, Feed], selected_on: str) -> tuple[str, int]:
+    """The split that selects the best epoch, and how many rows it has."""
+    if selected_on in feeds:
+        return selected_on, len(feeds[selected_on].plan.rows)
+    # A holdout is reported as "validation" where there is no other.
+    if selected_on == "holdout":
+        return selected_on, len(feeds["validation"].plan.rows)
+    return "last", 0
 
 
 def open_store(config: TrainConfig) -> HiddenStore:

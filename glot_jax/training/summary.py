@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from glot_jax.errors import UsageError
+from glot_jax.health import Finding, grown_loss, not_learned
+from glot_jax.health.learning import Ending
+from glot_jax.objectives.baselines import Baselines
+from glot_jax.objectives.objective import ConstantLoss
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Clock, RunLog
 from glot_jax.training.prepare import TrainingRun
@@ -43,6 +47,7 @@ def summarise(
     for split in run.evaluation_splits:
         feed = run.feeds[split]
         baselines[split] = run.objective.baselines(train, feed)
+    findings = [*run.findings, *found_at_end(run, log, best, baselines)]
     # The contract counts executables of the training and evaluation steps.
     counted = [step for step, *_ in run.steps.executables if step != "features"]
     return {
@@ -65,7 +70,59 @@ def summarise(
         "steps": run.total_steps,
         "compilations": len(counted),
         "input_wait_share": round(waited / train_seconds, 4),
+        "health": [finding.to_json() for finding in findings],
     }
+
+
+def found_at_end(
+    run: TrainingRun, log: RunLog, best: int, baselines: Mapping[str, Baselines]
+) -> list[Finding]:
+    """What looks wrong after the last step.
+
+    Args:
+        run: that has been trained.
+        log: its lines.
+        best: the epoch that was chosen, from 1.
+        baselines: of each evaluation split.
+    """
+    losses = [line["loss"] for line in log.history if line["split"] == "train"]
+    findings = grown_loss(losses)
+    # Nothing selects where the last epoch is taken.
+    split = run.selecting_split if run.selecting_split in run.feeds else run.reported_split
+    constant = baselines[split].get("majority", {})
+    # An objective of a plugin may have other baselines.
+    if run.metric not in constant:
+        return findings
+    constant_loss = None
+    if isinstance(run.objective, ConstantLoss):
+        constant_loss = run.objective.constant_loss(run.feeds["train"].planned_labels)
+    ending = Ending(
+        metric=run.metric,
+        score=_scores_by_epoch(run, log, split)[best][run.metric],
+        constant_score=constant[run.metric],
+        split=split,
+        rows=len(run.feeds[split].plan.rows),
+        epochs=run.config.epochs,
+        first_loss=_mean_loss(log, 1),
+        loss=_mean_loss(log, run.config.epochs),
+        constant_loss=constant_loss,
+    )
+    return [*not_learned(ending), *findings]
+
+
+def _mean_loss(log: RunLog, epoch: int) -> float:
+    """Mean training loss of an epoch: each line has that of the steps since the line before."""
+    total = 0.0
+    steps = 0
+    before = 0
+    for line in log.history:
+        if line["split"] != "train":
+            continue
+        if line["epoch"] == epoch:
+            total += line["loss"] * (line["step"] - before)
+            steps += line["step"] - before
+        before = line["step"]
+    return total / max(steps, 1)
 
 
 def _scores_by_epoch(

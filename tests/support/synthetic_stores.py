@@ -100,13 +100,14 @@ def make_store(
     seed: int = 0,
     empty_rows: Sequence[int] = (),
     sinks: Sequence[int] = (),
+    scale: float = 1.0,
 ) -> Path:
     """A finished store of random states; labels can be learned from them.
 
     `empty_rows` of train have no token. At the positions `sinks` every text has one state, the same
-    for all, a thousand times as long as the others.
+    for all, a thousand times as long as the others. All states are `scale` times as long as usual.
     """
-    layout = _Layout(dim, longest, shards, dtype, layers, tuple(sinks))
+    layout = _Layout(dim, longest, shards, dtype, layers, tuple(sinks), scale)
     splits = {}
     for number, (split, count) in enumerate((rows or {"train": 40, "validation": 12}).items()):
         empty = empty_rows if split == "train" else ()
@@ -132,6 +133,7 @@ class _Layout(NamedTuple):
     dtype: str
     layers: tuple[int, ...]
     sinks: tuple[int, ...]
+    scale: float
 
 
 class _Texts(NamedTuple):
@@ -169,6 +171,7 @@ def _draw_texts(
         for position in layout.sinks:
             # A text that is shorter has none there.
             text[position : position + 1] = sink
+        text *= layout.scale
     return _Texts(labels, lengths, states)
 
 
