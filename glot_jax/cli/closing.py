@@ -66,6 +66,7 @@ def _without_stuck(
     summaries: Sequence[Mapping[str, Any]], scores: Sequence[float], metric: str
 ) -> list[str]:
     """A line about seeds that ended no better than a constant answer; none where all learned."""
+    # Beside the mean of all seeds, which is the one to report.
     kept = []
     stuck = []
     for values, score in zip(summaries, scores, strict=True):

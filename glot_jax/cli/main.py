@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from glot_jax.cli.command import Command
+from glot_jax.cli.compare import compare, read_compare
 from glot_jax.cli.evaluate import evaluate, read_evaluate
 from glot_jax.cli.experiments import report, reproduce, stress, sweep
 from glot_jax.cli.explain import explain
@@ -21,6 +22,7 @@ from glot_jax.cli.runs import (
 from glot_jax.cli.serve import serve
 from glot_jax.cli.store import store
 from glot_jax.cli.train import TrainCommand, read_train, train
+from glot_jax.config.compare import CompareConfig
 from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
 from glot_jax.config.explain import ExplainConfig
 from glot_jax.config.extract import ExtractConfig
@@ -55,6 +57,7 @@ COMMANDS: dict[str, Command] = {
     "store": Command(store, StoreConfig, "glot store"),
     "profile": Command(profile, ProfileConfig, "glot profile", read_profile),
     "stress": Command(stress, StressConfig, "glot stress"),
+    "compare": Command(compare, CompareConfig, "glot compare", read_compare),
     "sweep": Command(sweep, SweepConfig, "glot sweep"),
     "reproduce": Command(reproduce, ReproduceConfig, "glot reproduce"),
     "report": Command(report, ReportConfig, "glot report"),

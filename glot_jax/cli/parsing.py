@@ -277,6 +277,7 @@ _METAVARS: dict[object, str] = {
     int: "INT",
     float: "FLOAT",
     str: "STR",
+    bool: "{True,False}",
     Path: "PATH",
 }
 
@@ -293,5 +294,7 @@ def _metavar(hint: object) -> str:
         arms = [arm for arm in arguments if arm is not type(None)]
         return _metavar(arms[0])
     if typing.get_origin(hint) is tuple:
-        return f"[{_METAVARS[arguments[0]]} ...]"
+        return f"[{_metavar(arguments[0])} ...]"
+    if typing.get_origin(hint) is typing.Literal:
+        return f"{{{','.join(map(str, arguments))}}}"
     return _METAVARS[hint]

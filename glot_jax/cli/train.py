@@ -152,6 +152,7 @@ def train(command: TrainRequest) -> int:
         summary = training.train_seeds(config, seeds, joint=command.joint, **shared)
     else:
         summary = training.train(config, resume=command.resume is not None, **shared)
+    # After training, and of every seed by itself.
     if command.linear_probe:
         runs = [config.out / name for name in summary.get("runs", ["."])]
         for run in runs:

@@ -41,16 +41,18 @@ def add_mean_probe(run: Path, workspace: Workspace | None = None) -> list[str]:
     values = read_json(run / SUMMARY)
     summary = Summary.from_json(values)
     metric = selection_metric(folder.model.task, folder.config.objective.metric)
+    # What chose the head is where the two are compared; the first split where nothing chose.
     split = next(name for name in summary.splits if name in scores)
     if summary.selected_on in scores:
         split = str(summary.selected_on)
-    found = below_linear(metric, summary.splits[split].best[metric], scores[split][metric], split)
+    reached = summary.splits[split].best[metric]
+    findings = below_linear(metric, reached, scores[split][metric], split)
     # Of an earlier probe nothing is left: this one is of the same run.
     others = [entry for entry in values.get("health", []) if entry["name"] != "below-linear"]
     values["linear_probe"] = scores
-    values["health"] = [*others, *(finding.to_json() for finding in found)]
+    values["health"] = [*others, *(finding.to_json() for finding in findings)]
     write_json(run / SUMMARY, values, again=resume_hint(run))
-    return [finding.text for finding in found]
+    return [finding.text for finding in findings]
 
 
 def mean_probe(
@@ -71,13 +73,16 @@ def mean_probe(
     Raises:
         UsageError: a task without classes.
     """
+    # Of the same tokens, made as long as the run has them; nothing else of the pooler is a mean's.
     pooler = PoolerConfig(pooler="mean", token_norm=config.pooler.token_norm)
     means = dataclasses.replace(config, pooler=pooler)
+    # `begun`: its decisions were printed when the run itself was prepared.
     run = prepare(means, Display(quiet=True), workspace, begun=True)
     require_one_class(run.task, "--linear-probe")
     features, labels = split_features(run, run.state, "train")
     C, fitted = _fit(features, labels)
     scores = {}
+    # The holdout among them, on which the head's epoch was chosen.
     for split in run.evaluation_splits:
         features, truth = split_features(run, run.state, split)
         decided = as_outputs(fitted.decision_function(features))
@@ -95,6 +100,7 @@ def _fit(features: np.ndarray, labels: np.ndarray) -> tuple[float, Pipeline]:
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     if counts.min() < _FOLDS:
         return 1.0, pipeline.fit(features, labels)
+    # Shuffled with a fixed seed: the probe of a run is the same whenever it is fitted.
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     search = GridSearchCV(pipeline, {"logisticregression__C": C_VALUES}, cv=folds)
     search.fit(features, labels)

@@ -365,6 +365,7 @@ def dropped(nodes: Array, kept: ArrayLike, rngs: nnx.Rngs | None) -> Array:
             got="rngs=None",
             fix="Pass nnx.Rngs(dropout=seed), or train=False.",
         )
+    # Drawn as `nnx.Dropout` draws, so that runs keep their digits.
     drawn = jax.random.bernoulli(rngs.dropout(), p=kept, shape=nodes.shape)
     # By a share of the states' own type: a float32 would widen them.
     scaled = nodes / jnp.asarray(kept, nodes.dtype)

@@ -26,6 +26,7 @@ def large_states(layer: int, median: float, dim: int, sinks: int) -> list[Findin
         dim: entries of a state.
         sinks: attention sinks among the states that the head sees, more than ten times as long.
     """
+    # Of one entry, so that it means the same whatever the width.
     size = median / math.sqrt(dim)
     if size <= LARGE and not sinks:
         return []
@@ -56,6 +57,7 @@ def missing_classes(
     """
     findings = []
     for split, labels in labels_by_split.items():
+        # Several classes a row have a column each.
         if labels.ndim == 2:
             counts = (labels > 0).sum(axis=0)
         else:
@@ -63,6 +65,7 @@ def missing_classes(
         lacking = [str(name) for name, count in zip(classes, counts, strict=True) if count == 0]
         if not lacking:
             continue
+        # A task may have hundreds of classes.
         shown = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
         what = "its scores say nothing about them"
         if split == "train":
@@ -80,6 +83,7 @@ def small_selection(split: str, rows: int) -> list[Finding]:
         split: that selects; "last" where nothing is chosen.
         rows: of it.
     """
+    # Where the last epoch is taken nothing is chosen that chance could choose.
     if rows >= FEW_ROWS or split == "last":
         return []
     # Of two classes, where it is largest: 1.96 standard errors of a share of one half.

@@ -67,6 +67,7 @@ def not_learned(ending: Ending) -> list[Finding]:
         hardly = ending.loss >= HARDLY_BETTER * constant
         within_chance = ending.score <= ending.constant_score + ending.chance
         by_loss = (ending.epochs > 1 and ending.loss >= constant) or (hardly and within_chance)
+    # Either is enough: a head that overfits has a small loss and a score of nothing.
     if not (by_score or by_loss):
         return []
     text = (
@@ -103,6 +104,7 @@ def grown_loss(losses: Sequence[float]) -> list[Finding]:
                 " log). Try a smaller --lr, --clip-norm 1 or a warm-up"
             )
             return [Finding("loss-grew", text, {"smallest": smallest, "loss": loss})]
+        # Of all lines before: a loss that doubles forty times grows as well.
         smallest = min(smallest, loss)
     return []
 

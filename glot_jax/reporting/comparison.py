@@ -84,7 +84,10 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Sequence[FinishedRun], labels: Mapping[Path, str] | None = None
+    runs: Sequence[FinishedRun],
+    labels: Mapping[Path, str] | None = None,
+    *,
+    across_layers: bool = False,
 ) -> list[Comparison]:
     """Group runs by store, task and layer, and name variants by the settings in which they differ.
 
@@ -93,6 +96,7 @@ def compare_runs(
     Args:
         runs: finished runs, in any order.
         labels: run folder -> name of its variant, where the caller has a better one.
+        across_layers: layers of a backbone are variants, not comparisons of their own.
     """
     # (task, backbone and layers, store, metric) -> runs; only equals of all four are comparable.
     groups: dict[tuple[str, str, str, str], list[FinishedRun]] = {}
@@ -102,7 +106,8 @@ def compare_runs(
         if run.folder.prompt:
             # The prompt is a setting of the variant; the rows are those of the other store.
             store = unprompted.get(run.rows, store)
-        group = (run.task, run.backbone, store, run.metric)
+        backbone = run.backbone_name if across_layers else run.backbone
+        group = (run.task, backbone, store, run.metric)
         groups.setdefault(group, []).append(run)
     comparisons = []
     for (task, backbone, store, metric), members in groups.items():

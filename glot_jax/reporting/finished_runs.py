@@ -56,12 +56,16 @@ class FinishedRun:
     @property
     def backbone(self) -> str:
         """Name and layers of the backbone, as they are told to people."""
-        full_name = self.folder.backbone or "unknown backbone"
-        # Of a name on the Hub the part behind its owner.
-        _, _, name = full_name.rpartition("/")
         if self.model.mixed:
-            return f"{name}, layers {', '.join(map(str, self.model.layers))} mixed"
-        return f"{name}, layer {self.model.layers[0]}"
+            return f"{self.backbone_name}, layers {', '.join(map(str, self.model.layers))} mixed"
+        return f"{self.backbone_name}, layer {self.model.layers[0]}"
+
+    @property
+    def backbone_name(self) -> str:
+        """Name of the backbone without its owner on the Hub."""
+        full_name = self.folder.backbone or "unknown backbone"
+        _, _, name = full_name.rpartition("/")
+        return name
 
     @property
     def splits(self) -> list[str]:

@@ -46,6 +46,8 @@ class ReportOptions:
     """Label of the variant that others are compared with. Default: the first glot."""
     resamples: int = 1000
     """Resamples of intervals and permutation tests."""
+    across_layers: bool = False
+    """Layers of a backbone stand in one table, as variants."""
     more: Sequence[Block] = ()
     """Sections of the caller's own, below the stress tests; with them there need not be any run."""
 
@@ -112,7 +114,8 @@ def _results(
         if set(tests).isdisjoint(run.path.parents):
             own_runs.append(run)
     results = []
-    for comparison in compare_runs(own_runs, options.labels):
+    compared = compare_runs(own_runs, options.labels, across_layers=options.across_layers)
+    for comparison in compared:
         result = Result.from_comparison(
             comparison,
             options.reference,
@@ -129,6 +132,7 @@ def _findings(results: Sequence[Result]) -> list[str]:
         for variant in result.comparison.variants:
             for run in variant.runs:
                 name = f"{result.comparison.task}, {variant.label}, seed {run.config.seed}"
+                # By its text: what is wrong with the store is wrong with each of its runs.
                 for finding in run.summary.health:
                     lines.setdefault(finding.text, []).append(name)
     # What is true of all runs on a store is said once.

@@ -8,7 +8,7 @@ from typing import Any
 
 from glot_jax.files import read_json
 from glot_jax.reporting.comparison import Comparison, Variant
-from glot_jax.reporting.statistics import mean_deviation
+from glot_jax.reporting.statistics import holm_adjusted, mean_deviation
 from glot_jax.reporting.variant_scores import VariantScore, score_variants
 
 
@@ -79,6 +79,19 @@ class Result:
                 return score
         return None
 
+    @property
+    def holm_p(self) -> dict[str, float]:
+        """Variant -> p of its difference from the reference, after Holm over all of them.
+
+        Variants without a test are left out. p is the larger of p over rows and p over seeds.
+        """
+        p_values = {}
+        for score in self.first_scores:
+            if score.difference is not None and score.difference.p_both is not None:
+                p_values[score.variant] = score.difference.p_both
+        adjusted = holm_adjusted(list(p_values.values()))
+        return dict(zip(p_values, adjusted, strict=True))
+
     def variant(self, label: str) -> Variant:
         """The variant of this label.
 
@@ -142,6 +155,7 @@ class Result:
         return {
             **dataclasses.asdict(score),
             "difference": difference,
+            "holm_p": self.holm_p.get(score.variant) if split == self.splits[0] else None,
             "parameters": variant.parameters,
             "train_seconds": variant.train_seconds,
             "seed_scores": variant.scores(split, self.comparison.metric),

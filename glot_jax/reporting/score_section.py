@@ -154,6 +154,11 @@ def score_columns(
             lambda row: _difference(row, first),
             shown_if=result.reference is not None,
         ),
+        Column(
+            f"p after Holm ({len(result.holm_p)})",
+            lambda row: _holm(result, row),
+            shown_if=len(result.holm_p) > 1,
+        ),
         Column("linear probe", _probe, shown_if=_has_probe(rows)),
         *[_split_column(result, split) for split in others],
         Column(f"last epoch, {first}", lambda row: _last(row, first)),
@@ -208,6 +213,13 @@ def _difference(row: ScoreRow, split: str) -> str:
     if difference is None:
         return ""
     return f"{difference.value:+.3f}{p_text(difference.p, difference.p_seeds)}"
+
+
+def _holm(result: Result, row: ScoreRow) -> str:
+    p = result.holm_p.get(row.name)
+    if p is None:
+        return ""
+    return "< .001" if p < 0.001 else f"{p:.3f}"
 
 
 def _probe(row: ScoreRow) -> str:

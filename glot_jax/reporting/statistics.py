@@ -289,6 +289,21 @@ def _interval(
     )
 
 
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """Holm's p of each test, in their order: below a level where `holm` rejects at that level.
+
+    Scandinavian J. Statistics 6, 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        # What stands behind a test that failed fails as well: adjusted values never fall.
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
 def holm(p_values: Sequence[float], level: float = 0.05) -> int:
     """How many of these tests reject together at `level`, by Holm's step-down procedure.
 

@@ -101,6 +101,7 @@ def _score(
         if against is not None:
             others = [seed.predictions for seed in against]
             difference = paired_difference(score, others, own, labels, resamples=resamples)
+    # Beside the mean of all and never instead of it: leaving seeds out is a choice in hindsight.
     learned = None
     able = [run.summary.has_learned for run in variant.runs]
     if not all(able):

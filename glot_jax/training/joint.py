@@ -92,6 +92,7 @@ def train_runs(
     alike: dict[Steps, list[int]] = {}
     for index, run in enumerate(runs):
         alike.setdefault(run.steps, []).append(index)
+    # None of a kind that can be joint.
     reasons = {}
     for steps, indices in alike.items():
         reasons[steps] = why_apart([runs[index] for index in indices])
@@ -103,6 +104,7 @@ def train_runs(
             fix="Leave --joint at auto, which then trains them one after another.",
         )
     summaries: dict[int, dict[str, Any]] = {}
+    # A kind after the other, whatever the order of the settings.
     for steps, indices in alike.items():
         if reasons[steps] is None and len(indices) > 1:
             ended = _together([runs[index] for index in indices], display, options)

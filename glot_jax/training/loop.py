@@ -260,8 +260,8 @@ def _run(
             summary["calibration"] = dataclasses.asdict(fitted)
     write_json(out / "summary.json", summary, again=resume_hint(out))
     # Those of the beginning were printed there.
-    for found in summary["health"][len(run.findings) :]:
-        display.line(f"health: {found['text']}")
+    for entry in summary["health"][len(run.findings) :]:
+        display.line(f"health: {entry['text']}")
     display.line(
         f"{out}: {summary['steps']:,} steps, {summary['examples_per_second']:,.0f}"
         f" examples/s, {summary['input_wait_share']:.1%} of the time waiting for input,"

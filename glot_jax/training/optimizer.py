@@ -95,6 +95,7 @@ def optimizer_maker(
     # Before anything is compiled.
     warmup_steps(config, steps_per_epoch, total_steps)
 
+    # Made anew in each trace, of numbers that are traced there.
     def make(numbers: Numbers) -> optax.GradientTransformation:
         schedule = build_schedule(config, steps_per_epoch, total_steps, numbers.lr)
         return build_optimizer(config, schedule, numbers.weight_decay)

@@ -92,6 +92,7 @@ class Session:
 
 def saved_part(state: TrainState) -> TrainState:
     """What a checkpoint holds of a state: all but the numbers, which stand in config.json."""
+    # Checkpoints of earlier versions have none either.
     return {name: part for name, part in state.items() if name != "numbers"}
 
 

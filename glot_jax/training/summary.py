@@ -93,6 +93,7 @@ def found_at_end(
     # An objective of a plugin may have other baselines.
     if run.metric not in constant:
         return findings
+    # A ranking has no answer that is the same for every row.
     constant_loss = None
     if isinstance(run.objective, ConstantLoss):
         constant_loss = run.objective.constant_loss(run.feeds["train"].planned_labels)

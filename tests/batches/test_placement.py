@@ -12,6 +12,7 @@ from support.synthetic_stores import CLASSES, make_store
 from glot_jax.training import train
 
 
+@pytest.mark.usefixtures("users_programs")
 def test_device_host_and_disk_feed_the_same_numbers(stores, tmp_path):
     for cache in ("device", "host", "none"):
         run(stores["pairs"], tmp_path / cache, cache=cache)

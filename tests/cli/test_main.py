@@ -298,8 +298,9 @@ def test_what_a_run_decides_is_said_in_one_block_before_the_work(store, tmp_path
         "the best epoch is chosen by accuracy on validation (--select-on, --metric)",
     ]
     assert lines[3].startswith(f"{store}: 40 training rows; ")
-    assert lines[4] == "compiling 2 programs, those of the first steps first"
-    assert lines[5].startswith("epoch 1: ")
+    assert lines[4].startswith("health: validation has 12 rows to choose the best epoch by")
+    assert lines[5] == "compiling 2 programs, those of the first steps first"
+    assert lines[6].startswith("epoch 1: ")
     capsys.readouterr()
     assert command("train", "--resume", tmp_path / "run") == 0  # which decides nothing
     assert capsys.readouterr().err.splitlines()[0].startswith(f"{store}: 40 training rows; ")

@@ -148,6 +148,7 @@ def test_a_loaded_model_knows_mix_threshold_and_statistics(store, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("users_programs")
 @pytest.mark.parametrize("cache", ["device", "host", "none"])
 def test_mixed_layers_are_the_same_from_every_cache(store, tmp_path, cache):
     expected = run(store, tmp_path / "auto", mix_layers=(0, 2), epochs=1)
