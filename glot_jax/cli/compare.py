@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from glot_jax.cli.early_checks import require_metric, require_names, require_stored_layers
+from glot_jax.cli.early_checks import (
+    require_metric,
+    require_names,
+    require_poolers,
+    require_stored_layers,
+)
 from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
 from glot_jax.commands import is_similarity
 from glot_jax.compile_cache import use_compile_cache
@@ -36,6 +41,12 @@ class CompareRequest(CompareConfig):
 def compare(command: CompareRequest) -> int:
     """Train every combination of settings with every seed, and compare them in one table."""
     require_extra("viz", "glot compare")
+    from glot_jax.store import read_manifest
+
+    # Before JAX is loaded, which takes a second.
+    read_manifest(command.store)
+    given = dict(command.axes)
+    require_poolers([str(name) for name in given.get("pooler", ())], "--pooler")
     base = _base(command)
     axes = {name: list(values) for name, values in command.axes}
     if "layer" in axes:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
 from glot_jax.config.base import Config
@@ -27,7 +26,7 @@ from glot_jax.registry import Registry
 class RuleOptions(NamedTuple):
     """The numbers that rules read."""
 
-    tau: ArrayLike
+    tau: float | Array
     """A Python number, or a scalar that is trained or that a program is told."""
     k: int = 8
     window: int = 4
@@ -39,7 +38,7 @@ class RuleOptions(NamedTuple):
     def from_config(
         cls,
         config: GraphConfig,
-        tau: ArrayLike | None = None,
+        tau: float | Array | None = None,
     ) -> RuleOptions:
         """Take the numbers of a config; `tau` replaces its own."""
         threshold = config.tau if tau is None else tau

@@ -31,9 +31,9 @@ class StemNumbers(NamedTuple):
     Runs that differ by nothing else then share a program.
     """
 
-    tau: ArrayLike
+    tau: float | Array
     """Threshold of a cosine, where it is not learned."""
-    kept: ArrayLike
+    kept: float | Array
     """Share of the features' entries that dropout keeps; read where the stem drops anything."""
 
 

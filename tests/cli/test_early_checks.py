@@ -116,6 +116,8 @@ def mistakes(folder: Path) -> list[tuple[list, str]]:
         (["profile", "--store", none], "a store must be a folder"),
         (["stress", "--protocol", "x"], "unknown protocol (--protocol)"),
         (["stress", "--poolers", "gloot"], "unknown pooler (--poolers)"),
+        (["compare", "--store", none, "--out", out], "a store must be a folder"),
+        (["compare", "--store", folder / "store", "--out", out, "--pooler", "gloot"], "gloot"),
         (["sweep", "--store", none, "--out", out], "a store must be a folder"),
         (["sweep", "--store", none, "--out", out, "--jk", "x"], "--jk must be one of"),
         (
@@ -143,7 +145,7 @@ def test_a_mistake_is_one_line_and_loads_nothing(folder):
 
 
 def test_help_and_version_load_not_even_numpy():
-    names = ["train", "extract", "evaluate", "store", "sweep"]
+    names = ["train", "extract", "evaluate", "store", "compare", "sweep"]
     helps = [[name, "--help"] for name in names]
     answers, modules = run_commands(["--help"], ["--version"], *helps)
     assert [code for code, _ in answers] == [0] * (2 + len(helps))

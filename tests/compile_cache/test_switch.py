@@ -225,7 +225,17 @@ def test_training_from_python_leaves_jax_as_it_is(tmp_path, monkeypatch, run):
 
 @pytest.mark.parametrize(
     "name",
-    ["evaluate", "encode", "predict", "explain", "serve", "stress", "sweep", "reproduce"],
+    [
+        "evaluate",
+        "encode",
+        "predict",
+        "explain",
+        "serve",
+        "stress",
+        "compare",
+        "sweep",
+        "reproduce",
+    ],
 )
 def test_every_command_comes_to_the_switch(run, tmp_path, monkeypatch, name):
     texts = write_lines(tmp_path / "texts.jsonl", [{"text": "the cat"}])
@@ -236,6 +246,7 @@ def test_every_command_comes_to_the_switch(run, tmp_path, monkeypatch, name):
         "explain": ("the cat", "--run", run),
         "serve": (run, "--port", 0),
         "stress": (),
+        "compare": ("--store", run.parent / "store", "--out", tmp_path / "compared"),
         "sweep": ("--store", run.parent / "store", "--out", tmp_path / "sweep"),
         "reproduce": ("table4",),
     }[name]

@@ -16,7 +16,7 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 
 COMPILING = {"train", "evaluate", "predict", "explain", "serve", "encode"}
-STUDIES = {"stress", "sweep", "reproduce"}
+STUDIES = {"stress", "compare", "sweep", "reproduce"}
 
 
 def test_every_command_that_compiles_has_the_flag():

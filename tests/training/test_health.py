@@ -14,7 +14,9 @@ from support.synthetic_stores import CLASSES, LABELS, SCORE, SCORES, make_store
 from glot_jax import cli
 from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig
 from glot_jax.files import read_json
-from glot_jax.objectives import objective_for
+from glot_jax.objectives.classes import Classes
+from glot_jax.objectives.multilabel import MultiLabel
+from glot_jax.objectives.scores import Scores
 from glot_jax.reporting.report import write_report
 from glot_jax.training import Workspace, train, train_seeds
 
@@ -177,7 +179,7 @@ def test_nothing_is_found_in_healthy_runs(tmp_path, seeds):
 def test_the_best_constant_answers_loss_is_the_least_of_all(weights):
     rng = np.random.default_rng(0)
     labels = (rng.random(200) < 0.3).astype(np.int64)
-    objective = objective_for(CLASSES, ObjectiveConfig(class_weights=weights))
+    objective = Classes(CLASSES, ObjectiveConfig(class_weights=weights))
     logits = np.linspace(-4, 4, 2001)
     outputs = np.stack([np.zeros_like(logits), logits], 1).astype(np.float32)
     losses = [
@@ -191,14 +193,14 @@ def test_the_best_constant_answers_loss_is_the_least_of_all(weights):
 def test_so_it_is_of_several_classes_and_of_scores():
     rng = np.random.default_rng(1)
     labels = (rng.random((100, 3)) < 0.3).astype(np.uint8)
-    objective = objective_for(LABELS, ObjectiveConfig(class_weights=(1.0, 2.0, 4.0)))
+    objective = MultiLabel(LABELS, ObjectiveConfig(class_weights=(1.0, 2.0, 4.0)))
     shares = labels.mean(axis=0)
     odds = np.array([1.0, 2.0, 4.0]) * shares / (1 - shares)
     best = np.tile(np.log(odds).astype(np.float32), (100, 1))
     reached = float(np.mean(np.asarray(objective.loss(jnp.asarray(best), jnp.asarray(labels)))))
     assert objective.constant_loss(labels) == pytest.approx(reached, abs=1e-5)
     scores = rng.uniform(0, 5, 100).astype(np.float32)
-    objective = objective_for(SCORES, ObjectiveConfig())
+    scored = Scores(SCORES, ObjectiveConfig())
     mean = np.full((100, 1), scores.mean() / 5, np.float32)
-    reached = float(np.mean(np.asarray(objective.loss(jnp.asarray(mean), jnp.asarray(scores)))))
-    assert objective.constant_loss(scores) == pytest.approx(reached, abs=1e-5)
+    reached = float(np.mean(np.asarray(scored.loss(jnp.asarray(mean), jnp.asarray(scores)))))
+    assert scored.constant_loss(scores) == pytest.approx(reached, abs=1e-5)
