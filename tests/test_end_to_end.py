@@ -180,6 +180,7 @@ def store(tmp_path_factory) -> Path:
         (["--dtype", "float8"], "float8"),
         (["--no-such-flag", "1"], "no-such-flag"),
         (["--seeds", "1", "1"], "--seeds"),
+        (["--reschedule"], "--reschedule is for a run that gets more epochs"),
     ],
 )
 def test_bad_training_flags_exit_2_and_write_nothing(store, tmp_path, capsys, flags, message):

@@ -59,8 +59,12 @@ class TrainCommand(Config):
     but not on a CPU, where that is no faster.
     """
     resume: Path | None = None
-    """Continue the run in this folder from its latest checkpoint, with its own settings. Default: a
-    new run in OUT.
+    """Continue the run in this folder from its latest checkpoint, with its own settings; more
+    --epochs extend it, also when it had ended. Default: a new run in OUT.
+    """
+    reschedule: bool = False
+    """--resume with more --epochs: stretch a cosine or a warm-up over all of them. Default: what
+    has ended stays at its end.
     """
     config: Path | None = None
     """Take every setting that is not given from this config.json of an earlier run. Default: from
@@ -130,6 +134,12 @@ def train(command: TrainRequest) -> int:
     """Train a pooling head on a store of token states; JAX alone, no torch."""
     config = command.run
     require_names(config.graph, config.pooler)
+    if command.reschedule and command.resume is None:
+        raise UsageError(
+            rule="--reschedule is for a run that gets more epochs",
+            got="--reschedule without --resume",
+            fix="Give --resume RUN --epochs N, or leave it out.",
+        )
     if command.resume is not None and command.seeds:
         raise UsageError(
             rule="--resume continues one run at a time",
@@ -151,7 +161,8 @@ def train(command: TrainRequest) -> int:
         seeds = list(command.seeds)
         summary = training.train_seeds(config, seeds, joint=command.joint, **shared)
     else:
-        summary = training.train(config, resume=command.resume is not None, **shared)
+        resume = command.resume is not None
+        summary = training.train(config, resume=resume, reschedule=command.reschedule, **shared)
     # After training, and of every seed by itself.
     if command.linear_probe:
         runs = [config.out / name for name in summary.get("runs", ["."])]

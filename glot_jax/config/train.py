@@ -288,6 +288,11 @@ class OptimizerConfig(Config):
     """Peak learning rate."""
     schedule: Literal["constant", "cosine"] = setting("constant")
     """After warm-up: constant, or a cosine to zero at the last step."""
+    # Of a run that goes on after its end: its cosine has ended then.
+    schedule_epochs: int | None = setting(None, whole(1), unwritten=True, example=3)
+    """Epochs that the schedule is made for; after them it stays at its end. Default: --epochs. A
+    run that was extended (--resume RUN --epochs N) keeps those it began with.
+    """
     # Three units, of which at most one is given: converted once, when the schedule is built.
     warmup_steps: int | None = setting(
         None,

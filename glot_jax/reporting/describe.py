@@ -24,7 +24,7 @@ from glot_jax.pooling.options import unread_options
 from glot_jax.reporting.graph_census import GraphCensus, LayerNumbers, Spread, census
 from glot_jax.reporting.parameters import STAGES, Census, Counts, count_parts
 from glot_jax.reporting.tables import Column, Table
-from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
+from glot_jax.run_folders.run_folder import CheckpointName, RunFolder, SavedCheckpoint
 from glot_jax.store import HiddenStore
 from glot_jax.training.evaluation import load_model
 
@@ -86,6 +86,8 @@ class RunCard:
     """The graphs of a store's texts; None for the reason in `left_out`."""
     left_out: str | None
     """Why graphs are missing, in one line."""
+    checkpoints: Mapping[CheckpointName, SavedCheckpoint] = dataclasses.field(default_factory=dict)
+    """Where the `best` and the `last` one stand."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values.
@@ -95,6 +97,9 @@ class RunCard:
         values: dict[str, Any] = {
             "run": self.run,
             "checkpoint": self.checkpoint,
+            "checkpoints": {
+                name: dataclasses.asdict(saved) for name, saved in self.checkpoints.items()
+            },
             "task": self.task,
             "backbone": self.backbone,
             "pooler": self.pooler,
@@ -181,6 +186,7 @@ def describe_run(
         rule=rule,
         graphs=graphs,
         left_out=left_out,
+        checkpoints=folder.saved_checkpoints(),
     )
 
 
@@ -283,6 +289,9 @@ def print_description(card: RunCard, console: Console | None = None) -> None:
         f"{card.run} ({card.checkpoint} checkpoint): {card.pooler} for {card.task}, on"
         f" {read}{backbone}, width {card.dim}",
     )
+    if card.checkpoints:
+        texts = [f"{name}: {_where(saved)}" for name, saved in card.checkpoints.items()]
+        _line(console, f"Checkpoints: {'; '.join(texts)}")
     _print_parameters(card.parameters, console)
     if card.learned.layer_weights is not None:
         _print_table(
@@ -298,6 +307,12 @@ def print_description(card: RunCard, console: Console | None = None) -> None:
         _print_graphs(card.graphs, _rule_text(card.rule or {}), console)
     if card.left_out is not None:
         _line(console, f"\n{card.left_out}")
+
+
+def _where(saved: SavedCheckpoint) -> str:
+    if saved.epoch is None:
+        return f"step {saved.step:,}"
+    return f"epoch {saved.epoch}, step {saved.step:,}"
 
 
 @dataclasses.dataclass(frozen=True)

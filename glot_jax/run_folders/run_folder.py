@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Collection, Mapping
@@ -25,6 +26,7 @@ from glot_jax.store.identity import canonical_sha256
 from glot_jax.store.recipe import Recipe
 
 SUMMARY = "summary.json"
+METRICS = "metrics.jsonl"
 
 CheckpointName = Literal["best", "last"]
 """The checkpoint of the epoch that was selected, or the latest one."""
@@ -146,6 +148,34 @@ def _baselines_of_old(
         if split != "holdout":
             return {split: scores}
     return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedCheckpoint:
+    """Where a checkpoint stands in its run."""
+
+    step: int
+    epoch: int | None
+    """The epoch that ended with it, from 1; None of one that was saved within an epoch, and of an
+    imported run.
+    """
+
+
+def _ended_epochs(metrics: Path) -> dict[int, int]:
+    """Step -> the epoch that ended with it, by the scores of metrics.jsonl."""
+    epochs: dict[int, int] = {}
+    # An imported run has no log.
+    if not metrics.exists():
+        return epochs
+    for line in metrics.read_bytes().splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            # What a kill or a full disk has cut.
+            continue
+        if isinstance(values, dict) and values.get("split", "train") != "train":
+            epochs[values["step"]] = values["epoch"]
+    return epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,6 +383,25 @@ class RunFolder:
                     ),
                 )
             return checkpoints.load_model(step, like)
+
+    def saved_checkpoints(self) -> dict[CheckpointName, SavedCheckpoint]:
+        """Where the best and the last checkpoint of the run stand; empty without any.
+
+        Raises:
+            UsageError: one whose record is damaged, which might be the best.
+        """
+        with Checkpoints(self.path) as checkpoints:
+            steps: dict[CheckpointName, int | None] = {
+                "best": checkpoints.best_step,
+                "last": checkpoints.latest_step,
+            }
+        epochs = _ended_epochs(self.path / METRICS)
+        saved: dict[CheckpointName, SavedCheckpoint] = {}
+        for name, step in steps.items():
+            # Before the end of the first epoch there is no best one.
+            if step is not None:
+                saved[name] = SavedCheckpoint(step, epochs.get(step))
+        return saved
 
     def fits(self, recipe: Recipe) -> list[str]:
         """How states made by `recipe` differ from those that the head was trained on, a line each.

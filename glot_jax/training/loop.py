@@ -26,6 +26,7 @@ from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
+from glot_jax.training.notices import longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import Session, loaded, saved_part
 from glot_jax.training.step_functions import TrainState
@@ -44,6 +45,7 @@ def train(
     quiet: bool = False,
     workspace: Workspace | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
+    reschedule: bool = False,
 ) -> dict[str, Any]:
     """Train one head on a store and return the run's summary.
 
@@ -53,7 +55,7 @@ def train(
     Args:
         config: everything that decides the numbers.
         resume: continue the run in `config.out` from its latest checkpoint (from the start if it
-            has none). A finished run is left as it is.
+            has none). A finished run is left as it is, unless `config` has more epochs.
         unused: options that were given but are not read by this pooler; said in a line, and
             recorded in config.json.
         given: fields that the user named, where others come from a preset or a file: only of these
@@ -64,6 +66,8 @@ def train(
             pass the same one.
         after_epoch: called with the epoch, from 1, and its score on the selecting split when both
             are saved. What it raises ends the run there, to be resumed or not.
+        reschedule: of a run that gets more epochs: stretch its schedule over all of them. Default:
+            a cosine that has ended stays at its end.
 
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not
@@ -80,6 +84,7 @@ def train(
         unused=unused,
         given=given,
         workspace=workspace,
+        reschedule=reschedule,
     )
     try:
         with StopSignals() as stop:
@@ -99,6 +104,7 @@ def begin(
     unused: Mapping[str, Any] | None = None,
     given: Collection[str] | None = None,
     workspace: Workspace | None = None,
+    reschedule: bool = False,
 ) -> TrainingRun:
     """Check and prepare a run, and make its folder or find it; see `train`."""
     run = checked(
@@ -108,6 +114,7 @@ def begin(
         unused=unused,
         given=given,
         workspace=workspace,
+        reschedule=reschedule,
     )
     # Nothing is written before everything has been checked. With what the store decided.
     open_folder(run.config, run, resume, unused or {})
@@ -122,6 +129,7 @@ def checked(
     unused: Mapping[str, Any] | None = None,
     given: Collection[str] | None = None,
     workspace: Workspace | None = None,
+    reschedule: bool = False,
 ) -> TrainingRun:
     """Check and prepare a run, writing nothing; see `train`."""
     # First of all: it changes nothing once the first array is made.
@@ -135,6 +143,10 @@ def checked(
             # A resumed run has the programs that it began with.
             options = saved.config.xla_cpu_options
             config = dataclasses.replace(config, xla_cpu_options=options)
+        if config.epochs > saved.config.epochs:
+            config, lines = longer_run(saved.config, config, reschedule=reschedule)
+            for line in lines:
+                display.line(line)
     return prepare(
         config,
         display,

@@ -87,6 +87,51 @@ def chosen_split(
     return [f"the best epoch is chosen by {metric} on {rows} (--select-on, --metric)"]
 
 
+def extended(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """The settings of a run that goes on after its end, from what it was and what it is to be."""
+    optimizer = dataclasses.replace(
+        saved.optimizer, schedule_epochs=config.optimizer.schedule_epochs
+    )
+    return dataclasses.replace(saved, epochs=config.epochs, optimizer=optimizer)
+
+
+def longer_run(
+    saved: TrainConfig, config: TrainConfig, *, reschedule: bool
+) -> tuple[TrainConfig, list[str]]:
+    """The settings of a run that is to have more epochs, and a line about its schedule.
+
+    Args:
+        saved: what it was trained with.
+        config: the same with more epochs.
+        reschedule: stretch the schedule over all epochs, instead of staying at its end.
+    """
+    optimizer = saved.optimizer
+    scheduled = optimizer.schedule_epochs or saved.epochs
+    parts = []
+    if optimizer.schedule == "cosine":
+        parts.append("the cosine")
+    if optimizer.warmup_fraction is not None:
+        parts.append("the warm-up")
+    if saved.graph.learn_tau:
+        parts.append("the temperature of soft edges")
+    more = f"{config.epochs} epochs instead of {saved.epochs}"
+    # What knows nothing of the run's length is the same in a longer one, to the last byte.
+    if not parts:
+        return config, [f"{more}: as a run that had {config.epochs} from the beginning"]
+    named = " and ".join(parts)
+    if reschedule:
+        line = f"{more}: {named} as of a run of {config.epochs}, from here on (--reschedule)"
+        schedule_epochs = None
+    else:
+        line = (
+            f"{more}: {named} of the first {scheduled} stays at its end (--reschedule stretches it"
+            f" over all {config.epochs})"
+        )
+        schedule_epochs = scheduled
+    optimizer = dataclasses.replace(config.optimizer, schedule_epochs=schedule_epochs)
+    return dataclasses.replace(config, optimizer=optimizer), [line]
+
+
 def matched_size(pooler: Pooler) -> list[str]:
     """A line about an mlp that is as large as the glot it stands in for."""
     if not isinstance(pooler, Mlp) or pooler.matched is None:

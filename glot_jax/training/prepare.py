@@ -30,7 +30,7 @@ from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.objectives.temperature import require_calibrated
 from glot_jax.pooling import GNN_LAYERS, count_parameters
 from glot_jax.run_folders.run_files import require_new_folder
-from glot_jax.run_folders.run_folder import RunFolder
+from glot_jax.run_folders.run_folder import SUMMARY, RunFolder
 from glot_jax.run_folders.run_log import Display
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import Recipe
@@ -49,6 +49,7 @@ from glot_jax.training.measured import (
 from glot_jax.training.notices import (
     chosen_layer,
     chosen_split,
+    extended,
     matched_size,
     read_by_others,
     unread_by_pooler,
@@ -361,8 +362,13 @@ def optimizer_of(
         UsageError: the warm-up is longer than the run.
     """
     steps_per_epoch = _steps_per_epoch(feeds)
-    total_steps = steps_per_epoch * config.epochs
-    return optimizer_maker(config.optimizer, steps_per_epoch, total_steps)
+    scheduled = _scheduled_steps(config, steps_per_epoch)
+    return optimizer_maker(config.optimizer, steps_per_epoch, scheduled)
+
+
+def _scheduled_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Steps after which the schedule, and what is annealed, are at their end."""
+    return steps_per_epoch * (config.optimizer.schedule_epochs or config.epochs)
 
 
 def _steps_per_epoch(feeds: Mapping[str, Feed]) -> int:
@@ -406,7 +412,7 @@ def build_steps(
     notices += describe_budgets(budgets)
     graphdef, params, stats = split_model(model)
     steps_per_epoch = _steps_per_epoch(feeds)
-    total_steps = steps_per_epoch * config.epochs
+    scheduled = _scheduled_steps(config, steps_per_epoch)
     # Runs that differ by nothing that is compiled share their executables: the seeds of a study are
     # traced once.
     decisive = (
@@ -420,7 +426,7 @@ def build_steps(
         sorted(budgets.items()),
     )
     options = config.xla_cpu_options
-    build = functools.partial(Steps, graphdef, make_optimizer, budgets, total_steps, options)
+    build = functools.partial(Steps, graphdef, make_optimizer, budgets, scheduled, options)
     # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
     numbers = Numbers.from_config(config.optimizer, config.graph, config.pooler)
@@ -449,7 +455,10 @@ def open_folder(
     )
     if resume:
         saved = RunFolder.open(config.out)
-        before = _that_decides(saved.to_json(), run.task)
+        longer = config.epochs > saved.config.epochs
+        # A run that goes on is the same one; `notices.extended` has said what becomes of it.
+        kept = extended(saved.config, config) if longer else saved.config
+        before = _that_decides(dataclasses.replace(saved, config=kept).to_json(), run.task)
         now = _that_decides(folder.to_json(), run.task)
         changed = differences(before, now)
         if changed:
@@ -460,6 +469,9 @@ def open_folder(
             )
         # What was not read was said when the run began; --resume gives no options.
         folder = dataclasses.replace(folder, unused=saved.unused, temperature=saved.temperature)
+        if longer:
+            # Of its end so far: it is a run that was stopped until it ends again.
+            (config.out / SUMMARY).unlink(missing_ok=True)
         # Written again: what decides no number, such as the place of the store, may have changed.
         folder.write()
         return

@@ -106,8 +106,8 @@ def train_step(
     numbers: Numbers = state["numbers"]
 
     def mean_loss(params: dict) -> tuple[Array, tuple[dict, Array]]:
-        # 1 at the last step, which is number total_steps - 1.
-        progress = state["step"] / max(1, total_steps - 1)
+        # 1 at the last step, which is number total_steps - 1, and in a run that goes on after it.
+        progress = jnp.minimum(state["step"] / max(1, total_steps - 1), 1)
         # The key of a step is a function of its number: a resumed run drops the same entries.
         key = jax.random.fold_in(state["key"], state["step"])
         model: SentenceModel = nnx.merge(graphdef, params, state["stats"])

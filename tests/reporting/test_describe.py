@@ -204,6 +204,10 @@ def test_the_graph_is_counted_on_the_layer_that_the_run_reads(store, run):
     assert card["rule"] == {"graph": "threshold", "tau": TAU}
     assert card["left_out"] is None
     assert json.loads(json.dumps(card, allow_nan=False)) == card
+    summary = json.loads((Path(card["run"]) / "summary.json").read_text())
+    saved = card["checkpoints"]
+    assert saved["last"]["step"] == summary["steps"]
+    assert saved["best"]["epoch"] == summary["validation"]["best"]["epoch"]
 
 
 def test_density_of_every_stored_layer(store, run):

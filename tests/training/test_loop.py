@@ -23,6 +23,8 @@ from glot_jax.config.train import (
     TrainConfig,
 )
 from glot_jax.errors import UsageError
+from glot_jax.model import split_model
+from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.training import loop, step_functions, steps, train
 
 
@@ -50,6 +52,71 @@ def test_resuming_equals_never_having_stopped(stores, undisturbed, tmp_path, mon
     ).read_bytes()
     for a, b in zip(arrays(tmp_path / "stopped"), arrays(undisturbed), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_that_goes_on_is_the_longer_run(stores, tmp_path, monkeypatch, finished):
+    long = {"epochs": 5, "optimizer": OptimizerConfig(lr=1e-2, warmup_steps=3)}
+    whole = run(stores["pairs"], tmp_path / "whole", **long)
+    out = tmp_path / "run"
+    if finished:
+        run(stores["pairs"], out, **{**long, "epochs": 2})
+    else:
+        dying_at(monkeypatch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run(stores["pairs"], out, **{**long, "epochs": 2})
+        monkeypatch.undo()
+    again = train(config(stores["pairs"], out, **long), resume=True, quiet=True)
+    assert again["validation"] == whole["validation"]
+    for name in ("metrics.jsonl", "predictions.npz"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for a, b in zip(arrays(out), arrays(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # Its folder says the same, but for where it lies.
+    saved, expected = (
+        json.loads((path / "config.json").read_text())["config"]
+        for path in (out, tmp_path / "whole")
+    )
+    assert saved == {**expected, "out": str(out)}
+
+
+def parameters(out: Path) -> list[np.ndarray]:
+    """Those of the latest checkpoint."""
+    _, params, _ = split_model(RunFolder.open(out).load_model("last"))
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def test_a_schedule_that_has_ended_stays_at_its_end_or_is_stretched(stores, tmp_path, capfd):
+    cosine = {"optimizer": OptimizerConfig(lr=1e-2, schedule="cosine")}
+    run(stores["classes"], tmp_path / "run", epochs=2, **cosine)
+    before = parameters(tmp_path / "run")
+    longer = config(stores["classes"], tmp_path / "run", epochs=3, **cosine)
+    capfd.readouterr()
+    train(longer, resume=True)
+    said = capfd.readouterr().err
+    assert "3 epochs instead of 2: the cosine of the first 2 stays at its end" in said
+    # A rate of nothing moves no parameter.
+    for a, b in zip(parameters(tmp_path / "run"), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert saved["epochs"] == 3
+    assert saved["optimizer"]["schedule_epochs"] == 2
+    # Again, and stretched: the rate comes back.
+    losses = (tmp_path / "run" / "metrics.jsonl").read_text()
+    longest = config(stores["classes"], tmp_path / "run", epochs=4, **cosine)
+    train(longest, resume=True, reschedule=True)
+    assert any(np.any(a != b) for a, b in zip(parameters(tmp_path / "run"), before, strict=True))
+    assert "as of a run of 4, from here on" in capfd.readouterr().err
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().startswith(losses)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert "schedule_epochs" not in saved["optimizer"]
+
+
+def test_fewer_epochs_are_refused(stores, tmp_path):
+    first = run(stores["classes"], tmp_path / "run", epochs=2)
+    with pytest.raises(UsageError, match="its own settings; got .*epochs"):
+        train(config(stores["classes"], tmp_path / "run", epochs=1), resume=True, quiet=True)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == first
 
 
 def test_resuming_a_finished_run_changes_nothing(stores, tmp_path):
