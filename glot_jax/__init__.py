@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from glot_jax.inference.predictor import Predictor, predict
     from glot_jax.pooling import AdaPool, Cls, Glot, Max, Mean
     from glot_jax.run_folders.run_folder import RunFolder
+    from glot_jax.run_tables.frame import read_runs
     from glot_jax.store import HiddenStore
     from glot_jax.store.state_cache import clear_cache
     from glot_jax.training.evaluation import evaluate_run, load_model
@@ -72,6 +73,7 @@ _HOMES = {
     "load": "glot_jax.inference.estimators",
     "load_model": "glot_jax.training.evaluation",
     "predict": "glot_jax.inference.predictor",
+    "read_runs": "glot_jax.run_tables.frame",
     "token_graph": "glot_jax.graphs",
     "train": "glot_jax.commands",
     "use_compile_cache": "glot_jax.compile_cache",
@@ -109,6 +111,7 @@ __all__ = [
     "load",
     "load_model",
     "predict",
+    "read_runs",
     "token_graph",
     "train",
     "use_compile_cache",

@@ -54,6 +54,7 @@ FLOW = (
     "official",
     "profiling",
     "reporting",
+    "run_tables",
     "serving",
     "presets",
     "commands",
@@ -141,6 +142,7 @@ MAY_IMPORT = {
     "official": {*BASE, *FLOW[: FLOW.index("inference")]},
     # A profile is a table as well.
     "profiling": {*BASE, *FLOW[: FLOW.index("inference")], "reporting.tables"},
+    "run_tables": {"errors", "reporting"},
     "reporting": {*BASE, *FLOW[: FLOW.index("inference")]}
     - {"backbone_files", "backbones", "extraction"},
     "serving": {
@@ -165,6 +167,7 @@ MAY_IMPORT = {
         "pooling",
         "training",
         "inference",
+        "run_tables",
         "commands",
     },
 }

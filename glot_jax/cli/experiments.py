@@ -86,8 +86,21 @@ def report(config: ReportConfig) -> int:
         reference=config.reference,
         resamples=config.resamples,
     )
-    write_report(config.folders, config.out, options)
-    print(f"wrote {config.out}/report.html, report.md and scores.json", file=sys.stderr)
+    values = write_report(config.folders, config.out, options)
+    written = ["report.html", "report.md", "scores.json"]
+    from glot_jax.files import write_bytes
+    from glot_jax.run_tables.score_files import scores_csv, scores_latex
+
+    # Of the same numbers as the page.
+    if config.csv:
+        text = scores_csv(values["comparisons"])
+        write_bytes(config.out / "scores.csv", text.encode())
+        written.append("scores.csv")
+    if config.latex:
+        text = scores_latex(values["comparisons"])
+        write_bytes(config.out / "scores.tex", text.encode())
+        written.append("scores.tex")
+    print(f"wrote {config.out}/{', '.join(written)}", file=sys.stderr)
     return 0
 
 

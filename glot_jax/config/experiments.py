@@ -298,3 +298,7 @@ class ReportConfig(Config):
     """The variant, by its label, that others are compared with. Default: the first glot."""
     resamples: int = option(1000, whole(100))
     """Resamples of the intervals and permutation tests."""
+    csv: bool = False
+    """Write the scores to OUT/scores.csv as well."""
+    latex: bool = False
+    """Write them to OUT/scores.tex, tables for booktabs; bold where p after Holm says so."""

@@ -173,6 +173,7 @@ def _ended_epochs(metrics: Path) -> dict[int, int]:
         except ValueError:
             # What a kill or a full disk has cut.
             continue
+        # Scores are written when an epoch has ended, losses within it as well.
         if isinstance(values, dict) and values.get("split", "train") != "train":
             epochs[values["step"]] = values["epoch"]
     return epochs

@@ -89,6 +89,7 @@ def chosen_split(
 
 def extended(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
     """The settings of a run that goes on after its end, from what it was and what it is to be."""
+    # What else was changed is not allowed, and shows as a difference.
     optimizer = dataclasses.replace(
         saved.optimizer, schedule_epochs=config.optimizer.schedule_epochs
     )
@@ -105,6 +106,7 @@ def longer_run(
         config: the same with more epochs.
         reschedule: stretch the schedule over all epochs, instead of staying at its end.
     """
+    # A run may be extended more than once: the schedule is that of its first end.
     optimizer = saved.optimizer
     scheduled = optimizer.schedule_epochs or saved.epochs
     parts = []
