@@ -20,6 +20,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "mteb": ("mteb",),
     "serve": ("fastapi", "uvicorn", "batched", "prometheus_client"),
     "sweep": ("optuna",),
+    "track": ("tensorboardX", "mlflow", "sqlalchemy", "alembic", "wandb"),
     "viz": ("matplotlib",),
 }
 """Extra of pyproject.toml -> the modules that its users import."""

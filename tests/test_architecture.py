@@ -45,6 +45,7 @@ FLOW = (
     "objectives",
     "model",
     "health",
+    "tracking",
     "run_folders",
     "xla",
     "training",
@@ -119,6 +120,7 @@ MAY_IMPORT = {
     },
     # Pure checks of numbers that others have.
     "health": set(),
+    "tracking": {"errors", "registry"},
     "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model", "health"},
     "xla": {"errors", "files", "graphs.backends"},
     "training": {
@@ -135,6 +137,7 @@ MAY_IMPORT = {
         "run_folders",
         "xla",
         "health",
+        "tracking",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},

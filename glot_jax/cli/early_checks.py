@@ -13,7 +13,7 @@ from pathlib import Path
 from glot_jax.config import names
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
-from glot_jax.errors import UsageError, require_extra, require_known
+from glot_jax.errors import UsageError, lookup, require_extra, require_known
 from glot_jax.registry import registered_by_plugins
 
 
@@ -38,6 +38,17 @@ def require_poolers(poolers: Iterable[str], flag: str) -> None:
     """Require that every pooler exists; `flag` is what named them."""
     for pooler in poolers:
         require_known(_with_plugins(names.POOLERS), pooler, f"pooler ({flag})")
+
+
+def require_trackers(trackers: Iterable[str]) -> None:
+    """Require that every tracker exists, and that what it needs is installed."""
+    if not trackers:
+        return
+    # No JAX behind it.
+    from glot_jax.tracking import TRACKERS
+
+    for name in trackers:
+        lookup(TRACKERS, name, "tracker (--track)").require_installed()
 
 
 def _with_plugins(known: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from glot_jax.cli.early_checks import (
     require_metric,
     require_names,
     require_stored_layers,
+    require_trackers,
 )
 from glot_jax.cli.own_flags import (
     own_flags,
@@ -74,6 +75,11 @@ class TrainCommand(Config):
     """Take every setting that is not given from a preset of glot_jax.presets: paper, release,
     tuned, msmarco. Default: from the defaults below.
     """
+    track: tuple[str, ...] = ()
+    """Follow the run in these tools too: tensorboard, wandb, mlflow, or one of a plugin. They write
+    into OUT/tracking and send nothing (docs/tracking.md); never taken from a config.json. Default:
+    none.
+    """
     linear_probe: bool = False
     """Compare the trained head with logistic regression on mean vectors, in seconds; for tasks with
     classes. Both scores stand in summary.json, and a head that is the worse one is named.
@@ -133,7 +139,11 @@ _GROUPS: dict[str, tuple[type[Config], str]] = {
 def train(command: TrainRequest) -> int:
     """Train a pooling head on a store of token states; JAX alone, no torch."""
     config = command.run
+    if command.reschedule:
+        optimizer = dataclasses.replace(config.optimizer, schedule_epochs=config.epochs)
+        config = dataclasses.replace(config, optimizer=optimizer)
     require_names(config.graph, config.pooler)
+    require_trackers(command.track)
     if command.reschedule and command.resume is None:
         raise UsageError(
             rule="--reschedule is for a run that gets more epochs",
@@ -159,10 +169,11 @@ def train(command: TrainRequest) -> int:
     shared = {"unused": unused, "given": command.typed, "workspace": training.Workspace()}
     if command.seeds:
         seeds = list(command.seeds)
-        summary = training.train_seeds(config, seeds, joint=command.joint, **shared)
+        joint, track = command.joint, command.track
+        summary = training.train_seeds(config, seeds, joint=joint, track=track, **shared)
     else:
         resume = command.resume is not None
-        summary = training.train(config, resume=resume, reschedule=command.reschedule, **shared)
+        summary = training.train(config, resume=resume, track=command.track, **shared)
     # After training, and of every seed by itself.
     if command.linear_probe:
         runs = [config.out / name for name in summary.get("runs", ["."])]

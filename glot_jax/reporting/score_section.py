@@ -142,11 +142,6 @@ def score_columns(
     return [
         Column("variant", lambda row: row.name),
         _split_column(result, first),
-        Column(
-            "seeds that learned",
-            lambda row: _learned(row, first),
-            shown_if=_has_stuck(rows),
-        ),
         Column(beside.noun, _printed, shown_if=_has_printed(rows)),
         Column("95 % of rows", lambda row: _interval(row, first)),
         Column(
@@ -158,6 +153,11 @@ def score_columns(
             f"p after Holm ({len(result.holm_p)})",
             lambda row: _holm(result, row),
             shown_if=len(result.holm_p) > 1,
+        ),
+        Column(
+            "seeds that learned",
+            lambda row: _learned(row, first),
+            shown_if=_has_stuck(rows),
         ),
         Column("linear probe", _probe, shown_if=_has_probe(rows)),
         *[_split_column(result, split) for split in others],

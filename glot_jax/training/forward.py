@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
 from glot_jax.errors import UsageError
@@ -61,6 +62,19 @@ def run_over(
             fix="Lower --lr; the last checkpoint is kept.",
         )
     return Outputs(values, rows, losses)
+
+
+def look(run: Run, state: TrainState) -> dict[str, np.ndarray]:
+    """Readout weights and degrees of the tokens of one batch of the first evaluation split.
+
+    Returns:
+        readout_weights and degrees, [tokens] float32.
+    """
+    feed = run.feeds[run.evaluation_splits[0]]
+    seen = jax.device_get(run.steps.look(state, feed.batch(0)))
+    mask = seen.pop("mask")
+    # Padding counts nothing and is linked to nothing.
+    return {name: values[mask] for name, values in seen.items()}
 
 
 def _joined(results: list[dict[str, np.ndarray]], name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from glot_jax.batches.planned_batches import run_lengths
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.run_folders.run_log import Display
+from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Blocks, Trained, Turn, padded_of_epoch, shapes_of_epoch
 from glot_jax.training.loop import Turns, checked, train, turns_of
 from glot_jax.training.prepare import TrainingRun, open_folder
@@ -37,6 +38,7 @@ class TrainOptions(TypedDict, total=False):
     given: Collection[str] | None
     quiet: bool
     after_epoch: Callable[[int, float], None] | None
+    track: Sequence[str]
 
 
 def train_runs(
@@ -158,7 +160,10 @@ def _train_group(
             for run in runs:
                 lines = display.named(run.config.out.name, bar=run is runs[0])
                 after_epoch = options.get("after_epoch")
-                turns.append(turns_of(run, lines, stop, after_epoch, compiles=False))
+                trackers = Trackers(options.get("track", ()), lines.line)
+                turns.append(
+                    turns_of(run, lines, stop, after_epoch, compiles=False, trackers=trackers)
+                )
             summaries = train_joint(runs, turns, stop)
     finally:
         steps.executables.cancel()

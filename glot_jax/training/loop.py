@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +22,20 @@ from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
+from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.notices import longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
-from glot_jax.training.session import Session, loaded, saved_part
+from glot_jax.training.session import (
+    Session,
+    final_scores,
+    loaded,
+    saved_part,
+    tracked_run,
+)
 from glot_jax.training.step_functions import TrainState
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.summary import summarise
@@ -45,7 +52,7 @@ def train(
     quiet: bool = False,
     workspace: Workspace | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
-    reschedule: bool = False,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train one head on a store and return the run's summary.
 
@@ -55,7 +62,9 @@ def train(
     Args:
         config: everything that decides the numbers.
         resume: continue the run in `config.out` from its latest checkpoint (from the start if it
-            has none). A finished run is left as it is, unless `config` has more epochs.
+            has none). A finished run is left as it is, unless `config` has more epochs: a cosine
+            that has ended stays at its end, or is stretched where `schedule_epochs` are the new
+            epochs.
         unused: options that were given but are not read by this pooler; said in a line, and
             recorded in config.json.
         given: fields that the user named, where others come from a preset or a file: only of these
@@ -66,8 +75,8 @@ def train(
             pass the same one.
         after_epoch: called with the epoch, from 1, and its score on the selecting split when both
             are saved. What it raises ends the run there, to be resumed or not.
-        reschedule: of a run that gets more epochs: stretch its schedule over all of them. Default:
-            a cosine that has ended stays at its end.
+        track: names of TRACKERS that follow the run (glot_jax.tracking). One that fails ends
+            nothing.
 
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not
@@ -84,11 +93,11 @@ def train(
         unused=unused,
         given=given,
         workspace=workspace,
-        reschedule=reschedule,
     )
     try:
         with StopSignals() as stop:
-            summary = alone(turns_of(run, display, stop, after_epoch))
+            trackers = Trackers(track, display.line)
+            summary = alone(turns_of(run, display, stop, after_epoch, trackers=trackers))
     finally:
         # A run that was stopped does not wait for programs that nobody will use.
         run.steps.executables.cancel()
@@ -104,7 +113,6 @@ def begin(
     unused: Mapping[str, Any] | None = None,
     given: Collection[str] | None = None,
     workspace: Workspace | None = None,
-    reschedule: bool = False,
 ) -> TrainingRun:
     """Check and prepare a run, and make its folder or find it; see `train`."""
     run = checked(
@@ -114,7 +122,6 @@ def begin(
         unused=unused,
         given=given,
         workspace=workspace,
-        reschedule=reschedule,
     )
     # Nothing is written before everything has been checked. With what the store decided.
     open_folder(run.config, run, resume, unused or {})
@@ -129,7 +136,6 @@ def checked(
     unused: Mapping[str, Any] | None = None,
     given: Collection[str] | None = None,
     workspace: Workspace | None = None,
-    reschedule: bool = False,
 ) -> TrainingRun:
     """Check and prepare a run, writing nothing; see `train`."""
     # First of all: it changes nothing once the first array is made.
@@ -144,7 +150,7 @@ def checked(
             options = saved.config.xla_cpu_options
             config = dataclasses.replace(config, xla_cpu_options=options)
         if config.epochs > saved.config.epochs:
-            config, lines = longer_run(saved.config, config, reschedule=reschedule)
+            config, lines = longer_run(saved.config, config)
             for line in lines:
                 display.line(line)
     return prepare(
@@ -169,6 +175,7 @@ def turns_of(
     after_epoch: Callable[[int, float], None] | None = None,
     *,
     compiles: bool = True,
+    trackers: Trackers | None = None,
 ) -> Turns:
     """Train a run that was begun; whoever drives it dispatches its steps.
 
@@ -178,11 +185,13 @@ def turns_of(
         stop: entered by the caller.
         after_epoch: see `train`.
         compiles: have its programs compiled on other threads.
+        trackers: that follow it; default: none.
     """
     out = run.config.out
     try:
         with only_writer(out):
-            return (yield from _run(run, display, stop, after_epoch, compiles))
+            following = trackers or Trackers((), display.line)
+            return (yield from _run(run, display, stop, after_epoch, compiles, following))
     except OSError as error:
         raise UsageError(
             rule="a run must be able to write to its folder",
@@ -220,6 +229,7 @@ def _run(
     stop: StopSignals,
     after_epoch: Callable[[int, float], None] | None,
     compiles: bool,
+    trackers: Trackers,
 ) -> Turns:
     out = run.config.out
     if compiles and not (out / "summary.json").exists():
@@ -254,11 +264,17 @@ def _run(
             display,
             stop,
             notes.get("losses", []),
+            trackers,
         )
+        trackers.begin(tracked_run(run.config, done))
         try:
             _report_a_lost_best(session)
             state = loaded(restored, run) if restored else run.state
             yield from _train_epochs(session, state, done, after_epoch)
+        except BaseException:
+            # A signal as well: the tools write to the end what they have been told.
+            trackers.stop()
+            raise
         finally:
             # Whatever ended it: the lines written so far are those that a resumed run goes on from.
             display.stop()
@@ -271,6 +287,7 @@ def _run(
         if fitted is not None:
             summary["calibration"] = dataclasses.asdict(fitted)
     write_json(out / "summary.json", summary, again=resume_hint(out))
+    trackers.end(final_scores(run, summary))
     # Those of the beginning were printed there.
     for entry in summary["health"][len(run.findings) :]:
         display.line(f"health: {entry['text']}")
@@ -335,6 +352,7 @@ def _train_epochs(
         session.clock.write(session.log, epoch + 1)
         selection = selection_of(run, scores, epoch)
         session.save(state, selection)
+        session.track_evaluation(state, epoch + 1, scores)
         step = int(state["step"])
         if session.checkpoints.best_step == step:
             # Of the best epoch only: those of all epochs may not fit into memory.
@@ -421,6 +439,7 @@ def _log_loss(session: Session, step: int, epoch: int) -> None:
         split="train",
         loss=loss,
     )
+    session.trackers.scalars(step, {"train/loss": loss, "epoch": epoch})
     session.display.advance(step, f"epoch {epoch} of {session.run.config.epochs}, loss {loss:.4f}")
     session.losses = []
     session.checkpoints.check()

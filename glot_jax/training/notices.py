@@ -96,15 +96,13 @@ def extended(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(saved, epochs=config.epochs, optimizer=optimizer)
 
 
-def longer_run(
-    saved: TrainConfig, config: TrainConfig, *, reschedule: bool
-) -> tuple[TrainConfig, list[str]]:
+def longer_run(saved: TrainConfig, config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     """The settings of a run that is to have more epochs, and a line about its schedule.
 
     Args:
         saved: what it was trained with.
-        config: the same with more epochs.
-        reschedule: stretch the schedule over all epochs, instead of staying at its end.
+        config: the same with more epochs; the schedule is stretched over all of them where its
+            `schedule_epochs` are these, and stays at its end otherwise.
     """
     # A run may be extended more than once: the schedule is that of its first end.
     optimizer = saved.optimizer
@@ -119,9 +117,11 @@ def longer_run(
     more = f"{config.epochs} epochs instead of {saved.epochs}"
     # What knows nothing of the run's length is the same in a longer one, to the last byte.
     if not parts:
+        optimizer = dataclasses.replace(config.optimizer, schedule_epochs=None)
+        config = dataclasses.replace(config, optimizer=optimizer)
         return config, [f"{more}: as a run that had {config.epochs} from the beginning"]
     named = " and ".join(parts)
-    if reschedule:
+    if config.optimizer.schedule_epochs == config.epochs:
         line = f"{more}: {named} as of a run of {config.epochs}, from here on (--reschedule)"
         schedule_epochs = None
     else:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+from collections.abc import Mapping
+from typing import Any
 
+from glot_jax.config.json import to_json
+from glot_jax.config.train import TrainConfig
 from glot_jax.dispatch.pace import MOST
 from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.run_log import Clock, Display, RunLog
+from glot_jax.tracking import TrackedRun, Trackers
+from glot_jax.training.forward import look
 from glot_jax.training.prepare import TrainingRun
 from glot_jax.training.step_functions import Numbers, TrainState
 from glot_jax.training.stopping import StopSignals
@@ -26,6 +33,8 @@ class Session:
     stop: StopSignals
     losses: list[float]
     """Losses of the steps since the last line of metrics.jsonl; they travel with a checkpoint."""
+    trackers: Trackers
+    """Those that follow the run."""
     predictions: dict[int, dict[str, Predictions]] = dataclasses.field(default_factory=dict)
     """Predictions of the best epoch that this process has seen, by its step and split."""
     saved_at: float = dataclasses.field(default_factory=time.perf_counter)
@@ -54,6 +63,18 @@ class Session:
             UsageError: it is not what was saved.
         """
         return loaded(self.checkpoints.load(step, saved_part(self.run.state)), self.run)
+
+    def track_evaluation(
+        self, state: TrainState, epoch: int, scores: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """Tell the trackers what an epoch has ended with, by split, and what the readout takes."""
+        step = int(state["step"])
+        values: dict[str, float] = {"epoch": epoch}
+        for split, by_metric in scores.items():
+            values |= {f"{split}/{name}": value for name, value in by_metric.items()}
+        self.trackers.scalars(step, values)
+        # Costs a program of its own: called where somebody listens.
+        self.trackers.histograms(step, functools.partial(look, self.run, state))
 
     @property
     def most_steps(self) -> int:
@@ -101,3 +122,33 @@ def loaded(saved: TrainState, run: TrainingRun) -> TrainState:
     config = run.config
     # Made anew: those of the run's first state are in memory that its steps have taken over.
     return {**saved, "numbers": Numbers.from_config(config.optimizer, config.graph, config.pooler)}
+
+
+def tracked_run(config: TrainConfig, done: int) -> TrackedRun:
+    """What trackers are told of a run: numbers and names, and no path.
+
+    Args:
+        config: of the run.
+        done: its steps so far.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in to_json(config).items():
+        # Names of settings are unique across their groups.
+        settings |= value if isinstance(value, dict) else {name: value}
+    # What is neither a number nor a name, such as a plugin's options, may hold anything.
+    told = {}
+    for name, value in settings.items():
+        if name not in ("store", "out") and isinstance(value, (str, int, float, bool, type(None))):
+            told[name] = value
+    return TrackedRun(config.out / "tracking", config.out.name, told, done)
+
+
+def final_scores(run: TrainingRun, summary: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of a summary by names such as `best/validation/accuracy`."""
+    # Names with slashes: the tools make folds of them.
+    scores = {}
+    for split in run.evaluation_splits:
+        for checkpoint in ("best", "last"):
+            for name, value in summary[split][checkpoint].items():
+                scores[f"{checkpoint}/{split}/{name}"] = value
+    return scores

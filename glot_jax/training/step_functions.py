@@ -266,6 +266,23 @@ def evaluate_step(
     return {"outputs": outputs, "loss": losses, "dropped_edges": dropped}
 
 
+def look_step(
+    graphdef: nnx.GraphDef[SentenceModel],
+    params: dict,
+    stats: dict,
+    numbers: StemNumbers,
+    batch: TokenBatch,
+    edge_budget: int | None,
+) -> dict[str, Array]:
+    """Readout weights and degrees of a batch's tokens; see `steps.Steps.look`."""
+    model: SentenceModel = nnx.merge(graphdef, params, stats)
+    graph = model.graph(batch, edge_budget=edge_budget, numbers=numbers)
+    # In the batch's layout, less the last axis that degrees have for products.
+    degrees = graph.to_padded(graph.degree().astype(jnp.float32))[..., 0]
+    weights = model.pooler.token_weights(graph)
+    return {"readout_weights": weights, "degrees": degrees, "mask": batch.mask}
+
+
 def features_step(
     graphdef: nnx.GraphDef[SentenceModel],
     params: dict,

@@ -124,6 +124,8 @@ class Steps:
             static_argnums=(3, 4),
             donate_argnums=0,
         )
+        look = functools.partial(step_functions.look_step, graphdef)
+        self._look = jax.jit(look, static_argnums=4)
         self._judge = {}
         self._judge_block = {}
         for name, step in judge.items():
@@ -227,6 +229,16 @@ class Steps:
         """`evaluate` or `features`, by name."""
         run = self._executable(name, state, batch)
         return run(*_judged(state), jax.device_put(batch))
+
+    def look(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
+        """How much each token of a batch counts in the readout, and its degree in the graph.
+
+        For people who follow a run: compiled when it is first asked for, and not counted.
+
+        Returns:
+            readout_weights, degrees and mask, [texts, length].
+        """
+        return self._look(*_judged(state), jax.device_put(batch), self.budget(batch))
 
     def judge_block(self, name: StepName, state: TrainState, block: Block) -> dict[str, Array]:
         """`evaluate` or `features` of every batch of a block, in one dispatch.

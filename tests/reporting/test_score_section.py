@@ -41,11 +41,11 @@ def test_variants_stand_above_the_baselines(result):
     assert table.titles == (
         "variant",
         f"test {result.metric}",
-        # Runs of an epoch or two, of which some have learned nothing.
-        "seeds that learned",
         "95 % of rows",
         "glot, tau 0.6 - this (p rows; seeds)",
         "p after Holm (3)",
+        # Runs of an epoch or two, of which some have learned nothing.
+        "seeds that learned",
         f"validation {result.metric}",
         "last epoch, test",
         "parameters",

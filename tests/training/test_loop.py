@@ -103,8 +103,9 @@ def test_a_schedule_that_has_ended_stays_at_its_end_or_is_stretched(stores, tmp_
     assert saved["optimizer"]["schedule_epochs"] == 2
     # Again, and stretched: the rate comes back.
     losses = (tmp_path / "run" / "metrics.jsonl").read_text()
-    longest = config(stores["classes"], tmp_path / "run", epochs=4, **cosine)
-    train(longest, resume=True, reschedule=True)
+    stretched = OptimizerConfig(lr=1e-2, schedule="cosine", schedule_epochs=4)
+    longest = config(stores["classes"], tmp_path / "run", epochs=4, optimizer=stretched)
+    train(longest, resume=True)
     assert any(np.any(a != b) for a, b in zip(parameters(tmp_path / "run"), before, strict=True))
     assert "as of a run of 4, from here on" in capfd.readouterr().err
     assert (tmp_path / "run" / "metrics.jsonl").read_text().startswith(losses)
