@@ -20,7 +20,7 @@ from glot_jax.reporting.pages import Block, Heading, Listing, write_page
 from glot_jax.reporting.paper import PaperTables
 from glot_jax.reporting.results import Result
 from glot_jax.reporting.score_figures import curve_figure, score_figure, z_score_figure
-from glot_jax.reporting.score_section import score_section
+from glot_jax.reporting.score_section import class_section, score_section
 from glot_jax.reporting.stress_records import RECORDS
 from glot_jax.reporting.stress_section import stress_section
 from glot_jax.reporting.token_section import Sentence, norm_section, token_section
@@ -154,6 +154,7 @@ def _blocks(
     blocks = opening_section(results, remarks)
     for result in results:
         blocks += score_section(result, options.beside)
+        blocks += class_section(result)
     if results:
         blocks += score_figure(results)
         blocks += curve_figure(results)

@@ -1,17 +1,23 @@
-"""The table of scores of one comparison: variants, baselines, and rows quoted from the paper."""
+"""The tables of one comparison: its scores, with baselines and rows of the paper, and by class."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from glot_jax.objectives.class_scores import ClassScores
 from glot_jax.reporting.comparison import Variant
 from glot_jax.reporting.pages import Block, Heading
 from glot_jax.reporting.paper import PaperTables
 from glot_jax.reporting.results import Result
 from glot_jax.reporting.statistics import number_text, p_text
-from glot_jax.reporting.tables import Cell, Column, Table
+from glot_jax.reporting.tables import Align, Cell, Column, Table
 from glot_jax.reporting.variant_scores import VariantScore
+
+_MOST_CLASSES = 12
+"""Classes whose confusion fits a page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,3 +299,81 @@ def _seed_counts(result: Result) -> str:
     if fewest == most:
         return f"{fewest} seed{'' if fewest == 1 else 's'}"
     return f"{fewest} to {most} seeds"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """How well a variant tells one class, means over its seeds."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def class_section(result: Result) -> list[Block]:
+    """Tables of the best variant and of the reference, on the split that people look at first.
+
+    Nothing for tasks without classes, with several classes a row, or without predictions.
+    """
+    task = result.comparison.variants[0].runs[0].model.task
+    if task.label_kind != "classes":
+        return []
+    split = result.splits[0]
+    # The best one first; it may be the reference itself.
+    shown = dict.fromkeys([result.best.variant, result.reference or result.best.variant])
+    blocks: list[Block] = []
+    for label in shown:
+        predictions = result.variant(label).predictions(split)
+        # Runs of earlier versions kept none.
+        if predictions is None:
+            continue
+        scores = [
+            ClassScores.of_rows(seed.labels, seed.predictions, task.classes) for seed in predictions
+        ]
+        seeds = len(scores)
+        caption = f"{label}, {split}; means over {seeds} seed{'' if seeds == 1 else 's'}."
+        blocks.append(Table.by_columns(_CLASS_COLUMNS, _told(scores), caption))
+        if len(task.classes) <= _MOST_CLASSES:
+            blocks.append(_confusion(scores, task.classes, label))
+    if blocks:
+        blocks.insert(0, Heading(f"{result.comparison.task}: by class", 3))
+    return blocks
+
+
+def _told(scores: Sequence[ClassScores]) -> list[_Told]:
+    rows = []
+    # The same rows for all seeds, so the same classes with the same support.
+    for entries in zip(*(score.classes for score in scores), strict=True):
+        first = entries[0]
+        means = {
+            name: float(np.mean([getattr(entry, name) for entry in entries]))
+            for name in ("precision", "recall", "f1")
+        }
+        rows.append(_Told(first.name, first.support, **means))
+    return rows
+
+
+def _confusion(scores: Sequence[ClassScores], classes: Sequence[str], label: str) -> Table:
+    """Rows of each class by what they were taken for, summed over seeds."""
+    counts = np.sum([score.confusion for score in scores], axis=0)
+    rows = []
+    for name, taken in zip(classes, counts.tolist(), strict=True):
+        rows.append((Cell(name), *(Cell(f"{count:,}") for count in taken)))
+    right: Align = "right"
+    return Table(
+        ("class", *(f"as {name}" for name in classes)),
+        tuple(rows),
+        f"{label}: rows of each class by what they were taken for, summed over its seeds.",
+        ("left", *(right for _ in classes)),
+    )
+
+
+_CLASS_COLUMNS: list[Column[_Told]] = [
+    Column("class", lambda row: row.name, align="left"),
+    Column("rows", lambda row: f"{row.support:,}"),
+    Column("precision", lambda row: f"{row.precision:.3f}"),
+    Column("recall", lambda row: f"{row.recall:.3f}"),
+    Column("f1", lambda row: f"{row.f1:.3f}"),
+]
