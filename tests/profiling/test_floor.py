@@ -79,7 +79,9 @@ def test_the_floor_is_what_the_dense_step_multiplies(name, train):
     else:
         evaluate = steps._judge["evaluate"]
         jaxpr = jax.make_jaxpr(
-            lambda state, batch: evaluate(state["params"], state["stats"], batch, None)
+            lambda state, batch: evaluate(
+                state["params"], state["stats"], state["numbers"].stem, batch, None
+            )
         )(state, batch)
     # What nothing depends on is not compiled: the similarities of a head without layers.
     jaxpr, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
