@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from glot_jax import plugins as plugin_modules
 from glot_jax.config.extract import ExtractConfig
@@ -181,7 +181,8 @@ def train(
         quiet: print nothing.
         workspace: what runs that follow one another share.
         after_epoch: called with the epoch, from 1, and its score on the selecting split.
-        **flags: the flags of train.py by their names: `store`, `out`, `pooler`, `hidden_dim` ...
+        **flags: the flags of train.py by their names: `store`, `out`, `pooler`, `hidden_dim` ...;
+            also `track`, names of trackers.
 
     Raises:
         UsageError: a flag that does not exist or breaks a rule, settings given twice, and what
@@ -189,6 +190,8 @@ def train(
     """
     # First: a setting may name a part that only a plugin has.
     plugin_modules.load(plugins)
+    # No setting of the run: a config.json never starts a tracker.
+    track = cast("Sequence[str]", flags.pop("track", ()))
     settings = _train_settings(config, resume, preset, flags)
     # Of a config nobody knows which of its values were meant: then those that are no defaults.
     given = None if isinstance(config, TrainConfig) else frozenset(flags)
@@ -205,6 +208,7 @@ def train(
         "quiet": quiet,
         "workspace": workspace,
         "after_epoch": after_epoch,
+        "track": tuple(track),
     }
     if seeds:
         if resume:

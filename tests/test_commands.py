@@ -91,6 +91,18 @@ def test_a_run_has_a_score_and_stands_for_its_folder(extracted, reviews):
     assert config["pooler"]["hidden_dim"] == 8
 
 
+def test_a_run_is_extended_and_followed(extracted, reviews):
+    small = {name: value for name, value in SMALL.items() if name != "epochs"}
+    run = glot_jax.train(store=extracted, out=reviews / "short", epochs=1, **small)
+    longer = glot_jax.train(resume=run, epochs=2, quiet=True, track=["tensorboard"])
+    whole = glot_jax.train(store=extracted, out=reviews / "long", epochs=2, **small)
+    assert longer["validation"] == whole["validation"]
+    assert list((reviews / "short" / "tracking" / "tensorboard").glob("events*"))
+    frame = glot_jax.read_runs([run, whole])
+    assert list(frame["epochs"]) == [2, 2]
+    assert list(frame["best.validation.loss"]) == [longer["validation"]["best"]["loss"]] * 2
+
+
 def test_seeds_have_a_run_each(extracted, reviews):
     runs = glot_jax.train(store=extracted, out=reviews / "seeds", seeds=[1, 2], **SMALL)
     assert [os.path.basename(run) for run in runs.seeds] == ["seed-1", "seed-2"]
