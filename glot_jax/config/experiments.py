@@ -216,6 +216,11 @@ class ReproduceConfig(Config):
     """Folder with a folder per task (cola, stsb, ...), each as extract.py --data takes it. Without
     it, the Hub.
     """
+    store: tuple[Path, ...] = option((), distinct)
+    """Stores of the backbone that are there already, at most one of a task: its rows are those of
+    the cards, and nothing is extracted for it. Variants with a prompt need --data all the same.
+    Default: none.
+    """
     out: Path = Path("reproduction")
     """Folder of stores/, runs/, report.html, report.md and scores.json. Rerunning reuses finished
     stores and runs.

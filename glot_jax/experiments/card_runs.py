@@ -9,12 +9,35 @@ from pathlib import Path
 from glot_jax.config.experiments import ReproduceConfig
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
 from glot_jax.experiments.card_results import CardRun
 from glot_jax.experiments.cards import Card, CardVariant
 from glot_jax.experiments.tuning import tuned_runs
 from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.presets import paper
 from glot_jax.training.workspace import Workspace
+
+
+def given_stores(config: ReproduceConfig) -> dict[str, Path]:
+    """Task -> the store of --store that is of it.
+
+    Raises:
+        UsageError: no store, one without labels, or two of one task.
+    """
+    # Not at the top: manifests are read where there are stores.
+    from glot_jax.store import read_manifest
+
+    stores: dict[str, Path] = {}
+    for path in config.store:
+        task = str(read_manifest(path).task["name"])
+        if task in stores:
+            raise UsageError(
+                rule="--store must name at most one store of a task",
+                got=f"{stores[task]} and {path}, both of {task}",
+                fix="Leave one out.",
+            )
+        stores[task] = path
+    return stores
 
 
 class CardRunner:
@@ -28,7 +51,7 @@ class CardRunner:
         self.config = config
         self.labels: dict[Path, str] = {}
         """Run folder -> label of its variant, those of plain GLOT called glot."""
-        self._stores: dict[str, Path] = {}
+        self._stores = given_stores(config)
         # Token states already placed, as in glot_jax.training.train.
         self._workspace = Workspace()
 

@@ -15,7 +15,7 @@ from glot_jax.config.experiments import ReproduceConfig, StressConfig, SweepConf
 from glot_jax.errors import UsageError, lookup, require_extra
 from glot_jax.experiments.card_report import report_cards
 from glot_jax.experiments.card_results import CardResult
-from glot_jax.experiments.card_runs import CardRunner
+from glot_jax.experiments.card_runs import CardRunner, given_stores
 from glot_jax.experiments.cards import CARDS, Card, CardVariant
 from glot_jax.files import TABLE_STYLE, write_json
 
@@ -149,6 +149,8 @@ def _data_folder(config: ReproduceConfig, task: str) -> Path | None:
 
 
 def _lacks_data(config: ReproduceConfig, task: str) -> bool:
+    if task in given_stores(config):
+        return False
     # What the Hub has is only known when it is asked.
     folder = _data_folder(config, task)
     return folder is not None and not folder.is_dir()

@@ -81,6 +81,28 @@ def test_again_nothing_is_trained(done):
     assert (config.out / "report.html").read_text() == page
 
 
+def test_a_store_that_is_there_is_read_and_nothing_extracted(done, tmp_path, monkeypatch):
+    config, _ = done
+    (store,) = (path for path in (config.out / "stores").iterdir() if path.name.endswith("-cola"))
+
+    def extracted(_):
+        raise AssertionError("extracted")
+
+    monkeypatch.setattr("glot_jax.extraction.dump", extracted)
+    changes = {"cards": ("table15",), "tasks": ("cola",), "seeds": (1,), "data": tmp_path / "none"}
+    read = dataclasses.replace(config, store=(store,), out=tmp_path / "out", **changes)
+    found = run_cards(read)
+    assert {run.task for run in found["table15"].runs} == {"cola"}
+    for run in found["table15"].runs:
+        saved = json.loads((Path(run.run) / "config.json").read_text())["config"]
+        assert saved["store"] == str(store)
+    twice = dataclasses.replace(
+        read, store=(store, config.out / "stores" / ".." / "stores" / store.name)
+    )
+    with pytest.raises(UsageError, match="at most one store of a task.*both of cola"):
+        run_cards(twice)
+
+
 def test_times_are_reported_without_any_run(laboratory, tmp_path, monkeypatch):
     # A tiny model has no positions for 128 tokens.
     monkeypatch.setattr(

@@ -54,8 +54,16 @@ def test_seeds_share_what_is_compiled(stores, tmp_path):
         return prepare(changed, Display(quiet=True), workspace).steps
 
     assert steps_of(seed=1) is steps_of(seed=2, log_every=7)
-    assert steps_of(seed=1) is not steps_of(seed=1, optimizer=OptimizerConfig(lr=3e-3))
-    assert steps_of(seed=1) is not steps_of(seed=1, graph=GraphConfig(tau=0.1))
+    # Numbers that a program is told.
+    assert steps_of(seed=1) is steps_of(seed=1, optimizer=OptimizerConfig(lr=3e-3))
+    assert steps_of(seed=1) is steps_of(seed=1, graph=GraphConfig(tau=0.1))
+    decayed = [OptimizerConfig(weight_decay=decay) for decay in (0.1, 0.2)]
+    assert steps_of(optimizer=decayed[0]) is steps_of(optimizer=decayed[1])
+    # Whether one is read at all, and everything else, is compiled.
+    assert steps_of() is not steps_of(optimizer=decayed[0])
+    assert steps_of() is not steps_of(optimizer=OptimizerConfig(lr=1e-2, schedule="cosine"))
+    assert steps_of() is not steps_of(graph=GraphConfig(graph="self"))
+    assert steps_of() is not steps_of(epochs=5)
     # And each ends where it ends by itself.
     shared = [
         train(
