@@ -91,9 +91,9 @@ def test_a_store_that_is_there_is_read_and_nothing_extracted(done, tmp_path, mon
     monkeypatch.setattr("glot_jax.extraction.dump", extracted)
     changes = {"cards": ("table15",), "tasks": ("cola",), "seeds": (1,), "data": tmp_path / "none"}
     read = dataclasses.replace(config, store=(store,), out=tmp_path / "out", **changes)
-    found = run_cards(read)
-    assert {run.task for run in found["table15"].runs} == {"cola"}
-    for run in found["table15"].runs:
+    runs = present(run_cards(read)["table15"].runs)
+    assert {run.task for run in runs} == {"cola"}
+    for run in runs:
         saved = json.loads((Path(run.run) / "config.json").read_text())["config"]
         assert saved["store"] == str(store)
     twice = dataclasses.replace(
