@@ -52,6 +52,8 @@ class Wandb:
             x_disable_machine_info=True,
             x_disable_meta=True,
             x_disable_stats=True,
+            # A list of what is installed.
+            x_save_requirements=False,
         )
         # A mode that it does not know is the tool's to refuse.
         mode: Any = os.environ.get("WANDB_MODE", "offline")

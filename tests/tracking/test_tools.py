@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from support.dispatches import dying_at
 from support.head_runs import config
 from support.synthetic_stores import make_store
+from support.wandb_server import history_of, wandb_server
 
 from glot_jax import cli
 from glot_jax.training import train
@@ -128,6 +131,42 @@ def test_nothing_of_the_machine_is_in_what_they_would_send(followed):
             assert text.encode() not in content, f"{text} in {path.name}"
         if path.suffix in (".wandb", ".db"):
             assert socket.gethostname().encode() not in content
+
+
+def test_wandb_sync_sends_the_curve_and_nothing_of_the_machine(followed, tmp_path):
+    folder = followed / "tracking" / "wandb"
+    runs = sorted(map(str, (folder / "wandb").glob("offline-run-*")))
+    with wandb_server() as server:
+        environment = {
+            **os.environ,
+            "WANDB_BASE_URL": server.address,
+            "WANDB_API_KEY": "a" * 40,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_CACHE_DIR": str(tmp_path),
+            "WANDB_CONFIG_DIR": str(tmp_path),
+        }
+        command = [sys.executable, "-m", "wandb", "sync", *runs]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        received = list(server.received)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sent = {}
+    for line in history_of(received):
+        if "train/loss" in line:
+            sent[line["step"]] = line["train/loss"]
+    expected = {step: line["loss"] for step, line in lines_of(followed, "train").items()}
+    assert sent == pytest.approx(expected)
+    # Under one name: the second process goes on with the curve of the first.
+    identity = (folder / "run-id").read_text()
+    streams = {item.path for item in received if item.path.endswith("/file_stream")}
+    assert streams == {f"/files/me/glot-jax/{identity}/file_stream"}
+    names = {item.path.rpartition("/upload/")[2] for item in received if "/upload/" in item.path}
+    assert names <= {"config.yaml", "wandb-summary.json"}
+    private = [SECRET, "secret-place", str(followed.parent), socket.gethostname(), "numpy=="]
+    for item in received:
+        headers = json.dumps({**item.headers, "Authorization": ""})
+        for text in private:
+            assert text.encode() not in item.body, f"{text} in {item.path}"
+            assert text not in headers
 
 
 def test_the_command_follows_where_it_is_told_to(store, tmp_path, capsys, monkeypatch):
