@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
-from glot_jax.training.notices import longer_run
+from glot_jax.training.notices import idle_hardware, longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import (
     Session,
@@ -153,7 +154,9 @@ def checked(
             config, lines = longer_run(saved.config, config)
             for line in lines:
                 display.line(line)
-    return prepare(
+    # What the runs of one process share: seeds say what is true of the machine once.
+    workspace = Workspace.shared(workspace)
+    run = prepare(
         config,
         display,
         workspace,
@@ -161,6 +164,12 @@ def checked(
         unused=unused or {},
         given=given,
     )
+    if not resume:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        idle = idle_hardware(jax.default_backend(), jax.local_device_count(), cores)
+        for line in workspace.unsaid(idle):
+            display.line(line)
+    return run
 
 
 Turns = Generator[Turn, Trained, dict[str, Any]]

@@ -134,6 +134,31 @@ def longer_run(saved: TrainConfig, config: TrainConfig) -> tuple[TrainConfig, li
     return dataclasses.replace(config, optimizer=optimizer), [line]
 
 
+MANY_CORES = 16
+"""Cores of which a small head leaves most idle."""
+
+
+def idle_hardware(platform: str, devices: int, cores: int) -> list[str]:
+    """A line about devices or cores that a run does not use.
+
+    Args:
+        platform: of JAX: cpu, gpu or tpu.
+        devices: that this process sees.
+        cores: that it may use.
+    """
+    if platform != "cpu" and devices > 1:
+        return [
+            f"{devices} devices, of which a run uses the first: start several runs, each with a"
+            " device of its own (CUDA_VISIBLE_DEVICES)"
+        ]
+    if platform == "cpu" and cores >= MANY_CORES:
+        return [
+            f"{cores} cores, of which the steps of a small head leave most idle: several runs at a"
+            " time use them (glot sweep --workers, or a process each)"
+        ]
+    return []
+
+
 def matched_size(pooler: Pooler) -> list[str]:
     """A line about an mlp that is as large as the glot it stands in for."""
     if not isinstance(pooler, Mlp) or pooler.matched is None:

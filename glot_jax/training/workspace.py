@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glot_jax.batches.placement import States, place_states
@@ -19,6 +19,7 @@ class Workspace:
     def __init__(self) -> None:
         self._states: dict[tuple, States] = {}
         self._steps: dict[str, Steps] = {}
+        self._said: set[str] = set()
 
     @classmethod
     def shared(cls, workspace: Workspace | dict[Any, Any] | None) -> Workspace:
@@ -34,6 +35,12 @@ class Workspace:
     def programs(self) -> int:
         """How many programs are compiled."""
         return len(self._steps)
+
+    def unsaid(self, lines: Sequence[str]) -> list[str]:
+        """Those of some lines about the machine that no run before has printed."""
+        fresh = [line for line in lines if line not in self._said]
+        self._said.update(fresh)
+        return fresh
 
     def states(self, store: HiddenStore, split: str, cache: str) -> States:
         """Token states of a stored split, placed where `--cache` says."""
