@@ -250,7 +250,9 @@ def _parameters(row: ScoreRow) -> str:
 def _seconds(row: ScoreRow) -> str:
     if row.variant is None:
         return ""
-    return f"{row.variant.train_seconds:.0f}"
+    seconds = row.variant.train_seconds
+    # Of a small head on stored states the tenths are the difference.
+    return f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
 
 
 def _caption(

@@ -66,7 +66,8 @@ class Table:
         """The table of these rows.
 
         Args:
-            columns: from left to right; those that are not shown are left out.
+            columns: from left to right; those that are not shown, or empty in all rows, are left
+                out.
             rows: from top to bottom, of any type that the columns can read.
             caption: a sentence below the table.
             faint: tells of a row whether all of its cells are set faint. Default: none is.
@@ -78,11 +79,17 @@ class Table:
             is_faint = faint is not None and faint(row)
             cells = [_cell(column, row, is_faint) for column in shown]
             lines.append(tuple(cells))
+        # A column in which no row has anything says nothing, and takes room from those that do.
+        filled = [
+            index
+            for index in range(len(shown))
+            if not lines or any(line[index].text for line in lines)
+        ]
         return cls(
-            titles=tuple(column.title for column in shown),
-            rows=tuple(lines),
+            titles=tuple(shown[index].title for index in filled),
+            rows=tuple(tuple(line[index] for index in filled) for line in lines),
             caption=caption,
-            aligned=tuple(column.align for column in shown),
+            aligned=tuple(shown[index].align for index in filled),
         )
 
     @property

@@ -33,6 +33,16 @@ def test_a_column_that_is_not_shown_is_never_asked_for_a_cell():
     assert table.rows[1] == (Cell("c"), Cell("2.00", bold=True))
 
 
+def test_a_column_in_which_no_row_has_anything_is_left_out():
+    remark = Column[Item]("remark", lambda row: "odd" if row.value == 3 else "")
+    assert Table.by_columns([*COLUMNS, remark], ROWS).titles == ("name", "value")
+    table = Table.by_columns([remark, *COLUMNS], [*ROWS, Item("d", 3)])
+    assert table.titles == ("remark", "name", "value")
+    assert table.aligned == ("right", "left", "right")
+    # Of no rows nothing is known.
+    assert Table.by_columns([*COLUMNS, remark], []).titles == ("name", "value", "remark")
+
+
 def test_a_faint_row_has_faint_cells_and_keeps_what_is_bold():
     table = Table.by_columns(COLUMNS, ROWS, faint=lambda row: row.name == "c")
     assert table.rows[0] == (Cell("a [b]"), Cell("1.00"))
