@@ -49,6 +49,13 @@ def compare(command: CompareRequest) -> int:
     require_poolers([str(name) for name in given.get("pooler", ())], "--pooler")
     base = _base(command)
     axes = {name: list(values) for name, values in command.axes}
+    if len(axes.get("metric", ())) > 1:
+        # Each would be a table of its own, with a best epoch of its own.
+        raise UsageError(
+            rule="the runs of a comparison are judged by one metric",
+            got=f"--metric {' '.join(map(str, axes['metric']))}",
+            fix="Give one; the report's tables have the metric that selects.",
+        )
     if "layer" in axes:
         axes["layer"] = _numbers_of(command.store, axes["layer"])
     from glot_jax.experiments.grid import grid_of
@@ -183,7 +190,8 @@ def _read_file(path: Path) -> dict[str, list[Any]]:
         UsageError: no such file, or one that does not hold settings.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        # With or without the mark that editors on Windows put in front.
+        content = path.read_text(encoding="utf-8-sig")
         # By its name: both formats read some files of the other without an error.
         if path.suffix.lower() in (".yaml", ".yml"):
             # Most comparisons have no such file.

@@ -456,7 +456,7 @@ def open_folder(
     if resume:
         saved = RunFolder.open(config.out)
         longer = config.epochs > saved.config.epochs
-        # A run that goes on is the same one; `notices.extended` has said what becomes of it.
+        # A run that goes on is the same one; `notices.longer_run` said what becomes of it.
         kept = extended(saved.config, config) if longer else saved.config
         before = _that_decides(dataclasses.replace(saved, config=kept).to_json(), run.task)
         now = _that_decides(folder.to_json(), run.task)

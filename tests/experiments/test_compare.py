@@ -117,7 +117,7 @@ def test_a_run_that_fails_does_not_end_the_others(store, tmp_path, capsys):
     ("name", "content"),
     [
         ("grid.toml", 'pooler = ["mean", "max"]\nmix-layers = [[1, 2]]\ntau = 0.3\n'),
-        ("grid.yaml", "pooler: [mean, max]\nmix_layers: [[1, 2]]\ntau: 0.3\n"),
+        ("grid.yaml", "\ufeffpooler: [mean, max]\nmix_layers: [[1, 2]]\ntau: 0.3\n"),
     ],
 )
 def test_settings_come_from_a_file_and_what_is_typed_wins(store, tmp_path, name, content):
@@ -145,6 +145,7 @@ def test_a_layer_from_the_end_is_the_layer_that_it_is(store, tmp_path):
         (["--layer", "9"], "layer"),
         (["--pooler", "mean", "mien"], "mien"),
         (["--tau", "0.3", "7"], "--tau must be"),
+        (["--metric", "accuracy", "f1"], "judged by one metric; got --metric accuracy f1"),
         (["--seeds", *map(str, range(1001))], "must be confirmed; got 1 combinations x 1001"),
         (["--reference", "max"], "--reference must be one of the combinations; got 'max'. They"),
         (["--file", "nowhere.toml"], "--file must be a TOML or YAML file.*nowhere.toml"),
