@@ -309,7 +309,7 @@ class RunFolder:
         """The summary of a finished run.
 
         Raises:
-            UsageError: the run is not finished.
+            UsageError: the run is not finished, or its summary is damaged.
         """
         path = self.path / SUMMARY
         if not path.is_file():
@@ -318,7 +318,16 @@ class RunFolder:
                 got=f"{self.path}, which has none",
                 fix=f"Finish it: train.py --resume {self.path}.",
             )
-        return Summary.from_json(read_json(path))
+        values = read_json(path)
+        try:
+            return Summary.from_json(values)
+        # Edited by hand, or from a stranger.
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UsageError(
+                rule=f"{SUMMARY} must be what training wrote",
+                got=f"{path}: {type(error).__name__}: {error}",
+                fix=f"Delete it; train.py --resume {self.path} writes it again.",
+            ) from error
 
     def new_model(self) -> SentenceModel:
         """Stem, pooler and head of the run's shapes, untrained."""
