@@ -200,6 +200,10 @@ def _train(config: CompareConfig, runs: Sequence[PlannedRun]) -> list[tuple[str,
         except UsageError as error:
             # Of this run, or of this group; what is finished of it has its summary.
             reason = str(error)
+        except (KeyboardInterrupt, SystemExit):
+            # The run says nothing by itself here: it was trained quietly.
+            _say(f"{config.out}: stopped; the same command finishes the runs that are left")
+            raise
         else:
             reason = None
         ended += len(members)
