@@ -77,7 +77,7 @@ MODULES = {
     "store.shard_writer": "store.writer",
     "store.shards": "store.reader",
     "stress_config": "config.experiments",
-    "sweep_config": "config.experiments",
+    "sweep_config": "config.sweep",
     "texts.byte_streams": "file_formats.byte_streams",
     "texts.diagnostic": "texts.stress_texts",
     "texts.dialects": "file_formats.dialects",

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from glot_jax.cli.early_checks import require_folder, require_metric, require_poolers
+from glot_jax.cli.early_checks import require_folder, require_poolers
 from glot_jax.compile_cache import use_compile_cache
-from glot_jax.config import names
-from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
-from glot_jax.errors import UsageError, lookup, require_extra, require_known
+from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig
+from glot_jax.errors import lookup, require_extra, require_known
 
 
 def stress(config: StressConfig) -> int:
@@ -25,29 +24,6 @@ def stress(config: StressConfig) -> int:
     from glot_jax.experiments.stress import run_stress
 
     run_stress(config)
-    return 0
-
-
-def sweep(config: SweepConfig) -> int:
-    """Search GLOT's settings on one store."""
-    # The settings hold any words: no Literal is checked inside a tuple.
-    for jk in config.jk:
-        if jk not in names.JUMPING_KNOWLEDGE:
-            raise UsageError(
-                rule=f"--jk must be one of {', '.join(names.JUMPING_KNOWLEDGE)}",
-                got=repr(jk),
-                fix="Give for example --jk cat max.",
-            )
-    require_extra("sweep", "glot sweep")
-    from glot_jax.store import read_manifest
-
-    # Read for its errors: no study is begun without a finished store.
-    read_manifest(config.store)
-    require_metric(config.store, config.metric)
-    use_compile_cache(config.programs.compile_cache)
-    from glot_jax.experiments.sweep import run_sweep
-
-    run_sweep(config)
     return 0
 
 

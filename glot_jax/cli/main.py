@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from glot_jax.cli.command import Command
 from glot_jax.cli.compare import compare, read_compare
 from glot_jax.cli.evaluate import evaluate, read_evaluate
-from glot_jax.cli.experiments import report, reproduce, stress, sweep
+from glot_jax.cli.experiments import report, reproduce, stress
 from glot_jax.cli.explain import explain
 from glot_jax.cli.extract import extract
 from glot_jax.cli.profile import profile, read_profile
@@ -21,9 +21,10 @@ from glot_jax.cli.runs import (
 )
 from glot_jax.cli.serve import serve
 from glot_jax.cli.store import store
+from glot_jax.cli.sweep import read_sweep, sweep
 from glot_jax.cli.train import TrainCommand, read_train, train
 from glot_jax.config.compare import CompareConfig
-from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig
 from glot_jax.config.explain import ExplainConfig
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.profile import ProfileConfig
@@ -37,6 +38,7 @@ from glot_jax.config.runs import (
 )
 from glot_jax.config.serve import ServeConfig
 from glot_jax.config.store import StoreConfig
+from glot_jax.config.sweep import SweepConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.terminal import end_of, print_anything, refuse
 from glot_jax.version import __version__
@@ -58,7 +60,7 @@ COMMANDS: dict[str, Command] = {
     "profile": Command(profile, ProfileConfig, "glot profile", read_profile),
     "stress": Command(stress, StressConfig, "glot stress"),
     "compare": Command(compare, CompareConfig, "glot compare", read_compare),
-    "sweep": Command(sweep, SweepConfig, "glot sweep"),
+    "sweep": Command(sweep, SweepConfig, "glot sweep", read_sweep),
     "reproduce": Command(reproduce, ReproduceConfig, "glot reproduce"),
     "report": Command(report, ReportConfig, "glot report"),
 }

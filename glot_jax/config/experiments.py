@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
-from glot_jax.config.base import (
-    NOTHING,
-    NUMBERS,
-    VARIANT,
-    Config,
-    Decides,
-    about,
-    option,
-)
+from glot_jax.config.base import Config, about, option
 from glot_jax.config.checks import distinct, each, filled, whole
 from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.errors import UsageError
 
 Values = TypeVar("Values", bound=tuple[object, ...])
 
-_PLACE = about(decides=NOTHING)
-"""Metadata of a path that must be given: where things lie decides no number."""
 
-
-def several(default: Values, decides: Decides | None = None) -> Values:
+def several(default: Values) -> Values:
     """A field of one value or more, none twice: the same run twice would count as two."""
-    return option(default, filled, distinct, decides=decides)
-
-
-def searched(default: Values) -> Values:
-    """A field of SweepConfig that the sweep searches: `SPACE` lists these."""
-    return several(default, decides=VARIANT)
+    return option(default, filled, distinct)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,94 +85,6 @@ class StressConfig(Config):
                 got=f"--protocol {' '.join(self.protocol)}",
                 fix="Add controlled, or leave them out.",
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepConfig(Config):
-    """Search GLOT's settings on one store.
-
-    The space is the paper's Table 6 unless values are given.
-    """
-
-    takes_plugins: ClassVar[bool] = True
-
-    store: Path = dataclasses.field(metadata=_PLACE)
-    """Store of token states; all trials read it, none extracts."""
-    out: Path = dataclasses.field(metadata=_PLACE)
-    """Folder of study.db, trials/, sweep.json and importance.png. The same command goes on where it
-    was stopped.
-    """
-    sampler: Literal["tpe", "grid", "random"] = option("tpe", decides=NUMBERS)
-    """tpe: Optuna's tree-structured Parzen estimator; grid: every combination once; random: drawn
-    uniformly.
-    """
-    # More trials or workers go on with the same study: they decide nothing about a trial.
-    trials: int | None = option(
-        None,
-        whole(1),
-        decides=NOTHING,
-        example=24,
-    )
-    """Finished trials to reach, over all calls. Default: 24, or the whole grid."""
-    workers: int = option(1, whole(1), decides=NOTHING)
-    """Processes that train trials at the same time, from one study."""
-    prune: bool = option(True, decides=NUMBERS)
-    """Stop a trial whose score after an epoch is below the median of the others' at that epoch."""
-    epochs: int = option(2, whole(1), decides=NUMBERS)
-    """Epochs of each trial (paper: 2)."""
-    batch_size: int = option(32, whole(1), decides=NUMBERS)
-    """Rows per training step."""
-    seed: int = option(42, whole(0), decides=NUMBERS)
-    """Seed of the sampler and of every trial."""
-    # Not the split that is reported: the best of many trials would be flattered by it.
-    select_on: Literal["validation", "holdout"] = option("holdout", decides=NUMBERS)
-    """What trials are compared on: a tenth of train, which leaves the validation split for the
-    report, or that split itself.
-    """
-    metric: str | None = option(None, decides=NUMBERS)
-    """Metric that trials are compared by. Default: the task's first."""
-    # From here on the defaults are Table 6, value by value.
-    lr: tuple[float, ...] = searched((1e-3, 2e-4, 2e-5))
-    """Peak learning rates to try."""
-    weight_decay: tuple[float, ...] = searched((0.0, 1e-5, 5e-5))
-    """Weight decays to try."""
-    num_layers: tuple[int, ...] = searched((2, 4))
-    """Numbers of GNN layers to try."""
-    hidden_dim: tuple[int, ...] = searched((64, 128, 256))
-    """Widths of the Token-GNN to try."""
-    jk: tuple[str, ...] = searched(("cat", "max", "mean", "none"))
-    """Kinds of jumping knowledge to try."""
-    # 0, not None, for none: the command line takes numbers.
-    projection_dim: tuple[int, ...] = searched((128, 256, 512))
-    """Widths that states are projected to; 0: none."""
-    tau: tuple[float, ...] = searched((0.1, 0.3, 0.6))
-    """Thresholds of the graph to try."""
-    programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
-    """Where compiled programs are kept."""
-
-    @property
-    def space(self) -> dict[str, list]:
-        """The values tried, by the name of the setting."""
-        return {name: list(getattr(self, name)) for name in SPACE}
-
-    @property
-    def target(self) -> int:
-        """Finished trials to reach; no combination is tried twice."""
-        sizes = map(len, self.space.values())
-        combinations = math.prod(sizes)
-        if self.trials is not None:
-            return min(self.trials, combinations)
-        # A grid is finished when it is whole.
-        if self.sampler == "grid":
-            return combinations
-        return min(_DEFAULT_TRIALS, combinations)
-
-
-_DEFAULT_TRIALS = 24
-
-# After the class, whose fields it lists: a new searched field is in it without being named here.
-SPACE = SweepConfig.names(VARIANT)
-"""The settings that a sweep searches, as fields of SweepConfig."""
 
 
 @dataclasses.dataclass(frozen=True)

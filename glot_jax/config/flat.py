@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
 from glot_jax.config.base import Config, is_config, is_plain, type_hints
-from glot_jax.config.json import typed_value
+from glot_jax.config.json import from_json, to_json, typed_value
 from glot_jax.errors import UsageError
 
 
@@ -23,6 +24,41 @@ class HasItem(Protocol):
 
 
 Settings = TypeVar("Settings", bound=Config)
+
+
+def with_values(config: Settings, values: Mapping[str, object]) -> Settings:
+    """The settings of training with other values, by the names that flags have.
+
+    Raises:
+        UsageError: a name or a value that settings do not have, or settings that contradict.
+    """
+    # Through JSON, as a config.json is read: its checks of types are those of a file's values too.
+    nested = to_json(config)
+    homes = _homes(config)
+    for name, value in values.items():
+        if name not in homes:
+            raise UsageError(
+                rule="what varies must be settings of train.py",
+                got=name,
+                fix=f"There are {', '.join(sorted(homes))}.",
+            )
+        group = homes[name]
+        values_of_group = nested if group is None else nested[group]
+        values_of_group[name] = to_json(value) if isinstance(value, tuple) else value
+    return from_json(type(config), json.loads(json.dumps(nested, default=str)))
+
+
+def _homes(config: Config) -> dict[str, str | None]:
+    """Name of a setting -> the group that it is in; None for those of TrainConfig itself."""
+    # Where runs lie and which seed they have is not for an axis to say.
+    homes: dict[str, str | None] = {
+        name: None for name in config.names() if name not in ("store", "out", "seed", "own")
+    }
+    for field in dataclasses.fields(config):
+        inner = getattr(config, field.name)
+        if isinstance(inner, Config):
+            homes |= {name: field.name for name in inner.names() if name != "own"}
+    return homes
 
 
 def from_flat(

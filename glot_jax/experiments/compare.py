@@ -196,7 +196,14 @@ def _train(config: CompareConfig, runs: Sequence[PlannedRun]) -> list[tuple[str,
     for members in groups.values():
         try:
             configs = [run.config for run in members]
-            train_runs(configs, workspace=workspace, joint=config.joint, quiet=True)
+            # What is told of each run by itself, but how far it is.
+            name = f"run {ended + 1} of {missing}"
+            train_runs(
+                configs,
+                workspace=workspace,
+                joint=config.joint,
+                quiet=name,
+            )
         except UsageError as error:
             # Of this run, or of this group; what is finished of it has its summary.
             reason = str(error)

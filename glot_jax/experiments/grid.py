@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glot_jax.config.base import NUMBERS, Config
-from glot_jax.config.json import from_json, to_json
+from glot_jax.config.base import NUMBERS
+from glot_jax.config.flat import with_values
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.pooling.options import unread_options
@@ -88,41 +88,6 @@ def grid_of(base: TrainConfig, axes: Mapping[str, Sequence[Any]]) -> Grid:
             told = {name: chosen[name] for name in read}
             by_meaning[meaning] = Combination(_label(told, config), _folder(told, config), config)
     return Grid(tuple(by_meaning.values()), count - len(by_meaning))
-
-
-def with_values(config: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
-    """The settings with other values, by the names that flags have.
-
-    Raises:
-        UsageError: a name or a value that settings do not have, or settings that contradict.
-    """
-    # Through JSON, as a config.json is read: its checks of types are those of a file's values too.
-    nested = to_json(config)
-    homes = _homes(config)
-    for name, value in values.items():
-        if name not in homes:
-            raise UsageError(
-                rule="a comparison varies settings of train.py",
-                got=name,
-                fix=f"There are {', '.join(sorted(homes))}.",
-            )
-        group = homes[name]
-        values_of_group = nested if group is None else nested[group]
-        values_of_group[name] = to_json(value) if isinstance(value, tuple) else value
-    return from_json(TrainConfig, json.loads(json.dumps(nested, default=str)))
-
-
-def _homes(config: TrainConfig) -> dict[str, str | None]:
-    """Name of a setting -> the group that it is in; None for those of TrainConfig itself."""
-    # Where runs lie and which seed they have is not for an axis to say.
-    homes: dict[str, str | None] = {
-        name: None for name in config.names() if name not in ("store", "out", "seed", "own")
-    }
-    for field in dataclasses.fields(config):
-        inner = getattr(config, field.name)
-        if isinstance(inner, Config):
-            homes |= {name: field.name for name in inner.names() if name != "own"}
-    return homes
 
 
 def meaning_of(config: TrainConfig) -> str:

@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glot_jax.config.experiments import ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.axes import TABLE_6
+from glot_jax.config.experiments import ReproduceConfig, StressConfig
+from glot_jax.config.sweep import EPOCHS, SweepConfig
+from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, lookup, require_extra
 from glot_jax.experiments.card_report import report_cards
 from glot_jax.experiments.card_results import CardResult
 from glot_jax.experiments.card_runs import CardRunner, given_stores
 from glot_jax.experiments.cards import CARDS, Card, CardVariant
+from glot_jax.experiments.search_space import SearchSpace
 from glot_jax.files import TABLE_STYLE, write_json
 
 PAPER_RATIOS = (0.2, 0.5, 0.8, 0.9)
@@ -266,4 +270,8 @@ def _search(
         trials=config.trials,
         seed=config.seeds[0],
     )
-    return [{"task": task, **trial.to_json()} for trial in run_sweep(settings)]
+    base = TrainConfig(store=store, out=settings.out, epochs=EPOCHS)
+    objective = dataclasses.replace(base.objective, select_on="holdout")
+    base = dataclasses.replace(base, objective=objective)
+    trials = run_sweep(settings, SearchSpace.create(base, TABLE_6, TABLE_6))
+    return [{"task": task, **trial.to_json()} for trial in trials]

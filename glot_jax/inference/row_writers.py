@@ -66,11 +66,23 @@ class JsonlWriter:
 
     def write(self, rows: Sequence[Mapping[str, Any]], added: Added, /) -> None:
         """See RowWriter."""
-        columns = {name: _plain_column(values) for name, values in added.items()}
+        columns = {}
+        for name, values in added.items():
+            columns[name] = _plain_column(values)
         for number, row in enumerate(rows):
-            values = {name: _json_value(value) for name, value in row.items()}
-            values |= {name: column[number] for name, column in columns.items()}
-            self._file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+            line = {}
+            for name, value in row.items():
+                line[name] = _json_value(value)
+            # Behind the row's own: a column of the same name was refused by the survey.
+            for name, column in columns.items():
+                line[name] = column[number]
+            text = json.dumps(
+                line,
+                ensure_ascii=False,
+                # JSON has no NaN, and readers refuse it.
+                allow_nan=False,
+            )
+            self._file.write(f"{text}\n")
 
     def close(self) -> None:
         """See RowWriter."""

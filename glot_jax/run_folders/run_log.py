@@ -219,36 +219,44 @@ class Display:
     """Lines and a progress bar on stderr; the bar only on a terminal.
 
     Args:
-        quiet: print nothing.
+        quiet: print nothing; a name: nothing but how far the run of this name is.
         prefix: of every line.
         bar: show it.
     """
 
-    def __init__(self, *, quiet: bool = False, prefix: str = "", bar: bool = True):
+    def __init__(self, *, quiet: bool | str = False, prefix: str = "", bar: bool = True):
         self.prefix = prefix
+        self._name = ""
+        if isinstance(quiet, str):
+            self._name = f"{quiet}: "
         self.console = Console(
             file=sys.stderr,
-            quiet=quiet,
+            quiet=bool(quiet),
             highlight=False,
             # Lines are not broken: paths and commands in them are to be copied.
             soft_wrap=True,
         )
+        shows = bar and (not quiet or bool(self._name))
+        # A quiet console would swallow the bar as well.
+        shown = Console(file=sys.stderr, highlight=False, soft_wrap=True) if shows else self.console
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
-            console=self.console,
+            console=shown,
             transient=True,
-            disable=quiet or not bar or not self.console.is_terminal,
+            disable=not shows or not shown.is_terminal,
         )
         self._task = None
         self._total = 0
         # Whoever watches a log instead of a terminal is told now and then.
         self._lines: ProgressLines | None = None
-        if bar and not quiet and not self.console.is_terminal:
-            self._lines = ProgressLines(self.line)
+        if shows and not shown.is_terminal:
+            self._lines = ProgressLines(
+                lambda line: shown.print(prefix + self._name + line, markup=False)
+            )
 
     def line(self, text: str) -> None:
         """Print a line as it is: names of files may look like markup."""
@@ -271,7 +279,7 @@ class Display:
             self._lines.begin(done)
         # The last column shows `status`, and fails for a task without one.
         self._task = self._progress.add_task(
-            description,
+            self._name + description,
             total=total,
             completed=done,
             status="",

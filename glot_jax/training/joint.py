@@ -36,7 +36,7 @@ class TrainOptions(TypedDict, total=False):
 
     unused: Mapping[str, Any] | None
     given: Collection[str] | None
-    quiet: bool
+    quiet: bool | str
     after_epoch: Callable[[int, float], None] | None
     track: Sequence[str]
 
@@ -109,11 +109,19 @@ def train_runs(
     # A kind after the other, whatever the order of the settings.
     for steps, indices in alike.items():
         if reasons[steps] is None and len(indices) > 1:
-            ended = _together([runs[index] for index in indices], display, options)
+            ended = _together(
+                [runs[index] for index in indices],
+                display,
+                options,
+            )
         else:
             if reasons[steps] is not None:
                 display.line(f"{len(indices)} runs, one after another: {reasons[steps]}")
-            ended = _in_turn([configs[index] for index in indices], workspace, options)
+            ended = _in_turn(
+                [configs[index] for index in indices],
+                workspace,
+                options,
+            )
         summaries.update(zip(indices, ended, strict=True))
     return [summaries[index] for index in range(len(configs))]
 
@@ -126,7 +134,13 @@ def _in_turn(
     for config in configs:
         # A finished run is read back, one that was stopped goes on.
         resume = (config.out / "config.json").exists()
-        summaries.append(train(config, resume=resume, workspace=workspace, **options))
+        summary = train(
+            config,
+            resume=resume,
+            workspace=workspace,
+            **options,
+        )
+        summaries.append(summary)
     return summaries
 
 
@@ -161,9 +175,16 @@ def _train_group(
                 lines = display.named(run.config.out.name, bar=run is runs[0])
                 after_epoch = options.get("after_epoch")
                 trackers = Trackers(options.get("track", ()), lines.line)
-                turns.append(
-                    turns_of(run, lines, stop, after_epoch, compiles=False, trackers=trackers)
+                turns_of_run = turns_of(
+                    run,
+                    lines,
+                    stop,
+                    after_epoch,
+                    # All of them are compiled above, once for the group.
+                    compiles=False,
+                    trackers=trackers,
                 )
+                turns.append(turns_of_run)
             summaries = train_joint(runs, turns, stop)
     finally:
         steps.executables.cancel()
@@ -296,11 +317,16 @@ class _Group:
     def _step(self) -> None:
         """Dispatch the lanes that are furthest behind: after a kill not all stand at one step."""
         step = min(turn.step for turn in self.waiting.values())
-        ready = {lane: turn for lane, turn in self.waiting.items() if turn.step == step}
-        ahead = [turn.step for turn in self.waiting.values() if turn.step > step]
-        limits = [turn.limit for turn in ready.values()]
-        # No further than the next of them.
-        limit = min([*limits, *(other - step for other in ahead)])
+        ready: dict[int, Turn] = {}
+        limits = []
+        for lane, turn in self.waiting.items():
+            if turn.step == step:
+                ready[lane] = turn
+                limits.append(turn.limit)
+            else:
+                # No further than where the next of them waits.
+                limits.append(turn.step - step)
+        limit = min(limits)
         if self._epoch is None or not self._epoch.is_of(ready):
             self._epoch = _JointEpoch(ready)
         length, most = self._epoch.at(step)

@@ -50,7 +50,7 @@ def train(
     resume: bool = False,
     unused: Mapping[str, Any] | None = None,
     given: Collection[str] | None = None,
-    quiet: bool = False,
+    quiet: bool | str = False,
     workspace: Workspace | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
     track: Sequence[str] = (),
@@ -71,7 +71,7 @@ def train(
         given: fields that the user named, where others come from a preset or a file: only of these
             it is said that the task does not read them. Default: all whose value is not the
             default.
-        quiet: print nothing.
+        quiet: print nothing; a name: nothing but how far the run of this name is.
         workspace: what runs that follow one another share, token states and compiled steps. They
             pass the same one.
         after_epoch: called with the epoch, from 1, and its score on the selecting split when both
@@ -87,14 +87,7 @@ def train(
         SystemExit: SIGTERM, in the same way, with exit code 143.
     """
     display = Display(quiet=quiet)
-    run = begin(
-        config,
-        display,
-        resume=resume,
-        unused=unused,
-        given=given,
-        workspace=workspace,
-    )
+    run = begin(config, display, resume=resume, unused=unused, given=given, workspace=workspace)
     try:
         with StopSignals() as stop:
             trackers = Trackers(track, display.line)

@@ -119,7 +119,10 @@ def mistakes(folder: Path) -> list[tuple[list, str]]:
         (["compare", "--store", none, "--out", out], "a store must be a folder"),
         (["compare", "--store", folder / "store", "--out", out, "--pooler", "gloot"], "gloot"),
         (["sweep", "--store", none, "--out", out], "a store must be a folder"),
-        (["sweep", "--store", none, "--out", out, "--jk", "x"], "--jk must be one of"),
+        (["sweep", "--store", none, "--out", out, "--hidden-dim", "0"], "--hidden-dim must be at"),
+        (["sweep", "--store", none, "--out", out, "--tau", "0.6:0.1"], "with LOW below HIGH"),
+        (["sweep", "--store", none, "--out", out, "--pooler", "gloot"], "gloot"),
+        (["sweep", "--store", none, "--out", out, "--metric", "f1", "mcc"], "one metric on one"),
         (
             ["sweep", "--store", folder / "store", "--out", out, "--metric", "bleu"],
             "got --metric bleu",

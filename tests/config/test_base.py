@@ -21,7 +21,7 @@ from glot_jax.config.base import (
     spelled,
 )
 from glot_jax.config.checks import distinct, each, filled, positive, whole
-from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig, SweepConfig
+from glot_jax.config.experiments import ReportConfig, ReproduceConfig, StressConfig
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.runs import (
@@ -33,6 +33,7 @@ from glot_jax.config.runs import (
     ImportTorchConfig,
 )
 from glot_jax.config.store import StoreConfig
+from glot_jax.config.sweep import SweepConfig
 from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
@@ -180,7 +181,8 @@ def test_python_is_checked_as_the_command_line_is(settings, required, wrong):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, 0.5, "8"])
 def test_whole_numbers_are_whole(settings, value):
     required = [Path("x") for _ in dataclasses.fields(settings) if _.name in ("store", "out")]
-    name = {"GraphConfig": "k", "PoolerConfig": "hidden_dim"}.get(settings.__name__, "batch_size")
+    names = {"GraphConfig": "k", "PoolerConfig": "hidden_dim", "SweepConfig": "workers"}
+    name = names.get(settings.__name__, "batch_size")
     with pytest.raises(UsageError, match="must be a whole number; got"):
         settings(*required, **{name: value})
 

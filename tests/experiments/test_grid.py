@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from glot_jax.config.flat import with_values
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.experiments.grid import grid_of, meaning_of, with_values
+from glot_jax.experiments.grid import grid_of, meaning_of
 
 BASE = TrainConfig(store=Path("store"), out=Path("out"))
 
