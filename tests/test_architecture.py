@@ -28,6 +28,7 @@ BASE = (
     "disk",
     "files",
     "progress",
+    "colours",
     "config",
 )
 FLOW = (
@@ -74,6 +75,7 @@ MAY_IMPORT = {
     "disk": {"errors"},
     "files": {"errors", "disk"},
     "progress": set(),
+    "colours": set(),
     "config": {"errors", "moved"},
     "presets": {"config", "errors"},
     "terminal": {"errors"},

@@ -59,6 +59,12 @@ class Variant:
         return kept
 
 
+_MEASURED = ("buckets", "xla_cpu_options")
+"""Settings that a run may have chosen for itself, by its steps and by the machine: poolers that
+were trained alike differ in them.
+"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Variants trained and judged on the same rows: one task of one backbone."""
@@ -168,6 +174,10 @@ def _labels(
     # What a run reads depends on its pooler, and so do the names of its settings.
     settings = [run.settings for run in runs]
     varying = _varying(settings)
+    plain = [name for name in varying if name not in _MEASURED]
+    # Told only where nothing else tells two runs of one seed apart.
+    if _all_differ(runs, settings, plain):
+        varying = plain
     labels = []
     for run, values in zip(runs, settings, strict=True):
         # A setting that one run reads and another does not is told only of those that read it.
@@ -179,6 +189,25 @@ def _labels(
         label = ", ".join(parts)
         labels.append(chosen.get(run.path) or label)
     return labels
+
+
+def _all_differ(
+    runs: Sequence[FinishedRun],
+    settings: Sequence[dict[str, Any]],
+    varying: Sequence[str],
+) -> bool:
+    """Whether no two runs of one seed are equal in the pooler and in these settings."""
+    paths: dict[tuple[int, str], Path] = {}
+    for run, values in zip(runs, settings, strict=True):
+        told = [values["pooler"]]
+        for name in varying:
+            told.append(values.get(name))
+        # By their texts: lists have no hash.
+        key = (run.config.seed, repr(told))
+        # A run that is found twice is the same run.
+        if paths.setdefault(key, run.path) != run.path:
+            return False
+    return True
 
 
 def _varying(settings: Sequence[dict[str, Any]]) -> list[str]:

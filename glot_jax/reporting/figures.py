@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
+from glot_jax.colours import colours_of
 from glot_jax.files import whole_file
 from glot_jax.reporting.stress_records import StressRecord, StressSetting
 
@@ -21,24 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from matplotlib.lines import Line2D
 
-# Okabe-Ito, distinguishable without colour vision.
-_POOLER = "#56B4E9"
-_CONTROL = "#BBBBBB"
-_OURS = "#D55E00"
-_CYCLE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-    "#000000",
-    "#999999",
-    "#882255",
-    "#44AA99",
-    "#AA4499",
-    "#661100",
-)
+_PLAIN = "#0072B2"
+"""Of bars that stand for no variant."""
+_MARK = "#D55E00"
+"""Of tokens that are pointed at."""
 _STYLES = ("--", ":", "-.")
 """Lines of baselines."""
 
@@ -114,13 +101,14 @@ def _stress_panel(
             accuracies.setdefault(record.label, []).append(record.accuracy)
     # Bars are drawn from the bottom up; the first record belongs to the top.
     labels = list(accuracies)[::-1]
+    colours = colours_of(accuracies)
     scores = list(accuracies.values())[::-1]
     means = list(map(statistics.mean, scores))
     axis.barh(
         labels,
         means,
         xerr=list(map(_deviation, scores)),
-        color=list(map(_bar_colour, labels)),
+        color=[colours[label] for label in labels],
     )
     for position, mean in enumerate(means):
         axis.text(0.02, position, f"{mean:.3f}", va="center", fontsize=8)
@@ -140,14 +128,6 @@ def _deviation(values: Sequence[float]) -> float:
     return 0
 
 
-def _bar_colour(label: str) -> str:
-    if label == "glot":
-        return _OURS
-    if label.startswith("control"):
-        return _CONTROL
-    return _POOLER
-
-
 def plot_importance(
     shares: Mapping[str, float],
     path: Path,
@@ -158,7 +138,7 @@ def plot_importance(
     figure, axis = plt.subplots(figsize=(6, height), layout="constrained")
     # From the bottom up, so that the largest share stands at the top.
     ordered = sorted(shares.items(), key=lambda share: share[1])
-    axis.barh(*zip(*ordered, strict=True), color=_POOLER)
+    axis.barh(*zip(*ordered, strict=True), color=_PLAIN)
     axis.set(
         xlim=(0, 1),
         xlabel="share of the variance explained (functional ANOVA)",
@@ -172,12 +152,14 @@ def plot_importance(
 def plot_scores(
     panels: Mapping[str, ScorePanel],
     baselines: Mapping[str, Mapping[str, float]],
+    colours: Mapping[str, str],
 ) -> Figure:
     """Draw a panel per task and split: scores as points with intervals, baselines as lines.
 
     Args:
         panels: title -> scores of the variants.
         baselines: title -> name -> score.
+        colours: variant -> its colour (`glot_jax.colours`).
     """
     # All panels are as high as the one with the most variants.
     rows = max(len(scores) for scores in panels.values())
@@ -189,7 +171,7 @@ def plot_scores(
         layout="constrained",
     )
     for axis, (title, scores) in zip(axes[0], panels.items(), strict=True):
-        _score_panel(axis, scores, baselines.get(title, {}))
+        _score_panel(axis, scores, baselines.get(title, {}), colours)
         axis.set_title(title, fontsize=10)
     plt.close(figure)
     return figure
@@ -199,12 +181,12 @@ def _score_panel(
     axis: Axes,
     scores: ScorePanel,
     baselines: Mapping[str, float],
+    colours: Mapping[str, str],
 ) -> None:
     for height, (name, score, interval) in enumerate(scores):
         # Without an interval the bar has no length, and the point stands alone.
         low, high = interval or (score, score)
-        # Every variant of glot in our colour, the others are what it is compared with.
-        colour = _OURS if name.startswith("glot") else _POOLER
+        colour = colours[name]
         axis.plot(
             [low, high],
             [height, height],
@@ -231,13 +213,14 @@ def _score_panel(
     axis.grid(axis="x", alpha=0.3)
 
 
-def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
+def plot_curves(panels: Mapping[str, CurvePanel], colours: Mapping[str, str]) -> Figure:
     """Draw a panel per task: score by epoch, a line per variant.
 
     A line is the mean of the seeds, which are drawn faint.
 
     Args:
         panels: title -> curves of the variants.
+        colours: variant -> its colour.
     """
     figure, axes = plt.subplots(
         1,
@@ -249,9 +232,8 @@ def plot_curves(panels: Mapping[str, CurvePanel]) -> Figure:
     # Shared by the panels: a variant has one colour and one line of the legend.
     handles: dict[str, Line2D] = {}
     for axis, (title, variants) in zip(axes[0], panels.items(), strict=True):
-        for number, (name, seeds) in enumerate(variants.items()):
-            colour = _CYCLE[number % len(_CYCLE)]
-            handles[name] = _curve(axis, seeds, colour)
+        for name, seeds in variants.items():
+            handles[name] = _curve(axis, seeds, colours[name])
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
         # Epochs are whole numbers; matplotlib would mark halves as well.
@@ -320,7 +302,8 @@ def plot_z_scores(
     )
     handles: dict[str, Line2D] = {}
     for axis, (title, poolers) in zip(axes[0], panels.items(), strict=True):
-        for number, (pooler, scores) in enumerate(poolers.items()):
+        colours = colours_of(poolers)
+        for pooler, scores in poolers.items():
             # A backbone that did not run a kind of task leaves no gap in the line.
             points = []
             for position, backbone in enumerate(backbones):
@@ -332,7 +315,7 @@ def plot_z_scores(
                 positions,
                 drawn,
                 marker="o",
-                color=_pooler_colour(pooler, number),
+                color=colours[pooler],
                 linewidth=2.4 if pooler == "glot" else 1.2,
             )
         axis.axhline(0, color="black", linewidth=0.8)
@@ -356,17 +339,12 @@ def plot_z_scores(
     return figure
 
 
-def _pooler_colour(name: str, number: int, ours: str = "glot") -> str:
-    if name == ours:
-        return _OURS
-    return _CYCLE[number % len(_CYCLE)]
-
-
 def plot_contributions(
     tokens: Sequence[str],
     weights: Mapping[str, np.ndarray],
     marked: str = "glot",
     most: int = 3,
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw the paper's Figure 5: the share of each token in a sentence vector, by pooler.
 
@@ -375,7 +353,9 @@ def plot_contributions(
         weights: pooler -> [length], summing to 1.
         marked: the pooler whose `most` heaviest tokens are coloured on the axis.
         most: how many those are.
+        colours: pooler -> its colour. Default: those of `glot_jax.colours`.
     """
+    colours = colours or colours_of(weights, marked)
     positions = np.arange(len(tokens))
     # A fifth of the distance between tokens is left between their groups.
     width = 0.8 / len(weights)
@@ -389,7 +369,7 @@ def plot_contributions(
             values,
             width,
             label=name,
-            color=_pooler_colour(name, number, marked),
+            color=colours[name],
         )
     axis.set_xticks(positions, tokens, rotation=60, ha="right")
     # Sorted from the lightest; argsort has no other direction.
@@ -397,7 +377,7 @@ def plot_contributions(
         heaviest = np.argsort(weights[marked])[::-1]
         for token in heaviest[:most]:
             label = axis.get_xticklabels()[token]
-            label.set_color(_OURS)
+            label.set_color(_MARK)
             label.set_fontweight("bold")
     axis.set_ylabel("weight in the sentence vector")
     axis.legend(fontsize=8)
@@ -475,6 +455,7 @@ def _weight_panel(
     side: float,
 ) -> None:
     height = 0.8 / len(weights)
+    colours = colours_of(weights)
     for number, (name, values) in enumerate(weights.items()):
         offset = _offset(number, len(weights)) * height
         axis.barh(
@@ -482,7 +463,7 @@ def _weight_panel(
             values,
             height=height,
             label=name,
-            color=_pooler_colour(name, number),
+            color=colours[name],
         )
     axis.set_yticks(range(len(tokens)), tokens)
     # From top to bottom, in line with the rows of the graph beside it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from glot_jax.reporting.pages import Block, Heading, Listing
-from glot_jax.reporting.results import Result
+from glot_jax.reporting.results import Result, titles_of
 from glot_jax.reporting.score_section import mean_text
 from glot_jax.reporting.statistics import holm, p_text
 from glot_jax.reporting.tables import Column, Table
@@ -23,15 +23,17 @@ def opening_section(results: Sequence[Result], remarks: Sequence[str]) -> list[B
     """The table of tasks, where there are runs, and the remarks, where there are any."""
     blocks: list[Block] = []
     if results:
-        blocks.append(Table.by_columns(_COLUMNS, results, _CAPTION))
+        names = dict(zip(map(id, results), titles_of(results), strict=True))
+
+        def name(result: Result) -> str:
+            # The numbers of this table are all of the first split.
+            return f"{names[id(result)]}, {result.splits[0]}"
+
+        columns = [Column("task, split", name), *_COLUMNS]
+        blocks.append(Table.by_columns(columns, results, _CAPTION))
     if remarks:
         blocks += [Heading("Read this first", 2), Listing(tuple(remarks))]
     return blocks
-
-
-def _task(result: Result) -> str:
-    # The numbers of this table are all of the first split.
-    return f"{result.comparison.task}, {result.splits[0]}"
 
 
 def _best(result: Result) -> str:
@@ -76,7 +78,6 @@ def _majority(result: Result) -> str:
 
 
 _COLUMNS: list[Column[Result]] = [
-    Column("task, split", _task),
     Column("metric", lambda result: result.metric),
     Column("highest mean", _best),
     Column("reference", _reference),

@@ -85,7 +85,7 @@ th, td {
   white-space: nowrap;
 }
 th:first-child, td:first-child { text-align: left; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: normal; }
 td.faint { color: var(--soft); font-style: italic; }
 td.best { font-weight: 700; color: var(--mark); }
 .caption, figcaption {
@@ -95,6 +95,20 @@ figure {
   margin: 1rem 0;
 }
 figure svg { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
+/* A row of many cells becomes a card where it would have to be scrolled. */
+@media (max-width: 40rem) {
+  body { padding: 1rem .9rem 3rem; }
+  .many, .many tbody, .many tr, .many td { display: block; }
+  .many thead { display: none; }
+  .many tr { padding: .4rem 0; border-bottom: 1px solid var(--line); }
+  .many td { display: flex; gap: 1rem; justify-content: space-between; border: 0;
+    padding: .1rem 0; white-space: normal; overflow-wrap: anywhere; }
+  .many td::before { content: attr(data-label); color: var(--soft); text-align: left; }
+  .many td:first-child { font-weight: 600; }
+  .many td:first-child::before, .many td:empty { display: none; }
+  .drawn { overflow-x: auto; }
+  .drawn svg { min-width: 30rem; }
+}
 code {
   background: var(--stripe); padding: .1em .3em; border-radius: 4px; font-size: .9em;
   overflow-wrap: anywhere;
@@ -136,6 +150,7 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
             anchors[id(block)] = f"s{number}"
             if block.level == 2:
                 links.append(f'<a href="#s{number}">{html.escape(block.text)}</a>')
+    anchors |= _figure_numbers(blocks)
     body = [_html(block, anchors) for block in blocks]
     # What comes before the first heading introduces the page; the links follow it.
     body.insert(_first_heading(blocks), f"<nav>{''.join(links)}</nav>")
@@ -149,6 +164,15 @@ def to_html(title: str, blocks: Sequence[Block]) -> str:
         f'<!doctype html>\n<html lang="en">{head}\n<body><h1>{html.escape(title)}</h1>\n'
         f"{content}\n</body></html>\n"
     )
+
+
+def _figure_numbers(blocks: Sequence[Block]) -> dict[int, str]:
+    """What the caption of each figure begins with, by the figure's identity: one number each."""
+    numbers: dict[int, str] = {}
+    for block in blocks:
+        if isinstance(block, Figure):
+            numbers[id(block)] = f"Figure {len(numbers) + 1}. "
+    return numbers
 
 
 def _first_heading(blocks: Sequence[Block]) -> int:
@@ -173,34 +197,45 @@ def _html(block: Block, anchors: dict[int, str]) -> str:
         case Figure():
             # Names inside an SVG are shared by the whole page: each figure's get its own prefix.
             drawn = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{block.name}-", block.svg)
-            label = html.escape(block.caption, quote=True)
+            caption = anchors[id(block)] + block.caption
+            label = html.escape(caption, quote=True)
             return (
-                f'<figure role="img" aria-label="{label}">'
-                f"{drawn}<figcaption>{_inline(block.caption)}</figcaption></figure>"
+                f'<figure role="img" aria-label="{label}"><div class="drawn">{drawn}</div>'
+                f"<figcaption>{_inline(caption)}</figcaption></figure>"
             )
 
 
 def _html_table(table: Table) -> str:
     head = "".join(f"<th>{_inline(title)}</th>" for title in table.titles)
+    # Three columns fit a phone; of more each cell is told the head that it is far away from.
+    many = len(table.titles) > 3
     lines = []
     for row in table.rows:
-        lines.append(f"<tr>{''.join(map(_html_cell, row))}</tr>")
+        cells = []
+        for cell, title in zip(row, table.titles, strict=True):
+            cells.append(_html_cell(cell, title if many else ""))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     caption = f'<p class="caption">{_inline(table.caption)}</p>' if table.caption else ""
+    kind = ' class="many"' if many else ""
     # A table that is wider than the page scrolls by itself.
     return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>{caption}"
     )
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Cell, label: str) -> str:
     names = []
     if cell.bold:
         names.append("best")
     if cell.faint:
         names.append("faint")
-    attribute = f' class="{" ".join(names)}"' if names else ""
-    return f"<td{attribute}>{_inline(cell.text)}</td>"
+    attributes = ""
+    if names:
+        attributes += f' class="{" ".join(names)}"'
+    if label:
+        attributes += f' data-label="{html.escape(label, quote=True)}"'
+    return f"<td{attributes}>{_inline(cell.text)}</td>"
 
 
 def _inline(text: str) -> str:
@@ -211,11 +246,14 @@ def _inline(text: str) -> str:
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """The same page for readers of repositories; figures are files beside it."""
-    parts = [f"# {title}", *map(_markdown, blocks)]
+    numbers = _figure_numbers(blocks)
+    parts = [f"# {title}"]
+    for block in blocks:
+        parts.append(_markdown(block, numbers))
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown(block: Block) -> str:
+def _markdown(block: Block, numbers: dict[int, str]) -> str:
     match block:
         case Heading():
             return f"{'#' * block.level} {block.text}"
@@ -226,7 +264,8 @@ def _markdown(block: Block) -> str:
         case Table():
             return _markdown_table(block)
         case Figure():
-            return f"![{block.caption}](figures/{block.name}.svg)\n\n{block.caption}"
+            caption = numbers[id(block)] + block.caption
+            return f"![{caption}](figures/{block.name}.svg)\n\n{caption}"
 
 
 def _markdown_table(table: Table) -> str:

@@ -227,6 +227,16 @@ PARAMETERS = {
 }
 """Parameters of the backbones, rounded, for the order of Figure 4's axis."""
 
+_MODELS = {
+    "BERT": ("bert-base-",),
+    "RoBERTa": ("roberta-base",),
+    "SmolLM2": ("smollm2-",),
+    "TinyLlama": ("tinyllama",),
+    "LLaMA-3B": ("llama-3.2-3b",),
+    "Mistral-7B": ("mistral-7b",),
+}
+"""What names of models on the Hub begin with that are one of the paper's backbones."""
+
 CATEGORIES = {
     "single sentences": ("cola", "sst2"),
     "similarity and paraphrase": ("stsb", "mrpc", "qqp"),
@@ -274,6 +284,10 @@ class PaperTables:
     def _tables(self) -> list[Rows]:
         # The paper did not run every backbone in every table.
         return [TABLES[name].get(self.backbone, {}) for name in self.names]
+
+    def is_of(self, model: str) -> bool:
+        """Whether its backbone is this model, by a name without its owner on the Hub."""
+        return model.lower().startswith(_MODELS[self.backbone])
 
     @property
     def noun(self) -> str:

@@ -126,23 +126,38 @@ def _results(
 
 
 def _findings(results: Sequence[Result]) -> list[str]:
-    """A line about everything that looked wrong with a run."""
-    lines: dict[str, list[str]] = {}
+    """A line about each kind of thing that looked wrong, with the runs that it was found in."""
+    texts: dict[str, dict[str, None]] = {}
+    runs: dict[str, dict[str, list[str]]] = {}
     for result in results:
         for variant in result.comparison.variants:
+            label = f"{result.comparison.task}, {variant.label}"
             for run in variant.runs:
-                name = f"{result.comparison.task}, {variant.label}, seed {run.config.seed}"
-                # By its text: what is wrong with the store is wrong with each of its runs.
                 for finding in run.summary.health:
-                    lines.setdefault(finding.text, []).append(name)
-    # What is true of all runs on a store is said once.
-    texts = []
-    for text, names in lines.items():
-        shown = "; ".join(names[:3])
-        if len(names) > 3:
-            shown += f" and {len(names) - 3} more"
-        texts.append(f"{shown}: {text}")
-    return texts
+                    # As a dict, which keeps an order and nothing twice.
+                    of_kind = texts.setdefault(finding.name, {})
+                    of_kind[finding.text] = None
+                    variants = runs.setdefault(finding.name, {})
+                    seeds = variants.setdefault(label, [])
+                    seed = str(run.config.seed)
+                    # A run may have a finding of one kind in each of its splits.
+                    if seed not in seeds:
+                        seeds.append(seed)
+    lines = []
+    for name, variants in runs.items():
+        where = []
+        for label, seeds in variants.items():
+            noun = "seed"
+            if len(seeds) > 1:
+                noun = "seeds"
+            where.append(f"{label}, {noun} {', '.join(seeds)}")
+        first, *others = texts[name]
+        line = f"{'; '.join(where)}: {first}"
+        # Their numbers differ, and stand in each run's summary.json.
+        if others:
+            line += f" ({len(others)} more like it)"
+        lines.append(line)
+    return lines
 
 
 def _blocks(

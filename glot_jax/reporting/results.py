@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from glot_jax.files import read_json
@@ -161,6 +162,22 @@ class Result:
             "seed_scores": variant.scores(split, self.comparison.metric),
             "linear_probe": self.probe(score.variant, split),
         }
+
+
+def titles_of(results: Sequence[Result]) -> list[str]:
+    """A name for each comparison: its task, and more where several are of one task."""
+    tasks = [result.comparison.task for result in results]
+    titles = []
+    for result in results:
+        title = result.comparison.task
+        # Layers, or backbones, of one task.
+        if tasks.count(title) > 1:
+            title = f"{title}, {result.comparison.backbone}"
+        # Stores of one backbone and layer, of other rows for example.
+        if title in titles:
+            title = f"{title}, {result.comparison.store[:8]}"
+        titles.append(title)
+    return titles
 
 
 def _first_glot(comparison: Comparison) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from glot_jax.colours import colours_of
 from glot_jax.reporting import figures, paper
 from glot_jax.reporting.pages import Block, Figure, Heading
-from glot_jax.reporting.results import Result
+from glot_jax.reporting.results import Result, titles_of
 
 _POOLERS = ("cls", "mean", "max", "adapool", "glot")
 """The poolers of the paper's Figure 4."""
@@ -15,13 +16,23 @@ _FEWEST_POOLERS = 3
 """A z-score among fewer poolers says little."""
 
 
+def page_colours(results: Sequence[Result], more: Sequence[str] = ()) -> dict[str, str]:
+    """Variant -> its colour, the same in every figure of a page; `more` are drawn beside them."""
+    labels = []
+    ours = None
+    for result in results:
+        labels += [variant.label for variant in result.comparison.variants]
+        ours = ours or result.reference
+    return colours_of([*labels, *more], ours)
+
+
 def score_figure(results: Sequence[Result]) -> list[Block]:
     """A panel for each task and split: scores with their intervals, and baselines."""
     panels = {}
     baselines = {}
-    for result in results:
+    for result, name in zip(results, titles_of(results), strict=True):
         for split in result.splits:
-            title = f"{result.comparison.task}, {split}: {result.metric}"
+            title = f"{name}, {split}: {result.metric}"
             panel = []
             for score in result.by_split[split]:
                 panel.append((score.variant, score.mean, score.interval))
@@ -31,7 +42,7 @@ def score_figure(results: Sequence[Result]) -> list[Block]:
         "Points: mean over seeds; bars: 95 % bootstrap over rows. Overlapping bars of variants"
         " judged on the same rows say less than the paired tests in the tables."
     )
-    figure = figures.plot_scores(panels, baselines)
+    figure = figures.plot_scores(panels, baselines, page_colours(results))
     drawn = figures.svg(figure)
     return [Heading("All scores"), Figure("scores", drawn, caption)]
 
@@ -50,16 +61,17 @@ def _drawn_baselines(result: Result, split: str) -> dict[str, float]:
 def curve_figure(results: Sequence[Result]) -> list[Block]:
     """A panel for each task: score by epoch on the split that epochs are selected on."""
     panels = {}
-    for result in results:
+    for result, name in zip(results, titles_of(results), strict=True):
         # A test split is judged after training alone, so the last of the splits has the curve.
         split = result.splits[-1]
-        title = f"{result.comparison.task}, {split}: {result.metric}"
+        title = f"{name}, {split}: {result.metric}"
         curves = {}
         for variant in result.comparison.variants:
             curves[variant.label] = [run.curve(split, result.metric) for run in variant.runs]
         panels[title] = curves
     caption = "Score after each epoch; thick: mean over seeds, thin: the seeds."
-    drawn = figures.svg(figures.plot_curves(panels))
+    figure = figures.plot_curves(panels, page_colours(results))
+    drawn = figures.svg(figure)
     return [Heading("Learning curves"), Figure("curves", drawn, caption)]
 
 
@@ -79,9 +91,9 @@ def z_score_figure(results: Sequence[Result]) -> list[Block]:
     figure = figures.plot_z_scores(_panels(scores), [*backbones, *ours])
     drawn = figures.svg(figure)
     caption = (
-        "Figure 4: z-scores of the poolers within a task and backbone, averaged over kinds of"
-        " tasks. The named language models are computed from the paper's Table 1; ours stand to the"
-        " right of them, over the tasks that were run."
+        "The paper's Figure 4: z-scores of the poolers within a task and backbone, averaged over"
+        " kinds of tasks. The named language models are computed from the paper's Table 1; ours"
+        " stand to the right of them, over the tasks that were run."
     )
     return [Heading("z-scores by backbone"), Figure("z_scores", drawn, caption)]
 

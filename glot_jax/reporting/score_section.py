@@ -276,9 +276,16 @@ def _caption(
             " same for every row; they are named above, and counted in every other column."
         )
     if _has_printed(rows):
+        model = result.comparison.variants[0].runs[0].backbone_name
+        if beside.is_of(model):
+            origin = f"The paper's number ({beside.source}) is of its own search and rows"
+        else:
+            origin = (
+                f"The paper's number is of another backbone ({beside.backbone}; {beside.source})"
+            )
         sentences.append(
-            f"The paper's number is of another backbone ({beside.backbone}; {beside.source}):"
-            " beside ours for orientation, not for comparison. Quoted rows were not run here."
+            f"{origin}: beside ours for orientation, not for comparison. Quoted rows were not run"
+            " here."
         )
     if _has_probe(rows):
         sentences.append(

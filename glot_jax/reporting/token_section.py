@@ -17,15 +17,16 @@ import numpy as np
 from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
 from glot_jax.model import SentenceModel
+from glot_jax.objectives.probabilities import LINKS, predicted, probabilities
 from glot_jax.reporting import figures
 from glot_jax.reporting.comparison import Variant
 from glot_jax.reporting.pages import Block, Figure, Heading, Paragraph
 from glot_jax.reporting.results import Result
+from glot_jax.reporting.score_figures import page_colours
 from glot_jax.reporting.tables import Cell, Column, Table
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
-from glot_jax.training.evaluation import load_model
 
 _SHOWN = ("adapool", "glot")
 """Poolers whose token weights are shown; the mean's are known without a run."""
@@ -51,6 +52,15 @@ class _StoredLayer:
     is_read: bool
 
 
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """A trained head whose tokens are shown."""
+
+    label: str
+    """Of its variant, as the tables have it."""
+    folder: RunFolder
+
+
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -60,10 +70,17 @@ def norm_section(results: Sequence[Result]) -> list[Block]:
     Args:
         results: whose first run of each names its store. No store that counted norms: no section.
     """
-    rows: list[_StoredLayer] = []
+    layers: dict[tuple[str | None, int], _StoredLayer] = {}
     for result in results:
-        run = result.comparison.variants[0].runs[0]
-        rows += _stored_layers(result.comparison.task, run.config.store, run.folder)
+        for variant in result.comparison.variants:
+            run = variant.runs[0]
+            for row in _stored_layers(result.comparison.task, run.config.store, run.folder):
+                key = (run.folder.store, row.layer)
+                # Variants and comparisons may read one store, and other layers of it.
+                if key in layers and not row.is_read:
+                    continue
+                layers[key] = row
+    rows = list(layers.values())
     if not rows:
         return []
     caption = (
@@ -149,17 +166,19 @@ def token_section(results: Sequence[Result], sentences: Sequence[Sentence]) -> l
             break
     else:
         return [Heading("Tokens"), Paragraph("No run of glot is here whose tokens could be shown.")]
-    names = ", ".join(map(_name, shown.keys(), shown.values()))
+    names = "; ".join(variant.label for variant in shown.values())
     blocks: list[Block] = [
         Heading("Tokens and their graph"),
         Paragraph(f"Heads trained on {result.comparison.task}, first seed: {names}."),
     ]
     # The first seed: a figure of one head, not of a mean that nobody trained.
-    folders = {}
+    heads = {}
     for pooler, variant in shown.items():
-        folders[pooler] = variant.runs[0].path
+        heads[pooler] = _Head(variant.label, RunFolder.open(variant.runs[0].path))
+    # As everywhere on the page; the mean is shown without a run.
+    colours = page_colours(results, ["mean"])
     for number, sentence in enumerate(sentences):
-        blocks += _sentence_figures(sentence, number, folders)
+        blocks += _sentence_figures(sentence, number, heads, colours)
     return blocks
 
 
@@ -178,34 +197,41 @@ def _shown_variants(result: Result) -> dict[str, Variant]:
     return shown
 
 
-def _name(pooler: str, variant: Variant) -> str:
-    if variant.label == pooler:
-        return pooler
-    return f"{pooler} ({variant.label})"
-
-
 def _sentence_figures(
     sentence: Sentence,
     number: int,
-    folders: Mapping[str, Path],
+    heads: Mapping[str, _Head],
+    colours: Mapping[str, str],
 ) -> list[Figure]:
     length = len(sentence.tokens)
     # Every token counts alike; that needs no run.
     weights = {"mean": np.full(length, 1 / length)}
     adjacency = np.zeros((length, length), bool)
-    for pooler, folder in folders.items():
-        model = load_model(folder)
+    answers = []
+    for pooler, head in heads.items():
+        model = head.folder.load_model()
         graph = _graph(model, sentence)
         # Of a batch of one sentence.
         (of_tokens,) = np.asarray(model.pooler.token_weights(graph))
-        weights[pooler] = of_tokens
+        weights[head.label] = of_tokens
         if pooler == "glot":
             adjacency = _adjacency(graph, length)
+        answer = _answer(head.folder, model, graph)
+        if answer is not None:
+            answers.append(f"{head.label}: {answer}")
+    marked = heads["glot"].label
     caption = (
-        f'Figure 5: weight of each token in the vector of "{sentence.text}". Coloured: the'
-        " three tokens glot weighs most."
+        f'The paper\'s Figure 5: weight of each token in the vector of "{sentence.text}".'
+        f" Coloured: the three tokens that {marked} weighs most."
     )
-    contributions = figures.plot_contributions(sentence.tokens, weights)
+    if answers:
+        caption += f" Predicted by {', by '.join(answers)}."
+    contributions = figures.plot_contributions(
+        sentence.tokens,
+        weights,
+        marked,
+        colours=colours,
+    )
     # The diagonal is a token's own loop, which links no pair.
     edges = adjacency.sum() - length
     pairs = length * (length - 1)
@@ -221,6 +247,39 @@ def _sentence_figures(
             " linked.",
         ),
     ]
+
+
+def _answer(folder: RunFolder, model: SentenceModel, graph: TokenGraph) -> str | None:
+    """What a head says of a text: classes with their probabilities, or a score.
+
+    None where it is asked about two texts, or ranks them.
+    """
+    task = model.spec.task
+    objective = model.objective
+    # Imported heads have none.
+    if objective is None or len(task.roles) != 1:
+        return None
+    if task.label_kind not in (*LINKS, "regression"):
+        return None
+    outputs = np.asarray(model.outputs(graph), np.float32)
+    if task.label_kind == "regression":
+        score = objective.predict(outputs).item()
+        return f"{score:.2f}"
+    # Objectives of plugins may give something else than a logit for each class.
+    if outputs.shape != (1, len(task.classes)):
+        return None
+    shares = probabilities(outputs, task, folder.temperature)
+    # An index, or a flag for each class.
+    (chosen,) = predicted(shares, task)
+    if task.label_kind == "multilabel":
+        indices = np.flatnonzero(chosen)
+    else:
+        indices = [int(chosen)]
+    names = []
+    for index in indices:
+        share = shares[0, index]
+        names.append(f"{task.classes[index]} ({share:.0%})")
+    return ", ".join(names) or "none of the classes"
 
 
 def _graph(model: SentenceModel, sentence: Sentence) -> TokenGraph:

@@ -197,7 +197,14 @@ def train_blocks(
     tokens, planned, first, size = arrays
 
     def block(state: TrainState, key: Array, planned: PlannedBatches) -> tuple[TrainState, dict]:
-        return train_block(train, state, key, (tokens, planned, first, size), length, edge_budget)
+        return train_block(
+            train,
+            state,
+            key,
+            (tokens, planned, first, size),
+            length,
+            edge_budget,
+        )
 
     # The block's size is one for all of them: the loop stays a loop, and its body has an axis more.
     results = jax.vmap(block)(_stacked(states), keys, _stacked(planned))

@@ -265,7 +265,13 @@ class Steps:
         shapes = jax.tree.map(_shape_of, state)
         block = _block_of_shapes(tokens, planned, length)
         key = _block_key(name, block)
-        self.executables.ahead(key, functools.partial(self._compile_block, name, shapes, block))
+        compile_block = functools.partial(
+            self._compile_block,
+            name,
+            shapes,
+            block,
+        )
+        self.executables.ahead(key, compile_block)
 
     def compile_blocks_ahead(
         self, states: Sequence[TrainState], tokens: Array, planned: PlannedBatches, length: int

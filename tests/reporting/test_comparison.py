@@ -47,6 +47,22 @@ def test_variants_are_named_by_what_tells_them_apart(runs):
     assert scores.splits == ("validation",)
 
 
+def with_buckets(run: FinishedRun, buckets: int, path: Path | None = None) -> FinishedRun:
+    config = dataclasses.replace(run.config, buckets=buckets)
+    folder = dataclasses.replace(run.folder, config=config, path=path or run.path)
+    return dataclasses.replace(run, folder=folder)
+
+
+def test_what_a_run_chose_by_its_steps_names_no_variant_unless_nothing_else_does(runs):
+    chosen = [with_buckets(run, 1 + (run.config.pooler.pooler == "glot")) for run in runs]
+    for before, after in zip(compared(runs), compared(chosen), strict=True):
+        assert [v.label for v in after.variants] == [v.label for v in before.variants]
+    mean = next(run for run in runs if run.config.pooler.pooler == "mean")
+    twice = [with_buckets(mean, 1), with_buckets(mean, 2, mean.path / "again")]
+    (comparison,) = compare_runs(twice)
+    assert {v.label for v in comparison.variants} == {"mean, buckets 1", "mean, buckets 2"}
+
+
 def test_seeds_and_places_make_no_other_variant(runs):
     # A run that is found twice counts once.
     assert compare_runs(runs + runs) == compare_runs(runs)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from support.typed import of_kind
 
+from glot_jax.colours import colours_of
 from glot_jax.reporting import figures
 from glot_jax.reporting.stress_records import StressRecord, StressSetting, StressTraining
 
@@ -35,10 +36,13 @@ def token_graph() -> Figure:
 DRAWINGS = {
     "stress": stress,
     "scores": lambda: figures.plot_scores(
-        {"task": [("glot", 0.5, (0.4, 0.6)), ("mean", 0.4, None)]}, {"task": {"majority": 0.3}}
+        {"task": [("glot", 0.5, (0.4, 0.6)), ("mean", 0.4, None)]},
+        {"task": {"majority": 0.3}},
+        colours_of(["glot", "mean"]),
     ),
     "curves": lambda: figures.plot_curves(
-        {"task": {"glot": [[(1, 0.4), (2, 0.5)], [(1, 0.3), (2, 0.6)]]}}
+        {"task": {"glot": [[(1, 0.4), (2, 0.5)], [(1, 0.3), (2, 0.6)]]}},
+        colours_of(["glot"]),
     ),
     "z-scores": lambda: figures.plot_z_scores({"kind": {"glot": {"B": 1.0}}}, ["A", "B"]),
     "contributions": lambda: figures.plot_contributions(TOKENS, WEIGHTS),

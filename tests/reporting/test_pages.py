@@ -39,6 +39,24 @@ def test_both_pages_hold_the_same_table():
     assert '<tr><td class="faint">x</td>' in html
 
 
+def test_a_wide_table_becomes_cards_on_a_phone_and_a_narrow_one_stays():
+    titles = ("variant", 'a "b"', "c", "d")
+    wide = to_html("T", [Table(titles, ((Cell("x"), Cell("1"), Cell(""), Cell("4")),), "")])
+    assert '<table class="many">' in wide
+    assert '<td data-label="a &quot;b&quot;">1</td><td data-label="c"></td>' in wide
+    narrow = to_html("T", [Table(titles[:3], ((Cell("x"), Cell("1"), Cell("2")),), "")])
+    assert "<table>" in narrow
+    assert "data-label=" not in narrow.partition("<body>")[2]
+
+
+def test_every_figure_has_a_number_of_its_own():
+    drawn = "<svg></svg>"
+    blocks = [Figure("x", drawn, "one"), Heading("H"), Figure("y", drawn, "two")]
+    for page in (to_html("T", blocks), to_markdown("T", blocks)):
+        assert page.index("Figure 1. one") < page.index("Figure 2. two")
+        assert "Figure 3" not in page
+
+
 def test_the_links_stand_below_the_introduction():
     page = to_html("T", [Paragraph("first"), Heading("One"), Heading("Part", 3), Heading("Two")])
     assert page.index("<p>first</p>") < page.index("<nav>") < page.index("<h2")
@@ -49,7 +67,7 @@ def test_a_page_is_three_kinds_of_files(tmp_path):
     write_page("T", [Heading("One"), Figure("x", "<svg/>", "first")], tmp_path / "out", "page")
     written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert written == ["out/figures/x.svg", "out/page.html", "out/page.md"]
-    assert "![first](figures/x.svg)" in (tmp_path / "out" / "page.md").read_text()
+    assert "![Figure 1. first](figures/x.svg)" in (tmp_path / "out" / "page.md").read_text()
 
 
 def test_no_string_is_markup():
