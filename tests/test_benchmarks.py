@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.synthetic_stores import CLASSES, make_store
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 HELPERS = {"benchmark", "machine", "torch_heads", "head_contenders"}
@@ -46,6 +47,7 @@ def data(tmp_path_factory) -> Path:
         for split, count in (("train", 48), ("validation", 16), ("test", 16)):
             lines = [json.dumps(row(number)) + "\n" for number in range(count)]
             (folder / task / f"{split}.jsonl").write_text("".join(lines))
+    make_store(folder / "store", CLASSES, rows={"train": 48, "validation": 16}, layers=(1, 2))
     return folder
 
 
@@ -57,6 +59,8 @@ def arguments(name: str, data: Path) -> list[list[str]]:
         return [["--data", str(data / "cola")]]
     if name == "explanations":
         return [["--data", str(data / "cola"), "--task", "cola"]]
+    if name in ("compare", "runs_together"):
+        return [["--store", str(data / "store")]]
     if name == "decoder_states":
         return [["--data", str(data / "stsb")]]
     whole = ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "start")
