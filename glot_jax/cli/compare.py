@@ -41,7 +41,7 @@ def compare(command: CompareRequest) -> int:
     read_manifest(command.store)
     given = dict(command.axes)
     require_poolers([str(name) for name in given.get("pooler", ())], "--pooler")
-    base = base_of(command.store, command.out, command.preset)
+    base = base_of(command.store, command.out, command.preset, given)
     axes = {name: list(values) for name, values in command.axes}
     if len(axes.get("metric", ())) > 1:
         # Each would be a table of its own, with a best epoch of its own.

@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
 from glot_jax.commands import is_similarity
 from glot_jax.config.base import Config
-from glot_jax.config.train import TrainConfig
+from glot_jax.config.train import WARMUP, TrainConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.presets import PRESETS
 
@@ -98,8 +98,14 @@ def layer_numbers(store: Path, layers: Sequence[object]) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def base_of(store: Path, out: Path, preset: str | None) -> TrainConfig:
+def base_of(store: Path, out: Path, preset: str | None, given: Collection[str] = ()) -> TrainConfig:
     """The settings that none of the values changes.
+
+    Args:
+        store: which decides what a preset says of its task.
+        out: folder of the command.
+        preset: its name, or none.
+        given: names of the settings that have values, which win over the preset's.
 
     Raises:
         UsageError: no such preset, or no store.
@@ -110,6 +116,10 @@ def base_of(store: Path, out: Path, preset: str | None) -> TrainConfig:
         choose: Callable[..., TrainConfig] = lookup(PRESETS, preset, "preset (--preset)")
         base = choose(base, is_similarity(store))
         base = dataclasses.replace(base, store=store, out=out)
+    if not set(WARMUP).isdisjoint(given):
+        # A warm-up given here replaces the one that a preset gives in another unit.
+        optimizer = dataclasses.replace(base.optimizer, **dict.fromkeys(WARMUP))
+        base = dataclasses.replace(base, optimizer=optimizer)
     # What is reported must not choose: the best of many would be flattered twice.
     objective = dataclasses.replace(base.objective, select_on="holdout")
     return dataclasses.replace(base, objective=objective)

@@ -44,7 +44,7 @@ def sweep(command: SweepRequest) -> int:
                 got=f"{flag(name)} {axis}",
                 fix="Give one.",
             )
-    base = base_of(command.store, command.out, command.preset)
+    base = base_of(command.store, command.out, command.preset, given)
     if command.preset is None:
         base = dataclasses.replace(base, epochs=EPOCHS)
     listed = TABLE_6 if command.space == "table6" else {}

@@ -190,3 +190,13 @@ def test_the_highest_of_many_is_called_chosen(compared, capsys, monkeypatch, sto
     words = said.partition("on new seeds: train.py ")[2].split()
     path = words[words.index("--config") + 1]
     assert read_json(Path(path))["config"]["seed"] == 1
+
+
+def test_a_warm_up_that_is_given_replaces_the_presets(store, tmp_path):
+    command = ["--store", store, "--out", tmp_path / "runs", "--preset", "tuned", "--seeds", "1"]
+    command += ["--pooler", "mean", "--epochs", "1", "--warmup-epochs", "0.5", "--resamples", "20"]
+    assert glot(*command) == 0
+    (run,) = tmp_path.glob("runs/mean/seed-1/config.json")
+    optimizer = read_json(run)["config"]["optimizer"]
+    assert optimizer["warmup_epochs"] == 0.5
+    assert optimizer["warmup_fraction"] is None
