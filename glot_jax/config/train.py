@@ -67,7 +67,7 @@ class GraphConfig(Config):
     """window: how many real tokens away, on either side, a token is heard."""
     # Not --seed: the edges of the control stay the same over the seeds of a study.
     graph_seed: int = setting(0, whole(0))
-    """random: seed of the edges."""
+    """random, and every --control: seed of the edges."""
     # Soft edges, because a hard one has no gradient towards its threshold.
     tau_density: float | None = setting(None, between(0, 1), example=0.3)
     """threshold: choose the tau that links this share of the pairs of different tokens, on a seeded
@@ -77,6 +77,11 @@ class GraphConfig(Config):
     graph_states: Literal["raw", "centred", "standardised"] = setting("raw")
     """threshold, knn: what cosines are taken of: the states, the states less their mean over the
     training rows' tokens, or also divided by their deviation. Not in the paper.
+    """
+    # A control of the rule that is on trial, with that rule's own number of edges.
+    control: Literal["none", "random", "rewired"] = setting("none", unwritten=True)
+    """Put the rule's edges elsewhere. random: as many in each text, on average; rewired: as many at
+    each token (dense only). Not in the paper.
     """
     learn_tau: bool = setting(False)
     """threshold: train tau, with soft edges sigmoid((S - tau) / T) in training and hard ones in
@@ -119,6 +124,16 @@ class GraphConfig(Config):
                 rule="--learn-tau needs --graph threshold and --backend dense",
                 got=f"--graph {self.graph} --backend {self.backend}",
                 fix="Soft edges link every pair of tokens: only the dense backend holds them.",
+            )
+        # What has no place of its own for its edges, or has all of them.
+        is_control = self.graph in ("self", "complete", "random")
+        if self.control != "none" and (is_control or self.learn_tau or not may_be_dense):
+            raise UsageError(
+                rule="--control puts the edges of a rule elsewhere, on the dense backend: threshold"
+                " without --learn-tau, knn, window or a plugin's",
+                got=f"--control {self.control} --graph {self.graph} --backend {self.backend}"
+                + (" --learn-tau" if self.learn_tau else ""),
+                fix="Leave --control at none, or choose such a rule.",
             )
 
 

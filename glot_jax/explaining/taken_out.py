@@ -107,21 +107,31 @@ def _padded(states: np.ndarray) -> np.ndarray:
 
 
 def _vectors(
-    graphdef: nnx.GraphDef[SentenceModel], params: nnx.State, hidden: Array, masks: Array
+    graphdef: nnx.GraphDef[SentenceModel],
+    params: nnx.State,
+    hidden: Array,
+    masks: Array,
 ) -> Array:
     model = nnx.merge(graphdef, params)
     # One text under many masks: it is sent to the device once.
     repeated = jnp.broadcast_to(hidden, (len(masks), *hidden.shape[1:]))
-    return model.vectors(model.stem.linked(repeated, masks))
+    graph = model.stem.linked(repeated, masks)
+    return model.vectors(graph)
 
 
 def _look(
-    graphdef: nnx.GraphDef[SentenceModel], params: nnx.State, hidden: Array, mask: Array
+    graphdef: nnx.GraphDef[SentenceModel],
+    params: nnx.State,
+    hidden: Array,
+    mask: Array,
 ) -> tuple[Array, Array, Array]:
     model = nnx.merge(graphdef, params)
-    weights = model.pooler.token_weights(model.stem.linked(hidden, mask))
+    graph = model.stem.linked(hidden, mask)
+    weights = model.pooler.token_weights(graph)
     linking = model.stem.linking(hidden, mask)
     # From the rule itself: a pooler that reads no edges has a graph of loops alone.
     tokens = tokens_of(linking.hidden, linking.mask)
-    links = linking.link(tokens, tokens, linking.sentences(tokens))
+    sentences = linking.sentences(tokens)
+    links = linking.link(tokens, tokens, sentences)
+    links = linking.controlled(links, tokens)
     return weights, links, linking.hidden.astype(jnp.float32)

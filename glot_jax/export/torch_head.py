@@ -186,6 +186,12 @@ def _layer_settings(
             got=f"--graph {graph.graph}, whose edges hang on a hash of the stored states",
             fix="It is a control; export a run with another rule.",
         )
+    if graph.control != "none":
+        raise UsageError(
+            rule="an exported head must link tokens where its rule does",
+            got=f"--control {graph.control}",
+            fix="It is a control; export a run without one.",
+        )
     # Only what is read is written: equal heads have equal settings.
     names = ["gnn", "hidden_dim", "residual", "virtual_node"]
     if config.gnn == "gat":

@@ -59,8 +59,8 @@ def auto_graph(
     (jax.export) that may be short or long is computed densely.
     """
     backend: Backend = dense_graph
-    # The other two backends hold no weights of edges.
-    if temperature is None:
+    # The other two backends hold no weights of edges, and see no sentence whole.
+    if temperature is None and linking.control is None:
         # Here a budget is a measurement: the stem passes none of the config to "auto".
         if edge_budget is not None:
             backend = sparse_graph

@@ -335,7 +335,8 @@ def dense_graph(
 
         def adjacency_of(tokens: Tokens) -> Array:
             sentences = linking.sentences(tokens)
-            return linking.link(tokens, tokens, sentences)
+            edges = linking.link(tokens, tokens, sentences)
+            return linking.controlled(edges, tokens)
 
         adjacency = with_tokens(
             adjacency_of,

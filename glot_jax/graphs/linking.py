@@ -6,10 +6,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int32, Shaped
+from jaxtyping import Array, Bool, Int32, Shaped, UInt32
 
 from glot_jax.errors import UsageError
 from glot_jax.graphs.axes import Size
+from glot_jax.graphs.controls import Control, Texts
 from glot_jax.graphs.hashing import fingerprint
 from glot_jax.graphs.rules import Pairs, Rule, RuleOptions, Sentences, threshold
 from glot_jax.graphs.similarity import Tokens, similarity
@@ -32,6 +33,8 @@ class Linking:
     """
     rule: Rule
     options: RuleOptions
+    control: Control | None = None
+    """What puts the rule's edges elsewhere, on the dense backend."""
 
     def sentences(self, tokens: Tokens) -> Sentences:
         """Return what the rule must know of whole sentences before it sees any block of one."""
@@ -48,10 +51,33 @@ class Linking:
         # A text of one token or none has no such pair to divide by.
         pairs = jnp.maximum(length * (length - 1), 1)
         density = (every - loops) / pairs
+        return Sentences(self.fingerprint(tokens), density)
+
+    def fingerprint(self, tokens: Tokens) -> UInt32[Array, " batch"]:
+        """Return what tells the texts apart, the same in every batch."""
         # Bits have no derivative.
         stored = jax.lax.stop_gradient(self.stored)
-        text = fingerprint(stored, tokens.mask, tokens.rank)
-        return Sentences(text, density)
+        return fingerprint(stored, tokens.mask, tokens.rank)
+
+    def controlled(
+        self,
+        edges: Bool[Array, "batch length length"],
+        tokens: Tokens,
+    ) -> Bool[Array, "batch length length"]:
+        """Return whole sentences' edges as the control puts them; without one, as they are."""
+        if self.control is None:
+            return edges
+        texts = Texts(
+            self.fingerprint(tokens),
+            tokens.rank,
+            tokens.mask,
+        )
+        return self.control(
+            edges,
+            texts,
+            self.options.seed,
+            self.rule.symmetric,
+        )
 
     def link(
         self,

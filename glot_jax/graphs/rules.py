@@ -97,6 +97,8 @@ class Rule:
     """False: it looks at no similarity and at no zero vector, so none is computed."""
     reads_texts: bool = False
     """True: it looks at `Pairs.sentences`."""
+    symmetric: bool = False
+    """True: whoever is heard hears back, which a control of its edges then keeps."""
     own_options: type[Config] | None = None
     """Settings that it brings along, read by `own_options.from_own(options.own)`: flags of
     `train.py` once its plugin is named.
@@ -120,6 +122,7 @@ def rule(
     *reads: str,
     compares_states: bool = True,
     reads_texts: bool = False,
+    symmetric: bool = False,
     own_options: type[Config] | None = None,
 ) -> Callable[[Predicate], Rule]:
     """Return a decorator that makes a rule of a predicate and registers it under `name`.
@@ -129,6 +132,7 @@ def rule(
         reads: GraphConfig fields that change its edges; they enter as `RuleOptions`.
         compares_states: see Rule.
         reads_texts: see Rule.
+        symmetric: see Rule.
         own_options: see Rule.
     """
 
@@ -138,6 +142,7 @@ def rule(
             frozenset(reads),
             compares_states,
             reads_texts,
+            symmetric,
             own_options,
         )
         # The module of the predicate: a Rule is an object of this one, wherever it is made.
@@ -147,7 +152,7 @@ def rule(
     return make
 
 
-@rule("threshold", "tau", "tau_density", "learn_tau", "graph_states")
+@rule("threshold", "tau", "tau_density", "learn_tau", "graph_states", symmetric=True)
 def threshold(pairs: Pairs, options: RuleOptions) -> Array:
     """S_ij > tau, strictly.
 
@@ -199,7 +204,7 @@ def _at_most(k: int, length: Size) -> Size:
         ) from error
 
 
-@rule("window", "window", compares_states=False)
+@rule("window", "window", compares_states=False, symmetric=True)
 def window(pairs: Pairs, options: RuleOptions) -> Array:
     """Tokens at most `window` real tokens away: the order of words instead of their meaning."""
     # Larger windows than an int32 holds would wrap around, and no text is that long.

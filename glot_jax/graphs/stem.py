@@ -18,6 +18,7 @@ from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.graphs.axes import match_rank
 from glot_jax.graphs.backends import SELECTABLE
+from glot_jax.graphs.controls import CONTROLS
 from glot_jax.graphs.linking import Linking, count_edges
 from glot_jax.graphs.rules import RULES, RuleOptions
 from glot_jax.graphs.similarity import scale_of, tokens_of
@@ -244,6 +245,7 @@ class Stem(nnx.Module):
             stored=flat_layers(hidden),
             rule=self.rule,
             options=self.options(numbers),
+            control=CONTROLS.get(self.config.control),
         )
 
     def __call__(

@@ -82,14 +82,24 @@ class Logistic:
         inputs = scaling(features)
         classes, numbers = np.unique(labels, return_inverse=True)
         outputs = 1 if len(classes) == 2 else len(classes)
-        loss = functools.partial(_loss, inputs=inputs, numbers=numbers, outputs=outputs)
+        loss = functools.partial(
+            _loss,
+            inputs=inputs,
+            numbers=numbers,
+            outputs=outputs,
+        )
         epsilon = np.finfo(np.float64).eps
         solution = optimize.minimize(
             loss,
             np.zeros(outputs * inputs.shape[1]),
             method="L-BFGS-B",
             jac=True,
-            options={"maxiter": 1000, "maxls": 50, "gtol": _GRADIENT, "ftol": 64 * epsilon},
+            options={
+                "maxiter": 1000,
+                "maxls": 50,
+                "gtol": _GRADIENT,
+                "ftol": 64 * epsilon,
+            },
         )
         return cls(scaling, classes, solution.x.reshape(outputs, -1))
 
@@ -106,7 +116,11 @@ class Logistic:
 
 
 def _loss(
-    flat: np.ndarray, *, inputs: np.ndarray, numbers: np.ndarray, outputs: int
+    flat: np.ndarray,
+    *,
+    inputs: np.ndarray,
+    numbers: np.ndarray,
+    outputs: int,
 ) -> tuple[float, np.ndarray]:
     """The mean loss with its penalty, and its gradient by the weights."""
     rows = len(inputs)

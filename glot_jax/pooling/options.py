@@ -41,7 +41,9 @@ def unread_options(graph: GraphConfig, pooler: PoolerConfig) -> dict[str, Any]:
 def _graph_fields_read(graph: GraphConfig) -> frozenset[str]:
     """Return the GraphConfig fields that decide the edges and how they are computed."""
     # Which rule and which backend always matter where edges are read.
-    read = RULES[graph.graph].reads | {"graph", "backend"}
+    read = RULES[graph.graph].reads | {"graph", "backend", "control"}
+    if graph.control != "none":
+        read |= {"graph_seed"}
     if graph.learn_tau:
         read |= {"temperature"}
     # "auto" takes the sparse backend where a budget was measured to be small.

@@ -219,6 +219,8 @@ def _rule(config: TrainConfig, stem: Stem) -> dict[str, Any]:
     for name in ("tau", "k", "window", "graph_seed"):
         if name not in unread:
             rule[name] = getattr(config.graph, name)
+    if config.graph.control != "none":
+        rule["control"] = config.graph.control
     if stem.tau is not None:
         # As it was learned, not as it was when training began.
         rule["tau"] = float(stem.tau[...])
@@ -362,7 +364,10 @@ def _rule_text(rule: Mapping[str, Any]) -> str:
     """The rule and its numbers in words, as in `threshold tau 0.6`."""
     words = [rule["graph"]]
     for name, value in rule.items():
-        if name != "graph":
+        if isinstance(value, str):
+            # The rule itself, and what puts its edges elsewhere.
+            words += [] if name == "graph" else [name, value]
+        else:
             words.append(f"{name} {value:.4g}")
     return " ".join(words)
 

@@ -36,7 +36,10 @@ def edge_budgets(stem: Stem, feeds: Mapping[str, Feed]) -> dict[tuple[int, int],
     """
     backend = stem.config.backend
     # A learned threshold has soft edges between all pairs of tokens, which no list can hold.
-    if backend not in ("sparse", "auto") or stem.config.learn_tau:
+    # A control puts edges elsewhere on the dense backend alone.
+    if stem.config.learn_tau or stem.config.control != "none":
+        return {}
+    if backend not in ("sparse", "auto"):
         return {}
     budgets: dict[tuple[int, int], int] = {}
     for feed in feeds.values():
