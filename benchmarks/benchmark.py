@@ -16,6 +16,7 @@ A benchmark is a dataclass of settings and a function that measures with them:
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import sys
@@ -61,6 +62,48 @@ class Benchmark:
         beside.write_text(text + "\n")
         beside.replace(path)
         print(f"wrote {path}")
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptRows:
+    """Rows of a result file that is written row by row, by processes that share it.
+
+    A study that takes hours keeps what it has: a stopped one is started again and does the rest.
+    """
+
+    bench: Benchmark
+    name: str
+    """Of the file, without suffix."""
+    settings: Mapping[str, Any]
+    """What must be equal for rows to stand in one file; with others it is begun anew."""
+    lock: Path
+    """File that a process holds while it writes."""
+
+    def read(self) -> dict[str, Any]:
+        """Name -> row, of every row that is there."""
+        path = self.bench.results / f"{self.name}.json"
+        if not path.is_file():
+            return {}
+        kept = json.loads(path.read_text())
+        # As JSON has them: a tuple is a list there.
+        same = kept["settings"] == json.loads(json.dumps(self.settings))
+        return kept["groups"] if same else {}
+
+    def add(self, name: str, row: Mapping[str, Any]) -> None:
+        """Write a row beside those that are there."""
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            rows = self.read() | {name: row}
+            self.bench.write(self.name, {"settings": self.settings, "groups": rows})
+
+
+def part_of(part: str) -> tuple[int, int]:
+    """I and N of `--part I/N`."""
+    number, _, parts = part.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and int(number) < int(parts)):
+        raise UsageError("--part must be I/N with 0 <= I < N", part, "Give for example 0/2.")
+    return int(number), int(parts)
 
 
 def json_rows(path: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ and runs of --work. `--part I/N` does every N-th group of runs alone; the parts 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import numpy as np
-from benchmark import Benchmark, run
+from benchmark import Benchmark, KeptRows, part_of, run
 from scipy.stats import beta
 
 from glot_jax.config.extract import ExtractConfig
@@ -40,7 +39,6 @@ from glot_jax.config.train import (
     PoolerConfig,
     TrainConfig,
 )
-from glot_jax.errors import UsageError
 from glot_jax.extraction import dump
 from glot_jax.store import HiddenStore
 from glot_jax.training import Workspace, train_seeds
@@ -240,30 +238,15 @@ def settings_of(bench: StuckSeeds) -> dict[str, Any]:
     }
 
 
-def kept_groups(bench: StuckSeeds) -> dict[str, Any]:
-    """Groups that the file of results has, by name; none if they had other settings."""
-    path = bench.results / f"{results_name(bench)}.json"
-    if not path.is_file():
-        return {}
-    kept = json.loads(path.read_text())
-    return kept["groups"] if kept["settings"] == settings_of(bench) else {}
-
-
-def keep_group(bench: StuckSeeds, name: str, row: dict[str, Any]) -> None:
-    """Add a group to the file of results, which other parts write too."""
-    bench.results.mkdir(parents=True, exist_ok=True)
-    bench.work.mkdir(parents=True, exist_ok=True)
-    with (bench.work / "results.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        groups = kept_groups(bench) | {name: row}
-        bench.write(results_name(bench), {"settings": settings_of(bench), "groups": groups})
+def kept_groups(bench: StuckSeeds) -> KeptRows:
+    """The groups of the file of results."""
+    return KeptRows(bench, results_name(bench), settings_of(bench), bench.work / "results.lock")
 
 
 def main(bench: StuckSeeds) -> None:
     """Train whatever is missing, keep it, and print the table."""
-    number, parts = map(int, bench.part.split("/"))
-    if not 0 <= number < parts:
-        raise UsageError("--part must be I/N with 0 <= I < N", bench.part, "Give for example 0/2.")
+    number, parts = part_of(bench.part)
+    kept = kept_groups(bench)
     # The same programs for all layers, and for the next start.
     jax.config.update("jax_compilation_cache_dir", str(bench.work / "compiled"))
     constants: dict[str, float] = {}
@@ -277,12 +260,12 @@ def main(bench: StuckSeeds) -> None:
     for group in groups[number::parts]:
         treatment, task, layer, variant = group
         name = f"{task} layer {layer} {variant} {treatment}"
-        row = kept_groups(bench).get(name)
+        row = kept.read().get(name)
         if row is None:
             if task not in constants:
                 constants[task] = constant_loss(make_store(bench, task))
             row = summed_up(train_group(bench, group, Workspace()), constants[task])
-            keep_group(bench, name, {"treatment": str(TREATMENTS[treatment]), **row})
+            kept.add(name, {"treatment": str(TREATMENTS[treatment]), **row})
         print(
             f"{name:46s} stuck {row['stuck']:2d} of {row['runs']:2d}   {METRIC[task]}"
             f" {row['mean']:.3f} ± {row['deviation']:.3f}",
