@@ -38,6 +38,11 @@ class UsageError(ValueError):
         self.fix = fix
         super().__init__(f"{rule}; got {got}. {fix}")
 
+    def __reduce__(self) -> tuple[type[UsageError], tuple[str, object, str]]:
+        """Three arguments, where pickle would pass the one text: errors cross processes."""
+        # As text: what was received may be anything, and need not pickle.
+        return type(self), (self.rule, str(self.got), self.fix)
+
 
 # An ImportError as well: `try: import ... except ImportError` around our modules keeps its meaning.
 class MissingExtraError(UsageError, ImportError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
@@ -198,3 +199,17 @@ def test_every_public_name_names_its_extra():
     missing = {name for name in names if "pip install 'glot-jax[extract]'" in answers[name]}
     assert missing >= {"Backbone", "SentenceEncoder"}
     assert {answers[name] for name in names if name not in missing} == {"is there"}
+
+
+def test_every_error_crosses_processes_whole():
+    """Its rule, what was received and its fix arrive, whatever was received."""
+    kinds = [UsageError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert len(kinds) >= 3
+    for kind in kinds:
+        error = kind("a rule", object, "A fix.")
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is kind
+        assert (again.rule, again.got, again.fix) == ("a rule", str(object), "A fix.")
+        assert str(again) == str(error)

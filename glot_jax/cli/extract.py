@@ -17,7 +17,7 @@ def extract(config: ExtractConfig) -> int:
     from glot_jax.extraction import dump, dump_share
 
     # A share is left unfinished on purpose: `glot store finish` joins the workers' shards.
-    if config.share is None:
+    if config.worker is None:
         dump(config)
     else:
         dump_share(config)

@@ -137,7 +137,13 @@ class ExtractConfig(Config):
     # One word, because neither number means anything without the other.
     worker: str | None = None
     """I/N: write every N-th shard only, from number I (0 to N-1) on. When all N workers are done:
-    glot store finish OUT.
+    glot store finish OUT. auto: as Slurm, torchrun, Open MPI or SkyPilot number this process;
+    auto/N where the launcher does not say how many there are (Kubernetes). The last one finishes
+    the store.
+    """
+    threads: int | None = option(None, whole(1))
+    """Threads of PyTorch on a CPU: with another number some states differ in their last bit.
+    Default: PyTorch's own; with --worker auto one a core, whatever the launcher has set.
     """
     # A sample: the release takes the first 20,000 rows, whatever their order.
     max_train_rows: int | None = option(
@@ -172,11 +178,11 @@ class ExtractConfig(Config):
     def require_consistent(self) -> None:
         """Check --worker, and what --append takes."""
         # The text was given, and two numbers were not found in it.
-        if self.worker is not None and self.share is None:
+        if self.worker is not None and self.share is None and not self.asks_launcher:
             raise UsageError(
                 rule="--worker I/N must be a worker's number, from 0, and how many there are",
                 got=self.worker,
-                fix="Give for example --worker 0/4 ... --worker 3/4.",
+                fix="Give for example --worker 0/4 ... --worker 3/4, or --worker auto.",
             )
         require_one_place(self.device, self.device_map)
         if self.label_separator is not None and self.label_kind not in ("auto", "multilabel"):
@@ -226,6 +232,14 @@ class ExtractConfig(Config):
         if self.gguf_file is None:
             return self.backbone
         return f"{self.backbone.rstrip('/')}/{self.gguf_file}"
+
+    @property
+    def asks_launcher(self) -> bool:
+        """Whether a launcher says which worker this process is: `--worker auto` or auto/N."""
+        if self.worker is None:
+            return False
+        number, bar, workers = self.worker.partition("/")
+        return number == "auto" and (not bar or (workers.isdecimal() and int(workers) > 0))
 
     @property
     def share(self) -> tuple[int, int] | None:

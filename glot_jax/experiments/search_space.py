@@ -127,6 +127,7 @@ class SearchSpace:
 def _replaced(settings: Part, values: Mapping[str, Any]) -> Part:
     """A group of settings with those of the values that are its own."""
     own: Values = {}
+    # Of both groups together: each takes what it has a field for.
     for name in settings.names():
         if name in values:
             own[name] = values[name]

@@ -11,6 +11,14 @@ Three modes share one core (`job`, `shard_texts`, `shard`, `split_files`):
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
 from rich.console import Console
 
 from glot_jax.backbones.backbone import Backbone
@@ -19,7 +27,10 @@ from glot_jax.errors import UsageError
 from glot_jax.extraction.append import append_rows
 from glot_jax.extraction.fresh import write_store
 from glot_jax.extraction.job import prepare
+from glot_jax.extraction.launcher import find_worker
+from glot_jax.extraction.progress import say
 from glot_jax.extraction.workers import write_share
+from glot_jax.store.finish import finish, has_every_shard
 from glot_jax.store.reader import HiddenStore
 from glot_jax.texts import TaskSpec
 
@@ -50,7 +61,7 @@ def dump(
             recipe or of other texts, a second writer, states that are not finite or exceed the
             storage dtype, a full disk.
     """
-    if config.share is not None:
+    if config.worker is not None:
         raise UsageError(
             rule="a worker must write its share with dump_share",
             got=f"--worker {config.worker}",
@@ -67,6 +78,9 @@ def dump(
 def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None:
     """Write the shards of `config.worker`, I/N: those whose number over all splits is I modulo N.
 
+    With `auto` the launcher of this process says which they are, the device is the process's own
+    among those of its machine, and the last worker finishes the store.
+
     Workers need nothing of one another; each may be killed and run again. When all are done
     `glot_jax.store.finish` makes a store of their shards, equal byte for byte to the one that a
     single process writes.
@@ -78,11 +92,66 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
     Raises:
         UsageError: as for `dump`.
     """
+    console = console or Console(stderr=True)
+    finishes = config.asks_launcher
+    if finishes:
+        config, line = launched(config, os.environ)
+        say(console, line)
     if config.share is None:
         raise UsageError(
             rule="a worker must have a number", got="none", fix="Give for example --worker 0/4."
         )
     # 0 <= number < workers, as the settings check.
     number, workers = config.share
-    job = prepare(config, console or Console(stderr=True))
-    write_share(job, number, workers)
+    job = prepare(config, console)
+    write_share(job, number, workers, last_finishes=finishes)
+    # Workers that are told their number may be far from being all: somebody else finishes theirs.
+    if finishes and has_every_shard(job.out):
+        finish(job.out, functools.partial(say, console))
+        job.say(f"{job.out}: every worker is done; finished")
+
+
+def launched(config: ExtractConfig, environ: Mapping[str, str]) -> tuple[ExtractConfig, str]:
+    """The settings of the worker that a launcher has made of this process, and a line about it.
+
+    Args:
+        config: with `worker` auto or auto/N.
+        environ: environment variables.
+
+    Raises:
+        UsageError: as `find_worker`.
+    """
+    # Nothing behind the bar where the launcher is to count them.
+    _, _, workers = str(config.worker).partition("/")
+    worker = find_worker(environ, int(workers) if workers else None)
+    line = f"worker {worker.number} of {worker.workers}, from {worker.source}"
+    changes: dict[str, Any] = {"worker": f"{worker.number}/{worker.workers}"}
+    devices = torch.cuda.device_count()
+    # With one visible, the launcher has chosen it.
+    if config.device == "auto" and config.device_map == "none" and devices > 1:
+        changes["device"] = f"cuda:{worker.local % devices}"
+        line += f", on {changes['device']}"
+    if config.threads is None:
+        # torchrun and others say OMP_NUM_THREADS=1, with which some bits would be others.
+        changes["threads"] = physical_cores()
+    return dataclasses.replace(config, **changes), line
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, those that share one counted once: PyTorch's default."""
+    cores = set()
+    for number in _processors():
+        path = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        try:
+            cores.add(path.read_text())
+        except OSError:
+            # Not Linux, or a machine that does not tell: each by itself.
+            cores.add(str(number))
+    return len(cores)
+
+
+def _processors() -> Iterable[int]:
+    # Elsewhere nobody says which a process may use.
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return range(os.cpu_count() or 1)

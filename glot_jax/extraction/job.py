@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from glot_jax.backbone_files.backbone_source import find_source
@@ -100,6 +101,9 @@ def prepare(
                 got=f"{name} with none",
                 fix="Fill the split or leave it out.",
             )
+    if config.threads is not None:
+        # Before the first product: PyTorch has its own idea of how many, and launchers theirs.
+        torch.set_num_threads(config.threads)
     if backbone is None:
         backbone = Backbone(config, default_max_length=data.spec.max_length)
     # In the order in which they came about.

@@ -25,10 +25,16 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
 from glot_jax.store.writer_thread import WriterThread
 
 
-def write_share(job: Job, number: int, workers: int) -> None:
+def write_share(job: Job, number: int, workers: int, *, last_finishes: bool = False) -> None:
     """Write the shards of worker `number`: those whose number over all splits is it modulo N.
 
     Every worker cuts the same shards, so none needs anything of another.
+
+    Args:
+        job: of this worker.
+        number: of this worker, from 0.
+        workers: how many there are.
+        last_finishes: the last worker will finish the store, and nobody has to be told how.
     """
     if (job.out / MANIFEST).exists():
         check_finished(job)
@@ -43,10 +49,10 @@ def write_share(job: Job, number: int, workers: int) -> None:
     if is_finished:
         check_finished(job)
         return
-    job.say(
-        f"{job.out}: worker {number} of {workers} is done; when all are: glot store finish"
-        f" {job.out}"
-    )
+    line = f"{job.out}: worker {number} of {workers} is done"
+    if not last_finishes:
+        line += f"; when all are: glot store finish {job.out}"
+    job.say(line)
 
 
 class _Share:

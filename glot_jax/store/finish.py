@@ -13,6 +13,7 @@ from glot_jax.store.integrity import check_file
 from glot_jax.store.layout import (
     EXTRACT_AGAIN,
     MANIFEST,
+    RECORD,
     SPLIT_ARRAYS,
     TEXT_FILES,
     array_file,
@@ -82,6 +83,24 @@ def finish(
         write_manifest(store, manifest)
         lock.finished()
     return manifest
+
+
+def has_every_shard(store: Path) -> bool:
+    """Whether all workers have written their shards, and nobody has finished the store yet.
+
+    Nothing is read but names: `finish` checks what they hold.
+    """
+    if (store / MANIFEST).exists():
+        return False
+    plan = read_plan(store)
+    # Worker 0 writes it at its end.
+    if plan is None:
+        return False
+    for name, split in plan.splits.items():
+        for index in range(len(split.texts)):
+            if not (store / name / shard_name(index) / RECORD).is_file():
+                return False
+    return True
 
 
 class _MissingShard(NamedTuple):

@@ -12,6 +12,7 @@ from support.extraction_case import finished_shards, make_case, run, tree
 
 from glot_jax import cli
 from glot_jax.errors import UsageError
+from glot_jax.extraction.dump import launched, physical_cores
 from glot_jax.store import finish
 from glot_jax.store.layout import MANIFEST, lock_folder
 from glot_jax.store.lock import StoreLock
@@ -218,3 +219,51 @@ def test_a_worker_that_is_none(case, given):
         given = " "
     with pytest.raises(UsageError, match="--worker I/N"):
         dataclasses.replace(case, worker=given)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_launcher_numbers_the_workers_and_the_last_finishes(
+    case, expected, tmp_path, monkeypatch, order
+):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    said = ""
+    for number in order:
+        assert not (tmp_path / "store" / MANIFEST).exists()
+        monkeypatch.setenv("RANK", str(number))
+        monkeypatch.setenv("LOCAL_RANK", str(number))
+        said = run(dataclasses.replace(case, out=tmp_path / "store", worker="auto"))
+        assert f"worker {number} of 3, from RANK" in said
+    assert "every worker is done; finished" in said
+    assert tree(tmp_path / "store") == expected
+    assert not lock_folder(tmp_path / "store").exists()
+    assert "complete already" in run(
+        dataclasses.replace(case, out=tmp_path / "store", worker="auto/3")
+    )
+
+
+def test_a_worker_without_a_launcher_is_refused_before_anything_is_written(case, tmp_path):
+    with pytest.raises(UsageError, match="--worker auto needs a launcher"):
+        run(dataclasses.replace(case, out=tmp_path / "store", worker="auto"))
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("worker", ["auto/0", "auto/x", "auto/", "automatic", "4/auto"])
+def test_what_is_no_worker(case, worker):
+    with pytest.raises(UsageError, match="--worker I/N must be"):
+        dataclasses.replace(case, worker=worker)
+
+
+def test_the_device_is_the_processes_own_among_those_of_its_machine(case, monkeypatch):
+    environ = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+    auto = dataclasses.replace(case, worker="auto", device="auto")
+    for devices, device in ((0, "auto"), (1, "auto"), (4, "cuda:1")):
+        monkeypatch.setattr("torch.cuda.device_count", lambda devices=devices: devices)
+        config, line = launched(auto, environ)
+        assert config.device == device
+        assert ("cuda:1" in line) == (devices == 4)
+        assert config.worker == "5/8"
+        # What a launcher says of threads would change bits.
+        assert config.threads == physical_cores() >= 1
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    typed = dataclasses.replace(auto, device="cpu", threads=3)
+    assert launched(typed, environ)[0] == dataclasses.replace(typed, worker="5/8")

@@ -51,7 +51,7 @@ def run(config: ExtractConfig, out: Path | None = None) -> str:
     printed = io.StringIO()
     console = Console(file=printed, width=1000)
     config = dataclasses.replace(config, out=out or config.out)
-    (dump if config.share is None else dump_share)(config, console=console)
+    (dump if config.worker is None else dump_share)(config, console=console)
     return printed.getvalue()
 
 
