@@ -29,10 +29,12 @@ def stress(config: StressConfig) -> int:
 
 def reproduce(config: ReproduceConfig) -> int:
     """Run tables and figures of the paper again on a backbone of your choice."""
-    from glot_jax.experiments.cards import CARDS
+    from glot_jax.experiments.cards import CARDS, MORE
 
     for card in config.cards:
         lookup(CARDS, card, "card of the paper")
+    for name in config.more:
+        lookup(MORE, name, "further row (--more)")
     _require_paper_backbone(config.beside)
     require_extra("viz", "glot reproduce")
     require_extra("extract", "glot reproduce")

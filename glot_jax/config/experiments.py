@@ -129,6 +129,24 @@ class ReproduceConfig(Config):
     """Peak learning rates. Of several, each variant keeps the one that was best on the selecting
     split with the first seed.
     """
+    # Of a decoder the last layer is seldom the best one.
+    layers: tuple[int, ...] = option((), distinct)
+    """Layers that are stored, and that --selection-seeds choose from. Default: the last alone."""
+    # Never reported: what has chosen is flattered by its choice.
+    selection_seeds: tuple[int, ...] = option((), distinct)
+    """Choose rate, layer and number of epochs of each variant by the mean of these seeds on
+    holdouts of the training rows. --seeds are then trained on all training rows, to that epoch;
+    beside them stands the variant unselected, on the last layer at the paper's settings. Default:
+    none.
+    """
+    sinks: tuple[str, ...] = option(("keep",), filled, distinct)
+    """What is done about attention sinks, keep or auto: of two each variant has two rows, and what
+    the first one chose holds for both.
+    """
+    more: tuple[str, ...] = option((), distinct)
+    """Rows beside those of the cards, names of glot_jax.experiments.cards.MORE: weighted-mean,
+    latent-attention, pma, mlp, and glot on wrong graphs: self, complete, random. Default: none.
+    """
     epochs: int = option(2, whole(1))
     """Passes over the training rows (paper: 2)."""
     hidden_dim: int = option(128, whole(1))
@@ -158,6 +176,29 @@ class ReproduceConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that several rates have a split to be compared on."""
+        for value in self.sinks:
+            if value not in ("keep", "auto"):
+                raise UsageError(
+                    rule="--sinks must be keep or auto",
+                    got=repr(value),
+                    fix="Give for example --sinks keep auto.",
+                )
+        reported = set(self.seeds) & set(self.selection_seeds)
+        if reported:
+            raise UsageError(
+                rule="seeds that select must not be reported",
+                got=f"{' '.join(map(str, sorted(reported)))} in --selection-seeds and in --seeds",
+                fix="Give for example --selection-seeds 101 102.",
+            )
+        if len(self.layers) > 1 and not self.selection_seeds:
+            raise UsageError(
+                rule="of several --layers one must be chosen",
+                got=f"--layers {' '.join(map(str, self.layers))}",
+                fix="Give --selection-seeds 101 102, or one layer.",
+            )
+        # Holdouts of their own choose then, whatever --select-on says.
+        if self.selection_seeds:
+            return
         # `last` selects on nothing, and rates are compared by what selects.
         if self.select_on == "last" and len(self.lrs) > 1:
             raise UsageError(

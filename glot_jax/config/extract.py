@@ -141,7 +141,7 @@ class ExtractConfig(Config):
     auto/N where the launcher does not say how many there are (Kubernetes). The last one finishes
     the store.
     """
-    threads: int | None = option(None, whole(1))
+    threads: int | None = option(None, whole(1), example=4)
     """Threads of PyTorch on a CPU: with another number some states differ in their last bit.
     Default: PyTorch's own; with --worker auto one a core, whatever the launcher has set.
     """

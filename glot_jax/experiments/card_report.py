@@ -89,6 +89,8 @@ def report_cards(
         remarks=_remarks(config, results, labels),
         reference="glot",
         resamples=config.resamples,
+        # A variant's layer is part of what was chosen for it.
+        across_layers=bool(config.selection_seeds),
         more=costs,
     )
     write_report(folders, config.out, options)
@@ -134,6 +136,13 @@ def _remarks(
     if "glot" in labels.values():
         remarks.append(
             "`glot` is GAT, tau 0.6: the rows that tables call tau 0.6 or gat are these runs"
+        )
+    if config.selection_seeds:
+        remarks.append(
+            "Rate, layer and number of epochs of each variant were chosen by the mean of the seeds"
+            f" {' '.join(map(str, config.selection_seeds))} on holdouts of the training rows"
+            " (selection.json has all trials); the reported seeds were trained on all of them, to"
+            " that epoch. Unselected: the last layer, rate 2e-4"
         )
     if config.tasks:
         remarks.append(f"Only these tasks were asked for: {', '.join(config.tasks)}")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from glot_jax.config.experiments import ReproduceConfig
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.card_results import CardRun
-from glot_jax.experiments.cards import Card, CardVariant
-from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.experiments.cards import MORE, Card, CardVariant
+from glot_jax.experiments.tuning import Choice, Tuned, select, tuned_runs
 from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.presets import paper
 from glot_jax.training.workspace import Workspace
@@ -40,6 +42,10 @@ def given_stores(config: ReproduceConfig) -> dict[str, Path]:
     return stores
 
 
+PAPER_RATE = 2e-4
+"""Of runs for which nothing was chosen."""
+
+
 class CardRunner:
     """Extracts and trains what cards ask for; what several cards ask for is made once.
 
@@ -51,6 +57,8 @@ class CardRunner:
         self.config = config
         self.labels: dict[Path, str] = {}
         """Run folder -> label of its variant, those of plain GLOT called glot."""
+        self.selection: list[dict[str, Any]] = []
+        """What selection seeds have chosen, with all their trials."""
         self._stores = given_stores(config)
         # Token states already placed, as in glot_jax.training.train.
         self._workspace = Workspace()
@@ -75,6 +83,8 @@ class CardRunner:
             out=self.config.out / "stores" / name,
             prompt=prompt,
         )
+        if self.config.layers:
+            settings = dataclasses.replace(settings, layers=self.config.layers)
         dump(settings)
         return settings.out
 
@@ -90,7 +100,12 @@ class CardRunner:
         spec = TaskSpec.from_json(HiddenStore(self.store(task), trust=True).task)
         probed = card.probe and spec.label_kind == "classes"
         runs = []
-        for variant in card.variants:
+        variants = list(card.variants)
+        for name in self.config.more:
+            # A card may have such a row of its own.
+            if MORE[name] not in variants:
+                variants.append(MORE[name])
+        for variant in variants:
             runs += self._train_variant(variant, task, spec.metrics[0], probed=probed)
         # The states of this task make room for the next one's.
         self._workspace.clear_states()
@@ -108,28 +123,128 @@ class CardRunner:
         store = self.store(task)
         if variant.prompt is not None:
             store = self._extract(task, variant.prompt)
+        runs = []
+        choice = None
+        for sinks in self.config.sinks:
 
-        def configure(lr: float, seed: int) -> TrainConfig:
-            return train_config(self.config, task, store, variant, lr, seed)
+            def configure(lr: float, seed: int, sinks: str = sinks) -> TrainConfig:
+                return train_config(self.config, task, store, variant, lr, seed, sinks)
 
-        seeds = self.config.seeds
-        tuned = tuned_runs(
-            configure,
+            if not self.config.selection_seeds:
+                tuned = tuned_runs(
+                    configure,
+                    self.config.lrs,
+                    self.config.seeds,
+                    metric,
+                    self._workspace,
+                )
+                runs += self._report(variant, task, metric, tuned, sinks, probed=probed)
+                continue
+            # What the first treatment of sinks has chosen holds for both: one grid, one choice.
+            if choice is None:
+                choice = self._select(configure, variant, task, metric)
+            plain = dataclasses.replace(variant, label=f"{variant.label}, unselected")
+            # Beside what was chosen, what nobody has chosen: whether choosing helps is seen.
+            for row, setting in ((variant, choice), (plain, None)):
+                lr = PAPER_RATE
+                if setting is not None:
+                    lr = setting.lr
+                configs = []
+                for seed in self.config.seeds:
+                    config = configure(lr, seed)
+                    configs.append(selected_config(setting, config))
+                tuned = self._trained(configs, lr)
+                runs += self._report(
+                    row,
+                    task,
+                    metric,
+                    tuned,
+                    sinks,
+                    probed=probed and row is variant,
+                )
+        return runs
+
+    def _select(
+        self,
+        configure: Callable[[float, int], TrainConfig],
+        variant: CardVariant,
+        task: str,
+        metric: str,
+    ) -> Choice:
+        def on_holdout(lr: float, layer: int | None, seed: int) -> TrainConfig:
+            config = configure(lr, seed)
+            # Beside the reported runs, not among them.
+            stored = "last" if layer is None else layer
+            name = f"{config.out.name}-layer{stored}"
+            return dataclasses.replace(
+                config,
+                layer=layer,
+                out=self.config.out / "selection" / task / name,
+                objective=dataclasses.replace(config.objective, select_on="holdout"),
+            )
+
+        choice, trials = select(
+            on_holdout,
             self.config.lrs,
-            seeds,
+            self.config.layers,
+            self.config.selection_seeds,
             metric,
             self._workspace,
         )
-        # Of the chosen rate alone: runs at other rates are not reported.
+        entry: dict[str, Any] = {
+            "task": task,
+            "variant": variant.label,
+            "chosen": dataclasses.asdict(choice),
+            "trials": list(map(dataclasses.asdict, trials)),
+        }
+        self.selection.append(entry)
+        # After every variant: trials are published, and a run of hours may be stopped.
+        write_json(self.config.out / "selection.json", self.selection, TABLE_STYLE)
+        return choice
+
+    def _trained(self, configs: Sequence[TrainConfig], lr: float) -> Tuned:
+        from glot_jax.run_folders.run_folder import Summary
+        from glot_jax.training.joint import train_runs
+
+        values = train_runs(
+            configs,
+            workspace=self._workspace,
+            quiet=True,
+        )
+        summaries = list(map(Summary.from_json, values))
+        folders = [config.out for config in configs]
+        return Tuned(lr, summaries, folders)
+
+    def _report(
+        self,
+        variant: CardVariant,
+        task: str,
+        metric: str,
+        tuned: Tuned,
+        sinks: str,
+        *,
+        probed: bool,
+    ) -> list[CardRun]:
+        """What is reported of a variant: runs at other settings than the chosen ones are not."""
+        label = variant.label
+        # Of one treatment nobody has to be told.
+        if len(self.config.sinks) > 1:
+            what = "kept" if sinks == "keep" else "left out"
+            label += f", sinks {what}"
         runs = []
-        for seed, folder, summary in zip(seeds, tuned.folders, tuned.summaries, strict=True):
-            self._label(folder, variant, task, tuned.lr, seed)
+        for seed, folder, summary in zip(
+            self.config.seeds, tuned.folders, tuned.summaries, strict=True
+        ):
+            if self.config.selection_seeds or len(self.config.sinks) > 1:
+                self.labels.setdefault(folder, label)
+            else:
+                self._label(folder, variant, task, tuned.lr, seed)
             scores = {name: dict(split.best) for name, split in summary.splits.items()}
             if probed:
                 scores["linear_probe"] = probe_run(folder, self._workspace)
             run = CardRun(
                 task=task,
-                variant=variant.label,
+                variant=label,
                 seed=seed,
                 lr=tuned.lr,
                 scores=scores,
@@ -201,6 +316,7 @@ def train_config(
     variant: CardVariant,
     lr: float,
     seed: int,
+    sinks: str = "keep",
 ) -> TrainConfig:
     """GLOT as the paper describes it (preset `paper`), with what the variant changes.
 
@@ -211,6 +327,7 @@ def train_config(
         variant: a row of a table.
         lr: learning rate.
         seed: of the training.
+        sinks: what is done about attention sinks.
 
     Returns:
         Settings whose run folder tells variant, rate and seed, so that two settings never share
@@ -223,6 +340,7 @@ def train_config(
         base,
         epochs=config.epochs,
         seed=seed,
+        sinks=cast("Any", sinks),
         graph=dataclasses.replace(base.graph, **variant.graph),
         pooler=dataclasses.replace(base.pooler, **pooler),
         objective=dataclasses.replace(base.objective, select_on=config.select_on),
@@ -230,6 +348,22 @@ def train_config(
     )
     name = "-".join(_name_parts(config, variant, run))
     return dataclasses.replace(run, out=config.out / "runs" / task / name)
+
+
+def selected_config(choice: Choice | None, config: TrainConfig) -> TrainConfig:
+    """The settings of a reported run, and a folder that tells them.
+
+    Args:
+        choice: of the selection seeds; None: the last layer, to the last epoch.
+        config: of `train_config`.
+    """
+    if choice is None:
+        objective = dataclasses.replace(config.objective, select_on="last")
+        out = config.out.with_name(f"{config.out.name}-unselected")
+        return dataclasses.replace(config, objective=objective, out=out)
+    layer = "last" if choice.layer is None else choice.layer
+    out = config.out.with_name(f"{config.out.name}-layer{layer}-to{choice.epochs}")
+    return dataclasses.replace(choice.applied(config), out=out)
 
 
 def _name_parts(
@@ -255,4 +389,6 @@ def _name_parts(
         f"e{config.epochs}",
         config.select_on,
         f"seed{run.seed}",
+        # The paper's poolers keep every token: what does not is told.
+        *([] if run.sinks == "keep" else ["sinks-auto"]),
     ]

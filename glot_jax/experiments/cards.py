@@ -67,6 +67,16 @@ _FIVE = (*_STATIC, _ADAPOOL, _GLOT)
 _TAUS = tuple(
     CardVariant(f"glot, tau {tau:g}", graph={"tau": tau}) for tau in (0.0, 0.2, 0.4, 0.6, 0.8)
 )
+MORE: dict[str, CardVariant] = {
+    "weighted-mean": CardVariant("weighted-mean", {"pooler": "weighted-mean"}),
+    "latent-attention": CardVariant("latent-attention", {"pooler": "latent-attention"}),
+    "pma": CardVariant("pma", {"pooler": "pma"}),
+    "mlp": _MLP,
+    "self": CardVariant("glot, self-loops", graph={"graph": "self"}),
+    "complete": CardVariant("glot, complete", graph={"graph": "complete"}),
+    "random": CardVariant("glot, random edges", graph={"graph": "random"}),
+}
+"""Rows that the paper's main tables do not have: later poolers, and controls of the graph."""
 _FINE_TUNING = (
     "rows of LoRA and full fine-tuning are quoted: benchmarks/finetune.py (extra bench) measures"
     " their step and memory on this backbone"

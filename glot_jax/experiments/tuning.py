@@ -1,13 +1,17 @@
-"""Runs of one variant at the learning rate that suits it.
+"""Runs of one variant at the settings that suit it.
 
-The first seed chooses the rate on the selecting split, then every seed is trained at that rate.
+The first seed chooses the rate on the selecting split, then every seed is trained at that rate. Or
+seeds that are never reported choose rate, layer and number of epochs on holdouts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from glot_jax.config.train import TrainConfig
 from glot_jax.training.workspace import Workspace
@@ -75,3 +79,102 @@ def tuned_runs(
     summaries += [run(lr, seed) for seed in seeds[1:]]
     folders = [configure(lr, seed).out for seed in seeds]
     return Tuned(lr, summaries, folders)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Settings of one variant that selection seeds have chosen."""
+
+    lr: float
+    layer: int | None
+    """None: the store's last."""
+    epochs: int
+    score: float
+    """Mean over the selection seeds on their holdouts, at this epoch."""
+
+    def applied(self, config: TrainConfig) -> TrainConfig:
+        """The settings of a reported run: all training rows, to the epoch that was chosen."""
+        return dataclasses.replace(
+            config,
+            layer=self.layer,
+            epochs=self.epochs,
+            objective=dataclasses.replace(config.objective, select_on="last"),
+            optimizer=dataclasses.replace(config.optimizer, lr=self.lr),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionTrial:
+    """One rate and layer, with the mean over the selection seeds after each epoch."""
+
+    lr: float
+    layer: int | None
+    means: tuple[float, ...]
+    """On the holdouts, epoch by epoch."""
+    losses: tuple[float, ...]
+
+    def best(self) -> tuple[float, float, int]:
+        """Highest mean, the negative of its loss, and minus its epoch: compared in this order."""
+        ranked = []
+        for epoch, (mean, loss) in enumerate(zip(self.means, self.losses, strict=True), 1):
+            # Of equal epochs the earlier one: it costs less.
+            ranked.append((mean, -loss, -epoch))
+        return max(ranked)
+
+
+def select(
+    configure: Callable[[float, int | None, int], TrainConfig],
+    lrs: Sequence[float],
+    layers: Sequence[int],
+    seeds: Sequence[int],
+    metric: str,
+    workspace: Workspace,
+) -> tuple[Choice, list[SelectionTrial]]:
+    """Choose rate, layer and number of epochs by the mean of some seeds on their holdouts.
+
+    Args:
+        configure: makes the settings of a run from rate, layer and seed, selecting on a holdout.
+        lrs: rates to try.
+        layers: to try; none: the store's last.
+        seeds: that select, and are never reported.
+        metric: that compares.
+        workspace: see `glot_jax.training.train`.
+
+    Returns:
+        The choice, and all trials.
+    """
+    from glot_jax.reporting.finished_runs import FinishedRun
+    from glot_jax.run_folders.run_folder import RunFolder, Summary
+    from glot_jax.training.joint import train_runs
+
+    trials = []
+    for layer in layers or [None]:
+        for lr in lrs:
+            configs = [configure(lr, layer, seed) for seed in seeds]
+            summaries = train_runs(
+                configs,
+                workspace=workspace,
+                quiet=True,
+            )
+            by_metric: dict[str, list[list[float]]] = {metric: [], "loss": []}
+            for config, values in zip(configs, summaries, strict=True):
+                summary = Summary.from_json(values)
+                folder = RunFolder.open(config.out)
+                run = FinishedRun(folder, summary)
+                for name, curves in by_metric.items():
+                    curve = run.curve(str(summary.selected_on), name)
+                    # Epochs follow one another from the first on.
+                    curves.append([value for _, value in curve])
+            means = np.mean(by_metric[metric], axis=0)
+            losses = np.mean(by_metric["loss"], axis=0)
+            trial = SelectionTrial(
+                lr,
+                layer,
+                tuple(means.tolist()),
+                tuple(losses.tolist()),
+            )
+            trials.append(trial)
+    # Of equal trials the first: rates and layers come in the order of the command.
+    best = max(trials, key=SelectionTrial.best)
+    score, _, epoch = best.best()
+    return Choice(best.lr, best.layer, -epoch, float(score)), trials

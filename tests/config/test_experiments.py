@@ -17,6 +17,12 @@ PATHS = (Path("store"), Path("out"))
     ("make", "message"),
     [
         (lambda: SweepConfig(*PATHS, trials=0), "--trials must be at least 1; got 0"),
+        (
+            lambda: ReproduceConfig(("table1",), seeds=(1, 2), selection_seeds=(2, 3)),
+            "seeds that select must not be reported; got 2 in",
+        ),
+        (lambda: ReproduceConfig(("table1",), layers=(3, 6)), "of several --layers one must be"),
+        (lambda: ReproduceConfig(("table1",), sinks=("drop",)), "--sinks must be keep or auto"),
         (lambda: StressConfig(seeds=(1, 1)), "--seeds must have values that differ"),
         (lambda: StressConfig(rows=(2000, 5)), "--rows must each be at least 10; got 2000 5"),
         (

@@ -210,3 +210,53 @@ def test_prompted_vectors_stand_beside_glot_on_the_same_rows(laboratory, tmp_pat
                 "cls",
                 PROMPTS[prompt],
             )
+
+
+def test_seeds_that_select_are_not_reported_and_both_treatments_of_sinks_are(laboratory, tmp_path):
+    config = settings(
+        laboratory,
+        tmp_path / "out",
+        "table15",
+        tasks=("cola",),
+        lrs=(1e-3, 1e-2),
+        layers=(1, 2),
+        epochs=2,
+        seeds=(1, 2),
+        selection_seeds=(101, 102),
+        sinks=("auto", "keep"),
+        more=("mlp", "pma"),
+    )
+    result = run_cards(config)["table15"]
+    selection = json.loads((config.out / "selection.json").read_text())
+    variants = [variant.label for variant in CARDS["table15"].variants]
+    # mlp is a row of the table already.
+    assert [entry["variant"] for entry in selection] == [*variants, "pma"]
+    chosen = {entry["variant"]: entry["chosen"] for entry in selection}
+    for entry in selection:
+        assert len(entry["trials"]) == 4
+    runs = present(result.runs)
+    labels = {run.variant for run in runs}
+    assert labels == {
+        f"{variant}{kind}, sinks {sinks}"
+        for variant in chosen
+        for kind in ("", ", unselected")
+        for sinks in ("kept", "left out")
+    }
+    for run in runs:
+        saved = json.loads((Path(run.run) / "config.json").read_text())["config"]
+        variant, _, rest = run.variant.rpartition(", sinks ")
+        assert saved["sinks"] == ("keep" if rest == "kept" else "auto")
+        assert saved["objective"]["select_on"] == "last"
+        assert run.seed in (1, 2)
+        name = variant.removesuffix(", unselected")
+        if name == variant:
+            told = (saved["optimizer"]["lr"], saved["layer"], saved["epochs"])
+            assert told == (chosen[name]["lr"], chosen[name]["layer"], chosen[name]["epochs"])
+        else:
+            assert (saved["optimizer"]["lr"], saved["layer"], saved["epochs"]) == (2e-4, None, 2)
+    scores = json.loads((config.out / "scores.json").read_text())
+    (comparison,) = scores["comparisons"]
+    assert {variant["variant"] for variant in comparison["variants"]} == labels
+    assert {variant["seeds"] for variant in comparison["variants"]} == {2}
+    # Again: everything is there.
+    assert run_cards(config)["table15"] == result

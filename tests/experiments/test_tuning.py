@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from support.synthetic_stores import make_store
 
 from glot_jax import training
-from glot_jax.config.train import OptimizerConfig, TrainConfig
-from glot_jax.experiments.tuning import tuned_runs
+from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
+from glot_jax.experiments.tuning import SelectionTrial, select, tuned_runs
 from glot_jax.training import Workspace
 
 SCORES = {1e-3: (0.5, 0.9), 1e-2: (0.75, 0.8), 1e-1: (0.75, 0.7)}
@@ -79,3 +82,57 @@ def test_a_run_that_was_begun_is_continued(trained, tmp_path):
     (tmp_path / "lr0.001-seed1" / "config.json").write_text("{}")
     tuned_runs(configure(tmp_path), [1e-3], [1, 2], "accuracy", Workspace())
     assert trained == [(1e-3, 1, True), (1e-3, 2, False)]
+
+
+def test_rate_layer_and_epoch_are_chosen_by_the_mean_of_seeds_on_their_holdouts(tmp_path):
+    store = make_store(tmp_path / "store", rows={"train": 60, "validation": 20}, layers=(1, 2))
+
+    def make(lr: float, layer: int | None, seed: int) -> TrainConfig:
+        return TrainConfig(
+            store=store,
+            out=tmp_path / "runs" / f"{lr:g}-{layer}-{seed}",
+            layer=layer,
+            seed=seed,
+            epochs=3,
+            batch_size=8,
+            buckets=1,
+            pooler=PoolerConfig(pooler="mean"),
+            objective=ObjectiveConfig(select_on="holdout"),
+            optimizer=OptimizerConfig(lr=lr),
+        )
+
+    seeds = (101, 102)
+    choice, trials = select(make, [1e-3, 1e-1], [1, 2], seeds, "accuracy", Workspace())
+    assert [(trial.lr, trial.layer) for trial in trials] == [
+        (1e-3, 1),
+        (1e-1, 1),
+        (1e-3, 2),
+        (1e-1, 2),
+    ]
+    ranked = []
+    for trial in trials:
+        curves = []
+        for seed in seeds:
+            path = make(trial.lr, trial.layer, seed).out / "metrics.jsonl"
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            curves.append([line for line in lines if line["split"] == "holdout"])
+        means = np.mean([[line["accuracy"] for line in curve] for curve in curves], axis=0)
+        losses = np.mean([[line["loss"] for line in curve] for curve in curves], axis=0)
+        assert trial.means == pytest.approx(tuple(means))
+        for epoch in range(3):
+            ranked.append((means[epoch], -losses[epoch], -epoch, trial))
+    score, _, epoch, best = max(ranked, key=lambda entry: entry[:3])
+    expected = (best.lr, best.layer, 1 - epoch)
+    assert (choice.lr, choice.layer, choice.epochs) == expected
+    assert choice.score == pytest.approx(score)
+    # A reported run: all training rows, to that epoch.
+    reported = choice.applied(make(1e-3, None, 1))
+    assert (reported.optimizer.lr, reported.layer, reported.epochs) == expected
+    assert reported.objective.select_on == "last"
+
+
+def test_of_equal_trials_the_first_and_of_equal_epochs_the_earlier_is_chosen():
+    trial = SelectionTrial(1e-3, None, (0.5, 0.75, 0.75), (0.9, 0.5, 0.5))
+    assert trial.best() == (0.75, -0.5, -2)
+    lower = SelectionTrial(1e-2, None, (0.75,), (0.4,))
+    assert max([trial, lower], key=SelectionTrial.best) is lower
