@@ -1,0 +1,221 @@
+"""A queue of work for workers that may die: what a lost one held goes to whoever is idle.
+
+The queue is the driver's. An item lives with it until its result is back; a worker without an item
+holds nothing, so that losing it loses nothing. Nothing of a cluster is known here: a `Pool` starts
+workers, hands them items and says what became of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from glot_jax.errors import UsageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Input = TypeVar("Input", contravariant=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Joined:
+    """A worker that was asked for is ready."""
+
+    worker: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Done(Generic[Result]):
+    """A worker has finished its item."""
+
+    worker: int
+    result: Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Lost:
+    """A worker died, with its item if it had one, or before it was ready."""
+
+    worker: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """The code of a worker raised this: another worker would raise it again."""
+
+    worker: int
+    error: BaseException
+
+
+class Pool(Protocol[Input, Result]):
+    """Workers, by numbers that are never used twice."""
+
+    def spawn(self) -> int:
+        """Ask for one more worker, which joins when there is room for it; its number."""
+        ...
+
+    def submit(self, worker: int, item: Input, /) -> None:
+        """Give an item to a worker that has none."""
+        ...
+
+    def wait(self, seconds: float) -> Sequence[Joined | Done[Result] | Lost | Failed]:
+        """What has happened since the last call; nothing where nothing did within `seconds`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is put up with."""
+
+    retries: int = 3
+    """How often an item may be lost: what kills four workers is the item's own doing."""
+    lonely_seconds: float = 600.0
+    """How long there may be no worker at all."""
+
+
+def run(
+    items: Iterable[Item],
+    pool: Pool[Item, Result],
+    workers: int,
+    limits: Limits | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[tuple[Item, Result]]:
+    """Have every item done once, by workers of which any may die at any time.
+
+    Args:
+        items: drawn one at a time, when a worker is idle: whatever makes them need not be ahead.
+        pool: of the workers.
+        workers: how many to keep alive while there is work.
+        limits: what is put up with.
+        clock: seconds that only go forward.
+
+    Yields:
+        Each item with its result, in the order in which they are done.
+
+    Raises:
+        UsageError: an item was lost too often, or there was no worker for too long.
+        BaseException: what the code of a worker has raised.
+    """
+    return _Queue(items, pool, workers, limits or Limits(), clock).run()
+
+
+class _Queue(Generic[Item, Result]):
+    def __init__(
+        self,
+        items: Iterable[Item],
+        pool: Pool[Item, Result],
+        workers: int,
+        limits: Limits,
+        clock: Callable[[], float],
+    ):
+        self._items = iter(items)
+        self._pool = pool
+        self._workers = workers
+        self._limits = limits
+        self._clock = clock
+        # An item is in exactly one of three places: not drawn yet, with a worker, or here again.
+        self._busy: dict[int, Item] = {}
+        self._idle: deque[int] = deque()
+        self._joining: set[int] = set()
+        self._again: deque[Item] = deque()
+        self._losses: list[tuple[Item, int]] = []
+        self._exhausted = False
+        # No worker is there yet.
+        self._lonely_since = clock()
+
+    def run(self) -> Iterator[tuple[Item, Result]]:
+        """See `run`."""
+        for _ in range(self._workers):
+            self._joining.add(self._pool.spawn())
+        while True:
+            self._give()
+            if not self._busy and not self._again and self._exhausted:
+                return
+            # Not for ever: whether there is anybody left is asked in between.
+            events = self._pool.wait(1.0)
+            for event in events:
+                match event:
+                    case Joined():
+                        self._joining.discard(event.worker)
+                        self._idle.append(event.worker)
+                    case Done():
+                        item = self._busy.pop(event.worker)
+                        self._idle.append(event.worker)
+                        yield item, event.result
+                    case Lost():
+                        self._lose(event)
+                    case Failed():
+                        # Tried again it would be raised again.
+                        raise event.error
+            self._require_workers()
+
+    def _give(self) -> None:
+        """An item for every idle worker, those that were lost before new ones."""
+        while self._idle:
+            if self._again:
+                item = self._again.popleft()
+            elif self._exhausted:
+                return
+            else:
+                try:
+                    item = next(self._items)
+                except StopIteration:
+                    # Others may still lose theirs: idle workers are kept for that.
+                    self._exhausted = True
+                    return
+            worker = self._idle.popleft()
+            # Known before it is given: it may be lost at once.
+            self._busy[worker] = item
+            self._pool.submit(worker, item)
+
+    def _lose(self, event: Lost) -> None:
+        self._joining.discard(event.worker)
+        # A node may go while nobody works on it.
+        if event.worker in self._idle:
+            self._idle.remove(event.worker)
+        if event.worker in self._busy:
+            item = self._busy.pop(event.worker)
+            self._count(item, event.reason)
+            # First of all: whoever waits for the items in order waits for this one.
+            self._again.appendleft(item)
+        # Not where nobody would have anything to do.
+        if self._again or self._busy or not self._exhausted:
+            self._joining.add(self._pool.spawn())
+
+    def _count(self, item: Item, reason: str) -> None:
+        """Refuse an item that was lost too often."""
+        # By identity: items may be equal, and need no hash.
+        for number, (other, times) in enumerate(self._losses):
+            if other is item:
+                self._losses[number] = (item, times + 1)
+                break
+        else:
+            number = len(self._losses)
+            self._losses.append((item, 1))
+        _, times = self._losses[number]
+        if times > self._limits.retries:
+            raise UsageError(
+                rule=f"a part of the work may be lost {self._limits.retries} times",
+                got=f"{item}, lost {times} times; the last time: {reason}",
+                fix="See the workers' logs: memory that is used up kills them, for example. The"
+                " same command goes on.",
+            )
+
+    def _require_workers(self) -> None:
+        """Refuse to wait for ever where nobody works."""
+        now = self._clock()
+        if self._busy or self._idle:
+            self._lonely_since = now
+            return
+        seconds = now - self._lonely_since
+        if seconds > self._limits.lonely_seconds:
+            raise UsageError(
+                rule="there must be a worker",
+                got=f"none for {seconds / 60:.0f} minutes, {len(self._joining)} asked for",
+                fix="See what the cluster has free. The same command goes on.",
+            )
