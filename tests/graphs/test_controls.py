@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from support.graph_parts import adjacency_of
 from support.head_runs import config as run_config
 from support.head_runs import run
 from support.synthetic_stores import make_store
@@ -30,7 +31,7 @@ def edges(states: list[np.ndarray], side: str = "right", length: int = 16, **opt
     """Each sentence's own block of the graph."""
     hidden, mask = pad(states, length, side, fill=2.0)
     stem = Stem(hidden.shape[-1], config=GraphConfig(**options), rngs=nnx.Rngs(0))
-    whole = np.asarray(jax.jit(lambda *batch: stem(*batch).adjacency)(hidden, mask))
+    whole = np.asarray(jax.jit(lambda *batch: adjacency_of(stem(*batch)))(hidden, mask))
     assert not (whole & ~(mask[:, :, None] & mask[:, None, :])).any()
     return [whole[row][np.ix_(mask[row], mask[row])] for row in range(len(states))]
 
