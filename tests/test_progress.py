@@ -99,3 +99,21 @@ def test_a_terminal_has_its_bar_and_a_quiet_run_nothing(clock):
     clock.now += 40
     quiet.advance(5)
     quiet.stop()
+
+
+def test_a_named_display_says_nothing_but_how_far_it_is(capsys, monkeypatch):
+    monkeypatch.setattr("glot_jax.progress.EVERY", 0.0)
+    whole = Display(quiet="run 3 of 30")
+    for display in (whole, whole.named("seed-1", bar=True)):
+        display.line("compiling")
+        display.start("training", 10, 0)
+        display.advance(4, "epoch 1 of 2")
+        display.stop()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith("run 3 of 30: step 4 of 10, epoch 1 of 2, 40%")
+    assert said[1].startswith("seed-1: run 3 of 30: step 4 of 10")
+    silent = Display(quiet=True)
+    silent.start("training", 10, 0)
+    silent.advance(4)
+    assert capsys.readouterr().err == ""

@@ -90,7 +90,7 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> list[SweepTrial]:
         plain = _plain(config, task)
         command = command_of(config, space, plain, trials[0].values, "runs/best")
         # On one line, so that it can be copied.
-        table_console().print("the best again:", command, soft_wrap=True)
+        table_console().print("the best again:", command, soft_wrap=True, markup=False)
     return trials
 
 

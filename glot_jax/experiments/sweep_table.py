@@ -47,10 +47,12 @@ def print_sweep(
         console.print(f"importance: {', '.join(shares)}")
     equal = tied(trials)
     if equal:
-        console.print(_tie(space, equal, metric), soft_wrap=True)
+        # As it is: names of files, and lists, may look like markup.
+        console.print(_tie(space, equal, metric), soft_wrap=True, markup=False)
     for trial in trials:
         if trial.state == "failed":
-            console.print(f"trial {trial.number} failed: {trial.reason}", soft_wrap=True)
+            line = f"trial {trial.number} failed: {trial.reason}"
+            console.print(line, soft_wrap=True, markup=False)
 
 
 def _tie(space: SearchSpace, equal: Sequence[SweepTrial], metric: str) -> str:

@@ -226,6 +226,7 @@ class Display:
 
     def __init__(self, *, quiet: bool | str = False, prefix: str = "", bar: bool = True):
         self.prefix = prefix
+        self._quiet = quiet
         self._name = ""
         if isinstance(quiet, str):
             self._name = f"{quiet}: "
@@ -269,7 +270,7 @@ class Display:
             name: of a run among several.
             bar: of several displays at once only one can have it.
         """
-        return Display(quiet=self.console.quiet, prefix=f"{name}: ", bar=bar)
+        return Display(quiet=self._quiet, prefix=f"{name}: ", bar=bar)
 
     def start(self, description: str, total: int, done: int) -> None:
         """Show the bar, at step `done` of `total`."""

@@ -284,7 +284,7 @@ def test_a_trial_that_fails_ends_no_other(store, tmp_path, monkeypatch, capsys):
 
     def failing(trial: optuna.Trial, *rest: object) -> float:
         if trial.params["lr"] == 1e-3:
-            raise UsageError("a loss must be finite", "nan", "Lower the rate.")
+            raise UsageError("a loss must be finite", "nan in [/tmp/run]", "Lower the rate.")
         return cast("Any", train)(trial, *rest)
 
     monkeypatch.setattr(sweep, "train_trial", failing)
