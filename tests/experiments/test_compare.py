@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -200,3 +204,42 @@ def test_a_warm_up_that_is_given_replaces_the_presets(store, tmp_path):
     optimizer = read_json(run)["config"]["optimizer"]
     assert optimizer["warmup_epochs"] == 0.5
     assert optimizer["warmup_fraction"] is None
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_nothing_of_the_table(tmp_path):
+    """SIGKILL, wherever it is; the same command goes on each time."""
+    store = make_store(tmp_path / "store", rows={"train": 120, "validation": 40}, layers=(1, 2))
+    grid = ["--pooler", "mean", "adapool", "glot", "--graph", "threshold", "self"]
+    grid += ["--layer", "1", "-1", "--seeds", "1", "2", "--lr", "0.01", "--hidden-dim", "8"]
+    grid += ["--batch-size", "16", "--resamples", "50", "--epochs", "6"]
+
+    def run(out: Path, seconds: float | None = None) -> bool:
+        """Whether the command came to its end; it is killed after `seconds`."""
+        command = [sys.executable, "-m", "glot_jax", "compare", "--store", str(store)]
+        with subprocess.Popen([*command, "--out", str(out), *grid]) as process:
+            try:
+                assert process.wait(seconds) == 0
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return False
+        return True
+
+    begin = time.monotonic()
+    assert run(tmp_path / "whole")
+    whole = time.monotonic() - begin
+    draw = random.Random(1)
+    kills = 0
+    while kills < 10 and not run(tmp_path / "killed", draw.uniform(4, max(5, whole / 4))):
+        kills += 1
+    # Each start does a part of the work: it may be done before the tenth.
+    assert kills >= 5
+    assert run(tmp_path / "killed")
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    pages = [(tmp_path / name / "report" / "report.md").read_text() for name in ("whole", "killed")]
+    lines = [page.splitlines() for page in pages]
+    assert len(lines[0]) == len(lines[1])
+    differing = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    # Rows of the table of scores, whose last column is seconds.
+    for first, second in differing:
+        assert first.rpartition(" | ")[0] == second.rpartition(" | ")[0]
