@@ -146,7 +146,15 @@ def test_wandb_sync_sends_the_curve_and_nothing_of_the_machine(followed, tmp_pat
             "WANDB_CONFIG_DIR": str(tmp_path),
         }
         command = [sys.executable, "-m", "wandb", "sync", *runs]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        # It writes logs where it stands.
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         received = list(server.received)
     assert done.returncode == 0, done.stdout + done.stderr
     sent = {}
