@@ -70,7 +70,7 @@ class Study:
         self.optuna = load_optuna()
         self._states = self.optuna.trial.TrialState
         self._combinations = space.combinations
-        self.target = _target(config, self._combinations)
+        self.target = target_of(config, self._combinations)
         seed = config.seed if sampler_seed is None else sampler_seed
         self._study = self.optuna.create_study(
             study_name=_NAME,
@@ -242,7 +242,7 @@ class Study:
         return self._study.get_trials(deepcopy=False, states=states)
 
 
-def _target(config: SweepConfig, combinations: list[Values] | None) -> int:
+def target_of(config: SweepConfig, combinations: list[Values] | None) -> int:
     """Finished trials to reach; no combination is tried twice."""
     if combinations is None:
         if config.sampler == "grid" and config.trials is None:

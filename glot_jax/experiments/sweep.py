@@ -19,7 +19,7 @@ from glot_jax.config.sweep import SweepConfig
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, missing_extra
 from glot_jax.experiments.search_space import SearchSpace
-from glot_jax.experiments.study import Study, load_optuna
+from glot_jax.experiments.study import Study, load_optuna, target_of
 from glot_jax.experiments.sweep_table import print_sweep
 from glot_jax.experiments.sweep_trials import SweepTrial, command_of, trial_runs
 from glot_jax.files import TABLE_STYLE, locked, read_json, write_json
@@ -62,7 +62,8 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> list[SweepTrial]:
     store = HiddenStore(config.store)
     task = TaskSpec.from_json(store.task)
     metric = selection_metric(task, space.base.objective.metric)
-    # Nothing is written before every setting has been checked.
+    # For its error: nothing is written before every setting has been checked.
+    target_of(config, space.combinations)
     config.out.mkdir(parents=True, exist_ok=True)
     _require_same(config, space, store.content)
     from glot_jax.run_folders.run_log import only_writer
@@ -74,7 +75,12 @@ def run_sweep(config: SweepConfig, space: SearchSpace) -> list[SweepTrial]:
         study.take_up_again()
         if study.finished() < study.target:
             _say(_opening(config, space, study))
-            _work(config, space)
+            try:
+                _work(config, space)
+            except (KeyboardInterrupt, SystemExit):
+                # The runs say nothing by themselves here: they are trained quietly.
+                _say(f"{config.out}: stopped; the same command goes on")
+                raise
     # Opened again: the workers' trials are in the file.
     study = Study(config, space)
     trials = study.results()

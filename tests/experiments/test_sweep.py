@@ -97,7 +97,9 @@ def test_the_grid_is_tried_once_and_the_best_trains_again_to_its_score(store, tm
     }
 
 
-def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path, monkeypatch):
+def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(
+    store, tmp_path, monkeypatch, capsys
+):
     config = settings(store, tmp_path / "sweep", sampler="random", trials=2)
     space = space_of(store, tmp_path / "sweep", lr=(1e-3, 2e-3, 1e-2))
     begun = []
@@ -110,6 +112,7 @@ def test_a_sweep_goes_on_and_takes_up_the_trial_that_was_stopped(store, tmp_path
         patch.setattr(sweep, "train_trial", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_sweep(config, space)
+    assert "stopped; the same command goes on" in capsys.readouterr().err
     trials = run_sweep(config, space)
     complete = [trial for trial in trials if trial.state == "complete"]
     assert len(complete) == len(finished(tmp_path / "sweep")) == 2
@@ -177,7 +180,7 @@ def test_bad_input_is_found_before_the_first_trial(store, tmp_path):
     with pytest.raises(UsageError, match="metric"):
         run_sweep(settings(store, out), space_of(store, out, metric="bleu"))
     with pytest.raises(UsageError, match="a whole grid must have an end"):
-        run_sweep(settings(store, tmp_path, sampler="grid"), space_of(store, out, tau=["0:1"]))
+        run_sweep(settings(store, out, sampler="grid"), space_of(store, out, tau=["0:1"]))
     assert not out.exists()
     out.mkdir()
     (out / "settings.json").write_text("{}")
