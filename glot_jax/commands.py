@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from glot_jax import plugins as plugin_modules
+from glot_jax.config.devices import Devices
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.flat import from_flat
 from glot_jax.config.json import Json, from_json
@@ -182,7 +184,8 @@ def train(
         workspace: what runs that follow one another share.
         after_epoch: called with the epoch, from 1, and its score on the selecting split.
         **flags: the flags of train.py by their names: `store`, `out`, `pooler`, `hidden_dim` ...;
-            also `track`, names of trackers.
+            also `track`, names of trackers, and `devices`, `distributed` and `process`
+            (docs/devices.md), in a process that has made no array yet.
 
     Raises:
         UsageError: a flag that does not exist or breaks a rule, settings given twice, and what
@@ -190,8 +193,9 @@ def train(
     """
     # First: a setting may name a part that only a plugin has.
     plugin_modules.load(plugins)
-    # No setting of the run: a config.json never starts a tracker.
+    # No settings of the run: a config.json never starts a tracker, and names no machine.
     track = cast("Sequence[str]", flags.pop("track", ()))
+    workspace = _placed(flags, workspace)
     settings = _train_settings(config, resume, preset, flags)
     # Of a config nobody knows which of its values were meant: then those that are no defaults.
     given = None if isinstance(config, TrainConfig) else frozenset(flags)
@@ -221,6 +225,26 @@ def train(
         return _result_of_seeds(settings.out, summary)
     summary = training.train(settings, resume=bool(resume), **options)
     return _result(settings.out, summary)
+
+
+def _placed(flags: dict[str, object], workspace: Workspace | None) -> Workspace | None:
+    """The workspace of a run on the devices that its flags name, which are taken out."""
+    given = {name: flags.pop(name) for name in Devices.names() if name in flags}
+    if not given:
+        return workspace
+    if workspace is not None:
+        raise UsageError(
+            rule="a workspace has its devices from the beginning",
+            got=f"{', '.join(given)} with a workspace",
+            fix="Give Workspace(glot_jax.mesh.start.start(...)), or leave one out.",
+        )
+    from glot_jax import training
+    from glot_jax.mesh.start import start
+
+    # A number of devices is a word on the command line.
+    words: dict[str, Any] = {name: str(value) for name, value in given.items()}
+    mesh = start(Devices(**words), lambda line: print(line, file=sys.stderr))
+    return training.Workspace(mesh)
 
 
 def _train_settings(

@@ -29,6 +29,7 @@ BASE = (
     "files",
     "progress",
     "colours",
+    "launcher",
     "config",
 )
 FLOW = (
@@ -39,8 +40,9 @@ FLOW = (
     "backbone_files",
     "backbones",
     "extraction",
-    "batches",
     "dispatch",
+    "mesh",
+    "batches",
     "graphs",
     "pooling",
     "objectives",
@@ -76,11 +78,12 @@ MAY_IMPORT = {
     "files": {"errors", "disk"},
     "progress": set(),
     "colours": set(),
+    "launcher": {"errors"},
     "config": {"errors", "moved"},
     "presets": {"config", "errors"},
     "terminal": {"errors"},
     "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
-    | {"backbones", "pooling.options"},
+    | {"backbones", "pooling.options", "mesh.start"},
     "compile_cache": {"errors", "disk", "files"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
@@ -88,9 +91,10 @@ MAY_IMPORT = {
     "backbone_files": {*BASE, "file_formats", "store"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
-    "batches": {*BASE, "store"},
+    "batches": {*BASE, "store", "mesh.device_mesh"},
     # For how many of the programs that it compiles were read.
     "dispatch": {"errors", "compile_cache"},
+    "mesh": {*BASE, "dispatch.memory"},
     "graphs": {
         "config",
         "errors",
@@ -123,12 +127,14 @@ MAY_IMPORT = {
     # Pure checks of numbers that others have.
     "health": set(),
     "tracking": {"errors", "registry"},
-    "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model", "health"},
+    "run_folders": {*BASE, "store", "texts.tasks", "objectives", "model", "health"}
+    | {"mesh.processes"},
     "xla": {"errors", "files", "graphs.backends"},
     "training": {
         *BASE,
         "compile_cache",
         "dispatch",
+        "mesh",
         "texts.tasks",
         "store",
         "batches",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -91,15 +91,20 @@ class Feed:
             yield step, batch
 
     def batch(self, step: int) -> TokenBatch:
-        """One batch, without reading ahead."""
+        """One batch, without reading ahead: this process's share of its texts and of its rows."""
         planned = self.planned(step, step + 1)
         length = self.plan.batch(step).length
-        hidden, mask = self.states.gather(planned.starts[0], planned.lengths[0], length)
+        # All of them where a process is alone. With pairs the texts of a share are not those of
+        # its rows: they are stacked by role.
+        texts = self.states.mesh.own(self.texts_per_batch)
+        rows = self.states.mesh.own(self.plan.batch_size)
+        starts = planned.starts[0, texts]
+        hidden, mask = self.states.gather(starts, planned.lengths[0, texts], length)
         return TokenBatch(
             hidden=hidden,
             mask=mask,
-            labels=planned.labels[0],
-            row_mask=planned.row_mask[0],
+            labels=planned.labels[0, rows],
+            row_mask=planned.row_mask[0, rows],
         )
 
     def planned(self, first: int, last: int) -> PlannedBatches:
@@ -138,6 +143,19 @@ class Feed:
         """Texts of every batch: its rows times the texts of a row."""
         slots = self.texts.shape[1]
         return self.plan.batch_size * slots
+
+    def outline(self) -> dict[str, Any]:
+        """JSON that is equal where the same batches come from the same place.
+
+        Of the first batch alone: the others follow from the store, the settings and NumPy.
+        """
+        return {
+            "bounds": list(self.plan.bounds),
+            "steps": self.plan.steps_per_epoch,
+            "rows": len(self.plan.rows),
+            "first": self.plan.batch(0).rows.tolist(),
+            "states": self.states.location,
+        }
 
     @property
     def planned_labels(self) -> np.ndarray:

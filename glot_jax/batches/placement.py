@@ -8,12 +8,12 @@ import os
 from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from glot_jax.batches.planned_batches import padded_states
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.mesh.device_mesh import ONE, Mesh
 from glot_jax.store.split_reader import SplitReader
 
 
@@ -26,6 +26,8 @@ class States(Protocol):
     """Bytes of the split's states."""
     budget: int
     """Bytes that `--cache auto` would have put there, as of before they came; 0 on disk."""
+    mesh: Mesh
+    """The devices of the run: each gathers, or is sent, the states of its own texts."""
 
     def gather(
         self,
@@ -53,12 +55,13 @@ _gather = jax.jit(padded_states, static_argnames="length")
 class DeviceStates:
     """The split's ragged tokens [tokens, (layers,) dim] on the device.
 
-    Programs gather their batches from `tokens`.
+    Programs gather their batches from `tokens`, which lie on every device of the mesh.
     """
 
     location = "device"
 
-    def __init__(self, reader: SplitReader):
+    def __init__(self, reader: SplitReader, mesh: Mesh = ONE):
+        self.mesh = mesh
         self.size = states_bytes(reader)
         self.budget = device_budget()
         if reader.tokens:
@@ -67,7 +70,7 @@ class DeviceStates:
             # Nothing can be gathered from nothing, not even the no tokens of empty texts.
             shape = (1, *reader.token_shape)
             tokens = np.zeros(shape, reader.dtype)
-        self.tokens = jnp.asarray(tokens)
+        self.tokens: Array = mesh.place_everywhere(tokens)
 
     def gather(
         self,
@@ -85,9 +88,11 @@ class HostStates:
     Args:
         reader: the split.
         copy: read all tokens into memory now.
+        mesh: the devices that batches are sent to.
     """
 
-    def __init__(self, reader: SplitReader, *, copy: bool):
+    def __init__(self, reader: SplitReader, *, copy: bool, mesh: Mesh = ONE):
+        self.mesh = mesh
         self.location = "host" if copy else "none"
         self.size = states_bytes(reader)
         self.budget = host_budget() if copy else 0
@@ -129,24 +134,31 @@ class HostStates:
         return batch.hidden, batch.mask
 
 
-def place_states(reader: SplitReader, cache: str) -> States:
+_PLACES = ("device", "host", "none")
+"""From the fastest to the roomiest."""
+
+
+def place_states(reader: SplitReader, cache: str, mesh: Mesh = ONE) -> States:
     """Put a split where `--cache` says.
 
     Args:
         reader: the split.
         cache: device, host, none, or auto: the device, else the host, if half of what is free there
             holds the split.
+        mesh: the devices of the run.
     """
     if cache == "auto":
-        cache = _roomy(states_bytes(reader))
+        roomy = _roomy(states_bytes(reader), mesh.copies)
+        # One program for all: where one process has no room, none puts them there.
+        cache = max(mesh.processes.gather(roomy), key=_PLACES.index)
     # On a CPU the device is the host, and a gather there is compiled like any step.
     if cache == "device":
-        return DeviceStates(reader)
-    return HostStates(reader, copy=cache == "host")
+        return DeviceStates(reader, mesh)
+    return HostStates(reader, copy=cache == "host", mesh=mesh)
 
 
-def _roomy(size: int) -> str:
-    if size <= device_budget():
+def _roomy(size: int, copies: int) -> str:
+    if size * copies <= device_budget():
         return "device"
     if size <= host_budget():
         return "host"

@@ -28,6 +28,7 @@ from glot_jax.commands import is_similarity, saved_config
 from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.base import Config, flag
 from glot_jax.config.compile_cache import ProgramCache
+from glot_jax.config.devices import Devices
 from glot_jax.config.train import (
     WARMUP,
     GraphConfig,
@@ -40,6 +41,7 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.presets import PRESETS
 
 if TYPE_CHECKING:
+    from glot_jax.mesh.device_mesh import Mesh
     from glot_jax.training import Workspace
 
 
@@ -90,6 +92,8 @@ class TrainCommand(Config):
     """
     programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
     """Where compiled programs are kept."""
+    places: Devices = dataclasses.field(default_factory=Devices)
+    """Where the run is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +160,32 @@ def train(command: TrainRequest) -> int:
             got="--seeds with --resume",
             fix="Resume OUT/seed-<s>.",
         )
-    _require_folders(command)
+    if command.places.are_default:
+        _require_folders(command)
+        return _train(command, config, None)
+    if command.linear_probe and command.places.distributed is not None:
+        raise UsageError(
+            rule="--linear-probe is computed by one process",
+            got=f"--linear-probe with --distributed {command.places.distributed}",
+            fix="Leave it out.",
+        )
+    return _train_on_several(command, config)
+
+
+def _train_on_several(command: TrainRequest, config: TrainConfig) -> int:
+    """Train on several devices; an error of one process ends all of them."""
+    # Before anything is looked at: who finds a mistake tells the others.
+    from glot_jax.mesh.ending import ending_together
+    from glot_jax.mesh.start import start
+
+    mesh = start(command.places, lambda line: print(line, file=sys.stderr))
+    with ending_together(mesh.processes, f"train.py --resume {config.out}"):
+        with mesh.processes.agree():
+            _require_folders(command)
+        return _train(command, config, mesh)
+
+
+def _train(command: TrainRequest, config: TrainConfig, mesh: Mesh | None) -> int:
     # The tables of poolers and layers stand in JAX: not before the command line has been read.
     from glot_jax.pooling.options import unread_options
 
@@ -166,7 +195,8 @@ def train(command: TrainRequest) -> int:
     from glot_jax import training
 
     # For the probe, which reads the same states.
-    shared = {"unused": unused, "given": command.typed, "workspace": training.Workspace()}
+    workspace = training.Workspace() if mesh is None else training.Workspace(mesh)
+    shared = {"unused": unused, "given": command.typed, "workspace": workspace}
     if command.seeds:
         seeds = list(command.seeds)
         joint, track = command.joint, command.track
@@ -178,10 +208,13 @@ def train(command: TrainRequest) -> int:
     if command.linear_probe:
         runs = [config.out / name for name in summary.get("runs", ["."])]
         for run in runs:
-            _probe(run, shared["workspace"])
+            _probe(run, workspace)
         if not command.seeds:
             # With what the probe has added.
             summary = json.loads((config.out / "summary.json").read_text(encoding="utf-8"))
+    # One of several processes speaks.
+    if not workspace.mesh.processes.first:
+        return 0
     if command.json:
         print(json.dumps(summary, indent=2))
         return 0

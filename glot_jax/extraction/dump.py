@@ -27,9 +27,9 @@ from glot_jax.errors import UsageError
 from glot_jax.extraction.append import append_rows
 from glot_jax.extraction.fresh import write_store
 from glot_jax.extraction.job import prepare
-from glot_jax.extraction.launcher import find_worker
 from glot_jax.extraction.progress import say
 from glot_jax.extraction.workers import write_share
+from glot_jax.launcher import find_worker
 from glot_jax.store.finish import finish, has_every_shard
 from glot_jax.store.reader import HiddenStore
 from glot_jax.texts import TaskSpec

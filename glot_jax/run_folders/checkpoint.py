@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 from glot_jax.config.json import differences
 from glot_jax.errors import UsageError
+from glot_jax.mesh.processes import ALONE, Processes
 from glot_jax.run_folders import orbax_files
 from glot_jax.run_folders.checkpoint_record import (
     Record,
@@ -26,7 +28,14 @@ from glot_jax.run_folders.checkpoint_record import (
 )
 from glot_jax.run_folders.orbax_files import Damaged, Parts, Response
 from glot_jax.run_folders.plain_path import plain_path
-from glot_jax.run_folders.readback import Readback
+from glot_jax.run_folders.readback import LateReadback, Readback
+from glot_jax.run_folders.shared_writing import (
+    agreed_reason,
+    agreed_record,
+    readback_of,
+    require_plain,
+    wait_a_while,
+)
 
 FOLDER = "checkpoints"
 ASIDE = "damaged-checkpoints"
@@ -58,23 +67,38 @@ class Checkpoints:
     The first one that is saved is read back and compared on a thread, once it is on disk: see
     `check`.
 
+    Of several processes all call every method, in their main threads; the first one alone moves and
+    deletes. Which checkpoints there are is then looked up once and counted from there on, because
+    folders of a network are seen late.
+
     Args:
         run: run folder.
         writing: for the run itself. Only who writes may clear away what a kill left: a reader would
             take a save that is under way for it.
+        processes: that save and load together.
     """
 
-    def __init__(self, run: Path, *, writing: bool = False):
+    def __init__(self, run: Path, *, writing: bool = False, processes: Processes = ALONE):
         self.run = run
+        self._processes = processes
         self.folder = (run / FOLDER).absolute()
         self._records: dict[int, Record] = {}
         self._pending: _Pending | None = None
-        self._readback: Readback | None = None
-        if writing:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path in self.folder.iterdir():
-                if orbax_files.UNFINISHED in path.name or path.name.startswith(_REMOVED):
-                    shutil.rmtree(path)
+        self._readback: Readback | LateReadback | None = None
+        with processes.agree():
+            if processes.several:
+                require_plain(self.folder.parent)
+            if writing and processes.first:
+                self._clear_away()
+        self._known: set[int] | None = None
+        if processes.several:
+            self._known = set(processes.from_first(self.steps))
+
+    def _clear_away(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            if orbax_files.UNFINISHED in path.name or path.name.startswith(_REMOVED):
+                shutil.rmtree(path)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -85,11 +109,16 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.wait()
+        if error is None or not self._processes.several:
+            self.wait()
+        elif self._pending is not None:
+            wait_a_while(self._pending.response)
 
     @property
     def steps(self) -> list[int]:
         """Steps of the checkpoints on disk, ascending."""
+        if self._known is not None:
+            return sorted(self._known)
         if not self.folder.is_dir():
             return []
         steps = []
@@ -181,6 +210,7 @@ class Checkpoints:
         }
         # A copy: the caller's lists grow on while this one is written.
         values = json.loads(json.dumps(values, allow_nan=False))
+        values = agreed_record(self._processes, step, values)
         record = Record(**values)
         metadata = {"record": values, "sha256": digest(values)}
         self._records[step] = record
@@ -192,8 +222,12 @@ class Checkpoints:
             self._pending = _Pending(step, response, folder, link.pop_all())
         if self._readback is None:
             # Shapes are taken now: the arrays are given to the next step, which overwrites them.
-            target = orbax_files.on_the_host(state)
-            self._readback = Readback(lambda: self._read_back(step, response, target, record))
+            if self._processes.several:
+                target = orbax_files.on_the_device(state)
+            else:
+                target = orbax_files.on_the_host(state)
+            read = functools.partial(self._read_back, step, response, target, record)
+            self._readback = readback_of(self._processes, read)
 
     def _read_back(
         self,
@@ -210,6 +244,7 @@ class Checkpoints:
             reason = first_difference(self._read(step, target), record)
         except Damaged as error:
             reason = str(error)
+        reason = agreed_reason(self._processes, reason)
         if reason is not None:
             raise UsageError(
                 rule="the first checkpoint of a run must be readable",
@@ -254,12 +289,18 @@ class Checkpoints:
             raise OSError(f"checkpoint {pending.step}: {reason}") from error
         finally:
             pending.link.close()
+        if self._known is not None:
+            self._known.add(pending.step)
         # What it raises ends the run before any older checkpoint is removed.
         if self._readback is not None:
             self._readback.wait()
         steps = self.steps
         kept = {*steps[-2:], self.best_step}
         for step in set(steps) - kept:
+            if self._known is not None:
+                self._known.discard(step)
+            if not self._processes.first:
+                continue
             # Renamed first: what a kill leaves is not taken for a checkpoint.
             removed = self.folder / f"{_REMOVED}{step}"
             (self.folder / str(step)).rename(removed)
@@ -346,7 +387,8 @@ class Checkpoints:
         # All of them, not only until one is whole: the best is chosen among the older ones, too.
         for step in reversed(steps):
             try:
-                loaded = self.load(step, like)
+                with self._processes.agree(DamagedCheckpoint):
+                    loaded = self.load(step, like)
             except DamagedCheckpoint as error:
                 say(f"damaged checkpoint: {error.got}; moved to {self._set_aside(step)}")
                 continue
@@ -358,6 +400,11 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         """Move a checkpoint where it is in nobody's way, under a name that is free."""
+        self._records.pop(step, None)
+        if self._known is not None:
+            self._known.discard(step)
+        if not self._processes.first:
+            return self.folder / str(step)
         aside = self.run / ASIDE
         aside.mkdir(exist_ok=True)
         target = aside / str(step)
@@ -366,7 +413,6 @@ class Checkpoints:
             number += 1
             target = aside / f"{step}-{number}"
         (self.folder / str(step)).rename(target)
-        self._records.pop(step, None)
         return target
 
     def _record(self, step: int) -> Record:

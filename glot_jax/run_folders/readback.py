@@ -46,3 +46,23 @@ class Readback:
         """Wait until it has been read; raises like `check`."""
         self._thread.join()
         self.check()
+
+
+class LateReadback:
+    """The same on the thread that waits, for what several processes read together.
+
+    They would meet in another order on threads.
+    """
+
+    def __init__(self, read: Callable[[], None]):
+        self._read: Callable[[], None] | None = read
+
+    def check(self) -> None:
+        """Nothing has been read so far."""
+
+    def wait(self) -> None:
+        """Read, once; raises what the run is to end with."""
+        read = self._read
+        self._read = None
+        if read is not None:
+            read()

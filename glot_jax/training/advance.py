@@ -14,6 +14,7 @@ from glot_jax.batches.feed import Feed
 from glot_jax.batches.placement import DeviceStates
 from glot_jax.batches.planned_batches import PlannedBatches, run_lengths
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.mesh.device_mesh import ONE, Mesh
 from glot_jax.training.step_functions import JUDGED_TOGETHER, TrainState
 from glot_jax.training.steps import Block, StepName, Steps
 
@@ -68,15 +69,16 @@ class Blocks:
     def __init__(self, steps: Steps, feed: Feed, states: DeviceStates, first: int):
         begin = time.perf_counter()
         self.steps = steps
+        self.mesh = states.mesh
         self.tokens = states.tokens
         per_epoch = feed.plan.steps_per_epoch
         # Of the whole epoch, however far it is: its size is a shape of the program.
         self.begin = first - first % per_epoch
         self.padded = padded_of_epoch(feed, self.begin)
-        self.planned = on_device(feed.planned(self.begin, self.begin + per_epoch))
+        self.planned = on_device(feed.planned(self.begin, self.begin + per_epoch), self.mesh)
         self.runs = run_lengths(self.padded)
         self.next_step = first
-        self.next_index = _number(first - self.begin)
+        self.next_index = _number(first - self.begin, self.mesh)
         self.sizes: dict[int, Array] = {}
         feed.waited += time.perf_counter() - begin
 
@@ -103,7 +105,7 @@ class Blocks:
         # the device takes longer than a small step.
         assert step == self.next_step
         if count not in self.sizes:
-            self.sizes[count] = _number(count)
+            self.sizes[count] = _number(count, self.mesh)
         return Block(self.tokens, self.planned, length, self.next_index, self.sizes[count])
 
     def trained(self, count: int, logs: dict[str, Array]) -> None:
@@ -144,6 +146,7 @@ def judge_all(
     for size, result in _judged(steps, state, feed, name):
         results.append(result)
         sizes.append(size)
+        steps.mesh.settle(result)
         # As in training the host runs ahead of a GPU, but not so far that its batches fill memory.
         if len(results) > IN_FLIGHT:
             jax.block_until_ready(results[-1 - IN_FLIGHT])
@@ -169,14 +172,16 @@ def _judged(
         for _, batch in feed.batches(0, count):
             yield None, steps.judge(name, state, batch)
         return
-    planned = on_device(feed.planned(0, count))
+    mesh = feed.states.mesh
+    planned = on_device(feed.planned(0, count), mesh)
     padded = padded_of_epoch(feed, 0)
     runs = run_lengths(padded)
     first = 0
     while first < count:
         size = min(int(runs[first]), JUDGED_TOGETHER)
         length = int(padded[first])
-        block = Block(feed.states.tokens, planned, length, _number(first), _number(size))
+        begin = _number(first, mesh)
+        block = Block(feed.states.tokens, planned, length, begin, _number(size, mesh))
         yield size, steps.judge_block(name, state, block)
         first += size
 
@@ -210,13 +215,14 @@ def padded_of_epoch(feed: Feed, first: int) -> np.ndarray:
     return np.array([feed.plan.batch(step).length for step in steps])
 
 
-def on_device(planned: PlannedBatches) -> PlannedBatches:
-    """All of it on the device, in one transfer an array."""
-    return jax.device_put(_narrow(planned))
+def on_device(planned: PlannedBatches, mesh: Mesh = ONE) -> PlannedBatches:
+    """All of it on the device, in one transfer an array; of several each has its own texts."""
+    # The first axis counts steps, the second what is divided.
+    return mesh.place_whole(_narrow(planned), axis=1)
 
 
-def _number(value: int) -> Array:
-    return jax.device_put(np.int32(value))
+def _number(value: int, mesh: Mesh) -> Array:
+    return mesh.everywhere(jax.device_put(np.int32(value)))
 
 
 def _narrow(planned: PlannedBatches) -> PlannedBatches:

@@ -56,9 +56,10 @@ def calibrate(session: Session) -> FittedTemperature | None:
     outputs = run_over(run, state, split, run.objective.judged_by)
     labels = run.feeds[split].labels[outputs.rows]
     fitted = _fitted(run, run.objective, outputs.values, labels)
-    folder = RunFolder.open(run.config.out)
-    # With the settings, because whoever loads the head reads these: a saved head has them too.
-    dataclasses.replace(folder, temperature=fitted.temperature).write()
+    if run.mesh.processes.first:
+        folder = RunFolder.open(run.config.out)
+        # With the settings, because whoever loads the head reads these: a saved head has them too.
+        dataclasses.replace(folder, temperature=fitted.temperature).write()
     session.display.line(fitted.notice())
     return fitted
 

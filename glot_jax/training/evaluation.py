@@ -191,8 +191,9 @@ def open_run(
             fix="Use the store the head was trained on, or one like it.",
         )
     # The state of the optimizer stays that of step 0: nothing here trains.
-    trained = folder.load_arrays(prepared.state, checkpoint)
-    return prepared, {**prepared.state, **trained}
+    state = prepared.mesh.everywhere(prepared.state)
+    trained = folder.load_arrays(state, checkpoint)
+    return prepared, {**state, **trained}
 
 
 def _prepare(

@@ -69,8 +69,11 @@ def train_runs(
         UsageError: as `train`; or joint is on and some can only be trained apart.
     """
     workspace = Workspace.shared(workspace)
-    display = Display(quiet=options.get("quiet", False))
-    if joint == "off" or len(configs) < 2:
+    mesh = workspace.mesh
+    display = Display(quiet=options.get("quiet", False) if mesh.processes.first else True)
+    # Before anything is prepared: processes would meet in another order.
+    apart = joint == "auto" and mesh.several
+    if joint == "off" or len(configs) < 2 or apart:
         return _in_turn(configs, workspace, options)
     # Measured (benchmarks/runs_together.py): a GPU has time for more than one small head, the
     # cores of a CPU are busy with one.
@@ -133,7 +136,9 @@ def _in_turn(
     summaries = []
     for config in configs:
         # A finished run is read back, one that was stopped goes on.
-        resume = (config.out / "config.json").exists()
+        begun = (config.out / "config.json").exists()
+        # Process 0 writes the file, and sees it first.
+        resume = workspace.mesh.processes.from_first(begun)
         summary = train(
             config,
             resume=resume,
@@ -195,6 +200,8 @@ def _train_group(
 def why_apart(runs: Sequence[TrainingRun]) -> str | None:
     """What keeps these runs from being trained in one program; None if nothing does."""
     first = runs[0]
+    if first.mesh.several:
+        return "a batch is divided among several devices"
     for run in runs:
         # Equal programs are one object within a workspace.
         if run.steps is not first.steps:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,24 +16,30 @@ from glot_jax.dispatch.memory import keep_memory
 from glot_jax.dispatch.pace import Pace
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
+from glot_jax.mesh.shared_folder import require_shared
 from glot_jax.moved import moved_name, renamed_keywords
 from glot_jax.run_folders.checkpoint import Checkpoints
-from glot_jax.run_folders.predictions import FILE as PREDICTIONS
 from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
-from glot_jax.run_folders.run_log import Clock, Display, RunLog, only_writer, resume_hint
+from glot_jax.run_folders.run_log import Clock, Display, resume_hint
+from glot_jax.run_folders.shared_writing import one_command
+from glot_jax.run_folders.silent_log import open_log
 from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
-from glot_jax.training.edge_budgets import check_edges
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.notices import idle_hardware, longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import (
     Session,
+    Unread,
     final_scores,
+    is_finished,
     loaded,
+    other_layout,
+    read_logs,
+    report_a_lost_best,
     saved_part,
     tracked_run,
 )
@@ -86,11 +92,14 @@ def train(
             finished and saved first. A second signal ends at once. In the main thread only.
         SystemExit: SIGTERM, in the same way, with exit code 143.
     """
-    display = Display(quiet=quiet)
+    workspace = Workspace.shared(workspace)
+    processes = workspace.mesh.processes
+    # One log: what the others would print is the same.
+    display = Display(quiet=quiet if processes.first else True)
     run = begin(config, display, resume=resume, unused=unused, given=given, workspace=workspace)
     try:
-        with StopSignals() as stop:
-            trackers = Trackers(track, display.line)
+        with StopSignals(processes) as stop:
+            trackers = Trackers(track if processes.first else (), display.line)
             summary = alone(turns_of(run, display, stop, after_epoch, trackers=trackers))
     finally:
         # A run that was stopped does not wait for programs that nobody will use.
@@ -117,8 +126,12 @@ def begin(
         given=given,
         workspace=workspace,
     )
-    # Nothing is written before everything has been checked. With what the store decided.
-    open_folder(run.config, run, resume, unused or {})
+    processes = run.mesh.processes
+    require_shared(run.config.out, processes)
+    with processes.agree():
+        # Nothing is written before everything has been checked. With what the store decided.
+        if processes.first:
+            open_folder(run.config, run, resume, unused or {})
     return run
 
 
@@ -134,6 +147,26 @@ def checked(
     """Check and prepare a run, writing nothing; see `train`."""
     # First of all: it changes nothing once the first array is made.
     keep_memory()
+    # What the runs of one process share: seeds say what is true of the machine once.
+    workspace = Workspace.shared(workspace)
+    mesh = workspace.mesh
+    with mesh.processes.agree():
+        run = _checked(config, display, workspace, resume=resume, unused=unused, given=given)
+    if not mesh.several:
+        return run
+    # Placed when all are ready, because it takes all of them.
+    return dataclasses.replace(run, state=mesh.from_first(run.state))
+
+
+def _checked(
+    config: TrainConfig,
+    display: Display,
+    workspace: Workspace,
+    *,
+    resume: bool,
+    unused: Mapping[str, Any] | None,
+    given: Collection[str] | None,
+) -> TrainingRun:
     if resume:
         # Before the store is opened: what is wrong with the folder itself takes no time to tell.
         saved = RunFolder.open(config.out)
@@ -147,8 +180,6 @@ def checked(
             config, lines = longer_run(saved.config, config)
             for line in lines:
                 display.line(line)
-    # What the runs of one process share: seeds say what is true of the machine once.
-    workspace = Workspace.shared(workspace)
     run = prepare(
         config,
         display,
@@ -157,7 +188,7 @@ def checked(
         unused=unused or {},
         given=given,
     )
-    if not resume:
+    if not resume and not workspace.mesh.several:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         idle = idle_hardware(jax.default_backend(), jax.local_device_count(), cores)
         for line in workspace.unsaid(idle):
@@ -191,7 +222,7 @@ def turns_of(
     """
     out = run.config.out
     try:
-        with only_writer(out):
+        with one_command(out, run.mesh.processes):
             following = trackers or Trackers((), display.line)
             return (yield from _run(run, display, stop, after_epoch, compiles, following))
     except OSError as error:
@@ -239,17 +270,20 @@ def _run(
         programs = run.compile_ahead()
         if programs:
             display.line(f"compiling {programs} programs, those of the first steps first")
-    with Checkpoints(out, writing=True) as checkpoints:
+    processes = run.mesh.processes
+    with Checkpoints(out, writing=True, processes=processes) as checkpoints:
         restored = checkpoints.restore(saved_part(run.state), display.line)
         done = checkpoints.latest_step or 0
-        if _is_finished(run, checkpoints):
+        if is_finished(run, checkpoints):
             display.line(f"{out}: finished already")
-            return read_json(out / "summary.json")
+            return processes.from_first(read_json(out / "summary.json") if processes.first else {})
         notes: Mapping[str, Any] = {}
         if restored:
             display.line(f"resuming after step {done} of {run.total_steps}")
             notes = checkpoints.notes(done)
-        log = RunLog(out, done)
+            for line in other_layout(notes, run.mesh):
+                display.line(line)
+        log = open_log(out, done, processes)
         # Of the epoch that the checkpoint was saved in, if it was saved within one.
         epochs = done // run.steps_per_epoch
         clock = Clock(
@@ -270,7 +304,7 @@ def _run(
         )
         trackers.begin(tracked_run(run.config, done))
         try:
-            _report_a_lost_best(session)
+            report_a_lost_best(session)
             state = loaded(restored, run) if restored else run.state
             yield from _train_epochs(session, state, done, after_epoch)
         except BaseException:
@@ -283,12 +317,17 @@ def _run(
             log.close()
         # On disk before the summary says so: a run with a summary has its last checkpoint.
         checkpoints.wait()
-        write_predictions(out, best_predictions(session))
-        summary = summarise(run, log, clock, checkpoints)
+        predictions = best_predictions(session)
+        summary: dict[str, Any] = {}
+        if processes.first:
+            write_predictions(out, predictions)
+            summary = summarise(run, log, clock, checkpoints)
         fitted = calibrate(session)
         if fitted is not None:
             summary["calibration"] = dataclasses.asdict(fitted)
-    write_json(out / "summary.json", summary, again=resume_hint(out))
+    summary = processes.from_first(summary)
+    if processes.first:
+        write_json(out / "summary.json", summary, again=resume_hint(out))
     trackers.end(final_scores(run, summary))
     # Those of the beginning were printed there.
     for entry in summary["health"][len(run.findings) :]:
@@ -306,38 +345,6 @@ def _compilations(run: TrainingRun, compilations: int) -> str:
     return f"{compilations} compilations" + (f" ({kept} from the cache)" if kept else "")
 
 
-def _is_finished(run: TrainingRun, checkpoints: Checkpoints) -> bool:
-    """Whether the last step is saved and the summary speaks of the best checkpoint there is."""
-    # It does not where the best one was lost since.
-    path = run.config.out / "summary.json"
-    if checkpoints.latest_step != run.total_steps:
-        return False
-    if not path.exists():
-        return False
-    # Older versions wrote no predictions: a run of theirs goes on to compute them.
-    if not path.with_name(PREDICTIONS).exists():
-        return False
-    # An epoch in the summary, a step among the checkpoints.
-    summary = read_json(path)
-    best_epoch = summary[run.reported_split]["best"]["epoch"]
-    return best_epoch * run.steps_per_epoch == checkpoints.best_step
-
-
-def _report_a_lost_best(session: Session) -> None:
-    run = session.run
-    selecting = run.selecting_split
-    lines = [line for line in session.log.history if line["split"] == selecting]
-    if not lines:
-        return
-    # `max` takes the first of equals, as `Checkpoints.best_step` takes the earliest.
-    best = max(lines, key=lambda line: line[run.metric])
-    if best["step"] not in session.checkpoints.steps:
-        session.display.line(
-            f"the checkpoint of the best epoch so far, {best['epoch']}, is lost: the best is chosen"
-            " among those that are left and the epochs to come"
-        )
-
-
 def _train_epochs(
     session: Session,
     state: TrainState,
@@ -350,9 +357,11 @@ def _train_epochs(
     session.display.start(description, run.total_steps, done)
     for epoch in range(done // run.steps_per_epoch, run.config.epochs):
         state = yield from _train_epoch(session, state, epoch)
-        scores, predictions = evaluate_all(session, state, epoch + 1)
+        with run.mesh.processes.same_everywhere():
+            scores, predictions = evaluate_all(session, state, epoch + 1)
         session.clock.write(session.log, epoch + 1)
-        selection = selection_of(run, scores, epoch)
+        # Computed by each: of several processes on different machines the digits of one count.
+        selection = run.mesh.processes.from_first(selection_of(run, scores, epoch))
         session.save(state, selection)
         session.track_evaluation(state, epoch + 1, scores)
         step = int(state["step"])
@@ -363,7 +372,7 @@ def _train_epochs(
         session.display.line(f"epoch {epoch + 1}: {brief}")
         if after_epoch is not None:
             after_epoch(epoch + 1, selection)
-        if session.stop.received and epoch + 1 < run.config.epochs:
+        if session.stop.look() and epoch + 1 < run.config.epochs:
             session.stop_after(step)
 
 
@@ -387,31 +396,34 @@ def _train_epoch(
         }
 
     session.clock.start(readings())
-    unread: list[_Unread] = []
+    unread: list[Unread] = []
     advance = epoch_of(run.steps, feed, first, last)
     pace = Pace()
     step = first
     while step < last:
         until_log = run.config.log_every - step % run.config.log_every
-        limit = min(pace.steps, until_log, session.most_steps)
+        limit = min(session.steps_at_once(pace), until_log, session.most_steps)
         compiling = run.compile_seconds
         # No value is read from the device here: the host runs ahead of a GPU, and stops only when
         # as many steps wait as a signal may wait for.
         state, logs, count = yield Turn(advance, state, step, limit)
         step += count
-        unread.append(_Unread(count, logs))
+        unread.append(Unread(count, logs))
         if run.compile_seconds > compiling:
             pace.restart()
         pace.dispatched(count, logs["loss"])
+        run.mesh.settle(logs["loss"])
         log_is_due = step % run.config.log_every == 0 or step == last
-        stopping = session.stop.received is not None
-        save_is_due = stopping or session.save_is_due()
+        if log_is_due:
+            session.meet(pace)
+        save_is_due = session.stop.look() or session.save_is_due()
         if step == last:
             # The save of an epoch's last step waits for its evaluation.
             save_is_due = False
         if log_is_due or save_is_due:
             # Before a save: a state whose numbers went wrong must never become a checkpoint.
-            session.losses += _read_logs(run, state, unread, step)
+            with run.mesh.processes.same_everywhere():
+                session.losses += read_logs(run, state, unread, step)
             unread = []
         if log_is_due:
             _log_loss(session, step, epoch + 1)
@@ -423,13 +435,6 @@ def _train_epoch(
     session.clock.lap(readings())
     session.clock.add(rows=len(feed.plan.rows))
     return state
-
-
-class _Unread(NamedTuple):
-    """Logs of a dispatch that are still on the device."""
-
-    steps: int
-    logs: dict[str, Any]
 
 
 def _log_loss(session: Session, step: int, epoch: int) -> None:
@@ -445,46 +450,6 @@ def _log_loss(session: Session, step: int, epoch: int) -> None:
     session.display.advance(step, f"epoch {epoch} of {session.run.config.epochs}, loss {loss:.4f}")
     session.losses = []
     session.checkpoints.check()
-
-
-def _read_logs(
-    run: TrainingRun,
-    state: TrainState,
-    unread: list[_Unread],
-    done: int,
-) -> list[float]:
-    """Losses of the steps, `done` the last of them, that nobody has read yet.
-
-    Raises:
-        UsageError: numbers would be wrong: a sparse batch overflowed, or a loss is not finite.
-    """
-    # One transfer for all of them: each by itself would stop the device.
-    read, bad_step = jax.device_get(
-        ([dispatch.logs for dispatch in unread], state["first_bad_step"])
-    )
-    bad_step = int(bad_step)
-    logs = []
-    for dispatch, entry in zip(unread, read, strict=True):
-        # A dispatch of one batch has numbers, a block arrays that may be longer than it is.
-        logs.append({name: np.atleast_1d(entry[name])[: dispatch.steps] for name in entry})
-    feed = run.feeds["train"]
-    losses = np.concatenate([entry["loss"] for entry in logs])
-    dropped = np.concatenate([entry["dropped_edges"] for entry in logs])
-    steps = range(done - len(losses), done)
-    budgets = run.steps.edge_budgets
-    check_edges(feed, budgets, dropped.tolist(), steps, "train", run.config.out)
-    if bad_step >= 0:
-        planned = feed.plan.batch(bad_step).rows
-        # Numbers as in the store, which the user can look up; those of the plan are ours.
-        stored = feed.stored_rows(planned[planned >= 0])
-        # Python's own: NumPy's would be printed with their type.
-        rows = [int(row) for row in stored]
-        raise UsageError(
-            rule="loss and gradient must be finite at every step",
-            got=f"one that is not at step {bad_step}, training rows {rows}",
-            fix="Lower --lr or look at these rows; the last checkpoint is kept.",
-        )
-    return losses.tolist()
 
 
 def __getattr__(name: str) -> object:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from flax import nnx
 
 from glot_jax.batches.bucket_count import cheapest_count
+from glot_jax.batches.feed import Feed
 from glot_jax.batches.feed_kinds import FeedKind
 from glot_jax.batches.plan import BatchPlan, longest_of_batches
 from glot_jax.batches.split_rows import SplitRows
@@ -24,9 +26,9 @@ from glot_jax.compile_cache import machine_folder
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import RULES
-from glot_jax.health import Finding, large_states
+from glot_jax.health import Finding, large_states, missing_classes
 from glot_jax.model import SentenceModel
-from glot_jax.objectives import Objective
+from glot_jax.objectives import Objective, TaskSpec
 from glot_jax.objectives.objective import Weighed
 from glot_jax.pooling import count_parameters
 from glot_jax.store.norms import POSITIONS, LayerNorms, layer_norms
@@ -89,6 +91,24 @@ def found_in_states(store: HiddenStore, tokens: TokenChoice, pooler: PoolerConfi
         median = 0.0 if pooler.standardise and not sinks else norms.median()
         findings += large_states(layer, median, store.dim, sinks)
     return findings
+
+
+def found_in_labels(task: TaskSpec, feeds: Mapping[str, Feed]) -> list[Finding]:
+    """Findings about classes that a split lacks."""
+    if task.label_kind not in ("classes", "multilabel"):
+        return []
+    labels = {split: feed.planned_labels for split, feed in feeds.items()}
+    return missing_classes(task.classes, labels)
+
+
+def selecting_rows(feeds: Mapping[str, Feed], selected_on: str) -> tuple[str, int]:
+    """The split that selects the best epoch, and how many rows it has."""
+    if selected_on in feeds:
+        return selected_on, len(feeds[selected_on].plan.rows)
+    # A holdout is reported as "validation" where there is no other.
+    if selected_on == "holdout":
+        return selected_on, len(feeds["validation"].plan.rows)
+    return "last", 0
 
 
 def _norms(store: HiddenStore, layer: int) -> LayerNorms | None:

@@ -24,7 +24,10 @@ from glot_jax.errors import UsageError, lookup
 from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
-from glot_jax.health import Finding, missing_classes, small_selection
+from glot_jax.health import Finding, small_selection
+from glot_jax.mesh.alike import require_alike
+from glot_jax.mesh.device_mesh import Mesh
+from glot_jax.mesh.fitting import require_fit
 from glot_jax.model import ModelSpec, SentenceModel, split_model
 from glot_jax.objectives import Objective, TaskSpec, objective_for
 from glot_jax.objectives.temperature import require_calibrated
@@ -39,7 +42,9 @@ from glot_jax.training.advance import compile_ahead
 from glot_jax.training.edge_budgets import describe_budgets, edge_budgets
 from glot_jax.training.measured import (
     choose_tokens,
+    found_in_labels,
     found_in_states,
+    selecting_rows,
     set_statistics,
     with_bucket_count,
     with_class_weights,
@@ -78,6 +83,11 @@ class Run:
     steps: Steps
     state: TrainState
     """Untrained."""
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return self.steps.mesh
 
     @property
     def task(self) -> TaskSpec:
@@ -165,6 +175,7 @@ def prepare(
         UsageError: settings that do not fit the store or each other.
     """
     workspace = Workspace.shared(workspace)
+    require_fit(config, workspace.mesh)
     store = open_store(config)
     tokens, about_tokens = choose_tokens(store, config)
     spec = spec_of(store, config, tokens)
@@ -191,6 +202,9 @@ def prepare(
     feeds = build(store, model, config, splits, workspace, notices)
     make_optimizer = optimizer_of(config, feeds)
     config = with_xla_options(config, model, feeds["train"].plan, notices)
+    # Measured on each machine: where they differ, that of the first process counts.
+    options = workspace.mesh.processes.from_first(config.xla_cpu_options)
+    config = dataclasses.replace(config, xla_cpu_options=options)
     if model.pooler.uses_edges:
         require_k_within(config.graph, feeds["train"].plan.bounds[-1])
     set_statistics(model, config, splits.rows["train"], store)
@@ -199,10 +213,12 @@ def prepare(
     findings = [
         *found_in_states(store, tokens, config.pooler),
         *found_in_labels(spec.task, feeds),
-        *small_selection(*_selecting_rows(feeds, splits.selected_on)),
+        *small_selection(*selecting_rows(feeds, splits.selected_on)),
     ]
     if not begun:
         notices += [f"health: {finding.text}" for finding in findings]
+    plans = {split: feed.outline() for split, feed in feeds.items()}
+    require_alike(workspace.mesh.processes, config, store.content, plans)
     # Printed last: after an error there must be no lines about a run that never began.
     for notice in notices:
         display.line(notice)
@@ -220,24 +236,6 @@ def prepare(
         parameters=parameters,
         findings=tuple(findings),
     )
-
-
-def found_in_labels(task: TaskSpec, feeds: Mapping[str, Feed]) -> list[Finding]:
-    """Findings about classes that a split lacks."""
-    if task.label_kind not in ("classes", "multilabel"):
-        return []
-    labels = {split: feed.planned_labels for split, feed in feeds.items()}
-    return missing_classes(task.classes, labels)
-
-
-def _selecting_rows(feeds: Mapping[str, Feed], selected_on: str) -> tuple[str, int]:
-    """The split that selects the best epoch, and how many rows it has."""
-    if selected_on in feeds:
-        return selected_on, len(feeds[selected_on].plan.rows)
-    # A holdout is reported as "validation" where there is no other.
-    if selected_on == "holdout":
-        return selected_on, len(feeds["validation"].plan.rows)
-    return "last", 0
 
 
 def open_store(config: TrainConfig) -> HiddenStore:
@@ -407,8 +405,10 @@ def build_steps(
     notices: list[str],
 ) -> tuple[Steps, TrainState]:
     """The steps of a run, compiled once they meet a shape, and the state they begin with."""
-    # Counted on the graphs of the untrained stem: hard rules read the states alone.
-    budgets = edge_budgets(model.stem, feeds)
+    mesh = workspace.mesh
+    # Counted on the graphs of the untrained stem: hard rules read the states alone. Lists of edges
+    # are not divided among devices.
+    budgets = {} if mesh.several else edge_budgets(model.stem, feeds)
     notices += describe_budgets(budgets)
     graphdef, params, stats = split_model(model)
     steps_per_epoch = _steps_per_epoch(feeds)
@@ -426,7 +426,7 @@ def build_steps(
         sorted(budgets.items()),
     )
     options = config.xla_cpu_options
-    build = functools.partial(Steps, graphdef, make_optimizer, budgets, scheduled, options)
+    build = functools.partial(Steps, graphdef, make_optimizer, budgets, scheduled, options, mesh)
     # By its text, because settings hold dicts and lists, which have no hash.
     steps = workspace.steps(repr(decisive), build)
     numbers = Numbers.from_config(config.optimizer, config.graph, config.pooler)

@@ -67,7 +67,8 @@ def train_seeds(
         )
     # Seeds differ by nothing that is compiled or placed: all but the first start at once.
     workspace = Workspace.shared(workspace)
-    display = Display(quiet=options.get("quiet", False))
+    processes = workspace.mesh.processes
+    display = Display(quiet=options.get("quiet", False) if processes.first else True)
     begun = []
     for seed in seeds:
         out = config.out / f"seed-{seed}"
@@ -83,7 +84,8 @@ def train_seeds(
         "std": _over_runs(summaries, _deviation),
         "runs": [f"seed-{seed}" for seed in seeds],
     }
-    write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
+    if processes.first:
+        write_json(config.out / "summary.json", summary, again=resume_hint(config.out))
     return summary
 
 

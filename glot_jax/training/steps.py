@@ -15,6 +15,7 @@ from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.dispatch.executables import Executables
 from glot_jax.graphs import Stem
+from glot_jax.mesh.device_mesh import ONE, Mesh
 from glot_jax.model import SentenceModel
 from glot_jax.training import step_functions
 from glot_jax.training.step_functions import Numbers, OptimizerMaker, TrainState
@@ -86,6 +87,7 @@ class Steps:
             for the others.
         total_steps: steps of the run; what is annealed ends there.
         xla_options: who multiplies matrices on a CPU; see `xla.cpu_options`.
+        mesh: the devices that batches are divided among; states and results lie on all of them.
 
     Attributes:
         executables: the compiled steps; a key begins with the name of the step.
@@ -98,8 +100,10 @@ class Steps:
         edge_budgets: dict[tuple, int],
         total_steps: int,
         xla_options: XlaCpuOptions = "default",
+        mesh: Mesh = ONE,
     ):
         self._xla_options: XlaCpuOptions = xla_options
+        self.mesh = mesh
         # Static in each program: a budget is the size of its list of edges.
         self.edge_budgets = edge_budgets
         self.executables = Executables()
@@ -113,11 +117,12 @@ class Steps:
         }
         # Static is the edge budget, by its place among the arguments that are left.
         # Donated: the old state's buffers hold the new one, so that a step needs no second copy.
-        self._train = jax.jit(train, static_argnums=2, donate_argnums=0)
+        self._train = jax.jit(train, static_argnums=2, donate_argnums=0, **mesh.jit_options)
         self._train_block = jax.jit(
             functools.partial(step_functions.train_block, train),
             static_argnums=(3, 4),
             donate_argnums=0,
+            **mesh.jit_options,
         )
         self._train_blocks = jax.jit(
             functools.partial(step_functions.train_blocks, train),
@@ -129,10 +134,10 @@ class Steps:
         self._judge = {}
         self._judge_block = {}
         for name, step in judge.items():
-            self._judge[name] = jax.jit(step, static_argnums=4)
+            self._judge[name] = jax.jit(step, static_argnums=4, **mesh.jit_options)
             # The jitted one, which a block meets twice and traces once.
             block = functools.partial(step_functions.judge_block, self._judge[name])
-            self._judge_block[name] = jax.jit(block, static_argnums=(4, 5))
+            self._judge_block[name] = jax.jit(block, static_argnums=(4, 5), **mesh.jit_options)
 
     @property
     def compile_seconds(self) -> float:
@@ -149,10 +154,11 @@ class Steps:
         The state's buffers are donated. Logs: loss (mean over the batch's real rows),
         dropped_edges.
         """
-        update = self._executable("train", state, batch)
         # What the host has made of a batch is moved here and nowhere else: under a transfer guard
         # an array that slips into a step is an error.
-        return update(state, jax.device_put(batch))
+        moved = self.mesh.place_rows(batch)
+        update = self._executable("train", state, moved)
+        return update(state, moved)
 
     def train_block(self, state: TrainState, block: Block) -> tuple[TrainState, dict[str, Array]]:
         """An update for every batch of a block, in one dispatch.
@@ -227,8 +233,9 @@ class Steps:
 
     def judge(self, name: StepName, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
         """`evaluate` or `features`, by name."""
-        run = self._executable(name, state, batch)
-        return run(*_judged(state), jax.device_put(batch))
+        moved = self.mesh.place_rows(batch)
+        run = self._executable(name, state, moved)
+        return run(*_judged(state), moved)
 
     def look(self, state: TrainState, batch: TokenBatch) -> dict[str, Array]:
         """How much each token of a batch counts in the readout, and its degree in the graph.
@@ -238,7 +245,8 @@ class Steps:
         Returns:
             readout_weights, degrees and mask, [texts, length].
         """
-        return self._look(*_judged(state), jax.device_put(batch), self.budget(batch))
+        moved = self.mesh.place_rows(batch)
+        return self._look(*_judged(state), moved, self.budget(moved))
 
     def judge_block(self, name: StepName, state: TrainState, block: Block) -> dict[str, Array]:
         """`evaluate` or `features` of every batch of a block, in one dispatch.
@@ -262,8 +270,8 @@ class Steps:
     ) -> None:
         """Have the program for blocks of this shape compiled on another thread."""
         # Shapes alone: by the time they are traced the state may have been donated.
-        shapes = jax.tree.map(_shape_of, state)
-        block = _block_of_shapes(tokens, planned, length)
+        shapes = self.mesh.described(state)
+        block = self._block_of_shapes(tokens, planned, length)
         key = _block_key(name, block)
         compile_block = functools.partial(
             self._compile_block,
@@ -277,10 +285,10 @@ class Steps:
         self, states: Sequence[TrainState], tokens: Array, planned: PlannedBatches, length: int
     ) -> None:
         """Have the program of `train_blocks` for these runs compiled on another thread."""
-        shapes = [jax.tree.map(_shape_of, state) for state in states]
+        shapes = [self.mesh.described(state) for state in states]
         numbers = jax.eval_shape(jax.random.key_data, shapes[0]["key"])
         keys = jax.ShapeDtypeStruct((len(states), *numbers.shape), numbers.dtype)
-        blocks = [_block_of_shapes(tokens, planned, length)] * len(states)
+        blocks = [self._block_of_shapes(tokens, planned, length)] * len(states)
         build = functools.partial(self._compile_blocks, shapes, keys, blocks)
         self.executables.ahead(_blocks_key(blocks), build)
 
@@ -329,6 +337,12 @@ class Steps:
     def budget(self, batch: TokenBatch) -> int | None:
         """Edges that a batch of this shape may hold; None where it is not computed sparse."""
         return self.edge_budgets.get(batch.mask.shape)
+
+    def _block_of_shapes(self, tokens: Array, planned: PlannedBatches, length: int) -> Block:
+        number = self.mesh.described(jax.ShapeDtypeStruct((), jnp.int32))
+        # The first axis of what is planned counts steps, the second what is divided.
+        steps = self.mesh.described(planned, axis=1)
+        return Block(self.mesh.described(tokens), steps, length, number, number)
 
     def _executable(self, name: StepName, state: TrainState, batch: TokenBatch) -> Callable:
         # Ahead of time and by hand: jax.jit would compile silently, and nobody could count or time
@@ -381,13 +395,3 @@ def _block_key(name: StepName, block: Block) -> tuple:
 
 def _blocks_key(blocks: Sequence[Block]) -> tuple:
     return (*_block_key("train", blocks[0]), len(blocks))
-
-
-def _block_of_shapes(tokens: Array, planned: PlannedBatches, length: int) -> Block:
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    steps = jax.tree.map(_shape_of, planned)
-    return Block(_shape_of(tokens), steps, length, number, number)
-
-
-def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)

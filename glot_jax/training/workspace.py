@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from glot_jax.batches.placement import States, place_states
+from glot_jax.mesh.device_mesh import ONE, Mesh
 from glot_jax.store.reader import HiddenStore
 from glot_jax.training.steps import Steps
 
@@ -14,9 +15,13 @@ class Workspace:
     """Runs that follow one another pass the same workspace: seeds, trials, variants.
 
     Equal states are then placed once and equal programs compiled once.
+
+    Args:
+        mesh: the devices that they are placed on and compiled for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Mesh = ONE) -> None:
+        self.mesh = mesh
         self._states: dict[tuple, States] = {}
         self._steps: dict[str, Steps] = {}
         self._said: set[str] = set()
@@ -48,7 +53,7 @@ class Workspace:
         # The token's shape tells one layer from one that is read as the only one of several.
         key = (store.content, store.layers, reader.token_shape, split, cache)
         if key not in self._states:
-            self._states[key] = place_states(reader, cache)
+            self._states[key] = place_states(reader, cache, self.mesh)
         return self._states[key]
 
     def steps(

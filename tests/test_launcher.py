@@ -7,7 +7,7 @@ import re
 import pytest
 
 from glot_jax.errors import UsageError
-from glot_jax.extraction.launcher import Worker, find_worker
+from glot_jax.launcher import Worker, find_worker
 
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "4", "SLURM_ARRAY_TASK_COUNT": "8"}
 STEP = {"SLURM_PROCID": "3", "SLURM_NTASKS": "64", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0"}

@@ -1,4 +1,4 @@
-"""Which worker this process is, as its launcher says it.
+"""Which process of several this one is, as its launcher says it.
 
 Slurm, torchrun, Open MPI, SkyPilot, and Kubernetes where the number of workers is given: they
 number their processes in environment variables, and nothing is asked of them but that.
@@ -62,34 +62,61 @@ _LAUNCHERS = (
     ),
     _Variables("SKYPILOT_NODE_RANK", "SKYPILOT_NUM_NODES"),
 )
+_ARRAY = "SLURM_ARRAY_TASK_ID"
 _UNCOUNTED = ("JOB_COMPLETION_INDEX",)
 """Variables that number a process without saying of how many: Kubernetes' indexed jobs."""
 
 
-def find_worker(environ: Mapping[str, str], workers: int | None = None) -> Worker:
+@dataclasses.dataclass(frozen=True)
+class Asker:
+    """Who asks, for messages, and who may answer."""
+
+    option: str
+    """What was given, such as `--worker auto`."""
+    launched: str
+    """How to be numbered by a launcher."""
+    by_hand: str
+    """How to give the number instead."""
+    arrays: bool = True
+    """Whether the jobs of an array may be the processes: they start when they like."""
+
+
+WORKERS = Asker(
+    option="--worker",
+    launched="srun, an array of jobs, torchrun, mpirun or SkyPilot; give --worker auto/N in an"
+    " indexed job of Kubernetes",
+    by_hand="--worker I/N",
+)
+
+
+def find_worker(
+    environ: Mapping[str, str], workers: int | None = None, asker: Asker = WORKERS
+) -> Worker:
     """The worker that this process is.
 
     Args:
         environ: environment variables.
         workers: how many there are, where the launcher does not say it (`--worker auto/8`); where
             it does, it must say the same.
+        asker: whose option is named in messages.
 
     Raises:
         UsageError: no launcher has numbered this process, two have done so differently, a variable
             is no number, or `workers` is not theirs.
     """
-    told = list(_told(environ))
+    told = list(_told(environ, asker))
     # A launcher of one process may well run inside another one's.
     several = [worker for worker in told if worker.workers > 1] or told[:1]
     if not several and workers is not None:
-        several = [_counted(environ, name, workers) for name in _UNCOUNTED if name in environ]
+        for name in _UNCOUNTED:
+            if name in environ:
+                several.append(_counted(environ, name, workers, asker))
     if not several:
-        names = [launcher.number for launcher in _LAUNCHERS]
+        names = [launcher.number for launcher in _launchers(asker)]
         raise UsageError(
-            rule="--worker auto needs a launcher that numbers its processes",
+            rule=f"{asker.option} auto needs a launcher that numbers its processes",
             got=f"none of {', '.join(names)} with the number of processes",
-            fix="Start it with srun, an array of jobs, torchrun, mpirun or SkyPilot; give --worker"
-            " auto/N in an indexed job of Kubernetes, or --worker I/N.",
+            fix=f"Start it with {asker.launched}, or {asker.by_hand}.",
         )
     first, *others = several
     for other in others:
@@ -99,64 +126,68 @@ def find_worker(environ: Mapping[str, str], workers: int | None = None) -> Worke
                 rule="launchers that number one process must agree",
                 got=f"{first.number} of {first.workers} by {first.source}, {other.number} of"
                 f" {other.workers} by {other.source}",
-                fix=f"Give the right one, for example --worker ${other.source}/{other.workers}.",
+                fix=f"Give the right one: {asker.by_hand}.",
             )
     if workers is not None and workers != first.workers:
         raise UsageError(
-            rule="--worker auto/N must have the launcher's number of processes",
+            rule=f"{asker.option} auto/N must have the launcher's number of processes",
             got=f"auto/{workers}, and {first.workers} by {first.source}",
-            fix="Give --worker auto.",
+            fix=f"Give {asker.option} auto.",
         )
     # Of launchers that agree, the one that knows the machine.
     local = max(worker.local for worker in several)
     return dataclasses.replace(first, local=local)
 
 
-def _told(environ: Mapping[str, str]) -> Iterator[Worker]:
+def _launchers(asker: Asker) -> list[_Variables]:
+    return [launcher for launcher in _LAUNCHERS if asker.arrays or launcher.number != _ARRAY]
+
+
+def _told(environ: Mapping[str, str], asker: Asker) -> Iterator[Worker]:
     """The worker that this process is by each launcher that says so."""
-    for launcher in _LAUNCHERS:
+    for launcher in _launchers(asker):
         # One without the other numbers nobody: RANK is a name that others use as well.
         if launcher.number not in environ or launcher.workers not in environ:
             continue
         if launcher.needs is not None and launcher.needs not in environ:
             continue
-        first = _optional(environ, launcher.first, 0)
+        first = _optional(environ, launcher.first, 0, asker)
         # A step of 0 is none: Slurm refuses it, others may not.
-        step = max(1, _optional(environ, launcher.step, 1))
-        number = (_number(environ, launcher.number) - first) // step
-        local = _optional(environ, launcher.local, 0)
-        workers = _number(environ, launcher.workers)
-        yield _checked(Worker(number, workers, local, launcher.number))
+        step = max(1, _optional(environ, launcher.step, 1, asker))
+        number = (_number(environ, launcher.number, asker) - first) // step
+        local = _optional(environ, launcher.local, 0, asker)
+        workers = _number(environ, launcher.workers, asker)
+        yield _checked(Worker(number, workers, local, launcher.number), asker)
 
 
-def _counted(environ: Mapping[str, str], name: str, workers: int) -> Worker:
-    return _checked(Worker(_number(environ, name), workers, 0, name))
+def _counted(environ: Mapping[str, str], name: str, workers: int, asker: Asker) -> Worker:
+    return _checked(Worker(_number(environ, name, asker), workers, 0, name), asker)
 
 
-def _checked(worker: Worker) -> Worker:
+def _checked(worker: Worker, asker: Asker) -> Worker:
     if 0 <= worker.number < worker.workers:
         return worker
     raise UsageError(
         rule="a launcher must number its processes from 0 to their number less one",
         got=f"number {worker.number} of {worker.workers} by {worker.source}",
-        fix="Give --worker I/N.",
+        fix=f"Give {asker.by_hand}.",
     )
 
 
-def _optional(environ: Mapping[str, str], name: str | None, default: int) -> int:
+def _optional(environ: Mapping[str, str], name: str | None, default: int, asker: Asker) -> int:
     # Not every launcher has such a variable, and one that has may leave it out.
     if name is None or name not in environ:
         return default
-    return _number(environ, name)
+    return _number(environ, name, asker)
 
 
-def _number(environ: Mapping[str, str], name: str) -> int:
+def _number(environ: Mapping[str, str], name: str, asker: Asker) -> int:
     text = environ[name]
     # isdecimal, not isdigit, which takes signs that `int` refuses, such as ².
     if not text.isdecimal():
         raise UsageError(
             rule=f"{name} must be a whole number",
             got=repr(text),
-            fix="Give --worker I/N.",
+            fix=f"Give {asker.by_hand}.",
         )
     return int(text)

@@ -1,0 +1,128 @@
+"""From settings to the devices of a run, over processes where there are several."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import jax
+
+from glot_jax.config.devices import ALL_DEVICES, Devices
+from glot_jax.dispatch.memory import keep_memory
+from glot_jax.errors import UsageError
+from glot_jax.mesh.addresses import Place, find_place
+from glot_jax.mesh.device_mesh import ONE, Device, Mesh
+from glot_jax.mesh.processes import Processes
+
+PATIENCE = 300
+"""Seconds in which all processes must have come."""
+HEARTBEAT = 100
+"""Seconds after which a process that is not heard of is taken for dead."""
+_SHUTDOWN = 30
+"""Seconds that the end of a process waits for the ends of the others."""
+
+
+def start(
+    settings: Devices,
+    say: Callable[[str], None],
+    environ: Mapping[str, str] = os.environ,
+    heartbeat: int = HEARTBEAT,
+) -> Mesh:
+    """The devices that the settings ask for.
+
+    Before the first array of the process is made. With `distributed` it waits for the other
+    processes; where JAX has been told of them already (by Ray's JaxTrainer, for instance), those
+    are the ones.
+
+    Args:
+        settings: of the command.
+        say: takes a line for people, of process 0 alone once it is numbered.
+        environ: environment variables.
+        heartbeat: seconds after which a process that is not heard of is taken for dead.
+
+    Raises:
+        UsageError: fewer devices than asked for, or a process that nobody has numbered.
+    """
+    if settings.are_default:
+        return ONE
+    # It changes nothing once a device is open.
+    keep_memory()
+    joined = jax.distributed.is_initialized()
+    if settings.distributed is not None and not joined:
+        place = find_place(settings, environ)
+        # A launcher of one process has nobody to be waited for.
+        joined = place.processes > 1
+        if joined:
+            _join(place, say, heartbeat)
+    processes = Processes(jax.process_index(), jax.process_count()) if joined else Processes()
+    devices = _devices(settings, processes)
+    if len(devices) == 1:
+        return ONE
+    if processes.first:
+        say(_described(devices, processes))
+    return Mesh(devices, processes)
+
+
+def _join(place: Place, say: Callable[[str], None], heartbeat: int) -> None:
+    where = "" if place.address is None else f" at {place.address}"
+    # Said before: when the others do not come, JAX ends the process without another word of ours.
+    say(
+        f"process {place.number} of {place.processes}, from {place.source}: waiting{where} for the"
+        f" others, {PATIENCE} s at most"
+    )
+    method = "deactivate"
+    if place.address is None:
+        # JAX reads it from what Open MPI says.
+        method = "ompi"
+    jax.distributed.initialize(
+        coordinator_address=place.address,
+        num_processes=place.processes,
+        process_id=place.number,
+        local_device_ids=place.local_devices,
+        cluster_detection_method=method,
+        initialization_timeout=PATIENCE,
+        heartbeat_timeout_seconds=heartbeat,
+        shutdown_timeout_seconds=_SHUTDOWN,
+        coordinator_bind_address=place.bind_address,
+    )
+
+
+def _devices(settings: Devices, processes: Processes) -> list[Device]:
+    """Those of the run, in the order of the processes."""
+    # The first use of a device is a rendezvous: every process comes by here.
+    by_process = Counter(device.process_index for device in jax.devices())
+    counts = set(by_process.values())
+    if processes.several and len(counts) > 1:
+        raise UsageError(
+            rule="every process must have as many devices as the others",
+            got=", ".join(f"process {number}: {by_process[number]}" for number in by_process),
+            fix="Let each see as many (CUDA_VISIBLE_DEVICES, JAX_LOCAL_DEVICE_IDS).",
+        )
+    there = jax.local_device_count()
+    asked = settings.devices
+    if asked is None:
+        asked = ALL_DEVICES if settings.distributed is not None else "1"
+    count = there if asked == ALL_DEVICES else int(asked)
+    if count > there:
+        platform = jax.default_backend()
+        raise UsageError(
+            rule="--devices must be there",
+            got=f"{count}, of which this process sees {there} ({platform})",
+            fix=f"Give --devices {there} or fewer.",
+        )
+    devices = []
+    for number in range(processes.count):
+        own = jax.local_devices()
+        if processes.several:
+            own = [device for device in jax.devices() if device.process_index == number]
+        devices += sorted(own, key=lambda device: device.id)[:count]
+    return devices
+
+
+def _described(devices: list[Device], processes: Processes) -> str:
+    kind = devices[0].device_kind
+    line = f"{len(devices)} devices ({kind}) divide every batch"
+    if processes.several:
+        line += f", of {processes.count} processes"
+    return line
