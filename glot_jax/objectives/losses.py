@@ -145,10 +145,7 @@ def _negatives(
 ) -> Bool[Array, "batch candidates"]:
     """Which candidates are negatives of which anchor; `partners` are the anchors' positives."""
     # The first of equal candidates counts, those after it repeat it.
-    same = candidates[:, None] == candidates[None, :]
-    count = len(candidates)
-    earlier = jnp.tri(count, k=-1, dtype=bool)
-    repeats = jnp.any(same & earlier, axis=1)
+    repeats = _repeats(candidates)
     # Positive of any anchor of the same text: a boolean matrix product.
     equal_anchor = anchors[:, None] == anchors[None, :]
     is_partner = partners[:, None] == candidates[None, :]
@@ -161,3 +158,23 @@ def _negatives(
     exists = candidates >= 0
     counts = exists & ~repeats
     return counts[None, :] & ~relevant & is_other
+
+
+_COMPARED = 1024
+"""Candidates up to which each is compared with each: as fast as sorting, and it was so before."""
+
+
+def _repeats(candidates: Int[Array, " candidates"]) -> Bool[Array, " candidates"]:
+    """Whether an equal candidate stands before each."""
+    count = len(candidates)
+    if count <= _COMPARED:
+        same = candidates[:, None] == candidates[None, :]
+        earlier = jnp.tri(count, k=-1, dtype=bool)
+        return jnp.any(same & earlier, axis=1)
+    # The mask of all pairs grows with the square of the global batch, and every device has it.
+    order = jnp.argsort(candidates, stable=True)
+    ordered = candidates[order]
+    repeated = ordered[1:] == ordered[:-1]
+    in_order = jnp.concatenate([jnp.zeros(1, bool), repeated])
+    # Back to where they stood: a gather, where writing them there would be a scatter.
+    return in_order[jnp.argsort(order)]

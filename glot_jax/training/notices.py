@@ -149,7 +149,7 @@ def idle_hardware(platform: str, devices: int, cores: int) -> list[str]:
     if platform != "cpu" and devices > 1:
         return [
             f"{devices} devices, of which a run uses the first: start several runs, each with a"
-            " device of its own (CUDA_VISIBLE_DEVICES)"
+            " device of its own (CUDA_VISIBLE_DEVICES), or train it on all (--devices all)"
         ]
     if platform == "cpu" and cores >= MANY_CORES:
         return [
