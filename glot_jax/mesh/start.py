@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
@@ -49,19 +51,38 @@ def start(
     # It changes nothing once a device is open.
     keep_memory()
     joined = jax.distributed.is_initialized()
+    place = None
     if settings.distributed is not None and not joined:
         place = find_place(settings, environ)
         # A launcher of one process has nobody to be waited for.
         joined = place.processes > 1
-        if joined:
-            _join(place, say, heartbeat)
-    processes = Processes(jax.process_index(), jax.process_count()) if joined else Processes()
+    processes = Processes()
+    if joined:
+        with _stdout_for_results():
+            processes = _joined(place, say, heartbeat)
     devices = _devices(settings, processes)
     if len(devices) == 1:
         return ONE
     if processes.first:
         say(_described(devices, processes))
     return Mesh(devices, processes)
+
+
+def _joined(place: Place | None, say: Callable[[str], None], heartbeat: int) -> Processes:
+    """The processes, when all of them have met; without a place they have been told before."""
+    if place is not None:
+        _join(place, say, heartbeat)
+    processes = Processes(jax.process_index(), jax.process_count())
+    # The first use of a device and the first exchange are a rendezvous of all.
+    by_process = Counter(device.process_index for device in jax.devices())
+    if len(set(by_process.values())) > 1:
+        raise UsageError(
+            rule="every process must have as many devices as the others",
+            got=", ".join(f"process {number}: {by_process[number]}" for number in by_process),
+            fix="Let each see as many (CUDA_VISIBLE_DEVICES, JAX_LOCAL_DEVICE_IDS).",
+        )
+    processes.gather(None)
+    return processes
 
 
 def _join(place: Place, say: Callable[[str], None], heartbeat: int) -> None:
@@ -88,17 +109,26 @@ def _join(place: Place, say: Callable[[str], None], heartbeat: int) -> None:
     )
 
 
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """Send to stderr what libraries print meanwhile: Gloo says on stdout who it has met."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+    except OSError:
+        # A process without a stdout has nothing to keep clean.
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def _devices(settings: Devices, processes: Processes) -> list[Device]:
     """Those of the run, in the order of the processes."""
-    # The first use of a device is a rendezvous: every process comes by here.
-    by_process = Counter(device.process_index for device in jax.devices())
-    counts = set(by_process.values())
-    if processes.several and len(counts) > 1:
-        raise UsageError(
-            rule="every process must have as many devices as the others",
-            got=", ".join(f"process {number}: {by_process[number]}" for number in by_process),
-            fix="Let each see as many (CUDA_VISIBLE_DEVICES, JAX_LOCAL_DEVICE_IDS).",
-        )
     there = jax.local_device_count()
     asked = settings.devices
     if asked is None:
