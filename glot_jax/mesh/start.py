@@ -60,7 +60,8 @@ def start(
     if joined:
         with _stdout_for_results():
             processes = _joined(place, say, heartbeat)
-    devices = _devices(settings, processes)
+    with processes.agree():
+        devices = _devices(settings, processes)
     if len(devices) == 1:
         return ONE
     if processes.first:
@@ -140,6 +141,13 @@ def _devices(settings: Devices, processes: Processes) -> list[Device]:
             rule="--devices must be there",
             got=f"{count}, of which this process sees {there} ({platform})",
             fix=f"Give --devices {there} or fewer.",
+        )
+    counts = processes.gather(count)
+    if len(set(counts)) > 1:
+        raise UsageError(
+            rule="every process must use as many devices as the others",
+            got=", ".join(map(str, counts)),
+            fix="Give all of them one --devices.",
         )
     devices = []
     for number in range(processes.count):

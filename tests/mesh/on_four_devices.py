@@ -50,14 +50,19 @@ def stores(tmp_path_factory) -> dict[str, Path]:
 CASES: dict[str, tuple[str, dict]] = {
     # Running statistics of the whole batch, in blocks of steps that gather from the device.
     "gin": ("classes", {"pooler": PoolerConfig(pooler="glot", gnn="gin", **SMALL)}),
-    # Texts that are stacked by role, from the host, with equal entries dropped.
-    "pairs with dropout, from the host": (
-        "pairs",
-        {"pooler": PoolerConfig(pooler="glot", dropout=0.2, **SMALL), "cache": "host"},
+    # Negatives are the texts of the whole batch, stacked by role; they come from the host.
+    "InfoNCE": (
+        "ranking",
+        {"objective": ObjectiveConfig(embedding_head="linear"), "cache": "host"},
     ),
-    # Negatives are the texts of the whole batch.
-    "InfoNCE": ("ranking", {"objective": ObjectiveConfig(embedding_head="linear")}),
+    "pairs": ("pairs", {"pooler": PoolerConfig(pooler="glot", **SMALL)}),
+    # Equal entries are dropped, whoever has them.
+    "dropout": (
+        "classes",
+        {"pooler": PoolerConfig(pooler="glot", dropout=0.2, attention_dropout=0.2, **SMALL)},
+    ),
 }
+_LONG = ("pairs", "dropout")
 
 
 def settings(store: Path, out: Path, **changes: object) -> TrainConfig:
@@ -77,7 +82,10 @@ def assert_close(run: Path, other: Path) -> None:
         assert ours == pytest.approx(theirs, rel=0, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in _LONG else ()) for name in CASES],
+)
 def test_four_devices_compute_what_one_does(mesh, stores, tmp_path, name):
     store, changes = CASES[name]
     one, four = tmp_path / "one", tmp_path / "four"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jax
 import pytest
 
 from glot_jax.config.train import GraphConfig, TrainConfig
@@ -46,14 +45,3 @@ def test_one_device_takes_everything():
 def test_what_three_devices_cannot_divide(changes, message):
     with pytest.raises(UsageError, match=message):
         require_fit(dataclasses.replace(CONFIG, **changes), Three())
-
-
-def test_a_mesh_of_one_leaves_arrays_where_they_are():
-    array = jax.numpy.arange(4.0)
-    assert ONE.everywhere(array) is array
-    assert ONE.from_first(array) is array
-    assert ONE.own(4) == slice(0, 4)
-    assert ONE.jit_options == {}
-    assert ONE.described(array).sharding is None
-    assert not ONE.place_rows(array).committed
-    assert not ONE.place_whole(array, axis=0).committed

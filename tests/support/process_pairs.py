@@ -94,7 +94,8 @@ def words_of(store: Path, out: Path, *more: str) -> list[str]:
         "lr": 0.001,
         "checkpoint-minutes": runs.EVERY_STEP,
     }
-    words = list(more)
+    words = []
     for name, value in settings.items():
         words += [f"--{name}", str(value)]
-    return words
+    # Of a flag that is given twice the last one counts.
+    return [*words, *more]
