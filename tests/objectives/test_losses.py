@@ -16,6 +16,7 @@ from flax import nnx
 
 from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
+from glot_jax.objectives import losses
 from glot_jax.objectives.heads import EmbeddingHead
 from glot_jax.objectives.losses import info_nce
 
@@ -180,3 +181,13 @@ def test_vectors_are_of_unit_length_or_raw_and_the_temperature_divides():
     for wrong in refused:
         with pytest.raises(UsageError):
             ObjectiveConfig(**wrong)
+
+
+def test_repeats_are_the_same_compared_and_sorted(monkeypatch):
+    """Large batches sort their texts, where a mask of all pairs would not fit."""
+    rng = np.random.default_rng(3)
+    texts = rng.integers(-1, 30, (40, 3)).astype(np.int32)
+    outputs = rng.normal(size=(40, 80)).astype(np.float32)
+    compared = np.asarray(info_nce(outputs, texts))
+    monkeypatch.setattr(losses, "_COMPARED", 8)
+    assert np.asarray(info_nce(outputs, texts)).tobytes() == compared.tobytes()

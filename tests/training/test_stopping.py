@@ -12,14 +12,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from jax.experimental import multihost_utils
 from support import runs
 from support.dispatches import one_at_a_time
 from support.synthetic_stores import make_store
 
 from glot_jax.cli import main
 from glot_jax.dispatch.pace import Pace
+from glot_jax.mesh.processes import Processes
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.training import steps, train, train_seeds
+from glot_jax.training.stopping import StopSignals
 
 STEPS, EPOCH = 15, 5
 
@@ -253,3 +256,31 @@ def test_a_signal_within_a_block_saves_where_the_block_ends(store, tmp_path, mon
     # The whole epoch was under way, and so its evaluation and its save follow.
     assert calls == [EPOCH]
     assert latest(tmp_path / "run") == EPOCH
+
+
+def test_several_processes_stop_where_jax_says(monkeypatch):
+    """SIGTERM is JAX's, which wants every number once; Ctrl-C of one is heard by all."""
+    asked = []
+
+    def reached(number: int) -> bool:
+        asked.append(number)
+        return number == 3
+
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals(Processes(1, 2)) as stop:
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert [stop.look() for _ in range(4)] == [False, False, True, True]
+    assert asked == [1, 2, 3]
+    assert stop.received is signal.SIGTERM
+
+    with StopSignals(Processes(1, 2)) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        # Noted, and not acted upon before the others know.
+        assert not stop.look()
+        stop.hear([None, stop.noted])
+        assert stop.look()
+    assert stop.received is signal.SIGINT
+    with StopSignals() as alone:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert alone.look()
