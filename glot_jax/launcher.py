@@ -151,6 +151,7 @@ def _told(environ: Mapping[str, str], asker: Asker) -> Iterator[Worker]:
             continue
         if launcher.needs is not None and launcher.needs not in environ:
             continue
+        # Arrays begin anywhere, and count in steps.
         first = _optional(environ, launcher.first, 0, asker)
         # A step of 0 is none: Slurm refuses it, others may not.
         step = max(1, _optional(environ, launcher.step, 1, asker))

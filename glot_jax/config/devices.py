@@ -12,26 +12,42 @@ ALL_DEVICES = "all"
 
 
 def _number_or_all(value: str) -> str | None:
-    if value == ALL_DEVICES or (value.isdecimal() and int(value) > 0):
+    if value == ALL_DEVICES:
+        return None
+    if value.isdecimal() and int(value) > 0:
         return None
     return "must be a positive number of devices, or all"
 
 
-# Of the command, never of a run: a run that was begun on four devices may go on with two, and
-# addresses of machines belong in no file that is passed on.
+# Of the command, never of a run: a run that was begun on four devices may go on with two.
 @dataclasses.dataclass(frozen=True)
 class Devices(Config):
     """Which devices of which processes train a run (docs/devices.md)."""
 
-    devices: str | None = option(None, _number_or_all, decides=NOTHING, example=ALL_DEVICES)
+    devices: str | None = option(
+        None,
+        _number_or_all,
+        decides=NOTHING,
+        example=ALL_DEVICES,
+    )
     """Train on N local devices, or on all, the batch divided among them. Default: one; with
     --distributed all of every process.
     """
-    distributed: str | None = option(None, decides=NOTHING, example="10.0.0.1:8476")
+    # Addresses of machines belong in no file that is passed on.
+    distributed: str | None = option(
+        None,
+        decides=NOTHING,
+        example="10.0.0.1:8476",
+    )
     """Train with several processes: auto, as srun, torchrun, mpirun or SkyPilot number them, or
     HOST:PORT of the first, on a private network. Default: this process alone.
     """
-    process: str | None = option(None, decides=NOTHING, example="0/2")
+    # One word, because neither number means anything without the other.
+    process: str | None = option(
+        None,
+        decides=NOTHING,
+        example="0/2",
+    )
     """--distributed HOST:PORT: I/N, the number of this process, from 0, and how many there are.
     Default: as the launcher says.
     """
@@ -57,9 +73,12 @@ class Devices(Config):
 
     @staticmethod
     def _require_address(address: str) -> None:
+        if address == AUTO:
+            return
+        # From behind: an address of IPv6 has more of them.
         host, _, port = address.rpartition(":")
-        has_port = bool(host) and port.isdecimal() and 0 < int(port) < 2**16
-        if address != AUTO and not has_port:
+        has_port = port.isdecimal() and 0 < int(port) < 2**16
+        if not host or not has_port:
             raise UsageError(
                 rule="--distributed must be auto, or HOST:PORT of the first process",
                 got=repr(address),

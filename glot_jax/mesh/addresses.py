@@ -23,6 +23,7 @@ PROCESSES = Asker(
 
 _PORT = 8476
 """What JAX's documentation uses."""
+_SLURM_PORTS = range(61440, 65536)
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -65,7 +66,13 @@ def find_place(settings: Devices, environ: Mapping[str, str]) -> Place:
     address = settings.distributed
     if settings.share is not None:
         number, processes = settings.share
-        return Place(number, processes, address, "--process", _own_devices(environ, None))
+        # By hand a process has all the devices that it sees.
+        return Place(
+            number=number,
+            processes=processes,
+            address=address,
+            source="--process",
+        )
     worker = find_worker(environ, asker=PROCESSES)
     if address == AUTO:
         address = _first_address(environ, worker)
@@ -86,15 +93,20 @@ def _first_address(environ: Mapping[str, str], worker: Worker) -> str | None:
         return given
     if worker.source == "RANK" and "MASTER_ADDR" in environ:
         # The next port: torchrun listens on its own.
-        port = int(environ.get("MASTER_PORT", str(_PORT - 1))) + 1
-        return f"{environ['MASTER_ADDR']}:{port}"
+        taken = environ.get("MASTER_PORT", "29500")
+        host = environ["MASTER_ADDR"]
+        return f"{host}:{int(taken) + 1}"
     if worker.source == "SLURM_PROCID" and "SLURM_STEP_NODELIST" in environ:
         # Jobs that share a machine have ports of their own: from the upper end of those that
         # nobody is registered for.
         job = int(environ.get("SLURM_JOB_ID", "0"))
-        return f"{_first_host(environ['SLURM_STEP_NODELIST'])}:{61440 + job % 4096}"
+        host = _first_host(environ["SLURM_STEP_NODELIST"])
+        port = _SLURM_PORTS.start + job % len(_SLURM_PORTS)
+        return f"{host}:{port}"
     if worker.source == "SKYPILOT_NODE_RANK" and environ.get("SKYPILOT_NODE_IPS"):
-        return f"{environ['SKYPILOT_NODE_IPS'].split()[0]}:{_PORT}"
+        hosts = environ["SKYPILOT_NODE_IPS"].split()
+        return f"{hosts[0]}:{_PORT}"
+    # Its address stands in there, in a form of Open MPI's own.
     if "OMPI_MCA_orte_hnp_uri" in environ:
         return None
     raise UsageError(
@@ -113,13 +125,20 @@ def _first_host(nodes: str) -> str:
     return prefix + (number or "")
 
 
-def _own_devices(environ: Mapping[str, str], worker: Worker | None) -> tuple[int, ...] | None:
+def _own_devices(
+    environ: Mapping[str, str],
+    worker: Worker,
+) -> tuple[int, ...] | None:
     """GPUs of the process among those that it sees; None for all of them."""
-    # By hand, and on a machine of its own, a process has what it sees.
-    if worker is None or "JAX_LOCAL_DEVICE_IDS" in environ or _is_alone(environ, worker):
+    # JAX reads it by itself.
+    if "JAX_LOCAL_DEVICE_IDS" in environ:
         return None
-    # The launcher has given each its own.
-    if len(environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")) == 1:
+    # On a machine of its own a process has what it sees.
+    if _is_alone(environ, worker):
+        return None
+    visible = environ.get("CUDA_VISIBLE_DEVICES", "")
+    # The launcher has given each process its own.
+    if visible and "," not in visible:
         return None
     return (worker.local,)
 

@@ -42,7 +42,10 @@ def versions() -> dict[str, Json]:
 
 
 def require_alike(
-    processes: Processes, config: TrainConfig, store: str, plans: Mapping[str, Json]
+    processes: Processes,
+    config: TrainConfig,
+    store: str,
+    plans: Mapping[str, Json],
 ) -> None:
     """Compare what the processes are about to do.
 
@@ -69,13 +72,17 @@ def require_alike(
         "config": settings,
         "plans": dict(plans),
     }
-    answers = processes.gather({"host": socket.gethostname(), "values": values})
+    own = {"host": socket.gethostname(), "values": values}
+    answers = processes.gather(own)
     first = answers[0]
     for number, answer in enumerate(answers):
         changed = differences(first["values"], answer["values"])
         if changed:
             shown = "; ".join(changed[:_SHOWN])
-            pair = f"process 0 on {first['host']} -> process {number} on {answer['host']}"
+            # By their machines too: one of them has another version, or another store.
+            here = f"process 0 on {first['host']}"
+            there = f"process {number} on {answer['host']}"
+            pair = f"{here} -> {there}"
             raise UsageError(
                 rule="all processes of a run must have the same versions, settings and data",
                 got=f"{pair}: {shown}",

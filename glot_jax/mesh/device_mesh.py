@@ -41,8 +41,12 @@ class Mesh:
         self._platform = devices[0].platform if devices else ""
         self._mesh: jax.sharding.Mesh | None = None
         if self.count > 1:
-            # Shardings follow from those of a step's arguments, as they do with one device.
-            self._mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+            # Auto: shardings follow from those of a step's arguments, and no layer names any.
+            self._mesh = jax.sharding.Mesh(
+                np.array(devices),
+                (AXIS,),
+                axis_types=(AxisType.Auto,),
+            )
 
     @property
     def several(self) -> bool:
@@ -83,7 +87,11 @@ class Mesh:
         if not self.several:
             return jax.device_put(tree)
         sharding = self._sharding(axis)
-        return jax.tree.map(lambda leaf: self._put(leaf, sharding), tree)
+
+        def put(leaf: ArrayLike) -> jax.Array:
+            return self._put(leaf, sharding)
+
+        return jax.tree.map(put, tree)
 
     def place_everywhere(self, values: np.ndarray) -> jax.Array:
         """An array that every process holds as a whole, on each device."""
@@ -96,7 +104,11 @@ class Mesh:
         if not self.several:
             return tree
         sharding = self._sharding(None)
-        return jax.tree.map(lambda leaf: self._put(leaf, sharding), tree)
+
+        def put(leaf: ArrayLike) -> jax.Array:
+            return self._put(leaf, sharding)
+
+        return jax.tree.map(put, tree)
 
     def from_first(self, tree: Tree) -> Tree:
         """`everywhere`, with the numbers of process 0, whatever the others have computed."""
@@ -105,12 +117,16 @@ class Mesh:
         from jax.experimental import multihost_utils
 
         numbers = jax.tree.map(_numbers_of, tree)
-        shared = self.everywhere(multihost_utils.broadcast_one_to_all(numbers))
+        # On the hosts first: each then puts the same on its own devices.
+        received = multihost_utils.broadcast_one_to_all(numbers)
+        shared = self.everywhere(received)
         return jax.tree.map(_like, tree, shared)
 
     def described(self, tree: Tree, axis: int | None = None) -> Tree:
         """Shapes and dtypes of arrays that lie here as `place_whole` or `everywhere` puts them."""
-        sharding = self._sharding(axis) if self.several else None
+        sharding = None
+        if self.several:
+            sharding = self._sharding(axis)
 
         def describe(leaf: jax.Array) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -123,7 +139,9 @@ class Mesh:
     def jit_options(self) -> dict[str, Any]:
         """Options of jax.jit by which all that a program returns lies on every device."""
         # So that each process can read it, and that the next step finds the state where it was.
-        return {"out_shardings": self._sharding(None)} if self.several else {}
+        if not self.several:
+            return {}
+        return {"out_shardings": self._sharding(None)}
 
     def settle(self, result: jax.Array | Mapping[str, jax.Array]) -> None:
         """Wait for a result where programs must not pile up."""
@@ -142,8 +160,17 @@ class Mesh:
     def _put(self, leaf: ArrayLike, sharding: NamedSharding) -> jax.Array:
         if not self.processes.several:
             return jax.device_put(leaf, sharding)
+        # JAX's own transfer would compare the values of all processes, a collective each time.
         values = np.asarray(leaf)
-        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+        def part_at(index: tuple[slice, ...] | None) -> np.ndarray:
+            return values[index]
+
+        return jax.make_array_from_callback(
+            values.shape,
+            sharding,
+            part_at,
+        )
 
     def _rows_of_share(self, leaf: ArrayLike) -> jax.Array:
         sharding = self._sharding(0)
@@ -155,11 +182,18 @@ class Mesh:
 
         def rows_at(index: tuple[slice, ...] | None) -> np.ndarray:
             assert index is not None  # of an array that has an axis
-            # Of the whole batch, of which this process has a part.
-            first = index[0]
-            return values[first.start - begin : first.stop - begin]
+            # Counted in the whole batch, of which this process has a part.
+            asked = index[0]
+            first = asked.start - begin
+            last = asked.stop - begin
+            return values[first:last]
 
-        return jax.make_array_from_callback((rows, *values.shape[1:]), sharding, rows_at)
+        shape = (rows, *values.shape[1:])
+        return jax.make_array_from_callback(
+            shape,
+            sharding,
+            rows_at,
+        )
 
 
 ONE = Mesh()
@@ -172,10 +206,13 @@ def _is_key(leaf: jax.Array) -> bool:
 
 def _numbers_of(leaf: jax.Array) -> np.ndarray:
     # Keys have numbers that JAX hands out by this name alone.
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
 
 
 def _like(leaf: jax.Array, numbers: jax.Array) -> jax.Array:
-    if _is_key(leaf):
-        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
-    return numbers
+    if not _is_key(leaf):
+        return numbers
+    kind = jax.random.key_impl(leaf)
+    return jax.random.wrap_key_data(numbers, impl=kind)

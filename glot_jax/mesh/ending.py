@@ -8,13 +8,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-import jax
-
 from glot_jax.errors import UsageError
 from glot_jax.mesh.processes import Processes
 
-_LOST = ("Gloo", "NCCL", "coordination", "heartbeat", "Connection closed")
-"""Words of the errors by which a collective says that somebody is missing."""
+_LOST = ("Gloo", "NCCL", "coordination service", "heartbeat", "waiting at barrier")
+"""Words of the errors by which a collective, or a save of all, says that somebody is missing."""
 
 
 @contextlib.contextmanager
@@ -42,32 +40,33 @@ def ending_together(processes: Processes, again: str) -> Iterator[None]:
         if stop.args:
             raise
         _end(130)
-    except UsageError as error:
+    except Exception as error:
         if processes.is_agreed(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        _end(2)
-    except Exception as error:
+        # First: what could not be read or written because somebody is gone is not the disk's fault.
         reason = _loss(error)
-        if reason is None:
-            traceback.print_exc()
-        else:
+        if reason is not None:
             print(
                 f"error: process {processes.number} of {processes.count} has lost another one"
                 f" ({reason}); when all have ended, go on with {again}",
                 file=sys.stderr,
             )
+            _end(1)
+        if isinstance(error, UsageError):
+            print(f"error: {error}", file=sys.stderr)
+            _end(2)
+        traceback.print_exc()
         _end(1)
 
 
-def _loss(error: Exception) -> str | None:
-    """The first line of an error that another process is the reason of."""
-    if not isinstance(error, (jax.errors.JaxRuntimeError, ValueError)):
-        return None
-    text = str(error)
-    if not any(word in text for word in _LOST):
-        return None
-    return text.strip().splitlines()[0]
+def _loss(error: BaseException | None) -> str | None:
+    """The first line of an error that another process is the reason of, or of its cause."""
+    while error is not None:
+        text = str(error).strip()
+        if any(word in text for word in _LOST):
+            return text.splitlines()[0]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _end(code: int) -> None:

@@ -86,9 +86,12 @@ class Processes:
         try:
             yield
         except UsageError as error:
-            if not self.is_agreed(error):
-                told = [error.rule, str(error.got), error.fix]
-                self._exchanged({"error": told, "kind": type(error).__name__}, error)
+            # What came in an exchange is known to all.
+            if self.is_agreed(error):
+                raise
+            told = [error.rule, str(error.got), error.fix]
+            kind = type(error).__name__
+            self._exchanged({"error": told, "kind": kind}, error)
             raise
         except Exception as error:
             # A mistake of ours, which keeps its traceback here and has a line elsewhere.
@@ -115,16 +118,26 @@ class Processes:
         """Whether all processes have raised this error, so that nobody waits for anybody."""
         return any(error is other for other in self._agreed)
 
-    def _exchanged(self, message: dict[str, Json], own: Exception | None) -> list[Json]:
-        answers = _all_of(message | {"host": socket.gethostname()})
+    def _exchanged(
+        self,
+        message: dict[str, Json],
+        own: Exception | None,
+    ) -> list[Json]:
+        host = socket.gethostname()
+        answers = _all_of({**message, "host": host})
         failed = [number for number, answer in enumerate(answers) if "error" in answer]
         if not failed:
             return [answer["value"] for answer in answers]
+        # All raise one error, whoever else has failed meanwhile.
         number = failed[0]
-        rule, got, fix = answers[number]["error"]
+        answer = answers[number]
+        rule, got, fix = answer["error"]
+        # Of all of them nobody needs to be named.
         if len(failed) < self.count:
-            got = f"{got} (process {number} of {self.count}, on {answers[number]['host']})"
-        kind = self._kinds.get(answers[number].get("kind", ""), UsageError)
+            where = f"process {number} of {self.count}, on {answer['host']}"
+            got = f"{got} ({where})"
+        name = answer.get("kind", "")
+        kind = self._kinds.get(name, UsageError)
         error = kind(rule, got, fix)
         self._agreed.append(error)
         raise error from own
@@ -140,14 +153,19 @@ def _all_of(message: Json) -> list[Json]:
     # Most are short and travel with their size; a long one is sent once more, when all know how
     # long the longest is.
     frames = _gathered(content, _FRAME)
-    sizes = [int.from_bytes(frame[:_SIZE], "big") for frame in frames]
+    sizes = []
+    for frame in frames:
+        size = int.from_bytes(frame[:_SIZE], "big")
+        sizes.append(size)
     longest = max(sizes) + _SIZE
     if longest > _FRAME:
         # A power of two: each size is a program.
         frames = _gathered(content, 1 << longest.bit_length())
     texts = []
     for frame, size in zip(frames, sizes, strict=True):
-        texts.append(json.loads(frame[_SIZE : _SIZE + size]))
+        end = _SIZE + size
+        text = frame[_SIZE:end]
+        texts.append(json.loads(text))
     return texts
 
 
@@ -156,7 +174,9 @@ def _gathered(content: bytes, room: int) -> list[bytes]:
     from jax.experimental import multihost_utils
 
     frame = np.zeros(room, np.uint8)
-    whole = len(content).to_bytes(_SIZE, "big") + content
+    size = len(content).to_bytes(_SIZE, "big")
+    whole = size + content
     part = np.frombuffer(whole[:room], np.uint8)
     frame[: len(part)] = part
-    return [row.tobytes() for row in multihost_utils.process_allgather(frame)]
+    rows = multihost_utils.process_allgather(frame)
+    return [row.tobytes() for row in rows]

@@ -49,6 +49,7 @@ def _take_away(folder: Path, name: str, is_new: bool) -> None:
 def _require_seen(folder: Path, name: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not (folder / name).exists():
+        # Asked again: the list of a folder is kept for some seconds elsewhere.
         if time.monotonic() > deadline:
             raise UsageError(
                 rule="the run folder must be one that all processes see",

@@ -51,15 +51,15 @@ def start(
     # It changes nothing once a device is open.
     keep_memory()
     joined = jax.distributed.is_initialized()
-    place = None
+    own = None
     if settings.distributed is not None and not joined:
-        place = find_place(settings, environ)
+        own = find_place(settings, environ)
         # A launcher of one process has nobody to be waited for.
-        joined = place.processes > 1
+        joined = own.processes > 1
     processes = Processes()
     if joined:
         with _stdout_for_results():
-            processes = _joined(place, say, heartbeat)
+            processes = _joined(own, say, heartbeat)
     with processes.agree():
         devices = _devices(settings, processes)
     if len(devices) == 1:
@@ -69,44 +69,59 @@ def start(
     return Mesh(devices, processes)
 
 
-def _joined(place: Place | None, say: Callable[[str], None], heartbeat: int) -> Processes:
+def _joined(
+    own: Place | None,
+    say: Callable[[str], None],
+    heartbeat: int,
+) -> Processes:
     """The processes, when all of them have met; without a place they have been told before."""
-    if place is not None:
-        _join(place, say, heartbeat)
-    processes = Processes(jax.process_index(), jax.process_count())
+    if own is not None:
+        _join(own, say, heartbeat)
+    processes = Processes(
+        jax.process_index(),
+        jax.process_count(),
+    )
     # The first use of a device and the first exchange are a rendezvous of all.
-    by_process = Counter(device.process_index for device in jax.devices())
-    if len(set(by_process.values())) > 1:
+    owners = [device.process_index for device in jax.devices()]
+    counts = Counter(owners)
+    if len(set(counts.values())) > 1:
+        listed = [f"process {number}: {counts[number]}" for number in counts]
         raise UsageError(
             rule="every process must have as many devices as the others",
-            got=", ".join(f"process {number}: {by_process[number]}" for number in by_process),
+            got=", ".join(listed),
             fix="Let each see as many (CUDA_VISIBLE_DEVICES, JAX_LOCAL_DEVICE_IDS).",
         )
     processes.gather(None)
     return processes
 
 
-def _join(place: Place, say: Callable[[str], None], heartbeat: int) -> None:
-    where = "" if place.address is None else f" at {place.address}"
+def _join(
+    own: Place,
+    say: Callable[[str], None],
+    heartbeat: int,
+) -> None:
+    where = ""
+    if own.address is not None:
+        where = f" at {own.address}"
     # Said before: when the others do not come, JAX ends the process without another word of ours.
     say(
-        f"process {place.number} of {place.processes}, from {place.source}: waiting{where} for the"
+        f"process {own.number} of {own.processes}, from {own.source}: waiting{where} for the"
         f" others, {PATIENCE} s at most"
     )
     method = "deactivate"
-    if place.address is None:
+    if own.address is None:
         # JAX reads it from what Open MPI says.
         method = "ompi"
     jax.distributed.initialize(
-        coordinator_address=place.address,
-        num_processes=place.processes,
-        process_id=place.number,
-        local_device_ids=place.local_devices,
+        coordinator_address=own.address,
+        num_processes=own.processes,
+        process_id=own.number,
+        local_device_ids=own.local_devices,
         cluster_detection_method=method,
         initialization_timeout=PATIENCE,
         heartbeat_timeout_seconds=heartbeat,
         shutdown_timeout_seconds=_SHUTDOWN,
-        coordinator_bind_address=place.bind_address,
+        coordinator_bind_address=own.bind_address,
     )
 
 
@@ -133,8 +148,13 @@ def _devices(settings: Devices, processes: Processes) -> list[Device]:
     there = jax.local_device_count()
     asked = settings.devices
     if asked is None:
-        asked = ALL_DEVICES if settings.distributed is not None else "1"
-    count = there if asked == ALL_DEVICES else int(asked)
+        # Several processes are there for all that they have.
+        asked = "1"
+        if settings.distributed is not None:
+            asked = ALL_DEVICES
+    count = there
+    if asked != ALL_DEVICES:
+        count = int(asked)
     if count > there:
         platform = jax.default_backend()
         raise UsageError(
@@ -149,12 +169,13 @@ def _devices(settings: Devices, processes: Processes) -> list[Device]:
             got=", ".join(map(str, counts)),
             fix="Give all of them one --devices.",
         )
-    devices = []
+    if not processes.several:
+        return jax.local_devices()[:count]
+    devices: list[Device] = []
+    # Side by side, so that the rows of a process are one slice of a batch.
     for number in range(processes.count):
-        own = jax.local_devices()
-        if processes.several:
-            own = [device for device in jax.devices() if device.process_index == number]
-        devices += sorted(own, key=lambda device: device.id)[:count]
+        own = [device for device in jax.devices() if device.process_index == number]
+        devices += own[:count]
     return devices
 
 

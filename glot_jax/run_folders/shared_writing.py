@@ -51,7 +51,11 @@ def require_plain(folder: Path) -> None:
             )
 
 
-def agreed_record(processes: Processes, step: int, values: dict[str, Any]) -> dict[str, Any]:
+def agreed_record(
+    processes: Processes,
+    step: int,
+    values: dict[str, Any],
+) -> dict[str, Any]:
     """What is saved of a record, after the states of all processes were compared.
 
     Args:
@@ -64,8 +68,13 @@ def agreed_record(processes: Processes, step: int, values: dict[str, Any]) -> di
     """
     if not processes.several:
         return values
-    digests = processes.gather(digest(values["arrays"]))
-    different = [number for number, other in enumerate(digests) if other != digests[0]]
+    own = digest(values["arrays"])
+    digests = processes.gather(own)
+    different = []
+    for number, other in enumerate(digests):
+        # Found here, and not in the scores of a run that has gone on.
+        if other != digests[0]:
+            different.append(number)
     with processes.same_everywhere():
         if different:
             raise UsageError(
@@ -80,14 +89,19 @@ def agreed_record(processes: Processes, step: int, values: dict[str, Any]) -> di
 
 def readback_of(processes: Processes, read: Callable[[], None]) -> Readback | LateReadback:
     """What reads the first checkpoint of a run back."""
-    return LateReadback(read) if processes.several else Readback(read)
+    if processes.several:
+        return LateReadback(read)
+    return Readback(read)
 
 
 def agreed_reason(processes: Processes, reason: str | None) -> str | None:
     """What is wrong with a checkpoint, whichever process has seen it."""
-    for number, other in enumerate(processes.gather(reason)):
+    if not processes.several:
+        return reason
+    reasons = processes.gather(reason)
+    for number, other in enumerate(reasons):
         if other is not None:
-            return f"{other} (process {number})" if processes.several else other
+            return f"{other} (process {number})"
     return None
 
 

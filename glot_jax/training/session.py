@@ -118,11 +118,17 @@ class Session:
         processes = self.run.mesh.processes
         if not processes.several:
             return
-        own = [pace.steps, self._time_has_passed(), self.stop.noted]
+        own = {
+            "steps": pace.steps,
+            "save": self._time_has_passed(),
+            "stop": self.stop.noted,
+        }
         answers = processes.gather(own)
-        steps, save, _ = answers[0]
-        self.decided = Decided(steps, save=save)
-        self.stop.hear([noted for _, _, noted in answers])
+        # Clocks and speeds differ: one process has the say.
+        first = answers[0]
+        self.decided = Decided(first["steps"], save=first["save"])
+        noted = [answer["stop"] for answer in answers]
+        self.stop.hear(noted)
 
     def save_is_due(self) -> bool:
         """Whether `--checkpoint-minutes` have passed since the last save.
@@ -269,14 +275,15 @@ def layout_of(mesh: Mesh) -> dict[str, int]:
 
 def other_layout(notes: Mapping[str, Any], mesh: Mesh) -> list[str]:
     """A line about a run that goes on with another number of devices or processes."""
-    names = ("devices", "processes")
-    before = [notes.get(name, 1) for name in names]
-    now = [layout_of(mesh).get(name, 1) for name in names]
-    if before == now:
+    # A checkpoint of one device says nothing.
+    devices = notes.get("devices", 1)
+    processes = notes.get("processes", 1)
+    here = mesh.processes.count
+    if (devices, processes) == (mesh.count, here):
         return []
     return [
-        f"saved with {before[0]} devices of {before[1]} processes, goes on with {now[0]} of"
-        f" {now[1]}: from here on its numbers are those of the other within rounding"
+        f"saved with {devices} devices of {processes} processes, goes on with {mesh.count} of"
+        f" {here}: from here on its numbers are those of the other within rounding"
     ]
 
 

@@ -45,6 +45,12 @@ def leave(error: BaseException, processes: Processes) -> None:
             "error: process 1 of 2 has lost another one (UNKNOWN: Gloo all-reduce failed:"
             " Connection closed by peer); when all have ended, go on with train.py --resume run",
         ),
+        # What orbax makes of it: nothing is wrong with the checkpoint.
+        (
+            UsageError("a checkpoint must be readable", "10: waiting at barrier 'x'", "Free it."),
+            1,
+            "error: process 1 of 2 has lost another one (a checkpoint must be readable",
+        ),
     ],
 )
 def test_an_error_of_one_process_ends_it_at_once(codes, capsys, error, code, said):
