@@ -186,8 +186,8 @@ def test_vectors_are_of_unit_length_or_raw_and_the_temperature_divides():
 def test_repeats_are_the_same_compared_and_sorted(monkeypatch):
     """Large batches sort their texts, where a mask of all pairs would not fit."""
     rng = np.random.default_rng(3)
-    texts = rng.integers(-1, 30, (40, 3)).astype(np.int32)
-    outputs = rng.normal(size=(40, 80)).astype(np.float32)
+    texts = jnp.asarray(rng.integers(-1, 30, (40, 3)), jnp.int32)
+    outputs = jnp.asarray(rng.normal(size=(40, 80)), jnp.float32)
     compared = np.asarray(info_nce(outputs, texts))
     monkeypatch.setattr(losses, "_COMPARED", 8)
     assert np.asarray(info_nce(outputs, texts)).tobytes() == compared.tobytes()

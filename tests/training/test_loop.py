@@ -25,7 +25,8 @@ from glot_jax.config.train import (
 from glot_jax.errors import UsageError
 from glot_jax.model import split_model
 from glot_jax.run_folders.run_folder import RunFolder
-from glot_jax.training import loop, step_functions, steps, train
+from glot_jax.run_folders.run_log import RunLog
+from glot_jax.training import step_functions, steps, train
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_a_full_disk_says_how_to_continue(stores, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop.RunLog, "metrics", full)
+    monkeypatch.setattr(RunLog, "metrics", full)
     with pytest.raises(UsageError, match="No space left on device. Make room.*--resume"):
         run(stores["classes"], tmp_path / "run")
 
