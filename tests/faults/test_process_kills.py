@@ -40,7 +40,7 @@ def test_a_process_that_is_killed_ends_the_run_and_it_goes_on(
 ):
     """On two it ends byte by byte where an undisturbed one does, and on one within rounding."""
     rng = random.Random(int(os.environ.get("GLOT_FAULT_SEED", "20261130")))
-    kills = 10 if soak else 1
+    kills = 5 if soak else 1
     whole, out = tmp_path / "whole", tmp_path / "run"
     with started(words_of(store, whole), tmp_path) as pair:
         assert [code for code, _, _ in map(ended, pair)] == [0, 0]

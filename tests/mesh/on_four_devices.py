@@ -9,6 +9,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from glot_jax.training.advance import Blocks, epoch_of
 from glot_jax.training.evaluation import evaluate_run
 from glot_jax.training.loop import checked
 
-SMALL = {"hidden_dim": 8, "scorer_dim": 8, "num_layers": 1}
+SMALL: dict[str, Any] = {"hidden_dim": 8, "scorer_dim": 8, "num_layers": 1}
 
 
 @pytest.fixture(scope="module")
