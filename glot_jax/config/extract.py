@@ -16,6 +16,7 @@ from glot_jax.config.checks import (
     whole,
     written,
 )
+from glot_jax.config.cluster import RayChoice
 from glot_jax.errors import UsageError
 
 
@@ -145,6 +146,8 @@ class ExtractConfig(Config):
     """Threads of PyTorch on a CPU: with another number some states differ in their last bit.
     Default: PyTorch's own; with --worker auto one a core, whatever the launcher has set.
     """
+    cluster: RayChoice = dataclasses.field(default_factory=RayChoice)
+    """Which Ray cluster does the work."""
     # A sample: the release takes the first 20,000 rows, whatever their order.
     max_train_rows: int | None = option(
         None,
@@ -200,6 +203,24 @@ class ExtractConfig(Config):
             )
         if self.append:
             self._require_appendable()
+        if self.cluster.ray is not None:
+            self._require_fit_for_ray()
+
+    def _require_fit_for_ray(self) -> None:
+        unfit = None
+        if self.append:
+            unfit = "--append"
+        elif self.worker is not None:
+            unfit = f"--worker {self.worker}"
+        elif self.device not in ("auto", "cpu", "cuda"):
+            # An actor sees the GPUs that Ray gave it, and counts them from 0.
+            unfit = f"--device {self.device}"
+        if unfit is not None:
+            raise UsageError(
+                rule="with --ray Ray says which process does what, on which device",
+                got=f"--ray {self.cluster.ray} with {unfit}",
+                fix="Leave one out.",
+            )
 
     def _require_appendable(self) -> None:
         if self.worker:

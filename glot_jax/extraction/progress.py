@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.progress import ProgressLines
@@ -37,7 +37,7 @@ def say(
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str, int]:
+def estimate_tokens(splits: Mapping[str, Split], backbone: KnownBackbone) -> dict[str, int]:
     """Estimate the tokens of each split from a sample of its rows."""
     estimates = {}
     # More characters than any text keeps tokens of: only the beginning of a text of megabytes is
@@ -60,7 +60,7 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
 def check_disk(
     out: Path,
     tokens: int,
-    backbone: Backbone,
+    backbone: KnownBackbone,
     config: ExtractConfig,
     present: int,
     workers: int,
@@ -209,17 +209,25 @@ class SplitProgress:
         count = self.done.earlier + self.done.stored
         return f"{self._name}: {count:,} of about {self._tokens:,} tokens, {self._rate()}"
 
-    def summarise(self, record: SplitRecord, max_length: int) -> None:
-        """Print the split's counts, and a warning if texts were cut or empty."""
-        # Found shards cost no forward pass: a rate with them would flatter.
-        rate = self._rate() if self.done.stored else "nothing left to do"
+    def summarise(self, record: SplitRecord, max_length: int, *, with_rate: bool = True) -> None:
+        """Print the split's counts, and a warning if texts were cut or empty.
+
+        Args:
+            record: of the split.
+            max_length: tokens that texts were cut to.
+            with_rate: whether the split had time of its own, and not with others.
+        """
+        rate = ""
+        if with_rate:
+            # Found shards cost no forward pass: a rate with them would flatter.
+            rate = f", {self._rate()}" if self.done.stored else ", nothing left to do"
         stored = 0
         for shard in record.shards:
             stored += sum(file["bytes"] for file in shard.files.values())
         say(
             self._console,
             f"{self._name}: {record.rows:,} rows, {record.tokens:,} tokens, {len(record.shards)}"
-            f" shards, {size(stored)}, {rate}",
+            f" shards, {size(stored)}{rate}",
         )
         # After the counts, which tell how many of all the texts these are.
         warnings = []

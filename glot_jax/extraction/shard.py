@@ -14,7 +14,7 @@ from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.storage_dtypes import States, largest_value
 from glot_jax.errors import UsageError
 from glot_jax.extraction.finished_passes import FinishedPasses
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard_texts import ShardTexts
@@ -73,7 +73,7 @@ class OpenSplit:
 
 
 def store_shards(
-    job: Job,
+    job: LocalJob,
     name: str,
     shards: Iterable[tuple[int, ShardTexts]],
     table: RowTable,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glot_jax.errors import UsageError
-from glot_jax.extraction.shard_queue import Done, Failed, Joined, Limits, Lost, run
+from glot_jax.cluster.work_queue import Done, Failed, Joined, Limits, Lost, run
 
 
 class DyingPool:
@@ -39,6 +39,9 @@ class DyingPool:
         assert worker not in self.items, "a worker has one item at a time"
         self.items[worker] = item
         self.submitted.append(item)
+
+    def outlook(self):
+        return "nobody is free"
 
     def wait(self, seconds):
         assert seconds > 0
@@ -130,7 +133,7 @@ def test_a_cluster_without_a_worker_is_waited_for_and_then_given_up():
             return []
 
     seconds = itertools.count(0, 60)
-    with pytest.raises(UsageError, match="none for 11 minutes, 2 asked for"):
+    with pytest.raises(UsageError, match="none for 11 minutes, 2 asked for; nobody is free"):
         list(run(["one"], Empty([], 0), 2, clock=lambda: float(next(seconds))))
 
 
