@@ -33,6 +33,7 @@ BASE = (
 )
 FLOW = (
     "compile_cache",
+    "cluster",
     "file_formats",
     "texts",
     "store",
@@ -51,6 +52,7 @@ FLOW = (
     "xla",
     "training",
     "inference",
+    "cluster_inference",
     "explaining",
     "export",
     "official",
@@ -82,12 +84,14 @@ MAY_IMPORT = {
     "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
     | {"backbones", "pooling.options"},
     "compile_cache": {"errors", "disk", "files"},
+    "cluster": {"config", "errors"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     "store": {"config", "errors", "disk", "files", "moved"},
     "backbone_files": {*BASE, "file_formats", "store"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
-    "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
+    "extraction": {*BASE, "cluster", "file_formats", "texts", "store"}
+    | {"backbone_files", "backbones"},
     "batches": {*BASE, "store"},
     # For how many of the programs that it compiles were read.
     "dispatch": {"errors", "compile_cache"},
@@ -142,6 +146,7 @@ MAY_IMPORT = {
         "tracking",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "cluster_inference": {*BASE, *FLOW[: FLOW.index("cluster_inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},
     "export": {*BASE, *FLOW[: FLOW.index("inference") + 1]},
     "official": {*BASE, *FLOW[: FLOW.index("inference")]},
@@ -192,6 +197,7 @@ FRAMEWORKS = {
             "__main__",
         )
     },
+    "cluster": set(),
     "file_formats": set(),
     "texts": {"datasets"},
     **dict.fromkeys(FROZEN, TORCH),
@@ -200,6 +206,7 @@ FRAMEWORKS = {
 }
 ONE_HOME = {
     "optuna": "experiments/study.py",
+    "ray": "cluster/ray_pool.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli/parsing.py",

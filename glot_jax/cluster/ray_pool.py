@@ -71,10 +71,12 @@ class Room:
     def describe(self) -> str:
         """A line for the user."""
         where = "Ray on this machine" if self.is_local else f"Ray cluster at {self.address}"
-        has = f"{_count(self.nodes, 'node')}, {self.cpus:g} CPUs, {self.gpus:g} GPUs"
-        gives = f"{_count(self.actors, 'actor')} of {self.actor_cpus:g} CPUs"
+        has = (
+            f"{_count(self.nodes, 'node')}, {_count(self.cpus, 'CPU')}, {_count(self.gpus, 'GPU')}"
+        )
+        gives = f"{_count(self.actors, 'actor')} of {_count(self.actor_cpus, 'CPU')}"
         if self.actor_gpus:
-            gives += f" and {self.actor_gpus:g} GPUs"
+            gives += f" and {_count(self.actor_gpus, 'GPU')}"
         return f"{where} ({has}): {gives}"
 
 
@@ -172,7 +174,8 @@ def _room(ray: ModuleType, choice: RayChoice, takes_gpus: bool) -> Room:
     if is_local and (actor_cpus > cpus or actor_gpus > gpus):
         raise UsageError(
             rule="this machine must have room for an actor",
-            got=f"{cpus:g} CPUs and {gpus:g} GPUs for one of {actor_cpus:g} and {actor_gpus:g}",
+            got=f"{_count(cpus, 'CPU')} and {_count(gpus, 'GPU')} for one of"
+            f" {_count(actor_cpus, 'CPU')} and {_count(actor_gpus, 'GPU')}",
             fix="Lower --cpus-per-actor or --gpus-per-actor.",
         )
     return room
@@ -354,7 +357,10 @@ class RayPool(Generic[Known, Given, Made]):
         return Failed(worker, error)
 
     def _lost(self, worker: int, error: Exception) -> Lost | Failed:
-        del self._members[worker]
+        member = self._members.pop(worker)
+        # One that is only out of reach may come back, and would keep its GPU for nothing.
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.kill(member.handle)
         text = str(error)
         if any(sign in text for sign in _MISSING):
             missing = UsageError(
@@ -363,7 +369,7 @@ class RayPool(Generic[Known, Given, Made]):
                 fix="Install this version there: pip install 'glot-jax[extract,ray]'.",
             )
             return Failed(worker, missing)
-        reason = _first_line(error)
+        reason = _cause(error)
         self._notice(f"actor {worker} is lost ({reason}); another one is asked for")
         return Lost(worker, reason)
 
@@ -384,8 +390,17 @@ class _Actor:
         return self._workman.do(item)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
+
+
+def _cause(error: Exception) -> str:
+    """Why an actor died, from Ray's account of a dozen lines: who it was, and its last words."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    parts = [line for line in lines if line.startswith(("pid:", "ip:"))]
+    # The last line says most, and goes on with advice.
+    sentence, _, _ = lines[-1].partition(". ")
+    return ", ".join([*parts, sentence.rstrip(".")])
 
 
 def _first_line(error: Exception) -> str:
