@@ -77,9 +77,10 @@ class ExtractConfig(Config):
     """Hidden layers to store: 0 = embeddings, 1 to L = blocks, negative from the end (-1 = last,
     after the final norm).
     """
-    storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8"] = "auto"
+    storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8", "int4"] = "auto"
     """Dtype of the stored states. auto: float16, and bfloat16 for a shard whose states exceed
-    float16's 65504. int8: with a scale per token, half of float16.
+    float16's 65504. int8: with a scale per token, half of float16. int4: rotated, with a scale for
+    64 values, about a quarter.
     """
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""

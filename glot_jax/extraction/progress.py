@@ -18,9 +18,12 @@ from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.progress import ProgressLines
-from glot_jax.store.arrays import DTYPES
 from glot_jax.store.records import SplitRecord
+from glot_jax.store.scaled_states import bytes_per_token
 from glot_jax.texts import Split
+
+_SMALLER = ("float32", "float16", "int8", "int4")
+"""Storage dtypes whose size a new store is told, so that one can be chosen by it."""
 
 SAMPLE_ROWS = 512
 """Rows of each split, at most, that the size estimate tokenises; smaller splits are counted
@@ -84,8 +87,7 @@ def check_disk(
     """
     # A shard of large states is stored as bfloat16 instead, which has the same size.
     dtype = "float16" if config.storage_dtype == "auto" else config.storage_dtype
-    bytes_per_token = len(backbone.layers) * backbone.dim * DTYPES[dtype].itemsize
-    total = tokens * (bytes_per_token + 4)  # 4 bytes for the token's id
+    total = tokens * (_state_bytes(backbone, dtype) + 4)  # 4 bytes for the token's id
     # An estimate may be below what is there already.
     needed = max(0, total - present) // workers
     folder = out.absolute()
@@ -102,7 +104,20 @@ def check_disk(
             " --storage-dtype, --max-train-rows).",
         )
     done = f", {size(present)} of it done" if present else ""
-    return f"{out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
+    line = f"{out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
+    others = []
+    for other in _SMALLER:
+        if other != dtype and not present:
+            others.append(f"{other} {size(tokens * (_state_bytes(backbone, other) + 4))}")
+    # Before the first byte: afterwards it is too late to choose.
+    if others:
+        line += f" (--storage-dtype {', '.join(others)})"
+    return line
+
+
+def _state_bytes(backbone: KnownBackbone, dtype: str) -> int:
+    """Bytes of a token's states in all layers."""
+    return len(backbone.layers) * bytes_per_token(dtype, backbone.dim)
 
 
 def size(count: float) -> str:

@@ -24,6 +24,7 @@ from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.layout import TEXT_FILES, refuse_link, shard_name
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import ShardRecord, read_record
+from glot_jax.store.scaled_states import is_scaled
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
 
@@ -272,7 +273,7 @@ def _write_as(
         truncated=texts.truncated,
         empty=texts.empty,
         max_abs=peak,
-        cosine_error=_error_summary(errors) if dtype == "int8" else None,
+        cosine_error=_error_summary(errors) if is_scaled(dtype) else None,
     )
     sealed = thread.finish(writer, counts)
     # Until the shard is on the disk its passes are all there is of it.
