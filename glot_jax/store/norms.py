@@ -22,6 +22,7 @@ from glot_jax.errors import UsageError
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.integrity import REPAIR
 from glot_jax.store.records import ShardRecord
+from glot_jax.store.scaled_states import lengths_of_rows
 from glot_jax.store.scaled_states import norms as scaled_norms
 
 SINK_RATIO = 10.0
@@ -171,7 +172,7 @@ def norms_of(
         return scaled_norms(dtype, states, scales, dim)
     values = states.view(DTYPES[dtype]) if dtype == "bfloat16" else states
     wide = values.astype(np.float32)
-    return np.sqrt(np.einsum("td,td->t", wide, wide))
+    return lengths_of_rows(wide)
 
 
 def positions_in(lengths: np.ndarray) -> np.ndarray:

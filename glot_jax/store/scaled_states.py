@@ -29,8 +29,10 @@ from glot_jax.store.arrays import DTYPES, Shape
 GROUP = 64
 """Values of an int4 state that share a scale."""
 
-_LARGEST = 7
-_SIGNS = "glot-jax int4 signs"
+_SCALE_BYTES = 2
+_SIGNS = b"glot-jax int4 signs"
+_ZERO = np.int8(8)
+"""What half a byte holds for a value of 0."""
 _LARGEST_BLOCK = 64
 _UINT8 = np.dtype(np.uint8)
 
@@ -52,25 +54,36 @@ def float16_bound(logical: str) -> float:
 def values_shape(logical: str, tokens: int, dim: int) -> Shape:
     """Shape of a file of states."""
     if logical == "int4":
-        return (tokens, -(-dim // 2))
+        # The last byte of an odd width is half empty.
+        width = _divided(dim, 2)
+        return (tokens, width)
     return (tokens, dim)
 
 
 def scales_shape(logical: str, tokens: int, dim: int) -> Shape:
     """Shape of a file of scales."""
     if logical == "int4":
-        return (tokens, -(-dim // GROUP))
+        # The last group may hold fewer values.
+        groups = _divided(dim, GROUP)
+        return (tokens, groups)
     return (tokens,)
+
+
+def _divided(number: int, by: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // by)
 
 
 def bytes_per_token(logical: str, dim: int) -> int:
     """Bytes of one layer's state of a token, with its scales."""
     if logical == "int4":
-        values = values_shape(logical, 1, dim)
-        scales = scales_shape(logical, 1, dim)
-        return values[1] + 2 * scales[1]
-    scale = 2 if logical == "int8" else 0
-    return dim * DTYPES[logical].itemsize + scale
+        _, width = values_shape(logical, 1, dim)
+        _, groups = scales_shape(logical, 1, dim)
+        return width + _SCALE_BYTES * groups
+    size = dim * DTYPES[logical].itemsize
+    if logical == "int8":
+        size += _SCALE_BYTES
+    return size
 
 
 def decode(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
@@ -94,16 +107,26 @@ def norms(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.
     """Norms of the states, float32 [tokens]; of int4 without rotating them back."""
     wide = scales.astype(np.float32)
     if logical == "int8":
+        # Scaled at the end: one product for a token, and not one for each of its values.
         plain = values.astype(np.float32)
-        return np.sqrt(np.einsum("td,td->t", plain, plain)) * wide
+        return lengths_of_rows(plain) * wide
     rotated = _scaled(values, wide, dim)
-    return np.sqrt(np.einsum("td,td->t", rotated, rotated))
+    return lengths_of_rows(rotated)
+
+
+def lengths_of_rows(rows: np.ndarray) -> np.ndarray:
+    """Euclidean norm of each row, in the dtype of the rows."""
+    squares = np.einsum("td,td->t", rows, rows)
+    return np.sqrt(squares)
 
 
 def _scaled(values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
     """Rotated states from packed values and float32 scales."""
-    by_value = np.repeat(scales, GROUP, axis=1)[:, :dim]
-    return unpack(values, dim) * by_value
+    by_value = np.repeat(scales, GROUP, axis=1)
+    # The last group may be longer than what is left of the width.
+    by_value = by_value[:, :dim]
+    steps = unpack(values, dim)
+    return steps * by_value
 
 
 def pack(values: np.ndarray) -> np.ndarray:
@@ -113,24 +136,36 @@ def pack(values: np.ndarray) -> np.ndarray:
     its half is that of a zero.
     """
     tokens, dim = values.shape
-    padded = np.zeros((tokens, dim + dim % 2), np.int8)
+    even = dim + dim % 2
+    padded = np.zeros((tokens, even), np.int8)
     padded[:, :dim] = values
-    halves = (padded + 8).astype(np.uint8)
-    return halves[:, 0::2] | (halves[:, 1::2] << 4)
+    # Half a byte has no sign.
+    halves = padded + _ZERO
+    halves = halves.astype(np.uint8)
+    lower = halves[:, 0::2]
+    upper = halves[:, 1::2]
+    return lower | (upper << 4)
 
 
 def unpack(packed: np.ndarray, dim: int) -> np.ndarray:
     """int8 [tokens, dim] of what `pack` returned."""
-    halves = np.stack([packed & 0x0F, packed >> 4], axis=-1)
-    flat = halves.reshape(len(packed), -1)[:, :dim]
-    return flat.astype(np.int8) - 8
+    lower = packed & 0x0F
+    upper = packed >> 4
+    # The lower half of a byte comes first.
+    halves = np.stack([lower, upper], axis=-1)
+    flat = halves.reshape(len(packed), -1)
+    flat = flat[:, :dim]
+    return flat.astype(np.int8) - _ZERO
 
 
 def rotate(states: np.ndarray) -> np.ndarray:
     """Rotated states, float32 [tokens, dim]."""
     rotation = Rotation.of_width(states.shape[1])
-    turned = rotation.blocks(states.astype(np.float32) * rotation.first)
-    turned = rotation.spread(turned) * rotation.second
+    turned = states.astype(np.float32) * rotation.first
+    turned = rotation.blocks(turned)
+    # Without it a large value would stay in its own block.
+    turned = rotation.spread(turned)
+    turned = turned * rotation.second
     return rotation.blocks(turned)
 
 
@@ -138,8 +173,11 @@ def rotate_back(states: np.ndarray) -> np.ndarray:
     """States of rotated ones, float32 [tokens, dim]."""
     rotation = Rotation.of_width(states.shape[1])
     # The Hadamard matrix is its own inverse, and so is a flipped sign.
-    turned = rotation.blocks(states) * rotation.second
-    return rotation.blocks(rotation.gather(turned)) * rotation.first
+    turned = rotation.blocks(states)
+    turned = turned * rotation.second
+    turned = rotation.gather(turned)
+    turned = rotation.blocks(turned)
+    return turned * rotation.first
 
 
 class Rotation:
@@ -154,14 +192,20 @@ class Rotation:
 
     def __init__(self, dim: int):
         # The lowest bit that is set: the largest power of two that divides the width.
-        self.block = min(_LARGEST_BLOCK, dim & -dim)
+        lowest_bit = dim & -dim
+        self.block = min(_LARGEST_BLOCK, lowest_bit)
         self.hadamard = _hadamard(self.block)
         # Enough bits for both, the first ones first.
-        stream = hashlib.shake_256(_SIGNS.encode()).digest(-(-2 * dim // 8))
-        bits = np.unpackbits(np.frombuffer(stream, _UINT8), bitorder="little")
-        signs = 1.0 - 2.0 * bits.astype(np.float32)
+        size = _divided(2 * dim, 8)
+        stream = hashlib.shake_256(_SIGNS).digest(size)
+        content = np.frombuffer(stream, _UINT8)
+        # NumPy's own generators may change between its versions; a hash does not.
+        bits = np.unpackbits(content, bitorder="little")
+        flips = bits.astype(np.float32)
+        signs = 1.0 - 2.0 * flips
+        end = 2 * dim
         self.first = signs[:dim]
-        self.second = signs[dim : 2 * dim]
+        self.second = signs[dim:end]
 
     @staticmethod
     @functools.cache
@@ -172,17 +216,21 @@ class Rotation:
     def blocks(self, states: np.ndarray) -> np.ndarray:
         """Mix the values of each block."""
         by_block = states.reshape(len(states), -1, self.block)
-        return (by_block @ self.hadamard).reshape(states.shape)
+        mixed = by_block @ self.hadamard
+        return mixed.reshape(states.shape)
 
     def spread(self, states: np.ndarray) -> np.ndarray:
         """Put the values of each block into all blocks."""
         by_block = states.reshape(len(states), -1, self.block)
-        return by_block.swapaxes(1, 2).reshape(states.shape)
+        # Written out: what follows reads blocks of neighbours.
+        by_value = by_block.swapaxes(1, 2)
+        return by_value.reshape(states.shape)
 
     def gather(self, states: np.ndarray) -> np.ndarray:
         """Undo `spread`."""
         by_value = states.reshape(len(states), self.block, -1)
-        return by_value.swapaxes(1, 2).reshape(states.shape)
+        by_block = by_value.swapaxes(1, 2)
+        return by_block.reshape(states.shape)
 
 
 def _hadamard(size: int) -> np.ndarray:
@@ -192,4 +240,6 @@ def _hadamard(size: int) -> np.ndarray:
         upper = np.concatenate([matrix, matrix], axis=1)
         lower = np.concatenate([matrix, -matrix], axis=1)
         matrix = np.concatenate([upper, lower])
-    return matrix / np.float32(np.sqrt(size))
+    # Its rows have the length sqrt(size).
+    length = np.float32(np.sqrt(size))
+    return matrix / length
