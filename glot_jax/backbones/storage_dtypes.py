@@ -54,7 +54,12 @@ def to_states(
         for layer, states in kept.items():
             arrays[layer] = to_host(states, dtype)
         no_errors = np.zeros(0, np.float32)
-        return States(arrays, peak, scales={}, cosine_errors=no_errors)
+        return States(
+            arrays,
+            peak,
+            scales={},
+            cosine_errors=no_errors,
+        )
     arrays = {}
     scales = {}
     errors = []
@@ -67,7 +72,12 @@ def to_states(
         # A rotated state that no scale can hold: as large as a state that no scale can hold.
         if not np.isfinite(scales[layer]).all():
             peak = max(peak, 2 * largest_value(dtype))
-    return States(arrays, peak, scales, np.concatenate(errors))
+    return States(
+        arrays,
+        peak,
+        scales,
+        np.concatenate(errors),
+    )
 
 
 def _kept_tokens(states: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
@@ -114,7 +124,12 @@ def join_states(
     peak = float(np.max([part.peak for part in parts]))
     # Only their mean and maximum are asked for, so the errors keep the order of the passes.
     errors = np.concatenate([part.cosine_errors for part in parts])
-    return States(layers, peak, scales, errors)
+    return States(
+        layers,
+        peak,
+        scales,
+        errors,
+    )
 
 
 def to_host(states: torch.Tensor, dtype: str) -> np.ndarray:

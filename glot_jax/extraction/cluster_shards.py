@@ -81,6 +81,7 @@ class ShardWriterActor:
             UsageError: as for `write_shard`; the folder is not the driver's.
         """
         self._require_shared(item)
+        # Of this shard alone: they travel with its record.
         config = self._config
         self._notices = []
         folder = config.out / item.split
@@ -110,6 +111,7 @@ class ShardWriterActor:
 
     def _require_shared(self, item: ShardItem) -> None:
         path = lock_folder(self._config.out) / DRIVER
+        # The driver has written it before the first shard went out.
         try:
             seen = path.read_text()
         except OSError:

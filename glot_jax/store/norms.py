@@ -94,6 +94,7 @@ class LayerNorms:
             if not all(0 <= key < 1 << 16 and 0 < numbers[key] < 1 << 48 for key in numbers):
                 raise ValueError(f"no counts: {numbers}")
             counts.append(numbers)
+        # The last one is that of all later positions.
         if len(counts) != POSITIONS + 1:
             raise ValueError(f"{len(counts)} positions")
         return cls(tuple(counts), tuple(float(entry["sum"]) for entry in values))
@@ -134,6 +135,7 @@ class LayerNorms:
         return numbers_by_slot
 
     def _median_and_limit(self) -> tuple[float, float]:
+        # Over all positions: a layer has one limit.
         joint: dict[int, int] = {}
         for numbers in self.counts:
             for key, number in numbers.items():
@@ -147,7 +149,11 @@ class LayerNorms:
         for _ in range(_ROUNDS):
             kept = values <= SINK_RATIO * median
             before = median
-            median = _weighted_quantile(values[kept], numbers[kept], 0.5)
+            median = _weighted_quantile(
+                values[kept],
+                numbers[kept],
+                0.5,
+            )
             if median == before:
                 break
         return median, SINK_RATIO * median
@@ -169,7 +175,13 @@ def norms_of(
         dim: width of a state.
     """
     if scales is not None:
-        return scaled_norms(dtype, states, scales, dim)
+        return scaled_norms(
+            dtype,
+            states,
+            scales,
+            dim,
+        )
+    # bfloat16 lies on the disk as its bits.
     values = states.view(DTYPES[dtype]) if dtype == "bfloat16" else states
     wide = values.astype(np.float32)
     return lengths_of_rows(wide)
@@ -209,7 +221,11 @@ def _value(key: np.ndarray | int) -> np.ndarray:
     return bits.view(np.float32).astype(np.float64)
 
 
-def _weighted_quantile(values: np.ndarray, numbers: np.ndarray, share: float) -> float:
+def _weighted_quantile(
+    values: np.ndarray,
+    numbers: np.ndarray,
+    share: float,
+) -> float:
     if not len(values):
         return 0.0
     ends = np.cumsum(numbers)

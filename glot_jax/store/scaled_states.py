@@ -86,7 +86,12 @@ def bytes_per_token(logical: str, dim: int) -> int:
     return size
 
 
-def decode(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
+def decode(
+    logical: str,
+    values: np.ndarray,
+    scales: np.ndarray,
+    dim: int,
+) -> np.ndarray:
     """The states, float32 [tokens, dim].
 
     Args:
@@ -103,7 +108,12 @@ def decode(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np
     return rotate_back(_scaled(values, wide, dim))
 
 
-def norms(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
+def norms(
+    logical: str,
+    values: np.ndarray,
+    scales: np.ndarray,
+    dim: int,
+) -> np.ndarray:
     """Norms of the states, float32 [tokens]; of int4 without rotating them back."""
     wide = scales.astype(np.float32)
     if logical == "int8":
@@ -120,7 +130,11 @@ def lengths_of_rows(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(squares)
 
 
-def _scaled(values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
+def _scaled(
+    values: np.ndarray,
+    scales: np.ndarray,
+    dim: int,
+) -> np.ndarray:
     """Rotated states from packed values and float32 scales."""
     by_value = np.repeat(scales, GROUP, axis=1)
     # The last group may be longer than what is left of the width.

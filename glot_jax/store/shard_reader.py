@@ -47,7 +47,11 @@ class ShardReader:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """int32 [texts]: tokens of each text."""
-        mapped = self._load("lengths.npy", _INT32, (self._record.texts,))
+        mapped = self._load(
+            "lengths.npy",
+            _INT32,
+            (self._record.texts,),
+        )
         # In memory, where it takes little: a mapped file would keep a descriptor open.
         lengths = np.array(mapped)
         # int64: the sum of a large shard does not fit int32.
@@ -71,7 +75,11 @@ class ShardReader:
     @functools.cached_property
     def token_ids(self) -> np.ndarray:
         """int32 [tokens]: the ids of all texts, one after the other."""
-        return self._load("token_ids.npy", _INT32, (self._record.tokens,))
+        return self._load(
+            "token_ids.npy",
+            _INT32,
+            (self._record.tokens,),
+        )
 
     def span(self, text: int) -> slice:
         """Tokens of one text."""
@@ -116,7 +124,11 @@ class ShardReader:
 
     def _load_scales(self, layer: int, logical: str) -> np.ndarray:
         name = scales_name(layer, self._index)
-        shape = scales_shape(logical, self._record.tokens, self._record.dim)
+        shape = scales_shape(
+            logical,
+            self._record.tokens,
+            self._record.dim,
+        )
         scales = self._load(name, _FLOAT16, shape)
         # One broken scale would make a whole token NaN, and with it every vector it is part of.
         if not np.isfinite(scales).all():
