@@ -228,20 +228,15 @@ def _cosine_errors(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
 
 
 def _rotate(states: torch.Tensor) -> torch.Tensor:
-    """`scaled_states.rotate` on the device."""
+    """`Rotation.rotate` on the device."""
     rotation = Rotation.of_width(states.shape[1])
     device = states.device
-    hadamard = torch.from_numpy(rotation.hadamard).to(device)
-    first = torch.from_numpy(rotation.first).to(device)
-    second = torch.from_numpy(rotation.second).to(device)
-    blocks = (len(states), -1, rotation.block)
-    turned = states * first
-    by_block = turned.reshape(blocks) @ hadamard
-    # Each block's values into all blocks, as `Rotation.spread` does.
-    spread = by_block.swapaxes(1, 2)
-    turned = spread.reshape(states.shape) * second
-    by_block = turned.reshape(blocks) @ hadamard
-    return by_block.reshape(states.shape)
+    matrix = torch.from_numpy(rotation.matrix).to(device)
+    signs = torch.from_numpy(rotation.signs).to(device)
+    flipped = states * signs
+    by_block = flipped.reshape(len(states), -1, rotation.block)
+    mixed = by_block @ matrix
+    return mixed.reshape(states.shape)
 
 
 ROUNDINGS = {"int8": quantise, "int4": quantise_rotated}

@@ -7,14 +7,18 @@
 
 Four bits have fifteen levels, and the largest of 64 values decides their scale: where one value
 is much larger than the others, as in the states of most language models, these would all be zero.
-int4 states are therefore rotated before they are rounded, and rotated back when they are read
+Each block of 64 values is therefore rotated before it is rounded, and rotated back when it is read
 (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456, rotates activations for the same reason). A
-rotation changes no norm and no cosine, and spreads a large value over many.
+rotation changes no norm and no cosine, and spreads a large value over its block; over all blocks it
+would spoil those that have none.
 
-The rotation is x -> H S2 T H S1 x. S1 and S2 flip signs, H is the normalised Hadamard matrix in
-blocks of 64 values (or of the largest power of two that divides the width), and T transposes
-[blocks, values of a block], so that each block's values are spread over all blocks. The signs are
-bits of SHAKE-256 of a constant text, the same for every store and in every language.
+The rotation is x -> H S x: S flips signs, H is the normalised Hadamard matrix of a block (of 64
+values, or of the largest power of two that divides the width). The signs are bits of SHAKE-256 of a
+constant text, the same for every store and in every language.
+
+H has entries of one magnitude, and a block lies within a group. What is read is therefore a sum of
+small integers times one number, the same to the last bit wherever and in whatever order it is
+computed.
 """
 
 from __future__ import annotations
@@ -33,7 +37,6 @@ _SCALE_BYTES = 2
 _SIGNS = b"glot-jax int4 signs"
 _ZERO = np.int8(8)
 """What half a byte holds for a value of 0."""
-_LARGEST_BLOCK = 64
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -105,7 +108,12 @@ def decode(
     if logical == "int8":
         # One scale for all values of a token.
         return values * wide[:, None]
-    return rotate_back(_scaled(values, wide, dim))
+    rotation = Rotation.of_width(dim)
+    steps = unpack(values, dim)
+    # Sums of whole numbers up to 448, which float32 has exactly.
+    sums = rotation.sums(steps.astype(np.float32))
+    turned = sums * by_value(wide, dim)
+    return turned * rotation.signs
 
 
 def norms(
@@ -120,7 +128,7 @@ def norms(
         # Scaled at the end: one product for a token, and not one for each of its values.
         plain = values.astype(np.float32)
         return lengths_of_rows(plain) * wide
-    rotated = _scaled(values, wide, dim)
+    rotated = unpack(values, dim) * by_value(wide, dim)
     return lengths_of_rows(rotated)
 
 
@@ -130,17 +138,11 @@ def lengths_of_rows(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(squares)
 
 
-def _scaled(
-    values: np.ndarray,
-    scales: np.ndarray,
-    dim: int,
-) -> np.ndarray:
-    """Rotated states from packed values and float32 scales."""
-    by_value = np.repeat(scales, GROUP, axis=1)
+def by_value(scales: np.ndarray, dim: int) -> np.ndarray:
+    """The scale of each value, [tokens, dim], of scales [tokens, groups]."""
+    repeated = np.repeat(scales, GROUP, axis=1)
     # The last group may be longer than what is left of the width.
-    by_value = by_value[:, :dim]
-    steps = unpack(values, dim)
-    return steps * by_value
+    return repeated[:, :dim]
 
 
 def pack(values: np.ndarray) -> np.ndarray:
@@ -172,54 +174,29 @@ def unpack(packed: np.ndarray, dim: int) -> np.ndarray:
     return flat.astype(np.int8) - _ZERO
 
 
-def rotate(states: np.ndarray) -> np.ndarray:
-    """Rotated states, float32 [tokens, dim]."""
-    rotation = Rotation.of_width(states.shape[1])
-    turned = states.astype(np.float32) * rotation.first
-    turned = rotation.blocks(turned)
-    # Without it a large value would stay in its own block.
-    turned = rotation.spread(turned)
-    turned = turned * rotation.second
-    return rotation.blocks(turned)
-
-
-def rotate_back(states: np.ndarray) -> np.ndarray:
-    """States of rotated ones, float32 [tokens, dim]."""
-    rotation = Rotation.of_width(states.shape[1])
-    # The Hadamard matrix is its own inverse, and so is a flipped sign.
-    turned = rotation.blocks(states)
-    turned = turned * rotation.second
-    turned = rotation.gather(turned)
-    turned = rotation.blocks(turned)
-    return turned * rotation.first
-
-
 class Rotation:
     """The rotation of one width.
 
     Attributes:
         block: values that a Hadamard matrix mixes.
-        hadamard: float32 [block, block], orthogonal and symmetric.
-        first: float32 [dim], signs before everything else.
-        second: float32 [dim], signs before the second matrix.
+        matrix: float32 [block, block], of 1 and -1, symmetric.
+        signs: float32 [dim], 1 or -1, divided by the root of the block: with them the matrix is
+            orthogonal.
     """
 
     def __init__(self, dim: int):
         # The lowest bit that is set: the largest power of two that divides the width.
         lowest_bit = dim & -dim
-        self.block = min(_LARGEST_BLOCK, lowest_bit)
-        self.hadamard = _hadamard(self.block)
-        # Enough bits for both, the first ones first.
-        size = _divided(2 * dim, 8)
+        self.block = min(GROUP, lowest_bit)
+        self.matrix = _hadamard(self.block)
+        size = _divided(dim, 8)
+        # NumPy's own generators may change between its versions; a hash does not.
         stream = hashlib.shake_256(_SIGNS).digest(size)
         content = np.frombuffer(stream, _UINT8)
-        # NumPy's own generators may change between its versions; a hash does not.
         bits = np.unpackbits(content, bitorder="little")
-        flips = bits.astype(np.float32)
-        signs = 1.0 - 2.0 * flips
-        end = 2 * dim
-        self.first = signs[:dim]
-        self.second = signs[dim:end]
+        flips = bits[:dim].astype(np.float32)
+        root = np.float32(np.sqrt(self.block))
+        self.signs = (1 - 2 * flips) / root
 
     @staticmethod
     @functools.cache
@@ -227,33 +204,23 @@ class Rotation:
         """The rotation for states of this width."""
         return Rotation(dim)
 
-    def blocks(self, states: np.ndarray) -> np.ndarray:
-        """Mix the values of each block."""
+    def sums(self, states: np.ndarray) -> np.ndarray:
+        """The values of each block, added and subtracted as the matrix says."""
         by_block = states.reshape(len(states), -1, self.block)
-        mixed = by_block @ self.hadamard
+        mixed = by_block @ self.matrix
         return mixed.reshape(states.shape)
 
-    def spread(self, states: np.ndarray) -> np.ndarray:
-        """Put the values of each block into all blocks."""
-        by_block = states.reshape(len(states), -1, self.block)
-        # Written out: what follows reads blocks of neighbours.
-        by_value = by_block.swapaxes(1, 2)
-        return by_value.reshape(states.shape)
-
-    def gather(self, states: np.ndarray) -> np.ndarray:
-        """Undo `spread`."""
-        by_value = states.reshape(len(states), self.block, -1)
-        by_block = by_value.swapaxes(1, 2)
-        return by_block.reshape(states.shape)
+    def rotate(self, states: np.ndarray) -> np.ndarray:
+        """Rotated states, float32 [tokens, dim]."""
+        flipped = states.astype(np.float32) * self.signs
+        return self.sums(flipped)
 
 
 def _hadamard(size: int) -> np.ndarray:
-    """Sylvester's matrix of a power of two, normalised: float32 [size, size]."""
+    """Sylvester's matrix of a power of two: float32 [size, size]."""
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < size:
         upper = np.concatenate([matrix, matrix], axis=1)
         lower = np.concatenate([matrix, -matrix], axis=1)
         matrix = np.concatenate([upper, lower])
-    # Its rows have the length sqrt(size).
-    length = np.float32(np.sqrt(size))
-    return matrix / length
+    return matrix

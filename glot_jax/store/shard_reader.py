@@ -104,6 +104,15 @@ class ShardReader:
             self._record.dim,
         )
 
+    def packed(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """All values and scales of a layer as they lie on the disk: views of the files.
+
+        For layers with scales only.
+        """
+        if layer not in self._states:
+            self._open(layer)
+        return self._states[layer], self._scales[layer]
+
     def hash_ahead(self, layers: Iterable[int]) -> None:
         """Begin to hash the files that reading these layers will ask for."""
         dtypes = {layer: self._dtype(layer) for layer in layers}
