@@ -34,6 +34,7 @@ BASE = (
 )
 FLOW = (
     "compile_cache",
+    "cluster",
     "file_formats",
     "texts",
     "store",
@@ -53,6 +54,7 @@ FLOW = (
     "xla",
     "training",
     "inference",
+    "cluster_inference",
     "explaining",
     "export",
     "official",
@@ -85,12 +87,14 @@ MAY_IMPORT = {
     "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
     | {"backbones", "pooling.options", "mesh.start"},
     "compile_cache": {"errors", "disk", "files"},
+    "cluster": {"config", "errors"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     "store": {"config", "errors", "disk", "files", "moved"},
     "backbone_files": {*BASE, "file_formats", "store"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
-    "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
+    "extraction": {*BASE, "cluster", "file_formats", "texts", "store"}
+    | {"backbone_files", "backbones"},
     "batches": {*BASE, "store", "mesh.device_mesh"},
     # For how many of the programs that it compiles were read.
     "dispatch": {"errors", "compile_cache"},
@@ -148,6 +152,7 @@ MAY_IMPORT = {
         "tracking",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "cluster_inference": {*BASE, *FLOW[: FLOW.index("cluster_inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},
     "export": {*BASE, *FLOW[: FLOW.index("inference") + 1]},
     "official": {*BASE, *FLOW[: FLOW.index("inference")]},
@@ -198,6 +203,7 @@ FRAMEWORKS = {
             "__main__",
         )
     },
+    "cluster": set(),
     "file_formats": set(),
     "texts": {"datasets"},
     **dict.fromkeys(FROZEN, TORCH),
@@ -206,6 +212,7 @@ FRAMEWORKS = {
 }
 ONE_HOME = {
     "optuna": "experiments/study.py",
+    "ray": "cluster/ray_pool.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli/parsing.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glot_jax.extraction.finished_store import check_finished
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe, stored_bytes
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
@@ -23,7 +23,7 @@ from glot_jax.store.records import SplitRecord, sum_up
 from glot_jax.store.writer_thread import WriterThread
 
 
-def write_store(job: Job) -> HiddenStore:
+def write_store(job: LocalJob) -> HiddenStore:
     """Write a store, or continue it after its last finished shard.
 
     A store that is finished already is checked and left as it is.
@@ -43,14 +43,20 @@ def write_store(job: Job) -> HiddenStore:
     return store
 
 
-def _write(job: Job, lock: StoreLock) -> None:
+def _write(job: LocalJob, lock: StoreLock) -> None:
     require_same_recipe(job.out, lock.begun_with(), job.recipe)
     remove_leftovers(job.out)
     splits = job.data.splits
     # Before the lock's recipe is written: an extraction that does not fit the disk leaves nothing.
     tokens = estimate_tokens(splits, job.backbone)
     present = stored_bytes(job.out)
-    begin(job, lock, job.recipe, tokens, present=present)
+    begin(
+        job,
+        lock,
+        job.recipe,
+        tokens,
+        present=present,
+    )
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
@@ -61,7 +67,14 @@ def _write(job: Job, lock: StoreLock) -> None:
             job.config.shard_tokens,
             table,
         )
-        return store_shards(job, name, enumerate(shards), table, tokens[name], thread)
+        return store_shards(
+            job,
+            name,
+            enumerate(shards),
+            table,
+            tokens[name],
+            thread,
+        )
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:
         return _seal(job, split, thread)
@@ -73,11 +86,20 @@ def _write(job: Job, lock: StoreLock) -> None:
     sync_folders(job.out, records)
     probe = job.backbone.probe.to_json()
     task = job.data.spec.to_json()
-    manifest = Manifest.build(job.recipe, task, records, probe=probe)
+    manifest = Manifest.build(
+        job.recipe,
+        task,
+        records,
+        probe=probe,
+    )
     write_manifest(job.out, manifest)
 
 
-def _seal(job: Job, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+def _seal(
+    job: LocalJob,
+    split: OpenSplit,
+    thread: WriterThread,
+) -> SplitRecord:
     """Write the row arrays behind the last shard, and say what the split holds."""
     folder = job.out / split.name
     shards = split.records(thread)
@@ -85,6 +107,11 @@ def _seal(job: Job, split: OpenSplit, thread: WriterThread) -> SplitRecord:
     arrays = write_row_arrays(folder, split.table.arrays())
     # None where nobody asked: earlier versions have no such field.
     duplicates = split.table.duplicates if job.config.deduplicate else None
-    record = sum_up(split.table.rows, shards, arrays, duplicates=duplicates)
+    record = sum_up(
+        split.table.rows,
+        shards,
+        arrays,
+        duplicates=duplicates,
+    )
     split.progress.summarise(record, job.backbone.max_length)
     return record

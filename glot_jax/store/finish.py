@@ -128,7 +128,13 @@ def _put_together(
             if record is None:
                 missing.append(_MissingShard(number, f"{name}/{shard_name(index)}"))
                 continue
-            _refuse_other_texts(folder / shard_name(index), texts, record, number, plan.workers)
+            _refuse_other_texts(
+                folder / shard_name(index),
+                texts,
+                record,
+                number,
+                plan.workers,
+            )
             records.append(record)
         # Worker 0 may have read fewer texts than a worker that ran before the data changed.
         _refuse_extra_shard(folder / shard_name(len(split.texts)))
@@ -147,7 +153,12 @@ def _split_record(
     for name, record in plan.arrays.items():
         # Hashed, unlike the shards: nobody has read them since they were written.
         check_file(folder / name, record)
-    return sum_up(plan.rows, records, plan.arrays, duplicates=plan.duplicates)
+    return sum_up(
+        plan.rows,
+        records,
+        plan.arrays,
+        duplicates=plan.duplicates,
+    )
 
 
 def _refuse_other_texts(

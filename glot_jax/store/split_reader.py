@@ -13,13 +13,11 @@ from glot_jax.store.arrays import DTYPES, Shape, load_array
 from glot_jax.store.integrity import check_file
 from glot_jax.store.layout import LABELS, shard_name
 from glot_jax.store.records import SplitRecord
+from glot_jax.store.scaled_states import float16_bound, is_scaled
 from glot_jax.store.shard_reader import ShardReader, offsets_of
 
 _BLOCK = 65_536
 """Tokens that are converted at once."""
-
-_FLOAT16_BOUND = 65_000
-"""int8 states below it come back as float16, whose largest value is 65,504."""
 
 _INT8 = np.dtype(np.int8)
 _INT64 = np.dtype(np.int64)
@@ -106,22 +104,32 @@ class SplitReader:
         """Stored tokens of all texts."""
         self.dtype: np.dtype = DTYPES[self._read_as()]
         """dtype of every array of states this reader returns; float32 where shards differ. int8
-        states come back as float16 where they fit.
+        and int4 states come back as float16 where they fit.
         """
         texts = [shard.texts for shard in record.shards]
         self.shard_texts: np.ndarray = offsets_of(texts)
         """int64 [shards + 1]: shard s holds the texts shard_texts[s] .. shard_texts[s + 1]."""
 
-    def _read_as(self) -> str:
-        """Logical dtype that states come back in."""
+    def _stored_as(self) -> set[str]:
+        """Logical dtypes that lie on the disk."""
         stored: set[str] = set()
         for shard in self._record.shards:
             for layer in self._selection.layers:
                 stored.add(shard.dtypes[str(layer)])
-        if stored == {"int8"}:
-            # A scale is rounded up, so a state can come back a little larger than the largest that
-            # was stored: the bound keeps a distance from float16's own.
-            fits = self._record.max_abs < _FLOAT16_BOUND
+        return stored
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether every state has four bits a value: `read_packed`."""
+        return self._stored_as() == {"int4"}
+
+    def _read_as(self) -> str:
+        """Logical dtype that states come back in."""
+        stored = self._stored_as()
+        if len(stored) == 1 and is_scaled(min(stored)):
+            # The bound keeps a distance from float16's own: a state can come back a little larger
+            # than the largest that was stored.
+            fits = self._record.max_abs < float16_bound(min(stored))
             return "float16" if fits else "float32"
         if len(stored) == 1:
             return stored.pop()
@@ -275,6 +283,37 @@ class SplitReader:
             self._copy_shard(index, record.tokens, by_layer[start:end])
             start = end
         return states
+
+    def read_packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every state of the split in text order, as `scaled_states.decode` takes int4.
+
+        Returns:
+            Values uint8 [tokens, (layers,) ceil(dim / 2)] and scales float16 [tokens, (layers,)
+            ceil(dim / 64)].
+
+        Raises:
+            UsageError: states of another dtype, or a damaged file.
+        """
+        if not self.is_packed:
+            raise UsageError(
+                rule="packed states must be stored as int4",
+                got=f"{self._folder} with {', '.join(sorted(self._stored_as()))}",
+                fix="Read them with read_all.",
+            )
+        values = []
+        scales = []
+        layers = self._selection.layers
+        for index in range(len(self._record.shards)):
+            shard = self._shard(index)
+            parts = [shard.packed(layer) for layer in layers]
+            values.append(np.stack([part[0] for part in parts], axis=1))
+            scales.append(np.stack([part[1] for part in parts], axis=1))
+        joint_values = np.concatenate(values)
+        joint_scales = np.concatenate(scales)
+        if self._selection.stack:
+            return joint_values, joint_scales
+        # The only layer's, without an axis for it.
+        return joint_values[:, 0], joint_scales[:, 0]
 
     def _copy_shard(
         self,

@@ -15,6 +15,7 @@ from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import MANIFEST, RECORD, scales_name, shard_name, states_name
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.records import ShardRecord, SplitRecord, record_bytes
+from glot_jax.store.scaled_states import scales_shape, values_shape
 
 
 def verify(path: str | os.PathLike[str]) -> list[str]:
@@ -56,7 +57,12 @@ def _check_split(
         path = folder / name
         intact[path] = _is_intact(path, split.arrays[array])
     for index, record in enumerate(split.shards):
-        _check_shard(folder / shard_name(index), index, record, intact)
+        _check_shard(
+            folder / shard_name(index),
+            index,
+            record,
+            intact,
+        )
 
 
 def _check_shard(
@@ -87,7 +93,11 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
         return False
 
 
-def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
+def _has_right_shape(
+    path: Path,
+    index: int,
+    record: ShardRecord,
+) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
     int32 = np.dtype(np.int32)
     promised: dict[str, tuple[np.dtype, Shape]] = {
@@ -96,10 +106,12 @@ def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     }
     for layer, logical in record.layer_dtypes.items():
         states = states_name(layer, index)
-        promised[states] = (stored_dtype(logical), (record.tokens, record.dim))
-        # Of int8 states only; no other shard has a file of this name.
+        shape = values_shape(logical, record.tokens, record.dim)
+        promised[states] = (stored_dtype(logical), shape)
+        # Of states with scales only; no other shard has a file of this name.
         scales = scales_name(layer, index)
-        promised[scales] = (np.dtype(np.float16), (record.tokens,))
+        shape = scales_shape(logical, record.tokens, record.dim)
+        promised[scales] = (np.dtype(np.float16), shape)
     dtype, shape = promised[path.name]
     try:
         load_array(path, dtype, shape)

@@ -58,12 +58,21 @@ class Pool(Protocol[Input, Result]):
         """Ask for one more worker, which joins when there is room for it; its number."""
         ...
 
-    def submit(self, worker: int, item: Input, /) -> None:
+    def submit(
+        self,
+        worker: int,
+        item: Input,
+        /,
+    ) -> None:
         """Give an item to a worker that has none."""
         ...
 
     def wait(self, seconds: float) -> Sequence[Joined | Done[Result] | Lost | Failed]:
         """What has happened since the last call; nothing where nothing did within `seconds`."""
+        ...
+
+    def outlook(self) -> str:
+        """What workers there may be, for a message."""
         ...
 
 
@@ -216,6 +225,7 @@ class _Queue(Generic[Item, Result]):
         if seconds > self._limits.lonely_seconds:
             raise UsageError(
                 rule="there must be a worker",
-                got=f"none for {seconds / 60:.0f} minutes, {len(self._joining)} asked for",
+                got=f"none for {seconds / 60:.0f} minutes, {len(self._joining)} asked for;"
+                f" {self._pool.outlook()}",
                 fix="See what the cluster has free. The same command goes on.",
             )
