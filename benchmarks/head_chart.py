@@ -18,11 +18,12 @@ from benchmark import RESULTS, Benchmark, run
 from matplotlib.axes import Axes
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
 # Without a salt of ours ids inside an SVG are random, and equal charts differ in their bytes.
 matplotlib.rcParams["svg.hashsalt"] = "glot-jax"
 # Letters as letters: drawn as curves they are two thirds of the file.
 matplotlib.rcParams["svg.fonttype"] = "none"
-import matplotlib.pyplot as plt
 
 LABELS = {
     "pyg-broadcast": "PyTorch Geometric, cosine as released",

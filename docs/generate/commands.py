@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from unittest import mock
 from glot_jax.cli import parsing
 from glot_jax.cli.main import COMMANDS
 from glot_jax.cli.parsing import _NO_DEFAULT, Leaf, _metavar
-from glot_jax.config.base import flag, spelled
+from glot_jax.config.base import Config, flag, spelled
 
 FOLDER = "reference/commands"
 
@@ -58,22 +59,23 @@ class CommandFlags:
     groups: dict[str, tuple[str, Sequence[str]]] = dataclasses.field(default_factory=dict)
 
 
+@functools.cache
 def flags_of(name: str) -> CommandFlags:
     """Ask the command's own reader for its flags, as `--help` does."""
     seen = CommandFlags()
     make_view = parsing._view
     parse = parsing.tyro.cli
 
-    def view(settings: Any, flags: Mapping[str, Leaf], groups: Mapping[str, Any]) -> type:
+    def view(settings: type[Config], flags: Mapping[str, Leaf], groups: Mapping[str, Any]) -> type:
         seen.flags = dict(flags)
         seen.groups = dict(groups)
         return make_view(settings, flags, groups)
 
-    def cli(*arguments: Any, **options: Any) -> Any:
+    def cli(*arguments: object, **options: object) -> object:
         # The first reading of `train` and `compare` looks for what was typed, and goes on.
         if "description" not in options:
             return parse(*arguments, **options)
-        seen.description = options["description"]
+        seen.description = str(options["description"])
         raise _Seen
 
     with (
@@ -148,14 +150,14 @@ def escaped(text: str) -> str:
     return "".join(pieces)
 
 
+@functools.cache
 def page(name: str) -> str:
     """The page of one command."""
     command = flags_of(name)
     prog = COMMANDS[name].prog
     about, *examples = command.description.split("\n\nExample: ")
-    lines = [f"# {prog}", "", escaped(COMMANDS[name].summary), ""]
-    if about.split() != COMMANDS[name].summary.split():
-        lines += [escaped(paragraph) + "\n" for paragraph in about.split("\n\n")]
+    lines = [f"# {prog}", ""]
+    lines += [escaped(paragraph) + "\n" for paragraph in about.split("\n\n")]
     if prog != f"glot {name}":
         lines += [f"`python {prog}` and `glot {name}` are the same command.", ""]
     if examples:
@@ -184,8 +186,8 @@ def pages() -> dict[str, str]:
     lines = [
         "# Commands",
         "",
-        "In the order of the work: states, training, answers, studies. Every page lists all flags of",
-        "its command, with text and default, as its `--help` does.",
+        "In the order of the work: states, training, answers, studies. Every page lists all flags",
+        "of its command, with text and default, as its `--help` does.",
         "",
         "| command | what it does |",
         "|---|---|",

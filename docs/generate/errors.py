@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def messages(path: Path) -> Iterator[tuple[str, str]]:
             yield rule, fix or ""
 
 
+@functools.cache
 def by_room() -> dict[str, list[tuple[str, str]]]:
     """Room -> its messages, in the order of the code, each once."""
     rooms: dict[str, list[tuple[str, str]]] = {}
@@ -103,12 +105,12 @@ def pages() -> dict[str, str]:
     lines = [
         "# Errors",
         "",
-        "What you can put right is one `UsageError` and one line: the rule, what came instead, and the",
-        "fix. Nothing half-written is left behind. In Python it is a `ValueError` with the attributes",
-        "`rule`, `got` and `fix`.",
+        "What you can put right is one `UsageError` and one line: the rule, what came instead,",
+        "and the fix. Nothing half-written is left behind. In Python it is a `ValueError` with the",
+        "attributes `rule`, `got` and `fix`.",
         "",
         "```",
-        "error: --tau must be a number from -1 to 1; got 7. Give for example --tau 0.6.",
+        "error: --tau must be a cosine in [-1, 1]; got 7.0. Give for example --tau 0.6.",
         "```",
         "",
         "## Exit codes",
@@ -126,7 +128,7 @@ def pages() -> dict[str, str]:
         "",
         "## All rules",
         "",
-        "Made from the code: … stands for a value. Rules that are worked out elsewhere are left out.",
+        "Made from the code: … stands for a value. Rules that are worked out are left out.",
         "",
     ]
     rooms = by_room()

@@ -53,7 +53,7 @@ def pages() -> dict[str, str]:
         "",
         "## A store",
         "",
-        f"Version {SCHEMA_VERSION}. What the files mean is told under [stores](../concepts/stores.md).",
+        f"Version {SCHEMA_VERSION}. What they mean: [stores](../concepts/stores.md).",
         "",
         "```",
         *tree(layout),

@@ -56,9 +56,7 @@ def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        client = NotebookClient(
-            notebook, timeout=900, kernel_name="python3", resources=resources
-        )
+        client = NotebookClient(notebook, timeout=900, kernel_name="python3", resources=resources)
         client.execute()
     target.parent.mkdir(parents=True, exist_ok=True)
     for earlier in target.parent.glob(f"{path.stem}-*.ipynb"):
@@ -88,6 +86,9 @@ def pages() -> dict[str, str | bytes]:
         executed = executed_file(path)
         source = executed if executed.exists() else path
         notebook = json.loads(source.read_text("utf-8"))
+        if source is path:
+            note = "\n\n*Not executed in this build; `make docs` does.*"
+            notebook["cells"][0]["source"].append(note)
         made |= page_of(page, path, notebook)
     return made
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from generate.commands import escaped
+from glot_jax.texts.tasks import TASKS, TaskSpec
 
 
-def summary(part: Any) -> str:
+def summary(part: object) -> str:
     """The first sentence of a part's docstring, on one line."""
     # A rule is an object around its predicate, which has the docstring.
     text = inspect.getdoc(getattr(part, "predicate", part)) or ""
@@ -31,7 +32,6 @@ def pages() -> dict[str, str]:
     from glot_jax.objectives.metrics import METRICS
     from glot_jax.pooling import GNN_LAYERS, POOLERS
     from glot_jax.presets import PRESETS
-    from glot_jax.texts.tasks import TASKS
     from glot_jax.tracking import TRACKERS
 
     lines = [
@@ -52,8 +52,15 @@ def pages() -> dict[str, str]:
     lines += ["## Tasks", "", "`--task NAME`; GLUE's ten, IMDB and four of our own.", ""]
     lines += ["| name | texts | labels | judged by |", "|---|---|---|---|"]
     for name, task in TASKS.items():
-        lines.append(f"| `{name}` | {task_texts(task)} | {task_labels(task)} | {task_metrics(task)} |")
-    lines += ["", "## Metrics", "", "`--metric NAME`: " + ", ".join(f"`{name}`" for name in METRICS)]
+        lines.append(
+            f"| `{name}` | {task_texts(task)} | {task_labels(task)} | {task_metrics(task)} |"
+        )
+    lines += [
+        "",
+        "## Metrics",
+        "",
+        "`--metric NAME`: " + ", ".join(f"`{name}`" for name in METRICS),
+    ]
     lines += ["", "## Presets", "", "`--preset NAME`. Flags beside a preset win over it.", ""]
     for name, preset in PRESETS.items():
         card = inspect.getdoc(preset) or ""
@@ -61,22 +68,23 @@ def pages() -> dict[str, str]:
     return {"reference/parts.md": "\n".join(lines)}
 
 
-def task_texts(task: Any) -> str:
+def task_texts(task: TaskSpec) -> str:
     """The columns of a task's texts."""
     columns = ", ".join(f"`{column}`" for column in task.text_columns)
     return columns or "named by flags"
 
 
-def task_labels(task: Any) -> str:
+def task_labels(task: TaskSpec) -> str:
     """The kind of a task's labels, and the number of its classes."""
     if task.classes:
         return f"{task.label_kind}, {len(task.classes)} classes"
     return task.label_kind
 
 
-def task_metrics(task: Any) -> str:
+def task_metrics(task: TaskSpec) -> str:
     """What judges a task, the selecting metric first."""
-    return ", ".join(f"`{metric}`" for metric in task.metrics)
+    metrics = ", ".join(f"`{metric}`" for metric in task.metrics)
+    return metrics or "depends on the labels"
 
 
 def preset_card(card: str) -> str:

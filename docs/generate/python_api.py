@@ -8,7 +8,7 @@ import glot_jax
 
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Commands as functions": (
-        "The flags of a command are keywords of its function: `--hidden-dim 64` is `hidden_dim=64`.",
+        "Flags of a command are keywords of its function: `--hidden-dim 64` is `hidden_dim=64`.",
         ("extract", "train", "predict", "explain", "evaluate", "ExtractResult", "TrainResult"),
     ),
     "Classifiers and regressors": (
@@ -59,6 +59,7 @@ def entry(title: str, target: str, part: object, level: int = 3) -> list[str]:
         f"    heading_level: {level}",
         "    show_root_toc_entry: true",
         f"    heading: {title}",
+        f"    toc_label: {title.removeprefix('glot_jax.')}",
     ]
     if inspect.isclass(part) and issubclass(part, Exception):
         options.append("    members: []")
@@ -72,7 +73,7 @@ def pages() -> dict[str, str]:
     lines = [
         "# Python API",
         "",
-        "`import glot_jax` loads neither JAX nor PyTorch: each name is loaded when it is first used.",
+        "`import glot_jax` loads neither JAX nor PyTorch: a name is loaded when it is used.",
         "",
     ]
     for title, (text, names) in GROUPS.items():

@@ -2,7 +2,7 @@
 
     python docs/pictures/stress.py
 
-`glot stress` draws the same figure of its own records; these are of the run in docs/results/stress.md.
+`glot stress` draws the same figure of its own records; these are the run of docs/results/stress.md.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def draw_weights(axis: Axes, tokens: list[str], weights: dict[str, np.ndarray]) 
                 axis.text(place, value + 0.03, text, ha="center", va="top", fontsize=10)
     axis.xaxis.tick_top()
     axis.tick_params(axis="x", length=0)
-    axis.set_xticks(places, tokens, fontsize=11)
+    axis.set_xticks(places, tokens, fontsize=10.5)
     # Downwards, so that the words stand between the arcs and the bars.
     axis.set(xlim=(-0.6, len(tokens) - 0.4), ylim=(1.15, 0), yticks=[])
     for side in axis.spines.values():
@@ -147,7 +147,7 @@ def draw_weights(axis: Axes, tokens: list[str], weights: dict[str, np.ndarray]) 
 def draw(tokens: list[str], cosines: np.ndarray, weights: dict[str, np.ndarray]) -> None:
     """Write PICTURE, the same bytes whenever it is drawn from the same numbers."""
     figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(9, 5), height_ratios=[1.1, 1], layout="constrained"
+        2, 1, figsize=(7.6, 4.6), height_ratios=[1.1, 1], layout="constrained"
     )
     draw_arcs(top, cosines)
     draw_weights(bottom, tokens, weights)
