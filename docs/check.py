@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from generate.blocks import ROOT, Block, commands, python_blocks
@@ -110,7 +110,7 @@ def prepared(command: str) -> str:
     return command
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Rows as JSON Lines, or as CSV where the name says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".csv":

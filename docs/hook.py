@@ -103,7 +103,17 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         pieces += [LINK.sub(moved, markdown[end : block.start()]), block[0]]
         end = block.end()
     pieces.append(LINK.sub(moved, markdown[end:]))
-    return "".join(pieces)
+    return together("".join(pieces))
+
+
+def together(markdown: str) -> str:
+    """In tables a mean and its deviation stay on one line."""
+    lines = []
+    for line in markdown.split("\n"):
+        if line.startswith("|"):
+            line = line.replace(" ± ", "&nbsp;±&nbsp;").replace(" / ", "&nbsp;/ ")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def folder_in_repository(source: str) -> str:

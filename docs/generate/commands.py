@@ -64,7 +64,7 @@ def flags_of(name: str) -> CommandFlags:
     """Ask the command's own reader for its flags, as `--help` does."""
     seen = CommandFlags()
     make_view = parsing._view
-    parse = parsing.tyro.cli
+    parse: Any = parsing.tyro.cli
 
     def view(settings: type[Config], flags: Mapping[str, Leaf], groups: Mapping[str, Any]) -> type:
         seen.flags = dict(flags)

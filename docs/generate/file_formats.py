@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import inspect
 from types import ModuleType
 
@@ -19,7 +21,11 @@ RUN = {
 
 
 def fields(title: str, target: str) -> list[str]:
-    """The fields of a class of records."""
+    """The fields of a class of records, without its methods."""
+    module, _, name = target.rpartition(".")
+    record = getattr(importlib.import_module(module), name)
+    named = getattr(record, "_fields", None)
+    names = named or [field.name for field in dataclasses.fields(record)]
     return [
         f"### {title}",
         "",
@@ -27,8 +33,9 @@ def fields(title: str, target: str) -> list[str]:
         "    options:",
         "      show_root_heading: false",
         "      show_root_toc_entry: false",
+        "      show_if_no_docstring: true",
         "      heading_level: 4",
-        "      members_order: source",
+        f"      members: [{', '.join(names)}]",
         "",
     ]
 

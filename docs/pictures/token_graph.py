@@ -74,6 +74,8 @@ def trained_weights(work: Path) -> tuple[list[str], np.ndarray, dict[str, np.nda
             quiet=True,
         )
     backbone = glot_jax.SentenceEncoder.load(work / "glot").backbone
+    # A run that train.py made has one.
+    assert backbone is not None
     sentence = backbone.encode([SENTENCE])
     hidden, mask = sentence.padded()
     tokens = backbone.tokenizer.convert_ids_to_tokens(sentence.token_ids[0])
