@@ -32,7 +32,7 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
 
-# Every fault as often as README says, 12 to 14 minutes on two cores; the table goes to benchmarks/results/soak.json.
+# Every fault as often as docs/reliability.md says, 12 to 14 minutes on two cores; the table goes to benchmarks/results/soak.json.
 soak: $(STAMP)
 	$(BIN)/python -m pytest tests/faults -m faults --soak --ledger benchmarks/results/soak.json -n 2 --dist loadgroup $(TEST_ARGS)
 
