@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 from support.site_code import site_module
 
@@ -154,3 +156,18 @@ def test_all_notebooks_are_pages():
     names = [path.stem for path in notebooks.sources()]
     assert [f"notebooks/{name}.md" for name in names] == list(notebooks.pages_of())
     assert len(notebooks.navigation()) == len(names) >= 6
+
+
+def test_a_notebook_is_executed_once(tmp_path, monkeypatch):
+    notebooks = generator("notebooks")
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "executed")
+    source = tmp_path / "01_x.ipynb"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)")])
+    nbformat.write(notebook, source)
+    notebooks.execute(source)
+    (executed,) = (tmp_path / "executed").iterdir()
+    page = notebooks.page_of("notebooks/01_x.md", source, json.loads(executed.read_text()))
+    assert "\n42\n" in page["notebooks/01_x.md"]
+    written = executed.stat().st_mtime_ns
+    notebooks.execute(source)
+    assert executed.stat().st_mtime_ns == written
