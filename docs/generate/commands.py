@@ -170,7 +170,8 @@ def page(name: str) -> str:
             about, default = text_and_default(leaf)
             lines += [f"`{spelling(leaf)}`{{ #{leaf.name} .flag }} {escaped_default(default)}", ""]
             lines += [f":   {escaped(about)}", ""]
-    return "\n".join(lines)
+    # Texts name pages as they lie in the repository.
+    return re.sub(r"\bdocs/([\w-]+\.md)", r"[docs/\1](../../\1)", "\n".join(lines))
 
 
 def escaped_default(default: str) -> str:
