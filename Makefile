@@ -1,18 +1,18 @@
-# make install | smollm2 | demo | stress | test | test-all | lint | format | soak | bench: each makes .venv by itself when it is missing.
+# make install | smollm2 | demo | stress | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
 # DEMO_ARGS, STRESS_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --epochs 2".
 # make install EXTRAS=extract,viz installs less than everything.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
-ALL := extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,ray,dev
+ALL := extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,ray,docs,dev
 EXTRAS ?= $(ALL)
 export HF_HUB_OFFLINE ?= 1
 
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 STRESS_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install install-some smollm2 demo stress test test-all lint format soak bench
+.PHONY: install install-some smollm2 demo stress test test-all lint format docs check-docs soak bench report
 
 install: $(if $(filter $(ALL),$(EXTRAS)),$(STAMP),install-some)
 
@@ -53,7 +53,7 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TEST_ARGS)
 
-# Every fault as often as README says, 12 to 14 minutes on two cores; the table goes to benchmarks/results/soak.json.
+# Every fault as often as docs/reliability.md says, 12 to 14 minutes on two cores; the table goes to benchmarks/results/soak.json.
 soak: $(STAMP)
 	$(BIN)/python -m pytest tests/faults -m faults --soak --ledger benchmarks/results/soak.json -n 2 --dist loadgroup $(TEST_ARGS)
 
@@ -73,3 +73,16 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The site, in build/site. Notebooks are executed first, those that changed: some minutes. NOTEBOOKS=no leaves out what they print and draw.
+docs: $(STAMP)
+	test "$(NOTEBOOKS)" = no || $(BIN)/python docs/generate/notebooks.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# What README and the pages tell a reader to type, run on small data: a quarter of an hour on two cores. PAGES names some of them.
+check-docs: $(STAMP)
+	$(BIN)/python docs/check.py $(PAGES)
+
+# The report behind docs/results/paper.md, in build/report. BENCH_DATA is a folder with stsb and mrpc: hours.
+report: $(STAMP)
+	$(BIN)/glot reproduce table4 table8 table11 table15 --data "$(BENCH_DATA)" --tasks stsb mrpc --seeds 1 2 3 --allow-missing --out build/report

@@ -9,8 +9,8 @@ sts12/test.jsonl (sentence1, sentence2, score). Training rows: TREC QA's questio
 without negatives the STS-B rows of score 4 or more, less those of which a sentence stands in STS12.
 Every pooler's learning rate and epoch are chosen by ndcg@10 on TREC QA's validation questions, from
 the same rates. Scored: TREC QA's test questions that have a positive and a negative, and STS12 by
-MTEB without a network. Prints README's table and writes benchmarks/results/embeddings.json;
-finished stores, runs and results are taken up again.
+MTEB without a network. Prints the table of docs/results and writes
+benchmarks/results/embeddings.json; finished stores, runs and results are taken up again.
 """
 
 from __future__ import annotations

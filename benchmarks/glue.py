@@ -5,8 +5,8 @@ Mean, adapool and glot at the release's settings, with three seeds.
     # DIR/{cola,stsb,mrpc,rte}/{train,validation}.jsonl
     python benchmarks/glue.py --data DIR --work build/glue
 
-Prints the README's table and writes benchmarks/results/glue.json. Finished stores and runs are
-taken up again.
+Prints the table of docs/results and writes benchmarks/results/glue.json. Finished stores and runs
+are taken up again.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ MOST_GIB = 16
 """A contender that needs more by its own arithmetic is not run."""
 KINDS: tuple[Kind, ...] = ("step", "forward")
 
-# The three shapes of the README's table, then every length at every width. About 11 tokens, padded
-# to 12: a batch of CoLA's as the trainer's buckets make it.
+# The first three shapes of the table in docs/results, then every length at every width. About 11
+# tokens, padded to 12: a batch of CoLA's as the trainer's buckets make it.
 SHAPES = (
     Shape(768, 256, 128),
     Shape(4096, 64, 128),

@@ -7,7 +7,7 @@ On real texts, with a small backbone.
     python benchmarks/method.py layers   --data DIR
     python benchmarks/method.py ablation --data DIR  # GNN types, an MLP, and wrong graphs, on STS-B
 
-DIR holds {cola,stsb,mrpc,rte}/{train,validation[,test]}.jsonl. Prints the scores of README's tables
+DIR holds {cola,stsb,mrpc,rte}/{train,validation[,test]}.jsonl. Prints the scores of docs/results
 and writes benchmarks/results/method-<part>.json. Finished stores and runs in --work are taken up
 again.
 """

@@ -176,7 +176,7 @@ def train(
         config: the settings, or the config.json of an earlier run, whose settings `flags` change.
             Default: those of `preset` and `flags`.
         resume: a run folder to go on with; True: that of `config`.
-        seeds: train once per seed, into OUT/seed-<s>. Default: once, with `seed`.
+        seeds: train once per seed, into `OUT/seed-<s>`. Default: once, with `seed`.
         joint: whether seeds are trained in one program: auto (not on a CPU), on or off.
         preset: take what is not given from it: paper, release, tuned, msmarco.
         plugins: modules, or their names, with parts that the run has. Their code is run.

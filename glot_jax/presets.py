@@ -114,7 +114,7 @@ def tuned(config: TrainConfig, similarity: bool = False) -> TrainConfig:
       one (mcc .135 against .071, three seeds), STS-B's the lower (.875 against .863, one seed), and
       MRPC's does not care
     - `command`: python train.py --store stores/cola-minilm --preset tuned --out runs/cola-tuned
-    - `expected`: README, "Presets": better than or equal to `release` there, with seeds and
+    - `expected`: docs/results/poolers.md: better than or equal to `release` there, with seeds and
       deviations
     - `time`: training seconds with a backbone of width 384 on two CPU cores beside other work: CoLA
       17 to 21, STS-B 38 to 60, MRPC 33 to 34, RTE 56 to 64

@@ -76,4 +76,4 @@ def test_a_benchmark_runs_at_toy_size(name, data, tmp_path):
         command += ["--smoke", "--results", str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert done.returncode == 0, f"{settings}: {done.stdout}{done.stderr}"
-    assert list(tmp_path.glob("*.json")) or list(tmp_path.glob("*.png"))
+    assert list(tmp_path.glob("*.json")) or list(tmp_path.glob("*.svg"))

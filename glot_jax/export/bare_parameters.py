@@ -24,7 +24,7 @@ def export_parameters(
 ) -> dict[str, Any]:
     """Write every array of stem, pooler and head, and the settings.
 
-    docs/exports.md computes with them in plain JAX.
+    docs/plain-jax.md computes with them in plain JAX.
 
     Args:
         run: run folder.

@@ -18,7 +18,7 @@ from glot_jax.store import HiddenStore
 TOLERANCE = {"float32": 1e-5, "bfloat16": 0.05, "float16": 0.01}
 """Largest difference that other texts in the pass make, as a share of the largest state.
 
-In README.
+In docs/concepts/stores.md.
 """
 
 

@@ -1,4 +1,4 @@
-"""Parameters as safetensors, and the code of docs/exports.md that computes with them."""
+"""Parameters as safetensors, and the code of docs/plain-jax.md that computes with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from glot_jax.texts.tasks import TASKS
 # One process makes the runs and folders that these tests share.
 pytestmark = pytest.mark.xdist_group("export")
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "exports.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "plain-jax.md"
 ASK = """
 import numpy as np
 states = np.load("states.npy")
