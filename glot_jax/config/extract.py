@@ -16,6 +16,8 @@ from glot_jax.config.checks import (
     whole,
     written,
 )
+from glot_jax.config.location import Location
+from glot_jax.config.remote import RemoteChoice
 from glot_jax.errors import UsageError
 
 
@@ -32,8 +34,10 @@ class ExtractConfig(Config):
     """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic, embedding (queries with
     relevant and other texts) or custom.
     """
-    out: Path
-    """Folder of the store. Rerunning the same command continues an interrupted store."""
+    out: Location
+    """Folder of the store, or its URL (s3://, gs://, az://). Rerunning the same command continues
+    an interrupted store.
+    """
     data: Path | None = None
     """Folder with a file or more for train, validation and test, or one file, which is then the
     training data; without it, the Hub.
@@ -145,6 +149,8 @@ class ExtractConfig(Config):
     """Threads of PyTorch on a CPU: with another number some states differ in their last bit.
     Default: PyTorch's own; with --worker auto one a core, whatever the launcher has set.
     """
+    remote: RemoteChoice = dataclasses.field(default_factory=RemoteChoice)
+    """How a store at a URL is written."""
     # A sample: the release takes the first 20,000 rows, whatever their order.
     max_train_rows: int | None = option(
         None,
@@ -185,6 +191,7 @@ class ExtractConfig(Config):
                 fix="Give for example --worker 0/4 ... --worker 3/4, or --worker auto.",
             )
         require_one_place(self.device, self.device_map)
+        self.remote.require_url(self.out)
         if self.label_separator is not None and self.label_kind not in ("auto", "multilabel"):
             raise UsageError(
                 rule="--label-separator makes several classes of a label",

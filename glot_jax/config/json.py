@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from glot_jax.config.location import StoreUrl, is_location, parse_location
 from glot_jax.config.own_options import OwnOptions
 from glot_jax.errors import UsageError
 
@@ -49,7 +50,7 @@ def _plain(value: object) -> object:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
+    if isinstance(value, (Path, StoreUrl)):
         return str(value)
     return value
 
@@ -129,6 +130,8 @@ def _revive(name: str, hint: object, value: Json) -> object:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
+        if is_location(hint):
+            return parse_location(cast("str", _revive_plain(name, str, value)))
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
         # No field has two types beside None: JSON would not tell them apart.
         return _revive(name, arms[0], value)

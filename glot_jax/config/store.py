@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import ARGUMENT, Config
+from glot_jax.config.location import Location
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,5 +21,5 @@ class StoreConfig(Config):
     """info: what it holds and what made it; verify: the path of each bad file, one a line, exit 1
     if any; finish: after extract.py --worker.
     """
-    store: Path = dataclasses.field(metadata=ARGUMENT)
-    """Folder of the store."""
+    store: Location = dataclasses.field(metadata=ARGUMENT)
+    """Folder of the store, or its URL."""

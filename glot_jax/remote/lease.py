@@ -1,0 +1,247 @@
+"""The right to write, in object storage: an object that its holder writes anew again and again.
+
+Storage has no locks that go with a process. So a holder changes its object every `beat` seconds,
+and who finds it unchanged for `ttl` seconds of their own clock takes it over: no two machines'
+clocks are compared. A holder that slept longer than that finds its object changed, and stops.
+
+Every change is conditional on the state that its writer has seen, so that of two who try one
+succeeds. A takeover that was wrong all the same costs work that is done twice, and no byte: both
+write the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from glot_jax.errors import UsageError
+from glot_jax.remote.objects import Objects, Tag, Tagged
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How often a holder shows that it lives, and how long it may be silent."""
+
+    ttl: float = 120.0
+    beat: float = 30.0
+    look: float = 5.0
+    """Seconds between two looks of one who waits."""
+
+
+PACE = Pace()
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, for people; and which scratch folder it writes."""
+
+    host: str
+    process: int
+    scratch: str
+    """A random word of the scratch folder that its holder has locked; "" without one."""
+
+    @classmethod
+    def of_content(cls, content: bytes) -> Holder:
+        """The holder that a lease names; nobody where it is damaged."""
+        try:
+            values = json.loads(content)
+            return cls(str(values["host"]), int(values["pid"]), str(values["scratch"]))
+        except (KeyError, TypeError, ValueError):
+            return cls("unknown", 0, "")
+
+    @classmethod
+    def here(cls, scratch: str) -> Holder:
+        """This process."""
+        return cls(socket.gethostname(), os.getpid(), scratch)
+
+    def content(self) -> bytes:
+        """The bytes of a lease, other ones each time: its tag may be a hash of them."""
+        values = {
+            "host": self.host,
+            "pid": self.process,
+            "scratch": self.scratch,
+            "beat": secrets.token_hex(8),
+        }
+        return json.dumps(values).encode()
+
+
+class Lease:
+    """The right to write under a name, while the block lasts.
+
+    Args:
+        objects: of the lock folder.
+        name: of the lease.
+        holder: this process.
+        notice: called with a line for the user.
+        pace: seconds.
+
+    Raises:
+        UsageError: somebody else holds it, and lives.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        name: str,
+        holder: Holder,
+        notice: Callable[[str], None],
+        pace: Pace | None = None,
+    ):
+        self.name = name
+        self._objects = objects
+        self._holder = holder
+        self._notice = notice
+        self._pace = pace or PACE
+        self._tag: Tag | None = None
+        self._beaten_at = 0.0
+        self._lost = ""
+        self._left = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        self._take()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self._lost:
+            self._objects.delete([self.name])
+
+    def check(self) -> None:
+        """Raise UsageError where the lease was lost: nothing more may be written."""
+        silent = time.monotonic() - self._beaten_at
+        # Asleep or cut off for so long, it may have been taken over.
+        if not self._lost and silent > self._pace.ttl:
+            self._lost = f"after {silent:.0f} s without word from it"
+        if self._lost:
+            raise UsageError(
+                rule="a store in the making has one writer",
+                got=f"{self._objects.url}, which another process may have taken over from this"
+                f" one, {self._lost}",
+                fix="If it has not, run the same command again: what is there is kept.",
+            )
+
+    def refuse_living(self, name: str) -> None:
+        """Wait for a rival's lease to be dead, and take it away.
+
+        Raises:
+            UsageError: it lives.
+        """
+        present = self._objects.read(name)
+        if present is None:
+            return
+        tag = self._wait_for_death(name, present)
+        # By whoever of several sees it first.
+        if tag is not None and self._objects.swap(name, b"{}", tag) is not None:
+            self._objects.delete([name])
+
+    def _take(self) -> None:
+        while True:
+            content = self._holder.content()
+            began = time.monotonic()
+            tag = self._objects.create(self.name, content)
+            if tag is None:
+                tag = self._take_over(content)
+            if tag is not None:
+                self._tag = tag
+                self._beaten_at = began
+                return
+
+    def _take_over(self, content: bytes) -> Tag | None:
+        """The tag of our content in place of that of one who died; None: look again."""
+        present = self._objects.read(self.name)
+        if present is None:
+            return None
+        # Our own request, answered too late.
+        if present.content == content:
+            return present.tag
+        tag = self._wait_for_death(self.name, present)
+        if tag is None:
+            return None
+        taken = self._objects.swap(self.name, content, tag)
+        if taken is not None:
+            holder = Holder.of_content(present.content)
+            self._notice(
+                f"Taking over {self._objects.url}/{self.name}: process {holder.process} on"
+                f" {holder.host}, which held it, no longer writes."
+            )
+        return taken
+
+    def _wait_for_death(self, name: str, present: Tagged) -> Tag | None:
+        """The tag of a lease whose holder is dead; None where it was given back meanwhile.
+
+        Raises:
+            UsageError: the holder lives.
+        """
+        holder = Holder.of_content(present.content)
+        # The lock of that scratch folder is ours: who held it before is dead.
+        if holder.scratch and holder.scratch == self._holder.scratch:
+            return present.tag
+        ttl = self._pace.ttl
+        self._notice(
+            f"{self._objects.url}: process {holder.process} on {holder.host} is writing, or was;"
+            f" waiting up to {ttl:.0f} s for a sign of it"
+        )
+        seen_at = time.monotonic()
+        while time.monotonic() - seen_at < ttl:
+            time.sleep(min(self._pace.look, ttl / 4))
+            now = self._objects.read(name)
+            if now is None:
+                return None
+            if now.tag != present.tag:
+                raise UsageError(
+                    rule="only one process, or workers with the same N, may write a store",
+                    got=f"{self._objects.url}, which process {holder.process} on host"
+                    f" {holder.host} is writing",
+                    fix="Wait for it, or choose another --out.",
+                )
+        return present.tag
+
+    def _beat(self) -> None:
+        # Between two beats the holder leaves, or goes on.
+        while not self._left.wait(self._pace.beat):
+            began = time.monotonic()
+            try:
+                # `_take` has set it.
+                assert self._tag is not None
+                tag = self._objects.swap(self.name, self._holder.content(), self._tag)
+            except UsageError:
+                # The service does not answer: `check` knows how long it has not.
+                continue
+            if tag is None:
+                self._lost = "and its lease is another's"
+                return
+            self._tag = tag
+            self._beaten_at = began
+
+
+def require_conditions(objects: Objects) -> None:
+    """Refuse a service that creates an object which is there already.
+
+    Raises:
+        UsageError: it does: two writers could not be told apart.
+    """
+    name = f"probe-{secrets.token_hex(4)}"
+    objects.create(name, b"1")
+    try:
+        # Another content: the answer to a request that was repeated would be the same.
+        second = objects.create(name, b"2")
+    finally:
+        objects.delete([name])
+    if second is not None:
+        raise UsageError(
+            rule="object storage must refuse to create what is there already (If-None-Match)",
+            got=f"{objects.url.service}, which does not",
+            fix="Where nobody else writes this store give --single-writer, or choose another"
+            " service.",
+        )
