@@ -30,12 +30,14 @@ BASE = (
     "progress",
     "colours",
     "config",
+    "remote",
 )
 FLOW = (
     "compile_cache",
     "file_formats",
     "texts",
     "store",
+    "remote_stores",
     "backbone_files",
     "backbones",
     "extraction",
@@ -84,10 +86,21 @@ MAY_IMPORT = {
     "compile_cache": {"errors", "disk", "files"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
-    "store": {"config", "errors", "disk", "files", "moved"},
+    # Objects of a bucket, and files of it on this machine; nothing of stores.
+    "remote": {"config", "errors", "disk", "files"},
+    "store": {"config", "errors", "disk", "files", "moved", "remote"},
+    "remote_stores": {"config", "errors", "disk", "files", "remote", "store"},
     "backbone_files": {*BASE, "file_formats", "store"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
-    "extraction": {*BASE, "file_formats", "texts", "store", "backbone_files", "backbones"},
+    "extraction": {
+        *BASE,
+        "file_formats",
+        "texts",
+        "store",
+        "remote_stores",
+        "backbone_files",
+        "backbones",
+    },
     "batches": {*BASE, "store"},
     # For how many of the programs that it compiles were read.
     "dispatch": {"errors", "compile_cache"},
@@ -187,6 +200,7 @@ FRAMEWORKS = {
             "commands",
             "terminal",
             "store",
+            "remote_stores",
             "cli",
             "__init__",
             "__main__",
@@ -200,6 +214,7 @@ FRAMEWORKS = {
 }
 ONE_HOME = {
     "optuna": "experiments/study.py",
+    "obstore": "remote/objects.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli/parsing.py",

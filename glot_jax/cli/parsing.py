@@ -143,7 +143,9 @@ def leaves(
         if field.name in required:
             value = _NO_DEFAULT
         # With a default (a run that was named by --run) it is a flag like others.
-        positional = bool(field.metadata.get("positional")) and value is _NO_DEFAULT
+        may_be_left_out = value is None
+        has_default = value is not _NO_DEFAULT and not may_be_left_out
+        positional = bool(field.metadata.get("positional")) and not has_default
         collected[field.name] = Leaf(field.name, hint, value, texts[field.name], positional)
     return collected
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import require_same_recipe
@@ -51,13 +52,14 @@ def begin(
     begun = lock.begin(work)
     if isinstance(work, Recipe):
         # Of workers that start together the first one's recipe is kept, and the others compare.
-        require_same_recipe(job.out, begun, work)
+        require_same_recipe(job.store, begun, work)
     # Said only now: of an extraction that is refused the error is the only line.
     job.announce()
     job.say(room)
 
 
 def write_splits(
+    writer: WriterThread,
     names: Iterable[str],
     start: Callable[[str, WriterThread], OpenSplit],
     seal: Callable[[OpenSplit, WriterThread], Sealed],
@@ -67,6 +69,7 @@ def write_splits(
     The last shard of a split is sealed while the model runs over the next split.
 
     Args:
+        writer: writes the shards; not entered yet.
         names: of the splits.
         start: runs the model over a split.
         seal: waits for the split's shards and writes its row arrays.
@@ -76,7 +79,7 @@ def write_splits(
     """
     sealed = {}
     waiting: OpenSplit | None = None
-    with WriterThread() as thread:
+    with writer as thread:
         for name in names:
             running = start(name, thread)
             if waiting is not None:
@@ -93,11 +96,23 @@ def refuse_further_shard(folder: Path, shards: int) -> None:
     # The next one is enough: shards are numbered without gaps.
     further = folder / shard_name(shards)
     if further.exists():
-        raise UsageError(
-            rule="the texts must be those that the store was begun with",
-            got=f"{further}, a shard beyond the last text",
-            fix=OTHER_TEXTS,
-        )
+        raise further_shard(further)
+
+
+def refuse_further(job: Job, split: str, shards: int) -> None:
+    """Raise UsageError if a split holds a shard beyond its last text, wherever the store lies."""
+    refuse_further_shard(job.out / split, shards)
+    if job.remote is not None and job.remote.files.has_part(split, shards):
+        raise further_shard(job.remote.url / split / shard_name(shards))
+
+
+def further_shard(shard: Location) -> UsageError:
+    """The error about a shard beyond the last text."""
+    return UsageError(
+        rule="the texts must be those that the store was begun with",
+        got=f"{shard}, a shard beyond the last text",
+        fix=OTHER_TEXTS,
+    )
 
 
 def write_row_arrays(

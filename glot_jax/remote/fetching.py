@@ -63,12 +63,21 @@ class FileCache:
         self.objects = objects
         self._parent = folder or user_cache("stores")
         self.folder = self._parent / content
+        self._is_private = True
         self.fetched = 0
         """Bytes that this process has fetched."""
         self._lock = threading.Lock()
         self._running: dict[Path, Future[None]] = {}
         self._queue: deque[tuple[Wanted, Callable[[], None] | None]] = deque()
         self._threads = 0
+
+    @classmethod
+    def at(cls, objects: Objects, folder: Path) -> FileCache:
+        """The files of a store that is copied: into a folder that the user has named."""
+        copy = cls(objects, "0" * 64, folder.parent)
+        copy.folder = folder
+        copy._is_private = False
+        return copy
 
     def missing(self, files: Iterable[Wanted]) -> list[Wanted]:
         """Those of some files that are not here."""
@@ -87,7 +96,7 @@ class FileCache:
         needed = sum(file.size for file in missing)
         if not needed:
             return 0
-        make_private(self._parent, "the cache of stores")
+        self._make_folders()
         free = shutil.disk_usage(self._parent).free
         if needed > free:
             raise UsageError(
@@ -164,7 +173,7 @@ class FileCache:
                 self._threads -= 1
 
     def _download(self, file: Wanted) -> None:
-        make_private(self._parent, "the cache of stores")
+        self._make_folders()
         make_folders(file.path.parent)
         temporary = file.path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{file.path.name}")
         try:
@@ -175,6 +184,10 @@ class FileCache:
                 disk.remove(temporary)
             explain_write_error(error, file.path, file.size)
             raise
+
+    def _make_folders(self) -> None:
+        if self._is_private:
+            make_private(self._parent, "the cache of stores")
 
     def _write(self, file: Wanted, temporary: Path) -> None:
         name = file.path.relative_to(self.folder).as_posix()

@@ -89,6 +89,19 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
 
 def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
+    dtype, shape = promised_arrays(index, record)[path.name]
+    try:
+        load_array(path, dtype, shape)
+    except UsageError:
+        return False
+    return True
+
+
+def promised_arrays(index: int, record: ShardRecord) -> dict[str, tuple[np.dtype, Shape]]:
+    """Name of a shard's array -> the dtype in its file and the shape that its record promises.
+
+    Scales are named for all dtypes, though states of int8 alone have them.
+    """
     int32 = np.dtype(np.int32)
     promised: dict[str, tuple[np.dtype, Shape]] = {
         "lengths.npy": (int32, (record.texts,)),
@@ -100,12 +113,7 @@ def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
         # Of int8 states only; no other shard has a file of this name.
         scales = scales_name(layer, index)
         promised[scales] = (np.dtype(np.float16), (record.tokens,))
-    dtype, shape = promised[path.name]
-    try:
-        load_array(path, dtype, shape)
-    except UsageError:
-        return False
-    return True
+    return promised
 
 
 def _holds(path: Path, content: bytes) -> bool:

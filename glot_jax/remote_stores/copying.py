@@ -1,0 +1,186 @@
+"""A finished store copied to a URL, from one, or between two: `glot store copy`.
+
+Every byte is hashed on its way and the manifest comes last, so that a copy is a store or none. The
+same command goes on where it was stopped: what is there with its size is not copied again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from glot_jax.config.location import Location, StoreUrl
+from glot_jax.config.remote import RemoteChoice
+from glot_jax.errors import UsageError
+from glot_jax.files import make_folders, write_bytes
+from glot_jax.remote.fetching import FileCache, Wanted
+from glot_jax.remote.objects import Objects
+from glot_jax.remote_stores.names import hash_object, listed_files, shard_records
+from glot_jax.remote_stores.out import RemoteOut
+from glot_jax.store.finish import refuse_foreign
+from glot_jax.store.integrity import FileRecord, check_file
+from glot_jax.store.layout import MANIFEST
+from glot_jax.store.lock import StoreLock
+from glot_jax.store.manifest import Manifest, manifest_bytes, read_manifest
+
+_THREADS = 4
+
+
+def copy(
+    source: Location,
+    target: Location,
+    notice: Callable[[str], None] | None = None,
+    choice: RemoteChoice | None = None,
+) -> Manifest:
+    """Copy a finished store, of which one end at least lies at a URL.
+
+    Args:
+        source: the store.
+        target: a new or empty place, or a copy that was begun.
+        notice: called with a line for the user.
+        choice: how a store at a URL is written.
+
+    Returns:
+        The manifest of both.
+
+    Raises:
+        UsageError: no store, damaged files, another store at the target, or the service or the disk
+            failed.
+    """
+    manifest = read_manifest(source)
+    if isinstance(target, StoreUrl):
+        _upload(source, target, manifest, notice, choice or RemoteChoice())
+    elif isinstance(source, StoreUrl):
+        _download(source, target, manifest, notice)
+    else:
+        raise UsageError(
+            rule="glot store copy is for stores at URLs",
+            got=f"{source} and {target}",
+            fix="Copy the folder with the tools of the system: cp -r.",
+        )
+    return manifest
+
+
+def _refuse_other(present: Manifest | None, manifest: Manifest, target: Location) -> bool:
+    """Whether the copy is complete already.
+
+    Raises:
+        UsageError: another store is there.
+    """
+    if present is None:
+        return False
+    if manifest_bytes(present) != manifest_bytes(manifest):
+        raise UsageError(
+            rule="a copy must go where no other store is",
+            got=f"{target}, of content {present.content[:12]}",
+            fix="Choose another place.",
+        )
+    return True
+
+
+def _upload(
+    source: Location,
+    target: StoreUrl,
+    manifest: Manifest,
+    notice: Callable[[str], None] | None,
+    choice: RemoteChoice,
+) -> None:
+    out = RemoteOut(target, choice)
+    if _refuse_other(out.manifest(), manifest, target):
+        return
+    out.use_scratch(None)
+    with out.lock(notice, None) as lock:
+        if _refuse_other(out.manifest(), manifest, target):
+            return
+        records = shard_records(manifest)
+        files = listed_files(manifest)
+        foreign = sorted(out.files.sizes.keys() - files.keys() - records.keys())
+        if foreign:
+            raise UsageError(
+                rule="a copy must go where nothing else lies",
+                got=f"{', '.join(foreign[:5])} at {target}",
+                fix="Choose another place.",
+            )
+
+        def send(file: tuple[str, FileRecord]) -> None:
+            name, record = file
+            if not out.files.has_file(name, record["bytes"]):
+                lock.check()
+                _send(source, out.files.objects, name, record)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            # Each result is asked for, so that an error is raised.
+            for _ in pool.map(send, files.items()):
+                continue
+        lock.check()
+        # Records behind their files, as an extraction writes them.
+        for name, content in records.items():
+            if name not in out.files.sizes:
+                out.files.objects.put(name, content)
+        out.files.publish(manifest)
+        lock.finished()
+    out.clear()
+
+
+def _send(source: Location, objects: Objects, name: str, record: FileRecord) -> None:
+    """Upload one file, hashed before it is there."""
+    if isinstance(source, Path):
+        path = source / name
+        check_file(path, record)
+        objects.put_file(name, path)
+        return
+    objects.put_stream(name, _hashed(Objects(source), name, record))
+    # Of a stream the service has the bytes before their hash is known here.
+    if hash_object(objects, name) != record["sha256"]:
+        objects.delete([name])
+        raise _damaged(source / name)
+
+
+def _hashed(objects: Objects, name: str, record: FileRecord) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for chunk in objects.stream(name, record["bytes"]):
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != record["sha256"]:
+        # In the middle of the upload, which is then given up.
+        raise _damaged(objects.url / name)
+
+
+def _damaged(place: Location) -> UsageError:
+    return UsageError(
+        rule="a stored file must have the sha256 of its record",
+        got=f"{place}, whose content differs",
+        fix="Restore it from another copy, or extract the store again.",
+    )
+
+
+def _download(
+    source: StoreUrl,
+    target: Path,
+    manifest: Manifest,
+    notice: Callable[[str], None] | None,
+) -> None:
+    if (target / MANIFEST).exists():
+        _refuse_other(read_manifest(target), manifest, target)
+        return
+    with StoreLock(target, notice) as lock:
+        make_folders(target)
+        refuse_foreign(target, manifest.splits)
+        objects = Objects(source)
+        cache = FileCache.at(objects, target)
+        wanted = []
+        for name, record in listed_files(manifest).items():
+            wanted.append(Wanted(target / name, record["sha256"], record["bytes"]))
+        cache.require_room(wanted)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(cache.fetch, wanted):
+                continue
+        for file, record in zip(wanted, listed_files(manifest).values(), strict=True):
+            # What an earlier run has fetched may have been spoilt by a power cut.
+            check_file(file.path, record)
+        for name, content in shard_records(manifest).items():
+            write_bytes(target / name, content)
+        write_bytes(target / MANIFEST, manifest_bytes(manifest))
+        lock.finished()
