@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "remote": {"config", "errors", "disk", "files"},
     "store": {"config", "errors", "disk", "files", "moved", "remote"},
     "remote_stores": {"config", "errors", "disk", "files", "remote", "store"},
-    "backbone_files": {*BASE, "file_formats", "store"},
+    "backbone_files": {*BASE, "file_formats", "store", "remote_stores"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
     "extraction": {
         *BASE,

@@ -31,17 +31,17 @@ def _say(line: str) -> None:
 
 
 def _finish(config: StoreConfig) -> int:
-    place = config.store
-    if isinstance(place, StoreUrl):
+    location = config.store
+    if isinstance(location, StoreUrl):
         from glot_jax.remote_stores import finish as finish_there
 
         choice = RemoteChoice(single_writer=config.single_writer)
-        manifest = finish_there(place, _say, choice)
+        manifest = finish_there(location, _say, choice)
     else:
         from glot_jax.store import finish
 
-        manifest = finish(place, _say)
-    _say(f"{place}: finished, content {manifest.content[:12]}")
+        manifest = finish(location, _say)
+    _say(f"{location}: finished, content {manifest.content[:12]}")
     return 0
 
 
@@ -56,30 +56,30 @@ def _copy(config: StoreConfig) -> int:
     return 0
 
 
-def _verify(place: Location) -> int:
-    bad = _bad_files(place)
+def _verify(store: Location) -> int:
+    bad = _bad_files(store)
     # Paths alone on stdout, one a line: they are meant for other programs.
     for path in bad:
         print(path)
     if not bad:
-        _say(f"{place}: every file matches its hash")
+        _say(f"{store}: every file matches its hash")
         return 0
-    _say(f"{place}: {len(bad)} bad")
-    _explain(place, bad[0])
+    _say(f"{store}: {len(bad)} bad")
+    _explain(store, bad[0])
     return 1
 
 
-def _bad_files(place: Location) -> list[str]:
-    if isinstance(place, StoreUrl):
+def _bad_files(store: Location) -> list[str]:
+    if isinstance(store, StoreUrl):
         from glot_jax.remote_stores import verify as verify_there
 
-        return verify_there(place)
+        return verify_there(store)
     from glot_jax.store import verify
 
-    return verify(place)
+    return verify(store)
 
 
-def _explain(place: Location, bad: str) -> None:
+def _explain(store: Location, bad: str) -> None:
     """Say more about the first bad file where more is known.
 
     It may be a pointer of Git LFS, or a manifest that cannot be read.
@@ -88,9 +88,9 @@ def _explain(place: Location, bad: str) -> None:
     from glot_jax.store.integrity import require_fetched
 
     try:
-        if isinstance(place, Path):
+        if isinstance(store, Path):
             require_fetched(Path(bad))
-        read_manifest(place)
+        read_manifest(store)
     except UsageError as error:
         # Not raised: the command has found what it looks for, and exits with 1, not with 2.
         _say(f"{error}")

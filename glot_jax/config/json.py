@@ -130,8 +130,8 @@ def _revive(name: str, hint: object, value: Json) -> object:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
-        if is_location(hint):
-            return parse_location(cast("str", _revive_plain(name, str, value)))
+        if is_location(hint) and isinstance(value, str):
+            return parse_location(value)
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
         # No field has two types beside None: JSON would not tell them apart.
         return _revive(name, arms[0], value)

@@ -107,18 +107,6 @@ class Objects:
         except Exception as error:
             self._explain(error, name)
 
-    def put_stream(self, name: str, chunks: Iterator[bytes]) -> None:
-        """Upload what an iterator gives; an object of that name is replaced."""
-        import obstore
-
-        try:
-            obstore.put(self._client, self._key(name), chunks)
-        except UsageError:
-            # Of the iterator.
-            raise
-        except Exception as error:
-            self._explain(error, name)
-
     def put(self, name: str, content: bytes) -> Tag:
         """Write an object; one of that name is replaced."""
         import obstore

@@ -90,6 +90,15 @@ class RemoteOut:
         """What an unfinished store, or append, was begun with."""
         return read_begun(self.notes)
 
+    def recipe(self) -> Recipe | None:
+        """The recipe of the finished or unfinished store; None where there is none."""
+        manifest = self.manifest()
+        if manifest is not None:
+            return manifest.recipe
+        begun = self.begun_with()
+        # An append that was begun keeps no recipe; its store has a manifest.
+        return begun if isinstance(begun, Recipe) else None
+
     def is_locked(self) -> bool:
         """Whether anything of a writer is left beside the store."""
         return bool(self.notes.sizes())

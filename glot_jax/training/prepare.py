@@ -248,22 +248,17 @@ def open_store(config: TrainConfig) -> HiddenStore:
     Raises:
         UsageError: no store, or layers that cannot be read or mixed.
     """
-    if config.mix_layers is None:
-        return HiddenStore(
-            config.store,
-            layer=config.layer,
-            trust=config.trust_store,
-            cache=config.store_cache,
-        )
-    # `--mix-layers` without a number means every layer there is.
-    # Opened twice: which layers there are stands in the manifest only.
-    layers = config.mix_layers or HiddenStore(config.store).stored_layers
-    store = HiddenStore(
+    opened = functools.partial(
+        HiddenStore,
         config.store,
-        layers=layers,
         trust=config.trust_store,
         cache=config.store_cache,
     )
+    if config.mix_layers is None:
+        return opened(layer=config.layer)
+    # `--mix-layers` without a number means every layer there is.
+    # Opened twice: which layers there are stands in the manifest only.
+    store = opened(layers=config.mix_layers or opened().stored_layers)
     # Again here: -1 and 12 may name one layer.
     if len(set(store.layers)) < len(store.layers):
         raise UsageError(
