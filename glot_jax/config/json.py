@@ -33,6 +33,8 @@ def to_json(config: object) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, (Path, StoreUrl)):
+        return str(value)
     if dataclasses.is_dataclass(value):
         # Not `dataclasses.asdict`: it would leave paths and tuples, which JSON does not have.
         values: dict[str, object] = {}
@@ -50,8 +52,6 @@ def _plain(value: object) -> object:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, (Path, StoreUrl)):
-        return str(value)
     return value
 
 

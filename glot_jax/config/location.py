@@ -37,7 +37,7 @@ class StoreUrl:
     scheme: str
     bucket: str
     key: str
-    """What stands before the names of the store's files, without slashes at its ends."""
+    """What stands before the names of the store's files, without a slash at its end."""
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}/{self.key}"
@@ -89,7 +89,7 @@ def parse_location(text: str | os.PathLike[str] | StoreUrl) -> Location:
         )
     bucket, _, key = text[match.end() :].partition("/")
     _refuse_secrets(scheme, text[match.end() :])
-    key = key.strip("/")
+    key = key.rstrip("/")
     parts = key.split("/")
     if _BUCKET.fullmatch(bucket) is None or any(part in ("", ".", "..") for part in parts):
         raise UsageError(

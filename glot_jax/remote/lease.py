@@ -148,13 +148,12 @@ class Lease:
     def _take(self) -> None:
         while True:
             content = self._holder.content()
-            began = time.monotonic()
-            tag = self._objects.create(self.name, content)
-            if tag is None:
-                tag = self._take_over(content)
-            if tag is not None:
-                self._tag = tag
-                self._beaten_at = began
+            # Before the request: that long ago others may have seen it for the first time.
+            self._beaten_at = time.monotonic()
+            self._tag = self._objects.create(self.name, content)
+            if self._tag is None:
+                self._tag = self._take_over(content)
+            if self._tag is not None:
                 return
 
     def _take_over(self, content: bytes) -> Tag | None:
@@ -168,6 +167,7 @@ class Lease:
         tag = self._wait_for_death(self.name, present)
         if tag is None:
             return None
+        self._beaten_at = time.monotonic()
         taken = self._objects.swap(self.name, content, tag)
         if taken is not None:
             holder = Holder.of_content(present.content)

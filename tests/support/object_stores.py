@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from glot_jax.config.location import StoreUrl, parse_location
 from glot_jax.extraction import Backbone, dump
 from glot_jax.remote import objects
 from glot_jax.remote.objects import Objects
+
+
+_CLIENT = objects.client
 
 
 class Killed(BaseException):
@@ -41,6 +44,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     buckets: dict[tuple[str, str], Any] = {}
 
     def client(scheme: str, name: str) -> object:
+        if name != "bucket":
+            return _CLIENT(scheme, name)
         return buckets.setdefault((scheme, name), obstore.MemoryStore())
 
     monkeypatch.setattr(objects, "client", client)
@@ -74,12 +79,12 @@ def s3(moto_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
     }
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    objects.client.cache_clear()
+    _CLIENT.cache_clear()
     yield f"s3://{name}"
-    objects.client.cache_clear()
+    _CLIENT.cache_clear()
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The user's cache folder, which is a test's own."""
     monkeypatch.setenv("GLOT_JAX_CACHE", str(tmp_path / "cache"))
@@ -87,7 +92,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 class Dying:
-    """Objects of a process that dies before its change number `at` (from 0), and changes no more."""
+    """Objects of a process that dies before its change number `at`, from 0, and changes no more."""
 
     CALLS = ("put", "put_file", "create", "swap", "delete")
 
@@ -97,8 +102,8 @@ class Dying:
         for call in self.CALLS:
             monkeypatch.setattr(Objects, call, self._dying(getattr(Objects, call)))
 
-    def _dying(self, original: Any) -> Any:
-        def call(*arguments: Any) -> Any:
+    def _dying(self, original: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
             self.count += 1
             if self.count > self.at:
                 raise Killed
