@@ -93,7 +93,7 @@ class _Check:
             header = header or chunk[:_HEADER]
             digest.update(chunk)
         good = digest.hexdigest() == record["sha256"]
-        return name, good and (promised is None or _header_of(header) == promised)
+        return name, good and (promised is None or header_of(header) == promised)
 
     def record(self, promise: tuple[str, bytes]) -> tuple[str, bool]:
         """Whether a shard's record is the one of the manifest."""
@@ -102,7 +102,7 @@ class _Check:
         return name, present is not None and present.content == content
 
 
-def _header_of(content: bytes) -> tuple[np.dtype, Shape] | None:
+def header_of(content: bytes) -> tuple[np.dtype, Shape] | None:
     """Dtype and shape in the header of an .npy file; None where it is none in C order."""
     file = io.BytesIO(content)
     try:

@@ -17,7 +17,6 @@ from glot_jax.extraction import Backbone, dump
 from glot_jax.remote import objects
 from glot_jax.remote.objects import Objects
 
-
 _CLIENT = objects.client
 
 
