@@ -276,6 +276,14 @@ class Objects:
                 got=f"{where}, of which it said {said}",
                 fix=f"Check the keys in the environment: {_VARIABLES[self.url.scheme]}.",
             ) from None
+        # Without keys the client asks the machine itself, as on a cloud's own machines.
+        if any(host in str(error) for host in _MACHINES):
+            raise UsageError(
+                rule="object storage must be told who asks",
+                got=f"no keys for {self.url.service} in the environment, and none of this machine",
+                fix=f"Set {_VARIABLES[self.url.scheme]}; for a public bucket of S3"
+                " AWS_SKIP_SIGNATURE=true.",
+            ) from None
         raise UsageError(
             rule="object storage must answer",
             got=f"{where}: {_reason(error, said)}",
@@ -283,6 +291,8 @@ class Objects:
             " AZURE_STORAGE_ENDPOINT); run the same command again: what is there is kept.",
         ) from None
 
+
+_MACHINES = ("169.254.169.254", "metadata.google.internal")
 
 _VARIABLES = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION",

@@ -20,7 +20,9 @@ CONTENT = "ab" * 32
 
 @pytest.fixture
 def cache(bucket, own_cache):
-    return FileCache(Objects(url(f"{bucket}/store")), CONTENT)
+    cache = FileCache(Objects(url(f"{bucket}/store")), CONTENT)
+    assert cache.folder.is_relative_to(own_cache)
+    return cache
 
 
 def put(cache, name, content):

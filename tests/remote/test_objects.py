@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from support.object_stores import url
@@ -53,7 +54,8 @@ def test_sizes_are_compared_before_memory_is_taken(bucket):
 
 
 @pytest.mark.xdist_group("moto")
-def test_errors_name_the_bucket_and_no_secret(s3, monkeypatch):
+@pytest.mark.usefixtures("s3")
+def test_errors_name_the_bucket_and_no_secret(monkeypatch):
     gone = Objects(url("s3://nosuchbucket/store"))
     for call in (
         lambda: gone.read("x"),
@@ -71,6 +73,40 @@ def test_errors_name_the_bucket_and_no_secret(s3, monkeypatch):
     objects.client.cache_clear()
     with pytest.raises(UsageError, match="must answer; got s3://b-b/store/x: no connection"):
         Objects(url("s3://b-b/store")).read("x")
+
+
+@pytest.mark.xdist_group("moto")
+def test_wrong_keys_and_none(s3, moto_server, monkeypatch):
+    there = Objects(url(f"{s3}/store"))
+
+    def refuse_after(actions: bytes) -> None:
+        request = urllib.request.Request(
+            f"{moto_server}/moto-api/reset-auth",
+            data=actions,
+            method="POST",
+            headers={"Content-Type": "text/plain"},
+        )
+        urllib.request.urlopen(request).read()
+
+    refuse_after(b"0")
+    try:
+        for call in (lambda: there.read("x"), lambda: there.create("x", b""), there.sizes):
+            with pytest.raises(
+                UsageError, match="let this user at the store; .* said Inv"
+            ) as caught:
+                call()
+            assert "CANARY" not in str(caught.value)
+    finally:
+        refuse_after(b"inf")
+    assert there.read("x") is None
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    # Where a machine of Amazon's would answer nobody does here.
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9/169.254.169.254")
+    monkeypatch.setattr(objects, "_RETRIES", 0)
+    objects.client.cache_clear()
+    with pytest.raises(UsageError, match=f"no keys for {s3} in the environment"):
+        Objects(url(f"{s3}/store")).read("x")
 
 
 class _Refusal(Exception):

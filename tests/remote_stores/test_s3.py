@@ -1,4 +1,4 @@
-"""The real client against moto, which answers as S3 does: a store's whole life, and no secret in it."""
+"""The real client against moto, which answers as S3 does: a store's life, and no secret in it."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ def pair(tmp_path, bucket, own_cache):
     """(a store in a folder, its copy at a URL)."""
     store = make_store(tmp_path / "store", layers=(0, 2), shards=3)
     copy(store, url(f"{bucket}/store"))
+    assert not (own_cache / "stores").exists()
     return store, url(f"{bucket}/store")
 
 
