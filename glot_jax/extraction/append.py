@@ -134,7 +134,7 @@ def _write(
         return _seal(job, additions[split.name], split, thread)
 
     with empty_folders_removed(job.out):
-        records = write_splits(job.thread(), additions, start, seal)
+        records = write_splits(additions, start, seal, job.thread())
     splits = {**manifest.splits, **records}
     grown = Manifest.build(
         manifest.recipe,

@@ -67,7 +67,7 @@ def _write(job: Job, lock: StoreLock) -> None:
         return _seal(job, split, thread)
 
     with empty_folders_removed(job.out):
-        records = write_splits(job.thread(), splits, start, seal)
+        records = write_splits(splits, start, seal, job.thread())
     refuse_foreign(job.out, splits)
     probe = job.backbone.probe.to_json()
     task = job.data.spec.to_json()

@@ -59,27 +59,27 @@ def begin(
 
 
 def write_splits(
-    writer: WriterThread,
     names: Iterable[str],
     start: Callable[[str, WriterThread], OpenSplit],
     seal: Callable[[OpenSplit, WriterThread], Sealed],
+    writer: WriterThread | None = None,
 ) -> dict[str, Sealed]:
     """Run the model over splits, one after the other.
 
     The last shard of a split is sealed while the model runs over the next split.
 
     Args:
-        writer: writes the shards; not entered yet.
         names: of the splits.
         start: runs the model over a split.
         seal: waits for the split's shards and writes its row arrays.
+        writer: writes the shards, and is not entered yet. Default: one that leaves them there.
 
     Returns:
         Split -> what `seal` returned.
     """
     sealed = {}
     waiting: OpenSplit | None = None
-    with writer as thread:
+    with writer or WriterThread() as thread:
         for name in names:
             running = start(name, thread)
             if waiting is not None:

@@ -123,7 +123,7 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
 
     # Folders without a file stay: a worker that stored nothing does not know what the others are
     # about to store.
-    plans = write_splits(job.thread(), splits, start, seal)
+    plans = write_splits(splits, start, seal, job.thread())
     if share.number == 0:
         # Last of all: a plan says that every shard of worker 0 is on the disk.
         plan = WorkerPlan(

@@ -74,8 +74,10 @@ class FileCache:
     @classmethod
     def at(cls, objects: Objects, folder: Path) -> FileCache:
         """The files of a store that is copied: into a folder that the user has named."""
+        # Its name is the user's, and no content.
         copy = cls(objects, "0" * 64, folder.parent)
         copy.folder = folder
+        # Nor is it ours to close to others.
         copy._is_private = False
         return copy
 
@@ -92,6 +94,7 @@ class FileCache:
         Raises:
             UsageError: the disk is too small.
         """
+        # What is here already takes no more room.
         missing = self.missing(files)
         needed = sum(file.size for file in missing)
         if not needed:
@@ -114,6 +117,7 @@ class FileCache:
         Raises:
             UsageError: the service does not give it, its bytes are others, or the disk refused.
         """
+        # By its size: whoever reads it compares its hash.
         if _is_here(file):
             return False
         with self._lock:
@@ -148,6 +152,7 @@ class FileCache:
         """
         with self._lock:
             self._queue.extend(files)
+            # Threads end where there is nothing left to do, and are started anew.
             fresh = min(_THREADS, len(self._queue)) - self._threads
             self._threads += max(0, fresh)
         for _ in range(fresh):
@@ -162,6 +167,7 @@ class FileCache:
                     if not self._queue:
                         return
                     file, otherwise = self._queue.popleft()
+                # Another thread may have fetched it since, because somebody asked for it.
                 if not self.fetch(file) and otherwise is not None:
                     otherwise()
         except UsageError:
@@ -175,6 +181,7 @@ class FileCache:
     def _download(self, file: Wanted) -> None:
         self._make_folders()
         make_folders(file.path.parent)
+        # A name of this attempt: another process may fetch the same file.
         temporary = file.path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{file.path.name}")
         try:
             self._write(file, temporary)
@@ -196,6 +203,7 @@ class FileCache:
         descriptor = disk.create(temporary)
         try:
             for chunk in self.objects.stream(name, file.size):
+                # Python waits for this thread before it ends.
                 if not threading.main_thread().is_alive():
                     raise UsageError("a file must be fetched whole", "the end of the process", "")
                 disk.write(descriptor, chunk, written)

@@ -62,6 +62,7 @@ class Holder:
 
     def content(self) -> bytes:
         """The bytes of a lease, other ones each time: its tag may be a hash of them."""
+        # Host and process are for people. Nothing is decided by them: containers share both.
         values = {
             "host": self.host,
             "pid": self.process,
@@ -106,14 +107,17 @@ class Lease:
 
     def __enter__(self) -> Lease:
         self._take()
+        # A daemon: a process that ends without leaving the block loses its lease in time.
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._left.set()
+        # Before the object goes: a beat after it would make it again.
         if self._thread is not None:
             self._thread.join()
+        # Otherwise it is another's.
         if not self._lost:
             self._objects.delete([self.name])
 
@@ -138,6 +142,7 @@ class Lease:
             UsageError: it lives.
         """
         present = self._objects.read(name)
+        # Given back since it was listed.
         if present is None:
             return
         tag = self._wait_for_death(name, present)
@@ -146,6 +151,7 @@ class Lease:
             self._objects.delete([name])
 
     def _take(self) -> None:
+        # Again where the lease was given back, or taken by another, between two requests.
         while True:
             content = self._holder.content()
             # Before the request: that long ago others may have seen it for the first time.
@@ -159,6 +165,7 @@ class Lease:
     def _take_over(self, content: bytes) -> Tag | None:
         """The tag of our content in place of that of one who died; None: look again."""
         present = self._objects.read(self.name)
+        # Given back between the two requests.
         if present is None:
             return None
         # Our own request, answered too late.
@@ -192,12 +199,14 @@ class Lease:
             f"{self._objects.url}: process {holder.process} on {holder.host} is writing, or was;"
             f" waiting up to {ttl:.0f} s for a sign of it"
         )
+        # By this clock alone, which nobody sets.
         seen_at = time.monotonic()
         while time.monotonic() - seen_at < ttl:
             time.sleep(min(self._pace.look, ttl / 4))
             now = self._objects.read(name)
             if now is None:
                 return None
+            # A beat, or a new holder: either lives.
             if now.tag != present.tag:
                 raise UsageError(
                     rule="only one process, or workers with the same N, may write a store",
@@ -219,6 +228,7 @@ class Lease:
                 # The service does not answer: `check` knows how long it has not.
                 continue
             if tag is None:
+                # Said where something is about to be written: this thread can stop nobody.
                 self._lost = "and its lease is another's"
                 return
             self._tag = tag
@@ -231,6 +241,7 @@ def require_conditions(objects: Objects) -> None:
     Raises:
         UsageError: it does: two writers could not be told apart.
     """
+    # A name of its own: two processes that begin together must not take one another for a proof.
     name = f"probe-{secrets.token_hex(4)}"
     objects.create(name, b"1")
     try:

@@ -69,8 +69,13 @@ class Tag:
 
     def mode(self) -> dict[str, str]:
         """As obstore's `put` takes it."""
-        values = {"e_tag": self.e_tag, "version": self.version}
-        return {name: value for name, value in values.items() if value is not None}
+        values = {}
+        if self.e_tag is not None:
+            values["e_tag"] = self.e_tag
+        # Google's condition is a version; the others have none, and None is no value for obstore.
+        if self.version is not None:
+            values["version"] = self.version
+        return values
 
 
 class Objects:
@@ -88,6 +93,7 @@ class Objects:
     def __init__(self, url: StoreUrl, *, conditional: bool = True):
         self.url = url
         self.conditional = conditional
+        # Of the bucket and not of the URL: one client serves a store and its lock.
         self._client = client(url.scheme, url.bucket)
 
     def beside(self, name: str) -> Objects:
@@ -126,9 +132,11 @@ class Objects:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+        # The service was found out not to know of conditions.
         if not self.conditional:
             return self.put(name, content)
         try:
+            # In one request: the parts of several would meet no condition.
             return _tag(obstore.put(self._client, self._key(name), content, mode="create"))
         except (AlreadyExistsError, PreconditionError):
             return None
@@ -139,6 +147,7 @@ class Objects:
         """Write an object that is not there yet; whether it now has this content."""
         if self.create(name, content) is not None:
             return True
+        # Another writer's of the same bytes is as good as ours.
         present = self.read(name)
         return present is not None and present.content == content
 
@@ -175,6 +184,7 @@ class Objects:
 
         try:
             result = obstore.get(self._client, self._key(name))
+            # Known from the head of the answer, before the body is read.
             size = result.meta["size"]
             if size <= limit:
                 return Tagged(bytes(result.bytes()), _tag(dict(result.meta)))
@@ -203,6 +213,7 @@ class Objects:
 
         try:
             result = obstore.get(self._client, self._key(name))
+            # Nothing is read of an object that has another size, however large it says it is.
             present = result.meta["size"]
             if size is None or present == size:
                 for chunk in result.stream(min_chunk_size=CHUNK):
@@ -228,15 +239,17 @@ class Objects:
         import obstore
 
         key = self._key(folder).rstrip("/")
+        prefix = f"{self.url.key}/"
         sizes = {}
         try:
             # By whole parts of names: OUT finds nothing of OUT.lock.
             for page in obstore.list(self._client, prefix=key, chunk_size=1000):
                 for entry in page:
-                    name = entry["path"].removeprefix(f"{self.url.key}/")
+                    name = entry["path"].removeprefix(prefix)
                     sizes[name] = entry["size"]
         except Exception as error:
             self._explain(error, folder)
+        # Services list in the order of names; memory and disks need not.
         return dict(sorted(sizes.items()))
 
     def delete(self, names: Sequence[str]) -> None:
@@ -244,11 +257,13 @@ class Objects:
         import obstore
 
         keys = [self._key(name) for name in names]
+        # A request for nothing is an error.
         if not keys:
             return
         try:
             obstore.delete(self._client, keys)
         except FileNotFoundError as error:
+            # Memory and disks say so of an object that is gone already; S3 does not.
             self._require_bucket(error, names[0])
         except Exception as error:
             self._explain(error, names[0])
@@ -261,6 +276,7 @@ class Objects:
     def _explain(self, error: Exception, name: str) -> NoReturn:
         """Raise what an error of the service means; of its text only the service's own code."""
         code = _code(error)
+        # A listing is of no object.
         where = self.url / name if name else self.url
         said = code or _status(error) or type(error).__name__
         # `from None`: the text of the cause may hold a signed request.
@@ -308,6 +324,7 @@ def client(scheme: str, bucket: str) -> ObjectStore:
     Raises:
         UsageError: obstore is not installed, or refuses the settings in the environment.
     """
+    # Here, and when it is first needed: whoever has stores in folders need not have it.
     with extra_of("remote", f"a store at {scheme}://"):
         from obstore.exceptions import BaseError
         from obstore.store import from_url
@@ -323,6 +340,8 @@ def client(scheme: str, bucket: str) -> ObjectStore:
     }
     if is_plain:
         options["allow_http"] = True
+    # Of connections that fail and of errors of the service's own; beyond them the run ends, and
+    # the same command goes on.
     retries: Any = {
         "max_retries": _RETRIES,
         "retry_timeout": datetime.timedelta(seconds=_RETRY_SECONDS),
@@ -330,6 +349,7 @@ def client(scheme: str, bucket: str) -> ObjectStore:
     try:
         return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=retries)
     except (BaseError, ValueError) as error:
+        # Its text may repeat a setting: a key, for example.
         raise UsageError(
             rule="object storage must be set up in the environment",
             got=f"{scheme}://{bucket}: {type(error).__name__}",
@@ -361,10 +381,11 @@ def _is_refusal(error: Exception) -> bool:
 def _reason(error: Exception, said: str) -> str:
     """In words of ours: the text itself may hold a signed request."""
     text = str(error)
-    if "Connect" in text:
-        return "no connection"
+    # A name without an address is also a connection that was not made, so it is asked for first.
     if "dns" in text.lower():
         return "its host has no address"
+    if "Connect" in text:
+        return "no connection"
     if "TimedOut" in text or "timed out" in text:
         return "no answer in time"
     return f"the service said {said}"

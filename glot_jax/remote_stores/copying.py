@@ -14,7 +14,7 @@ from glot_jax import disk
 from glot_jax.config.location import Location, StoreUrl
 from glot_jax.config.remote import RemoteChoice
 from glot_jax.errors import UsageError
-from glot_jax.files import make_folders, write_bytes
+from glot_jax.files import make_folders, sync_tree, write_bytes
 from glot_jax.remote.fetching import FileCache, Wanted
 from glot_jax.remote.objects import Objects
 from glot_jax.remote_stores.names import listed_files, shard_records
@@ -49,6 +49,7 @@ def copy(
         UsageError: no store, damaged files, another store at the target, or the service or the disk
             failed.
     """
+    # First: what is no store is not begun to be copied.
     manifest = read_manifest(source)
     if isinstance(target, StoreUrl):
         _upload(source, target, manifest, notice, choice or RemoteChoice())
@@ -71,6 +72,7 @@ def _refuse_other(present: Manifest | None, manifest: Manifest, target: Location
     """
     if present is None:
         return False
+    # By all of it: two stores of one content may differ in what was found out about the backbone.
     if manifest_bytes(present) != manifest_bytes(manifest):
         raise UsageError(
             rule="a copy must go where no other store is",
@@ -90,12 +92,15 @@ def _upload(
     out = RemoteOut(target, choice)
     if _refuse_other(out.manifest(), manifest, target):
         return
+    # For the lock, and for what passes through between two services.
     out.use_scratch(None)
     with out.lock(notice, None) as lock:
+        # Looked for again under the lock.
         if _refuse_other(out.manifest(), manifest, target):
             return
         records = shard_records(manifest)
         files = listed_files(manifest)
+        # A copy that was begun holds a part of these names, and nothing else.
         foreign = sorted(out.files.sizes.keys() - files.keys() - records.keys())
         if foreign:
             raise UsageError(
@@ -106,6 +111,7 @@ def _upload(
 
         def send(file: tuple[str, FileRecord]) -> None:
             name, record = file
+            # Objects appear whole, so one that has its size was sent by an earlier run.
             if not out.files.has_file(name, record["bytes"]):
                 lock.check()
                 _send(source, out, name, record)
@@ -119,6 +125,7 @@ def _upload(
         for name, content in records.items():
             if name not in out.files.sizes:
                 out.files.objects.put(name, content)
+        # Lists everything once more, and compares the sizes.
         out.files.publish(manifest)
         lock.finished()
     out.clear()
@@ -133,6 +140,7 @@ def _send(
     """Upload one file, hashed before."""
     if isinstance(source, Path):
         path = source / name
+        # Hashed here: what the service holds is what was sent.
         check_file(path, record)
         out.files.objects.put_file(name, path)
         return
@@ -156,19 +164,23 @@ def _download(
     with StoreLock(target, notice) as lock:
         make_folders(target)
         refuse_foreign(target, manifest.splits)
-        objects = Objects(source)
-        cache = FileCache.at(objects, target)
-        wanted = []
-        for name, record in listed_files(manifest).items():
-            wanted.append(Wanted(target / name, record["sha256"], record["bytes"]))
-        cache.require_room(wanted)
+        cache = FileCache.at(Objects(source), target)
+        listed = listed_files(manifest)
+        files = []
+        for name, record in listed.items():
+            files.append(Wanted(target / name, record["sha256"], record["bytes"]))
+        # Before its first byte.
+        cache.require_room(files)
         with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(cache.fetch, wanted):
+            # Each result is asked for, so that an error is raised.
+            for _ in pool.map(cache.fetch, files):
                 continue
-        for file, record in zip(wanted, listed_files(manifest).values(), strict=True):
+        for name, record in listed.items():
             # What an earlier run has fetched may have been spoilt by a power cut.
-            check_file(file.path, record)
+            check_file(target / name, record)
         for name, content in shard_records(manifest).items():
             write_bytes(target / name, content)
+        # The manifest comes last: whatever it lists must be on the disk by then.
+        sync_tree(target)
         write_bytes(target / MANIFEST, manifest_bytes(manifest))
         lock.finished()

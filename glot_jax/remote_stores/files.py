@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from glot_jax import disk
 from glot_jax.config.json import from_json
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import LARGEST_MANIFEST, Objects, Tag
@@ -41,6 +40,7 @@ class RemoteFiles:
     @property
     def sizes(self) -> dict[str, int]:
         """Name of every file -> its bytes."""
+        # One request for a thousand files; asked one by one they would take hours.
         if self._sizes is None:
             self._sizes = self.objects.sizes()
         return self._sizes
@@ -61,10 +61,12 @@ class RemoteFiles:
 
     def has_shard(self, split: str, index: int) -> bool:
         """Whether a shard is there."""
+        # Its record comes behind its files.
         return f"{split}/{shard_name(index)}/{RECORD}" in self.sizes
 
     def has_part(self, split: str, index: int) -> bool:
         """Whether anything of a shard is there."""
+        # With a slash: shard-00001 is no part of shard-000010.
         folder = f"{split}/{shard_name(index)}/"
         return any(name.startswith(folder) for name in self.sizes)
 
@@ -86,7 +88,8 @@ class RemoteFiles:
         folder = f"{split}/{shard_name(index)}"
         url = self.objects.url / folder
         try:
-            record = from_json(ShardRecord, json.loads(self._records[f"{folder}/{RECORD}"]))
+            values = json.loads(self._records[f"{folder}/{RECORD}"])
+            record = from_json(ShardRecord, values)
             # Names are made from numbers, never taken from a file.
             names = set(shard_files(record.layer_dtypes, index))
             is_whole = tuple(record.layer_dtypes) == layers and set(record.files) == names
@@ -96,6 +99,7 @@ class RemoteFiles:
                 got=f"{url / RECORD} ({error})",
                 fix=DAMAGED,
             ) from error
+        # By the listing: no file is asked for.
         for name, file in record.files.items():
             is_whole = is_whole and self.has_file(f"{folder}/{name}", file["bytes"])
         if not is_whole:
@@ -110,7 +114,9 @@ class RemoteFiles:
         """Read all records at once: one after the other would take a round trip for each."""
         names = [name for name in self.sizes if name.endswith(f"/{RECORD}")]
         with ThreadPoolExecutor(_READERS) as pool:
-            for name, present in zip(names, pool.map(self.objects.read, names), strict=True):
+            contents = pool.map(self.objects.read, names)
+            for name, present in zip(names, contents, strict=True):
+                # Somebody may have removed it since it was listed.
                 if present is not None:
                     self._records[name] = present.content
 
@@ -133,11 +139,14 @@ class RemoteFiles:
             self._require_same(name, present.content == content)
         else:
             for file in record.files:
+                # Whoever has lost the right stops here, and not behind the last file.
                 self._check()
                 self.objects.put_file(f"{name}/{file}", folder / file)
+            # As the service holds them: from the record on nobody looks at them any more.
             self._require_sizes(name, record.files)
             self._check()
             self._require_same(name, self.objects.create_or_same(f"{name}/{RECORD}", content))
+        # So that nothing has to be listed again.
         for file, about in record.files.items():
             self.sizes[f"{name}/{file}"] = about["bytes"]
         self.sizes[f"{name}/{RECORD}"] = len(content)
@@ -170,11 +179,13 @@ class RemoteFiles:
         Raises:
             UsageError: one of other rows is there.
         """
+        # Not by a conditional request: those are one request, of five gigabytes at most.
         if name not in self.sizes:
             self._check()
             self.objects.put_file(name, path)
             self.sizes[name] = record["bytes"]
             return
+        # An earlier run has uploaded it, of the same rows or of others.
         is_same = self.has_file(name, record["bytes"])
         if not is_same or hash_object(self.objects, name) != record["sha256"]:
             raise UsageError(
@@ -205,15 +216,21 @@ class RemoteFiles:
         Raises:
             UsageError: files are missing, foreign, or of another size; another manifest is there.
         """
+        # What the service says now, whatever was sent.
         self.forget()
-        old = superseded(manifest)
-        self._require_all(manifest, {*old, MANIFEST} if before else set())
+        allowed = set()
+        if before is not None:
+            # Until the manifest is replaced the store is the old one, with its row arrays.
+            allowed = set(superseded(manifest))
+        self._require_all(manifest, allowed)
         self._check()
         content = manifest_bytes(manifest)
         if before is None:
             is_written = self.objects.create_or_same(MANIFEST, content)
         else:
-            is_written = self.objects.swap(MANIFEST, content, before[1]) is not None
+            _, tag = before
+            # Where another append has ended meanwhile this one must not undo it.
+            is_written = self.objects.swap(MANIFEST, content, tag) is not None
         if not is_written:
             raise UsageError(
                 rule="a store in the making has one writer",
@@ -231,7 +248,8 @@ class RemoteFiles:
 
     def _require_all(self, manifest: Manifest, allowed: set[str]) -> None:
         expected = expected_sizes(manifest)
-        foreign = sorted(self.sizes.keys() - expected.keys() - allowed - {MANIFEST})
+        known = {*expected, *allowed, MANIFEST}
+        foreign = sorted(self.sizes.keys() - known)
         if foreign:
             raise UsageError(
                 rule="a store in the making must hold nothing but the splits of its task",
@@ -246,7 +264,3 @@ class RemoteFiles:
                     f" instead of {size}",
                     fix=f"Check what else writes there, and {EXTRACT_AGAIN}.",
                 )
-
-    def clear_scratch(self, folder: Path) -> None:
-        """Remove a shard of this machine that is there."""
-        disk.remove(folder)

@@ -35,9 +35,12 @@ def finish(
     """
     out = RemoteOut(url, choice or RemoteChoice())
     manifest = out.manifest()
+    # It is written last: nothing is left to do.
     if manifest is not None:
         return manifest
+    # For the lock alone: the workers' shards are there.
     out.use_scratch(None)
+    # The lock of an only writer: it refuses while any worker holds its own.
     with out.lock(notice, None) as lock:
         plan = read_plan(out.notes)
         manifest = assemble(_Written(out.files), lock.begun_with(), plan)
@@ -59,6 +62,7 @@ def has_every_shard(url: StoreUrl) -> bool:
         """Nothing is written here."""
 
     files = RemoteFiles(objects, no_check)
+    # Another worker was the last one, and has finished it.
     if files.manifest() is not None:
         return False
     for split, texts in plan.splits.items():
@@ -91,6 +95,7 @@ class _Written:
     def check_array(self, split: str, name: str, record: FileRecord) -> None:
         """Compare a row array with its record."""
         path = f"{split}/{name}"
+        # Hashed, unlike the shards: nobody has read them since they were written.
         is_same = self._files.has_file(path, record["bytes"])
         if not is_same or hash_object(self._files.objects, path) != record["sha256"]:
             raise UsageError(

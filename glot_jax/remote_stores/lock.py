@@ -55,31 +55,38 @@ class RemoteLock(StoreLock):
         self._objects = objects
         self._notes = notes
         self._scratch = scratch
-        self._name = _ONLY_WRITER if share is None else f"worker-{share[0]}-of-{share[1]}"
-        self._workers = None if share is None else share[1]
-        self._say = notice or (lambda _: None)
+        # The names that StoreLock gives its files.
+        self._name = _ONLY_WRITER
+        self._workers = 0
+        if share is not None:
+            number, self._workers = share
+            self._name = f"worker-{number}-of-{self._workers}"
+        self._say = notice or _say_nothing
         self._lease: Lease | None = None
         self._done = False
 
     def __enter__(self) -> RemoteLock:
+        # First: of two processes of this machine one does not even ask the service.
         super().__enter__()
         # Where nobody is asked, nobody can be found.
         if not self._notes.conditional:
             return self
         stack = contextlib.ExitStack()
         try:
+            # Before the first lease, which would be worth nothing.
             require_conditions(self._notes)
             holder = Holder.here(self._word())
             lease = Lease(self._notes, self._name, holder, self._say)
-            self._lease = stack.enter_context(lease)
+            stack.enter_context(lease)
             # Taken first, looked around second, as StoreLock does.
             for name in self._rivals_there():
                 lease.refuse_living(name)
         except BaseException:
-            self._lease = None
             stack.close()
             super().__exit__(None, None, None)
             raise
+        # From here on `__exit__` gives it back.
+        self._lease = lease
         return self
 
     def __exit__(
@@ -99,11 +106,16 @@ class RemoteLock(StoreLock):
         lease = self._lease
         self._lease = None
         try:
+            # Notes of a store that another one has taken over are not ours to remove.
             if lease is not None:
                 lease.check()
-            others = [name for name in self._notes.sizes() if name.startswith("worker-")]
-            colleagues = set(others) - {self._name}
-            if self._done or not (colleagues or self._objects.sizes()):
+            colleagues = []
+            for name in self._notes.sizes():
+                if name.startswith("worker-") and name != self._name:
+                    colleagues.append(name)
+            # Colleagues that still write need the recipe, and so does who continues.
+            is_needed = bool(colleagues) or bool(self._objects.sizes())
+            if self._done or not is_needed:
                 self._notes.delete([RECIPE, PLAN])
         finally:
             if lease is not None:
@@ -125,6 +137,7 @@ class RemoteLock(StoreLock):
 
     def begin(self, work: Recipe | PendingAppend) -> Recipe | PendingAppend:
         """Keep what is being written for runs that continue it; see `StoreLock.begin`."""
+        # Of workers that start together the first one's is kept.
         self._notes.create(RECIPE, json_bytes(work.to_json(), STYLE))
         return self.begun_with() or work
 
@@ -136,13 +149,15 @@ class RemoteLock(StoreLock):
     def _rivals_there(self) -> list[str]:
         """Leases that must not be held beside this one."""
         names = []
+        colleagues = f"-of-{self._workers}"
         for name in self._notes.sizes():
-            is_worker = name.startswith("worker-")
+            is_lease = name == _ONLY_WRITER or name.startswith("worker-")
             # Workers with the same N share the shards out among them by number.
-            is_colleague = is_worker and name.endswith(f"-of-{self._workers}")
-            if (is_worker or name == _ONLY_WRITER) and not is_colleague:
+            is_rival = is_lease and not name.endswith(colleagues)
+            # Its own is there, too.
+            if is_rival and name != self._name:
                 names.append(name)
-        return [name for name in names if name != self._name]
+        return names
 
     def _word(self) -> str:
         """A random word of this scratch folder and share, the same in each process."""
@@ -150,6 +165,11 @@ class RemoteLock(StoreLock):
         # Of two processes that write it one succeeds; the lock lets one at a time.
         write_bytes(path, secrets.token_hex(16).encode(), replace=False)
         return path.read_text(encoding="utf-8")
+
+
+def _say_nothing(line: str) -> None:
+    """For callers that have nobody to tell."""
+    del line
 
 
 def read_begun(notes: Objects) -> Recipe | PendingAppend | None:

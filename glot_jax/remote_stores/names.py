@@ -16,8 +16,11 @@ def listed_files(manifest: Manifest) -> dict[str, FileRecord]:
     files: dict[str, FileRecord] = {}
     for split, record in manifest.splits.items():
         for index, shard in enumerate(record.shards):
+            folder = f"{split}/{shard_name(index)}"
+            # `check_split` has compared these names with those that are built from numbers.
             for name, file in shard.files.items():
-                files[f"{split}/{shard_name(index)}/{name}"] = file
+                files[f"{folder}/{name}"] = file
+        # After an append their files carry how often.
         for array, name in record.array_files.items():
             files[f"{split}/{name}"] = record.arrays[array]
     return files
@@ -28,13 +31,17 @@ def shard_records(manifest: Manifest) -> dict[str, bytes]:
     records = {}
     for split, record in manifest.splits.items():
         for index, shard in enumerate(record.shards):
-            records[f"{split}/{shard_name(index)}/{RECORD}"] = record_bytes(shard)
+            name = f"{split}/{shard_name(index)}/{RECORD}"
+            # Listed nowhere: the manifest repeats all of it.
+            records[name] = record_bytes(shard)
     return records
 
 
 def expected_sizes(manifest: Manifest) -> dict[str, int]:
     """Name of every file of a store but its manifest -> its bytes."""
-    sizes = {name: file["bytes"] for name, file in listed_files(manifest).items()}
+    sizes = {}
+    for name, file in listed_files(manifest).items():
+        sizes[name] = file["bytes"]
     for name, content in shard_records(manifest).items():
         sizes[name] = len(content)
     return sizes
@@ -44,15 +51,19 @@ def superseded(manifest: Manifest) -> list[str]:
     """Row arrays of the time before an append."""
     names = []
     for split, record in manifest.splits.items():
-        for earlier in range(len(record.appended or ())):
+        appends = len(record.appended or ())
+        for earlier in range(appends):
+            # One that a task without labels lacks is not there to be removed.
             for array in SPLIT_ARRAYS:
-                names.append(f"{split}/{array_file(array, earlier)}")
+                name = array_file(array, earlier)
+                names.append(f"{split}/{name}")
     return names
 
 
 def hash_object(objects: Objects, name: str) -> str:
     """The sha256 of an object's bytes, in hexadecimal."""
     digest = hashlib.sha256()
+    # In pieces: it may be larger than the memory.
     for chunk in objects.stream(name):
         digest.update(chunk)
     return digest.hexdigest()

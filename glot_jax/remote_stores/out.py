@@ -45,6 +45,7 @@ class RemoteOut:
         self.choice = choice
         objects = Objects(url, conditional=not choice.single_writer)
         self._objects = objects
+        # Beside the store, as a store in a folder has it: what is left there is no part of it.
         self.notes = objects.beside(f"{url.name}.lock")
         self._lock: RemoteLock | None = None
         self._before: tuple[Manifest, Tag] | None = None
@@ -63,28 +64,38 @@ class RemoteOut:
         parent = self.choice.scratch
         if parent is None:
             parent = user_cache("scratch")
+            # States tell much about the texts that they were made of.
             make_private(parent, "the scratch folder of stores")
+        # Of another recipe nothing here can be used, and nothing must be lost.
         written = None if recipe is None else recipe.to_json()
         identity = canonical_sha256({"url": str(self.url), "recipe": written})
-        self._root = parent / f"{self.url.name}-{identity[:12]}"
+        name = f"{self.url.name}-{identity[:12]}"
+        self._root = parent / name
         make_folders(self._root)
 
     def refuse_other(self) -> None:
         """Raise UsageError unless nothing lies at the URL, or a store, or one in the making."""
         sizes = self.files.sizes
-        if not sizes or MANIFEST in sizes or self.begun_with() is not None:
+        if not sizes or MANIFEST in sizes:
             return
-        self._root = None
+        # A store in the making has its recipe beside it.
+        if self.begun_with() is not None:
+            return
+        first = next(iter(sizes))
         raise UsageError(
             rule="--out must be a URL where nothing lies, or a store",
-            got=f"{self.url}, where {len(sizes)} other objects lie, {next(iter(sizes))} among them",
+            got=f"{self.url}, where {len(sizes)} other objects lie, {first} among them",
             fix="Choose another --out, or remove them.",
         )
 
     def manifest(self) -> Manifest | None:
         """The manifest that is there now."""
+        # Kept with its state: what replaces it must replace this one.
         self._before = self.files.manifest()
-        return None if self._before is None else self._before[0]
+        if self._before is None:
+            return None
+        manifest, _ = self._before
+        return manifest
 
     def begun_with(self) -> Recipe | PendingAppend | None:
         """What an unfinished store, or append, was begun with."""
@@ -109,16 +120,25 @@ class RemoteOut:
         share: tuple[int, int] | None,
     ) -> RemoteLock:
         """The right to write, to be entered."""
+        # Whoever wrote before may have written since the files were listed.
         self.files.forget()
-        self._lock = RemoteLock(self._objects, self.notes, self.folder, notice, share=share)
+        self._lock = RemoteLock(
+            self._objects,
+            self.notes,
+            self.folder,
+            notice,
+            share=share,
+        )
         return self._lock
 
     def _check(self) -> None:
+        # Before the lock is made nothing is written.
         if self._lock is not None:
             self._lock.check()
 
     def keep(self, folder: Path, record: ShardRecord) -> None:
         """Upload a finished shard of the scratch folder, and remove it there."""
+        # In this order: until it is there, it is all there is of it.
         self.files.put_shard(folder, record)
         self.let_go(folder)
 

@@ -43,23 +43,28 @@ def verify(url: StoreUrl) -> list[str]:
     except UsageError:
         return [str(url / MANIFEST)]
     sizes = objects.sizes()
-    bad = {name for name in sizes if name != MANIFEST} - _names(manifest)
+    records = shard_records(manifest)
+    known = {*listed_files(manifest), *records, MANIFEST}
+    # Foreign files are as bad as damaged ones.
+    bad = set(sizes) - known
     check = _Check(objects, sizes)
+    # Hashing releases the interpreter's lock, and requests wait for the network.
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, good in pool.map(check.array, _arrays(manifest)):
             if not good:
                 bad.add(name)
-        for name, good in pool.map(check.record, shard_records(manifest).items()):
+        for name, good in pool.map(check.record, records.items()):
             if not good:
                 bad.add(name)
-    return sorted(str(url / name) for name in bad)
+    urls = [str(url / name) for name in bad]
+    return sorted(urls)
 
 
-def _names(manifest: Manifest) -> set[str]:
-    return {*listed_files(manifest), *shard_records(manifest)}
+Header = tuple[np.dtype, Shape]
+"""What the header of an array's file says of it."""
 
-
-Promise = tuple[str, FileRecord, tuple[np.dtype, Shape] | None]
+Promise = tuple[str, FileRecord, Header | None]
+"""An array's name, its record, and the header that it must have; None where any will do."""
 
 
 def _arrays(manifest: Manifest) -> Iterator[Promise]:
@@ -67,9 +72,11 @@ def _arrays(manifest: Manifest) -> Iterator[Promise]:
     files = listed_files(manifest)
     for split, record in manifest.splits.items():
         for index, shard in enumerate(record.shards):
+            folder = f"{split}/{shard_name(index)}"
             promised = promised_arrays(index, shard)
             for file in shard.files:
-                name = f"{split}/{shard_name(index)}/{file}"
+                name = f"{folder}/{file}"
+                # Taken out: the row arrays are left.
                 yield name, files.pop(name), promised[file]
     # Row arrays, of which the task decides the dtype.
     for name, file in files.items():
@@ -88,29 +95,38 @@ class _Check:
         if self._sizes.get(name) != record["bytes"]:
             return name, False
         digest = hashlib.sha256()
-        header = b""
+        beginning = b""
         for chunk in self._objects.stream(name, record["bytes"]):
-            header = header or chunk[:_HEADER]
+            # Of the first piece alone.
+            beginning = beginning or chunk[:_HEADER]
             digest.update(chunk)
-        good = digest.hexdigest() == record["sha256"]
-        return name, good and (promised is None or header_of(header) == promised)
+        if digest.hexdigest() != record["sha256"]:
+            return name, False
+        # A file with the right hash can still be an array that its record does not promise: then
+        # the manifest was made by hand.
+        is_promised = promised is None or header_of(beginning) == promised
+        return name, is_promised
 
     def record(self, promise: tuple[str, bytes]) -> tuple[str, bool]:
         """Whether a shard's record is the one of the manifest."""
         name, content = promise
         present = self._objects.read(name)
-        return name, present is not None and present.content == content
+        # It has no hash of its own; the manifest holds all of it.
+        is_same = present is not None and present.content == content
+        return name, is_same
 
 
-def header_of(content: bytes) -> tuple[np.dtype, Shape] | None:
+def header_of(content: bytes) -> Header | None:
     """Dtype and shape in the header of an .npy file; None where it is none in C order."""
     file = io.BytesIO(content)
     try:
+        # Later versions are for headers that no array of a store needs.
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             return None
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     except ValueError:
+        # What NumPy raises of a header that is none.
         return None
     # An array of one axis is in both orders.
     if fortran and len(shape) > 1:

@@ -83,6 +83,7 @@ class HiddenStore:
         folder = self.path
         self._cache: FileCache | None = None
         if isinstance(folder, StoreUrl):
+            # The readers read a folder in any case: here one that fills as it is read.
             self._cache = FileCache(Objects(folder), self.content, cache)
             folder = self._cache.folder
         selection = Selection(
@@ -167,9 +168,11 @@ class HiddenStore:
 
     def _files(self, splits: Iterable[str] | None) -> list[Wanted]:
         files = []
-        for split in self.splits if splits is None else splits:
+        names = self.splits if splits is None else splits
+        for split in names:
             for path, record in self[split].files().items():
-                files.append(Wanted(path, record["sha256"], record["bytes"]))
+                file = Wanted(path, record["sha256"], record["bytes"])
+                files.append(file)
         return files
 
     def describe_fetched(self) -> str:
