@@ -13,7 +13,7 @@ from glot_jax.errors import UsageError
 
 
 def store(config: StoreConfig) -> int:
-    """Look at a store, check its bytes against their hashes, join workers' shards, or copy it."""
+    """Look at a store, check its bytes, join workers' shards, or copy it."""
     if config.action == "finish":
         return _finish(config)
     if config.action == "verify":

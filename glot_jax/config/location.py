@@ -118,13 +118,31 @@ def _refuse_secrets(scheme: str, rest: str) -> None:
     )
 
 
+def require_folder(location: Location) -> Path:
+    """The folder that a store lies in.
+
+    Raises:
+        UsageError: it lies at a URL.
+    """
+    if isinstance(location, StoreUrl):
+        raise UsageError(
+            rule="this takes a store in a folder",
+            got=location,
+            fix="Copy it: glot store copy URL FOLDER. In Python glot_jax.remote_stores has verify"
+            " and finish for stores at URLs.",
+        )
+    return location
+
+
 def is_location(hint: object) -> bool:
     """Whether a field of this type may hold a URL."""
     return StoreUrl in typing.get_args(hint)
 
 
-def require_folder_name(path: Path) -> str | None:
-    """The rule that a path breaks which was a URL once; None for all others."""
+def no_lost_url(path: object) -> str | None:
+    """The rule that a path breaks which was a URL once; None for everything else."""
+    if not isinstance(path, Path):
+        return None
     text = str(path)
     if _SCHEME.match(text) or _LOST_SLASH.match(text):
         return "must be a path of this machine: stores alone may lie at a URL"

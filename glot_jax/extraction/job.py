@@ -14,7 +14,7 @@ from glot_jax.backbone_files.pinning import pin_revision
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.tokenizer import load_tokenizer, vocabulary
 from glot_jax.config.extract import ExtractConfig
-from glot_jax.config.location import Location, StoreUrl
+from glot_jax.config.location import Location, StoreUrl, require_folder
 from glot_jax.errors import UsageError
 from glot_jax.extraction.out_folder import refuse_other_folder, stored_bytes
 from glot_jax.extraction.progress import say
@@ -209,21 +209,6 @@ def open_out(config: ExtractConfig) -> RemoteOut | None:
     remote = RemoteOut(config.out, config.remote)
     remote.refuse_other()
     return remote
-
-
-def require_folder(out: Location) -> Path:
-    """The folder that a store lies in.
-
-    Raises:
-        UsageError: it lies at a URL.
-    """
-    if isinstance(out, StoreUrl):
-        raise UsageError(
-            rule="this store must lie in a folder",
-            got=out,
-            fix="Give a folder, and copy the store then: glot store copy FOLDER URL.",
-        )
-    return out
 
 
 def _whole_words(config: ExtractConfig) -> list[str]:

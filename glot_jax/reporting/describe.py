@@ -241,7 +241,7 @@ def _why_without_store(folder: RunFolder) -> str | None:
     if not folder.store:
         return "the run was made without a store: name one of its backbone with --store"
     path = folder.config.store
-    if not path.exists():
+    if not isinstance(path, StoreUrl) and not path.exists():
         return f"the run's store is not at {path} any more: name it, or one like it, with --store"
     try:
         # Not hashed: the content is compared, the bytes are `glot store verify`'s to check.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from glot_jax import disk
-from glot_jax.config.location import Location
+from glot_jax.config.location import Location, parse_location, require_folder
 from glot_jax.errors import UsageError
 from glot_jax.files import TEMPORARY, explain_write_error
 from glot_jax.store.integrity import FileRecord, check_file
@@ -31,7 +31,7 @@ OTHER_TEXTS = "The data changed since: choose another --out, or restore the data
 
 
 def finish(
-    path: Path,
+    path: Location,
     notice: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Make a store of the shards that workers wrote (`extract.py --worker I/N`).
@@ -50,7 +50,7 @@ def finish(
         UsageError: a worker is still writing, shards are missing (it names the worker that writes
             them), or shards are damaged.
     """
-    store = Path(path)
+    store = require_folder(parse_location(path))
     # It is written last: nothing is left to do.
     if (store / MANIFEST).exists():
         return read_manifest(store)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.config.location import StoreUrl, parse_location, require_folder
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
 from glot_jax.moved import moved_name
@@ -17,16 +18,17 @@ from glot_jax.store.manifest import read_manifest
 from glot_jax.store.records import ShardRecord, SplitRecord, record_bytes
 
 
-def verify(path: str | os.PathLike[str]) -> list[str]:
+def verify(path: str | os.PathLike[str] | StoreUrl) -> list[str]:
     """The files of a finished store that are damaged, missing or foreign, as sorted paths.
 
     Reads every byte. A damaged manifest is the only path returned, for without it nothing else can
     be judged. An empty list means that all is well.
 
     Raises:
-        UsageError: the folder is not a finished store.
+        UsageError: the folder is not a finished store; or it is a URL, for which
+            `glot_jax.remote_stores.verify` is.
     """
-    store = Path(path)
+    store = require_folder(parse_location(path))
     try:
         manifest = read_manifest(store)
     except UsageError:

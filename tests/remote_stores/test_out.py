@@ -228,5 +228,5 @@ def test_a_lost_lease_stops_the_writer_before_its_next_upload(case, bucket, monk
     there = contents(remote.out)
     assert "train/shard-00000/record.json" in there
     assert "train/shard-00001/record.json" not in there
-    assert Objects(url(f"{bucket}/store.lock")).read("lock").content == b"another's"
+    assert contents(url(f"{bucket}/store.lock"))["lock"] == b"another's"
     assert all(files[name] == there[name] for name in there)
