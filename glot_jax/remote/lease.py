@@ -18,7 +18,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import Objects, Tag, Tagged
@@ -135,20 +135,22 @@ class Lease:
                 fix="If it has not, run the same command again: what is there is kept.",
             )
 
-    def refuse_living(self, name: str) -> None:
-        """Wait for a rival's lease to be dead, and take it away.
+    def refuse_living(self, names: Iterable[str]) -> None:
+        """Wait for the leases of rivals to be dead, all at once, and take them away.
 
         Raises:
-            UsageError: it lives.
+            UsageError: one of them lives.
         """
-        present = self._objects.read(name)
-        # Given back since it was listed.
-        if present is None:
-            return
-        tag = self._wait_for_death(name, present)
-        # By whoever of several sees it first.
-        if tag is not None and self._objects.swap(name, b"{}", tag) is not None:
-            self._objects.delete([name])
+        rivals = {}
+        for name in names:
+            present = self._objects.read(name)
+            # Otherwise given back since it was listed.
+            if present is not None:
+                rivals[name] = present
+        for name, tag in self._wait_for_death(rivals).items():
+            # By whoever of several sees it first.
+            if self._objects.swap(name, b"{}", tag) is not None:
+                self._objects.delete([name])
 
     def _take(self) -> None:
         # Again where the lease was given back, or taken by another, between two requests.
@@ -171,7 +173,8 @@ class Lease:
         # Our own request, answered too late.
         if present.content == content:
             return present.tag
-        tag = self._wait_for_death(self.name, present)
+        tag = self._wait_for_death({self.name: present}).get(self.name)
+        # Given back while it was waited for.
         if tag is None:
             return None
         self._beaten_at = time.monotonic()
@@ -184,37 +187,53 @@ class Lease:
             )
         return taken
 
-    def _wait_for_death(self, name: str, present: Tagged) -> Tag | None:
-        """The tag of a lease whose holder is dead; None where it was given back meanwhile.
+    def _wait_for_death(self, leases: Mapping[str, Tagged]) -> dict[str, Tag]:
+        """The tags of leases whose holders are dead; without those that were given back meanwhile.
 
         Raises:
-            UsageError: the holder lives.
+            UsageError: a holder lives.
         """
-        holder = Holder.of_content(present.content)
-        # The lock of that scratch folder is ours: who held it before is dead.
-        if holder.scratch and holder.scratch == self._holder.scratch:
-            return present.tag
+        dead = {}
+        doubtful = {}
+        for name, present in leases.items():
+            scratch = Holder.of_content(present.content).scratch
+            # The lock of that scratch folder is ours: who held it before is dead.
+            if scratch and scratch == self._holder.scratch:
+                dead[name] = present.tag
+            else:
+                doubtful[name] = present
+        if not doubtful:
+            return dead
         ttl = self._pace.ttl
-        self._notice(
-            f"{self._objects.url}: process {holder.process} on {holder.host} is writing, or was;"
-            f" waiting up to {ttl:.0f} s for a sign of it"
-        )
+        for present in doubtful.values():
+            holder = Holder.of_content(present.content)
+            self._notice(
+                f"{self._objects.url}: process {holder.process} on {holder.host} is writing, or"
+                f" was; waiting up to {ttl:.0f} s for a sign of it"
+            )
         # By this clock alone, which nobody sets.
         seen_at = time.monotonic()
-        while time.monotonic() - seen_at < ttl:
+        while doubtful and time.monotonic() - seen_at < ttl:
             time.sleep(min(self._pace.look, ttl / 4))
-            now = self._objects.read(name)
-            if now is None:
-                return None
-            # A beat, or a new holder: either lives.
-            if now.tag != present.tag:
-                raise UsageError(
-                    rule="only one process, or workers with the same N, may write a store",
-                    got=f"{self._objects.url}, which process {holder.process} on host"
-                    f" {holder.host} is writing",
-                    fix="Wait for it, or choose another --out.",
-                )
-        return present.tag
+            for name, present in list(doubtful.items()):
+                now = self._objects.read(name)
+                if now is None:
+                    del doubtful[name]
+                # A beat, or a new holder: either lives.
+                elif now.tag != present.tag:
+                    raise self._refusal(now)
+        for name, present in doubtful.items():
+            dead[name] = present.tag
+        return dead
+
+    def _refusal(self, present: Tagged) -> UsageError:
+        holder = Holder.of_content(present.content)
+        return UsageError(
+            rule="only one process, or workers with the same N, may write a store",
+            got=f"{self._objects.url}, which process {holder.process} on host {holder.host} is"
+            " writing",
+            fix="Wait for it, or choose another --out.",
+        )
 
     def _beat(self) -> None:
         # Between two beats the holder leaves, or goes on.

@@ -79,8 +79,7 @@ class RemoteLock(StoreLock):
             lease = Lease(self._notes, self._name, holder, self._say)
             stack.enter_context(lease)
             # Taken first, looked around second, as StoreLock does.
-            for name in self._rivals_there():
-                lease.refuse_living(name)
+            lease.refuse_living(self._rivals_there())
         except BaseException:
             stack.close()
             super().__exit__(None, None, None)

@@ -82,6 +82,23 @@ def test_who_hears_nothing_of_the_service_stops_in_time(notes, monkeypatch):
             held.check()
 
 
+def test_all_rivals_are_waited_for_at_once(notes):
+    rivals = [f"worker-{number}-of-9" for number in range(9)]
+    for name in rivals:
+        notes.put(name, Holder("other", 9, "").content())
+    with lease(notes, pace=Pace(0.5, 0.1, 0.1)) as held:
+        began = time.monotonic()
+        held.refuse_living([*rivals, "worker-gone"])
+        assert time.monotonic() - began < 4
+        assert list(notes.sizes()) == ["lock"]
+        notes.put("worker-0-of-9", Holder("other", 9, "").content())
+        with (
+            lease(notes, name="worker-1-of-9"),
+            pytest.raises(UsageError, match="which process 7 on host host is writing"),
+        ):
+            held.refuse_living(["worker-0-of-9", "worker-1-of-9"])
+
+
 def test_of_many_that_take_over_one_does(notes):
     notes.put("lock", Holder("other", 9, "").content())
     outcomes = []
