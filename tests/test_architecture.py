@@ -34,6 +34,7 @@ BASE = (
 )
 FLOW = (
     "compile_cache",
+    "cluster",
     "file_formats",
     "texts",
     "store",
@@ -53,6 +54,7 @@ FLOW = (
     "xla",
     "training",
     "inference",
+    "cluster_inference",
     "explaining",
     "export",
     "official",
@@ -84,6 +86,7 @@ MAY_IMPORT = {
     "commands": {*BASE, "presets", "texts", "store", "extraction", "run_folders", "training"}
     | {"backbones", "pooling.options"},
     "compile_cache": {"errors", "disk", "files"},
+    "cluster": {"config", "errors"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
     # Objects of a bucket, and files of it on this machine; nothing of stores.
@@ -92,15 +95,8 @@ MAY_IMPORT = {
     "remote_stores": {"config", "errors", "disk", "files", "remote", "store"},
     "backbone_files": {*BASE, "file_formats", "store", "remote_stores"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
-    "extraction": {
-        *BASE,
-        "file_formats",
-        "texts",
-        "store",
-        "remote_stores",
-        "backbone_files",
-        "backbones",
-    },
+    "extraction": {*BASE, "cluster", "file_formats", "texts", "store", "remote_stores"}
+    | {"backbone_files", "backbones"},
     "batches": {*BASE, "store"},
     # For how many of the programs that it compiles were read.
     "dispatch": {"errors", "compile_cache"},
@@ -155,6 +151,7 @@ MAY_IMPORT = {
         "tracking",
     },
     "inference": {*BASE, *FLOW[: FLOW.index("inference")]},
+    "cluster_inference": {*BASE, *FLOW[: FLOW.index("cluster_inference")]},
     "explaining": {*BASE, *FLOW[: FLOW.index("explaining")]},
     "export": {*BASE, *FLOW[: FLOW.index("inference") + 1]},
     "official": {*BASE, *FLOW[: FLOW.index("inference")]},
@@ -206,6 +203,7 @@ FRAMEWORKS = {
             "__main__",
         )
     },
+    "cluster": set(),
     "file_formats": set(),
     "texts": {"datasets"},
     **dict.fromkeys(FROZEN, TORCH),
@@ -214,6 +212,7 @@ FRAMEWORKS = {
 }
 ONE_HOME = {
     "optuna": "experiments/study.py",
+    "ray": "cluster/ray_pool.py",
     "obstore": "remote/objects.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",

@@ -8,7 +8,6 @@ a state beyond rounding. Where it would, only texts of one length share a pass, 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,20 +26,15 @@ from glot_jax.backbones.forward_pass import (
 from glot_jax.backbones.loading import code_notices, load_model
 from glot_jax.backbones.model_facts import Model, other_input, position_limit, vocabulary_size
 from glot_jax.backbones.probe_findings import Probe
-from glot_jax.backbones.prompts import Prompt
 from glot_jax.backbones.ragged_states import RaggedStates
 from glot_jax.backbones.storage_dtypes import States, join_states, to_states
+from glot_jax.backbones.text_cutter import TextCutter
 from glot_jax.backbones.tokenizer import (
     TokenizedTexts,
-    Tokenizer,
-    encode,
     load_tokenizer,
-    missing_bos,
     pad_id,
     promised_tokens,
-    require_room,
     tokenizer_sha256,
-    truncated_ids,
 )
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
@@ -93,7 +87,6 @@ class Backbone:
             self.compute_dtype = "bfloat16" if self.device.type == "cuda" else "float32"
         # Before the model: without a tokenizer there is no use for it.
         self.tokenizer = load_tokenizer(self.source)
-        self._tokenizing = threading.Lock()
         self.model: Model
         self.model, self.device = load_model(
             self.source,
@@ -102,13 +95,8 @@ class Backbone:
             None if config.device_map == "none" else config.device_map,
         )
         self.model_type: str = self.model.config.model_type
-        self._prompt = _prompt(config, self.tokenizer)
+        self._cutter = TextCutter(config, self.tokenizer, self.source.name)
         self._vocabulary_size = vocabulary_size(self.model)
-        self._bos: list[int] = []
-        if config.add_bos:
-            self._bos = missing_bos(self.tokenizer, self.source.name)
-        # What is added to every text: a text of these alone is empty.
-        self._special: list[int] = [*self._bos, *self.tokenizer("")["input_ids"]]
         self._deterministic = config.deterministic
         self.tokens_per_batch = config.tokens_per_batch
         padding = pad_id(self.tokenizer, self.model.config, self._vocabulary_size)
@@ -121,10 +109,11 @@ class Backbone:
         self.num_layers = len(self.probe.layers.sources) - 1
         self.layers, self.dim = self._resolve_layers(config.layers)
         self.max_length: int = self._length_limit(config.max_length, default_max_length)
+        self._cutter.set_length(self.max_length)
         self.kind: str = config.kind
         if self.kind == "auto":
             self.kind = self.probe.kind
-        if self._prompt is not None:
+        if self._cutter.prompt is not None:
             # `cls` of a prompted text is the token that the prompt names, its last.
             self.kind = "decoder"
 
@@ -159,23 +148,7 @@ class Backbone:
         With a prompt these are the tokens up to the one that it names. A text is then cut at its
         own end, and the prompt stays whole. Threads may ask at the same time.
         """
-        # A fast tokenizer keeps the length it cuts to, and refuses to be told a second one while
-        # it is at work in another thread.
-        with self._tokenizing:
-            return self._tokenize(texts)
-
-    def _tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
-        if self._prompt is not None:
-            ids, truncated = self._prompt.ids(texts, self.max_length)
-            empty = np.array([not text for text in texts], bool)
-            return TokenizedTexts(ids, truncated, empty)
-        room = self.max_length - len(self._bos)
-        ids, truncated = truncated_ids(self.tokenizer, texts, room)
-        if self._bos:
-            ids = [[*self._bos, *text] for text in ids]
-        # An empty text of BERT has [CLS] and [SEP], one of GPT-2 nothing.
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        return TokenizedTexts(ids, truncated, lengths <= len(self._special))
+        return self._cutter.tokenize(texts)
 
     @torch.inference_mode()
     def states(self, token_ids: Texts, dtype: str = "float32") -> States:
@@ -215,7 +188,7 @@ class Backbone:
 
     def _one_pass(self, token_ids: Texts, dtype: str) -> States:
         # What the model reads after the token that a prompt names is the same for every text.
-        tail = [] if self._prompt is None else self._prompt.tail
+        tail = self._cutter.tail
         # One flat array, so that padding below is a single assignment.
         pieces = [np.asarray(ids, np.int64) for ids in token_ids]
         if tail:
@@ -269,7 +242,7 @@ class Backbone:
     def _run_probe(self, config: ExtractConfig) -> Probe:
         # Only ids that the model has rows for: any text will do.
         texts = probe_texts(
-            lambda text: [*self._bos, *encode(self.tokenizer, [text])["input_ids"][0]],
+            self._cutter.sample,
             position_limit(self.model),
             self._vocabulary_size,
         )
@@ -344,10 +317,6 @@ class Backbone:
         length = asked
         if length is None:
             length = default if limit is None else min(default, limit)
-        if self._prompt is None:
-            require_room(length, len(self._special), "special tokens of a text")
-        else:
-            require_room(length, self._prompt.overhead, "tokens of the prompt")
         return length
 
     # ----------------------------------------------------------------------------------------------
@@ -356,9 +325,10 @@ class Backbone:
     def recipe(self) -> Recipe:
         """Return what decides the states of a text: the backbone's part of a store's recipe."""
         sources = self.probe.layers.sources
+        prompt = self._cutter.prompt
         special_tokens = {
             "add_special_tokens": True,
-            "added": self.tokenizer.convert_ids_to_tokens(self._special),
+            "added": self.tokenizer.convert_ids_to_tokens(self._cutter.special),
             "truncation_side": self.tokenizer.truncation_side,
         }
         recipe = Recipe.partial(
@@ -372,14 +342,14 @@ class Backbone:
             layers=self.layers,
             states={str(layer): sources[layer] for layer in self.layers},
             compute_dtype=self.compute_dtype,
-            prompt=None if self._prompt is None else self._prompt.template,
+            prompt=None if prompt is None else prompt.template,
             special_tokens=special_tokens,
         )
         # Named where they depart from what is usual: other stores keep the recipe that earlier
         # versions wrote.
         if self.probe.passes != "padded":
             recipe = recipe.extended(passes=self.probe.passes)
-        if self._bos:
+        if self._cutter.bos:
             recipe = recipe.extended(add_bos=True)
         if self.source.bin:
             recipe = recipe.extended(weights="pytorch_model.bin")
@@ -395,20 +365,6 @@ class Backbone:
         if adapter is not None:
             lines.append(f"the {adapter.record['type']} adapter in {adapter.location} is applied")
         return [*self.source.notices, *(f"{self.source.name}: {line}" for line in lines)]
-
-
-def _prompt(config: ExtractConfig, tokenizer: Tokenizer) -> Prompt | None:
-    if config.prompt is None:
-        return None
-    prompt = Prompt(config.prompt, tokenizer)
-    if config.kind == "encoder":
-        raise UsageError(
-            rule="--kind must be decoder with --prompt: cls is the token that it names, the last"
-            " one",
-            got=f"--kind {config.kind}",
-            fix="Leave it out.",
-        )
-    return prompt
 
 
 def _kept(

@@ -14,6 +14,7 @@ from glot_jax.backbones.forward_pass import length_batches
 from glot_jax.backbones.storage_dtypes import States, join_states, largest_value
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.store.arrays import DTYPES
+from glot_jax.store.scaled_states import is_scaled
 from glot_jax.store.state_cache import StateCache, text_key
 
 _KEPT_TOKENS = 65_536
@@ -86,7 +87,7 @@ class CachedBackbone(Backbone):
 
     def states(self, token_ids: Texts, dtype: str = "float32") -> States:
         """See Backbone.states; `peak` of states that were kept is that of the rounded ones."""
-        if dtype == "int8":
+        if is_scaled(dtype):
             # With its scales it would be another kind of file, and is made in no time from others.
             return self._run(token_ids, dtype)
         cache = self._cache(dtype)

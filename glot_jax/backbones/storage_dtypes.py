@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from glot_jax.store.arrays import DTYPES
+from glot_jax.store.scaled_states import GROUP, Rotation, is_scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,21 +17,19 @@ class States:
     """Hidden states of some texts, one after the other, without padding."""
 
     layers: dict[int, np.ndarray]
-    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, or
-    int8.
+    """Layer -> [sum of lengths, dim] as on disk: float16, float32, uint16 holding bfloat16, int8,
+    or uint8 [sum of lengths, ceil(dim / 2)] holding int4.
     """
     peak: float
     """Largest magnitude before rounding to the storage dtype; nan or inf if a state is not finite.
     """
     scales: dict[int, np.ndarray]
     """int8: layer -> float16 [sum of lengths]; a state is its int8 values times its token's scale.
-
-    Otherwise empty.
+    int4: float16 [sum of lengths, groups] of rotated states. Otherwise empty.
     """
     cosine_errors: np.ndarray
-    """int8: float32 [layers x sum of lengths], 1 - cos between a state and what is stored of it.
-
-    Otherwise empty.
+    """int8 and int4: float32 [layers x sum of lengths], 1 - cos between a state and what is stored
+    of it. Otherwise empty.
     """
 
 
@@ -50,7 +49,7 @@ def to_states(
     for layer, states in hidden.items():
         kept[layer] = _kept_tokens(states, real)
     peak = largest_magnitude(kept.values())
-    if dtype != "int8":
+    if not is_scaled(dtype):
         arrays = {}
         for layer, states in kept.items():
             arrays[layer] = to_host(states, dtype)
@@ -61,10 +60,13 @@ def to_states(
     errors = []
     for layer, states in kept.items():
         # On the device, so that bytes are copied from it and not floats.
-        values, layer_scales, layer_errors = quantise(states)
+        values, layer_scales, layer_errors = ROUNDINGS[dtype](states)
         arrays[layer] = values.cpu().numpy()
         scales[layer] = layer_scales.cpu().numpy()
         errors.append(layer_errors.cpu().numpy())
+        # A rotated state that no scale can hold: as large as a state that no scale can hold.
+        if not np.isfinite(scales[layer]).all():
+            peak = max(peak, 2 * largest_value(dtype))
     return States(arrays, peak, scales, np.concatenate(errors))
 
 
@@ -154,6 +156,56 @@ def quantise(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return values.to(torch.int8), scales, errors
 
 
+def quantise_rotated(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rotate states [tokens, dim], round them to four bits with a scale for 64 values, and pack.
+
+    Returns:
+        Values uint8 [tokens, ceil(dim / 2)]; scales float16 [tokens, ceil(dim / 64)]; and 1 - cos
+        between each token and what is left of it, float32 [tokens]: `scaled_states`.
+    """
+    rotated = _rotate(states.float())
+    tokens, dim = rotated.shape
+    groups = -(-dim // GROUP)
+    # Behind the last value stand zeros, which decide no scale.
+    by_group = torch.nn.functional.pad(rotated, (0, groups * GROUP - dim))
+    by_group = by_group.reshape(tokens, groups, GROUP)
+    largest = by_group.abs().amax(-1)
+    scales = (largest / 7).half()
+    wide = scales.float()[..., None]
+    # A group of zeros has a scale of zero, and stays a group of zeros.
+    values = torch.where(wide > 0, by_group / wide, 0)
+    # The scale may have been rounded down by half a float16's step, a value be 7.003 of them.
+    values = values.round().clamp(-7, 7)
+    magnitudes = states.float().abs().amax(-1).clamp_min(1e-38)[:, None]
+    normalize = torch.nn.functional.normalize
+    exact = normalize(rotated / magnitudes, dim=-1)
+    restored = (values * wide).reshape(tokens, -1)[:, :dim]
+    rounded = normalize(restored / magnitudes, dim=-1)
+    errors = (exact - rounded).square().sum(-1) / 2
+    flat = values.reshape(tokens, -1)
+    # An odd width has a byte whose second half is a zero's.
+    halves = flat[:, : dim + dim % 2].to(torch.uint8) + 8
+    packed = halves[:, 0::2] | (halves[:, 1::2] << 4)
+    return packed, scales, errors
+
+
+def _rotate(states: torch.Tensor) -> torch.Tensor:
+    """`scaled_states.rotate` on the device."""
+    rotation = Rotation.of_width(states.shape[1])
+    device = states.device
+    hadamard = torch.from_numpy(rotation.hadamard).to(device)
+    first = torch.from_numpy(rotation.first).to(device)
+    second = torch.from_numpy(rotation.second).to(device)
+    by_block = (states * first).reshape(len(states), -1, rotation.block) @ hadamard
+    spread = by_block.swapaxes(1, 2).reshape(states.shape) * second
+    turned = spread.reshape(len(states), -1, rotation.block) @ hadamard
+    return turned.reshape(states.shape)
+
+
+ROUNDINGS = {"int8": quantise, "int4": quantise_rotated}
+"""Storage dtype with scales -> what rounds to it."""
+
+
 def largest_magnitude(layers: Iterable[torch.Tensor]) -> float:
     """Return the largest magnitude in some layers' states.
 
@@ -171,6 +223,8 @@ def largest_value(dtype: str) -> float:
     """Return the largest magnitude that a storage dtype can hold."""
     if dtype == "int8":
         return 127 * float(np.finfo(np.float16).max)  # 127 of the largest scale
+    if dtype == "int4":
+        return 7 * float(np.finfo(np.float16).max)
     if dtype == "bfloat16":
         # Its largest number by its bits: NumPy's finfo does not know bfloat16.
         bits = np.array(0x7F7F, np.uint16)

@@ -21,9 +21,11 @@ from glot_jax.config.runs import (
 )
 from glot_jax.errors import UsageError, require_extra, require_known
 from glot_jax.files import require_empty
+from glot_jax.plugins import loaded
 from glot_jax.progress import ProgressLines
 
 if TYPE_CHECKING:
+    from glot_jax.inference.row_files import RowFile, Survey
     from glot_jax.texts.tasks import TaskSpec
 
 
@@ -71,6 +73,8 @@ def predict(config: PredictConfig) -> int:
         # Every text is looked at before a model is loaded for it.
         survey = check_rows(rows, config.out, task)
     require_extra("extract", "glot predict")
+    if config.cluster.ray is not None and survey is not None and config.out is not None:
+        return _predict_on_cluster(config, rows, config.out, survey)
     use_compile_cache(config.programs.compile_cache)
     from glot_jax.backbone_files.unseen_packages import leave_out
     from glot_jax.inference.predictor import Predictor
@@ -95,6 +99,32 @@ def predict(config: PredictConfig) -> int:
         progress=_progress(total),
     )
     print(f"wrote {config.out}: {total:,} rows", file=sys.stderr)
+    return 0
+
+
+def _predict_on_cluster(
+    config: PredictConfig,
+    rows: RowFile,
+    out: Path,
+    survey: Survey,
+) -> int:
+    from glot_jax.cluster_inference.run_actors import RunSettings
+    from glot_jax.cluster_inference.spread import predicting_actors
+    from glot_jax.inference.predict_file import write_answers
+
+    settings = RunSettings(
+        runs=config.run,
+        frozen=config.frozen,
+        checkpoint=config.checkpoint,
+        batch_size=config.batch_size,
+        programs=config.programs,
+        plugins=tuple(sorted(loaded())),
+    )
+    with predicting_actors(config.cluster, settings) as answer:
+        task = _task_of(config)
+        progress = _progress(survey.rows)
+        write_answers(answer, task, rows, out, survey, progress)
+    print(f"wrote {out}: {survey.rows:,} rows", file=sys.stderr)
     return 0
 
 
@@ -124,14 +154,28 @@ def _task_of(config: PredictConfig) -> TaskSpec:
 def encode(config: EncodeConfig) -> int:
     """Write vectors of the texts in a file, by a trained run and its backbone."""
     require_run(config.run)
-    from glot_jax.inference.encode_file import check_files, encode_file, text_file
+    from glot_jax.inference.encode_file import check_files, text_file
 
     # Every text is looked at before a model is loaded for it.
     source = text_file(config.file, config.column, config.encoding)
     survey = check_files(source, config.out)
     require_extra("extract", "glot encode")
+    if config.cluster.ray is not None:
+        dim = _encode_on_cluster(config, source, survey)
+    else:
+        dim = _encode_here(config, source, survey)
+    length = "of unit length"
+    if not config.normalize:
+        length = "of any length (--normalize scales them to 1)"
+    print(f"wrote {config.out}: {survey.rows:,} vectors of {dim}, {length}", file=sys.stderr)
+    return 0
+
+
+def _encode_here(config: EncodeConfig, source: RowFile, survey: Survey) -> int:
+    """Write the vectors; their width."""
     use_compile_cache(config.programs.compile_cache)
     from glot_jax.backbone_files.unseen_packages import leave_out
+    from glot_jax.inference.encode_file import encode_file
     from glot_jax.inference.encoder import SentenceEncoder
 
     leave_out()
@@ -149,13 +193,28 @@ def encode(config: EncodeConfig) -> int:
         normalize=config.normalize,
         progress=_progress(survey.rows),
     )
-    length = "of unit length"
-    if not config.normalize:
-        length = "of any length (--normalize scales them to 1)"
-    print(
-        f"wrote {config.out}: {survey.rows:,} vectors of {encoder.dim}, {length}", file=sys.stderr
+    return encoder.dim
+
+
+def _encode_on_cluster(config: EncodeConfig, source: RowFile, survey: Survey) -> int:
+    """Have actors make the vectors, and write them; their width."""
+    from glot_jax.cluster_inference.run_actors import RunSettings
+    from glot_jax.cluster_inference.spread import encoding_actors
+    from glot_jax.inference.encode_file import write_vectors
+
+    settings = RunSettings(
+        runs=(config.run,),
+        frozen=config.frozen,
+        checkpoint=config.checkpoint,
+        batch_size=config.batch_size,
+        normalize=config.normalize,
+        programs=config.programs,
+        plugins=tuple(sorted(loaded())),
     )
-    return 0
+    with encoding_actors(config.cluster, settings) as (encode, dim):
+        progress = _progress(survey.rows)
+        write_vectors(encode, source, config.out, survey, progress)
+    return dim
 
 
 def export(config: ExportConfig) -> int:

@@ -16,6 +16,7 @@ from glot_jax.config.checks import (
     whole,
     written,
 )
+from glot_jax.config.cluster import RayChoice
 from glot_jax.config.location import Location
 from glot_jax.config.remote import RemoteChoice
 from glot_jax.errors import UsageError
@@ -80,9 +81,10 @@ class ExtractConfig(Config):
     """Hidden layers to store: 0 = embeddings, 1 to L = blocks, negative from the end (-1 = last,
     after the final norm).
     """
-    storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8"] = "auto"
+    storage_dtype: Literal["auto", "float16", "bfloat16", "float32", "int8", "int4"] = "auto"
     """Dtype of the stored states. auto: float16, and bfloat16 for a shard whose states exceed
-    float16's 65504. int8: with a scale per token, half of float16.
+    float16's 65504. int8: with a scale per token, half of float16. int4: rotated, with a scale for
+    64 values, about a quarter.
     """
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model's forward pass. auto: float32 on the CPU, bfloat16 on a GPU."""
@@ -149,6 +151,8 @@ class ExtractConfig(Config):
     """Threads of PyTorch on a CPU: with another number some states differ in their last bit.
     Default: PyTorch's own; with --worker auto one a core, whatever the launcher has set.
     """
+    cluster: RayChoice = dataclasses.field(default_factory=RayChoice)
+    """Which Ray cluster does the work."""
     remote: RemoteChoice = dataclasses.field(default_factory=RemoteChoice)
     """How a store at a URL is written."""
     # A sample: the release takes the first 20,000 rows, whatever their order.
@@ -207,6 +211,24 @@ class ExtractConfig(Config):
             )
         if self.append:
             self._require_appendable()
+        if self.cluster.ray is not None:
+            self._require_fit_for_ray()
+
+    def _require_fit_for_ray(self) -> None:
+        unfit = None
+        if self.append:
+            unfit = "--append"
+        elif self.worker is not None:
+            unfit = f"--worker {self.worker}"
+        elif self.device not in ("auto", "cpu", "cuda"):
+            # An actor sees the GPUs that Ray gave it, and counts them from 0.
+            unfit = f"--device {self.device}"
+        if unfit is not None:
+            raise UsageError(
+                rule="with --ray Ray says which process does what, on which device",
+                got=f"--ray {self.cluster.ray} with {unfit}",
+                fix="Leave one out.",
+            )
 
     def _require_appendable(self) -> None:
         if self.worker:

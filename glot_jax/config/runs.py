@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, flag, option
 from glot_jax.config.checks import filled, require_one_place, whole
+from glot_jax.config.cluster import RayChoice
 from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
@@ -218,6 +219,8 @@ class PredictConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the runs answers."""
+    cluster: RayChoice = dataclasses.field(default_factory=RayChoice)
+    """Which Ray cluster does the work."""
     programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
     """Where compiled programs are kept."""
 
@@ -229,6 +232,12 @@ class PredictConfig(Config):
                     rule="stdin has a text a line, and is answered on stdout",
                     got="- with --out or --text-columns",
                     fix="Leave them out, or give a file.",
+                )
+            if self.cluster.ray is not None:
+                raise UsageError(
+                    rule="a cluster takes a file, whose rows it can share out",
+                    got=f"- with --ray {self.cluster.ray}",
+                    fix="Leave it out, or give a file.",
                 )
         elif self.out is None:
             raise UsageError(
@@ -267,6 +276,8 @@ class EncodeConfig(Config):
     """Where the backbone lies and runs."""
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint of the run encodes."""
+    cluster: RayChoice = dataclasses.field(default_factory=RayChoice)
+    """Which Ray cluster does the work."""
     programs: ProgramCache = dataclasses.field(default_factory=ProgramCache)
     """Where compiled programs are kept."""
 

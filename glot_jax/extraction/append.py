@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from glot_jax.errors import UsageError
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.out_folder import (
     empty_folders_removed,
     other_append,
@@ -40,7 +40,7 @@ _SAMPLING = ("max_train_rows", "sample_seed")
 """Fields of a recipe that say which rows were taken, and nothing about their states."""
 
 
-def append_rows(job: Job) -> HiddenStore:
+def append_rows(job: LocalJob) -> HiddenStore:
     """Add the rows of a job's data to the finished store in its folder.
 
     Rows that were added before are not added again. Of files that begin with every stored row only
@@ -89,7 +89,7 @@ def append_rows(job: Job) -> HiddenStore:
     return HiddenStore(job.store, trust=True)
 
 
-def _tidy_up(job: Job, lock: StoreLock, manifest: Manifest) -> None:
+def _tidy_up(job: LocalJob, lock: StoreLock, manifest: Manifest) -> None:
     """Finish an append that was killed behind its manifest, or that was repeated."""
     finished = set()
     for split in manifest.splits.values():
@@ -107,7 +107,7 @@ def _tidy_up(job: Job, lock: StoreLock, manifest: Manifest) -> None:
 
 
 def _write(
-    job: Job,
+    job: LocalJob,
     lock: StoreLock,
     manifest: Manifest,
     additions: Mapping[str, _Addition],
@@ -149,7 +149,7 @@ def _write(
 
 
 def _start(
-    job: Job,
+    job: LocalJob,
     addition: _Addition,
     tokens: int,
     thread: WriterThread,
@@ -172,7 +172,7 @@ def _start(
 
 
 def _seal(
-    job: Job,
+    job: LocalJob,
     addition: _Addition,
     split: OpenSplit,
     thread: WriterThread,
@@ -248,7 +248,7 @@ def _stored_split(store: HiddenStore, name: str) -> _StoredSplit | None:
     return _StoredSplit(store.manifest.splits[name], store[name])
 
 
-def _find_new_rows(job: Job, split: Split, stored: _StoredSplit | None) -> _Addition:
+def _find_new_rows(job: LocalJob, split: Split, stored: _StoredSplit | None) -> _Addition:
     """All rows of the files, or those after the ones that the store holds already.
 
     Files that begin with every row of the split are taken for the split's own, grown at the end.
@@ -265,7 +265,7 @@ def _find_new_rows(job: Job, split: Split, stored: _StoredSplit | None) -> _Addi
     return _Addition(split, stored, first, table.sha256)
 
 
-def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
+def _count_stored(job: LocalJob, split: Split, stored: _StoredSplit) -> int:
     """How many rows the files begin with that are the split's own: all or none.
 
     Where nearly all of them are, the file was changed, and adding it would store it once more:
@@ -293,7 +293,7 @@ def _count_stored(job: Job, split: Split, stored: _StoredSplit) -> int:
 
 
 def _keys(
-    job: Job,
+    job: LocalJob,
     split: Split,
     rows: int,
 ) -> Iterator[bytes]:

@@ -1,12 +1,13 @@
 """A task's texts through the backbone into a store: resumable shard by shard, never half-written.
 
-Three modes share one core (`job`, `shard_texts`, `shard`, `split_files`):
+Four modes share one core (`job`, `shard_texts`, `shard`, `split_files`):
 
 | mode | module | asked for by |
 | --- | --- | --- |
 | a store from its first row | `fresh` | nothing |
 | rows added to a finished store | `append` | `--append` |
 | every N-th shard of a store | `workers` | `--worker I/N` |
+| a store whose shards actors of Ray write | `cluster` | `--ray` |
 """
 
 from __future__ import annotations
@@ -70,11 +71,32 @@ def dump(
             fix="Call dump_share, or leave it out.",
         )
     console = console or Console(stderr=True)
-    job = prepare(config, console, spec=spec, backbone=backbone)
     # The one place that asks for the mode: each module below knows its own alone.
+    if config.cluster.ray is not None:
+        return _dump_on_cluster(config, console, spec, backbone)
+    job = prepare(config, console, spec=spec, backbone=backbone)
     if config.append:
         return append_rows(job)
     return write_store(job)
+
+
+def _dump_on_cluster(
+    config: ExtractConfig,
+    console: Console,
+    spec: TaskSpec | None,
+    backbone: Backbone | None,
+) -> HiddenStore:
+    if backbone is not None:
+        raise UsageError(
+            rule="with --ray each actor loads the backbone itself",
+            got="a backbone that is loaded here",
+            fix="Give its name or folder.",
+        )
+    # Here and not at the top: whoever has no Ray extracts all the same.
+    from glot_jax.extraction.cluster import write_on_cluster
+
+    threads = physical_cores()
+    return write_on_cluster(config, console, threads=threads, spec=spec)
 
 
 def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glot_jax.extraction.finished_store import check_finished
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
@@ -22,7 +22,7 @@ from glot_jax.store.records import SplitRecord, sum_up
 from glot_jax.store.writer_thread import WriterThread
 
 
-def write_store(job: Job) -> HiddenStore:
+def write_store(job: LocalJob) -> HiddenStore:
     """Write a store, or continue it after its last finished shard.
 
     A store that is finished already is checked and left as it is.
@@ -43,7 +43,7 @@ def write_store(job: Job) -> HiddenStore:
     return store
 
 
-def _write(job: Job, lock: StoreLock) -> None:
+def _write(job: LocalJob, lock: StoreLock) -> None:
     require_same_recipe(job.store, lock.begun_with(), job.recipe)
     remove_leftovers(job.out)
     splits = job.data.splits
@@ -75,7 +75,7 @@ def _write(job: Job, lock: StoreLock) -> None:
     job.publish(manifest, records)
 
 
-def _seal(job: Job, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+def _seal(job: LocalJob, split: OpenSplit, thread: WriterThread) -> SplitRecord:
     """Write the row arrays behind the last shard, and say what the split holds."""
     folder = job.out / split.name
     shards = split.records(thread)

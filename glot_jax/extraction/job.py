@@ -12,6 +12,7 @@ from rich.console import Console
 from glot_jax.backbone_files.backbone_source import find_source
 from glot_jax.backbone_files.pinning import pin_revision
 from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.backbones.tokenizer import load_tokenizer, vocabulary
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.location import Location, StoreUrl, require_folder
@@ -33,11 +34,11 @@ from glot_jax.texts.stress_words import whole_words
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """The parts of an extraction that its three modes share."""
+    """The parts of an extraction that its modes share."""
 
     config: ExtractConfig
     data: TaskData
-    backbone: Backbone
+    backbone: KnownBackbone
     recipe: Recipe
     """What the user asks for; a store or an unfinished one must have the same."""
     notices: tuple[str, ...]
@@ -148,13 +149,20 @@ class Job:
         return RowTable(self.data.spec, deduplicate=self.config.deduplicate)
 
 
+@dataclasses.dataclass(frozen=True)
+class LocalJob(Job):
+    """An extraction whose model runs in this process."""
+
+    backbone: Backbone
+
+
 def prepare(
     config: ExtractConfig,
     console: Console,
     *,
     spec: TaskSpec | None = None,
     backbone: Backbone | None = None,
-) -> Job:
+) -> LocalJob:
     """Check everything that can be wrong before the store is touched.
 
     Args:
@@ -167,7 +175,47 @@ def prepare(
         UsageError: the folder is in use, or data, backbone, layers or lengths do not fit.
     """
     # The cheap checks first: data are read in seconds, a backbone may have to be downloaded.
-    remote = open_out(config)
+    config, data, pinned = open_rows(config, spec)
+    if config.threads is not None:
+        # Before the first product: PyTorch has its own idea of how many, and launchers theirs.
+        torch.set_num_threads(config.threads)
+    if backbone is None:
+        backbone = Backbone(config, default_max_length=data.spec.max_length)
+    # In the order in which they came about.
+    notices = (*pinned, *data.notices, *backbone.notices())
+    recipe = recipe_of(config, data.spec, backbone)
+    remote = open_out(config, recipe)
+    return LocalJob(config, data, backbone, recipe, notices, console, remote)
+
+
+def open_out(config: ExtractConfig, recipe: Recipe) -> RemoteOut | None:
+    """What writes a store of a recipe to the URL of `--out`; None for a folder."""
+    if not isinstance(config.out, StoreUrl):
+        return None
+    remote = RemoteOut(config.out, config.remote)
+    remote.use_scratch(recipe)
+    return remote
+
+
+def open_rows(
+    config: ExtractConfig, spec: TaskSpec | None = None
+) -> tuple[ExtractConfig, TaskData, tuple[str, ...]]:
+    """Open the rows, and check what can be checked without the model.
+
+    Args:
+        config: settings of the extraction.
+        spec: classes or range of the labels, where they are known from elsewhere.
+
+    Returns:
+        The settings, with the commit of a Hub backbone; the rows; lines about the commit.
+
+    Raises:
+        UsageError: the folder is in use, or the data do not fit.
+    """
+    if isinstance(config.out, StoreUrl):
+        RemoteOut(config.out, config.remote).refuse_other()
+    else:
+        refuse_other_folder(config.out)
     # Labels must be read as the store understands them: class names in its order, scores in its
     # range.
     if config.append:
@@ -184,31 +232,7 @@ def prepare(
                 got=f"{name} with none",
                 fix="Fill the split or leave it out.",
             )
-    if config.threads is not None:
-        # Before the first product: PyTorch has its own idea of how many, and launchers theirs.
-        torch.set_num_threads(config.threads)
-    if backbone is None:
-        backbone = Backbone(config, default_max_length=data.spec.max_length)
-    # In the order in which they came about.
-    notices = (*pinned, *data.notices, *backbone.notices())
-    recipe = recipe_of(config, data.spec, backbone)
-    if remote is not None:
-        remote.use_scratch(recipe)
-    return Job(config, data, backbone, recipe, notices, console, remote)
-
-
-def open_out(config: ExtractConfig) -> RemoteOut | None:
-    """What writes to the URL of `--out`; None for a folder.
-
-    Raises:
-        UsageError: something else lies there.
-    """
-    if not isinstance(config.out, StoreUrl):
-        refuse_other_folder(config.out)
-        return None
-    remote = RemoteOut(config.out, config.remote)
-    remote.refuse_other()
-    return remote
+    return config, data, tuple(pinned)
 
 
 def _whole_words(config: ExtractConfig) -> list[str]:
@@ -217,7 +241,7 @@ def _whole_words(config: ExtractConfig) -> list[str]:
     return whole_words(vocabulary(load_tokenizer(source)))
 
 
-def recipe_of(config: ExtractConfig, spec: TaskSpec, backbone: Backbone) -> Recipe:
+def recipe_of(config: ExtractConfig, spec: TaskSpec, backbone: KnownBackbone) -> Recipe:
     """Everything that decides the store's bytes and is known before the first shard."""
     recipe = backbone.recipe().extended(
         storage_dtype=config.storage_dtype,

@@ -14,15 +14,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.progress import ProgressLines
 from glot_jax.remote_stores.out import AT_ONCE
-from glot_jax.store.arrays import DTYPES
 from glot_jax.store.records import SplitRecord
+from glot_jax.store.scaled_states import bytes_per_token
 from glot_jax.texts import Split
+
+_SMALLER = ("float32", "float16", "int8", "int4")
+"""Storage dtypes whose size a new store is told, so that one can be chosen by it."""
 
 SAMPLE_ROWS = 512
 """Rows of each split, at most, that the size estimate tokenises; smaller splits are counted
@@ -39,7 +42,7 @@ def say(
     console.print(Text(text, style=style), soft_wrap=True)
 
 
-def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str, int]:
+def estimate_tokens(splits: Mapping[str, Split], backbone: KnownBackbone) -> dict[str, int]:
     """Estimate the tokens of each split from a sample of its rows."""
     estimates = {}
     # More characters than any text keeps tokens of: only the beginning of a text of megabytes is
@@ -62,7 +65,7 @@ def estimate_tokens(splits: Mapping[str, Split], backbone: Backbone) -> dict[str
 def check_disk(
     out: Path,
     tokens: int,
-    backbone: Backbone,
+    backbone: KnownBackbone,
     config: ExtractConfig,
     present: int,
     workers: int,
@@ -86,13 +89,13 @@ def check_disk(
     """
     # A shard of large states is stored as bfloat16 instead, which has the same size.
     dtype = "float16" if config.storage_dtype == "auto" else config.storage_dtype
-    bytes_per_token = len(backbone.layers) * backbone.dim * DTYPES[dtype].itemsize
-    total = tokens * (bytes_per_token + 4)  # 4 bytes for the token's id
+    token_bytes = _state_bytes(backbone, dtype) + 4  # 4 bytes for the token's id
+    total = tokens * token_bytes
     # An estimate may be below what is there already.
     needed = max(0, total - present) // workers
     if isinstance(config.out, StoreUrl) and not config.remote.keep_scratch:
         # Whatever the size of the store, only a few of its shards are here at once.
-        needed = min(needed, AT_ONCE * config.shard_tokens * (bytes_per_token + 4))
+        needed = min(needed, AT_ONCE * config.shard_tokens * token_bytes)
     folder = out.absolute()
     # OUT need not exist yet: its nearest parent that does lies on the same disk.
     while not folder.exists():
@@ -110,7 +113,19 @@ def check_disk(
     line = f"{config.out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
     if isinstance(config.out, StoreUrl):
         line += f" in {out}, for shards on their way"
+    others = []
+    for other in _SMALLER:
+        if other != dtype and not present:
+            others.append(f"{other} {size(tokens * (_state_bytes(backbone, other) + 4))}")
+    # Before the first byte: afterwards it is too late to choose.
+    if others:
+        line += f" (--storage-dtype {', '.join(others)})"
     return line
+
+
+def _state_bytes(backbone: KnownBackbone, dtype: str) -> int:
+    """Bytes of a token's states in all layers."""
+    return len(backbone.layers) * bytes_per_token(dtype, backbone.dim)
 
 
 def size(count: float) -> str:
@@ -217,17 +232,25 @@ class SplitProgress:
         count = self.done.earlier + self.done.stored
         return f"{self._name}: {count:,} of about {self._tokens:,} tokens, {self._rate()}"
 
-    def summarise(self, record: SplitRecord, max_length: int) -> None:
-        """Print the split's counts, and a warning if texts were cut or empty."""
-        # Found shards cost no forward pass: a rate with them would flatter.
-        rate = self._rate() if self.done.stored else "nothing left to do"
+    def summarise(self, record: SplitRecord, max_length: int, *, with_rate: bool = True) -> None:
+        """Print the split's counts, and a warning if texts were cut or empty.
+
+        Args:
+            record: of the split.
+            max_length: tokens that texts were cut to.
+            with_rate: whether the split had time of its own, and not with others.
+        """
+        rate = ""
+        if with_rate:
+            # Found shards cost no forward pass: a rate with them would flatter.
+            rate = f", {self._rate()}" if self.done.stored else ", nothing left to do"
         stored = 0
         for shard in record.shards:
             stored += sum(file["bytes"] for file in shard.files.values())
         say(
             self._console,
             f"{self._name}: {record.rows:,} rows, {record.tokens:,} tokens, {len(record.shards)}"
-            f" shards, {size(stored)}, {rate}",
+            f" shards, {size(stored)}{rate}",
         )
         # After the counts, which tell how many of all the texts these are.
         warnings = []

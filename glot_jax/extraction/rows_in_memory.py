@@ -10,7 +10,7 @@ from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction.fresh import write_store
-from glot_jax.extraction.job import Job, recipe_of
+from glot_jax.extraction.job import LocalJob, recipe_of
 from glot_jax.store.reader import HiddenStore
 from glot_jax.texts.splits import Split, TaskData
 from glot_jax.texts.tasks import Example, TaskSpec
@@ -45,7 +45,7 @@ def store_rows(
             )
     data = TaskData(spec, {name: _split(name, rows) for name, rows in splits.items()})
     recipe = recipe_of(config, spec, backbone)
-    return write_store(Job(config, data, backbone, recipe, (), console or Console(quiet=True)))
+    return write_store(LocalJob(config, data, backbone, recipe, (), console or Console(quiet=True)))
 
 
 def _split(name: str, rows: Sequence[Example]) -> Split:

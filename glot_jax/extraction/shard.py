@@ -16,7 +16,7 @@ from glot_jax.backbones.storage_dtypes import States, largest_value
 from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.extraction.finished_passes import FinishedPasses
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import Job, LocalJob
 from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard_texts import ShardTexts
@@ -26,6 +26,7 @@ from glot_jax.store.finish import OTHER_TEXTS, remove_attempts
 from glot_jax.store.layout import TEXT_FILES, refuse_link, shard_name
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import ShardRecord, read_record
+from glot_jax.store.scaled_states import is_scaled
 from glot_jax.store.writer import ShardCounts, ShardWriter
 from glot_jax.store.writer_thread import WriterThread
 
@@ -75,7 +76,7 @@ class OpenSplit:
 
 
 def store_shards(
-    job: Job,
+    job: LocalJob,
     name: str,
     shards: Iterable[tuple[int, ShardTexts]],
     table: RowTable,
@@ -321,7 +322,7 @@ def _write_as(
         truncated=texts.truncated,
         empty=texts.empty,
         max_abs=peak,
-        cosine_error=_error_summary(errors) if dtype == "int8" else None,
+        cosine_error=_error_summary(errors) if is_scaled(dtype) else None,
     )
     sealed = thread.finish(writer, counts)
     # Until the shard is on the disk its passes are all there is of it.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from glot_jax.backbones.backbone import Backbone
+from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.backbones.forward_pass import length_batches
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.texts import Example
@@ -91,7 +91,7 @@ class _OpenShard:
 
 def cut_shards(
     examples: Iterable[Example],
-    backbone: Backbone,
+    backbone: KnownBackbone,
     shard_tokens: int,
     table: RowTable,
 ) -> Iterator[ShardTexts]:

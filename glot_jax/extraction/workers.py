@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from glot_jax.extraction.finished_store import check_finished
-from glot_jax.extraction.job import Job
+from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.out_folder import require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
@@ -24,7 +24,7 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
 from glot_jax.store.writer_thread import WriterThread
 
 
-def write_share(job: Job, number: int, workers: int, *, last_finishes: bool = False) -> None:
+def write_share(job: LocalJob, number: int, workers: int, *, last_finishes: bool = False) -> None:
     """Write the shards of worker `number`: those whose number over all splits is it modulo N.
 
     Every worker cuts the same shards, so none needs anything of another.
@@ -92,7 +92,7 @@ def _sha256(array: np.ndarray) -> str:
     return hashlib.sha256(npy_bytes(array)).hexdigest()
 
 
-def _write(job: Job, lock: StoreLock, share: _Share) -> None:
+def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
     # Leftovers are not removed: they may be what another worker is writing.
     require_same_recipe(job.store, lock.begun_with(), job.recipe)
     splits = job.data.splits
@@ -135,7 +135,7 @@ def _write(job: Job, lock: StoreLock, share: _Share) -> None:
         lock.plan(plan)
 
 
-def _split_plan(job: Job, split: OpenSplit, share: _Share) -> SplitPlan:
+def _split_plan(job: LocalJob, split: OpenSplit, share: _Share) -> SplitPlan:
     """What `finish` needs to know of a split, beside its shards.
 
     Every worker sees the same rows; worker 0 writes them.

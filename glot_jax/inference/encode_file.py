@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import numpy as np
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.formats import name_parts
 from glot_jax.files import whole_file
-from glot_jax.inference.row_files import RowFile, Survey
+from glot_jax.inference.row_files import RowFile, Spread, Survey, Window, cut_windows
 from glot_jax.inference.row_writers import survey_rows
 from glot_jax.inference.vector_files import (
     ROW,
@@ -99,7 +98,36 @@ def encode_file(
     Raises:
         UsageError: as check_files; texts that changed since; an OUT that cannot be written.
     """
+
+    def here(
+        windows: Iterator[Window],
+        texts: Callable[[Window], Sequence[str]],
+    ) -> Iterator[tuple[Window, np.ndarray]]:
+        for window in windows:
+            vectors = encoder.encode(
+                texts(window),
+                batch_size=batch_size,
+                normalize=normalize,
+            )
+            yield window, vectors
+
+    write_vectors(here, file, out, survey, progress)
+
+
+def write_vectors(
+    encode: Spread[np.ndarray],
+    file: RowFile,
+    out: Path,
+    survey: Survey,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a file as `encode_file` does, with vectors that `encode` makes of its windows.
+
+    Raises:
+        UsageError: as for `encode_file`.
+    """
     rows = file.rows(file.open(), survey)
+    windows = cut_windows(rows, _WINDOW)
     suffix = out.suffix[1:]
     names = added_columns(suffix, survey)
     with (
@@ -107,13 +135,11 @@ def encode_file(
         closing(open_writer(temporary, suffix, survey)) as writer,
     ):
         done = 0
-        while window := list(islice(rows, _WINDOW)):
+        for window, vectors in encode(windows, _first_texts):
             # Before it is written: a .npy file says at its head how many rows it has.
             # The file is read a second time, and may have grown since it was counted.
             if done + len(window) > survey.rows:
                 raise _changed(f"more than {survey.rows:,} rows")
-            texts = [text for (text,), _ in window]
-            vectors = encoder.encode(texts, batch_size=batch_size, normalize=normalize)
             numbers = np.arange(done, done + len(window), dtype=np.int64)
             columns = {ROW: numbers, VECTOR: vectors}
             added = {name: columns[name] for name in names}
@@ -123,6 +149,11 @@ def encode_file(
                 progress(done)
         if done != survey.rows:
             raise _changed(f"{done:,} rows, not {survey.rows:,}")
+
+
+def _first_texts(window: Window) -> list[str]:
+    """The one text of each row."""
+    return [text for (text,), _ in window]
 
 
 def _changed(got: str) -> UsageError:

@@ -18,6 +18,7 @@ from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
 from glot_jax.inference.loading import load_head
 from glot_jax.inference.pretrained import PlainHead
+from glot_jax.store.scaled_states import is_scaled
 from glot_jax.texts.label_lists import METRICS
 from glot_jax.texts.tasks import Example, Label, TaskSpec, roles_of
 
@@ -265,11 +266,11 @@ def keep_states(backbone: Backbone, rows: Sequence[Row], storage_dtype: str) -> 
     Args:
         backbone: runs what is missing.
         rows: texts.
-        storage_dtype: of the store that they are rounded for; int8 is not kept.
+        storage_dtype: of the store that they are rounded for; int8 and int4 are not kept.
     """
     from glot_jax.backbones.cached_backbone import CachedBackbone
 
-    if not isinstance(backbone, CachedBackbone) or storage_dtype == "int8":
+    if not isinstance(backbone, CachedBackbone) or is_scaled(storage_dtype):
         return
     texts = list(dict.fromkeys(text for row in rows for text in row))
     # As a store holds them: float16 where they fit.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +13,7 @@ import numpy as np
 from glot_jax.errors import UsageError
 from glot_jax.files import whole_file
 from glot_jax.inference.answering import Answering, Answers
-from glot_jax.inference.row_files import RowFile, Survey
+from glot_jax.inference.row_files import RowFile, Spread, Survey, Window, cut_windows
 from glot_jax.inference.row_writers import ROW_WRITERS, Added, JsonlWriter, survey_rows
 from glot_jax.texts.tasks import TaskSpec
 
@@ -77,18 +76,41 @@ def predict_file(
     Raises:
         UsageError: as check_rows; a file that changed since; an OUT that cannot be written.
     """
+
+    def here(
+        windows: Iterator[Window],
+        texts: Callable[[Window], Sequence[Sequence[str]]],
+    ) -> Iterator[tuple[Window, Answers]]:
+        for window in windows:
+            yield window, predictor.predict(texts(window), batch_size)
+
+    write_answers(here, predictor.task, file, out, survey, progress)
+
+
+def write_answers(
+    answer: Spread[Answers],
+    task: TaskSpec,
+    file: RowFile,
+    out: Path,
+    survey: Survey,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write a file as `predict_file` does, with what `answer` says of its windows.
+
+    Raises:
+        UsageError: as for `predict_file`.
+    """
     rows = file.rows(file.open(), survey)
-    names = added_columns(predictor.task)
+    windows = cut_windows(rows, _WINDOW)
+    names = added_columns(task)
     open_writer = ROW_WRITERS[out.suffix[1:]]
     done = 0
     with (
         whole_file(out) as temporary,
         closing(open_writer(temporary, survey, names)) as writer,
     ):
-        while window := list(islice(rows, _WINDOW)):
-            texts = [row_texts for row_texts, _ in window]
-            answers = predictor.predict(texts, batch_size)
-            added = answer_columns(predictor.task, answers)
+        for window, answers in answer(windows, _all_texts):
+            added = answer_columns(task, answers)
             writer.write([values for _, values in window], added)
             done += len(window)
             if progress is not None:
@@ -100,6 +122,11 @@ def predict_file(
                 got=f"{done:,} rows, not {survey.rows:,}",
                 fix="Run it again.",
             )
+
+
+def _all_texts(window: Window) -> list[tuple[str, ...]]:
+    """The texts of each row."""
+    return [texts for texts, _ in window]
 
 
 def predict_lines(

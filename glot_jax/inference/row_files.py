@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.formats import Reading, name_parts, open_file, open_text
@@ -19,6 +20,33 @@ from glot_jax.file_formats.records import (
     require_text,
 )
 from glot_jax.file_formats.text_form import check_encoding
+
+Result = TypeVar("Result", covariant=True)
+
+Row = tuple[tuple[str, ...], Mapping[str, Any]]
+"""The texts of a row, and all its columns."""
+
+Window = list[Row]
+"""Rows that are answered at a time."""
+
+
+class Spread(Protocol[Result]):
+    """What answers for windows of rows, here or in other processes."""
+
+    def __call__(
+        self,
+        windows: Iterator[Window],
+        texts: Callable[[Window], Sequence[Any]],
+        /,
+    ) -> Iterator[tuple[Window, Result]]:
+        """Each window with what is answered for its texts, in their order."""
+        ...
+
+
+def cut_windows(rows: Iterator[Row], size: int) -> Iterator[Window]:
+    """Yield rows, `size` at a time."""
+    while window := list(islice(rows, size)):
+        yield window
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,17 +9,21 @@ import ml_dtypes
 import numpy as np
 
 from glot_jax.store.arrays import DTYPES
+from glot_jax.store.scaled_states import decode, float16_bound, is_scaled
 
 if TYPE_CHECKING:
     from glot_jax.backbones.storage_dtypes import States
 
 _FLOAT16_LARGEST = float(np.finfo(np.float16).max)
-_INT8_AS_FLOAT16 = 65_000.0
-"""int8 states below it come back as float16 (`store.split_reader`)."""
 
 
 class RunsTexts(Protocol):
     """What states come from: a `Backbone`."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a state."""
+        ...
 
     def states(self, token_ids: Sequence[Sequence[int]], dtype: str = "float32") -> States:
         """States of some texts, in one pass, in a storage dtype."""
@@ -28,7 +32,7 @@ class RunsTexts(Protocol):
 
 def read_dtypes(storage_dtype: str) -> tuple[str, ...]:
     """Every dtype in which `stored_states` may give states of a storage dtype."""
-    if storage_dtype in ("auto", "int8"):
+    if storage_dtype == "auto" or is_scaled(storage_dtype):
         # float32 for states that float16 cannot hold.
         return ("float16", "float32")
     return (storage_dtype,)
@@ -55,11 +59,8 @@ def stored_states(
     """
     asked = "float16" if storage_dtype == "auto" else storage_dtype
     states = backbone.states(token_ids, asked)
-    if asked == "int8":
-        return {
-            layer: _restored(values, states.scales[layer], states.peak)
-            for layer, values in states.layers.items()
-        }
+    if is_scaled(asked):
+        return _restored(asked, states, backbone.dim)
     if storage_dtype == "auto" and not states.peak <= _FLOAT16_LARGEST:
         lengths = [len(ids) for ids in token_ids]
         return _mixed(backbone.states(token_ids, "float32").layers, lengths)
@@ -67,9 +68,13 @@ def stored_states(
     return {layer: values.view(DTYPES[asked]) for layer, values in states.layers.items()}
 
 
-def _restored(values: np.ndarray, scales: np.ndarray, peak: float) -> np.ndarray:
-    restored = values * scales.astype(np.float32)[:, None]
-    return restored.astype(np.float16) if peak < _INT8_AS_FLOAT16 else restored
+def _restored(dtype: str, states: States, dim: int) -> dict[int, np.ndarray]:
+    layers = {}
+    for layer, values in states.layers.items():
+        restored = decode(dtype, values, states.scales[layer], dim)
+        fits = states.peak < float16_bound(dtype)
+        layers[layer] = restored.astype(np.float16) if fits else restored
+    return layers
 
 
 def _mixed(layers: Mapping[int, np.ndarray], lengths: Sequence[int]) -> dict[int, np.ndarray]:

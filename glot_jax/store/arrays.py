@@ -20,8 +20,12 @@ DTYPES: dict[str, np.dtype] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float32": np.dtype(np.float32),
     "int8": np.dtype(np.int8),
+    # Two values a byte.
+    "int4": np.dtype(np.uint8),
 }
-"""Logical dtype of stored states -> what NumPy calls it. int8 comes with a scale per token."""
+"""Logical dtype of stored states -> what NumPy calls it. int8 and int4 come with scales:
+`scaled_states`.
+"""
 
 
 def stored_dtype(logical: str) -> np.dtype:

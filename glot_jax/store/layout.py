@@ -4,7 +4,7 @@ OUT/manifest.json                                  written last
 OUT/<split>/row_offsets.npy, row_texts.npy, roles.npy, labels.npy
 OUT/<split>/shard-00000/record.json, lengths.npy, token_ids.npy
 OUT/<split>/shard-00000/hidden-L6-00000.npy        a file per layer
-OUT/<split>/shard-00000/scale-L6-00000.npy         of int8 states only
+OUT/<split>/shard-00000/scale-L6-00000.npy         of int8 and int4 states
 OUT.lock/                                          beside a store in the making
 """
 
@@ -48,7 +48,10 @@ def states_name(layer: int, index: int) -> str:
 
 
 def scales_name(layer: int, index: int) -> str:
-    """File of the scales of one layer's int8 states: `scale-L6-00007.npy`, float16 [tokens]."""
+    """File of the scales of one layer's states: `scale-L6-00007.npy`, float16 [tokens] of int8.
+
+    Of int4 float16 [tokens, groups].
+    """
     return f"scale-L{layer}-{index:05d}.npy"
 
 
@@ -64,7 +67,7 @@ def shard_files(dtypes: Mapping[int, str], index: int) -> tuple[str, ...]:
     states = [states_name(layer, index) for layer in dtypes]
     scales = []
     for layer, dtype in dtypes.items():
-        if dtype == "int8":
+        if dtype in ("int8", "int4"):
             scales.append(scales_name(layer, index))
     return (*TEXT_FILES, *states, *scales)
 

@@ -29,6 +29,8 @@ from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
 RECIPE = "recipe.json"
+DRIVER = "driver"
+"""File by which the actors of a cluster know that they see their driver's folder."""
 
 # Version 0.1 wrote its files like this, and a store that it began can be continued.
 STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
@@ -218,7 +220,7 @@ class StoreLock:
         return [path for path in others if not path.name.endswith(colleagues)]
 
     def _remove_notes(self) -> None:
-        for path in (self._folder / RECIPE, self._folder / PLAN):
+        for path in (self._folder / RECIPE, self._folder / PLAN, self._folder / DRIVER):
             path.unlink(missing_ok=True)
         shutil.rmtree(passes_folder(self._store), ignore_errors=True)
         for path in self._folder.glob(f"{TEMPORARY}*"):

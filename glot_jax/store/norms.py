@@ -22,6 +22,7 @@ from glot_jax.errors import UsageError
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.integrity import REPAIR
 from glot_jax.store.records import ShardRecord
+from glot_jax.store.scaled_states import norms as scaled_norms
 
 SINK_RATIO = 10.0
 """Norms above this many medians are sinks."""
@@ -155,20 +156,22 @@ def norms_of(
     states: np.ndarray,
     dtype: str,
     scales: np.ndarray | None = None,
+    *,
+    dim: int,
 ) -> np.ndarray:
     """Norms of stored states, float32 [tokens].
 
     Args:
-        states: [tokens, dim], as they lie on the disk.
+        states: as they lie on the disk.
         dtype: their logical dtype.
-        scales: float16 [tokens], for int8 states.
+        scales: float16, for int8 and int4 states.
+        dim: width of a state.
     """
+    if scales is not None:
+        return scaled_norms(dtype, states, scales, dim)
     values = states.view(DTYPES[dtype]) if dtype == "bfloat16" else states
     wide = values.astype(np.float32)
-    norms = np.sqrt(np.einsum("td,td->t", wide, wide))
-    if scales is not None:
-        norms = norms * scales.astype(np.float32)
-    return norms
+    return np.sqrt(np.einsum("td,td->t", wide, wide))
 
 
 def positions_in(lengths: np.ndarray) -> np.ndarray:

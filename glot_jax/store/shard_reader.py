@@ -14,6 +14,7 @@ from glot_jax.store.arrays import DTYPES, Shape, load_array, stored_dtype
 from glot_jax.store.integrity import REPAIR, FileRecord, hash_ahead, require_file
 from glot_jax.store.layout import scales_name, shard_files, states_name
 from glot_jax.store.records import ShardRecord
+from glot_jax.store.scaled_states import decode, is_scaled, scales_shape, values_shape
 
 _INT32 = np.dtype(np.int32)
 _FLOAT16 = np.dtype(np.float16)
@@ -85,18 +86,19 @@ class ShardReader:
     def read(self, layer: int, span: slice) -> np.ndarray:
         """States of the tokens in `span`, [tokens, dim].
 
-        A view of the file, or float32 for int8.
+        A view of the file, or float32 for int8 and int4.
         """
         if layer not in self._states:
             self._open(layer)
         states = self._states[layer][span]
         if layer not in self._scales:
             return states
-        scales = self._scales[layer][span]
-        # Widened first: int8 times float16 would be rounded to float16 by NumPy.
-        scales = scales.astype(np.float32)
-        # One scale for all values of a token.
-        return states * scales[:, None]
+        return decode(
+            self._dtype(layer),
+            states,
+            self._scales[layer][span],
+            self._record.dim,
+        )
 
     def hash_ahead(self, layers: Iterable[int]) -> None:
         """Begin to hash the files that reading these layers will ask for."""
@@ -113,21 +115,22 @@ class ShardReader:
         logical = self._dtype(layer)
         tokens = self._record.tokens
         # The scales first: states without them must never be taken for states.
-        if logical == "int8":
-            self._scales[layer] = self._load_scales(layer)
+        if is_scaled(logical):
+            self._scales[layer] = self._load_scales(layer, logical)
         name = states_name(layer, self._index)
-        shape = (tokens, self._record.dim)
+        shape = values_shape(logical, tokens, self._record.dim)
         stored = self._load(name, stored_dtype(logical), shape)
         # bfloat16 lies in the file as uint16; the view gives its bits their meaning back.
         self._states[layer] = stored.view(DTYPES[logical])
 
-    def _load_scales(self, layer: int) -> np.ndarray:
+    def _load_scales(self, layer: int, logical: str) -> np.ndarray:
         name = scales_name(layer, self._index)
-        scales = self._load(name, _FLOAT16, (self._record.tokens,))
+        shape = scales_shape(logical, self._record.tokens, self._record.dim)
+        scales = self._load(name, _FLOAT16, shape)
         # One broken scale would make a whole token NaN, and with it every vector it is part of.
         if not np.isfinite(scales).all():
             raise UsageError(
-                rule="the scales of int8 states must be finite",
+                rule=f"the scales of {logical} states must be finite",
                 got=self._folder / name,
                 fix=REPAIR,
             )

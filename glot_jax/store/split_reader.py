@@ -14,13 +14,11 @@ from glot_jax.store.arrays import DTYPES, Shape, load_array
 from glot_jax.store.integrity import FileRecord, require_file
 from glot_jax.store.layout import LABELS, shard_name
 from glot_jax.store.records import SplitRecord
+from glot_jax.store.scaled_states import float16_bound, is_scaled
 from glot_jax.store.shard_reader import ShardReader, offsets_of
 
 _BLOCK = 65_536
 """Tokens that are converted at once."""
-
-_FLOAT16_BOUND = 65_000
-"""int8 states below it come back as float16, whose largest value is 65,504."""
 
 _INT8 = np.dtype(np.int8)
 _INT64 = np.dtype(np.int64)
@@ -109,7 +107,7 @@ class SplitReader:
         """Stored tokens of all texts."""
         self.dtype: np.dtype = DTYPES[self._read_as()]
         """dtype of every array of states this reader returns; float32 where shards differ. int8
-        states come back as float16 where they fit.
+        and int4 states come back as float16 where they fit.
         """
         texts = [shard.texts for shard in record.shards]
         self.shard_texts: np.ndarray = offsets_of(texts)
@@ -121,10 +119,10 @@ class SplitReader:
         for shard in self._record.shards:
             for layer in self._selection.layers:
                 stored.add(shard.dtypes[str(layer)])
-        if stored == {"int8"}:
-            # A scale is rounded up, so a state can come back a little larger than the largest that
-            # was stored: the bound keeps a distance from float16's own.
-            fits = self._record.max_abs < _FLOAT16_BOUND
+        if len(stored) == 1 and is_scaled(min(stored)):
+            # The bound keeps a distance from float16's own: a state can come back a little larger
+            # than the largest that was stored.
+            fits = self._record.max_abs < float16_bound(min(stored))
             return "float16" if fits else "float32"
         if len(stored) == 1:
             return stored.pop()

@@ -16,6 +16,7 @@ from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import MANIFEST, RECORD, scales_name, shard_name, states_name
 from glot_jax.store.manifest import read_manifest
 from glot_jax.store.records import ShardRecord, SplitRecord, record_bytes
+from glot_jax.store.scaled_states import scales_shape, values_shape
 
 
 def verify(path: str | os.PathLike[str] | StoreUrl) -> list[str]:
@@ -111,10 +112,12 @@ def promised_arrays(index: int, record: ShardRecord) -> dict[str, tuple[np.dtype
     }
     for layer, logical in record.layer_dtypes.items():
         states = states_name(layer, index)
-        promised[states] = (stored_dtype(logical), (record.tokens, record.dim))
-        # Of int8 states only; no other shard has a file of this name.
+        shape = values_shape(logical, record.tokens, record.dim)
+        promised[states] = (stored_dtype(logical), shape)
+        # Of states with scales only; no other shard has a file of this name.
         scales = scales_name(layer, index)
-        promised[scales] = (np.dtype(np.float16), (record.tokens,))
+        shape = scales_shape(logical, record.tokens, record.dim)
+        promised[scales] = (np.dtype(np.float16), shape)
     return promised
 
 

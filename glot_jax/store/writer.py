@@ -17,7 +17,7 @@ import numpy as np
 from glot_jax import disk
 from glot_jax.errors import UsageError
 from glot_jax.files import TEMPORARY, explain_write_error, file_sha256, make_folders
-from glot_jax.store.arrays import DTYPES, stored_dtype
+from glot_jax.store.arrays import stored_dtype
 from glot_jax.store.integrity import FileRecord
 from glot_jax.store.layout import (
     EXTRACT_AGAIN,
@@ -30,6 +30,7 @@ from glot_jax.store.layout import (
 )
 from glot_jax.store.norms import LayerNorms, norms_of, positions_in
 from glot_jax.store.records import ShardRecord, record_bytes
+from glot_jax.store.scaled_states import bytes_per_token, is_scaled, scales_shape, values_shape
 
 _HASHING_THREADS = 4
 
@@ -107,12 +108,9 @@ class ShardWriter:
     @property
     def bytes(self) -> int:
         """Bytes of the shard's states."""
-        # Lengths, token ids and scales are left out: they are small beside the states.
-        values = len(self._token_ids) * self._dim
-        total = 0
-        for logical in self._dtypes.values():
-            total += values * DTYPES[logical].itemsize
-        return total
+        # Lengths and token ids are left out: they are small beside the states.
+        tokens = len(self._token_ids)
+        return sum(tokens * bytes_per_token(name, self._dim) for name in self._dtypes.values())
 
     def __enter__(self) -> ShardWriter:
         self.open()
@@ -140,10 +138,11 @@ class ShardWriter:
             # has run.
             for layer, logical in self._dtypes.items():
                 states = states_name(layer, self._index)
-                self._start(states, stored_dtype(logical), (tokens, self._dim))
-                if logical == "int8":
+                shape = values_shape(logical, tokens, self._dim)
+                self._start(states, stored_dtype(logical), shape)
+                if is_scaled(logical):
                     scales = scales_name(layer, self._index)
-                    self._start(scales, _FLOAT16, (tokens,))
+                    self._start(scales, _FLOAT16, scales_shape(logical, tokens, self._dim))
         except BaseException as error:
             self._fail(error)
 
@@ -186,21 +185,28 @@ class ShardWriter:
         Args:
             layer: the layer.
             start: token of the shard that the first of them belongs to.
-            states: [tokens, dim], contiguous, with the dtype that they have on disk.
-            scales: float16 [tokens], for int8 states.
+            states: [tokens, dim], contiguous, with the dtype that they have on disk; of int4
+                packed.
+            scales: float16 [tokens], for int8 states; [tokens, groups] for int4.
         """
         if not states.size:
             # A batch of empty texts; an empty buffer has no address to write from.
             return
         norms = self._norms[layer]
-        norms[start : start + len(states)] = norms_of(states, self._dtypes[layer], scales)
+        norms[start : start + len(states)] = norms_of(
+            states,
+            self._dtypes[layer],
+            scales,
+            dim=self._dim,
+        )
         file = self._files[states_name(layer, self._index)]
         try:
-            offset = start * self._dim * states.itemsize
+            # Bytes of the tokens before these, however many values a byte holds.
+            offset = start * (states.nbytes // len(states))
             disk.write(file.descriptor, states.data, file.data + offset)
             if scales is not None:
                 file = self._files[scales_name(layer, self._index)]
-                offset = start * scales.itemsize
+                offset = start * (scales.nbytes // len(scales))
                 disk.write(file.descriptor, scales.data, file.data + offset)
         except BaseException as error:
             self._fail(error)

@@ -48,10 +48,9 @@ def one_minus_cos(a: np.ndarray, b: np.ndarray) -> float:
     return float(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def test_an_int8_store_reads_as_float16_and_says_how_much_was_lost(tmp_path):
-    config = make_case(
-        tmp_path, {"train": 14, "validation": 4}, layers=(1, 2), storage_dtype="int8"
-    )
+@pytest.mark.parametrize(("dtype", "largest"), [("int8", 0.03), ("int4", 0.6)])
+def test_a_scaled_store_reads_as_float16_and_says_how_much_was_lost(dtype, largest, tmp_path):
+    config = make_case(tmp_path, {"train": 14, "validation": 4}, layers=(1, 2), storage_dtype=dtype)
     run(config)
     run(dataclasses.replace(config, storage_dtype="float32", out=tmp_path / "exact"))
     assert verify(config.out) == []
@@ -72,7 +71,7 @@ def test_an_int8_store_reads_as_float16_and_says_how_much_was_lost(tmp_path):
             ]
             worst = max(worst, float(np.abs(stored.read_all() - exact.read_all()).max()))
     told = describe(config.out)["splits"]
-    assert 0 < worst < 0.03
+    assert 0 < worst < largest
     assert max(split["cosine_error"]["max"] for split in told.values()) == pytest.approx(
         max(errors), rel=0.05
     )

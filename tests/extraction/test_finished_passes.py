@@ -109,7 +109,7 @@ def test_a_fast_model_writes_nothing_twice(tmp_path, monkeypatch):
     assert passes_of(tmp_path / "store").found == 2
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
+@pytest.mark.parametrize("dtype", ["float16", "int8", "int4"])
 def test_an_extraction_goes_on_within_a_shard(tmp_path, monkeypatch, dtype):
     config = make_case(
         tmp_path, {"train": 40}, shard_tokens=10_000, tokens_per_batch=40, storage_dtype=dtype

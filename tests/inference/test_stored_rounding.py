@@ -16,6 +16,7 @@ class Fixed:
 
     def __init__(self, *layers: object):
         self.layers = [torch.tensor(np.array(layer, np.float32)) for layer in layers]
+        self.dim = self.layers[0].shape[-1]
 
     def states(self, token_ids: object, dtype: str = "float32") -> States:
         del token_ids

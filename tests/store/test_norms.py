@@ -101,7 +101,7 @@ def test_norms_are_of_the_states_as_they_are_stored(dtype):
         stored = states.astype(dtype)
         exact = stored.astype(np.float64)
     expected = np.linalg.norm(exact, axis=1)
-    np.testing.assert_allclose(norms_of(stored, dtype, scales), expected, rtol=1e-6)
+    np.testing.assert_allclose(norms_of(stored, dtype, scales, dim=32), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

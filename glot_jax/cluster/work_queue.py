@@ -66,6 +66,10 @@ class Pool(Protocol[Input, Result]):
         """What has happened since the last call; nothing where nothing did within `seconds`."""
         ...
 
+    def outlook(self) -> str:
+        """What workers there may be, for a message."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -216,6 +220,7 @@ class _Queue(Generic[Item, Result]):
         if seconds > self._limits.lonely_seconds:
             raise UsageError(
                 rule="there must be a worker",
-                got=f"none for {seconds / 60:.0f} minutes, {len(self._joining)} asked for",
+                got=f"none for {seconds / 60:.0f} minutes, {len(self._joining)} asked for;"
+                f" {self._pool.outlook()}",
                 fix="See what the cluster has free. The same command goes on.",
             )
