@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 from support.extraction_case import finished_shards, make_case, run, tree
+from support.object_stores import contents, moto_server, own_cache, s3, url
 from support.ray_case import kill_an_actor, start_extraction
 
 from glot_jax.config.cluster import RayChoice
@@ -13,6 +14,8 @@ from glot_jax.errors import UsageError
 from glot_jax.extraction.cluster_shards import ShardItem, ShardWriterActor
 from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.store.layout import lock_folder
+
+__all__ = ["moto_server", "own_cache", "s3"]
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")
@@ -96,3 +99,17 @@ def test_ray_alone_says_who_does_what(tmp_path, changes):
     config = make_case(tmp_path, {"train": 4})
     with pytest.raises(UsageError, match="Ray says which process does what"):
         dataclasses.replace(config, cluster=RayChoice(ray="local"), **changes)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_cache")
+def test_actors_write_to_a_bucket(s3, tmp_path):
+    config = make_case(tmp_path, {"train": 300, "validation": 40}, shard_tokens=100)
+    run(config)
+    flags = ("--ray", "local", "--actors", "2", "--cpus-per-actor", "1")
+    driver = start_extraction(arguments(config, f"{s3}/store"), *flags)
+    printed, _ = driver.communicate(timeout=300)
+    assert driver.returncode == 0, printed
+    assert contents(url(f"{s3}/store")) == tree(config.out)
+    assert contents(url(f"{s3}/store.lock")) == {}
+    assert "CANARY" not in printed
