@@ -134,6 +134,18 @@ def require_folder(location: Location) -> Path:
     return location
 
 
+def require_url(location: str | StoreUrl) -> StoreUrl:
+    """The URL that a store lies at.
+
+    Raises:
+        UsageError: it lies in a folder, or the URL is none of a store.
+    """
+    url = parse_location(location)
+    if not isinstance(url, StoreUrl):
+        raise UsageError(rule="this takes the URL of a store", got=location, fix=_EXAMPLE)
+    return url
+
+
 def is_location(hint: object) -> bool:
     """Whether a field of this type may hold a URL."""
     return StoreUrl in typing.get_args(hint)

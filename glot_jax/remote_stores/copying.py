@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from glot_jax import disk
-from glot_jax.config.location import Location, StoreUrl
+from glot_jax.config.location import Location, StoreUrl, parse_location
 from glot_jax.config.remote import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.files import make_folders, sync_tree, write_bytes
@@ -29,8 +29,8 @@ _THREADS = 4
 
 
 def copy(
-    source: Location,
-    target: Location,
+    source: str | Location,
+    target: str | Location,
     notice: Callable[[str], None] | None = None,
     choice: RemoteChoice | None = None,
 ) -> Manifest:
@@ -49,6 +49,8 @@ def copy(
         UsageError: no store, damaged files, another store at the target, or the service or the disk
             failed.
     """
+    source = parse_location(source)
+    target = parse_location(target)
     # First: what is no store is not begun to be copied.
     manifest = read_manifest(source)
     if isinstance(target, StoreUrl):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from glot_jax.config.location import StoreUrl
+from glot_jax.config.location import StoreUrl, require_url
 from glot_jax.config.remote import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import Objects
@@ -19,7 +19,7 @@ from glot_jax.store.records import ShardRecord
 
 
 def finish(
-    url: StoreUrl,
+    url: str | StoreUrl,
     notice: Callable[[str], None] | None = None,
     choice: RemoteChoice | None = None,
 ) -> Manifest:
@@ -33,7 +33,7 @@ def finish(
     Raises:
         UsageError: as for `glot_jax.store.finish`, or the service failed.
     """
-    out = RemoteOut(url, choice or RemoteChoice())
+    out = RemoteOut(require_url(url), choice or RemoteChoice())
     manifest = out.manifest()
     # It is written last: nothing is left to do.
     if manifest is not None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from glot_jax.config.location import StoreUrl
+from glot_jax.config.location import StoreUrl, require_url
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import LARGEST_MANIFEST, Objects
 from glot_jax.remote_stores.names import listed_files, shard_records
@@ -24,7 +24,7 @@ _HEADER = 4096
 """Bytes that the header of an .npy file has at most."""
 
 
-def verify(url: StoreUrl) -> list[str]:
+def verify(url: str | StoreUrl) -> list[str]:
     """The files of a finished store that are damaged, missing or foreign, as sorted URLs.
 
     Every byte is read and hashed, and nothing is kept. A damaged manifest is the only URL returned.
@@ -32,6 +32,7 @@ def verify(url: StoreUrl) -> list[str]:
     Raises:
         UsageError: there is no finished store, or the service failed.
     """
+    url = require_url(url)
     objects = Objects(url)
     present = objects.read(MANIFEST, LARGEST_MANIFEST)
     if present is None:

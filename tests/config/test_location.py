@@ -11,9 +11,10 @@ import pytest
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.flat import from_flat
 from glot_jax.config.json import from_json, to_json
-from glot_jax.config.location import StoreUrl, parse_location
+from glot_jax.config.location import StoreUrl, parse_location, require_folder, require_url
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
+from glot_jax.store import verify
 
 
 def test_a_url_stays_a_url():
@@ -61,6 +62,18 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(text):
         parse_location(text)
     assert "CANARY" not in str(caught.value)
     assert "AWS_SECRET_ACCESS_KEY" in caught.value.fix
+
+
+def test_what_takes_one_of_the_two_says_so():
+    url = parse_location("s3://b/x")
+    assert require_url("s3://b/x") == url
+    assert require_folder(Path("a")) == Path("a")
+    with pytest.raises(UsageError, match="takes a store in a folder; got s3://b/x"):
+        require_folder(url)
+    with pytest.raises(UsageError, match="takes the URL of a store; got stores/cola"):
+        require_url("stores/cola")
+    with pytest.raises(UsageError, match="takes a store in a folder"):
+        verify("s3://b/x")
 
 
 def test_settings_keep_a_url():

@@ -23,11 +23,11 @@ def store(tmp_path):
 
 def test_there_and_back(store, bucket, tmp_path, own_cache):
     there, again = url(f"{bucket}/a/store"), url(f"{bucket}/b/store")
-    copy(store, there)
+    copy(str(store), str(there))
     copy(there, again)
     copy(again, tmp_path / "back")
     assert contents(there) == contents(again) == tree(tmp_path / "back") == tree(store)
-    assert verify(there) == verify(again) == verify_folder(tmp_path / "back") == []
+    assert verify(str(there)) == verify(again) == verify_folder(tmp_path / "back") == []
     assert list((own_cache / "scratch").iterdir()) == []
     assert not (tmp_path / "back.lock").exists()
     # Once more: nothing to do.
