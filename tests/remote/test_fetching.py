@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -106,3 +108,36 @@ def test_files_are_fetched_ahead(cache):
     # Told where it is asked for.
     with pytest.raises(UsageError, match="content differs"):
         cache.fetch(bad)
+
+
+def test_a_process_that_ends_waits_for_the_piece_in_flight_alone(tmp_path):
+    """And it ends well: threads that Python kills inside obstore would abort it."""
+    code = f"""
+import time
+from pathlib import Path
+from obstore.store import MemoryStore
+from glot_jax.config.location import parse_location
+from glot_jax.remote import objects
+from glot_jax.remote.fetching import FileCache, Wanted
+
+memory = MemoryStore()
+objects.client = lambda scheme, bucket: memory
+
+def endless(self, name, size=None):
+    while True:
+        time.sleep(0.05)
+        yield b"x"
+
+objects.Objects.stream = endless
+there = objects.Objects(parse_location("s3://bucket/x"))
+cache = FileCache(there, "ab" * 32, Path({str(tmp_path)!r}))
+cache.ahead([(Wanted(cache.folder / str(n), "0" * 64, 10**9), None) for n in range(50)])
+time.sleep(0.2)
+print("done")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "done\n"
+    assert ended.stderr == ""
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
