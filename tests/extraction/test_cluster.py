@@ -10,6 +10,7 @@ from support.object_stores import contents, moto_server, own_cache, s3, url
 from support.ray_case import kill_an_actor, start_extraction
 
 from glot_jax.config.cluster import RayChoice
+from glot_jax.config.location import require_folder
 from glot_jax.errors import UsageError
 from glot_jax.extraction.cluster_shards import ShardItem, ShardWriterActor
 from glot_jax.extraction.shard_texts import cut_shards
@@ -54,8 +55,8 @@ def test_an_actor_that_sees_another_folder_says_so(tmp_path):
     item = ShardItem("train", 0, texts, backbone.recipe(), "a sign")
     with pytest.raises(UsageError, match="every actor must see the folder of --out"):
         actor.do(item)
-    lock_folder(config.out).mkdir()
-    (lock_folder(config.out) / "driver").write_text("a sign")
+    lock_folder(require_folder(config.out)).mkdir()
+    (lock_folder(require_folder(config.out)) / "driver").write_text("a sign")
     written = actor.do(item)
     assert finished_shards(config.out)
     # One that another actor has finished meanwhile is not written again.
@@ -88,8 +89,8 @@ def test_a_cluster_that_is_not_there_is_one_error(tmp_path, changes, message):
     config = dataclasses.replace(config, cluster=RayChoice(**changes))
     with pytest.raises(UsageError, match=message):
         run(config)
-    assert not config.out.exists()
-    assert not lock_folder(config.out).exists()
+    assert not require_folder(config.out).exists()
+    assert not lock_folder(require_folder(config.out)).exists()
 
 
 @pytest.mark.parametrize(
