@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from glot_jax.config.location import Location, StoreUrl
-from glot_jax.config.remote import RemoteChoice
-from glot_jax.config.store import StoreConfig
+from glot_jax.config.store import RemoteChoice, StoreConfig
 from glot_jax.errors import UsageError
 
 
@@ -32,6 +31,7 @@ def _say(line: str) -> None:
 
 def _finish(config: StoreConfig) -> int:
     location = config.store
+    # obstore is loaded where a URL was given, and nowhere else.
     if isinstance(location, StoreUrl):
         from glot_jax.remote_stores import finish as finish_there
 

@@ -18,7 +18,7 @@ from glot_jax.config.checks import (
 )
 from glot_jax.config.cluster import RayChoice
 from glot_jax.config.location import Location
-from glot_jax.config.remote import RemoteChoice
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 
 

@@ -75,8 +75,10 @@ def parse_location(text: str | os.PathLike[str] | StoreUrl) -> Location:
     """
     if isinstance(text, StoreUrl):
         return text
+    # A result of `extract` stands for its place wherever one is taken.
     text = os.fspath(text)
     match = _SCHEME.match(text)
+    # Everything else is a path, as it was before there were URLs.
     if match is None:
         return Path(text)
     scheme = match[1].lower()
@@ -87,11 +89,15 @@ def parse_location(text: str | os.PathLike[str] | StoreUrl) -> Location:
             got=f"{scheme}://...",
             fix=_EXAMPLE,
         )
-    bucket, _, key = text[match.end() :].partition("/")
-    _refuse_secrets(scheme, text[match.end() :])
+    rest = text[match.end() :]
+    # Before the URL stands in any message.
+    _refuse_secrets(scheme, rest)
+    bucket, _, key = rest.partition("/")
     key = key.rstrip("/")
-    parts = key.split("/")
-    if _BUCKET.fullmatch(bucket) is None or any(part in ("", ".", "..") for part in parts):
+    # Names of services alone are checked by them; these parts would make other keys on the way.
+    parts = set(key.split("/"))
+    has_odd_part = not parts.isdisjoint(("", ".", ".."))
+    if has_odd_part or _BUCKET.fullmatch(bucket) is None:
         raise UsageError(
             rule="the URL of a store must name a bucket and, in it, the store",
             got=text,
@@ -105,6 +111,7 @@ def _refuse_secrets(scheme: str, rest: str) -> None:
     authority = rest.partition("/")[0]
     # A key may hold an @; a bucket may not.
     has_user = "@" in authority
+    # A signature stands in the query of a URL, a token sometimes behind a #.
     if not has_user and "?" not in rest and "#" not in rest:
         return
     raise UsageError(

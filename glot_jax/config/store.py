@@ -1,12 +1,13 @@
-"""Settings of `glot store`."""
+"""Settings of `glot store`, and of what writes a store at a URL."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 from glot_jax.config.base import ARGUMENT, Config
-from glot_jax.config.location import Location
+from glot_jax.config.location import Location, StoreUrl
 from glot_jax.errors import UsageError
 
 
@@ -31,10 +32,51 @@ class StoreConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that a copy has a place, and nothing else has."""
-        if (self.target is not None) != (self.action == "copy"):
+        # A second place that is not read would be a mistake that nobody sees.
+        has_target = self.target is not None
+        if has_target != (self.action == "copy"):
             second = "" if self.target is None else f" {self.target}"
             raise UsageError(
                 rule="glot store copy STORE TARGET names two places, and nothing else does",
                 got=f"glot store {self.action} {self.store}{second}",
                 fix="Give for example glot store copy stores/cola s3://bucket/cola.",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteChoice(Config):
+    """How a store at a URL is written."""
+
+    scratch: Path | None = None
+    """With --out URL: folder for the shards that are being written, before they are uploaded.
+    Default: one in the user's cache.
+    """
+    keep_scratch: bool = False
+    """With --out URL: keep the shards there when they are uploaded."""
+    single_writer: bool = False
+    """With --out URL: do not ask the service whether another process writes. For services that do
+    not refuse what is there already; two writers then destroy one another's work.
+    """
+
+    def require_url(self, out: Location) -> None:
+        """Check that these settings were given for a URL alone.
+
+        Raises:
+            UsageError: they were given for a folder.
+        """
+        if isinstance(out, StoreUrl):
+            return
+        # A folder's shards are written where they stay.
+        given = []
+        if self.scratch is not None:
+            given.append("--scratch")
+        if self.keep_scratch:
+            given.append("--keep-scratch")
+        if self.single_writer:
+            given.append("--single-writer")
+        if given:
+            raise UsageError(
+                rule="a scratch folder is for stores at a URL",
+                got=f"{', '.join(given)} with --out {out}",
+                fix="Leave it out, or give --out s3://bucket/name.",
             )

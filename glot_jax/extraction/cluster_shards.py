@@ -106,10 +106,15 @@ class ShardWriterActor:
         self._require_shared(item)
         return require_folder(self._config.out)
 
+    def _thread(self) -> WriterThread:
+        if self._remote is None:
+            return WriterThread()
+        return WriterThread(keep=self._remote.keep)
+
     def _write(self, store: Path, item: ShardItem) -> ShardRecord:
         # The driver counts whole shards: nobody sees this one's progress.
         unseen = SplitProgress(Console(quiet=True), item.split, 0)
-        with WriterThread(keep=None if self._remote is None else self._remote.keep) as thread:
+        with self._thread() as thread:
             target = ShardTarget(
                 split=item.split,
                 folder=store / item.split,

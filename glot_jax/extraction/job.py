@@ -63,7 +63,8 @@ class Job:
         """Whether the store has its manifest."""
         if self.remote is not None:
             return self.remote.manifest() is not None
-        return (self.out / MANIFEST).exists()
+        path = self.out / MANIFEST
+        return path.exists()
 
     def manifest(self) -> Manifest:
         """The manifest of the finished store.
@@ -72,6 +73,7 @@ class Job:
             UsageError: there is none, or it is damaged.
         """
         if self.remote is not None:
+            # Its state is kept with it, for the one that replaces it.
             manifest = self.remote.manifest()
             if manifest is not None:
                 return manifest
@@ -80,8 +82,10 @@ class Job:
     def remove_superseded(self, manifest: Manifest) -> None:
         """Remove the row arrays of the time before an append, and all leftovers."""
         remove_superseded(self.out, manifest)
-        if self.remote is not None:
-            self.remote.files.remove(superseded(manifest))
+        if self.remote is None:
+            return
+        names = superseded(manifest)
+        self.remote.files.remove(names)
 
     def begun_with(self) -> Recipe | PendingAppend | None:
         """What an unfinished store, or an unfinished append, was begun with."""
@@ -98,6 +102,7 @@ class Job:
     def stored_bytes(self) -> int:
         """Bytes of the arrays that are stored already."""
         present = stored_bytes(self.out)
+        # What is there, and what waits here for its upload.
         if self.remote is not None:
             present += self.remote.files.bytes
         return present
@@ -123,7 +128,10 @@ class Job:
 
     def thread(self) -> WriterThread:
         """Return what writes the shards, to be entered."""
-        return WriterThread(keep=None if self.remote is None else self.remote.keep)
+        if self.remote is None:
+            return WriterThread()
+        # Uploads run on the threads that seal, while the model computes the next states.
+        return WriterThread(keep=self.remote.keep)
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line for the user."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from glot_jax import disk
 from glot_jax.config.location import Location, StoreUrl, parse_location
-from glot_jax.config.remote import RemoteChoice
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.files import make_folders, sync_tree, write_bytes
 from glot_jax.remote.fetching import FileCache, Wanted

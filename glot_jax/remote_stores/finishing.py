@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from glot_jax.config.location import StoreUrl, require_url
-from glot_jax.config.remote import RemoteChoice
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import Objects
 from glot_jax.remote_stores.files import RemoteFiles

@@ -42,7 +42,8 @@ def expected_sizes(manifest: Manifest) -> dict[str, int]:
     sizes = {}
     for name, file in listed_files(manifest).items():
         sizes[name] = file["bytes"]
-    for name, content in shard_records(manifest).items():
+    records = shard_records(manifest)
+    for name, content in records.items():
         sizes[name] = len(content)
     return sizes
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from glot_jax import disk
 from glot_jax.config.location import StoreUrl
-from glot_jax.config.remote import RemoteChoice
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.files import make_folders, make_private, user_cache
 from glot_jax.remote.objects import Objects, Tag

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,11 +52,10 @@ def verify(url: str | StoreUrl) -> list[str]:
     check = _Check(objects, sizes)
     # Hashing releases the interpreter's lock, and requests wait for the network.
     with ThreadPoolExecutor(_THREADS) as pool:
-        for name, good in pool.map(check.array, _arrays(manifest)):
-            if not good:
-                bad.add(name)
-        for name, good in pool.map(check.record, records.items()):
-            if not good:
+        arrays = pool.map(check.array, _arrays(manifest))
+        others = pool.map(check.record, records.items())
+        for name, is_good in itertools.chain(arrays, others):
+            if not is_good:
                 bad.add(name)
     urls = [str(url / name) for name in bad]
     return sorted(urls)

@@ -144,8 +144,10 @@ class HiddenStore:
         Raises:
             UsageError: the disk is too small.
         """
-        if self._cache is not None:
-            self._cache.require_room(self._files(splits))
+        if self._cache is None:
+            return
+        files = self._files(splits)
+        self._cache.require_room(files)
 
     def read_ahead(self, splits: Iterable[str]) -> None:
         """Begin to fetch and to hash, on other threads, what reading splits will ask for.
@@ -179,8 +181,10 @@ class HiddenStore:
         """What was fetched so far, for people; "" for a store of this machine."""
         if self._cache is None:
             return ""
-        left = sum(file.size for file in self._cache.missing(self._files(None)))
+        missing = self._cache.missing(self._files(None))
+        left = sum(file.size for file in missing)
         line = f"{self._cache.fetched / 1e6:,.0f} MB fetched into {self._cache.folder}"
+        # Where states are mapped they come while the first epoch runs.
         if left:
             line += f", {left / 1e6:,.0f} MB not yet"
         return line

@@ -12,7 +12,7 @@ import pytest
 from support.extraction_case import load_backbone, make_case, tree, write_texts
 from support.object_stores import Dying, Killed, contents, extract, url
 
-from glot_jax.config.remote import RemoteChoice
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 from glot_jax.extraction import dump_share
 from glot_jax.remote import lease
