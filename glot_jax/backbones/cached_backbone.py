@@ -85,7 +85,11 @@ class CachedBackbone(Backbone):
                     texts, parts = [], []
             self._add(cache, texts, parts)
 
-    def states(self, token_ids: Texts, dtype: str = "float32") -> States:
+    def states(
+        self,
+        token_ids: Texts,
+        dtype: str = "float32",
+    ) -> States:
         """See Backbone.states; `peak` of states that were kept is that of the rounded ones."""
         if is_scaled(dtype):
             # With its scales it would be another kind of file, and is made in no time from others.
@@ -111,7 +115,12 @@ class CachedBackbone(Backbone):
         self.runs += len(token_ids)
         return super().states(token_ids, dtype)
 
-    def _add(self, cache: StateCache, texts: list[list[int]], parts: Sequence[States]) -> None:
+    def _add(
+        self,
+        cache: StateCache,
+        texts: list[list[int]],
+        parts: Sequence[States],
+    ) -> None:
         if not texts:
             return
         layers = {}
@@ -151,4 +160,9 @@ def _as_states(layers: dict[int, np.ndarray], dtype: str) -> States:
         # bfloat16 lies there as integers, which are its bits.
         values = np.abs(array.view(DTYPES[dtype]))
         peak = max(peak, float(values.max(initial=0)))
-    return States(layers, peak, scales={}, cosine_errors=np.zeros(0, np.float32))
+    return States(
+        layers,
+        peak,
+        scales={},
+        cosine_errors=np.zeros(0, np.float32),
+    )

@@ -77,6 +77,7 @@ class BackboneFacts:
     @classmethod
     def of_backbone(cls, backbone: Backbone) -> BackboneFacts:
         """Those of a backbone that is loaded here."""
+        # Plain values: they are pickled, and read by a process without torch's model.
         return cls(
             name=backbone.source.name,
             recipe=backbone.recipe(),
@@ -91,6 +92,7 @@ class BackboneFacts:
 
     def differences(self, other: BackboneFacts) -> list[str]:
         """What must be equal wherever states of one store are made, and is not; a line each."""
+        # The recipe names the weights by their hash or commit.
         lines = list(self.recipe.explain(other.recipe))
         for package, version in self.versions.items():
             others = other.versions.get(package)
@@ -101,6 +103,7 @@ class BackboneFacts:
 
 def deciding_versions() -> dict[str, str]:
     """Versions of the packages that decide a state; 2.13.0+cpu and 2.13.0+cu130 are one."""
+    # Of another version even the shards may be cut elsewhere.
     versions = {"glot-jax": __version__}
     for package in _DECIDING:
         version = importlib.metadata.version(package)
@@ -111,6 +114,7 @@ def deciding_versions() -> dict[str, str]:
 def _tokenizer_files(folder: Path) -> dict[str, bytes]:
     """The small files of a model's folder: its tokenizer, and the settings that name it."""
     files = {}
+    # In order, so that equal folders make equal facts.
     for path in sorted(folder.iterdir()):
         # Weights have other endings, but for the index of those that are in parts.
         is_index = path.name.endswith(".index.json")
@@ -145,12 +149,19 @@ class DistantBackbone:
         self.layers = facts.layers
         self.dim = facts.dim
         self.max_length = facts.max_length
+        # transformers reads tokenizers from folders alone.
         with tempfile.TemporaryDirectory(prefix="glot-tokenizer-") as folder:
             for name, content in facts.tokenizer_files.items():
                 # A plain name: the files come from another machine.
                 Path(folder, Path(name).name).write_bytes(content)
-            source = Source(location=folder, name=facts.name, revision=None, sha256=None)
+            source = Source(
+                location=folder,
+                name=facts.name,
+                revision=None,
+                sha256=None,
+            )
             tokenizer = load_tokenizer(source)
+        # Read by another version it may be another tokenizer.
         here = tokenizer_sha256(tokenizer)
         if here != facts.recipe.tokenizer:
             raise UsageError(

@@ -54,7 +54,12 @@ def to_states(
         for layer, states in kept.items():
             arrays[layer] = to_host(states, dtype)
         no_errors = np.zeros(0, np.float32)
-        return States(arrays, peak, scales={}, cosine_errors=no_errors)
+        return States(
+            arrays,
+            peak,
+            scales={},
+            cosine_errors=no_errors,
+        )
     arrays = {}
     scales = {}
     errors = []
@@ -67,7 +72,12 @@ def to_states(
         # A rotated state that no scale can hold: as large as a state that no scale can hold.
         if not np.isfinite(scales[layer]).all():
             peak = max(peak, 2 * largest_value(dtype))
-    return States(arrays, peak, scales, np.concatenate(errors))
+    return States(
+        arrays,
+        peak,
+        scales,
+        np.concatenate(errors),
+    )
 
 
 def _kept_tokens(states: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
@@ -114,7 +124,12 @@ def join_states(
     peak = float(np.max([part.peak for part in parts]))
     # Only their mean and maximum are asked for, so the errors keep the order of the passes.
     errors = np.concatenate([part.cosine_errors for part in parts])
-    return States(layers, peak, scales, errors)
+    return States(
+        layers,
+        peak,
+        scales,
+        errors,
+    )
 
 
 def to_host(states: torch.Tensor, dtype: str) -> np.ndarray:
@@ -167,39 +182,61 @@ def quantise_rotated(states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
     tokens, dim = rotated.shape
     groups = -(-dim // GROUP)
     # Behind the last value stand zeros, which decide no scale.
-    by_group = torch.nn.functional.pad(rotated, (0, groups * GROUP - dim))
-    by_group = by_group.reshape(tokens, groups, GROUP)
+    missing = groups * GROUP - dim
+    padded = torch.nn.functional.pad(rotated, (0, missing))
+    by_group = padded.reshape(tokens, groups, GROUP)
     largest = by_group.abs().amax(-1)
-    scales = (largest / 7).half()
+    scales = largest / 7
+    scales = scales.half()
     wide = scales.float()[..., None]
     # A group of zeros has a scale of zero, and stays a group of zeros.
     values = torch.where(wide > 0, by_group / wide, 0)
     # The scale may have been rounded down by half a float16's step, a value be 7.003 of them.
     values = values.round().clamp(-7, 7)
-    magnitudes = states.float().abs().amax(-1).clamp_min(1e-38)[:, None]
-    normalize = torch.nn.functional.normalize
-    exact = normalize(rotated / magnitudes, dim=-1)
-    restored = (values * wide).reshape(tokens, -1)[:, :dim]
-    rounded = normalize(restored / magnitudes, dim=-1)
-    errors = (exact - rounded).square().sum(-1) / 2
-    flat = values.reshape(tokens, -1)
+    restored = values * wide
+    restored = restored.reshape(tokens, -1)
+    restored = restored[:, :dim]
+    errors = _cosine_errors(rotated, restored)
+    return _packed(values.reshape(tokens, -1), dim), scales, errors
+
+
+def _packed(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """`scaled_states.pack` on the device."""
     # An odd width has a byte whose second half is a zero's.
-    halves = flat[:, : dim + dim % 2].to(torch.uint8) + 8
-    packed = halves[:, 0::2] | (halves[:, 1::2] << 4)
-    return packed, scales, errors
+    even = dim + dim % 2
+    halves = values[:, :even] + 8
+    halves = halves.to(torch.uint8)
+    lower = halves[:, 0::2]
+    upper = halves[:, 1::2]
+    return lower | (upper << 4)
+
+
+def _cosine_errors(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """1 - cos between states and what is left of them, float32 [tokens].
+
+    Half the squared distance of the two directions: without the cancellation of 1 - cos, and
+    without underflow in tiny states.
+    """
+    magnitudes = exact.abs().amax(-1)
+    # A token of zeros has no direction, before and after.
+    magnitudes = magnitudes.clamp_min(1e-38)
+    magnitudes = magnitudes[:, None]
+    one = torch.nn.functional.normalize(exact / magnitudes, dim=-1)
+    other = torch.nn.functional.normalize(rounded / magnitudes, dim=-1)
+    apart = one - other
+    return apart.square().sum(-1) / 2
 
 
 def _rotate(states: torch.Tensor) -> torch.Tensor:
-    """`scaled_states.rotate` on the device."""
+    """`Rotation.rotate` on the device."""
     rotation = Rotation.of_width(states.shape[1])
     device = states.device
-    hadamard = torch.from_numpy(rotation.hadamard).to(device)
-    first = torch.from_numpy(rotation.first).to(device)
-    second = torch.from_numpy(rotation.second).to(device)
-    by_block = (states * first).reshape(len(states), -1, rotation.block) @ hadamard
-    spread = by_block.swapaxes(1, 2).reshape(states.shape) * second
-    turned = spread.reshape(len(states), -1, rotation.block) @ hadamard
-    return turned.reshape(states.shape)
+    matrix = torch.from_numpy(rotation.matrix).to(device)
+    signs = torch.from_numpy(rotation.signs).to(device)
+    flipped = states * signs
+    by_block = flipped.reshape(len(states), -1, rotation.block)
+    mixed = by_block @ matrix
+    return mixed.reshape(states.shape)
 
 
 ROUNDINGS = {"int8": quantise, "int4": quantise_rotated}

@@ -35,7 +35,12 @@ class TextCutter:
         max_length: tokens of a text, special tokens included.
     """
 
-    def __init__(self, config: ExtractConfig, tokenizer: Tokenizer, name: str):
+    def __init__(
+        self,
+        config: ExtractConfig,
+        tokenizer: Tokenizer,
+        name: str,
+    ):
         """Settle what is added to a text.
 
         Args:
@@ -48,6 +53,7 @@ class TextCutter:
         """
         self.tokenizer = tokenizer
         self.prompt = _prompt(config, tokenizer)
+        # Most tokenizers add it by themselves.
         self.bos: list[int] = []
         if config.add_bos:
             self.bos = missing_bos(tokenizer, name)
@@ -67,10 +73,19 @@ class TextCutter:
         Raises:
             UsageError: they leave no room beside what is added to every text.
         """
+        # A template leaves less room than special tokens do.
         if self.prompt is None:
-            require_room(max_length, len(self.special), "special tokens of a text")
+            require_room(
+                max_length,
+                len(self.special),
+                "special tokens of a text",
+            )
         else:
-            require_room(max_length, self.prompt.overhead, "tokens of the prompt")
+            require_room(
+                max_length,
+                self.prompt.overhead,
+                "tokens of the prompt",
+            )
         self.max_length = max_length
 
     def sample(self, text: str) -> list[int]:
@@ -99,7 +114,11 @@ class TextCutter:
             ids = [[*self.bos, *text] for text in ids]
         # An empty text of BERT has [CLS] and [SEP], one of GPT-2 nothing.
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        return TokenizedTexts(ids, truncated, lengths <= len(self.special))
+        return TokenizedTexts(
+            ids,
+            truncated,
+            lengths <= len(self.special),
+        )
 
 
 def _prompt(config: ExtractConfig, tokenizer: Tokenizer) -> Prompt | None:

@@ -120,6 +120,7 @@ def _predict_on_cluster(
         programs=config.programs,
         plugins=tuple(sorted(loaded())),
     )
+    # The file is read here, so that no actor has to see it.
     with predicting_actors(config.cluster, settings) as answer:
         task = _task_of(config)
         progress = _progress(survey.rows)
@@ -160,6 +161,7 @@ def encode(config: EncodeConfig) -> int:
     source = text_file(config.file, config.column, config.encoding)
     survey = check_files(source, config.out)
     require_extra("extract", "glot encode")
+    # The driver needs neither the run's model nor its backbone.
     if config.cluster.ray is not None:
         dim = _encode_on_cluster(config, source, survey)
     else:
@@ -211,6 +213,7 @@ def _encode_on_cluster(config: EncodeConfig, source: RowFile, survey: Survey) ->
         programs=config.programs,
         plugins=tuple(sorted(loaded())),
     )
+    # The file is read and written here: no actor has to see it.
     with encoding_actors(config.cluster, settings) as (encode, dim):
         progress = _progress(survey.rows)
         write_vectors(encode, source, config.out, survey, progress)

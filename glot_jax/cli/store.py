@@ -46,7 +46,7 @@ def _finish(config: StoreConfig) -> int:
 
 
 def _copy(config: StoreConfig) -> int:
-    # The settings have checked it.
+    # The settings have checked it; a type checker does not know.
     assert config.target is not None
     from glot_jax.remote_stores import copy
 
@@ -71,6 +71,7 @@ def _verify(store: Location) -> int:
 
 def _bad_files(store: Location) -> list[str]:
     if isinstance(store, StoreUrl):
+        # Its files are read and hashed, and not kept: it may be larger than this disk.
         from glot_jax.remote_stores import verify as verify_there
 
         return verify_there(store)
@@ -88,6 +89,7 @@ def _explain(store: Location, bad: str) -> None:
     from glot_jax.store.integrity import require_fetched
 
     try:
+        # Tools that put links and pointers in the place of files work on folders.
         if isinstance(store, Path):
             require_fetched(Path(bad))
         read_manifest(store)

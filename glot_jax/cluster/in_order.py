@@ -47,6 +47,7 @@ def in_order(
     Raises:
         UsageError: as for `work_queue.run`.
     """
+    # Rows keep their other columns here, which may be large.
     held: dict[int, Window] = {}
     done: dict[int, Result] = {}
 
@@ -58,6 +59,7 @@ def in_order(
     following = 0
     for item, result in run(items(), pool, workers, limits):
         done[item.number] = result
+        # One window may set free several that have waited for it.
         while following in done:
             yield held.pop(following), done.pop(following)
             following += 1

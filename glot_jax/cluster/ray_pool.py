@@ -81,7 +81,11 @@ class Room:
 
 
 @contextlib.contextmanager
-def connected(choice: RayChoice, *, takes_gpus: bool) -> Generator[Room]:
+def connected(
+    choice: RayChoice,
+    *,
+    takes_gpus: bool,
+) -> Generator[Room]:
     """Join a cluster, or start one, for the time of the block.
 
     Args:
@@ -92,6 +96,7 @@ def connected(choice: RayChoice, *, takes_gpus: bool) -> Generator[Room]:
         UsageError: no Ray, no cluster at the address, or one that can never hold an actor.
     """
     ray = _import_ray()
+    # The caller has asked for Ray: without an address it is this machine.
     address = choice.ray or "local"
     options: dict[str, Any] = {}
     if address == "local":
@@ -135,6 +140,7 @@ def _require_listening(address: str) -> None:
     """Raise UsageError where nobody listens: Ray itself would ask for minutes."""
     if address == "auto":
         return
+    # From the right: an IPv6 address has colons of its own.
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
@@ -147,6 +153,7 @@ def _require_listening(address: str) -> None:
 
 
 def _room(ray: ModuleType, choice: RayChoice, takes_gpus: bool) -> Room:
+    # Ray lists those that have died as well.
     alive = [node for node in ray.nodes() if node["Alive"]]
     resources = ray.cluster_resources()
     cpus = resources.get("CPU", 0.0)
@@ -181,8 +188,14 @@ def _room(ray: ModuleType, choice: RayChoice, takes_gpus: bool) -> Room:
     return room
 
 
-def _fitting(cpus: float, gpus: float, actor_cpus: float, actor_gpus: float) -> int:
+def _fitting(
+    cpus: float,
+    gpus: float,
+    actor_cpus: float,
+    actor_gpus: float,
+) -> int:
     """How many actors the cluster has room for, and one at least."""
+    # Each node holds whole actors; what is cut off here is at most one too many asked for.
     fitting = cpus // actor_cpus
     if actor_gpus:
         fitting = min(fitting, gpus // actor_gpus)
@@ -230,6 +243,7 @@ class RayPool(Generic[Known, Given, Made]):
         self._members: dict[int, _Member] = {}
         # Ray's promise -> the actor that it is of.
         self._pending: dict[Any, int] = {}
+        # Never used twice: what is late of a dead actor must not be taken for another's.
         self._next = 0
         # Asked for by `start`, before the queue asks for anybody.
         self._early: list[int] = []
@@ -240,6 +254,7 @@ class RayPool(Generic[Known, Given, Made]):
         return self
 
     def __exit__(self, *_error: object) -> None:
+        # They would live on with the driver, which may have other things to do.
         for member in self._members.values():
             self._ray.kill(member.handle)
 
@@ -257,11 +272,13 @@ class RayPool(Generic[Known, Given, Made]):
         """
         for _ in range(self._room.actors):
             self._early.append(self._ask())
+        # By counting waits: a machine that was asleep has waited for nothing.
         waited = 0.0
         while self.known is None:
             events = self._collect(1.0)
             waited += 0.0 if events else 1.0
             for event in events:
+                # What one actor cannot load, no other one can.
                 if isinstance(event, Failed):
                     raise event.error
                 self._arrived.append(event)
@@ -276,6 +293,7 @@ class RayPool(Generic[Known, Given, Made]):
 
     def outlook(self) -> str:
         """What there is, and what is asked for."""
+        # Asked anew: nodes come and go.
         resources = self._ray.cluster_resources()
         free = self._ray.available_resources()
         parts = []
@@ -289,6 +307,7 @@ class RayPool(Generic[Known, Given, Made]):
 
     def spawn(self) -> int:
         """See `work_queue.Pool`."""
+        # The queue asks for its workers after `start` has asked for them.
         if self._early:
             return self._early.pop(0)
         return self._ask()
@@ -308,13 +327,19 @@ class RayPool(Generic[Known, Given, Made]):
         self._pending[handle.ready.remote()] = number
         return number
 
-    def submit(self, worker: int, item: Given, /) -> None:
+    def submit(
+        self,
+        worker: int,
+        item: Given,
+        /,
+    ) -> None:
         """See `work_queue.Pool`."""
         handle = self._members[worker].handle
         self._pending[handle.do.remote(item)] = worker
 
     def wait(self, seconds: float) -> Sequence[Joined | Done[Made] | Lost | Failed]:
         """See `work_queue.Pool`."""
+        # What came before the queue was there.
         if self._arrived:
             events = self._arrived
             self._arrived = []
@@ -328,6 +353,7 @@ class RayPool(Generic[Known, Given, Made]):
         return [self._event(promise) for promise in ready]
 
     def _event(self, promise: Any) -> Joined | Done[Made] | Lost | Failed:  # noqa: ANN401 - Ray's
+        # A promise is answered once.
         worker = self._pending.pop(promise)
         member = self._members[worker]
         try:

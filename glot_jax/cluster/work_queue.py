@@ -58,7 +58,12 @@ class Pool(Protocol[Input, Result]):
         """Ask for one more worker, which joins when there is room for it; its number."""
         ...
 
-    def submit(self, worker: int, item: Input, /) -> None:
+    def submit(
+        self,
+        worker: int,
+        item: Input,
+        /,
+    ) -> None:
         """Give an item to a worker that has none."""
         ...
 

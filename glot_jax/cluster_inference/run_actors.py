@@ -33,6 +33,7 @@ class RunFacts:
 
     def differences(self, other: RunFacts) -> list[str]:
         """What must be equal for answers to be those of one process, and is not."""
+        # All of them: whoever repairs one wants to know of the others.
         lines = []
         if self.fingerprints != other.fingerprints:
             lines.append(f"run: {self.fingerprints} -> {other.fingerprints}")
@@ -61,6 +62,7 @@ class RunSettings:
 
     def elsewhere(self) -> RunSettings:
         """These for a process that has another working folder."""
+        # Ray's processes start in a folder of their own.
         runs = tuple(run.absolute() for run in self.runs)
         frozen = self.frozen
         if frozen.backbone is not None and Path(frozen.backbone).expanduser().exists():
@@ -78,6 +80,7 @@ class EncoderActor:
         Raises:
             UsageError: as for `SentenceEncoder.load`.
         """
+        # Each node compiles once, and not each actor.
         use_compile_cache(settings.programs.compile_cache)
         self._settings = settings
         self._encoder = SentenceEncoder.load(
@@ -97,6 +100,7 @@ class EncoderActor:
 
     def do(self, item: TextItem[str]) -> np.ndarray:
         """float32 [texts, dim]."""
+        # As the single process does it: windows and batches are the same, and so are the digits.
         return self._encoder.encode(
             item.texts,
             batch_size=self._settings.batch_size,
@@ -124,6 +128,7 @@ class PredictorActor:
 
     def facts(self) -> RunFacts:
         """What the answers depend on."""
+        # One for each run.
         members = self._predictor.members
         fingerprints = tuple(member.fingerprint for member in members)
         return RunFacts(

@@ -78,6 +78,12 @@ def _actors(
                 windows: Iterator[Window],
                 texts: Callable[[Window], Sequence[Any]],
             ) -> Iterator[tuple[Window, Result]]:
-                return in_order(windows, texts, pool, room.actors, limits)
+                return in_order(
+                    windows,
+                    texts,
+                    pool,
+                    room.actors,
+                    limits,
+                )
 
             yield spread, facts

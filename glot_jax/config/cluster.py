@@ -34,6 +34,7 @@ class RayChoice(Config):
         if self.ray is None:
             self._require_nothing()
             return
+        # Words and not addresses.
         if self.ray in ("auto", "local"):
             return
         if _ADDRESS.fullmatch(self.ray) is None:
@@ -45,6 +46,7 @@ class RayChoice(Config):
             )
 
     def _require_nothing(self) -> None:
+        # All of them in one message.
         given = []
         for field in dataclasses.fields(self):
             if getattr(self, field.name) != field.default:

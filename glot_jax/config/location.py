@@ -58,6 +58,7 @@ class StoreUrl:
 
     def with_name(self, name: str) -> StoreUrl:
         """What lies beside it under another name."""
+        # A store may lie at the bucket's own first level: then there is no parent.
         parent, slash, _ = self.key.rpartition("/")
         return dataclasses.replace(self, key=f"{parent}{slash}{name}")
 
@@ -131,6 +132,7 @@ def require_folder(location: Location) -> Path:
     Raises:
         UsageError: it lies at a URL.
     """
+    # What writes, maps or links files of this machine's.
     if isinstance(location, StoreUrl):
         raise UsageError(
             rule="this takes a store in a folder",
@@ -163,6 +165,7 @@ def no_lost_url(path: object) -> str | None:
     if not isinstance(path, Path):
         return None
     text = str(path)
+    # `Path` takes away the second slash, wherever the text went through one.
     if _SCHEME.match(text) or _LOST_SLASH.match(text):
         return "must be a path of this machine: stores alone may lie at a URL"
     return None

@@ -233,6 +233,7 @@ class PredictConfig(Config):
                     got="- with --out or --text-columns",
                     fix="Leave them out, or give a file.",
                 )
+            # Lines that come one by one are no work to share out.
             if self.cluster.ray is not None:
                 raise UsageError(
                     rule="a cluster takes a file, whose rows it can share out",

@@ -47,10 +47,12 @@ class StoreConfig(Config):
 class RemoteChoice(Config):
     """How a store at a URL is written."""
 
+    # Not in the system's temporary folder: what waits there must survive a restart.
     scratch: Path | None = None
     """With --out URL: folder for the shards that are being written, before they are uploaded.
     Default: one in the user's cache.
     """
+    # For those who want the store in a folder as well.
     keep_scratch: bool = False
     """With --out URL: keep the shards there when they are uploaded."""
     single_writer: bool = False

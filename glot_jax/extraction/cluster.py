@@ -65,14 +65,20 @@ def write_on_cluster(
         UsageError: as for `dump`; no cluster, no actor, a folder that the actors do not see, actors
             that differ, a shard that was lost too often.
     """
+    # Wrong rows cost seconds here, and a cluster's time later.
     config, data, pinned = open_rows(config, spec)
     seconds = 60.0 * config.cluster.ray_timeout
     there = _elsewhere(config, threads)
-    make = functools.partial(ShardWriterActor, there, data.spec.max_length)
+    make = functools.partial(
+        ShardWriterActor,
+        there,
+        data.spec.max_length,
+    )
 
     def warn(line: str) -> None:
         say(console, line, "yellow")
 
+    # Ray hides GPUs from actors that ask for none.
     takes_gpus = config.device != "cpu"
     with connected(config.cluster, takes_gpus=takes_gpus) as room:
         # Said before any code is sent.
@@ -81,7 +87,11 @@ def write_on_cluster(
             facts = pool.start(seconds)
             # Actors that join later must not meet a branch that has moved.
             there = dataclasses.replace(there, revision=facts.recipe.revision)
-            pool.make = functools.partial(ShardWriterActor, there, data.spec.max_length)
+            pool.make = functools.partial(
+                ShardWriterActor,
+                there,
+                data.spec.max_length,
+            )
             backbone = DistantBackbone(config, facts)
             recipe = recipe_of(config, data.spec, backbone)
             job = Job(
@@ -93,7 +103,13 @@ def write_on_cluster(
                 console=console,
                 remote=open_out(config, recipe),
             )
-            drive = _Drive(job, facts, pool, room.actors, Limits(lonely_seconds=seconds))
+            drive = _Drive(
+                job,
+                facts,
+                pool,
+                room.actors,
+                Limits(lonely_seconds=seconds),
+            )
             return drive.write_store()
 
 
@@ -152,13 +168,25 @@ class _Drive:
         remove_leftovers(job.out)
         tokens = estimate_tokens(job.data.splits, job.backbone)
         present = job.stored_bytes()
-        begin(job, lock, job.recipe, tokens, present=present)
+        begin(
+            job,
+            lock,
+            job.recipe,
+            tokens,
+            present=present,
+        )
         with empty_folders_removed(job.out), _signed(job.out) as sign:
+            # Splits are not waited for one by one: actors would be idle at the end of each.
             self._hand_out(sign, sum(tokens.values()))
             records = {name: self._seal(name) for name in job.data.splits}
         refuse_foreign(job.out, job.data.splits)
         task = job.data.spec.to_json()
-        manifest = Manifest.build(job.recipe, task, records, probe=self._facts.probe)
+        manifest = Manifest.build(
+            job.recipe,
+            task,
+            records,
+            probe=self._facts.probe,
+        )
         job.publish(manifest, records)
 
     def _hand_out(self, sign: str, tokens: int) -> None:
@@ -177,7 +205,11 @@ class _Drive:
                 files = written.record.files.values()
                 progress.store(written.record.tokens, sum(file["bytes"] for file in files))
 
-    def _items(self, sign: str, progress: SplitProgress) -> Iterator[ShardItem]:
+    def _items(
+        self,
+        sign: str,
+        progress: SplitProgress,
+    ) -> Iterator[ShardItem]:
         """The shards that are missing, cut as they are asked for."""
         job = self._job
         for name, split in job.data.splits.items():
@@ -188,11 +220,22 @@ class _Drive:
             records: dict[int, ShardRecord] = {}
             self._tables[name] = table
             self._records[name] = records
-            shards = cut_shards(split, job.backbone, job.config.shard_tokens, table)
+            shards = cut_shards(
+                split,
+                job.backbone,
+                job.config.shard_tokens,
+                table,
+            )
             for index, texts in enumerate(shards):
                 record = find_shard(job, name, index, texts)
                 if record is None:
-                    yield ShardItem(name, index, texts, job.recipe, sign)
+                    yield ShardItem(
+                        name,
+                        index,
+                        texts,
+                        job.recipe,
+                        sign,
+                    )
                     continue
                 if job.remote is not None and not job.remote.files.has_shard(name, index):
                     # On this machine, by a process that died before it was uploaded.
@@ -206,11 +249,17 @@ class _Drive:
         folder = job.out / name
         table = self._tables[name]
         by_index = self._records[name]
+        # They came in any order, and the manifest lists them in theirs.
         shards = [by_index[index] for index in range(len(by_index))]
         refuse_further(job, name, len(shards))
         arrays = write_row_arrays(folder, table.arrays())
         duplicates = table.duplicates if job.config.deduplicate else None
-        record = sum_up(table.rows, shards, arrays, duplicates=duplicates)
+        record = sum_up(
+            table.rows,
+            shards,
+            arrays,
+            duplicates=duplicates,
+        )
         # Splits are written side by side, so that none has a rate of its own.
         SplitProgress(job.console, name, 0).summarise(
             record, job.backbone.max_length, with_rate=False
@@ -221,6 +270,7 @@ class _Drive:
 @contextlib.contextmanager
 def _signed(out: Path) -> Generator[str]:
     """A file in OUT.lock by which actors know that they see the same folder; its content."""
+    # Of this run: a folder of an earlier one elsewhere has another.
     sign = uuid.uuid4().hex
     path = lock_folder(out) / DRIVER
     write_bytes(path, sign.encode(), again=EXTRACT_AGAIN)

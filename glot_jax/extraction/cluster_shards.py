@@ -86,6 +86,7 @@ class ShardWriterActor:
         Raises:
             UsageError: as for `write_shard`; the folder is not the driver's.
         """
+        # Of this shard alone: they travel with its record.
         self._notices = []
         store = self._store(item)
         folder = store / item.split
@@ -131,6 +132,7 @@ class ShardWriterActor:
 
     def _require_shared(self, item: ShardItem) -> None:
         path = lock_folder(require_folder(self._config.out)) / DRIVER
+        # The driver has written it before the first shard went out.
         try:
             seen = path.read_text()
         except OSError:

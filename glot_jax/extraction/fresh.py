@@ -50,7 +50,13 @@ def _write(job: LocalJob, lock: StoreLock) -> None:
     # Before the lock's recipe is written: an extraction that does not fit the disk leaves nothing.
     tokens = estimate_tokens(splits, job.backbone)
     present = job.stored_bytes()
-    begin(job, lock, job.recipe, tokens, present=present)
+    begin(
+        job,
+        lock,
+        job.recipe,
+        tokens,
+        present=present,
+    )
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
@@ -61,7 +67,14 @@ def _write(job: LocalJob, lock: StoreLock) -> None:
             job.config.shard_tokens,
             table,
         )
-        return store_shards(job, name, enumerate(shards), table, tokens[name], thread)
+        return store_shards(
+            job,
+            name,
+            enumerate(shards),
+            table,
+            tokens[name],
+            thread,
+        )
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitRecord:
         return _seal(job, split, thread)
@@ -71,11 +84,20 @@ def _write(job: LocalJob, lock: StoreLock) -> None:
     refuse_foreign(job.out, splits)
     probe = job.backbone.probe.to_json()
     task = job.data.spec.to_json()
-    manifest = Manifest.build(job.recipe, task, records, probe=probe)
+    manifest = Manifest.build(
+        job.recipe,
+        task,
+        records,
+        probe=probe,
+    )
     job.publish(manifest, records)
 
 
-def _seal(job: LocalJob, split: OpenSplit, thread: WriterThread) -> SplitRecord:
+def _seal(
+    job: LocalJob,
+    split: OpenSplit,
+    thread: WriterThread,
+) -> SplitRecord:
     """Write the row arrays behind the last shard, and say what the split holds."""
     folder = job.out / split.name
     shards = split.records(thread)
@@ -83,6 +105,11 @@ def _seal(job: LocalJob, split: OpenSplit, thread: WriterThread) -> SplitRecord:
     arrays = write_row_arrays(folder, split.table.arrays())
     # None where nobody asked: earlier versions have no such field.
     duplicates = split.table.duplicates if job.config.deduplicate else None
-    record = sum_up(split.table.rows, shards, arrays, duplicates=duplicates)
+    record = sum_up(
+        split.table.rows,
+        shards,
+        arrays,
+        duplicates=duplicates,
+    )
     split.progress.summarise(record, job.backbone.max_length)
     return record

@@ -24,7 +24,13 @@ from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
 from glot_jax.store.writer_thread import WriterThread
 
 
-def write_share(job: LocalJob, number: int, workers: int, *, last_finishes: bool = False) -> None:
+def write_share(
+    job: LocalJob,
+    number: int,
+    workers: int,
+    *,
+    last_finishes: bool = False,
+) -> None:
     """Write the shards of worker `number`: those whose number over all splits is it modulo N.
 
     Every worker cuts the same shards, so none needs anything of another.
@@ -100,7 +106,14 @@ def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
     present = job.stored_bytes()
     # Each worker looks at the disk for its own share of what is left: the others may write
     # elsewhere, or be done.
-    begin(job, lock, job.recipe, tokens, present=present, workers=share.workers)
+    begin(
+        job,
+        lock,
+        job.recipe,
+        tokens,
+        present=present,
+        workers=share.workers,
+    )
 
     def start(name: str, thread: WriterThread) -> OpenSplit:
         table = job.new_table()
@@ -111,7 +124,14 @@ def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
             table,
         )
         own = share.select(name, shards)
-        return store_shards(job, name, own, table, tokens[name], thread)
+        return store_shards(
+            job,
+            name,
+            own,
+            table,
+            tokens[name],
+            thread,
+        )
 
     def seal(split: OpenSplit, thread: WriterThread) -> SplitPlan | None:
         # Waited for by every worker: it must not say that it is done before its shards are on the
@@ -135,7 +155,11 @@ def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
         lock.plan(plan)
 
 
-def _split_plan(job: LocalJob, split: OpenSplit, share: _Share) -> SplitPlan:
+def _split_plan(
+    job: LocalJob,
+    split: OpenSplit,
+    share: _Share,
+) -> SplitPlan:
     """What `finish` needs to know of a split, beside its shards.
 
     Every worker sees the same rows; worker 0 writes them.

@@ -127,6 +127,7 @@ def write_vectors(
         UsageError: as for `encode_file`.
     """
     rows = file.rows(file.open(), survey)
+    # Never all of it: the file may be larger than memory.
     windows = cut_windows(rows, _WINDOW)
     suffix = out.suffix[1:]
     names = added_columns(suffix, survey)

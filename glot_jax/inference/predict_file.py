@@ -26,6 +26,7 @@ PROBABILITY = "probability"
 
 def added_columns(task: TaskSpec) -> tuple[str, ...]:
     """Names of the columns that predictions add to a row of a task."""
+    # Named by class: their order is the run's own affair.
     by_class = tuple(f"{PROBABILITY}.{name}" for name in task.classes)
     # Of several classes a row there is no predicted one, whose probability could stand alone.
     if task.label_kind == "classes":
@@ -47,7 +48,12 @@ def check_rows(file: RowFile, out: Path, task: TaskSpec) -> Survey:
         UsageError: a file that is missing or damaged, a row without a text; an `out` of another
             format or in a folder that does not exist; a column that a prediction would overwrite.
     """
-    return survey_rows(file, out, ROW_WRITERS, lambda _survey: added_columns(task))
+    return survey_rows(
+        file,
+        out,
+        ROW_WRITERS,
+        lambda _survey: added_columns(task),
+    )
 
 
 def predict_file(
@@ -84,7 +90,14 @@ def predict_file(
         for window in windows:
             yield window, predictor.predict(texts(window), batch_size)
 
-    write_answers(here, predictor.task, file, out, survey, progress)
+    write_answers(
+        here,
+        predictor.task,
+        file,
+        out,
+        survey,
+        progress,
+    )
 
 
 def write_answers(
@@ -101,6 +114,7 @@ def write_answers(
         UsageError: as for `predict_file`.
     """
     rows = file.rows(file.open(), survey)
+    # Never all of it: the file may be larger than memory.
     windows = cut_windows(rows, _WINDOW)
     names = added_columns(task)
     open_writer = ROW_WRITERS[out.suffix[1:]]
@@ -194,6 +208,7 @@ def _decoded(line: bytes, encoding: str) -> str:
 
 def answer_columns(task: TaskSpec, answers: Answers) -> Added:
     """The columns of `added_columns` for some rows."""
+    # A score has no classes to share it.
     if answers.shares is None:
         return {PREDICTION: np.asarray(answers.values, np.float64)}
     columns: dict[str, np.ndarray | Sequence[str | list[str]]] = {}

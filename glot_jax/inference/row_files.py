@@ -45,6 +45,7 @@ class Spread(Protocol[Result]):
 
 def cut_windows(rows: Iterator[Row], size: int) -> Iterator[Window]:
     """Yield rows, `size` at a time."""
+    # The last one may be shorter; there is none without a row.
     while window := list(islice(rows, size)):
         yield window
 

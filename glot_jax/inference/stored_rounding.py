@@ -25,7 +25,11 @@ class RunsTexts(Protocol):
         """Width of a state."""
         ...
 
-    def states(self, token_ids: Sequence[Sequence[int]], dtype: str = "float32") -> States:
+    def states(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        dtype: str = "float32",
+    ) -> States:
         """States of some texts, in one pass, in a storage dtype."""
         ...
 
@@ -68,10 +72,20 @@ def stored_states(
     return {layer: values.view(DTYPES[asked]) for layer, values in states.layers.items()}
 
 
-def _restored(dtype: str, states: States, dim: int) -> dict[int, np.ndarray]:
+def _restored(
+    dtype: str,
+    states: States,
+    dim: int,
+) -> dict[int, np.ndarray]:
+    # As a reader of the store would: decoded, and rounded once more.
     layers = {}
     for layer, values in states.layers.items():
-        restored = decode(dtype, values, states.scales[layer], dim)
+        restored = decode(
+            dtype,
+            values,
+            states.scales[layer],
+            dim,
+        )
         fits = states.peak < float16_bound(dtype)
         layers[layer] = restored.astype(np.float16) if fits else restored
     return layers

@@ -49,6 +49,7 @@ def copy(
         UsageError: no store, damaged files, another store at the target, or the service or the disk
             failed.
     """
+    # From Python they may be texts.
     source = parse_location(source)
     target = parse_location(target)
     # First: what is no store is not begun to be copied.

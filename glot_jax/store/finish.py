@@ -196,7 +196,13 @@ def _put_together(
             if record is None:
                 missing.append(_MissingShard(number, f"{name}/{shard_name(index)}"))
                 continue
-            _refuse_other_texts(folder / shard_name(index), texts, record, number, plan.workers)
+            _refuse_other_texts(
+                folder / shard_name(index),
+                texts,
+                record,
+                number,
+                plan.workers,
+            )
             records.append(record)
         # Worker 0 may have read fewer texts than a worker that ran before the data changed.
         if written.has_shard(name, len(split.texts)):
@@ -216,7 +222,12 @@ def _split_record(
 ) -> SplitRecord:
     for array, record in plan.arrays.items():
         written.check_array(name, array, record)
-    return sum_up(plan.rows, records, plan.arrays, duplicates=plan.duplicates)
+    return sum_up(
+        plan.rows,
+        records,
+        plan.arrays,
+        duplicates=plan.duplicates,
+    )
 
 
 def _refuse_other_texts(

@@ -22,6 +22,7 @@ from glot_jax.errors import UsageError
 from glot_jax.store.arrays import DTYPES
 from glot_jax.store.integrity import REPAIR
 from glot_jax.store.records import ShardRecord
+from glot_jax.store.scaled_states import lengths_of_rows
 from glot_jax.store.scaled_states import norms as scaled_norms
 
 SINK_RATIO = 10.0
@@ -93,6 +94,7 @@ class LayerNorms:
             if not all(0 <= key < 1 << 16 and 0 < numbers[key] < 1 << 48 for key in numbers):
                 raise ValueError(f"no counts: {numbers}")
             counts.append(numbers)
+        # The last one is that of all later positions.
         if len(counts) != POSITIONS + 1:
             raise ValueError(f"{len(counts)} positions")
         return cls(tuple(counts), tuple(float(entry["sum"]) for entry in values))
@@ -133,6 +135,7 @@ class LayerNorms:
         return numbers_by_slot
 
     def _median_and_limit(self) -> tuple[float, float]:
+        # Over all positions: a layer has one limit.
         joint: dict[int, int] = {}
         for numbers in self.counts:
             for key, number in numbers.items():
@@ -146,7 +149,11 @@ class LayerNorms:
         for _ in range(_ROUNDS):
             kept = values <= SINK_RATIO * median
             before = median
-            median = _weighted_quantile(values[kept], numbers[kept], 0.5)
+            median = _weighted_quantile(
+                values[kept],
+                numbers[kept],
+                0.5,
+            )
             if median == before:
                 break
         return median, SINK_RATIO * median
@@ -168,10 +175,16 @@ def norms_of(
         dim: width of a state.
     """
     if scales is not None:
-        return scaled_norms(dtype, states, scales, dim)
+        return scaled_norms(
+            dtype,
+            states,
+            scales,
+            dim,
+        )
+    # bfloat16 lies on the disk as its bits.
     values = states.view(DTYPES[dtype]) if dtype == "bfloat16" else states
     wide = values.astype(np.float32)
-    return np.sqrt(np.einsum("td,td->t", wide, wide))
+    return lengths_of_rows(wide)
 
 
 def positions_in(lengths: np.ndarray) -> np.ndarray:
@@ -208,7 +221,11 @@ def _value(key: np.ndarray | int) -> np.ndarray:
     return bits.view(np.float32).astype(np.float64)
 
 
-def _weighted_quantile(values: np.ndarray, numbers: np.ndarray, share: float) -> float:
+def _weighted_quantile(
+    values: np.ndarray,
+    numbers: np.ndarray,
+    share: float,
+) -> float:
     if not len(values):
         return 0.0
     ends = np.cumsum(numbers)

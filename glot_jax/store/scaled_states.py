@@ -7,14 +7,18 @@
 
 Four bits have fifteen levels, and the largest of 64 values decides their scale: where one value
 is much larger than the others, as in the states of most language models, these would all be zero.
-int4 states are therefore rotated before they are rounded, and rotated back when they are read
+Each block of 64 values is therefore rotated before it is rounded, and rotated back when it is read
 (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456, rotates activations for the same reason). A
-rotation changes no norm and no cosine, and spreads a large value over many.
+rotation changes no norm and no cosine, and spreads a large value over its block; over all blocks it
+would spoil those that have none.
 
-The rotation is x -> H S2 T H S1 x. S1 and S2 flip signs, H is the normalised Hadamard matrix in
-blocks of 64 values (or of the largest power of two that divides the width), and T transposes
-[blocks, values of a block], so that each block's values are spread over all blocks. The signs are
-bits of SHAKE-256 of a constant text, the same for every store and in every language.
+The rotation is x -> H S x: S flips signs, H is the normalised Hadamard matrix of a block (of 64
+values, or of the largest power of two that divides the width). The signs are bits of SHAKE-256 of a
+constant text, the same for every store and in every language.
+
+H has entries of one magnitude, and a block lies within a group. What is read is therefore a sum of
+small integers times one number, the same to the last bit wherever and in whatever order it is
+computed.
 """
 
 from __future__ import annotations
@@ -29,9 +33,10 @@ from glot_jax.store.arrays import DTYPES, Shape
 GROUP = 64
 """Values of an int4 state that share a scale."""
 
-_LARGEST = 7
-_SIGNS = "glot-jax int4 signs"
-_LARGEST_BLOCK = 64
+_SCALE_BYTES = 2
+_SIGNS = b"glot-jax int4 signs"
+_ZERO = np.int8(8)
+"""What half a byte holds for a value of 0."""
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -52,28 +57,44 @@ def float16_bound(logical: str) -> float:
 def values_shape(logical: str, tokens: int, dim: int) -> Shape:
     """Shape of a file of states."""
     if logical == "int4":
-        return (tokens, -(-dim // 2))
+        # The last byte of an odd width is half empty.
+        width = _divided(dim, 2)
+        return (tokens, width)
     return (tokens, dim)
 
 
 def scales_shape(logical: str, tokens: int, dim: int) -> Shape:
     """Shape of a file of scales."""
     if logical == "int4":
-        return (tokens, -(-dim // GROUP))
+        # The last group may hold fewer values.
+        groups = _divided(dim, GROUP)
+        return (tokens, groups)
     return (tokens,)
+
+
+def _divided(number: int, by: int) -> int:
+    """The quotient, rounded up."""
+    return -(-number // by)
 
 
 def bytes_per_token(logical: str, dim: int) -> int:
     """Bytes of one layer's state of a token, with its scales."""
     if logical == "int4":
-        values = values_shape(logical, 1, dim)
-        scales = scales_shape(logical, 1, dim)
-        return values[1] + 2 * scales[1]
-    scale = 2 if logical == "int8" else 0
-    return dim * DTYPES[logical].itemsize + scale
+        _, width = values_shape(logical, 1, dim)
+        _, groups = scales_shape(logical, 1, dim)
+        return width + _SCALE_BYTES * groups
+    size = dim * DTYPES[logical].itemsize
+    if logical == "int8":
+        size += _SCALE_BYTES
+    return size
 
 
-def decode(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
+def decode(
+    logical: str,
+    values: np.ndarray,
+    scales: np.ndarray,
+    dim: int,
+) -> np.ndarray:
     """The states, float32 [tokens, dim].
 
     Args:
@@ -87,23 +108,41 @@ def decode(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np
     if logical == "int8":
         # One scale for all values of a token.
         return values * wide[:, None]
-    return rotate_back(_scaled(values, wide, dim))
+    rotation = Rotation.of_width(dim)
+    steps = unpack(values, dim)
+    # Sums of whole numbers up to 448, which float32 has exactly.
+    sums = rotation.sums(steps.astype(np.float32))
+    turned = sums * by_value(wide, dim)
+    return turned * rotation.signs
 
 
-def norms(logical: str, values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
+def norms(
+    logical: str,
+    values: np.ndarray,
+    scales: np.ndarray,
+    dim: int,
+) -> np.ndarray:
     """Norms of the states, float32 [tokens]; of int4 without rotating them back."""
     wide = scales.astype(np.float32)
     if logical == "int8":
+        # Scaled at the end: one product for a token, and not one for each of its values.
         plain = values.astype(np.float32)
-        return np.sqrt(np.einsum("td,td->t", plain, plain)) * wide
-    rotated = _scaled(values, wide, dim)
-    return np.sqrt(np.einsum("td,td->t", rotated, rotated))
+        return lengths_of_rows(plain) * wide
+    rotated = unpack(values, dim) * by_value(wide, dim)
+    return lengths_of_rows(rotated)
 
 
-def _scaled(values: np.ndarray, scales: np.ndarray, dim: int) -> np.ndarray:
-    """Rotated states from packed values and float32 scales."""
-    by_value = np.repeat(scales, GROUP, axis=1)[:, :dim]
-    return unpack(values, dim) * by_value
+def lengths_of_rows(rows: np.ndarray) -> np.ndarray:
+    """Euclidean norm of each row, in the dtype of the rows."""
+    squares = np.einsum("td,td->t", rows, rows)
+    return np.sqrt(squares)
+
+
+def by_value(scales: np.ndarray, dim: int) -> np.ndarray:
+    """The scale of each value, [tokens, dim], of scales [tokens, groups]."""
+    repeated = np.repeat(scales, GROUP, axis=1)
+    # The last group may be longer than what is left of the width.
+    return repeated[:, :dim]
 
 
 def pack(values: np.ndarray) -> np.ndarray:
@@ -113,33 +152,26 @@ def pack(values: np.ndarray) -> np.ndarray:
     its half is that of a zero.
     """
     tokens, dim = values.shape
-    padded = np.zeros((tokens, dim + dim % 2), np.int8)
+    even = dim + dim % 2
+    padded = np.zeros((tokens, even), np.int8)
     padded[:, :dim] = values
-    halves = (padded + 8).astype(np.uint8)
-    return halves[:, 0::2] | (halves[:, 1::2] << 4)
+    # Half a byte has no sign.
+    halves = padded + _ZERO
+    halves = halves.astype(np.uint8)
+    lower = halves[:, 0::2]
+    upper = halves[:, 1::2]
+    return lower | (upper << 4)
 
 
 def unpack(packed: np.ndarray, dim: int) -> np.ndarray:
     """int8 [tokens, dim] of what `pack` returned."""
-    halves = np.stack([packed & 0x0F, packed >> 4], axis=-1)
-    flat = halves.reshape(len(packed), -1)[:, :dim]
-    return flat.astype(np.int8) - 8
-
-
-def rotate(states: np.ndarray) -> np.ndarray:
-    """Rotated states, float32 [tokens, dim]."""
-    rotation = Rotation.of_width(states.shape[1])
-    turned = rotation.blocks(states.astype(np.float32) * rotation.first)
-    turned = rotation.spread(turned) * rotation.second
-    return rotation.blocks(turned)
-
-
-def rotate_back(states: np.ndarray) -> np.ndarray:
-    """States of rotated ones, float32 [tokens, dim]."""
-    rotation = Rotation.of_width(states.shape[1])
-    # The Hadamard matrix is its own inverse, and so is a flipped sign.
-    turned = rotation.blocks(states) * rotation.second
-    return rotation.blocks(rotation.gather(turned)) * rotation.first
+    lower = packed & 0x0F
+    upper = packed >> 4
+    # The lower half of a byte comes first.
+    halves = np.stack([lower, upper], axis=-1)
+    flat = halves.reshape(len(packed), -1)
+    flat = flat[:, :dim]
+    return flat.astype(np.int8) - _ZERO
 
 
 class Rotation:
@@ -147,21 +179,24 @@ class Rotation:
 
     Attributes:
         block: values that a Hadamard matrix mixes.
-        hadamard: float32 [block, block], orthogonal and symmetric.
-        first: float32 [dim], signs before everything else.
-        second: float32 [dim], signs before the second matrix.
+        matrix: float32 [block, block], of 1 and -1, symmetric.
+        signs: float32 [dim], 1 or -1, divided by the root of the block: with them the matrix is
+            orthogonal.
     """
 
     def __init__(self, dim: int):
         # The lowest bit that is set: the largest power of two that divides the width.
-        self.block = min(_LARGEST_BLOCK, dim & -dim)
-        self.hadamard = _hadamard(self.block)
-        # Enough bits for both, the first ones first.
-        stream = hashlib.shake_256(_SIGNS.encode()).digest(-(-2 * dim // 8))
-        bits = np.unpackbits(np.frombuffer(stream, _UINT8), bitorder="little")
-        signs = 1.0 - 2.0 * bits.astype(np.float32)
-        self.first = signs[:dim]
-        self.second = signs[dim : 2 * dim]
+        lowest_bit = dim & -dim
+        self.block = min(GROUP, lowest_bit)
+        self.matrix = _hadamard(self.block)
+        size = _divided(dim, 8)
+        # NumPy's own generators may change between its versions; a hash does not.
+        stream = hashlib.shake_256(_SIGNS).digest(size)
+        content = np.frombuffer(stream, _UINT8)
+        bits = np.unpackbits(content, bitorder="little")
+        flips = bits[:dim].astype(np.float32)
+        root = np.float32(np.sqrt(self.block))
+        self.signs = (1 - 2 * flips) / root
 
     @staticmethod
     @functools.cache
@@ -169,27 +204,23 @@ class Rotation:
         """The rotation for states of this width."""
         return Rotation(dim)
 
-    def blocks(self, states: np.ndarray) -> np.ndarray:
-        """Mix the values of each block."""
+    def sums(self, states: np.ndarray) -> np.ndarray:
+        """The values of each block, added and subtracted as the matrix says."""
         by_block = states.reshape(len(states), -1, self.block)
-        return (by_block @ self.hadamard).reshape(states.shape)
+        mixed = by_block @ self.matrix
+        return mixed.reshape(states.shape)
 
-    def spread(self, states: np.ndarray) -> np.ndarray:
-        """Put the values of each block into all blocks."""
-        by_block = states.reshape(len(states), -1, self.block)
-        return by_block.swapaxes(1, 2).reshape(states.shape)
-
-    def gather(self, states: np.ndarray) -> np.ndarray:
-        """Undo `spread`."""
-        by_value = states.reshape(len(states), self.block, -1)
-        return by_value.swapaxes(1, 2).reshape(states.shape)
+    def rotate(self, states: np.ndarray) -> np.ndarray:
+        """Rotated states, float32 [tokens, dim]."""
+        flipped = states.astype(np.float32) * self.signs
+        return self.sums(flipped)
 
 
 def _hadamard(size: int) -> np.ndarray:
-    """Sylvester's matrix of a power of two, normalised: float32 [size, size]."""
+    """Sylvester's matrix of a power of two: float32 [size, size]."""
     matrix = np.ones((1, 1), np.float32)
     while len(matrix) < size:
         upper = np.concatenate([matrix, matrix], axis=1)
         lower = np.concatenate([matrix, -matrix], axis=1)
         matrix = np.concatenate([upper, lower])
-    return matrix / np.float32(np.sqrt(size))
+    return matrix

@@ -51,7 +51,11 @@ class ShardReader:
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """int32 [texts]: tokens of each text."""
-        mapped = self._load("lengths.npy", _INT32, (self._record.texts,))
+        mapped = self._load(
+            "lengths.npy",
+            _INT32,
+            (self._record.texts,),
+        )
         # In memory, where it takes little: a mapped file would keep a descriptor open.
         lengths = np.array(mapped)
         # int64: the sum of a large shard does not fit int32.
@@ -75,7 +79,11 @@ class ShardReader:
     @functools.cached_property
     def token_ids(self) -> np.ndarray:
         """int32 [tokens]: the ids of all texts, one after the other."""
-        return self._load("token_ids.npy", _INT32, (self._record.tokens,))
+        return self._load(
+            "token_ids.npy",
+            _INT32,
+            (self._record.tokens,),
+        )
 
     def span(self, text: int) -> slice:
         """Tokens of one text."""
@@ -99,6 +107,15 @@ class ShardReader:
             self._scales[layer][span],
             self._record.dim,
         )
+
+    def packed(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """All values and scales of a layer as they lie on the disk: views of the files.
+
+        For layers with scales only.
+        """
+        if layer not in self._states:
+            self._open(layer)
+        return self._states[layer], self._scales[layer]
 
     def hash_ahead(self, layers: Iterable[int]) -> None:
         """Begin to hash the files that reading these layers will ask for."""
@@ -125,7 +142,11 @@ class ShardReader:
 
     def _load_scales(self, layer: int, logical: str) -> np.ndarray:
         name = scales_name(layer, self._index)
-        shape = scales_shape(logical, self._record.tokens, self._record.dim)
+        shape = scales_shape(
+            logical,
+            self._record.tokens,
+            self._record.dim,
+        )
         scales = self._load(name, _FLOAT16, shape)
         # One broken scale would make a whole token NaN, and with it every vector it is part of.
         if not np.isfinite(scales).all():

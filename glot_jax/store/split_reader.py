@@ -113,12 +113,22 @@ class SplitReader:
         self.shard_texts: np.ndarray = offsets_of(texts)
         """int64 [shards + 1]: shard s holds the texts shard_texts[s] .. shard_texts[s + 1]."""
 
-    def _read_as(self) -> str:
-        """Logical dtype that states come back in."""
+    def _stored_as(self) -> set[str]:
+        """Logical dtypes that lie on the disk."""
         stored: set[str] = set()
         for shard in self._record.shards:
             for layer in self._selection.layers:
                 stored.add(shard.dtypes[str(layer)])
+        return stored
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether every state has four bits a value: `read_packed`."""
+        return self._stored_as() == {"int4"}
+
+    def _read_as(self) -> str:
+        """Logical dtype that states come back in."""
+        stored = self._stored_as()
         if len(stored) == 1 and is_scaled(min(stored)):
             # The bound keeps a distance from float16's own: a state can come back a little larger
             # than the largest that was stored.
@@ -276,6 +286,37 @@ class SplitReader:
             self._copy_shard(index, record.tokens, by_layer[start:end])
             start = end
         return states
+
+    def read_packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Every state of the split in text order, as `scaled_states.decode` takes int4.
+
+        Returns:
+            Values uint8 [tokens, (layers,) ceil(dim / 2)] and scales float16 [tokens, (layers,)
+            ceil(dim / 64)].
+
+        Raises:
+            UsageError: states of another dtype, or a damaged file.
+        """
+        if not self.is_packed:
+            raise UsageError(
+                rule="packed states must be stored as int4",
+                got=f"{self._folder} with {', '.join(sorted(self._stored_as()))}",
+                fix="Read them with read_all.",
+            )
+        values = []
+        scales = []
+        layers = self._selection.layers
+        for index in range(len(self._record.shards)):
+            shard = self._shard(index)
+            parts = [shard.packed(layer) for layer in layers]
+            values.append(np.stack([part[0] for part in parts], axis=1))
+            scales.append(np.stack([part[1] for part in parts], axis=1))
+        joint_values = np.concatenate(values)
+        joint_scales = np.concatenate(scales)
+        if self._selection.stack:
+            return joint_values, joint_scales
+        # The only layer's, without an axis for it.
+        return joint_values[:, 0], joint_scales[:, 0]
 
     def _copy_shard(
         self,

@@ -59,7 +59,12 @@ def _check_split(
         path = folder / name
         intact[path] = _is_intact(path, split.arrays[array])
     for index, record in enumerate(split.shards):
-        _check_shard(folder / shard_name(index), index, record, intact)
+        _check_shard(
+            folder / shard_name(index),
+            index,
+            record,
+            intact,
+        )
 
 
 def _check_shard(
@@ -90,7 +95,11 @@ def _is_intact(path: Path, record: FileRecord) -> bool:
         return False
 
 
-def _has_right_shape(path: Path, index: int, record: ShardRecord) -> bool:
+def _has_right_shape(
+    path: Path,
+    index: int,
+    record: ShardRecord,
+) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
     dtype, shape = promised_arrays(index, record)[path.name]
     try:

@@ -22,20 +22,12 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")
 
 
-def arguments(config, out):
-    return (
-        f"--backbone {config.backbone} --task custom --data {config.data} --text-columns text"
-        f" --label-column label --shard-tokens {config.shard_tokens}"
-        f" --tokens-per-batch {config.tokens_per_batch} --device cpu --out {out}"
-    )
-
-
 def test_a_killed_actor_changes_no_byte(tmp_path):
     config = make_case(tmp_path, {"train": 900, "validation": 40}, shard_tokens=100)
     run(config)
     out = tmp_path / "by-ray"
     flags = ("--ray", "local", "--actors", "2", "--cpus-per-actor", "1")
-    driver = start_extraction(arguments(config, out), *flags)
+    driver = start_extraction(config, out, *flags)
     killed = kill_an_actor(driver, out, 3)
     printed, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, printed
@@ -108,7 +100,7 @@ def test_actors_write_to_a_bucket(s3, tmp_path):
     config = make_case(tmp_path, {"train": 300, "validation": 40}, shard_tokens=100)
     run(config)
     flags = ("--ray", "local", "--actors", "2", "--cpus-per-actor", "1")
-    driver = start_extraction(arguments(config, f"{s3}/store"), *flags)
+    driver = start_extraction(config, url(f"{s3}/store"), *flags)
     printed, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, printed
     assert contents(url(f"{s3}/store")) == tree(config.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.extra.numpy as arrays
+import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glot_jax.backbones.storage_dtypes import ROUNDINGS, _rotate
+from glot_jax.batches.packed_states import unpacked
 from glot_jax.store.scaled_states import (
     GROUP,
     Rotation,
@@ -18,8 +20,6 @@ from glot_jax.store.scaled_states import (
     decode,
     norms,
     pack,
-    rotate,
-    rotate_back,
     scales_shape,
     unpack,
     values_shape,
@@ -38,36 +38,38 @@ def test_packed_values_come_back(values):
 
 
 @pytest.mark.parametrize("dim", WIDTHS)
-def test_the_rotation_is_orthogonal_and_undone(dim):
-    matrix = rotate(np.eye(dim, dtype=np.float32))
+def test_the_rotation_is_orthogonal_and_sylvesters(dim):
+    rotation = Rotation.of_width(dim)
+    matrix = rotation.rotate(np.eye(dim, dtype=np.float32))
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(dim), atol=2e-6)
-    states = np.random.default_rng(0).normal(size=(9, dim)).astype(np.float32)
-    np.testing.assert_allclose(rotate_back(rotate(states)), states, atol=1e-5)
-
-
-def test_the_blocks_are_sylvesters_matrix():
-    size = Rotation.of_width(384).block
-    assert size == 64
-    expected = scipy.linalg.hadamard(size) / 8
-    np.testing.assert_array_equal(Rotation.of_width(384).hadamard, expected)
+    size = rotation.block
+    np.testing.assert_array_equal(rotation.matrix, scipy.linalg.hadamard(size))
+    assert dim % size == 0
+    assert GROUP % size == 0, "a block lies within a group"
 
 
 def test_the_rotation_of_a_width_never_changes():
     # Stores hold rotated states: other signs would make noise of them.
-    signs = Rotation.of_width(384)
-    assert signs.first[:8].tolist() == FIRST
-    assert signs.second[:8].tolist() == SECOND
-
-
-FIRST = [-1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0]
-SECOND = [1.0, 1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -1.0]
+    signs = np.sign(Rotation.of_width(384).signs[:16]).astype(int).tolist()
+    assert signs == [-1, 1, -1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1, -1, -1]
 
 
 @pytest.mark.parametrize("dim", WIDTHS)
 def test_the_device_rotates_as_the_reader_rotates_back(dim):
     states = np.random.default_rng(1).normal(size=(5, dim)).astype(np.float32)
     turned = _rotate(torch.from_numpy(states)).numpy()
-    np.testing.assert_allclose(turned, rotate(states), atol=1e-5)
+    np.testing.assert_allclose(turned, Rotation.of_width(dim).rotate(states), atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(dim=st.integers(1, 200), seed=st.integers(0, 1000), scale=st.floats(1e-6, 1e4))
+def test_programs_read_what_the_host_reads_to_the_last_bit(dim, seed, scale):
+    rng = np.random.default_rng(seed)
+    values = pack(rng.integers(-7, 8, (6, dim)).astype(np.int8))
+    scales = (scale * rng.random(scales_shape("int4", 6, dim))).astype(np.float16)
+    ours = decode("int4", values, scales, dim)
+    theirs = jax.jit(unpacked, static_argnums=2)(values, scales, dim)
+    np.testing.assert_array_equal(theirs, ours)
 
 
 @pytest.mark.parametrize("dim", WIDTHS)
@@ -85,7 +87,8 @@ def test_what_is_left_of_a_state(dtype, dim):
     left = decode(dtype, values, scales, dim)
     # The largest value of a group is 7 steps, or 127, and the error at most half of one.
     if dtype == "int4":
-        apart = np.abs(rotate(left) - rotate(states))
+        rotation = Rotation.of_width(dim)
+        apart = np.abs(rotation.rotate(left) - rotation.rotate(states))
         steps = np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, :dim]
         assert np.all(apart <= 0.51 * steps + 1e-5)
     else:

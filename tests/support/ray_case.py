@@ -10,14 +10,36 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import Location
+
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 """No token file in anybody's home, and nobody counted."""
 
 
-def start_extraction(config: str, *flags: str) -> subprocess.Popen[str]:
-    """`glot extract` with the arguments in `config` and these."""
+def extraction_flags(config: ExtractConfig, out: Location) -> list[str]:
+    """The command line of such an extraction, into another folder."""
+    flags = {
+        "--backbone": config.backbone,
+        "--task": config.task,
+        "--data": config.data,
+        "--text-columns": "text",
+        "--label-column": "label",
+        "--shard-tokens": config.shard_tokens,
+        "--tokens-per-batch": config.tokens_per_batch,
+        "--device": "cpu",
+        "--out": out,
+    }
+    words = []
+    for flag, value in flags.items():
+        words += [flag, str(value)]
+    return words
+
+
+def start_extraction(config: ExtractConfig, out: Location, *flags: str) -> subprocess.Popen[str]:
+    """`glot extract` into `out`, with these flags as well."""
     return subprocess.Popen(
-        [sys.executable, "-m", "glot_jax", "extract", *config.split(), *flags],
+        [sys.executable, "-m", "glot_jax", "extract", *extraction_flags(config, out), *flags],
         env={**os.environ, **ENVIRONMENT},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
