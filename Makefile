@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_STAMP := .venv/.installed-demo
-ALL := extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,ray,docs,dev
+ALL := extract,gguf,demo,viz,sweep,bench,export,mteb,search,serve,track,ray,remote,docs,dev
 EXTRAS ?= $(ALL)
 export HF_HUB_OFFLINE ?= 1
 

@@ -26,6 +26,7 @@ import numpy as np
 from benchmark import Benchmark, KeptRows, part_of, run
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.config.train import GraphConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
 from glot_jax.extraction import dump
 from glot_jax.training import Workspace
@@ -121,7 +122,7 @@ def make_store(bench: DecoderSearch, task: str) -> Path:
         max_train_rows=bench.train_rows,
     )
     dump(config)
-    return config.out
+    return require_folder(config.out)
 
 
 def train_graph(

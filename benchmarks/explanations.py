@@ -20,6 +20,7 @@ import numpy as np
 from benchmark import Benchmark, json_rows, run
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.config.train import ObjectiveConfig, PoolerConfig, TrainConfig
 from glot_jax.explaining.explainer import Explainer
 from glot_jax.explaining.explanation import Explanation
@@ -129,12 +130,13 @@ def main(bench: Explanations) -> None:
         max_length=bench.max_length,
     )
     dump(config)
-    texts = test_texts(config.out, bench.data, bench)
+    store = require_folder(config.out)
+    texts = test_texts(store, bench.data, bench)
     table: dict[str, Any] = {}
     for head in bench.heads:
         # Each head is judged with the same random tokens.
         rng = np.random.default_rng(bench.seed)
-        explainer = Explainer.load(trained(bench, head, config.out))
+        explainer = Explainer.load(trained(bench, head, store))
         fallen: dict[str, list[float]] = {"effect": [], "weight": [], "random": []}
         started = time.perf_counter()
         for text, explanation in zip(texts, explainer.explanations(texts), strict=True):

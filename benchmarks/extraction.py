@@ -30,6 +30,7 @@ from benchmark import Benchmark, run
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.extraction import Backbone, dump
 from glot_jax.store import HiddenStore
 from glot_jax.texts import open_task
@@ -99,7 +100,8 @@ def seconds_of(action: Callable[[], object]) -> Seconds:
 
 def extract(config: ExtractConfig) -> None:
     """Write a store anew."""
-    for path in (config.out, config.out.with_name(f"{config.out.name}.lock")):
+    out = require_folder(config.out)
+    for path in (out, out.with_name(f"{out.name}.lock")):
         shutil.rmtree(path, ignore_errors=True)
     dump(config, console=Console(quiet=True))
 
@@ -186,7 +188,9 @@ def main(bench: Extraction) -> None:
     result = measure(bench, config)
     store = HiddenStore(config.out)
     tokens = sum(store[split].tokens for split in store)
-    size = sum(path.stat().st_size for path in config.out.rglob("*") if path.is_file())
+    size = sum(
+        path.stat().st_size for path in require_folder(config.out).rglob("*") if path.is_file()
+    )
     result["tokens"] = tokens
     result["store_bytes"] = size
     result["store_bytes_over_states"] = size / (tokens * store.dim * 2)

@@ -32,6 +32,7 @@ from benchmark import Benchmark, KeptRows, part_of, run
 from scipy.stats import beta
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
@@ -127,7 +128,7 @@ def make_store(bench: StuckSeeds, task: str) -> Path:
         max_train_rows=bench.train_rows,
     )
     dump(config)
-    return config.out
+    return require_folder(config.out)
 
 
 def constant_loss(store: Path) -> float:

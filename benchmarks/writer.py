@@ -194,6 +194,7 @@ def extraction(bench: Writer) -> dict[str, Any]:
     config = ExtractConfig(
         backbone=bench.backbone, task=bench.task, data=bench.data, out=bench.work / "store"
     )
+    out = bench.work / "store"
     job = prepare(config, Console(file=io.StringIO()))
     module = importlib.import_module("glot_jax.extraction.shard")
 
@@ -205,10 +206,10 @@ def extraction(bench: Writer) -> dict[str, Any]:
 
     def seal(split: OpenSplit, thread: WriterThread) -> None:
         split.records(thread)
-        write_row_arrays(config.out / split.name, split.table.arrays())
+        write_row_arrays(out / split.name, split.table.arrays())
 
     def extract(writer: type) -> None:
-        shutil.rmtree(config.out, ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
         with mock.patch.object(module, "ShardWriter", writer):
             write_splits(job.data.splits, start, seal)
 

@@ -23,6 +23,7 @@ from glot_jax.config.devices import Devices
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.flat import from_flat
 from glot_jax.config.json import Json, from_json
+from glot_jax.config.location import Location, parse_location
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, lookup, require_extra
 from glot_jax.files import read_json
@@ -45,8 +46,8 @@ class ExtractResult:
     Splits are read as from a `HiddenStore`: `result["train"]`.
     """
 
-    path: Path
-    """Folder of the store."""
+    path: Location
+    """Folder of the store, or its URL."""
     content: str
     """Identity of the store, hex; runs record it."""
     rows: Mapping[str, int]
@@ -57,7 +58,7 @@ class ExtractResult:
     """The store, opened at its last layer."""
 
     def __fspath__(self) -> str:
-        """The folder."""
+        """The folder, or the URL."""
         return str(self.path)
 
     def __getitem__(self, split: str) -> SplitReader:
@@ -281,7 +282,7 @@ def _train_settings(
         _require_given(flags, ("store", "out"))
         store: Any = flags["store"]
         defaults = TrainConfig(store=Path(), out=Path())
-        base = make(defaults, is_similarity(Path(store)))
+        base = make(defaults, is_similarity(parse_location(store)))
         return from_flat(TrainConfig, flags, "train.py", base)
     return from_flat(TrainConfig, flags, "train.py")
 
@@ -319,7 +320,7 @@ def _result_of_seeds(out: Path, summary: Mapping[str, Any]) -> TrainResult:
     return TrainResult(out, results[0].metric, score, summary, tuple(results))
 
 
-def is_similarity(store: Path | None) -> bool:
+def is_similarity(store: Location | None) -> bool:
     """Whether a store's task scores two texts.
 
     A folder that holds no store is refused later, with everything else about it.

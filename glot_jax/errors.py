@@ -19,6 +19,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("sentence_transformers", "onnx", "onnxruntime", "onnxscript", "flatbuffers"),
     "mteb": ("mteb",),
     "ray": ("ray",),
+    "remote": ("obstore",),
     "serve": ("fastapi", "uvicorn", "batched", "prometheus_client"),
     "sweep": ("optuna",),
     "track": ("tensorboardX", "mlflow", "sqlalchemy", "alembic", "wandb"),

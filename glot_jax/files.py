@@ -233,7 +233,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         make_folders(path.parent)
         disk.make_folder(temporary)
         yield temporary
-        _sync_tree(temporary)
+        sync_tree(temporary)
         if path.is_dir():
             path.rmdir()  # os.replace puts a folder over an empty one on POSIX systems alone
         disk.rename(temporary, path)
@@ -420,14 +420,14 @@ def _sync_file(path: Path) -> None:
         disk.close(file)
 
 
-def _sync_tree(folder: Path) -> None:
+def sync_tree(folder: Path) -> None:
     """Make a folder with all it holds survive a power cut."""
     for path in folder.iterdir():
         # What a link leads to is not part of this folder.
         if path.is_symlink():
             continue
         if path.is_dir():
-            _sync_tree(path)
+            sync_tree(path)
         else:
             _sync_file(path)
     disk.sync_folder(folder)

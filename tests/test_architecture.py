@@ -31,6 +31,7 @@ BASE = (
     "colours",
     "launcher",
     "config",
+    "remote",
 )
 FLOW = (
     "compile_cache",
@@ -38,6 +39,7 @@ FLOW = (
     "file_formats",
     "texts",
     "store",
+    "remote_stores",
     "backbone_files",
     "backbones",
     "extraction",
@@ -90,10 +92,13 @@ MAY_IMPORT = {
     "cluster": {"config", "errors"},
     "file_formats": {"config", "errors", "moved"},
     "texts": {"config", "errors", "moved", "file_formats"},
-    "store": {"config", "errors", "disk", "files", "moved"},
-    "backbone_files": {*BASE, "file_formats", "store"},
+    # Objects of a bucket, and files of it on this machine; nothing of stores.
+    "remote": {"config", "errors", "disk", "files"},
+    "store": {"config", "errors", "disk", "files", "moved", "remote"},
+    "remote_stores": {"config", "errors", "disk", "files", "remote", "store"},
+    "backbone_files": {*BASE, "file_formats", "store", "remote_stores"},
     "backbones": {*BASE, "file_formats", "store", "backbone_files"},
-    "extraction": {*BASE, "cluster", "file_formats", "texts", "store"}
+    "extraction": {*BASE, "cluster", "file_formats", "texts", "store", "remote_stores"}
     | {"backbone_files", "backbones"},
     "batches": {*BASE, "store", "mesh.device_mesh"},
     # For how many of the programs that it compiles were read.
@@ -198,6 +203,7 @@ FRAMEWORKS = {
             "commands",
             "terminal",
             "store",
+            "remote_stores",
             "cli",
             "__init__",
             "__main__",
@@ -213,6 +219,7 @@ FRAMEWORKS = {
 ONE_HOME = {
     "optuna": "experiments/study.py",
     "ray": "cluster/ray_pool.py",
+    "obstore": "remote/objects.py",
     "jraph": "graphs/jraph_graph.py",
     "matplotlib": "reporting/figures.py",
     "tyro": "cli/parsing.py",

@@ -10,7 +10,9 @@ import dataclasses
 from glot_jax.backbone_files import hub_models
 from glot_jax.backbone_files.gguf_source import repository_of
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
+from glot_jax.remote_stores.out import RemoteOut
 from glot_jax.store.layout import MANIFEST
 from glot_jax.store.lock import read_begun
 from glot_jax.store.manifest import read_manifest
@@ -54,6 +56,8 @@ def pin_revision(config: ExtractConfig) -> tuple[ExtractConfig, list[str]]:
 
 def _stored_recipe(config: ExtractConfig) -> Recipe | None:
     """The recipe of the finished or unfinished store in `config.out`; None without a store."""
+    if isinstance(config.out, StoreUrl):
+        return RemoteOut(config.out, config.remote).recipe()
     if (config.out / MANIFEST).is_file():
         return read_manifest(config.out).recipe
     # An append that was begun keeps no recipe; its store is finished and has a manifest.

@@ -250,6 +250,9 @@ def describe_feed(
     location = "disk"
     if states.budget:
         location = f"the {states.location}, where {states.budget / 1e9:,.1f} GB might lie"
+    fetched = store.describe_fetched()
+    if fetched:
+        location = f"{location}; {fetched}"
     return (
         f"{store.path}: {len(plan.rows):,} {noun} rows; buckets {bounds} tokens,"
         f" {share:.0%} of the padded tokens real; {states.size / 1e6:,.0f} MB of states on"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from glot_jax.config import names
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import Location, parse_location
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup, require_extra, require_known
 from glot_jax.registry import registered_by_plugins
@@ -78,7 +79,7 @@ def require_stored_layers(config: TrainConfig) -> None:
         read_manifest(config.store)
 
 
-def require_classes(store: Path, option: str) -> None:
+def require_classes(store: Location, option: str) -> None:
     """Require that the rows of a store have classes, one each.
 
     Raises:
@@ -90,7 +91,7 @@ def require_classes(store: Path, option: str) -> None:
     require_one_class(TaskSpec.from_json(read_manifest(store).task), option)
 
 
-def require_metric(store: Path, metric: str | None) -> None:
+def require_metric(store: Location, metric: str | None) -> None:
     """Require that the store's task is judged by the metric that selects, if one was named.
 
     Raises:
@@ -130,7 +131,7 @@ def require_scores(run: Path) -> None:
     require_scored_task(read_task(run))
 
 
-def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
+def require_store_of_run(run: Path, store: Location | None, command: str) -> None:
     """Require a run folder, and its store unless another one is given.
 
     Raises:
@@ -145,7 +146,7 @@ def require_store_of_run(run: Path, store: Path | None, command: str) -> None:
         read_manifest(store)
     # An imported run has no store, and says so to whoever opens it.
     elif "imported" not in values:
-        own_store = Path(values["config"]["store"])
+        own_store = parse_location(values["config"]["store"])
         require_store(own_store, command)
 
 

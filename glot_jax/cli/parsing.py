@@ -21,6 +21,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, cast
 import tyro
 
 from glot_jax.config.base import Config, is_config, is_plain, type_hints
+from glot_jax.config.location import is_location, parse_location
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -45,14 +46,33 @@ class Leaf:
         if self.default is _NO_DEFAULT:
             field: Any = dataclasses.field(metadata=metadata, kw_only=True)
         else:
+            default = self.default
+            if default is not None and is_location(self.hint):
+                default = str(default)
             field = dataclasses.field(
-                default=self.default,
+                default=default,
                 metadata=metadata,
                 kw_only=True,
             )
         return self.name, self._annotated(), field
 
+    @property
+    def word(self) -> object:
+        """What tyro takes the value for: a place may be a URL, of which `Path` makes another."""
+        if not is_location(self.hint):
+            return self.hint
+        is_optional = type(None) in typing.get_args(self.hint)
+        return str | None if is_optional else str
+
+    def value(self, word: object) -> object:
+        """The value that tyro's value stands for."""
+        if isinstance(word, str) and is_location(self.hint):
+            return parse_location(word)
+        return word
+
     def _annotated(self) -> object:
+        if is_location(self.hint):
+            return Annotated[self.word, *self._place()]
         if self.positional:
             return Annotated[self.hint, tyro.conf.Positional]
         # tyro's own "(default: 32)" is right for every default that is a value.
@@ -67,6 +87,17 @@ class Leaf:
             help_behavior_hint=hint_of_default,
         )
         return Annotated[self.hint, about]
+
+    def _place(self) -> list[object]:
+        """What `--help` says of a folder or URL: as of a path."""
+        remarks: list[object] = []
+        if self.positional:
+            remarks.append(tyro.conf.Positional)
+        options: dict[str, Any] = {"metavar": _metavar(Path)}
+        if self.default is None:
+            options["help_behavior_hint"] = "" if "Default:" in self.text else "(default: none)"
+        remarks.append(tyro.conf.arg(**options))
+        return remarks
 
 
 PLUGIN = Leaf(
@@ -112,7 +143,9 @@ def leaves(
         if field.name in required:
             value = _NO_DEFAULT
         # With a default (a run that was named by --run) it is a flag like others.
-        positional = bool(field.metadata.get("positional")) and value is _NO_DEFAULT
+        may_be_left_out = value is None
+        has_default = value is not _NO_DEFAULT and not may_be_left_out
+        positional = bool(field.metadata.get("positional")) and not has_default
         collected[field.name] = Leaf(field.name, hint, value, texts[field.name], positional)
     return collected
 
@@ -191,7 +224,16 @@ def parse_values(
         prog=prog,
         description=description,
     )
-    return dict(_flat(options))
+    return _values(flags, dict(_flat(options)))
+
+
+def _values(flags: Mapping[str, Leaf], words: Mapping[str, object]) -> dict[str, Any]:
+    """The values that the words of a command line stand for.
+
+    Raises:
+        UsageError: a URL that is none of a store.
+    """
+    return {name: flags[name].value(word) for name, word in words.items()}
 
 
 def typed(
@@ -201,7 +243,7 @@ def typed(
 
     A value that does not fit its flag ends the process.
     """
-    hints = {leaf.name: leaf.hint for leaf in flags.values()}
+    hints = {leaf.name: leaf.word for leaf in flags.values()}
     # A key of such a dict is absent unless it was typed: no default has to be told from a value.
     make_typed_dict: Any = TypedDict
     view = make_typed_dict("Typed", hints, total=False)
@@ -213,7 +255,7 @@ def typed(
         return_unknown_args=True,
         add_help=False,
     )
-    return values, rest
+    return _values(flags, values), rest
 
 
 def take_plugins(arguments: Sequence[str], prog: str) -> tuple[tuple[str, ...], list[str]]:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from glot_jax.cli.parsing import Leaf, build, leaves, parse_values, typed
 from glot_jax.commands import is_similarity
 from glot_jax.config.base import Config
+from glot_jax.config.location import Location
 from glot_jax.config.train import WARMUP, TrainConfig
 from glot_jax.errors import UsageError, lookup
 from glot_jax.presets import PRESETS
@@ -76,7 +77,7 @@ def read_several(
     return command, {name: given[name] for name in order if name in given}
 
 
-def layer_numbers(store: Path, layers: Sequence[object]) -> list[int]:
+def layer_numbers(store: Location, layers: Sequence[object]) -> list[int]:
     """Layers by their numbers from the front: -1 and that of the last layer are one.
 
     Raises:
@@ -98,7 +99,9 @@ def layer_numbers(store: Path, layers: Sequence[object]) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
-def base_of(store: Path, out: Path, preset: str | None, given: Collection[str] = ()) -> TrainConfig:
+def base_of(
+    store: Location, out: Path, preset: str | None, given: Collection[str] = ()
+) -> TrainConfig:
     """The settings that none of the values changes.
 
     Args:

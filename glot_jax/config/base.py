@@ -15,10 +15,12 @@ import enum
 import functools
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
-from glot_jax.config.checks import Check, one_of
+from glot_jax.config.checks import Check, each, one_of
 from glot_jax.config.json import from_json
+from glot_jax.config.location import no_lost_url
 from glot_jax.config.own_options import OwnOptions
 from glot_jax.errors import UsageError
 
@@ -294,6 +296,11 @@ def _check_field(field: dataclasses.Field[Any], hint: object, value: object) -> 
         # Python does not check annotations: what the command line refuses, Python must too.
         choices = typing.get_args(hint)
         checks = (one_of(*choices), *checks)
+    # Of a URL a `Path` has lost a slash: it would be a folder with an odd name.
+    if isinstance(value, Path):
+        checks = (no_lost_url, *checks)
+    elif isinstance(value, tuple):
+        checks = (each(no_lost_url), *checks)
     # None stands for "not given" wherever a field allows it; tyro refuses it elsewhere.
     if value is None and not _is_required_value(hint):
         return

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from glot_jax.config.base import Config, option
 from glot_jax.config.checks import distinct, filled, whole
 from glot_jax.config.compile_cache import ProgramCache
+from glot_jax.config.location import Location
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class CompareConfig(Config):
 
     takes_plugins: ClassVar[bool] = True
 
-    store: Path
+    store: Location
     """Store of token states; all runs read it."""
     out: Path
     """Folder of a run for each combination and seed, of comparison.json and of report/."""

@@ -17,6 +17,8 @@ from glot_jax.config.checks import (
     written,
 )
 from glot_jax.config.cluster import RayChoice
+from glot_jax.config.location import Location
+from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 
 
@@ -33,8 +35,10 @@ class ExtractConfig(Config):
     """A name of glot_jax.texts.TASKS: a GLUE task, imdb, diagnostic, embedding (queries with
     relevant and other texts) or custom.
     """
-    out: Path
-    """Folder of the store. Rerunning the same command continues an interrupted store."""
+    out: Location
+    """Folder of the store, or its URL (s3://, gs://, az://). Rerunning the same command continues
+    an interrupted store.
+    """
     data: Path | None = None
     """Folder with a file or more for train, validation and test, or one file, which is then the
     training data; without it, the Hub.
@@ -149,6 +153,8 @@ class ExtractConfig(Config):
     """
     cluster: RayChoice = dataclasses.field(default_factory=RayChoice)
     """Which Ray cluster does the work."""
+    remote: RemoteChoice = dataclasses.field(default_factory=RemoteChoice)
+    """How a store at a URL is written."""
     # A sample: the release takes the first 20,000 rows, whatever their order.
     max_train_rows: int | None = option(
         None,
@@ -189,6 +195,7 @@ class ExtractConfig(Config):
                 fix="Give for example --worker 0/4 ... --worker 3/4, or --worker auto.",
             )
         require_one_place(self.device, self.device_map)
+        self.remote.require_url(self.out)
         if self.label_separator is not None and self.label_kind not in ("auto", "multilabel"):
             raise UsageError(
                 rule="--label-separator makes several classes of a label",

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from glot_jax.config.base import Config, is_config, is_plain, type_hints
 from glot_jax.config.json import from_json, to_json, typed_value
+from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 
 
@@ -144,6 +145,8 @@ def _plain(value: object) -> object:
     """Python's own value of what stands for one: a path, a number of NumPy."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, StoreUrl):
+        return str(value)
     # Searches draw their values from arrays.
     if isinstance(value, HasItem) and hasattr(value, "dtype"):
         return value.item()

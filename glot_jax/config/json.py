@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from glot_jax.config.location import StoreUrl, is_location, parse_location
 from glot_jax.config.own_options import OwnOptions
 from glot_jax.errors import UsageError
 
@@ -32,6 +33,8 @@ def to_json(config: object) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, (Path, StoreUrl)):
+        return str(value)
     if dataclasses.is_dataclass(value):
         # Not `dataclasses.asdict`: it would leave paths and tuples, which JSON does not have.
         values: dict[str, object] = {}
@@ -49,8 +52,6 @@ def _plain(value: object) -> object:
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
     return value
 
 
@@ -129,6 +130,8 @@ def _revive(name: str, hint: object, value: Json) -> object:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
+        if is_location(hint) and isinstance(value, str):
+            return parse_location(value)
         arms = [arm for arm in typing.get_args(hint) if arm is not type(None)]
         # No field has two types beside None: JSON would not tell them apart.
         return _revive(name, arms[0], value)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import Config, option
 from glot_jax.config.checks import at_least, one_of, whole
+from glot_jax.config.location import Location
 from glot_jax.config.train import GraphConfig, PoolerConfig
 from glot_jax.errors import UsageError
 
@@ -43,7 +44,7 @@ class ProfileConfig(Config):
     """Dtype of the synthetic states: float32, float16 or bfloat16. Default: that of the head
     (--dtype, or the one compared).
     """
-    store: Path | None = None
+    store: Location | None = None
     """Profile on a labelled store's own texts instead, every bucket of its lengths by itself; what
     is said of synthetic states is not read.
     """

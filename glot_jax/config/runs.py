@@ -10,6 +10,7 @@ from glot_jax.config.base import ARGUMENT, Config, flag, option
 from glot_jax.config.checks import filled, require_one_place, whole
 from glot_jax.config.cluster import RayChoice
 from glot_jax.config.compile_cache import ProgramCache
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 
 # By name, and all empty by default: one that is not empty was given.
@@ -50,7 +51,7 @@ class EvaluateConfig(Config):
 
     run: Path = dataclasses.field(metadata=ARGUMENT)
     """Run folder."""
-    store: Path | None = None
+    store: Location | None = None
     """Another store of the same task and backbone. Default: the run's own. With --data: where to
     keep the file's states.
     """
@@ -178,7 +179,7 @@ class DescribeConfig(Config):
 
     run: Path = dataclasses.field(metadata=ARGUMENT)
     """Run folder."""
-    store: Path | None = None
+    store: Location | None = None
     """Another store of the same backbone, whose token graphs are looked at. Default: the run's own.
     """
     # Enough for a density, and done in seconds whatever the size of the store.

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from glot_jax.config.base import NOTHING, NUMBERS, Config, about, option
 from glot_jax.config.checks import distinct, whole
 from glot_jax.config.compile_cache import ProgramCache
+from glot_jax.config.location import Location
 
 _PLACE = about(decides=NOTHING)
 """Metadata of a path that must be given: where things lie decides no number."""
@@ -28,7 +29,7 @@ class SweepConfig(Config):
 
     takes_plugins: ClassVar[bool] = True
 
-    store: Path = dataclasses.field(metadata=_PLACE)
+    store: Location = dataclasses.field(metadata=_PLACE)
     """Store of token states; all trials read it, none extracts."""
     out: Path = dataclasses.field(metadata=_PLACE)
     """Folder of study.db, trials/, sweep.json and importance.png. The same command goes on where it

@@ -32,6 +32,7 @@ from glot_jax.config.checks import (
     share,
     whole,
 )
+from glot_jax.config.location import Location
 from glot_jax.config.own_options import NO_OPTIONS, OwnOptions
 from glot_jax.errors import UsageError
 
@@ -357,8 +358,8 @@ class TrainConfig(Config):
 
     # Where things lie, how they are fed and when they are saved changes no number; the paths are
     # those of this machine and belong to no identity.
-    store: Path = dataclasses.field(metadata=_PLACE)
-    """Folder written by extract.py."""
+    store: Location = dataclasses.field(metadata=_PLACE)
+    """Folder written by extract.py, or the URL of one (s3://, gs://, az://)."""
     out: Path = dataclasses.field(metadata=_PLACE)
     """Run folder: config.json, summary.json, metrics.jsonl, timing.jsonl, checkpoints/."""
     # At most one of the two: `require_consistent`.
@@ -427,6 +428,11 @@ class TrainConfig(Config):
     for the shortest too; xla: XLA's own choice; auto: the faster one, measured once on this machine
     and kept beside the compile cache, or default without one. config.json has what was chosen.
     """
+    store_cache: Path | None = dataclasses.field(
+        default=None,
+        metadata=about(decides=NOTHING, unwritten=True),
+    )
+    """Folder for the files of a store at a URL, fetched once. Default: the user's cache folder."""
     checkpoint_minutes: float = setting(5.0, at_least(0), decides=IDENTITY)
     """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the
     end of every epoch.

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from glot_jax.config.experiments import ReproduceConfig
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.card_results import CardRun
@@ -86,7 +87,7 @@ class CardRunner:
         if self.config.layers:
             settings = dataclasses.replace(settings, layers=self.config.layers)
         dump(settings)
-        return settings.out
+        return require_folder(settings.out)
 
     def train_card(self, card: Card, task: str) -> list[CardRun]:
         """Train every variant and seed of a card on one task.

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 
@@ -35,7 +36,7 @@ def judge_file(
     run: Path,
     data: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     backbone: str | None = None,
     checkpoint: CheckpointName = "best",
     encoding: str | None = None,

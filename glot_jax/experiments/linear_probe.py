@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.moved import renamed_keywords
 from glot_jax.objectives import evaluate
@@ -32,7 +33,7 @@ _FOLDS = 5
 def linear_probe(
     run: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
     workspace: Workspace | None = None,

@@ -15,6 +15,7 @@ import numpy as np
 
 from glot_jax.config.experiments import StressConfig
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import require_folder
 from glot_jax.config.train import (
     GraphConfig,
     ObjectiveConfig,
@@ -152,11 +153,12 @@ def _run_setting(
     if "glot" in variants:
         # What is left of glot on wrong graphs means nothing without glot itself.
         variants += list(GRAPH_CONTROLS)
+    store = require_folder(extract.out)
     # Token states that are placed on the device once, for all runs of this store.
     workspace = Workspace()
     predictions = {}
     for variant in variants:
-        trained, predictions[variant] = _runs(config, setting, extract.out, variant, workspace)
+        trained, predictions[variant] = _runs(config, setting, store, variant, workspace)
         records += trained
     return records, compare_poolers(setting, predictions, twins)
 

@@ -22,13 +22,13 @@ from glot_jax.extraction.shard import OpenSplit, store_shards
 from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.extraction.split_files import (
     begin,
-    refuse_further_shard,
+    refuse_further,
     write_row_arrays,
     write_splits,
 )
-from glot_jax.store.finish import remove_leftovers, remove_superseded, sync_folders
+from glot_jax.store.finish import remove_leftovers
 from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
+from glot_jax.store.manifest import Manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.recipe import PendingAppend
 from glot_jax.store.records import Appended, SplitRecord, sum_up
@@ -50,10 +50,10 @@ def append_rows(job: LocalJob) -> HiddenStore:
         UsageError: the store is not finished, has another recipe, is being grown by another
             append, or has a part of the rows.
     """
-    manifest = read_manifest(job.out)
-    require_same_recipe(job.out, manifest.recipe, job.recipe, ignore=_SAMPLING)
+    manifest = job.manifest()
+    require_same_recipe(job.store, manifest.recipe, job.recipe, ignore=_SAMPLING)
     # Not trusted: what is read of it here, rows and labels, is written again under a new hash.
-    store = HiddenStore(job.out)
+    store = HiddenStore(job.store)
     additions = {}
     for name, split in job.data.splits.items():
         addition = _find_new_rows(job, split, _stored_split(store, name))
@@ -64,15 +64,15 @@ def append_rows(job: LocalJob) -> HiddenStore:
     if 0 < len(appended_before) < len(additions):
         raise UsageError(
             rule="rows must be appended once",
-            got=f"those of {', '.join(appended_before)}, which {job.out} has",
+            got=f"those of {', '.join(appended_before)}, which {job.store} has",
             fix="Leave their file out of --data.",
         )
     with job.lock() as lock:
         # Read again under the lock: another append may have ended since the look above.
-        if read_manifest(job.out).content != manifest.content:
+        if job.manifest().content != manifest.content:
             raise UsageError(
                 rule="a store must grow by one append at a time",
-                got=f"{job.out}, which another one extended meanwhile",
+                got=f"{job.store}, which another one extended meanwhile",
                 fix="Run the same command again.",
             )
         if len(appended_before) == len(additions):
@@ -80,12 +80,13 @@ def append_rows(job: LocalJob) -> HiddenStore:
             return store
         grown = _write(job, lock, manifest, additions)
         lock.finished()
+    job.clear()
     added = ", ".join(f"{addition.rows:,} to {name}" for name, addition in additions.items())
     job.say(
-        f"{job.out}: extended by rows: {added}; content {manifest.content[:12]} ->"
+        f"{job.store}: extended by rows: {added}; content {manifest.content[:12]} ->"
         f" {grown.content[:12]}"
     )
-    return HiddenStore(job.out, trust=True)
+    return HiddenStore(job.store, trust=True)
 
 
 def _tidy_up(job: LocalJob, lock: StoreLock, manifest: Manifest) -> None:
@@ -96,11 +97,13 @@ def _tidy_up(job: LocalJob, lock: StoreLock, manifest: Manifest) -> None:
     begun = lock.begun_with()
     # What was begun may be other rows than those that are here already.
     if isinstance(begun, PendingAppend) and not set(begun.append.values()) <= finished:
-        raise other_append(job.out, f"another one of {job.out}")
-    remove_superseded(job.out, manifest)
+        raise other_append(job.store, f"another one of {job.store}")
+    job.remove_superseded(manifest)
     lock.finished()
     job.announce()
-    job.say(f"{job.out}: holds these rows already, content {manifest.content[:12]}; nothing to do")
+    job.say(
+        f"{job.store}: holds these rows already, content {manifest.content[:12]}; nothing to do"
+    )
 
 
 def _write(
@@ -114,7 +117,7 @@ def _write(
     hashes = {name: addition.sha256 for name, addition in additions.items()}
     pending = PendingAppend(hashes, manifest.content)
     if lock.begun_with() not in (None, pending):
-        raise other_append(job.out, f"other rows, or another {job.out}")
+        raise other_append(job.store, f"other rows, or another {job.store}")
     remove_leftovers(job.out)
     # Estimated over whole splits, of which only the new rows are stored.
     splits = {name: addition.split for name, addition in additions.items()}
@@ -131,7 +134,7 @@ def _write(
         return _seal(job, additions[split.name], split, thread)
 
     with empty_folders_removed(job.out):
-        records = write_splits(additions, start, seal)
+        records = write_splits(additions, start, seal, job.thread())
     splits = {**manifest.splits, **records}
     grown = Manifest.build(
         manifest.recipe,
@@ -140,9 +143,8 @@ def _write(
         probe=manifest.probe,
     )
     # In this order: a run that dies between two of these lines leaves the old store or the new one.
-    sync_folders(job.out, records)
-    write_manifest(job.out, grown)
-    remove_superseded(job.out, grown)
+    job.publish(grown, records)
+    job.remove_superseded(grown)
     return grown
 
 
@@ -190,7 +192,7 @@ def _seal(
         texts -= record.texts
         duplicates += record.duplicates or 0
         earlier = record.appended or ()
-    refuse_further_shard(folder, len(shards))
+    refuse_further(job, split.name, len(shards))
     appended = (*earlier, Appended(table.rows, texts, table.sha256))
     # The old arrays stay until the manifest names these ones: their names say how often.
     arrays = write_row_arrays(folder, table.arrays(), len(appended))

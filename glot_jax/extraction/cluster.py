@@ -12,6 +12,7 @@ import functools
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,18 +24,18 @@ from glot_jax.cluster.work_queue import Limits, run
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction.cluster_shards import ShardItem, ShardWriterActor, WrittenShard
 from glot_jax.extraction.finished_store import check_finished
-from glot_jax.extraction.job import Job, open_rows, recipe_of
-from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe, stored_bytes
+from glot_jax.extraction.job import Job, open_out, open_rows, recipe_of
+from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import SplitProgress, estimate_tokens, say
 from glot_jax.extraction.row_table import RowTable
-from glot_jax.extraction.shard import finished_shard
+from glot_jax.extraction.shard import find_shard
 from glot_jax.extraction.shard_texts import cut_shards
-from glot_jax.extraction.split_files import begin, refuse_further_shard, write_row_arrays
+from glot_jax.extraction.split_files import begin, refuse_further, write_row_arrays
 from glot_jax.files import write_bytes
-from glot_jax.store.finish import refuse_foreign, remove_leftovers, sync_folders
-from glot_jax.store.layout import EXTRACT_AGAIN, MANIFEST, lock_folder, refuse_link
+from glot_jax.store.finish import refuse_foreign, remove_leftovers
+from glot_jax.store.layout import EXTRACT_AGAIN, lock_folder, refuse_link, shard_name
 from glot_jax.store.lock import DRIVER, StoreLock
-from glot_jax.store.manifest import Manifest, write_manifest
+from glot_jax.store.manifest import Manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.records import ShardRecord, SplitRecord, sum_up
 from glot_jax.texts import TaskSpec
@@ -92,13 +93,15 @@ def write_on_cluster(
                 data.spec.max_length,
             )
             backbone = DistantBackbone(config, facts)
+            recipe = recipe_of(config, data.spec, backbone)
             job = Job(
                 config=config,
                 data=data,
                 backbone=backbone,
-                recipe=recipe_of(config, data.spec, backbone),
+                recipe=recipe,
                 notices=(*pinned, *data.notices, *facts.notices),
                 console=console,
+                remote=open_out(config, recipe),
             )
             drive = _Drive(
                 job,
@@ -113,7 +116,9 @@ def write_on_cluster(
 def _elsewhere(config: ExtractConfig, threads: int) -> ExtractConfig:
     """The settings for a process that has another working folder."""
     backbone = Path(config.backbone).expanduser()
-    changes = {"out": config.out.absolute(), "threads": config.threads or threads}
+    changes: dict[str, Any] = {"threads": config.threads or threads}
+    if isinstance(config.out, Path):
+        changes["out"] = config.out.absolute()
     if backbone.exists():
         changes["backbone"] = str(backbone.absolute())
     return dataclasses.replace(config, **changes)
@@ -142,26 +147,27 @@ class _Drive:
     def write_store(self) -> HiddenStore:
         """See `write_on_cluster`."""
         job = self._job
-        if (job.out / MANIFEST).exists():
+        if job.is_finished():
             return check_finished(job)
         with job.lock() as lock:
             # Looked for again under the lock: another process may have finished it meanwhile.
-            is_finished = (job.out / MANIFEST).exists()
+            is_finished = job.is_finished()
             if not is_finished:
                 self._write(lock)
             lock.finished()
         if is_finished:
             return check_finished(job)
-        store = HiddenStore(job.out, trust=True)
-        job.say(f"{job.out}: finished, content {store.content[:12]}")
+        job.clear()
+        store = HiddenStore(job.store, trust=True)
+        job.say(f"{job.store}: finished, content {store.content[:12]}")
         return store
 
     def _write(self, lock: StoreLock) -> None:
         job = self._job
-        require_same_recipe(job.out, lock.begun_with(), job.recipe)
+        require_same_recipe(job.store, lock.begun_with(), job.recipe)
         remove_leftovers(job.out)
         tokens = estimate_tokens(job.data.splits, job.backbone)
-        present = stored_bytes(job.out)
+        present = job.stored_bytes()
         begin(
             job,
             lock,
@@ -174,8 +180,6 @@ class _Drive:
             self._hand_out(sign, sum(tokens.values()))
             records = {name: self._seal(name) for name in job.data.splits}
         refuse_foreign(job.out, job.data.splits)
-        # Every name must have reached the disk before the manifest says that it is there.
-        sync_folders(job.out, records)
         task = job.data.spec.to_json()
         manifest = Manifest.build(
             job.recipe,
@@ -183,7 +187,7 @@ class _Drive:
             records,
             probe=self._facts.probe,
         )
-        write_manifest(job.out, manifest)
+        job.publish(manifest, records)
 
     def _hand_out(self, sign: str, tokens: int) -> None:
         """Have every shard written that is missing."""
@@ -223,12 +227,7 @@ class _Drive:
                 table,
             )
             for index, texts in enumerate(shards):
-                record = finished_shard(
-                    folder,
-                    index,
-                    texts,
-                    job.backbone.layers,
-                )
+                record = find_shard(job, name, index, texts)
                 if record is None:
                     yield ShardItem(
                         name,
@@ -237,9 +236,12 @@ class _Drive:
                         job.recipe,
                         sign,
                     )
-                else:
-                    progress.find(record.tokens)
-                    records[index] = record
+                    continue
+                if job.remote is not None and not job.remote.files.has_shard(name, index):
+                    # On this machine, by a process that died before it was uploaded.
+                    job.remote.keep(folder / shard_name(index), record)
+                progress.find(record.tokens)
+                records[index] = record
 
     def _seal(self, name: str) -> SplitRecord:
         """Write a split's row arrays behind its last shard, and say what it holds."""
@@ -249,7 +251,7 @@ class _Drive:
         by_index = self._records[name]
         # They came in any order, and the manifest lists them in theirs.
         shards = [by_index[index] for index in range(len(by_index))]
-        refuse_further_shard(folder, len(shards))
+        refuse_further(job, name, len(shards))
         arrays = write_row_arrays(folder, table.arrays())
         duplicates = table.duplicates if job.config.deduplicate else None
         record = sum_up(

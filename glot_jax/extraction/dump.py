@@ -24,13 +24,15 @@ from rich.console import Console
 
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.extraction.append import append_rows
 from glot_jax.extraction.fresh import write_store
-from glot_jax.extraction.job import prepare
+from glot_jax.extraction.job import Job, prepare
 from glot_jax.extraction.progress import say
 from glot_jax.extraction.workers import write_share
 from glot_jax.launcher import find_worker
+from glot_jax.remote_stores import finishing
 from glot_jax.store.finish import finish, has_every_shard
 from glot_jax.store.reader import HiddenStore
 from glot_jax.texts import TaskSpec
@@ -128,9 +130,22 @@ def dump_share(config: ExtractConfig, *, console: Console | None = None) -> None
     job = prepare(config, console)
     write_share(job, number, workers, last_finishes=finishes)
     # Workers that are told their number may be far from being all: somebody else finishes theirs.
-    if finishes and has_every_shard(job.out):
-        finish(job.out, functools.partial(say, console))
-        job.say(f"{job.out}: every worker is done; finished")
+    if finishes and finish_if_complete(job):
+        job.say(f"{job.store}: every worker is done; finished")
+
+
+def finish_if_complete(job: Job) -> bool:
+    """Finish a store of which every shard is there; whether it was."""
+    notice = functools.partial(say, job.console)
+    if isinstance(job.store, StoreUrl):
+        if not finishing.has_every_shard(job.store):
+            return False
+        finishing.finish(job.store, notice, job.config.remote)
+        return True
+    if not has_every_shard(job.out):
+        return False
+    finish(job.out, notice)
+    return True
 
 
 def launched(config: ExtractConfig, environ: Mapping[str, str]) -> tuple[ExtractConfig, str]:

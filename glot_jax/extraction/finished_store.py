@@ -5,13 +5,12 @@ from __future__ import annotations
 from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import refuse_unfinished_append, require_same_recipe
-from glot_jax.extraction.shard import finished_shard
+from glot_jax.extraction.shard import find_shard
 from glot_jax.extraction.shard_texts import cut_shards
-from glot_jax.extraction.split_files import file_record, has_rows, refuse_further_shard
+from glot_jax.extraction.split_files import file_record, has_rows, refuse_further
 from glot_jax.store.arrays import npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
-from glot_jax.store.layout import array_file, lock_folder, shard_name
-from glot_jax.store.lock import StoreLock, read_begun
+from glot_jax.store.layout import array_file, shard_name
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.records import DAMAGED, SplitRecord, sum_up
@@ -25,9 +24,9 @@ def check_finished(job: Job) -> HiddenStore:
     Raises:
         UsageError: it is another store than the one that was asked for, is damaged, or was grown.
     """
-    out = job.out
+    out = job.store
     manifest = read_manifest(out)
-    refuse_unfinished_append(out, read_begun(out))
+    refuse_unfinished_append(out, job.begun_with())
     require_same_recipe(out, manifest.recipe, job.recipe)
     # The first rows alone would be another store, with other row arrays.
     grown = []
@@ -50,10 +49,11 @@ def check_finished(job: Job) -> HiddenStore:
             got=f"{out}, whose task or splits differ",
             fix=OTHER_TEXTS,
         )
-    if lock_folder(out).exists():
+    if job.is_locked():
         # A run that died between its last two steps left this beside a finished store.
-        with StoreLock(out) as lock:
+        with job.lock() as lock:
             lock.finished()
+    job.clear()
     job.announce()
     job.say(f"{out}: complete already, content {manifest.content[:12]}; nothing to do")
     return HiddenStore(out)
@@ -67,7 +67,7 @@ def _check_split(job: Job, name: str) -> SplitRecord:
     examples = job.data.splits[name]
     shards = cut_shards(examples, job.backbone, job.config.shard_tokens, table)
     for index, texts in enumerate(shards):
-        record = finished_shard(folder, index, texts, job.backbone.layers)
+        record = find_shard(job, name, index, texts)
         if record is None:
             raise UsageError(
                 rule="a finished store must hold every shard",
@@ -75,13 +75,17 @@ def _check_split(job: Job, name: str) -> SplitRecord:
                 fix=DAMAGED,
             )
         records.append(record)
-    refuse_further_shard(folder, len(records))
+    refuse_further(job, name, len(records))
     # The table is complete only now, when the last shard is cut.
     arrays = {}
     for array_name, array in table.arrays().items():
         path = folder / array_file(array_name, 0)
         content = npy_bytes(array)
-        if not has_rows(path, content):
+        if job.remote is not None:
+            is_there = job.remote.files.has_file(f"{name}/{path.name}", len(content))
+        else:
+            is_there = has_rows(path, content)
+        if not is_there:
             raise UsageError(
                 rule="a finished store must hold its row arrays",
                 got=f"{path}, which is missing",

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import LocalJob
-from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe, stored_bytes
+from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
 from glot_jax.extraction.shard_texts import cut_shards
 from glot_jax.extraction.split_files import (
     begin,
-    refuse_further_shard,
+    refuse_further,
     write_row_arrays,
     write_splits,
 )
-from glot_jax.store.finish import refuse_foreign, remove_leftovers, sync_folders
-from glot_jax.store.layout import MANIFEST
+from glot_jax.store.finish import refuse_foreign, remove_leftovers
 from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import Manifest, write_manifest
+from glot_jax.store.manifest import Manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.records import SplitRecord, sum_up
 from glot_jax.store.writer_thread import WriterThread
@@ -28,28 +27,29 @@ def write_store(job: LocalJob) -> HiddenStore:
 
     A store that is finished already is checked and left as it is.
     """
-    if (job.out / MANIFEST).exists():
+    if job.is_finished():
         return check_finished(job)
     with job.lock() as lock:
         # Looked for again under the lock: another process may have finished the store meanwhile.
-        is_finished = (job.out / MANIFEST).exists()
+        is_finished = job.is_finished()
         if not is_finished:
             _write(job, lock)
         lock.finished()
     if is_finished:
         return check_finished(job)
-    store = HiddenStore(job.out, trust=True)
-    job.say(f"{job.out}: finished, content {store.content[:12]}")
+    job.clear()
+    store = HiddenStore(job.store, trust=True)
+    job.say(f"{job.store}: finished, content {store.content[:12]}")
     return store
 
 
 def _write(job: LocalJob, lock: StoreLock) -> None:
-    require_same_recipe(job.out, lock.begun_with(), job.recipe)
+    require_same_recipe(job.store, lock.begun_with(), job.recipe)
     remove_leftovers(job.out)
     splits = job.data.splits
     # Before the lock's recipe is written: an extraction that does not fit the disk leaves nothing.
     tokens = estimate_tokens(splits, job.backbone)
-    present = stored_bytes(job.out)
+    present = job.stored_bytes()
     begin(
         job,
         lock,
@@ -80,10 +80,8 @@ def _write(job: LocalJob, lock: StoreLock) -> None:
         return _seal(job, split, thread)
 
     with empty_folders_removed(job.out):
-        records = write_splits(splits, start, seal)
+        records = write_splits(splits, start, seal, job.thread())
     refuse_foreign(job.out, splits)
-    # Every name must have reached the disk before the manifest says that it is there.
-    sync_folders(job.out, records)
     probe = job.backbone.probe.to_json()
     task = job.data.spec.to_json()
     manifest = Manifest.build(
@@ -92,7 +90,7 @@ def _write(job: LocalJob, lock: StoreLock) -> None:
         records,
         probe=probe,
     )
-    write_manifest(job.out, manifest)
+    job.publish(manifest, records)
 
 
 def _seal(
@@ -103,7 +101,7 @@ def _seal(
     """Write the row arrays behind the last shard, and say what the split holds."""
     folder = job.out / split.name
     shards = split.records(thread)
-    refuse_further_shard(folder, len(shards))
+    refuse_further(job, split.name, len(shards))
     arrays = write_row_arrays(folder, split.table.arrays())
     # None where nobody asked: earlier versions have no such field.
     duplicates = split.table.duplicates if job.config.deduplicate else None

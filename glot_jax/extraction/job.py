@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -14,14 +15,19 @@ from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.backbones.tokenizer import load_tokenizer, vocabulary
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import Location, StoreUrl, require_folder
 from glot_jax.errors import UsageError
-from glot_jax.extraction.out_folder import refuse_other_folder
+from glot_jax.extraction.out_folder import refuse_other_folder, stored_bytes
 from glot_jax.extraction.progress import say
 from glot_jax.extraction.row_table import RowTable
-from glot_jax.store.layout import check_split_name
-from glot_jax.store.lock import StoreLock
-from glot_jax.store.manifest import read_manifest
-from glot_jax.store.recipe import Recipe
+from glot_jax.remote_stores.names import superseded
+from glot_jax.remote_stores.out import RemoteOut
+from glot_jax.store.finish import remove_superseded, sync_folders
+from glot_jax.store.layout import MANIFEST, check_split_name, lock_folder
+from glot_jax.store.lock import StoreLock, read_begun
+from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
+from glot_jax.store.recipe import PendingAppend, Recipe
+from glot_jax.store.writer_thread import WriterThread
 from glot_jax.texts import TaskData, TaskSpec, open_task
 from glot_jax.texts.stress_words import whole_words
 
@@ -38,11 +44,94 @@ class Job:
     notices: tuple[str, ...]
     """What was read, left out and assumed: printed as one block between checks and work."""
     console: Console
+    remote: RemoteOut | None = None
+    """Where the store goes, if it lies at a URL."""
+
+    @property
+    def store(self) -> Location:
+        """The store, as the user named it."""
+        return self.config.out
 
     @property
     def out(self) -> Path:
-        """Folder of the store."""
-        return self.config.out
+        """Folder that shards and row arrays are written to; of a store at a URL, on their way."""
+        if self.remote is not None:
+            return self.remote.folder
+        return require_folder(self.config.out)
+
+    def is_finished(self) -> bool:
+        """Whether the store has its manifest."""
+        if self.remote is not None:
+            return self.remote.manifest() is not None
+        path = self.out / MANIFEST
+        return path.exists()
+
+    def manifest(self) -> Manifest:
+        """The manifest of the finished store.
+
+        Raises:
+            UsageError: there is none, or it is damaged.
+        """
+        if self.remote is not None:
+            # Its state is kept with it, for the one that replaces it.
+            manifest = self.remote.manifest()
+            if manifest is not None:
+                return manifest
+        return read_manifest(self.store)
+
+    def remove_superseded(self, manifest: Manifest) -> None:
+        """Remove the row arrays of the time before an append, and all leftovers."""
+        remove_superseded(self.out, manifest)
+        if self.remote is None:
+            return
+        names = superseded(manifest)
+        self.remote.files.remove(names)
+
+    def begun_with(self) -> Recipe | PendingAppend | None:
+        """What an unfinished store, or an unfinished append, was begun with."""
+        if self.remote is not None:
+            return self.remote.begun_with()
+        return read_begun(self.out)
+
+    def is_locked(self) -> bool:
+        """Whether anything of a writer is left beside the store."""
+        if self.remote is not None:
+            return self.remote.is_locked()
+        return lock_folder(self.out).exists()
+
+    def stored_bytes(self) -> int:
+        """Bytes of the arrays that are stored already."""
+        present = stored_bytes(self.out)
+        # What is there, and what waits here for its upload.
+        if self.remote is not None:
+            present += self.remote.files.bytes
+        return present
+
+    def publish(self, manifest: Manifest, splits: Iterable[str]) -> None:
+        """Finish the store: write its manifest, when all that it lists is there.
+
+        Args:
+            manifest: of the store.
+            splits: those that were written.
+        """
+        if self.remote is not None:
+            self.remote.publish(manifest)
+            return
+        # Every name must have reached the disk before the manifest says that it is there.
+        sync_folders(self.out, splits)
+        write_manifest(self.out, manifest)
+
+    def clear(self) -> None:
+        """Remove what was only on its way, once the store is finished."""
+        if self.remote is not None:
+            self.remote.clear()
+
+    def thread(self) -> WriterThread:
+        """Return what writes the shards, to be entered."""
+        if self.remote is None:
+            return WriterThread()
+        # Uploads run on the threads that seal, while the model computes the next states.
+        return WriterThread(keep=self.remote.keep)
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line for the user."""
@@ -59,6 +148,8 @@ class Job:
         def warn(text: str) -> None:
             self.say(text, "yellow")
 
+        if self.remote is not None:
+            return self.remote.lock(warn, self.config.share)
         return StoreLock(self.out, warn, share=self.config.share)
 
     def new_table(self) -> RowTable:
@@ -101,7 +192,17 @@ def prepare(
     # In the order in which they came about.
     notices = (*pinned, *data.notices, *backbone.notices())
     recipe = recipe_of(config, data.spec, backbone)
-    return LocalJob(config, data, backbone, recipe, notices, console)
+    remote = open_out(config, recipe)
+    return LocalJob(config, data, backbone, recipe, notices, console, remote)
+
+
+def open_out(config: ExtractConfig, recipe: Recipe) -> RemoteOut | None:
+    """What writes a store of a recipe to the URL of `--out`; None for a folder."""
+    if not isinstance(config.out, StoreUrl):
+        return None
+    remote = RemoteOut(config.out, config.remote)
+    remote.use_scratch(recipe)
+    return remote
 
 
 def open_rows(
@@ -119,7 +220,10 @@ def open_rows(
     Raises:
         UsageError: the folder is in use, or the data do not fit.
     """
-    refuse_other_folder(config.out)
+    if isinstance(config.out, StoreUrl):
+        RemoteOut(config.out, config.remote).refuse_other()
+    else:
+        refuse_other_folder(config.out)
     # Labels must be read as the store understands them: class names in its order, scores in its
     # range.
     if config.append:

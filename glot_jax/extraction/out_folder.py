@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
-from glot_jax.store.layout import MANIFEST, lock_folder
+from glot_jax.store.layout import MANIFEST, lock_folder, lock_place
 from glot_jax.store.lock import read_begun
 from glot_jax.store.recipe import PendingAppend, Recipe
 
@@ -45,7 +46,7 @@ def refuse_other_folder(out: Path) -> None:
 
 
 def require_same_recipe(
-    out: Path,
+    out: Location,
     stored: Recipe | PendingAppend | None,
     expected: Recipe,
     ignore: Collection[str] = (),
@@ -55,7 +56,7 @@ def require_same_recipe(
     A store that an unfinished append has changed is refused as such.
 
     Args:
-        out: folder of the store.
+        out: the store.
         stored: its recipe; None for a new store.
         expected: that of this extraction.
         ignore: fields that may differ.
@@ -73,19 +74,19 @@ def require_same_recipe(
         )
 
 
-def refuse_unfinished_append(out: Path, begun: Recipe | PendingAppend | None) -> None:
+def refuse_unfinished_append(out: Location, begun: Recipe | PendingAppend | None) -> None:
     """Raise UsageError where the lock of OUT says that an append was begun."""
     if isinstance(begun, PendingAppend):
         raise other_append(out, str(out))
 
 
-def other_append(out: Path, got: str) -> UsageError:
+def other_append(out: Location, got: str) -> UsageError:
     """Return the error for an extraction that an unfinished append of OUT keeps from starting."""
     return UsageError(
         rule="an append that was begun must be finished first",
         got=got,
         fix="Run it again with its own --data; to give it up, delete"
-        f" {lock_folder(out)} and the files that `glot store verify` then lists.",
+        f" {lock_place(out)} and the files that `glot store verify` then lists.",
     )
 
 

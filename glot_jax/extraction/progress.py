@@ -16,8 +16,10 @@ from rich.text import Text
 
 from glot_jax.backbones.distant import KnownBackbone
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.progress import ProgressLines
+from glot_jax.remote_stores.out import AT_ONCE
 from glot_jax.store.records import SplitRecord
 from glot_jax.store.scaled_states import bytes_per_token
 from glot_jax.texts import Split
@@ -71,10 +73,10 @@ def check_disk(
     """Compare the size of a store with the room there is.
 
     Args:
-        out: folder of the store, which need not exist yet.
+        out: folder that is written to, which need not exist yet.
         tokens: of the whole store, about.
         backbone: whose states are stored.
-        config: gives the storage dtype.
+        config: settings of the extraction.
         present: bytes that are stored already.
         workers: how many share the rest.
 
@@ -87,9 +89,13 @@ def check_disk(
     """
     # A shard of large states is stored as bfloat16 instead, which has the same size.
     dtype = "float16" if config.storage_dtype == "auto" else config.storage_dtype
-    total = tokens * (_state_bytes(backbone, dtype) + 4)  # 4 bytes for the token's id
+    token_bytes = _state_bytes(backbone, dtype) + 4  # 4 bytes for the token's id
+    total = tokens * token_bytes
     # An estimate may be below what is there already.
     needed = max(0, total - present) // workers
+    if isinstance(config.out, StoreUrl) and not config.remote.keep_scratch:
+        # Whatever the size of the store, only a few of its shards are here at once.
+        needed = min(needed, AT_ONCE * config.shard_tokens * token_bytes)
     folder = out.absolute()
     # OUT need not exist yet: its nearest parent that does lies on the same disk.
     while not folder.exists():
@@ -98,13 +104,15 @@ def check_disk(
     if needed > free and not config.deduplicate:
         raise UsageError(
             rule=f"the disk of {folder} must have room for the store",
-            got=f"about {size(needed)} ({needed} bytes) needed for {out}, {size(free)} ({free}"
-            " bytes) free",
+            got=f"about {size(needed)} ({needed} bytes) needed for {config.out}, {size(free)}"
+            f" ({free} bytes) free",
             fix="Free some space, choose another --out, or store less (--max-length, --layers,"
             " --storage-dtype, --max-train-rows).",
         )
     done = f", {size(present)} of it done" if present else ""
-    line = f"{out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
+    line = f"{config.out}: about {tokens:,} tokens, {size(total)}{done}; {size(free)} free"
+    if isinstance(config.out, StoreUrl):
+        line += f" in {out}, for shards on their way"
     others = []
     for other in _SMALLER:
         if other != dtype and not present:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
@@ -12,15 +13,16 @@ import numpy as np
 
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.storage_dtypes import States, largest_value
+from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.extraction.finished_passes import FinishedPasses
-from glot_jax.extraction.job import LocalJob
+from glot_jax.extraction.job import Job, LocalJob
 from glot_jax.extraction.progress import SplitProgress
 from glot_jax.extraction.row_table import RowTable
 from glot_jax.extraction.shard_texts import ShardTexts
 from glot_jax.files import file_sha256
-from glot_jax.store.arrays import load_array
-from glot_jax.store.finish import OTHER_TEXTS
+from glot_jax.store.arrays import load_array, npy_bytes
+from glot_jax.store.finish import OTHER_TEXTS, remove_attempts
 from glot_jax.store.layout import TEXT_FILES, refuse_link, shard_name
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.records import ShardRecord, read_record
@@ -111,14 +113,61 @@ def store_shards(
         for index, texts in shards:
             # Resuming is nothing but this: a shard is a folder that appears whole, so one that is
             # there and holds these texts need not be made again.
-            record = finished_shard(folder, index, texts, job.backbone.layers)
+            record = find_shard(job, name, index, texts)
             if record is None:
+                # Whoever holds the lock alone writes these shards.
+                remove_attempts(folder, index)
                 records.append(write_shard(target, index, texts))
-            else:
-                progress.find(record.tokens)
+                continue
+            progress.find(record.tokens)
+            if job.remote is None or job.remote.files.has_shard(name, index):
                 records.append(record)
+            else:
+                # Finished by a process that died before it was uploaded.
+                records.append(thread.keep(folder / shard_name(index), record))
     # The bar has ended; the last shards are sealed while the model runs over the next split.
     return OpenSplit(name, table, progress, records)
+
+
+def find_shard(
+    job: Job,
+    name: str,
+    index: int,
+    texts: ShardTexts,
+) -> ShardRecord | None:
+    """The record of a shard that is written already, wherever the store lies; else None.
+
+    Args:
+        job: the extraction.
+        name: of the split.
+        index: of the shard.
+        texts: those that it must hold.
+
+    Raises:
+        UsageError: the shard is damaged, or holds other texts.
+    """
+    layers = job.backbone.layers
+    folder = job.out / name
+    if job.remote is not None:
+        record = job.remote.files.record(name, index, layers)
+        if record is not None:
+            _require_texts(job.remote.url / name / shard_name(index), texts, record)
+            # Of a process that died before it had let go of it.
+            job.remote.let_go(folder / shard_name(index))
+            return record
+    return finished_shard(folder, index, texts, layers)
+
+
+def _require_texts(shard: StoreUrl, texts: ShardTexts, record: ShardRecord) -> None:
+    """Compare a shard's texts by the hashes of its record: none of its files is fetched."""
+    for name, array in zip(TEXT_FILES, (texts.lengths, texts.token_ids), strict=True):
+        digest = hashlib.sha256(npy_bytes(array)).hexdigest()
+        if digest != record.files[name]["sha256"]:
+            raise UsageError(
+                rule="the texts must be those that the store was begun with",
+                got=f"other token ids than those of {shard}",
+                fix=OTHER_TEXTS,
+            )
 
 
 def finished_shard(

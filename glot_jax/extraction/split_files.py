@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import require_same_recipe
@@ -51,7 +52,7 @@ def begin(
     begun = lock.begin(work)
     if isinstance(work, Recipe):
         # Of workers that start together the first one's recipe is kept, and the others compare.
-        require_same_recipe(job.out, begun, work)
+        require_same_recipe(job.store, begun, work)
     # Said only now: of an extraction that is refused the error is the only line.
     job.announce()
     job.say(room)
@@ -61,6 +62,7 @@ def write_splits(
     names: Iterable[str],
     start: Callable[[str, WriterThread], OpenSplit],
     seal: Callable[[OpenSplit, WriterThread], Sealed],
+    writer: WriterThread | None = None,
 ) -> dict[str, Sealed]:
     """Run the model over splits, one after the other.
 
@@ -70,13 +72,14 @@ def write_splits(
         names: of the splits.
         start: runs the model over a split.
         seal: waits for the split's shards and writes its row arrays.
+        writer: writes the shards, and is not entered yet. Default: one that leaves them there.
 
     Returns:
         Split -> what `seal` returned.
     """
     sealed = {}
     waiting: OpenSplit | None = None
-    with WriterThread() as thread:
+    with writer or WriterThread() as thread:
         for name in names:
             running = start(name, thread)
             if waiting is not None:
@@ -93,11 +96,23 @@ def refuse_further_shard(folder: Path, shards: int) -> None:
     # The next one is enough: shards are numbered without gaps.
     further = folder / shard_name(shards)
     if further.exists():
-        raise UsageError(
-            rule="the texts must be those that the store was begun with",
-            got=f"{further}, a shard beyond the last text",
-            fix=OTHER_TEXTS,
-        )
+        raise further_shard(further)
+
+
+def refuse_further(job: Job, split: str, shards: int) -> None:
+    """Raise UsageError if a split holds a shard beyond its last text, wherever the store lies."""
+    refuse_further_shard(job.out / split, shards)
+    if job.remote is not None and job.remote.files.has_part(split, shards):
+        raise further_shard(job.remote.url / split / shard_name(shards))
+
+
+def further_shard(shard: Location) -> UsageError:
+    """The error about a shard beyond the last text."""
+    return UsageError(
+        rule="the texts must be those that the store was begun with",
+        got=f"{shard}, a shard beyond the last text",
+        fix=OTHER_TEXTS,
+    )
 
 
 def write_row_arrays(

@@ -9,7 +9,7 @@ import numpy as np
 
 from glot_jax.extraction.finished_store import check_finished
 from glot_jax.extraction.job import LocalJob
-from glot_jax.extraction.out_folder import require_same_recipe, stored_bytes
+from glot_jax.extraction.out_folder import require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
 from glot_jax.extraction.shard import OpenSplit, store_shards
 from glot_jax.extraction.shard_texts import ShardTexts, cut_shards
@@ -19,7 +19,6 @@ from glot_jax.extraction.split_files import (
     write_splits,
 )
 from glot_jax.store.arrays import npy_bytes
-from glot_jax.store.layout import MANIFEST
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.worker_plan import SplitPlan, WorkerPlan
 from glot_jax.store.writer_thread import WriterThread
@@ -42,12 +41,12 @@ def write_share(
         workers: how many there are.
         last_finishes: the last worker will finish the store, and nobody has to be told how.
     """
-    if (job.out / MANIFEST).exists():
+    if job.is_finished():
         check_finished(job)
         return
     with job.lock() as lock:
         # Looked for again under the lock: another process may have finished the store meanwhile.
-        is_finished = (job.out / MANIFEST).exists()
+        is_finished = job.is_finished()
         if is_finished:
             lock.finished()
         else:
@@ -55,9 +54,9 @@ def write_share(
     if is_finished:
         check_finished(job)
         return
-    line = f"{job.out}: worker {number} of {workers} is done"
+    line = f"{job.store}: worker {number} of {workers} is done"
     if not last_finishes:
-        line += f"; when all are: glot store finish {job.out}"
+        line += f"; when all are: glot store finish {job.store}"
     job.say(line)
 
 
@@ -101,10 +100,10 @@ def _sha256(array: np.ndarray) -> str:
 
 def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
     # Leftovers are not removed: they may be what another worker is writing.
-    require_same_recipe(job.out, lock.begun_with(), job.recipe)
+    require_same_recipe(job.store, lock.begun_with(), job.recipe)
     splits = job.data.splits
     tokens = estimate_tokens(splits, job.backbone)
-    present = stored_bytes(job.out)
+    present = job.stored_bytes()
     # Each worker looks at the disk for its own share of what is left: the others may write
     # elsewhere, or be done.
     begin(
@@ -144,7 +143,7 @@ def _write(job: LocalJob, lock: StoreLock, share: _Share) -> None:
 
     # Folders without a file stay: a worker that stored nothing does not know what the others are
     # about to store.
-    plans = write_splits(splits, start, seal)
+    plans = write_splits(splits, start, seal, job.thread())
     if share.number == 0:
         # Last of all: a plan says that every shard of worker 0 is on the disk.
         plan = WorkerPlan(
@@ -166,9 +165,14 @@ def _split_plan(
     Every worker sees the same rows; worker 0 writes them.
     """
     table = split.table
+    folder = job.out / split.name
+    arrays = write_row_arrays(folder, table.arrays())
+    if job.remote is not None:
+        for name, record in arrays.items():
+            job.remote.files.put_array(f"{split.name}/{name}", folder / name, record)
     return SplitPlan(
         rows=table.rows,
         texts=tuple(share.text_hashes[split.name]),
-        arrays=write_row_arrays(job.out / split.name, table.arrays()),
+        arrays=arrays,
         duplicates=table.duplicates if job.config.deduplicate else None,
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.config.location import Location
 from glot_jax.config.profile import ProfileConfig
 from glot_jax.config.train import TrainConfig
 from glot_jax.run_folders.run_log import Display
@@ -97,7 +98,7 @@ def _synthetic_batches(config: ProfileConfig) -> list[TokenBatch]:
 
 def _store_batches(
     config: ProfileConfig,
-    store: Path,
+    store: Location,
 ) -> Iterator[tuple[int, list[TokenBatch]]]:
     settings = TrainConfig(
         store=store,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from glot_jax.config.location import Location, StoreUrl, parse_location
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
@@ -124,7 +124,7 @@ class RunCard:
 def describe_run(
     run: str | os.PathLike[str],
     *,
-    store: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | StoreUrl | None = None,
     texts: int = 512,
     checkpoint: CheckpointName = "best",
 ) -> RunCard:
@@ -158,7 +158,7 @@ def describe_run(
     left_out = _why_without_edges(model)
     if left_out is None:
         rule = _rule(config, model.stem)
-        path = None if store is None else Path(store)
+        path = None if store is None else parse_location(store)
         # A store that was asked for has to fit; the run's own may be gone.
         if path is None:
             left_out = _why_without_store(folder)
@@ -241,7 +241,7 @@ def _why_without_store(folder: RunFolder) -> str | None:
     if not folder.store:
         return "the run was made without a store: name one of its backbone with --store"
     path = folder.config.store
-    if not path.exists():
+    if not isinstance(path, StoreUrl) and not path.exists():
         return f"the run's store is not at {path} any more: name it, or one like it, with --store"
     try:
         # Not hashed: the content is compared, the bytes are `glot store verify`'s to check.
@@ -256,7 +256,7 @@ def _why_without_store(folder: RunFolder) -> str | None:
     return None
 
 
-def _require_fitting(folder: RunFolder, path: Path) -> None:
+def _require_fitting(folder: RunFolder, path: Location) -> None:
     """Refuse a store of another backbone."""
     # An imported run knows neither its layers nor their recipe, and can only be compared by its
     # width.

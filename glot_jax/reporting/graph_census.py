@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
 from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, slice_rows
@@ -103,7 +103,7 @@ class LayerNumbers:
 class GraphCensus:
     """What the token graphs of a store's texts look like to a run."""
 
-    store: Path
+    store: Location
     content: str
     """Identity of the store."""
     sample: Sample
@@ -147,7 +147,7 @@ class GraphCensus:
 
 
 def census(
-    path: Path,
+    path: Location,
     stem: Stem,
     spec: ModelSpec,
     texts: int,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
+from glot_jax.config.location import Location, StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.graphs import TokenGraph
 from glot_jax.model import SentenceModel
@@ -92,7 +92,10 @@ def norm_section(results: Sequence[Result]) -> list[Block]:
     return [Heading("How long the states are"), table]
 
 
-def _stored_layers(task: str, store: Path, run: RunFolder) -> list[_StoredLayer]:
+def _stored_layers(task: str, store: Location, run: RunFolder) -> list[_StoredLayer]:
+    # A report asks nobody on a network.
+    if isinstance(store, StoreUrl):
+        return []
     try:
         manifest = read_manifest(store)
     # Moved or removed: the page is about runs, and does without.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax import plugins
+from glot_jax.config.location import Location
 from glot_jax.errors import UsageError
 from glot_jax.files import is_new_folder, read_json
 from glot_jax.store.manifest import MANIFEST, read_manifest
@@ -84,17 +85,17 @@ def _seeds(folder: Path) -> list[Path]:
     return sorted(numbered, key=lambda run: int(run.name.removeprefix("seed-")))
 
 
-def require_store(store: Path, command: str) -> None:
+def require_store(store: Location, command: str) -> None:
     """Require that the store of an earlier run is still where it was.
 
     Raises:
         UsageError: It is not; the error says how `command` is told its new place.
     """
     # Also a link that leads nowhere: opening the store says what to fetch.
-    if os.path.lexists(store / MANIFEST):
+    if isinstance(store, Path) and os.path.lexists(store / MANIFEST):
         return
     try:
-        # Raises here for certain, and knows best what is in the place of the store.
+        # Of a folder it raises for certain, and knows best what is in the place of the store.
         read_manifest(store)
     except UsageError as error:
         fix = f"If the store was moved, give its new place with --store: {command} --store NEW."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from glot_jax import disk
+from glot_jax.config.location import Location, parse_location, require_folder
 from glot_jax.errors import UsageError
 from glot_jax.files import TEMPORARY, explain_write_error
-from glot_jax.store.integrity import check_file
+from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import (
     EXTRACT_AGAIN,
     MANIFEST,
@@ -22,7 +23,7 @@ from glot_jax.store.layout import (
 )
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
-from glot_jax.store.recipe import Recipe
+from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.records import ShardRecord, SplitRecord, read_record, sum_up
 from glot_jax.store.worker_plan import SplitPlan, WorkerPlan, read_plan
 
@@ -30,7 +31,7 @@ OTHER_TEXTS = "The data changed since: choose another --out, or restore the data
 
 
 def finish(
-    path: Path,
+    path: Location,
     notice: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Make a store of the shards that workers wrote (`extract.py --worker I/N`).
@@ -49,40 +50,107 @@ def finish(
         UsageError: a worker is still writing, shards are missing (it names the worker that writes
             them), or shards are damaged.
     """
-    store = Path(path)
+    store = require_folder(parse_location(path))
     # It is written last: nothing is left to do.
     if (store / MANIFEST).exists():
         return read_manifest(store)
     # The lock of an only writer: it refuses while any worker holds its own.
     with StoreLock(store, notice) as lock:
-        recipe = lock.begun_with()
-        plan = read_plan(store)
-        if not isinstance(recipe, Recipe):
-            raise UsageError(
-                rule="workers must have written the shards of a store before it is finished",
-                got=store,
-                fix="Run extract.py --worker I/N for every I first.",
-            )
-        if plan is None:
-            raise UsageError(
-                rule="every worker must come to its end before a store is finished",
-                got=f"{store}, where worker 0 has not",
-                fix="Run it again.",
-            )
-        splits = _put_together(store, plan, recipe.layers)
-        refuse_foreign(store, splits)
-        manifest = Manifest.build(
-            recipe,
-            plan.task,
-            splits,
-            probe=plan.probe,
-        )
+        manifest = assemble(_Folder(store), lock.begun_with(), read_plan(store))
+        refuse_foreign(store, manifest.splits)
         remove_leftovers(store)
         # The manifest comes last: whatever it lists must be on the disk by then.
-        sync_folders(store, splits)
+        sync_folders(store, manifest.splits)
         write_manifest(store, manifest)
         lock.finished()
     return manifest
+
+
+class Written(Protocol):
+    """What workers have written of a store, wherever it lies."""
+
+    @property
+    def place(self) -> Location:
+        """Where it lies."""
+        ...
+
+    def record(
+        self,
+        split: str,
+        index: int,
+        layers: tuple[int, ...],
+    ) -> ShardRecord | None:
+        """The record of a shard, whose files all have their sizes; None where it is missing."""
+        ...
+
+    def has_shard(self, split: str, index: int) -> bool:
+        """Whether anything of a shard is there."""
+        ...
+
+    def check_array(self, split: str, name: str, record: FileRecord) -> None:
+        """Raise UsageError unless a row array is the one of its record."""
+        ...
+
+
+class _Folder:
+    """What workers have written into a folder."""
+
+    def __init__(self, store: Path):
+        self.place = store
+
+    def record(
+        self,
+        split: str,
+        index: int,
+        layers: tuple[int, ...],
+    ) -> ShardRecord | None:
+        """See `Written`."""
+        return read_record(self.place / split, index, layers)
+
+    def has_shard(self, split: str, index: int) -> bool:
+        """See `Written`."""
+        return (self.place / split / shard_name(index)).exists()
+
+    def check_array(self, split: str, name: str, record: FileRecord) -> None:
+        """See `Written`."""
+        # Hashed, unlike the shards: nobody has read them since they were written.
+        check_file(self.place / split / name, record)
+
+
+def assemble(
+    written: Written,
+    begun: Recipe | PendingAppend | None,
+    plan: WorkerPlan | None,
+) -> Manifest:
+    """The manifest of the store that workers have written.
+
+    Args:
+        written: their shards and row arrays.
+        begun: what the store was begun with.
+        plan: what it will consist of.
+
+    Raises:
+        UsageError: as for `finish`.
+    """
+    if not isinstance(begun, Recipe):
+        raise UsageError(
+            rule="workers must have written the shards of a store before it is finished",
+            got=written.place,
+            fix="Run extract.py --worker I/N for every I first.",
+        )
+    if plan is None:
+        raise UsageError(
+            rule="every worker must come to its end before a store is finished",
+            got=f"{written.place}, where worker 0 has not",
+            fix="Run it again.",
+        )
+    splits = _put_together(written, plan, begun.layers)
+    return Manifest.build(
+        begun,
+        plan.task,
+        splits,
+        probe=plan.probe,
+    )
 
 
 def has_every_shard(store: Path) -> bool:
@@ -110,7 +178,7 @@ class _MissingShard(NamedTuple):
 
 
 def _put_together(
-    store: Path,
+    written: Written,
     plan: WorkerPlan,
     layers: tuple[int, ...],
 ) -> dict[str, SplitRecord]:
@@ -120,11 +188,11 @@ def _put_together(
     first_number = 0
     for name, split in plan.splits.items():
         check_split_name(name)
-        folder = store / name
+        folder = written.place / name
         records = []
         for index, texts in enumerate(split.texts):
             number = first_number + index
-            record = read_record(folder, index, layers)
+            record = written.record(name, index, layers)
             if record is None:
                 missing.append(_MissingShard(number, f"{name}/{shard_name(index)}"))
                 continue
@@ -137,22 +205,23 @@ def _put_together(
             )
             records.append(record)
         # Worker 0 may have read fewer texts than a worker that ran before the data changed.
-        _refuse_extra_shard(folder / shard_name(len(split.texts)))
-        splits[name] = _split_record(folder, split, records)
+        if written.has_shard(name, len(split.texts)):
+            raise _extra_shard(folder / shard_name(len(split.texts)))
+        splits[name] = _split_record(written, name, split, records)
         first_number += len(split.texts)
     # All of them in one message, after the whole store was looked at.
-    _refuse_missing(store, missing, plan.workers)
+    _refuse_missing(written.place, missing, plan.workers)
     return splits
 
 
 def _split_record(
-    folder: Path,
+    written: Written,
+    name: str,
     plan: SplitPlan,
     records: list[ShardRecord],
 ) -> SplitRecord:
-    for name, record in plan.arrays.items():
-        # Hashed, unlike the shards: nobody has read them since they were written.
-        check_file(folder / name, record)
+    for array, record in plan.arrays.items():
+        written.check_array(name, array, record)
     return sum_up(
         plan.rows,
         records,
@@ -162,7 +231,7 @@ def _split_record(
 
 
 def _refuse_other_texts(
-    shard: Path,
+    shard: Location,
     texts: tuple[str, ...],
     record: ShardRecord,
     number: int,
@@ -179,17 +248,16 @@ def _refuse_other_texts(
         )
 
 
-def _refuse_extra_shard(shard: Path) -> None:
-    if shard.exists():
-        raise UsageError(
-            rule="workers must write the shards of the same texts",
-            got=f"{shard}, beyond the last text that worker 0 saw",
-            fix="Restore the data and run worker 0 again, or delete that folder.",
-        )
+def _extra_shard(shard: Location) -> UsageError:
+    return UsageError(
+        rule="workers must write the shards of the same texts",
+        got=f"{shard}, beyond the last text that worker 0 saw",
+        fix="Restore the data and run worker 0 again, or delete that folder.",
+    )
 
 
 def _refuse_missing(
-    store: Path,
+    store: Location,
     missing: list[_MissingShard],
     workers: int,
 ) -> None:
@@ -254,6 +322,15 @@ def remove_leftovers(store: Path) -> None:
     for folder in folders:
         for leftover in folder.glob(f"{TEMPORARY}*"):
             disk.remove(leftover)
+
+
+def remove_attempts(folder: Path, index: int) -> None:
+    """Remove what earlier attempts at a shard have left.
+
+    For who alone may write it: an attempt that is still under way looks the same.
+    """
+    for attempt in folder.glob(f"{TEMPORARY}*-{shard_name(index)}"):
+        disk.remove(attempt)
 
 
 def remove_superseded(store: Path, manifest: Manifest) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from glot_jax.config.json import to_json
+from glot_jax.config.location import StoreUrl, parse_location
 from glot_jax.store.layout import LABELS
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.norms import POSITIONS, layer_norms
@@ -15,7 +15,7 @@ from glot_jax.store.records import SplitRecord
 _TOTALS = ("rows", "texts", "tokens", "truncated", "empty", "bytes")
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(path: str | os.PathLike[str] | StoreUrl) -> dict[str, Any]:
     """Describe a finished store as plain JSON values: content, recipe, task, counts and bytes.
 
     Reads the manifest only. Counts are given per split and in all.
@@ -23,7 +23,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UsageError: the folder is not a finished store.
     """
-    manifest = read_manifest(Path(path))
+    manifest = read_manifest(parse_location(path))
     splits: dict[str, dict[str, Any]] = {}
     for name, split in manifest.splits.items():
         splits[name] = _describe_split(split)

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypedDict
 
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
+from glot_jax.remote.fetching import FileCache, Wanted
 
 REPAIR = (
     "Restore the file from a copy, or extract the store again into a new folder; `glot store"
@@ -118,6 +119,40 @@ def check_file(path: Path, record: FileRecord, *, trust: bool = False) -> None:
             fix=REPAIR,
         )
     _checked.add(key)
+
+
+def require_file(
+    path: Path,
+    record: FileRecord,
+    cache: FileCache | None,
+    *,
+    trust: bool,
+) -> None:
+    """Have a file of a store on this machine, equal to its record.
+
+    Args:
+        path: where it lies.
+        record: what the manifest says about it.
+        cache: what fetches the files of a store at a URL; None for a store of this machine.
+        trust: leave out the hash of a file that is here already.
+
+    Raises:
+        UsageError: as for `check_file`, and `FileCache.fetch`.
+    """
+    if cache is None:
+        check_file(path, record, trust=trust)
+        return
+    file = Wanted(path, record["sha256"], record["bytes"])
+    if not cache.fetch(file):
+        try:
+            check_file(path, record, trust=trust)
+            return
+        except UsageError:
+            # Of a copy that this disk has spoilt there is another one.
+            cache.drop(file)
+            cache.fetch(file)
+    # Hashed as it came.
+    _checked.add(_key(path, record))
 
 
 def _check_size(path: Path, record: FileRecord) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from glot_jax.config.location import Location, StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.files import AGAIN
 
@@ -76,6 +77,13 @@ def lock_folder(store: Path) -> Path:
     # Resolved, so that `.` and a link have a name to put `.lock` behind.
     resolved = Path(store).resolve()
     return resolved.with_name(resolved.name + ".lock")
+
+
+def lock_place(store: Location) -> Location:
+    """`OUT.lock` beside OUT, wherever that lies."""
+    if isinstance(store, StoreUrl):
+        return store.with_name(f"{store.name}.lock")
+    return lock_folder(store)
 
 
 def passes_folder(store: Path) -> Path:

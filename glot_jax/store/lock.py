@@ -33,7 +33,7 @@ DRIVER = "driver"
 """File by which the actors of a cluster know that they see their driver's folder."""
 
 # Version 0.1 wrote its files like this, and a store that it began can be continued.
-_STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
+STYLE = JsonStyle(indent=1, ascii_only=True, allow_nan=True, end="")
 
 _ONLY_WRITER = "lock"
 _WORKERS = "worker-*"
@@ -139,14 +139,14 @@ class StoreLock:
             What is kept. Of workers that start together it is the first one's, which the others
             compare theirs with.
         """
-        content = json_bytes(work.to_json(), _STYLE)
+        content = json_bytes(work.to_json(), STYLE)
         write_bytes(self._folder / RECIPE, content, replace=False, again=EXTRACT_AGAIN)
         return self.begun_with() or work
 
     def plan(self, plan: WorkerPlan) -> None:
         """Keep what a store that workers write will consist of, for `finish`."""
         path = self._folder / PLAN
-        write_json(path, plan.to_json(), _STYLE, again=EXTRACT_AGAIN)
+        write_json(path, plan.to_json(), STYLE, again=EXTRACT_AGAIN)
 
     def _take(self, path: Path) -> int:
         """A descriptor that holds the lock of `path`, which is made if it is absent."""
@@ -301,7 +301,20 @@ def read_begun(store: Path) -> Recipe | PendingAppend | None:
     if not path.is_file():
         return None
     fix = f"Delete {store} and {path.parent}, and start again."
-    values = read_json(path, fix)
+    return work_of(read_json(path, fix), path, fix)
+
+
+def work_of(values: object, path: object, fix: str) -> Recipe | PendingAppend:
+    """What an unfinished store was begun with, by the JSON values that say so.
+
+    Args:
+        values: of RECIPE.
+        path: where they are from, for messages.
+        fix: what to do where they are damaged.
+
+    Raises:
+        UsageError: they are damaged.
+    """
     if not isinstance(values, dict):
         raise UsageError(
             rule="the recipe of an unfinished store must be a JSON object", got=path, fix=fix

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from glot_jax.config.json import from_json, to_json
+from glot_jax.config.location import Location, StoreUrl
 from glot_jax.errors import UsageError
 from glot_jax.files import STORE_STYLE, json_bytes, read_json, write_bytes
 from glot_jax.moved import moved_name
+from glot_jax.remote.objects import LARGEST_MANIFEST, Objects
 from glot_jax.store.identity import canonical, canonical_sha256
 from glot_jax.store.integrity import require_fetched
 from glot_jax.store.layout import EXTRACT_AGAIN, MANIFEST, check_split_name, lock_folder
@@ -117,6 +119,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     Raises:
         UsageError: the disk refused.
     """
+    write_bytes(folder / MANIFEST, manifest_bytes(manifest), again=EXTRACT_AGAIN)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The bytes of a store's `manifest.json`."""
     splits = {}
     for name, split in manifest.splits.items():
         # Sorted keys: records read back from shards and fresh ones must give the same bytes.
@@ -131,22 +138,58 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     if manifest.probe is not None:
         # Left out otherwise: a store without one keeps the bytes that earlier versions wrote.
         values["probe"] = manifest.probe
-    write_bytes(folder / MANIFEST, json_bytes(values, STORE_STYLE), again=EXTRACT_AGAIN)
+    return json_bytes(values, STORE_STYLE)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Location) -> Manifest:
     """Read a finished store's manifest.
+
+    Args:
+        folder: of the store, or its URL.
 
     Raises:
         UsageError: `folder` is not a store, an unfinished one, or of another schema version, or the
             manifest does not agree with its own `content`.
     """
+    if isinstance(folder, StoreUrl):
+        return _read_remote(folder)
     path = Path(folder) / MANIFEST
     # Before anything is said about a store that is not finished: its manifest may be elsewhere.
     require_fetched(path)
     if not path.is_file():
         raise _unfinished(Path(folder))
-    values = read_json(path, _REPAIR)
+    return check_manifest(read_json(path, _REPAIR), path)
+
+
+def _read_remote(url: StoreUrl) -> Manifest:
+    objects = Objects(url)
+    present = objects.read(MANIFEST, LARGEST_MANIFEST)
+    if present is None:
+        raise _unfinished_remote(objects)
+    return parse_manifest(present.content, url / MANIFEST)
+
+
+def parse_manifest(content: bytes, path: object) -> Manifest:
+    """A manifest by its bytes; `path` says where they are from.
+
+    Raises:
+        UsageError: as for `read_manifest`.
+    """
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            rule=f"{MANIFEST} must be a whole JSON file", got=f"{path}: {error}", fix=_REPAIR
+        ) from error
+    return check_manifest(values, path)
+
+
+def check_manifest(values: object, path: object) -> Manifest:
+    """The manifest that JSON values are; `path` says where they are from.
+
+    Raises:
+        UsageError: as for `read_manifest`.
+    """
     if not isinstance(values, dict) or "schema_version" not in values:
         raise UsageError(
             rule="a store's manifest must be a JSON object with a schema_version",
@@ -228,6 +271,22 @@ def _unfinished(folder: Path) -> UsageError:
         rule=f"a store must hold a {MANIFEST}",
         got=f"{folder}, which has none",
         fix="Check the path, or run extract.py first.",
+    )
+
+
+def _unfinished_remote(objects: Objects) -> UsageError:
+    """What a URL without a manifest is, and what to do about it."""
+    begun = objects.sizes() or objects.beside(f"{objects.url.name}.lock").sizes()
+    if begun:
+        return UsageError(
+            rule="the extraction of a store must have finished before it is read",
+            got=f"{objects.url}, which has no {MANIFEST} yet",
+            fix="Run the extract command again to continue.",
+        )
+    return UsageError(
+        rule="a store must be what extract.py has written",
+        got=f"{objects.url}, where nothing is",
+        fix="Check the URL, or run extract.py first.",
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from glot_jax.config.location import Location, StoreUrl, parse_location
 from glot_jax.errors import UsageError, lookup
+from glot_jax.remote.fetching import FileCache, Wanted
+from glot_jax.remote.objects import Objects
+from glot_jax.store.integrity import FileRecord, hash_ahead
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.recipe import Recipe
 from glot_jax.store.split_reader import Selection, SplitReader
@@ -19,17 +24,19 @@ class HiddenStore:
         store = HiddenStore("stores/cola")
         row = store["validation"][7]  # row.hidden [length, dim], row.token_ids [length], row.label
 
-    Every file is checked against the manifest's sha256 the first time this process opens it.
+    Every file is checked against the manifest's sha256 the first time this process opens it. Those
+    of a store at a URL are fetched into a folder of this machine when they are first read.
 
     Args:
-        path: folder of the store.
+        path: folder of the store, or its URL: s3://, gs:// or az://.
         layer: the stored layer to read, 0 .. L, or negative from the end; default: the last stored.
         layers: several layers to read instead; states then have a layers axis, [length, layers,
             dim].
         trust: check only the sizes and shapes of files.
+        cache: where files of stores at URLs are kept. Default: the user's cache folder.
 
     Attributes:
-        path: folder of the store.
+        path: folder of the store, or its URL.
         manifest: its whole description.
         content: its identity, hex.
         recipe: what it was made from.
@@ -45,13 +52,15 @@ class HiddenStore:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | StoreUrl,
         *,
         layer: int | None = None,
         layers: Sequence[int] | None = None,
         trust: bool = False,
+        cache: Path | None = None,
     ):
-        self.path = Path(path)
+        self.path: Location = parse_location(path)
+        self._trust = trust
         # Opening reads the manifest alone: no shard is touched before something of it is asked for.
         self.manifest: Manifest = read_manifest(self.path)
         self.content: str = self.manifest.content
@@ -71,10 +80,23 @@ class HiddenStore:
         self.layers: tuple[int, ...] = self._resolve(chosen)
         # One layer in a list still has an axis: code for mixed layers needs no exception.
         stack = layers is not None
-        selection = Selection(self.layers, self.dim, stack, trust, _label_shape(self.task))
+        folder = self.path
+        self._cache: FileCache | None = None
+        if isinstance(folder, StoreUrl):
+            # The readers read a folder in any case: here one that fills as it is read.
+            self._cache = FileCache(Objects(folder), self.content, cache)
+            folder = self._cache.folder
+        selection = Selection(
+            self.layers,
+            self.dim,
+            stack,
+            trust,
+            _label_shape(self.task),
+            self._cache,
+        )
         self._readers: dict[str, SplitReader] = {}
         for name, split in self.manifest.splits.items():
-            self._readers[name] = SplitReader(self.path / name, split, selection)
+            self._readers[name] = SplitReader(folder / name, split, selection)
 
     def _resolve(self, layers: Sequence[int | None]) -> tuple[int, ...]:
         """The layers counted from 0; None stands for the last stored."""
@@ -112,6 +134,60 @@ class HiddenStore:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.splits)
+
+    def require_room(self, splits: Iterable[str] | None = None) -> None:
+        """Compare what is to be fetched with the room there is; nothing of a store of this machine.
+
+        Args:
+            splits: those that will be read. Default: all.
+
+        Raises:
+            UsageError: the disk is too small.
+        """
+        if self._cache is None:
+            return
+        files = self._files(splits)
+        self._cache.require_room(files)
+
+    def read_ahead(self, splits: Iterable[str]) -> None:
+        """Begin to fetch and to hash, on other threads, what reading splits will ask for.
+
+        A damaged file is refused when it is read.
+        """
+        if self._cache is None:
+            for split in splits:
+                self[split].hash_ahead()
+            return
+        files = self._files(splits)
+        self._cache.require_room(files)
+        steps = []
+        for file in files:
+            record = FileRecord(sha256=file.sha256, bytes=file.size)
+            # Of a file that an earlier process has fetched.
+            check = None if self._trust else functools.partial(hash_ahead, file.path, record)
+            steps.append((file, check))
+        self._cache.ahead(steps)
+
+    def _files(self, splits: Iterable[str] | None) -> list[Wanted]:
+        files = []
+        names = self.splits if splits is None else splits
+        for split in names:
+            for path, record in self[split].files().items():
+                file = Wanted(path, record["sha256"], record["bytes"])
+                files.append(file)
+        return files
+
+    def describe_fetched(self) -> str:
+        """What was fetched so far, for people; "" for a store of this machine."""
+        if self._cache is None:
+            return ""
+        missing = self._cache.missing(self._files(None))
+        left = sum(file.size for file in missing)
+        line = f"{self._cache.fetched / 1e6:,.0f} MB fetched into {self._cache.folder}"
+        # Where states are mapped they come while the first epoch runs.
+        if left:
+            line += f", {left / 1e6:,.0f} MB not yet"
+        return line
 
 
 def _label_shape(task: Mapping[str, Any]) -> tuple[int, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.errors import UsageError
+from glot_jax.remote.fetching import FileCache
 from glot_jax.store.arrays import DTYPES, Shape, load_array, stored_dtype
-from glot_jax.store.integrity import REPAIR, check_file, hash_ahead
+from glot_jax.store.integrity import REPAIR, FileRecord, hash_ahead, require_file
 from glot_jax.store.layout import scales_name, shard_files, states_name
 from glot_jax.store.records import ShardRecord
 from glot_jax.store.scaled_states import decode, is_scaled, scales_shape, values_shape
@@ -27,6 +28,7 @@ class ShardReader:
         index: its number in the split.
         record: what the manifest says about it.
         trust: check only the sizes and shapes of files.
+        cache: what fetches the files of a store at a URL.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class ShardReader:
         index: int,
         record: ShardRecord,
         trust: bool,
+        cache: FileCache | None = None,
     ):
         self._folder = folder
+        self._cache = cache
         self._index = index
         self._record = record
         self._trust = trust
@@ -115,9 +119,14 @@ class ShardReader:
 
     def hash_ahead(self, layers: Iterable[int]) -> None:
         """Begin to hash the files that reading these layers will ask for."""
+        for path, record in self.files(layers).items():
+            hash_ahead(path, record)
+
+    def files(self, layers: Iterable[int]) -> dict[Path, FileRecord]:
+        """The files that reading these layers will ask for."""
         dtypes = {layer: self._dtype(layer) for layer in layers}
-        for name in shard_files(dtypes, self._index):
-            hash_ahead(self._folder / name, self._record.files[name])
+        names = shard_files(dtypes, self._index)
+        return {self._folder / name: self._record.files[name] for name in names}
 
     def _open(self, layer: int) -> None:
         logical = self._dtype(layer)
@@ -159,7 +168,7 @@ class ShardReader:
         shape: Shape,
     ) -> np.ndarray:
         path = self._folder / name
-        check_file(path, self._record.files[name], trust=self._trust)
+        require_file(path, self._record.files[name], self._cache, trust=self._trust)
         return load_array(path, dtype, shape)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from glot_jax.errors import UsageError
+from glot_jax.remote.fetching import FileCache
 from glot_jax.store.arrays import DTYPES, Shape, load_array
-from glot_jax.store.integrity import check_file
+from glot_jax.store.integrity import FileRecord, require_file
 from glot_jax.store.layout import LABELS, shard_name
 from glot_jax.store.records import SplitRecord
 from glot_jax.store.scaled_states import float16_bound, is_scaled
@@ -70,6 +71,8 @@ class Selection:
     """Whether only the sizes and shapes of files are checked."""
     label_shape: Shape = ()
     """Shape of a row's label: (), or (classes,) where it may have several."""
+    cache: FileCache | None = None
+    """What fetches the files of a store at a URL; None for one of this machine."""
 
     @property
     def token_shape(self) -> Shape:
@@ -340,6 +343,22 @@ class SplitReader:
         for index in range(len(self._record.shards)):
             self._shard(index).hash_ahead(self._selection.layers)
 
+    @property
+    def is_fetched(self) -> bool:
+        """Whether files come from a URL when they are first read, and are hashed as they come."""
+        return self._selection.cache is not None
+
+    def files(self) -> dict[Path, FileRecord]:
+        """Every file that reading the states will ask for, the small ones first."""
+        paths = {}
+        for name, file in self._record.array_files.items():
+            paths[self._folder / file] = self._record.arrays[name]
+        # What plans are made of comes before what they are about.
+        for layers in ((), self._selection.layers):
+            for index in range(len(self._record.shards)):
+                paths |= self._shard(index).files(layers)
+        return paths
+
     def _locate(self, text: int) -> tuple[ShardReader, int]:
         """The shard that holds a text, and the text's number inside it."""
         texts = self._record.texts
@@ -360,6 +379,7 @@ class SplitReader:
                 index,
                 self._record.shards[index],
                 self._selection.trust,
+                self._selection.cache,
             )
         return self._shards[index]
 
@@ -371,5 +391,5 @@ class SplitReader:
     ) -> np.ndarray:
         path = self._folder / self._record.array_files[name]
         record = self._record.arrays[name]
-        check_file(path, record, trust=self._selection.trust)
+        require_file(path, record, self._selection.cache, trust=self._selection.trust)
         return load_array(path, dtype, shape)

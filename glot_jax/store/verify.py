@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from glot_jax.config.location import StoreUrl, parse_location, require_folder
 from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
 from glot_jax.moved import moved_name
@@ -18,16 +19,17 @@ from glot_jax.store.records import ShardRecord, SplitRecord, record_bytes
 from glot_jax.store.scaled_states import scales_shape, values_shape
 
 
-def verify(path: str | os.PathLike[str]) -> list[str]:
+def verify(path: str | os.PathLike[str] | StoreUrl) -> list[str]:
     """The files of a finished store that are damaged, missing or foreign, as sorted paths.
 
     Reads every byte. A damaged manifest is the only path returned, for without it nothing else can
     be judged. An empty list means that all is well.
 
     Raises:
-        UsageError: the folder is not a finished store.
+        UsageError: the folder is not a finished store; or it is a URL, for which
+            `glot_jax.remote_stores.verify` is.
     """
-    store = Path(path)
+    store = require_folder(parse_location(path))
     try:
         manifest = read_manifest(store)
     except UsageError:
@@ -99,6 +101,19 @@ def _has_right_shape(
     record: ShardRecord,
 ) -> bool:
     """Whether an intact array has the dtype and shape that its record promises."""
+    dtype, shape = promised_arrays(index, record)[path.name]
+    try:
+        load_array(path, dtype, shape)
+    except UsageError:
+        return False
+    return True
+
+
+def promised_arrays(index: int, record: ShardRecord) -> dict[str, tuple[np.dtype, Shape]]:
+    """Name of a shard's array -> the dtype in its file and the shape that its record promises.
+
+    Scales are named for all dtypes, though states of int8 alone have them.
+    """
     int32 = np.dtype(np.int32)
     promised: dict[str, tuple[np.dtype, Shape]] = {
         "lengths.npy": (int32, (record.texts,)),
@@ -112,12 +127,7 @@ def _has_right_shape(
         scales = scales_name(layer, index)
         shape = scales_shape(logical, record.tokens, record.dim)
         promised[scales] = (np.dtype(np.float16), shape)
-    dtype, shape = promised[path.name]
-    try:
-        load_array(path, dtype, shape)
-    except UsageError:
-        return False
-    return True
+    return promised
 
 
 def _holds(path: Path, content: bytes) -> bool:

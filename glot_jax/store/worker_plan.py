@@ -66,13 +66,21 @@ def read_plan(store: Path) -> WorkerPlan | None:
     # Written at the very end of worker 0, when all of its shards are there.
     if not path.is_file():
         return None
-    values = read_json(path, _REPAIR)
+    return plan_of(read_json(path, _REPAIR), path)
+
+
+def plan_of(values: object, path: object) -> WorkerPlan:
+    """A plan by its JSON values; `path` says where they are from.
+
+    Raises:
+        UsageError: they are damaged.
+    """
     signature = None
     if isinstance(values, dict):
         # Taken out: it is the hash of all the rest.
         signature = values.pop("sha256", None)
     # It has no other hash than its own, and a store is built on it.
-    if signature is None or canonical_sha256(values) != signature:
+    if not isinstance(values, dict) or canonical_sha256(values) != signature:
         raise UsageError(
             rule="the plan of a store must have the sha256 it was written with",
             got=path,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from glot_jax import disk
+from glot_jax.errors import UsageError
 from glot_jax.files import TEMPORARY, explain_write_error, file_sha256, make_folders
 from glot_jax.store.arrays import stored_dtype
 from glot_jax.store.integrity import FileRecord
@@ -89,8 +92,9 @@ class ShardWriter:
         dtypes: Mapping[int, str],
     ):
         self.folder = split / shard_name(index)
-        # A fixed name: a later attempt replaces what this one may leave behind.
-        self._temporary = split / (TEMPORARY + shard_name(index))
+        # A name of this attempt: a writer that was thought to be dead may still write its own.
+        attempt = f"{TEMPORARY}{secrets.token_hex(4)}-"
+        self._temporary = split / (attempt + shard_name(index))
         self._index = index
         self._lengths = lengths
         self._token_ids = token_ids
@@ -122,13 +126,11 @@ class ShardWriter:
         self._explain(error)
 
     def open(self) -> None:
-        """Start the shard's files; what an earlier attempt left is replaced."""
+        """Start the shard's files."""
         tokens = len(self._token_ids)
         refuse_link(self.folder.parent)
         try:
             make_folders(self.folder.parent)
-            # A process that was killed may have left one.
-            disk.remove(self._temporary)
             disk.make_folder(self._temporary)
             self._write_array("lengths.npy", self._lengths)
             self._write_array("token_ids.npy", self._token_ids)
@@ -234,13 +236,34 @@ class ShardWriter:
             # Files, then their names, then the folder's name: after a power cut the folder is
             # whole wherever it has its name.
             disk.sync_folder(self._temporary)
-            disk.rename(self._temporary, self.folder)
+            self._name(record_bytes(record))
             # From here on the shard is finished, even if the name is not yet durable.
             self._ended = True
             disk.sync_folder(self.folder.parent)
         except BaseException as error:
             self._fail(error)
         return record
+
+    def _name(self, record: bytes) -> None:
+        """Give the folder its name, unless another writer of the same shard has done it.
+
+        Raises:
+            UsageError: it was another shard's writer.
+        """
+        try:
+            disk.rename(self._temporary, self.folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # One that was thought to be dead has finished it. Equal records have equal files.
+            if _content(self.folder / RECORD) != record:
+                raise UsageError(
+                    rule="two writers of a shard must write the same bytes",
+                    got=f"{self.folder}, which another process has written with other ones",
+                    fix="Compare their machines, devices and versions. Keep the folder, or delete"
+                    f" it and {EXTRACT_AGAIN}.",
+                ) from error
+            disk.remove(self._temporary)
 
     def _counted_norms(self) -> dict[str, list[dict[str, Any]]]:
         positions = positions_in(self._lengths)
@@ -290,3 +313,10 @@ class ShardWriter:
 
     def _explain(self, error: BaseException | None) -> None:
         explain_write_error(error, self.folder, self.bytes, again=EXTRACT_AGAIN)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

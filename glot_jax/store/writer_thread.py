@@ -6,6 +6,7 @@ import concurrent.futures
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -36,9 +37,17 @@ class WriterThread:
     Args:
         capacity: bytes of states that may wait.
         unsealed: shards that may be open at once, each with all its files.
+        keep: is given the folder and the record of each shard that is finished, on the threads that
+            seal; the shard counts as finished when it returns.
     """
 
-    def __init__(self, capacity: int = 256 * 1024**2, unsealed: int = 4):
+    def __init__(
+        self,
+        capacity: int = 256 * 1024**2,
+        unsealed: int = 4,
+        keep: Callable[[Path, ShardRecord], None] | None = None,
+    ):
+        self._keep = keep
         self._putter = ThreadPoolExecutor(1, thread_name_prefix="shard-writer")
         # Hashing and fsync of one shard need not wait for the next one's states, nor these for it.
         self._sealers = ThreadPoolExecutor(2, thread_name_prefix="shard-sealer")
@@ -109,6 +118,22 @@ class WriterThread:
         self._submit(seal)
         return sealed
 
+    def keep(self, folder: Path, record: ShardRecord) -> Future[ShardRecord]:
+        """Have a shard kept that an earlier process has finished; `result` waits for it."""
+        self._raise()
+        return self._sealers.submit(self._kept, folder, record)
+
+    def _kept(self, folder: Path, record: ShardRecord) -> ShardRecord:
+        try:
+            # Nothing is kept after an error.
+            self._raise()
+            if self._keep is not None:
+                self._keep(folder, record)
+        except BaseException as error:
+            self._error = error
+            raise
+        return record
+
     def abandon(self, shard: ShardWriter) -> None:
         """Take back a shard that was begun."""
         self._submit(shard.abandon).result()
@@ -131,6 +156,8 @@ class WriterThread:
     ) -> None:
         try:
             record = shard.finish(counts)
+            if self._keep is not None:
+                self._keep(shard.folder, record)
             self._open.remove(shard)
             self._slots.release()
             sealed.set_result(record)

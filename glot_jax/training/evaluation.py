@@ -11,6 +11,7 @@ import numpy as np
 from glot_jax.batches.split_rows import Splits
 from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
+from glot_jax.config.location import Location
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
@@ -51,7 +52,7 @@ def load_model(run: str | Path, checkpoint: CheckpointName = "best") -> Sentence
 def evaluate_run(
     run: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class JudgedSplit:
 def judge_run(
     run: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
 ) -> dict[str, JudgedSplit]:
@@ -118,7 +119,7 @@ def judge_run(
 def predict_run(
     run: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
     workspace: Workspace | None = None,
@@ -140,7 +141,7 @@ def predict_run(
 def open_run(
     run: Path,
     *,
-    store: Path | None = None,
+    store: Location | None = None,
     checkpoint: CheckpointName = "best",
     quiet: bool = False,
     workspace: Workspace | None = None,

@@ -177,6 +177,8 @@ def prepare(
     workspace = Workspace.shared(workspace)
     require_fit(config, workspace.mesh)
     store = open_store(config)
+    # Of a store at a URL, before its first byte.
+    store.require_room()
     tokens, about_tokens = choose_tokens(store, config)
     spec = spec_of(store, config, tokens)
     # Names before anything that takes time: a misspelt one must be told at once.
@@ -244,16 +246,17 @@ def open_store(config: TrainConfig) -> HiddenStore:
     Raises:
         UsageError: no store, or layers that cannot be read or mixed.
     """
+    opened = functools.partial(
+        HiddenStore,
+        config.store,
+        trust=config.trust_store,
+        cache=config.store_cache,
+    )
     if config.mix_layers is None:
-        return HiddenStore(
-            config.store,
-            layer=config.layer,
-            trust=config.trust_store,
-        )
+        return opened(layer=config.layer)
     # `--mix-layers` without a number means every layer there is.
     # Opened twice: which layers there are stands in the manifest only.
-    layers = config.mix_layers or HiddenStore(config.store).stored_layers
-    store = HiddenStore(config.store, layers=layers, trust=config.trust_store)
+    store = opened(layers=config.mix_layers or opened().stored_layers)
     # Again here: -1 and 12 may name one layer.
     if len(set(store.layers)) < len(store.layers):
         raise UsageError(
@@ -305,9 +308,8 @@ def build(
     """The feeds of a model's splits; `notices` takes lines for people to read."""
     if config.trust_store:
         notices.append(f"{store.path}: hashes are not checked (--trust-store)")
-    for split in splits.stored:
-        # On other threads, while the first shards are copied.
-        store[split].hash_ahead()
+    # On other threads, while the first shards are copied.
+    store.read_ahead(splits.stored)
     feeds = build_feeds(store, config, splits, workspace, notices.append)
     notices += matched_size(model.pooler)
     return feeds

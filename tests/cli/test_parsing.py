@@ -13,6 +13,7 @@ from glot_jax.cli.parsing import build, field_texts, leaves, parse, typed
 from glot_jax.cli.train import TrainCommand, read_train
 from glot_jax.config.base import Config, about, option
 from glot_jax.config.checks import whole
+from glot_jax.config.location import parse_location
 from glot_jax.config.train import GraphConfig, TrainConfig
 from glot_jax.errors import UsageError
 
@@ -161,3 +162,17 @@ def test_no_two_settings_of_training_share_a_flag():
 def test_a_run_may_be_named_behind_a_list(words):
     config = read_evaluate(words, "glot evaluate")
     assert (config.run, config.mteb) == (Path("run"), ("STS12", "SciFact"))
+
+
+def test_a_url_stays_one_and_a_folder_a_path():
+    typed_store = ["--store", "s3://bucket/x", "--out", "run"]
+    command = read_train(typed_store, "train.py")
+    assert command.run.store == parse_location("s3://bucket/x")
+    assert read_train(["--store", "a//b", "--out", "run"], "train.py").run.store == Path("a/b")
+    evaluate = read_evaluate(["run", "--store", "gs://bucket/x"], "glot evaluate")
+    assert str(evaluate.store) == "gs://bucket/x"
+    assert read_evaluate(["run"], "glot evaluate").store is None
+    with pytest.raises(UsageError, match="--out must be a path of this machine"):
+        read_train(["--store", "a", "--out", "s3://bucket/run"], "train.py")
+    with pytest.raises(UsageError, match="must hold no key, user, signature or token"):
+        read_train(["--store", "s3://u:p@bucket/x", "--out", "run"], "train.py")

@@ -10,6 +10,7 @@ from support.extraction_case import make_case, run, tree
 
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.storage_dtypes import States
+from glot_jax.config.location import require_folder
 from glot_jax.extraction import finished_passes
 from glot_jax.extraction.finished_passes import SECONDS, FinishedPasses
 from glot_jax.store.layout import lock_folder, passes_folder
@@ -141,4 +142,4 @@ def test_an_extraction_goes_on_within_a_shard(tmp_path, monkeypatch, dtype):
     assert "shard-00000 goes on behind 3 finished passes" in said
     assert len(ran) == passes - 3
     assert tree(other.out) == whole
-    assert not lock_folder(other.out).exists()
+    assert not lock_folder(require_folder(other.out)).exists()

@@ -1,6 +1,7 @@
 """Writing shards: what goes in comes out, and nothing half-written stays."""
 
 import errno
+import re
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def test_a_shard_is_absent_until_it_is_finished(tmp_path):
         dtypes={1: "float32"},
     ) as shard:
         shard.put(1, 0, np.ones((2, 3), np.float32))
-        assert [path.name for path in tmp_path.iterdir()] == [".tmp-shard-00000"]
+        (unfinished,) = tmp_path.iterdir()
+        assert re.fullmatch(r"\.tmp-[0-9a-f]{8}-shard-00000", unfinished.name)
         shard.finish(ShardCounts(truncated=0, empty=0, max_abs=1.0))
         assert [path.name for path in tmp_path.iterdir()] == ["shard-00000"]
 
@@ -100,3 +102,31 @@ def test_a_shard_is_not_written_into_a_linked_split(tmp_path):
     ):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def open_writer(folder, value):
+    shard = ShardWriter(
+        folder,
+        0,
+        np.array([2], np.int32),
+        np.array([4, 5], np.int32),
+        dim=3,
+        dtypes={1: "float32"},
+    )
+    shard.open()
+    shard.put(1, 0, np.full((2, 3), value, np.float32))
+    return shard
+
+
+def test_two_writers_of_one_shard_never_mix_their_files(tmp_path):
+    counts = ShardCounts(truncated=0, empty=0, max_abs=1.0)
+    first, second = open_writer(tmp_path, 1), open_writer(tmp_path, 1)
+    other = open_writer(tmp_path, 2)
+    record = first.finish(counts)
+    before = {path: path.read_bytes() for path in tmp_path.glob("shard-00000/*")}
+    # The same bytes: done, as if it had been alone.
+    assert second.finish(counts) == record
+    with pytest.raises(UsageError, match="two writers of a shard must write the same bytes"):
+        other.finish(counts)
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-00000"]
+    assert {path: path.read_bytes() for path in tmp_path.glob("shard-00000/*")} == before

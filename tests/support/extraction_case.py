@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import Location, require_folder
 from glot_jax.extraction import Backbone, dump, dump_share
 from support.tiny_backbones import CORPUS, make_backbone
 
@@ -76,19 +77,20 @@ def run_in_child(config: ExtractConfig) -> None:
     run(config)
 
 
-def tree(folder: Path) -> dict[str, bytes]:
+def tree(folder: Location) -> dict[str, bytes]:
+    root = require_folder(folder)
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
         if path.is_file()
     }
 
 
-def finished_shards(store: Path) -> list[Path]:
-    return sorted(store.glob("*/shard-*"))
+def finished_shards(store: Location) -> list[Path]:
+    return sorted(require_folder(store).glob("*/shard-*"))
 
 
-def identity(store: Path) -> dict[Path, tuple[int, int]]:
+def identity(store: Location) -> dict[Path, tuple[int, int]]:
     """Inode and time of the last change of every file of the finished shards."""
     return {
         file: (file.stat().st_ino, file.stat().st_mtime_ns)

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.config.location import Location
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 """No token file in anybody's home, and nobody counted."""
 
 
-def extraction_flags(config: ExtractConfig, out: Path) -> list[str]:
+def extraction_flags(config: ExtractConfig, out: Location) -> list[str]:
     """The command line of such an extraction, into another folder."""
     flags = {
         "--backbone": config.backbone,
@@ -35,7 +36,7 @@ def extraction_flags(config: ExtractConfig, out: Path) -> list[str]:
     return words
 
 
-def start_extraction(config: ExtractConfig, out: Path, *flags: str) -> subprocess.Popen[str]:
+def start_extraction(config: ExtractConfig, out: Location, *flags: str) -> subprocess.Popen[str]:
     """`glot extract` into `out`, with these flags as well."""
     return subprocess.Popen(
         [sys.executable, "-m", "glot_jax", "extract", *extraction_flags(config, out), *flags],
