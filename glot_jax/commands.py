@@ -19,11 +19,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from glot_jax import plugins as plugin_modules
-from glot_jax.config.devices import Devices
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.flat import from_flat
 from glot_jax.config.json import Json, from_json
 from glot_jax.config.location import Location, parse_location
+from glot_jax.config.machines import Devices
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, lookup, require_extra
 from glot_jax.files import read_json

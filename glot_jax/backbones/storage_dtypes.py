@@ -221,9 +221,9 @@ def _cosine_errors(exact: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
     # A token of zeros has no direction, before and after.
     magnitudes = magnitudes.clamp_min(1e-38)
     magnitudes = magnitudes[:, None]
-    one = torch.nn.functional.normalize(exact / magnitudes, dim=-1)
-    other = torch.nn.functional.normalize(rounded / magnitudes, dim=-1)
-    apart = one - other
+    before = torch.nn.functional.normalize(exact / magnitudes, dim=-1)
+    after = torch.nn.functional.normalize(rounded / magnitudes, dim=-1)
+    apart = before - after
     return apart.square().sum(-1) / 2
 
 

@@ -28,7 +28,7 @@ from glot_jax.commands import is_similarity, saved_config
 from glot_jax.compile_cache import use_compile_cache
 from glot_jax.config.base import Config, flag
 from glot_jax.config.compile_cache import ProgramCache
-from glot_jax.config.devices import Devices
+from glot_jax.config.machines import Devices
 from glot_jax.config.train import (
     WARMUP,
     GraphConfig,

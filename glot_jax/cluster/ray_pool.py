@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from glot_jax.cluster.work_queue import Done, Failed, Joined, Lost
-from glot_jax.config.cluster import RayChoice
+from glot_jax.config.machines import RayChoice
 from glot_jax.errors import UsageError, require_extra
 
 Facts = TypeVar("Facts", bound="Comparable", covariant=True)

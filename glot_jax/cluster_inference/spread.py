@@ -19,7 +19,7 @@ from glot_jax.cluster_inference.run_actors import (
     RunFacts,
     RunSettings,
 )
-from glot_jax.config.cluster import RayChoice
+from glot_jax.config.machines import RayChoice
 from glot_jax.inference.answering import Answers
 from glot_jax.inference.row_files import Spread, Window
 

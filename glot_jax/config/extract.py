@@ -16,8 +16,8 @@ from glot_jax.config.checks import (
     whole,
     written,
 )
-from glot_jax.config.cluster import RayChoice
 from glot_jax.config.location import Location
+from glot_jax.config.machines import RayChoice
 from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
 

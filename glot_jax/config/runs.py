@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from glot_jax.config.base import ARGUMENT, Config, flag, option
 from glot_jax.config.checks import filled, require_one_place, whole
-from glot_jax.config.cluster import RayChoice
 from glot_jax.config.compile_cache import ProgramCache
 from glot_jax.config.location import Location
+from glot_jax.config.machines import RayChoice
 from glot_jax.errors import UsageError
 
 # By name, and all empty by default: one that is not empty was given.

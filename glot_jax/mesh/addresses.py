@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from glot_jax.config.devices import AUTO, Devices
+from glot_jax.config.machines import AUTO, Devices
 from glot_jax.errors import UsageError
 from glot_jax.launcher import Asker, Worker, find_worker
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
-from glot_jax.config.devices import ALL_DEVICES, Devices
+from glot_jax.config.machines import ALL_DEVICES, Devices
 from glot_jax.dispatch.memory import keep_memory
 from glot_jax.errors import UsageError
 from glot_jax.mesh.addresses import Place, find_place

@@ -9,8 +9,8 @@ from support.extraction_case import finished_shards, make_case, run, tree
 from support.object_stores import contents, moto_server, own_cache, s3, url
 from support.ray_case import kill_an_actor, start_extraction
 
-from glot_jax.config.cluster import RayChoice
 from glot_jax.config.location import require_folder
+from glot_jax.config.machines import RayChoice
 from glot_jax.errors import UsageError
 from glot_jax.extraction.cluster_shards import ShardItem, ShardWriterActor
 from glot_jax.extraction.shard_texts import cut_shards

@@ -18,7 +18,7 @@ from support.ranking_stores import make_ranking_store, topic_groups
 from support.synthetic_stores import PAIRS, make_store
 
 import glot_jax
-from glot_jax.config.devices import Devices
+from glot_jax.config.machines import Devices
 from glot_jax.config.train import ObjectiveConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.mesh.device_mesh import Mesh

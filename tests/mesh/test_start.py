@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glot_jax.config.devices import Devices
+from glot_jax.config.machines import Devices
 from glot_jax.errors import UsageError
 from glot_jax.mesh.device_mesh import ONE
 from glot_jax.mesh.start import start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from glot_jax.cluster.work_queue import Done, Joined, Lost
 
@@ -24,7 +25,7 @@ class DyingPool:
         self.items: dict[int, object] = {}
         self.submitted: list[object] = []
 
-    def work(self, item):
+    def work(self, item: Any) -> Any:  # noqa: ANN401 - whatever a test makes of its items
         return ("done", item)
 
     def spawn(self):
