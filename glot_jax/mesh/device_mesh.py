@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from glot_jax.mesh.processes import ALONE, Processes
 
@@ -93,11 +94,11 @@ class Mesh:
 
         return jax.tree.map(put, tree)
 
-    def place_everywhere(self, values: np.ndarray) -> jax.Array:
-        """An array that every process holds as a whole, on each device."""
+    def place_everywhere(self, tree: PyTree[np.ndarray]) -> PyTree[jax.Array]:
+        """Arrays of the host that every process holds as a whole, on each device."""
         if not self.several:
-            return jnp.asarray(values)
-        return self._put(values, self._sharding(None))
+            return jax.tree.map(jnp.asarray, tree)
+        return self.everywhere(tree)
 
     def everywhere(self, tree: Tree) -> Tree:
         """Arrays that every process holds as a whole, on each device; one device: as they are."""
