@@ -37,11 +37,6 @@ class PackedStates:
         """Axes of the unpacked states."""
         return self.values.ndim
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that they take while they wait."""
-        return self.values.nbytes + self.scales.nbytes
-
     def take(self, index: Array) -> Array:
         """States of some tokens, [..., (layers,) dim]; an index past the end is the last token's.
 
@@ -63,6 +58,27 @@ class PackedStates:
         states = unpacked(values, scales, self.dim)
         # Rounded as a reader's states are: what is trained on is what is evaluated on.
         return states.astype(self.dtype)
+
+
+Tokens = Array | PackedStates
+"""Token states of a split on the device: [tokens, (layers,) dim], plain or packed."""
+
+
+def take(tokens: Tokens, index: Array) -> Array:
+    """States of some tokens, [..., (layers,) dim]; an index past the end is the last token's.
+
+    Args:
+        tokens: of a split.
+        index: [...] int32.
+    """
+    if isinstance(tokens, PackedStates):
+        return tokens.take(index)
+    return jnp.take(
+        tokens,
+        index,
+        axis=0,
+        mode="clip",
+    )
 
 
 def unpacked(values: Array, scales: Array, dim: int) -> Array:

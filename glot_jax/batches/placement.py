@@ -11,9 +11,11 @@ import jax
 import numpy as np
 from jax import Array
 
+from glot_jax.batches.packed_states import PackedStates, Tokens
 from glot_jax.batches.planned_batches import padded_states
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.mesh.device_mesh import ONE, Mesh
+from glot_jax.store.scaled_states import bytes_per_token
 from glot_jax.store.split_reader import SplitReader
 
 
@@ -62,15 +64,22 @@ class DeviceStates:
 
     def __init__(self, reader: SplitReader, mesh: Mesh = ONE):
         self.mesh = mesh
-        self.size = states_bytes(reader)
+        self.size = bytes_on_device(reader)
         self.budget = device_budget()
-        if reader.tokens:
+        if reader.is_packed and reader.tokens:
+            # A quarter of the memory: a batch is unpacked where it is gathered.
+            tokens = PackedStates(
+                *reader.read_packed(),
+                dim=reader.dim,
+                dtype=reader.dtype,
+            )
+        elif reader.tokens:
             tokens = reader.read_all()
         else:
             # Nothing can be gathered from nothing, not even the no tokens of empty texts.
             shape = (1, *reader.token_shape)
             tokens = np.zeros(shape, reader.dtype)
-        self.tokens: Array = mesh.place_everywhere(tokens)
+        self.tokens: Tokens = mesh.place_everywhere(tokens)
 
     def gather(
         self,
@@ -150,7 +159,7 @@ def place_states(reader: SplitReader, cache: str, mesh: Mesh = ONE) -> States:
         mesh: the devices of the run.
     """
     if cache == "auto":
-        roomy = _roomy(states_bytes(reader), mesh.copies)
+        roomy = _roomy(reader, mesh.copies)
         # One program for all: where one process has no room, none puts them there.
         cache = max(mesh.processes.gather(roomy), key=_PLACES.index)
     # On a CPU the device is the host, and a gather there is compiled like any step.
@@ -159,10 +168,10 @@ def place_states(reader: SplitReader, cache: str, mesh: Mesh = ONE) -> States:
     return HostStates(reader, copy=cache == "host", mesh=mesh)
 
 
-def _roomy(size: int, copies: int) -> str:
-    if size * copies <= device_budget():
+def _roomy(reader: SplitReader, copies: int) -> str:
+    if bytes_on_device(reader) * copies <= device_budget():
         return "device"
-    if size <= host_budget():
+    if states_bytes(reader) <= host_budget():
         return "host"
     return "none"
 
@@ -171,6 +180,16 @@ def states_bytes(reader: SplitReader) -> int:
     """Bytes of a split's token states."""
     numbers = reader.tokens * math.prod(reader.token_shape)
     return numbers * reader.dtype.itemsize
+
+
+def bytes_on_device(reader: SplitReader) -> int:
+    """Bytes that a split's token states take on the device, where int4 stays packed."""
+    if not reader.is_packed:
+        return states_bytes(reader)
+    # Of one layer, or of several side by side.
+    *layers, dim = reader.token_shape
+    states = reader.tokens * math.prod(layers)
+    return states * bytes_per_token("int4", dim)
 
 
 def device_budget() -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from glot_jax.batches.packed_states import Tokens, take
 from glot_jax.batches.token_batch import TokenBatch
 
 
@@ -35,7 +36,7 @@ class PlannedBatches:
         """Steps."""
         return len(self.row_mask)
 
-    def gather(self, tokens: Array, step: Array, length: int) -> TokenBatch:
+    def gather(self, tokens: Tokens, step: Array, length: int) -> TokenBatch:
         """The batch of one of the steps, within a compiled program.
 
         Args:
@@ -61,7 +62,7 @@ class PlannedBatches:
 
 
 def padded_states(
-    tokens: Array,
+    tokens: Tokens,
     starts: Array,
     lengths: Array,
     length: int,
@@ -82,12 +83,7 @@ def padded_states(
     # Past its end a short text reads tokens of the next one, and the last text none: clipped here,
     # masked below.
     index = starts[:, None] + position[None, :]
-    hidden = jnp.take(
-        tokens,
-        index,
-        axis=0,
-        mode="clip",
-    )
+    hidden = take(tokens, index)
     # One more axis for the width, and one for the layers where there are several.
     further_axes = [1] * (tokens.ndim - 1)
     is_token = mask.reshape(*mask.shape, *further_axes)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from glot_jax.batches.packed_states import Tokens
 from glot_jax.batches.planned_batches import PlannedBatches
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.dispatch.executables import Executables
@@ -52,7 +53,7 @@ def init_state(
 class Block(NamedTuple):
     """Consecutive steps of one shape, whose batches the program gathers itself."""
 
-    tokens: Array | jax.ShapeDtypeStruct
+    tokens: Any  # an array, packed states, or what describes their shapes
     """[tokens, (layers,) dim] of the split, on the device."""
     planned: PlannedBatches
     """Of an epoch, on the device."""
@@ -264,7 +265,7 @@ class Steps:
         self,
         name: StepName,
         state: TrainState,
-        tokens: Array,
+        tokens: Tokens,
         planned: PlannedBatches,
         length: int,
     ) -> None:
@@ -282,7 +283,7 @@ class Steps:
         self.executables.ahead(key, compile_block)
 
     def compile_blocks_ahead(
-        self, states: Sequence[TrainState], tokens: Array, planned: PlannedBatches, length: int
+        self, states: Sequence[TrainState], tokens: Tokens, planned: PlannedBatches, length: int
     ) -> None:
         """Have the program of `train_blocks` for these runs compiled on another thread."""
         shapes = [self.mesh.described(state) for state in states]
@@ -338,7 +339,7 @@ class Steps:
         """Edges that a batch of this shape may hold; None where it is not computed sparse."""
         return self.edge_budgets.get(batch.mask.shape)
 
-    def _block_of_shapes(self, tokens: Array, planned: PlannedBatches, length: int) -> Block:
+    def _block_of_shapes(self, tokens: Tokens, planned: PlannedBatches, length: int) -> Block:
         number = self.mesh.described(jax.ShapeDtypeStruct((), jnp.int32))
         # The first axis of what is planned counts steps, the second what is divided.
         steps = self.mesh.described(planned, axis=1)
@@ -390,7 +391,9 @@ def _arguments_of(
 def _block_key(name: StepName, block: Block) -> tuple:
     tokens = block.tokens
     # The planned steps too: how many an epoch has is the size of its arrays.
-    return (name, tokens.shape, str(tokens.dtype), block.planned.starts.shape, block.length)
+    # Packed states are two arrays.
+    leaves = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(tokens))
+    return (name, leaves, block.planned.starts.shape, block.length)
 
 
 def _blocks_key(blocks: Sequence[Block]) -> tuple:

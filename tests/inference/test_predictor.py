@@ -67,7 +67,7 @@ def outputs_of_a_store(run):
 
 
 # Padding changes the last digit of sums, and rounding to 16 bits may turn that into one of its own.
-NEAR = {"float32": 1e-6, "float16": 1e-4, "int8": 1e-3, "bfloat16": 1e-3}
+NEAR = {"float32": 1e-6, "float16": 1e-4, "int8": 1e-3, "int4": 1e-3, "bfloat16": 1e-3}
 
 
 def softmax(logits):
@@ -94,7 +94,7 @@ def test_a_text_is_answered_as_it_is_evaluated(runs, choice, kind):
     np.testing.assert_allclose(answers.values, expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("storage_dtype", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("storage_dtype", ["float32", "bfloat16", "int8", "int4"])
 def test_states_pass_through_the_stores_dtype(tmp_path, storage_dtype):
     runs = make_runs(tmp_path, storage_dtype=storage_dtype)
     predictor = Predictor.load([runs / "topics"], BackboneChoice(str(runs / "tiny"), "cpu"))
