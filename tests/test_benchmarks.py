@@ -64,7 +64,7 @@ def arguments(name: str, data: Path) -> list[list[str]]:
     if name == "decoder_states":
         return [["--data", str(data / "stsb")]]
     whole = ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "start")
-    if name in (*whole, "stuck_seeds", "decoder_search"):
+    if name in (*whole, "stuck_seeds", "decoder_search", "storage_dtypes"):
         return [["--data", str(data)]]
     return [[]]
 

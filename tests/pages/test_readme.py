@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+import yaml
+
+from glot_jax.version import __version__
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -147,3 +150,13 @@ def test_speeds_and_faults_are_those_of_the_results():
 def test_links_lead_to_files():
     for link in re.findall(r"\]\(([^)#:]+)[)#]", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_version_is_the_same_everywhere():
+    wheels = re.findall(r"glot_jax-([\d.]+)-py3-none-any\.whl", README)
+    assert wheels == [__version__]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == __version__
+    assert cited["cff-version"] == "1.2.0"
+    # Nothing is invented: there is no address, DOI or ORCID yet.
+    assert not {"doi", "url", "repository-code"} & set(cited)
