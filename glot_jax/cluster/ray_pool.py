@@ -17,7 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from glot_jax.cluster.work_queue import Done, Failed, Joined, Lost
 from glot_jax.config.machines import RayChoice
-from glot_jax.errors import UsageError, require_extra
+from glot_jax.errors import UsageError, missing_extra, require_extra
 
 Facts = TypeVar("Facts", bound="Comparable", covariant=True)
 Item = TypeVar("Item", contravariant=True)
@@ -389,10 +389,11 @@ class RayPool(Generic[Known, Given, Made]):
             self._ray.kill(member.handle)
         text = str(error)
         if any(sign in text for sign in _MISSING):
-            missing = UsageError(
-                rule="every node must have glot_jax and what it needs",
-                got=_last_line(error),
-                fix="Install this version there: pip install 'glot-jax[extract,ray]'.",
+            missing = missing_extra(
+                "ray",
+                "every node of the cluster",
+                "glot_jax of this version and what it needs",
+                _last_line(error),
             )
             return Failed(worker, missing)
         reason = _cause(error)
