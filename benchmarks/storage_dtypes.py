@@ -129,7 +129,10 @@ def seconds_of_epochs(
             summary = train(config, quiet=True, workspace=workspaces[dtype])
             if turn:
                 measured[dtype].append(summary["seconds"]["train"] / bench.epochs)
-    return {dtype: statistics.median(seconds) for dtype, seconds in measured.items()}
+    medians: dict[Dtype, float] = {}
+    for dtype, seconds in measured.items():
+        medians[dtype] = statistics.median(seconds)
+    return medians
 
 
 def error_of(store: HiddenStore) -> dict[str, float] | None:
@@ -144,7 +147,9 @@ def bytes_of(store: HiddenStore) -> int:
 
 def rows_of(bench: StorageDtypes, backbone: str, task: str) -> dict[str, dict[str, Any]]:
     """Name -> a row for each dtype and pooler."""
-    stores = {dtype: make_store(bench, backbone, task, dtype) for dtype in DTYPES}
+    stores: dict[Dtype, HiddenStore] = {}
+    for dtype in DTYPES:
+        stores[dtype] = make_store(bench, backbone, task, dtype)
     metric = METRICS[task]
     rows = {}
     for pooler in bench.poolers:
