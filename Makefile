@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[$(ALL)]'
 	touch $@ $(DEMO_STAMP)
 
-# What the demo takes, and no more: five minutes less than everything.
+# What the demo takes, and no more.
 $(DEMO_STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) $$(grep '^torch==' constraints.txt)

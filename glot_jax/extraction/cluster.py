@@ -23,7 +23,7 @@ from glot_jax.cluster.ray_pool import RayPool, connected
 from glot_jax.cluster.work_queue import Limits, run
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.extraction.cluster_shards import ShardItem, ShardWriterActor, WrittenShard
-from glot_jax.extraction.finished_store import check_finished
+from glot_jax.extraction.finished_store import finished_by
 from glot_jax.extraction.job import Job, open_out, open_rows, recipe_of
 from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import SplitProgress, estimate_tokens, say
@@ -146,21 +146,7 @@ class _Drive:
 
     def write_store(self) -> HiddenStore:
         """See `write_on_cluster`."""
-        job = self._job
-        if job.is_finished():
-            return check_finished(job)
-        with job.lock() as lock:
-            # Looked for again under the lock: another process may have finished it meanwhile.
-            is_finished = job.is_finished()
-            if not is_finished:
-                self._write(lock)
-            lock.finished()
-        if is_finished:
-            return check_finished(job)
-        job.clear()
-        store = HiddenStore(job.store, trust=True)
-        job.say(f"{job.store}: finished, content {store.content[:12]}")
-        return store
+        return finished_by(self._job, self._write)
 
     def _write(self, lock: StoreLock) -> None:
         job = self._job
@@ -179,6 +165,8 @@ class _Drive:
             # Splits are not waited for one by one: actors would be idle at the end of each.
             self._hand_out(sign, sum(tokens.values()))
             records = {name: self._seal(name) for name in job.data.splits}
+        # An actor that died has left a shard half-written, under a name of its own.
+        remove_leftovers(job.out)
         refuse_foreign(job.out, job.data.splits)
         task = job.data.spec.to_json()
         manifest = Manifest.build(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from glot_jax.errors import UsageError
 from glot_jax.extraction.job import Job
 from glot_jax.extraction.out_folder import refuse_unfinished_append, require_same_recipe
@@ -14,6 +16,32 @@ from glot_jax.store.layout import array_file, shard_name
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.records import DAMAGED, SplitRecord, sum_up
+
+
+def finished_by(job: Job, write: Callable[[StoreLock], None]) -> HiddenStore:
+    """The finished store of a job: written now, or checked where it is there already.
+
+    Args:
+        job: the extraction.
+        write: writes the store, or continues it, under the lock that it is given.
+
+    Raises:
+        UsageError: as for `check_finished`, and whatever `write` raises.
+    """
+    if job.is_finished():
+        return check_finished(job)
+    with job.lock() as lock:
+        # Looked for again under the lock: another process may have finished the store meanwhile.
+        is_finished = job.is_finished()
+        if not is_finished:
+            write(lock)
+        lock.finished()
+    if is_finished:
+        return check_finished(job)
+    job.clear()
+    store = HiddenStore(job.store, trust=True)
+    job.say(f"{job.store}: finished, content {store.content[:12]}")
+    return store
 
 
 def check_finished(job: Job) -> HiddenStore:

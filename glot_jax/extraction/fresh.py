@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glot_jax.extraction.finished_store import check_finished
+from glot_jax.extraction.finished_store import finished_by
 from glot_jax.extraction.job import LocalJob
 from glot_jax.extraction.out_folder import empty_folders_removed, require_same_recipe
 from glot_jax.extraction.progress import estimate_tokens
@@ -27,20 +27,7 @@ def write_store(job: LocalJob) -> HiddenStore:
 
     A store that is finished already is checked and left as it is.
     """
-    if job.is_finished():
-        return check_finished(job)
-    with job.lock() as lock:
-        # Looked for again under the lock: another process may have finished the store meanwhile.
-        is_finished = job.is_finished()
-        if not is_finished:
-            _write(job, lock)
-        lock.finished()
-    if is_finished:
-        return check_finished(job)
-    job.clear()
-    store = HiddenStore(job.store, trust=True)
-    job.say(f"{job.store}: finished, content {store.content[:12]}")
-    return store
+    return finished_by(job, lambda lock: _write(job, lock))
 
 
 def _write(job: LocalJob, lock: StoreLock) -> None:

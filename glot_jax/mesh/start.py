@@ -158,7 +158,7 @@ def _devices(settings: Devices, processes: Processes) -> list[Device]:
     if count > there:
         platform = jax.default_backend()
         raise UsageError(
-            rule="--devices must be there",
+            rule="as many devices as --devices asks for must be there",
             got=f"{count}, of which this process sees {there} ({platform})",
             fix=f"Give --devices {there} or fewer.",
         )
