@@ -13,6 +13,7 @@ from glot_jax.extraction.split_files import file_record, has_rows, refuse_furthe
 from glot_jax.store.arrays import npy_bytes
 from glot_jax.store.finish import OTHER_TEXTS
 from glot_jax.store.layout import array_file, shard_name
+from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest, read_manifest
 from glot_jax.store.reader import HiddenStore
 from glot_jax.store.records import DAMAGED, SplitRecord, sum_up

@@ -30,7 +30,10 @@ def test_one_device_is_taken_as_without_a_word(settings, environ):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Devices(devices="2"), "--devices must be there; got 2, of which this process sees 1"),
+        (
+            Devices(devices="2"),
+            "--devices asks for must be there; got 2, of which this process sees 1",
+        ),
         (Devices(distributed="auto"), "--distributed auto needs a launcher"),
     ],
 )
