@@ -8,8 +8,10 @@ settings and ends in one line, and the order of the flags in `--help` is free.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
+import gc
 import inspect
 import textwrap
 import types
@@ -20,7 +22,7 @@ from typing import Annotated, Any, TypedDict, TypeVar, cast
 
 import tyro
 
-from glot_jax.config.base import Config, is_config, is_plain, type_hints
+from glot_jax.config.base import Config, flag, is_config, is_plain, type_hints
 from glot_jax.config.location import is_location, parse_location
 
 Settings = TypeVar("Settings", bound=Config)
@@ -75,6 +77,9 @@ class Leaf:
             return Annotated[self.word, *self._place()]
         if self.positional:
             return Annotated[self.hint, tyro.conf.Positional]
+        if is_switch(self.hint):
+            about = tyro.conf.arg(metavar="[{True,False}]", help_behavior_hint="")
+            return Annotated[self.hint, about]
         # tyro's own "(default: 32)" is right for every default that is a value.
         if self.default is not None and self.default != ():
             return self.hint
@@ -218,13 +223,31 @@ def parse_values(
     description = inspect.getdoc(settings) or ""
     # Paragraphs of their own: tyro joins the lines of one.
     description = "\n\n".join([description, *examples])
-    options = tyro.cli(
-        tyro.conf.OmitArgPrefixes[view],
-        args=arguments,
-        prog=prog,
-        description=description,
-    )
+    with without_collections():
+        options = tyro.cli(
+            tyro.conf.OmitArgPrefixes[view],
+            args=with_values(flags, arguments),
+            prog=prog,
+            description=description,
+        )
     return _values(flags, dict(_flat(options)))
+
+
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """No garbage collection, for a call of tyro.
+
+    tyro parses the source of every class of settings.
+    A collection in the middle may run Python that parses source too, and Python 3.11 before 3.11.8
+    then loses count of its depth: a SystemError (python/cpython#106905).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _values(flags: Mapping[str, Leaf], words: Mapping[str, object]) -> dict[str, Any]:
@@ -248,26 +271,55 @@ def typed(
     make_typed_dict: Any = TypedDict
     view = make_typed_dict("Typed", hints, total=False)
     # No `--help`: the second reading prints it, with the defaults that this one finds.
-    values, rest = tyro.cli(
-        view,
-        args=arguments,
-        prog=prog,
-        return_unknown_args=True,
-        add_help=False,
-    )
+    with without_collections():
+        values, rest = tyro.cli(
+            view,
+            args=with_values(flags, arguments),
+            prog=prog,
+            return_unknown_args=True,
+            add_help=False,
+        )
     return _values(flags, values), rest
+
+
+def is_switch(hint: object) -> bool:
+    """Whether a flag says yes or no, and without it something else decides."""
+    return set(typing.get_args(hint)) == {bool, type(None)}
+
+
+def with_values(flags: Mapping[str, Leaf], arguments: Sequence[str]) -> list[str]:
+    """Words whose switches have values: tyro knows `--flag` and `--no-flag` of bools alone.
+
+    Args:
+        flags: of the command.
+        arguments: its words; `--flag True` stays as it is.
+    """
+    switches = {flag(leaf.name) for leaf in flags.values() if is_switch(leaf.hint)}
+    words: list[str] = []
+    for number, word in enumerate(arguments):
+        # tyro takes `--no_flag` as well.
+        yes = word.replace("_", "-").replace("--no-", "--", 1)
+        following = arguments[number + 1 : number + 2]
+        if word in switches and list(following) not in (["True"], ["False"], ["None"]):
+            words += [word, "True"]
+        elif yes in switches and yes != word:
+            words += [yes, "False"]
+        else:
+            words.append(word)
+    return words
 
 
 def take_plugins(arguments: Sequence[str], prog: str) -> tuple[tuple[str, ...], list[str]]:
     """The plugins that were named, and the other words."""
     view: Any = dataclasses.make_dataclass("Plugins", [PLUGIN.field()])
-    options, rest = tyro.cli(
-        view,
-        args=arguments,
-        prog=prog,
-        return_unknown_args=True,
-        add_help=False,
-    )
+    with without_collections():
+        options, rest = tyro.cli(
+            view,
+            args=arguments,
+            prog=prog,
+            return_unknown_args=True,
+            add_help=False,
+        )
     return options.plugin, rest
 
 

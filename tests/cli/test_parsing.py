@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import traceback
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,29 @@ def test_an_unknown_flag_or_value_ends_the_process(words, capsys):
         read(*words)
     assert ended.value.code == 2
     assert capsys.readouterr().err
+
+
+def test_nothing_is_collected_while_words_are_read():
+    seen = []
+
+    def collects(*_):
+        modules = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_stack(None)]
+        seen.append("tyro._cli" in modules)
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(collects)
+    # Every allocation collects, where it is allowed.
+    gc.set_threshold(1)
+    try:
+        read("f", "--width", "8")
+        with pytest.raises(SystemExit):
+            read("f", "--widht", "8")
+    finally:
+        gc.callbacks.remove(collects)
+        gc.set_threshold(*thresholds)
+    assert seen, "collected before and after"
+    assert not any(seen)
+    assert gc.isenabled()
 
 
 def test_what_was_typed_is_told_from_what_is_a_default():
@@ -135,6 +160,27 @@ def test_a_preset_gives_defaults_that_typed_flags_change():
     assert request.run.pooler.standardise
     assert request.typed == {"store", "out", "preset", "tau", "residual", "seeds"}
     assert request.seeds == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ([], None),
+        (["--standardise"], True),
+        (["--no-standardise"], False),
+        (["--no_standardise"], False),
+        (["--standardise", "--no-residual"], True),
+        (["--standardise", "False"], False),
+        (["--standardise=True"], True),
+        (["--preset", "paper"], False),
+        (["--preset", "tuned", "--no-standardise"], False),
+        (["--preset", "paper", "--standardise"], True),
+    ],
+)
+def test_a_switch_is_on_or_off_or_left_to_the_run(words, value):
+    request = read_train(["--store", "s", "--out", "o", *words], "train.py")
+    assert request.run.pooler.standardise is value
+    assert ("standardise" in request.typed) == any("standardise" in word for word in words)
 
 
 def test_training_needs_a_store_and_a_folder(capsys):
