@@ -51,7 +51,37 @@ def test_ids_and_cuts_are_those_of_the_tokenizer(tokenizers, name, texts, max_le
     np.testing.assert_array_equal(truncated, [len(text) > max_length for text in whole])
 
 
-def test_a_text_goes_through_the_tokenizer_once(tokenizers):
+def test_a_text_goes_through_the_tokenizer_in_rust_once(tokenizers, monkeypatch):
+    backend = tokenizers["bert"].backend_tokenizer
+    # Whether its backend alone may be asked is found out by a few texts, once.
+    truncated_ids(tokenizers["bert"], ["the dog"], 10)
+    counted = []
+
+    class Counting:
+        def encode_batch_fast(self, texts):
+            counted.extend(texts)
+            return backend.encode_batch_fast(texts)
+
+    monkeypatch.setattr(type(tokenizers["bert"]), "backend_tokenizer", Counting())
+    texts = ["the cat " * 500, "nobody", "the dog"]
+    _, truncated = truncated_ids(tokenizers["bert"], texts, 10)
+    assert counted == texts
+    assert truncated.tolist() == [True, False, False]
+
+
+def test_a_class_that_changes_texts_in_python_is_asked_itself(tokenizers):
+    class Lowering(type(tokenizers["roberta"])):
+        def __call__(self, texts, **options):
+            return super().__call__([text.lower() for text in texts], **options)
+
+    changed = Lowering(tokenizer_object=tokenizers["roberta"].backend_tokenizer)
+    text = "The CAT"
+    assert truncated_ids(changed, [text], 10) == truncated_ids(changed, [text.lower()], 10)
+    plain, _ = truncated_ids(tokenizers["roberta"], [text], 10)
+    assert truncated_ids(changed, [text], 10)[0] != plain
+
+
+def test_a_text_goes_through_a_tokenizer_of_its_own_ways_once(tokenizers):
     class Counting:
         is_fast = True
         texts = 0
