@@ -1,4 +1,4 @@
-"""Embeddings trained on TREC QA and STS-B pairs, with three seeds.
+r"""Embeddings trained on TREC QA and STS-B pairs, with three seeds.
 
 Zero-shot mean, mean with a linear map, adapool, glot.
 
@@ -11,6 +11,12 @@ Every pooler's learning rate and epoch are chosen by ndcg@10 on TREC QA's valida
 the same rates. Scored: TREC QA's test questions that have a positive and a negative, and STS12 by
 MTEB without a network. Prints the table of docs/results and writes
 benchmarks/results/embeddings.json; finished stores, runs and results are taken up again.
+
+Of a decoder, on a layer with attention sinks and on the last, and beside the plain mean of states
+that without sinks, and that of standardised states without sinks:
+
+    python benchmarks/embeddings.py --data DIR --work build/embeddings-smollm2 --backbone smollm2 \
+        --stored 20 30 --layer 20 --untrained --name embeddings-smollm2-20
 """
 
 from __future__ import annotations
@@ -23,8 +29,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from benchmark import Benchmark, Mismatch, json_rows, run
+from flax import nnx
 
 from glot_jax.batches.ranking_feed import TextFeed
 from glot_jax.config.extract import ExtractConfig
@@ -50,6 +59,7 @@ from glot_jax.reporting.statistics import (
 )
 from glot_jax.run_folders.predictions import read_predictions
 from glot_jax.training import train
+from glot_jax.training.evaluate import evaluate_split
 from glot_jax.training.evaluation import open_run
 
 GLOT = PoolerConfig(pooler="glot", hidden_dim=128, num_layers=2, jk="cat")
@@ -61,6 +71,12 @@ POOLERS: dict[str, tuple[PoolerConfig, Literal["none", "linear"]]] = {
 }
 """Name -> pooler and head."""
 ZERO_SHOT = "mean, zero-shot"
+UNTRAINED: dict[str, dict[str, Any]] = {
+    ZERO_SHOT: {"sinks": "keep", "standardise": False},
+    "mean, sinks left out": {"sinks": "auto", "standardise": False},
+    "mean, sinks left out, standardised": {"sinks": "auto", "standardise": True},
+}
+"""Means in which nothing is trained: what is done to the states."""
 SENTENCES = ("sentence1", "sentence2")
 
 Row = dict[str, Any]
@@ -78,6 +94,14 @@ class Embeddings(Benchmark):
     lrs: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
     epochs: int = 5
     tau: float = 0.6
+    layer: int | None = None
+    """Whose states are pooled. Default: the last."""
+    stored: tuple[int, ...] = ()
+    """Layers of the store, so that several calls share it. Default: the one that is pooled."""
+    untrained: bool = False
+    """Means of states without sinks, and standardised, beside the plain one."""
+    name: str = "embeddings"
+    """Of the file of results."""
 
     def smaller(self) -> Embeddings:
         """See Benchmark.smaller."""
@@ -130,10 +154,11 @@ def prepare_rows(bench: Embeddings) -> str:
 def train_once(bench: Embeddings, name: str, lr: float, seed: int) -> tuple[Path, float]:
     """A run and its best ndcg@10 on validation; a finished one is taken up again."""
     pooler, head = POOLERS[name]
-    out = bench.work / "runs" / f"{name.replace(' + ', '-')}-lr{lr:g}-seed{seed}"
+    out = runs_folder(bench) / f"{name.replace(' + ', '-')}-lr{lr:g}-seed{seed}"
     config = TrainConfig(
         store=bench.work / "store",
         out=out,
+        layer=bench.layer,
         epochs=bench.epochs,
         seed=seed,
         graph=GraphConfig(tau=bench.tau),
@@ -146,6 +171,61 @@ def train_once(bench: Embeddings, name: str, lr: float, seed: int) -> tuple[Path
     else:
         summary = train(config, resume=out.is_dir(), quiet=True)
     return out, summary["validation"]["best"]["ndcg@10"]
+
+
+def runs_folder(bench: Embeddings) -> Path:
+    """Folder of the runs, one for each layer."""
+    return bench.work / ("runs" if bench.layer is None else f"runs-layer{bench.layer}")
+
+
+def untrained_run(bench: Embeddings, name: str) -> Path:
+    """A run of the mean, of which everything but the map on top is taken: `without_map`."""
+    settings = UNTRAINED[name]
+    out = runs_folder(bench) / name.replace(", ", "-").replace(" ", "-")
+    config = TrainConfig(
+        store=bench.work / "store",
+        out=out,
+        layer=bench.layer,
+        sinks=settings["sinks"],
+        pooler=PoolerConfig(pooler="mean", standardise=settings["standardise"]),
+        epochs=1,
+        # A run without a parameter is refused: nothing of it could be trained.
+        objective=ObjectiveConfig(embedding_head="linear", select_on="validation"),
+    )
+    if not (out / "summary.json").is_file():
+        train(config, resume=out.is_dir(), quiet=True)
+    return out
+
+
+def without_map(values: Any) -> Any:  # noqa: ANN401 - a tree of arrays
+    """Parameters whose map on top of the pooled vectors changes nothing."""
+
+    def leaf(path: tuple[Any, ...], value: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path)
+        if "projection" not in name:
+            return value
+        return jnp.eye(len(value)) if value.ndim == 2 else jnp.zeros_like(value)
+
+    return jax.tree_util.tree_map_with_path(leaf, values)
+
+
+def untrained_ranking(run_folder: Path) -> np.ndarray:
+    """[queries, 3] of a run of `untrained_run`, on the test questions."""
+    prepared, state = open_run(run_folder, quiet=True)
+    _, predictions = evaluate_split(
+        prepared, {**state, "params": without_map(state["params"])}, "test"
+    )
+    return predictions.predictions
+
+
+def untrained_encoder(run_folder: Path) -> SentenceEncoder:
+    """The encoder of a run of `untrained_run`."""
+    encoder = SentenceEncoder.load(run_folder)
+    graphdef, values = nnx.split(encoder.model)
+    model = nnx.merge(graphdef, without_map(values))
+    # Its vectors are other ones, and are kept under another name.
+    fingerprint = {**encoder.fingerprint, "weights": "none"}
+    return SentenceEncoder(model, encoder.backbone, encoder.layers, fingerprint, encoder.recipe)
 
 
 def train_all(bench: Embeddings, name: str) -> tuple[float, list[Path]]:
@@ -203,12 +283,18 @@ class Similarity:
 
 
 def score_sts12(bench: Embeddings, runs: dict[str, list[Path]], rows: list[Row]) -> Similarity:
-    """Vectors of STS12's sentences by every run, and by the plain mean."""
-    result = Similarity({ZERO_SHOT: []}, {})
+    """Vectors of STS12's sentences by every run, and by the plain mean unless a run has it."""
+    result = Similarity({} if ZERO_SHOT in runs else {ZERO_SHOT: []}, {})
     states = bench.work / "states"  # the backbone runs once for all heads
     backbone = None
     for name, folders in runs.items():
         result.cosines[name] = []
+        if name in UNTRAINED:
+            encode = functools.partial(
+                encode_through_store, untrained_encoder(folders[0]), folder=states
+            )
+            result.cosines[name].append(cosines(encode, rows))
+            continue
         for folder in folders:
             beside: tuple[str, ...] = ()
             if bench.backbone == "minilm" and not result.mteb:
@@ -224,7 +310,7 @@ def score_sts12(bench: Embeddings, runs: dict[str, list[Path]], rows: list[Row])
             backbone = encoder.backbone
             encode = functools.partial(encode_through_store, encoder, folder=states)
             result.cosines[name].append(cosines(encode, rows))
-    if backbone is not None:
+    if backbone is not None and ZERO_SHOT not in runs:
         encode = functools.partial(mean_states, backbone)
         result.cosines[ZERO_SHOT].append(cosines(encode, rows))
     return result
@@ -264,14 +350,22 @@ def main(bench: Embeddings) -> None:
         out=bench.work / "store",
         max_length=128,
     )
+    stored = bench.stored or (() if bench.layer is None else (bench.layer,))
+    if stored:
+        config = dataclasses.replace(config, layers=stored)
     dump(config)
     rates: dict[str, float] = {}
     runs: dict[str, list[Path]] = {}
+    if bench.untrained:
+        runs = {name: [untrained_run(bench, name)] for name in UNTRAINED}
     for name in POOLERS:
         rates[name], runs[name] = train_all(bench, name)
     first = runs["mean + linear"][0]
-    ranked = {ZERO_SHOT: [zero_shot_ranking(first)]}
+    ranked = {} if bench.untrained else {ZERO_SHOT: [zero_shot_ranking(first)]}
     for name, folders in runs.items():
+        if name in UNTRAINED:
+            ranked[name] = [untrained_ranking(folders[0])]
+            continue
         ranked[name] = [read_predictions(folder)["test"].predictions for folder in folders]
     relevant = read_predictions(first)["test"].labels
     rows = read_rows(bench.data / "sts12" / "test.jsonl")
@@ -300,8 +394,9 @@ def main(bench: Embeddings) -> None:
         "lrs": bench.lrs,
         "epochs": bench.epochs,
         "tau": bench.tau,
+        "layer": bench.layer,
     }
-    bench.write("embeddings", {"settings": settings, "rows": table})
+    bench.write(bench.name, {"settings": settings, "rows": table})
 
 
 def cell(mean: float, deviation: float | None, interval: Interval | None) -> str:

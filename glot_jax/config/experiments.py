@@ -19,6 +19,16 @@ def several(default: Values) -> Values:
     return option(default, filled, distinct)
 
 
+def _require_treatments(sinks: tuple[str, ...]) -> None:
+    for value in sinks:
+        if value not in ("keep", "auto"):
+            raise UsageError(
+                rule="--sinks must be keep or auto",
+                got=repr(value),
+                fix="Give for example --sinks keep auto.",
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class StressConfig(Config):
     """Run the stress test: can a pooler find the one relation that matters among distractor words?
@@ -49,6 +59,13 @@ class StressConfig(Config):
     """Where the signal stands among the distractors, 0 (first) to 1 (last), one test for each.
     Default: at random.
     """
+    # A decoder has its sinks in the middle, and none in the last layer.
+    layer: int | None = None
+    """Layer whose states are pooled. Default: the last."""
+    sinks: tuple[str, ...] = option((), distinct)
+    """What is done about attention sinks, keep or auto, one test for each. Default: as train.py
+    does.
+    """
     # The poolers of the paper's comparison.
     poolers: tuple[str, ...] = several(("cls", "mean", "max", "adapool", "glot"))
     """Names of glot_jax.pooling.POOLERS. With glot, GLOT on three wrong graphs runs too:
@@ -77,7 +94,8 @@ class StressConfig(Config):
     """Where compiled programs are kept."""
 
     def require_consistent(self) -> None:
-        """Check that distances have a protocol that reads them."""
+        """Check that distances have a protocol that reads them, and treatments of sinks."""
+        _require_treatments(self.sinks)
         # (0,) is the default: whoever leaves it alone has asked for nothing.
         if self.distances != (0,) and "controlled" not in self.protocol:
             raise UsageError(
@@ -176,13 +194,7 @@ class ReproduceConfig(Config):
 
     def require_consistent(self) -> None:
         """Check that several rates have a split to be compared on."""
-        for value in self.sinks:
-            if value not in ("keep", "auto"):
-                raise UsageError(
-                    rule="--sinks must be keep or auto",
-                    got=repr(value),
-                    fix="Give for example --sinks keep auto.",
-                )
+        _require_treatments(self.sinks)
         reported = set(self.seeds) & set(self.selection_seeds)
         if reported:
             raise UsageError(

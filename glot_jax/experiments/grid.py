@@ -108,7 +108,8 @@ def is_run_of(saved: TrainConfig, planned: TrainConfig) -> bool:
     """Whether a run is that of these settings and this seed.
 
     A run's config.json holds what was decided for it where the settings leave it open: how many
-    lengths, XLA's options, the tau of a density, the weights of classes.
+    lengths, XLA's options, the tau of a density, whether states are standardised, the weights of
+    classes.
     """
     if saved.seed != planned.seed:
         return False
@@ -119,6 +120,9 @@ def is_run_of(saved: TrainConfig, planned: TrainConfig) -> bool:
         changes["xla_cpu_options"] = saved.xla_cpu_options
     if planned.graph.tau_density is not None:
         changes["graph"] = dataclasses.replace(planned.graph, tau=saved.graph.tau)
+    if planned.pooler.standardise is None:
+        decided = saved.pooler.standardise
+        changes["pooler"] = dataclasses.replace(planned.pooler, standardise=decided)
     if planned.objective.class_weight != "none":
         weights = saved.objective.class_weights
         changes["objective"] = dataclasses.replace(planned.objective, class_weights=weights)

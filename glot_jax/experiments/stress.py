@@ -5,11 +5,12 @@ Extract once, tune and train every pooler, and print each score beside what a co
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -56,9 +57,11 @@ def settings_of(config: StressConfig) -> list[StressSetting]:
         distances = config.distances if protocol == "controlled" else (0,)
         # None: related words stand anywhere.
         positions = config.positions or (None,)
-        axes = itertools.product(config.ratios, positions, distances)
-        for ratio, position, distance in axes:
-            settings.append(StressSetting(protocol, ratio, distance, position))
+        # None: whatever train.py does about sinks.
+        treatments = config.sinks or (None,)
+        axes = itertools.product(config.ratios, positions, distances, treatments)
+        for ratio, position, distance, sinks in axes:
+            settings.append(StressSetting(protocol, ratio, distance, position, config.layer, sinks))
     return settings
 
 
@@ -84,9 +87,9 @@ def run_stress(config: StressConfig) -> list[StressRecord]:
         lookup(POOLERS, name, "pooler (--poolers)")
     for protocol in config.protocol:
         lookup(PROTOCOLS, protocol, "protocol (--protocol)")
-    for lr in config.lrs:
-        _train_config(config, config.out, "glot", lr, config.seeds[0])
     settings = settings_of(config)
+    for lr in config.lrs:
+        _train_config(config, settings[0], config.out, "glot", lr, config.seeds[0])
     # All of them now: a combination that no text has ends here as well.
     extractions = [_extract_config(config, setting) for setting in settings]
     # Now: without matplotlib the last step of hours of work would fail.
@@ -132,6 +135,7 @@ def _extract_config(config: StressConfig, setting: StressSetting) -> ExtractConf
         position=setting.position,
         # Validation is as large as test: it chooses the learning rate and the epoch.
         diagnostic_rows=(train_rows, test_rows, test_rows),
+        layers=(-1 if setting.layer is None else setting.layer,),
         sample_seed=config.seeds[0],
     )
 
@@ -261,9 +265,10 @@ def _runs(
     """One record per seed, and what these runs predict for the test rows."""
 
     def configure(lr: float, seed: int) -> TrainConfig:
-        return _train_config(config, store, variant, lr, seed)
+        return _train_config(config, setting, store, variant, lr, seed)
 
     tuned = tuned_runs(configure, config.lrs, config.seeds, "accuracy", workspace)
+    treated = "" if setting.sinks is None else f" sinks {setting.sinks}"
     records = []
     for seed, summary in zip(config.seeds, tuned.summaries, strict=True):
         training = StressTraining(
@@ -275,7 +280,7 @@ def _runs(
         accuracy = summary.splits["test"].best["accuracy"]
         records.append(StressRecord(setting, variant, seed, accuracy, training))
         print(
-            f"{setting.name} {variant} seed {seed}: {accuracy:.3f} at lr {tuned.lr:g}",
+            f"{store.name}{treated} {variant} seed {seed}: {accuracy:.3f} at lr {tuned.lr:g}",
             file=sys.stderr,
         )
     return records, [read_predictions(folder)["test"] for folder in tuned.folders]
@@ -283,6 +288,7 @@ def _runs(
 
 def _train_config(
     config: StressConfig,
+    setting: StressSetting,
     store: Path,
     variant: str,
     lr: float,
@@ -290,9 +296,13 @@ def _train_config(
 ) -> TrainConfig:
     # A control is glot with another rule of the graph.
     pooler = "glot" if variant in GRAPH_CONTROLS else variant
-    return TrainConfig(
+    name = f"{variant}-lr{lr:g}-seed{seed}"
+    # Runs of one store lie side by side; those of earlier versions keep their names.
+    if setting.sinks is not None:
+        name += f"-sinks-{setting.sinks}"
+    run = TrainConfig(
         store=store,
-        out=config.out / "runs" / store.name / f"{variant}-lr{lr:g}-seed{seed}",
+        out=config.out / "runs" / store.name / name,
         epochs=config.epochs,
         seed=seed,
         batch_size=config.batch_size,
@@ -304,3 +314,6 @@ def _train_config(
         optimizer=OptimizerConfig(lr=lr),
         objective=ObjectiveConfig(select_on="validation"),
     )
+    if setting.sinks is None:
+        return run
+    return dataclasses.replace(run, sinks=cast("Any", setting.sinks))

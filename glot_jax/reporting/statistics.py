@@ -152,7 +152,7 @@ def paired_difference(
         return first_score - second_score
 
     value = difference_on(every)
-    p_seeds = _welch(
+    p_seeds = welch(
         _seed_scores(score, first, labels),
         _seed_scores(score, second, labels),
     )
@@ -204,10 +204,11 @@ def _seed_scores(
     return [score(guesses, labels) for guesses in predictions]
 
 
-def _welch(
+def welch(
     first: Sequence[float],
     second: Sequence[float],
 ) -> float | None:
+    """Welch's p of two samples of scores, one of each seed; None where there is no variance."""
     # A single seed has no variance.
     if min(len(first), len(second)) < 2:
         return None

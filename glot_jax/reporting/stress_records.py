@@ -28,6 +28,10 @@ class StressSetting:
     """Words between the two related ones; 0: as the protocol puts them."""
     position: float | None = None
     """Where in the text the related words stand, 0 to 1; None: anywhere."""
+    layer: int | None = None
+    """Whose states are pooled; None: the last."""
+    sinks: str | None = None
+    """What is done about attention sinks, where it was asked for; None: as train.py does."""
 
     @property
     def name(self) -> str:
@@ -38,26 +42,37 @@ class StressSetting:
             parts.append(f"distance{self.distance}")
         if self.position is not None:
             parts.append(f"position{self.position:g}")
+        if self.layer is not None:
+            parts.append(f"layer{self.layer}")
+        # Not the sinks: a store has them all.
         return "-".join(parts)
 
     @property
     def where(self) -> str:
-        """`, distance 3, position 0.5`, as far as the two are set."""
+        """`, distance 3, position 0.5`, and so on, as far as they are set."""
         text = ""
         if self.distance:
             text += f", distance {self.distance:g}"
         if self.position is not None:
             text += f", position {self.position:g}"
+        if self.layer is not None:
+            text += f", layer {self.layer}"
+        if self.sinks is not None:
+            text += ", sinks kept" if self.sinks == "keep" else ", sinks left out"
         return text
 
     def to_json(self) -> dict[str, Any]:
-        """Its fields of a record: distance and position where they are set."""
-        # What is not set is left out: earlier versions knew no other axes than these two.
+        """Its fields of a record: distance and position where they are set, and so on."""
+        # What is not set is left out: earlier versions knew fewer axes.
         fields: dict[str, Any] = {"protocol": self.protocol, "ratio": self.ratio}
         if self.distance:
             fields["distance"] = self.distance
         if self.position is not None:
             fields["position"] = self.position
+        if self.layer is not None:
+            fields["layer"] = self.layer
+        if self.sinks is not None:
+            fields["sinks"] = self.sinks
         return fields
 
     @classmethod
@@ -69,6 +84,8 @@ class StressSetting:
             # Left out where it was not set.
             fields.get("distance") or 0,
             fields.get("position"),
+            fields.get("layer"),
+            fields.get("sinks"),
         )
 
 

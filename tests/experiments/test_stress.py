@@ -141,6 +141,34 @@ def test_distance_and_position_reach_the_texts(backbone, tmp_path):
     assert low <= trained.accuracy <= high
 
 
+def test_treatments_of_sinks_share_a_store_and_are_told_apart(backbone, tmp_path, capsys):
+    config = StressConfig(
+        backbone=str(backbone),
+        out=tmp_path / "out",
+        protocol=("controlled",),
+        ratios=(0.5,),
+        layer=1,
+        sinks=("keep", "auto"),
+        poolers=("mean",),
+        seeds=(1,),
+        rows=(10, 10),
+        lrs=(1e-3,),
+        epochs=1,
+    )
+    records = run_stress(config)
+    trained = [record.setting for record in records if record.training is not None]
+    assert [(setting.layer, setting.sinks) for setting in trained] == [(1, "keep"), (1, "auto")]
+    store = HiddenStore(next((tmp_path / "out" / "stores").iterdir()))
+    assert store.recipe.layers == (1,)
+    runs = tmp_path / "out" / "runs" / store.path.name
+    for sinks in config.sinks:
+        settings = json.loads((runs / f"mean-lr0.001-seed1-sinks-{sinks}/config.json").read_text())
+        assert settings["config"]["sinks"] == sinks
+    assert "layer 1, sinks left out" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UsageError, match="--sinks must be keep or auto"):
+        StressConfig(sinks=("drop",))
+
+
 @pytest.mark.parametrize("ratio", [0.5, 0.9])
 def test_order_can_be_read_from_what_minilm_keeps(ratio):
     splits = generate("controlled", ratio=ratio, rows=(20, 2, 200), seed=1)

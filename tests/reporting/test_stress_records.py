@@ -18,6 +18,7 @@ from glot_jax.reporting.stress_records import (
 
 PLAIN = StressSetting("released", 0.5)
 PLACED = StressSetting("controlled", 0.9, distance=7, position=0.0)
+DECODER = StressSetting("controlled", 0.9, layer=20, sinks="keep")
 
 
 def test_a_setting_writes_what_is_set():
@@ -30,9 +31,18 @@ def test_a_setting_writes_what_is_set():
     }
     assert (PLAIN.name, PLACED.name) == ("released-0.5", "controlled-0.9-distance7-position0")
     assert (PLAIN.where, PLACED.where) == ("", ", distance 7, position 0")
+    assert DECODER.to_json() == {
+        "protocol": "controlled",
+        "ratio": 0.9,
+        "layer": 20,
+        "sinks": "keep",
+    }
+    # Both treatments read one store.
+    assert DECODER.name == "controlled-0.9-layer20"
+    assert DECODER.where == ", layer 20, sinks kept"
 
 
-@pytest.mark.parametrize("setting", [PLAIN, PLACED])
+@pytest.mark.parametrize("setting", [PLAIN, PLACED, DECODER])
 def test_records_are_read_as_they_were_written(setting, tmp_path):
     training = StressTraining(lr=1e-3, validation=0.75, parameters=12, seconds=1.5)
     records = [
@@ -47,7 +57,7 @@ def test_records_are_read_as_they_were_written(setting, tmp_path):
     assert "control" not in values[1]
 
 
-@pytest.mark.parametrize("setting", [PLAIN, PLACED])
+@pytest.mark.parametrize("setting", [PLAIN, PLACED, DECODER])
 def test_comparisons_are_read_as_they_were_written(setting, tmp_path):
     interval = Interval(0.4, 0.6)
     difference = Difference(0.1, Interval(0.0, 0.2), 0.03, None)
