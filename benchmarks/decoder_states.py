@@ -1,12 +1,16 @@
-"""A decoder's states beside an encoder's: sinks, near-complete graphs, large numbers.
+r"""A decoder's states beside an encoder's: sinks, near-complete graphs, large numbers.
 
     python benchmarks/decoder_states.py --data DIR/stsb --task stsb --backbone smollm2
 
-Per layer: the longest and the median state, the largest number in it (float16 holds 65504), and the
-share of the pairs of different tokens of a text whose cosine is above tau, of raw, centred and
-standardised states. Then how far states move if texts are padded, if the forward pass runs in
-bfloat16 or float16, and if the beginning-of-text token is put before every text. Writes
-benchmarks/results/decoder_states.json.
+Per layer: the longest and the median state, the largest number in it (float16 holds 65504), how
+much of the states' mean square one vector has (train.py standardises above .4), and the share of
+the pairs of different tokens of a text whose cosine is above tau, of raw, centred and standardised
+states. Then how far states move if texts are padded, if the forward pass runs in bfloat16 or
+float16, and if the beginning-of-text token is put before every text. Writes
+benchmarks/results/decoder_states.json; another backbone goes into a file of its own:
+
+    python benchmarks/decoder_states.py --data DIR/stsb --backbone minilm --layers 1 2 3 4 5 6 \
+        --name encoder_states
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import Any
 import numpy as np
 from benchmark import Benchmark, run
 
+from glot_jax.batches.state_statistics import common_share
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.errors import UsageError
 from glot_jax.extraction import Backbone
@@ -41,7 +46,12 @@ class DecoderStates(Benchmark):
     layers: tuple[int, ...] = (5, 10, 15, 20, 25, 30)
     texts: int = 400
     """The first so many training texts."""
+    moved_texts: int = 32
+    """Those of them that are computed again with each change: half precision takes a CPU without
+    instructions for it a hundred times as long."""
     tau: float = 0.6
+    name: str = "decoder_states"
+    """Of the file of results."""
 
     def smaller(self) -> DecoderStates:
         """See Benchmark.smaller."""
@@ -92,6 +102,7 @@ def layer_facts(states: Ragged, tau: float) -> dict[str, float]:
         "largest_norm": float(norms.max()),
         "sinks": float(len(joint) - len(tokens)),
         "tokens": float(len(joint)),
+        "common_share": common_share(kept),
         "largest_number": float(np.abs(joint).max()),
         "density_all_tokens": density(states, tau),
         "density_without_sinks": density(kept, tau),
@@ -176,16 +187,21 @@ def main(bench: DecoderStates) -> None:
         "added": tokenizer.convert_ids_to_tokens(tokenizer("")["input_ids"]),
     }
     print(f"special tokens: {special}")
-    print(f"layer  median  longest  sinks  largest |x|   pairs above {bench.tau}: all, no sinks,")
-    print("                                            centred, standardised")
+    print(
+        "layer  median  longest  sinks  largest |x|  common"
+        f"   pairs above {bench.tau}: all, no sinks, centred, standardised"
+    )
     for layer, row in facts.items():
         print(
             f"{layer:>5} {row['median_norm']:7.1f} {row['largest_norm']:8.0f} {row['sinks']:6.0f}"
-            f" {row['largest_number']:12.1f}   {row['density_all_tokens']:.3f}"
+            f" {row['largest_number']:12.1f} {row['common_share']:7.3f}"
+            f"   {row['density_all_tokens']:.3f}"
             f" {row['density_without_sinks']:.3f} {row['density_centred']:.3f}"
             f" {row['density_standardised']:.3f}"
         )
-    moved = compared(bench, whole, ids)
+    # One text a pass gave each text its own arrays.
+    few = {layer: states[: bench.moved_texts] for layer, states in whole.items()}
+    moved = compared(bench, few, ids[: bench.moved_texts])
     for name, layers in moved.items():
         for layer, row in layers.items():
             print(
@@ -193,11 +209,12 @@ def main(bench: DecoderStates) -> None:
                 f" (largest {row['largest']:.2g}), {row['not_finite']:.0f} not finite"
             )
     bench.write(
-        "decoder_states",
+        bench.name,
         {
             "backbone": bench.backbone,
             "task": bench.task,
             "texts": len(ids),
+            "moved_texts": min(len(ids), bench.moved_texts),
             "tau": bench.tau,
             "special_tokens": special,
             "layers": facts,

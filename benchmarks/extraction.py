@@ -11,7 +11,7 @@ benchmarks/results/extraction.json. A decoder, and what it saves that no block r
 which is stored:
 
     python benchmarks/extraction.py --data DIR/stsb --task stsb --backbone smollm2 --shallow 20 \
-        --train-rows 500 --name extraction-smollm2
+        --train-rows 1500 --repeats 3 --name extraction-smollm2
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class SentenceModel(nnx.Module):
             layers=layers,
             tokens=spec.tokens,
             token_norm=pooler.token_norm,
-            standardise=pooler.standardise,
+            standardise=bool(pooler.standardise),
             dropout=pooler.dropout,
             projection_dim=pooler.projection_dim,
             dtype=pooler.dtype,

@@ -48,7 +48,13 @@ def paper(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         graph=GraphConfig(graph="threshold", tau=0.6),
         # Algorithm 1 has no edge term; the release adds one.
         pooler=PoolerConfig(
-            pooler="glot", gnn="gat", hidden_dim=128, num_layers=2, jk="cat", edge_term=False
+            pooler="glot",
+            gnn="gat",
+            hidden_dim=128,
+            num_layers=2,
+            jk="cat",
+            edge_term=False,
+            standardise=False,
         ),
         # The split that is reported chooses its own epoch: the paper's protocol, not ours.
         objective=ObjectiveConfig(pair_features="concat", select_on="validation"),
@@ -91,7 +97,13 @@ def release(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         graph=GraphConfig(graph="threshold", tau=0.6),
         # Its layers get edge attributes of 1, hence PyTorch Geometric's term for them.
         pooler=PoolerConfig(
-            pooler="glot", gnn="gat", hidden_dim=256, num_layers=2, jk="cat", edge_term=True
+            pooler="glot",
+            gnn="gat",
+            hidden_dim=256,
+            num_layers=2,
+            jk="cat",
+            edge_term=True,
+            standardise=False,
         ),
         # Its inner products take vectors as they are; the paper's InfoNCE takes unit vectors.
         objective=ObjectiveConfig(
@@ -181,7 +193,13 @@ def msmarco(config: TrainConfig, similarity: bool = False) -> TrainConfig:
         sinks="keep",
         graph=GraphConfig(graph="threshold", tau=0.3),
         pooler=PoolerConfig(
-            pooler="glot", gnn="gat", hidden_dim=128, num_layers=4, jk="cat", edge_term=False
+            pooler="glot",
+            gnn="gat",
+            hidden_dim=128,
+            num_layers=4,
+            jk="cat",
+            edge_term=False,
+            standardise=False,
         ),
         objective=ObjectiveConfig(
             select_on="holdout", loss_temperature=0.07, embedding_vectors="unit", hard_negatives=1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -255,7 +256,13 @@ def stage_of(path: Path) -> str:
 @functools.cache
 def tree_of(path: Path) -> ast.Module:
     """The module, parsed once for all rules."""
-    return ast.parse(path.read_text())
+    # A collection in the middle may report something that died, and the report parses source too:
+    # Python 3.11 then loses count of its depth, a SystemError (python/cpython#106905).
+    gc.disable()
+    try:
+        return ast.parse(path.read_text())
+    finally:
+        gc.enable()
 
 
 @functools.cache

@@ -61,10 +61,20 @@ def arguments(name: str, data: Path) -> list[list[str]]:
         return [["--data", str(data / "cola"), "--task", "cola"]]
     if name in ("compare", "runs_together"):
         return [["--store", str(data / "store")]]
-    if name == "decoder_states":
+    if name in ("decoder_states", "extraction_kills"):
         return [["--data", str(data / "stsb")]]
-    whole = ("classifiers", "encode", "glue", "embeddings", "predict", "serving", "start")
-    if name in (*whole, "stuck_seeds", "decoder_search", "storage_dtypes"):
+    whole = (
+        "classifiers",
+        "encode",
+        "glue",
+        "embeddings",
+        "predict",
+        "serving",
+        "start",
+        "tokenising",
+        "lora",
+    )
+    if name in (*whole, "stuck_seeds", "decoder_search", "decoder_confirmation", "storage_dtypes"):
         return [["--data", str(data)]]
     return [[]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,6 +59,28 @@ def state_statistics(
     squares, _ = _sum(reader, texts, states_of, mean, power=2)
     variance = squares / count
     return Statistics(mean, np.sqrt(variance))
+
+
+def common_share(states: Sequence[np.ndarray], token_norm: str = "none") -> float:
+    """How much of the states' mean square their mean has: 0 for all directions, 1 for one alone.
+
+    Of several layers the largest.
+
+    Args:
+        states: of some texts, [tokens, (layers,) dim] each.
+        token_norm: how every state is scaled first, as in `state_statistics`.
+    """
+    # No token, no direction.
+    if not sum(len(text) for text in states):
+        return 0.0
+    together = np.concatenate([_scaled(text, token_norm) for text in states])
+    wide = together.astype(np.float64)
+    mean = wide.mean(axis=0)
+    of_mean = np.sum(mean**2, axis=-1)
+    of_all = np.mean(np.sum(wide**2, axis=-1), axis=0)
+    # A layer of zeros has none either.
+    shares = np.divide(of_mean, of_all, out=np.zeros_like(of_all), where=of_all > 0)
+    return float(np.max(shares))
 
 
 def _scaled(states: np.ndarray, token_norm: str) -> np.ndarray:

@@ -199,9 +199,11 @@ class PoolerConfig(Config):
     """Width of the readout's scorer. Default: max(128, width // 2) for glot (its mlp has the same),
     128 for adapool.
     """
-    standardise: bool = setting(False)
+    # None and not a word: whoever says yes or no has a bool, as in versions that knew no more.
+    standardise: bool | None = setting(None, absent=False)
     """Bring every dimension of the states to mean 0 and deviation 1 over the training rows' tokens.
-    The graph is built from the raw states.
+    The graph is built from the raw states. Default: where tokens share one direction, as those of
+    decoders do; config.json has what was decided. --no-standardise: never.
     """
     token_norm: Literal["none", "rms", "l2"] = setting("none")
     """Scale every token's state before it is pooled: to a mean square of 1 (rms), or to length 1

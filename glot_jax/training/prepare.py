@@ -48,7 +48,7 @@ from glot_jax.training.measured import (
     set_statistics,
     with_bucket_count,
     with_class_weights,
-    with_measured_tau,
+    with_measured,
     with_xla_options,
 )
 from glot_jax.training.notices import (
@@ -188,7 +188,7 @@ def prepare(
     metric = selection_metric(spec.task, config.objective.metric)
     splits = Splits.divide(store, config, feed_kind(objective))
     require_calibrated(config.objective, objective, spec.task, splits.selected_on)
-    config, about_tau = with_measured_tau(config, splits.rows["train"], store, tokens)
+    config, about_states = with_measured(config, splits.rows["train"], store, tokens)
     config, about_weights = with_class_weights(config, splits.rows["train"], store, objective)
     # Once more, with the weights of its loss.
     objective = objective_for(spec.task, config.objective)
@@ -197,7 +197,7 @@ def prepare(
         notices += unread_by_pooler(unused)
         notices += unread_by_task(config.objective, spec.task, given)
         notices += chosen_layer(store, config)
-        notices += [*about_tokens, *about_tau, *about_weights]
+        notices += [*about_tokens, *about_states, *about_weights]
         notices += chosen_split(config, splits.selected_on, metric, splits.held_out)
     model = build_model(spec, config)
     config = with_bucket_count(config, store, model, feed_kind(objective))

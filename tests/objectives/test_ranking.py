@@ -293,6 +293,8 @@ def test_from_texts_to_a_summary(tmp_path, capsys, deduplicate):
         1 + (1 + row % 2) + (1 + row % 3) for row in range(20)
     ]
     options = [
+        # Random states lean to one side; divided by little they magnify what float16 rounds.
+        "--no-standardise",
         "--epochs",
         2,
         "--batch-size",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,21 +16,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-_SOURCES = ("glot_jax", "pyproject.toml", "README.md", "LICENSE")
 
 
 def build_wheel(folder: Path) -> Path:
-    """The wheel of this tree. Built from a copy: setuptools writes beside its sources."""
-    source = folder / "source"
-    source.mkdir()
-    for name in _SOURCES:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, source / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, source / name)
+    """The wheel of this tree."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    subprocess.run([*command, "-w", str(folder), str(source)], check=True)
+    subprocess.run([*command, "-w", str(folder), str(ROOT)], check=True)
     return next(folder.glob("*.whl"))
 
 

@@ -101,13 +101,15 @@ def make_store(
     empty_rows: Sequence[int] = (),
     sinks: Sequence[int] = (),
     scale: float = 1.0,
+    common: float = 0.0,
 ) -> Path:
     """A finished store of random states; labels can be learned from them.
 
     `empty_rows` of train have no token. At the positions `sinks` every text has one state, the same
-    for all, a thousand times as long as the others. All states are `scale` times as long as usual.
+    for all, a thousand times as long as the others. All states are `scale` times as long as usual,
+    and have `common` added to each entry.
     """
-    layout = _Layout(dim, longest, shards, dtype, layers, tuple(sinks), scale)
+    layout = _Layout(dim, longest, shards, dtype, layers, tuple(sinks), scale, common)
     splits = {}
     for number, (split, count) in enumerate((rows or {"train": 40, "validation": 12}).items()):
         empty = empty_rows if split == "train" else ()
@@ -134,6 +136,7 @@ class _Layout(NamedTuple):
     layers: tuple[int, ...]
     sinks: tuple[int, ...]
     scale: float
+    common: float
 
 
 class _Texts(NamedTuple):
@@ -172,6 +175,7 @@ def _draw_texts(
             # A text that is shorter has none there.
             text[position : position + 1] = sink
         text *= layout.scale
+        text += layout.common
     return _Texts(labels, lengths, states)
 
 

@@ -30,7 +30,12 @@ from glot_jax.store.manifest import Manifest, read_manifest, write_manifest
 from glot_jax.texts.tasks import TaskSpec
 from glot_jax.training import measured, train
 from glot_jax.training.evaluation import evaluate_run
-from glot_jax.training.measured import choose_tokens, with_class_weights, with_measured_tau
+from glot_jax.training.measured import (
+    choose_tokens,
+    with_class_weights,
+    with_measured_tau,
+    with_standardising,
+)
 from glot_jax.training.prepare import build_model, open_store, prepare
 from glot_jax.training.workspace import Workspace
 from glot_jax.xla.cpu_options import XlaCpuOptions
@@ -112,6 +117,56 @@ def test_a_run_keeps_its_choice(sunk, dry, tmp_path):
     )
     assert evaluate_run(out, store=dry, quiet=True)
     assert folder.load_model("best").stem.tokens == folder.model.tokens
+
+
+def standardised(store: Path, tokens: TokenChoice = EVERY_TOKEN, **options):
+    """What a store decides, and the lines about it."""
+    settings = TrainConfig(store=store, out=Path("unused"), pooler=PoolerConfig(**options))
+    resolved, notices = with_standardising(settings, open_store(settings), tokens)
+    return resolved.pooler.standardise, notices
+
+
+def test_states_of_one_direction_are_standardised_and_that_is_said(dry, tmp_path):
+    leaning = make_store(tmp_path / "leaning", layers=(1, 2), common=3.0)
+    on, (notice,) = standardised(leaning)
+    assert on is True
+    assert "of the states' mean square: they are standardised (--no-standardise" in notice
+    assert standardised(dry) == (False, [])
+    # Whoever says what to do is asked nothing.
+    assert standardised(leaning, standardise=False) == (False, [])
+    assert standardised(dry, standardise=True) == (True, [])
+    assert standardised(leaning, token_norm="l2")[0] is True
+
+
+def test_sinks_are_no_common_direction_of_the_others(sunk, tmp_path):
+    short = make_store(tmp_path / "short", sinks=(0,), longest=2)
+    assert standardised(short)[0] is True
+    assert standardised(short, chosen(short)[0])[0] is False
+    assert standardised(sunk, chosen(sunk, layer=2)[0]) == (False, [])
+
+
+def test_a_run_keeps_what_its_states_decided(dry, tmp_path):
+    leaning = make_store(tmp_path / "leaning", common=3.0)
+    decided = run(leaning, tmp_path / "decided", epochs=1)
+    asked = run(
+        leaning, tmp_path / "asked", epochs=1, pooler=dataclasses.replace(SMALL, standardise=True)
+    )
+    saved = json.loads((tmp_path / "decided" / "config.json").read_text())
+    assert saved["config"]["pooler"]["standardise"] is True
+    assert decided["validation"] == asked["validation"]
+    # Where nothing is in common, the run of earlier versions.
+    before = run(
+        dry,
+        tmp_path / "before",
+        layer=2,
+        epochs=1,
+        pooler=dataclasses.replace(SMALL, standardise=False),
+    )
+    now = run(dry, tmp_path / "now", layer=2, epochs=1)
+    assert before["validation"] == now["validation"]
+    configs = [tmp_path / name / "config.json" for name in ("before", "now")]
+    first, second = (json.loads(path.read_text())["config"] for path in configs)
+    assert {**first, "out": ""} == {**second, "out": ""}
 
 
 @pytest.mark.parametrize(
@@ -298,7 +353,8 @@ def test_a_run_from_before_there_was_a_choice_goes_on_with_the_default(dry, tmp_
 @pytest.mark.parametrize("options", ["default", "eigen", "xla"])
 def test_what_is_named_is_not_measured(dry, tmp_path, monkeypatch, options):
     monkeypatch.setattr(measured, "choose_options", no_miniature)
-    settings = config(dry, tmp_path / "run", pooler=SMALL, xla_cpu_options=options)
+    pooler = dataclasses.replace(SMALL, standardise=False)
+    settings = config(dry, tmp_path / "run", pooler=pooler, xla_cpu_options=options)
     prepared = prepare(settings, Display(quiet=True))
     assert prepared.config == settings
 
