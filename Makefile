@@ -1,4 +1,4 @@
-# make install | wheel | smollm2 | demo | stress | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
+# make install | wheel | release | audit | smollm2 | demo | stress | notebooks | test | test-all | lint | format | docs | check-docs | soak | bench | report: each makes .venv by itself when it is missing.
 # DEMO_ARGS, STRESS_ARGS, TEST_ARGS and PIP_ARGS are passed on: make demo DEMO_ARGS="--out build/small --epochs 2".
 # make install EXTRAS=extract,viz installs less than everything.
 PYTHON ?= python3
@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE ?= 1
 # Small enough for some minutes on two CPU cores (eight where this was written); `glot stress` alone takes larger sizes.
 STRESS_SIZE := --rows 500 200 --epochs 8 --batch-size 16 --hidden-dim 64 --lrs 1e-3 4e-3
 
-.PHONY: install install-some wheel smollm2 demo stress test test-all lint format docs check-docs soak bench report
+.PHONY: install install-some wheel release audit smollm2 demo stress notebooks test test-all lint format docs check-docs soak bench report
 
 install: $(if $(filter $(ALL),$(EXTRAS)),$(STAMP),install-some)
 
@@ -43,9 +43,32 @@ smollm2: $(STAMP)
 wheel:
 	$(PYTHON) -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist .
 
+# Tools of a release, in an environment of their own.
+RELEASE := build/release
+$(RELEASE)/.installed:
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet $(PIP_ARGS) 'build>=1.3,<2' 'twine>=6,<8' 'cyclonedx-bom>=7,<8' 'pip-audit>=2.9,<3'
+	touch $@
+
+# dist/: wheel and sources, the same bytes whenever the same commit is built, and the list of what they were tested with (CycloneDX).
+release: $(RELEASE)/.installed
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(RELEASE)/bin/python -m build --outdir dist .
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --mc-type library --short-PURLs --output-reproducible --output-file dist/glot_jax.cdx.json
+
+# Known vulnerabilities of constraints.txt, from PyPI's list: needs the network.
+audit: $(RELEASE)/.installed
+	$(RELEASE)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 # Hand-written messages from a file to predictions and an explanation, in two minutes on two cores.
 demo: $(DEMO_STAMP)
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
+
+# JupyterLab on the notebooks, with what they import.
+notebooks: $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/jupyter lab notebooks $(NOTEBOOK_ARGS)
 
 # The paper's stress test (Figure 3), at a size for some minutes.
 stress: $(STAMP)
