@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -26,7 +27,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    # The module's own name: the clock of the process is what servers and locks of other tests wait by.
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock))
     return clock
 
 

@@ -37,8 +37,12 @@ def contents(where: StoreUrl) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a bucket in memory."""
+def bucket(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Iterator[str]:
+    """The URL of a bucket in memory, and a cache folder of its own.
+
+    The scratch folder of a store is named by its URL, which is the same in every process of the tests.
+    """
+    assert not own_cache.exists()
     obstore = pytest.importorskip("obstore.store")
     buckets: dict[tuple[str, str], Any] = {}
 
