@@ -15,16 +15,19 @@ A benchmark is a dataclass of settings and a function that measures with them:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import tyro
 from machine import describe_machine
 
@@ -75,27 +78,49 @@ class KeptRows:
     name: str
     """Of the file, without suffix."""
     settings: Mapping[str, Any]
-    """What must be equal for rows to stand in one file; with others it is begun anew."""
+    """What must be equal for rows to stand in one file; a file of others is not touched."""
     lock: Path
     """File that a process holds while it writes."""
 
     def read(self) -> dict[str, Any]:
-        """Name -> row, of every row that is there."""
+        """Name -> row, of every row that is there.
+
+        Raises:
+            Mismatch: the file holds rows of other settings.
+        """
         path = self.bench.results / f"{self.name}.json"
         if not path.is_file():
             return {}
         kept = json.loads(path.read_text())
         # As JSON has them: a tuple is a list there.
-        same = kept["settings"] == json.loads(json.dumps(self.settings))
-        return kept["groups"] if same else {}
+        own = json.loads(json.dumps(self.settings))
+        if kept["settings"] != own:
+            raise Mismatch(
+                f"Rows of one file must have the same settings; {path} has {kept['settings']},"
+                f" asked for are {own}. Move it away, or choose another --results."
+            )
+        return kept["groups"]
 
     def add(self, name: str, row: Mapping[str, Any]) -> None:
         """Write a row beside those that are there."""
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with alone(self.lock):
             rows = self.read() | {name: row}
             self.bench.write(self.name, {"settings": self.settings, "groups": rows})
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process of this benchmark is in a block with the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits: the name of a folder whose runs must have the same settings."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def part_of(part: str) -> tuple[int, int]:
@@ -110,6 +135,39 @@ def json_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file."""
     # Not splitlines: it also ends a line at characters that JSON leaves as they are.
     return [json.loads(line) for line in path.read_bytes().rstrip(b"\n").split(b"\n")]
+
+
+def drawn_differences(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    first: np.ndarray,
+    second: np.ndarray,
+    labels: np.ndarray,
+    *,
+    resamples: int,
+) -> np.ndarray:
+    """Differences [resamples] of two mean scores, rows and seeds both drawn anew (seed 0).
+
+    Args:
+        score: (predictions [rows], labels [rows]) -> a metric.
+        first: predictions [seeds, rows].
+        second: those of the other method, of the same seeds on the same rows.
+        labels: [rows].
+        resamples: how often rows and seeds are drawn.
+    """
+    rng = np.random.default_rng(0)
+    count, size = len(first), len(labels)
+    drawn = np.empty(resamples)
+    for number in range(resamples):
+        rows = rng.integers(0, size, size)
+        seeds = rng.integers(0, count, count)
+        # A seed that is drawn three times is scored once.
+        times = np.bincount(seeds, minlength=count)
+        total = 0.0
+        for seed in np.flatnonzero(times):
+            own = score(first[seed, rows], labels[rows])
+            total += times[seed] * (own - score(second[seed, rows], labels[rows]))
+        drawn[number] = total / count
+    return drawn
 
 
 def run(kind: type[Settings], main: Callable[[Settings], None]) -> None:

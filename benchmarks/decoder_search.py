@@ -23,7 +23,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import numpy as np
-from benchmark import Benchmark, KeptRows, part_of, run
+from benchmark import Benchmark, KeptRows, alone, digest, part_of, run
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.location import require_folder
@@ -106,6 +106,18 @@ def name_of(graph: Graph) -> str:
     return text if control == "none" else f"{text} {control}"
 
 
+def settings_of(bench: DecoderSearch) -> dict[str, Any]:
+    """What must be equal for graphs to stand in one table."""
+    return {
+        "backbone": bench.backbone,
+        "train_rows": bench.train_rows,
+        "epochs": bench.epochs,
+        "rates": bench.rates,
+        "seeds": bench.seeds,
+        "split": "holdout",
+    }
+
+
 def make_store(bench: DecoderSearch, task: str) -> Path:
     """The states of a task's training rows; no other split is extracted."""
     rows = bench.work / "data" / task
@@ -121,7 +133,9 @@ def make_store(bench: DecoderSearch, task: str) -> Path:
         layers=bench.layers,
         max_train_rows=bench.train_rows,
     )
-    dump(config)
+    # Two parts of the search begin with the same store.
+    with alone(bench.work / "stores.lock"):
+        dump(config)
     return require_folder(config.out)
 
 
@@ -131,10 +145,11 @@ def train_graph(
     """Scores on the holdout, rate by rate and seed by seed."""
     task, layer, name, control = graph
     options = WRONG[name] if name in WRONG else {**CANDIDATES[name], "control": control}
+    runs = bench.work / f"runs-{digest(settings_of(bench))}"
     configs = []
     for rate in bench.rates:
         for seed in bench.seeds:
-            out = bench.work / "runs" / name_of(graph).replace(" ", "-") / f"{rate:g}-{seed}"
+            out = runs / name_of(graph).replace(" ", "-") / f"{rate:g}-{seed}"
             if not (out / "summary.json").is_file():
                 # Of a run that was stopped nothing is kept: it takes seconds.
                 shutil.rmtree(out, ignore_errors=True)
@@ -195,15 +210,7 @@ def differences(bench: DecoderSearch, rows: dict[str, Any]) -> list[dict[str, An
 def main(bench: DecoderSearch) -> None:
     """Train whatever is missing, keep it, and print the table."""
     number, parts = part_of(bench.part)
-    settings = {
-        "backbone": bench.backbone,
-        "train_rows": bench.train_rows,
-        "epochs": bench.epochs,
-        "rates": bench.rates,
-        "seeds": bench.seeds,
-        "split": "holdout",
-    }
-    kept = KeptRows(bench, "decoder_search", settings, bench.work / "results.lock")
+    kept = KeptRows(bench, "decoder_search", settings_of(bench), bench.work / "results.lock")
     if not bench.table:
         # The same programs for all layers, and for the next start.
         jax.config.update("jax_compilation_cache_dir", str(bench.work / "compiled"))
