@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    # The module's own name: the clock of the process is what servers and locks of other tests wait by.
+    # The module's own name: servers and locks of other tests wait by the clock of the process.
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock))
     return clock
 

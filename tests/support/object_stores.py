@@ -40,7 +40,7 @@ def contents(where: StoreUrl) -> dict[str, bytes]:
 def bucket(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> Iterator[str]:
     """The URL of a bucket in memory, and a cache folder of its own.
 
-    A store's scratch folder is named by its URL, and that is the same in every process of the tests.
+    A store's scratch folder has the name of its URL, and that is the same in every process.
     """
     assert not own_cache.exists()
     obstore = pytest.importorskip("obstore.store")
