@@ -5,12 +5,15 @@ r"""A GLOT head beside SetFit and logistic regression on mean vectors: the same 
 
 16 and 64 texts a class, and all rows, drawn by each seed and the same for every method. Settings
 are fixed beforehand and the last epoch is taken; of all rows the epoch is chosen on a holdout, and
-the head trained again on all of them. SetFit has its own defaults, and stops after --cap seconds of
-training. No method sees a reported row before its score. Every method runs in a process of its own,
-whose seconds count from its start, extraction included. Finished ones are taken up again.
+the head trained again on all of them. SetFit has its own defaults, but trains for --cap seconds at
+most: where its epoch takes longer it is given as many steps as fit, found by timing some of them
+first, so that its rate falls to zero within them. No method sees a reported row before its score.
+Every method runs in a process of its own, whose seconds count from its start, extraction included
+and SetFit's timing of steps left out.
 
 CoLA is scored by Matthews' correlation, IMDB by accuracy; differences to GLOT with the 95 %
-interval of a bootstrap over rows and seeds. Writes benchmarks/results/classifiers.json.
+interval of a bootstrap over rows and seeds. Writes benchmarks/results/classifiers.json, after each
+process, with its predictions: a study that was stopped is started again and does the rest.
 """
 
 from __future__ import annotations
@@ -19,15 +22,17 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark import Benchmark, json_rows, run
+from benchmark import Benchmark, KeptRows, drawn_differences, json_rows, run
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 REPORTED = {"imdb": "test", "cola": "validation"}
@@ -38,6 +43,8 @@ FEW = {"lr": 1e-3, "batch_size": 16}
 """Of a few rows: about 200 steps, whatever their number."""
 STEPS = 200
 ALL = {"lr": 1e-3, "batch_size": 32, "epochs": 8}
+TIMED_STEPS = 12
+"""Of SetFit, to know how many fit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +67,12 @@ class Classifiers(Benchmark):
     def smaller(self) -> Classifiers:
         """See Benchmark.smaller."""
         return dataclasses.replace(
-            self, tasks=("cola",), sizes=(4,), seeds=(1, 2), methods=("glot", "logistic"), cap=1
+            self,
+            tasks=("cola",),
+            sizes=(4,),
+            seeds=(1, 2),
+            methods=("glot", "setfit", "logistic"),
+            cap=1,
         )
 
 
@@ -168,59 +180,71 @@ def logistic(inputs: Inputs) -> Answered:
     return Answered(classifier.predict(reported), int(parameters), notes)
 
 
+def epoch_steps(labels: np.ndarray) -> int:
+    """Steps of SetFit's one epoch by default: pairs are oversampled, 16 a step."""
+    counts = np.bincount(labels)
+    alike = int(sum(count * (count + 1) // 2 for count in counts))
+    different = int((len(labels) ** 2 - (counts**2).sum()) // 2)
+    return -(-2 * max(alike, different) // 16)
+
+
+def fitting_steps(train: Callable[[int], object], cap: int) -> int:
+    """Steps that fit into `cap` seconds, from the difference between a short and a longer training.
+
+    What is done once, loading and the classifier, is in both.
+    """
+    seconds = []
+    for count in (2, 2 + TIMED_STEPS):
+        began = time.perf_counter()
+        train(count)
+        seconds.append(time.perf_counter() - began)
+    a_step = (seconds[1] - seconds[0]) / TIMED_STEPS
+    return max(1, int(cap / max(a_step, 1e-3)))
+
+
 def setfit(inputs: Inputs) -> Answered:
     """SetFit with its defaults; `setfit-head` leaves the body as it is."""
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
-    from transformers import TrainerCallback
 
     from glot_jax.backbone_files.backbone_source import find_source
 
-    class Cap(TrainerCallback):
-        """Ends the training of the body."""
-
-        began = 0.0
-        stopped_at: int | None = None
-
-        def on_train_begin(self, *arguments: object, **values: object) -> None:
-            del arguments, values
-            self.began = time.perf_counter()
-
-        def on_step_end(
-            self,
-            args: object,
-            state: Any,  # noqa: ANN401 - of transformers
-            control: Any,  # noqa: ANN401
-            **values: object,
-        ) -> None:
-            del args, values
-            if time.perf_counter() - self.began > inputs.cap:
-                self.stopped_at = state.global_step
-                control.should_training_stop = True
-
-    # Its head is of scikit-learn, which its types do not say.
-    model: Any = SetFitModel.from_pretrained(
-        str(find_source("minilm", None).location), device="cpu"
-    )
-    model.model_body.max_seq_length = MAX_LENGTH
-    arguments = TrainingArguments(
-        seed=inputs.seed,
-        output_dir=str(inputs.folder / "checkpoints"),
-        save_strategy="no",
-        max_length=MAX_LENGTH,
-    )
+    source = str(find_source("minilm", None).location)
     rows = Dataset.from_dict({"text": list(inputs.texts), "label": inputs.labels.tolist()})
-    cap = Cap()
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[cap])
-    parameters = 0
+
+    def trainer_of(max_steps: int) -> tuple[Any, Any]:
+        # Its head is of scikit-learn, which its types do not say.
+        model: Any = SetFitModel.from_pretrained(source, device="cpu")
+        model.model_body.max_seq_length = MAX_LENGTH
+        arguments = TrainingArguments(
+            seed=inputs.seed,
+            output_dir=str(inputs.folder / "checkpoints"),
+            save_strategy="no",
+            max_length=MAX_LENGTH,
+            max_steps=max_steps,
+            report_to="none",
+        )
+        return model, Trainer(model=model, args=arguments, train_dataset=rows)
+
+    steps = epoch_steps(inputs.labels)
+    notes: dict[str, Any] = {"epoch_steps": steps, "steps": steps, "timing_seconds": 0.0}
     if inputs.method == "setfit-head":
-        trainer.train_classifier(list(inputs.texts), inputs.labels.tolist(), args=arguments)
+        model, trainer = trainer_of(-1)
+        trainer.train_classifier(list(inputs.texts), inputs.labels.tolist())
+        parameters = 0
     else:
+        fitting = steps
+        if steps > TIMED_STEPS:
+            began = time.perf_counter()
+            fitting = fitting_steps(lambda count: trainer_of(count)[1].train(), inputs.cap)
+            notes["timing_seconds"] = time.perf_counter() - began
+        notes["steps"] = min(steps, fitting)
+        model, trainer = trainer_of(-1 if steps <= fitting else fitting)
         trainer.train()
         parameters = sum(weights.numel() for weights in model.model_body.parameters())
     parameters += model.model_head.coef_.size + model.model_head.intercept_.size
     predictions = np.asarray(model.predict(list(inputs.reported)))
-    return Answered(predictions, int(parameters), {"stopped_at_step": cap.stopped_at})
+    return Answered(predictions, int(parameters), notes)
 
 
 METHODS: dict[str, Callable[[Inputs], Answered]] = {
@@ -263,17 +287,19 @@ class Case:
 
     @property
     def folder(self) -> str:
-        """Where it is kept."""
+        """Where it works, and its name in the file of results."""
         return f"{self.task}-{self.size or 'all'}/{self.method}/seed-{self.seed}"
 
 
-def answers_of(bench: Classifiers, case: Case) -> dict[str, Any]:
+def answers_of(bench: Classifiers, case: Case, kept: KeptRows) -> dict[str, Any]:
     """What a method gives, computed unless it is there."""
+    row = kept.read().get(case.folder)
+    if row is not None:
+        return row
     folder = bench.work / case.folder
-    done = folder / "done.json"
-    if done.is_file():
-        return json.loads(done.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
+    # Of a process that was stopped nothing is kept.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     column = COLUMNS[case.task]
     texts, labels = rows_of(bench.data / case.task / "train.jsonl", column)
     # Texts alone: the labels of the reported rows are not in the process.
@@ -295,45 +321,24 @@ def answers_of(bench: Classifiers, case: Case) -> dict[str, Any]:
     began = time.perf_counter()
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began
-    values = {**json.loads((folder / "answers.json").read_text()), "seconds": seconds}
-    done.write_text(json.dumps(values))
-    return values
+    answers = json.loads((folder / "answers.json").read_text())
+    # Stores and checkpoints of a hundred processes are gigabytes.
+    shutil.rmtree(folder)
+    predictions = "".join(map(str, answers.pop("predictions")))
+    seconds -= answers.get("timing_seconds", 0.0)
+    row = {**answers, "seconds": seconds, "predictions": predictions}
+    kept.add(case.folder, row)
+    return row
 
 
-def score(task: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+def score(task: str, predictions: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation for CoLA, accuracy for the others."""
     if task == "cola":
         return float(matthews_corrcoef(labels, predictions))
     return float(accuracy_score(labels, predictions))
 
 
-def interval(
-    task: str, labels: np.ndarray, ours: np.ndarray, theirs: np.ndarray
-) -> tuple[float, float]:
-    """95 % interval of ours less theirs, over reported rows and seeds, both drawn anew.
-
-    Args:
-        task: decides the score.
-        labels: [rows].
-        ours: predictions [seeds, rows].
-        theirs: those of the other method, of the same seeds.
-    """
-    rng = np.random.default_rng(0)
-    seeds, rows = ours.shape
-    differences = []
-    for _ in range(1000):
-        row = rng.integers(0, rows, rows)
-        drawn_seeds = rng.integers(0, seeds, seeds)
-        scores = []
-        for seed in drawn_seeds:
-            mine = score(task, labels[row], ours[seed, row])
-            scores.append(mine - score(task, labels[row], theirs[seed, row]))
-        differences.append(np.mean(scores))
-    low, high = np.quantile(differences, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def compared(bench: Classifiers, task: str, size: int) -> dict[str, Any]:
+def compared(bench: Classifiers, task: str, size: int, kept: KeptRows) -> dict[str, Any]:
     """A table of all methods on one size of one task."""
     _, labels = rows_of(bench.data / task / f"{REPORTED[task]}.jsonl", COLUMNS[task])
     predictions: dict[str, np.ndarray] = {}
@@ -342,21 +347,30 @@ def compared(bench: Classifiers, task: str, size: int) -> dict[str, Any]:
         # Of few rows SetFit is what trains its body: the head alone is a matter of all rows.
         if method == "setfit-head" and size != 0:
             continue
-        results = [answers_of(bench, Case(task, size, seed, method)) for seed in bench.seeds]
-        predictions[method] = np.array([result["predictions"] for result in results])
-        scores = [score(task, labels, of_seed) for of_seed in predictions[method]]
+        results = [answers_of(bench, Case(task, size, seed, method), kept) for seed in bench.seeds]
+        answers = [[int(digit) for digit in result["predictions"]] for result in results]
+        predictions[method] = np.array(answers)
+        scores = [score(task, of_seed, labels) for of_seed in predictions[method]]
         table[method] = {
             "scores": scores,
             "mean": float(np.mean(scores)),
             "seconds": [result["seconds"] for result in results],
             "peak_mib": max(result["peak_mib"] for result in results),
             "trained_parameters": results[0]["trained_parameters"],
-            "stopped_at_step": [result.get("stopped_at_step") for result in results],
+            "setfit_steps": [result.get("steps") for result in results],
+            "setfit_epoch_steps": results[0].get("epoch_steps"),
         }
     for method, row in table.items():
         difference = ""
         if method != "glot" and "glot" in table:
-            low, high = interval(task, labels, predictions["glot"], predictions[method])
+            differences = drawn_differences(
+                partial(score, task),
+                predictions["glot"],
+                predictions[method],
+                labels,
+                resamples=1000,
+            )
+            low, high = map(float, np.quantile(differences, (0.025, 0.975)))
             row["glot_minus_this"] = [table["glot"]["mean"] - row["mean"], low, high]
             difference = f"   glot is {row['glot_minus_this'][0]:+.3f} ({low:+.3f} to {high:+.3f})"
         seconds = np.median(row["seconds"])
@@ -374,10 +388,6 @@ def main(bench: Classifiers) -> None:
         work(Path(bench.worker))
         return
     print(f"SetFit may train for {bench.cap} s a seed", flush=True)
-    tables = {}
-    for task in bench.tasks:
-        for size in bench.sizes:
-            tables[f"{task} {size or 'all'}"] = compared(bench, task, size)
     settings = {
         "seeds": list(bench.seeds),
         "max_length": MAX_LENGTH,
@@ -385,7 +395,12 @@ def main(bench: Classifiers) -> None:
         "all": ALL,
         "setfit_cap_seconds": bench.cap,
     }
-    bench.write("classifiers", {"settings": settings, "tables": tables})
+    kept = KeptRows(bench, "classifiers", settings, bench.work / "results.lock")
+    tables = {}
+    for task in bench.tasks:
+        for size in bench.sizes:
+            tables[f"{task} {size or 'all'}"] = compared(bench, task, size, kept)
+    bench.write("classifiers", {"settings": settings, "groups": kept.read(), "tables": tables})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 DIR holds cola/{train,validation}.jsonl, on which a head is trained for one epoch first. Both
 commands' functions write the same file's rows with the same backbone and head; they take turns.
-Memory is that of the process (high-water mark) after a file of a tenth of --rows, and after one of
-all: what grows with the rows would show. Writes benchmarks/results/predict.json.
+Memory is the high-water mark of a process that loads the run and predicts one file, of a tenth of
+--rows and of all: what grows with the rows would show. Writes benchmarks/results/predict.json.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import csv
 import dataclasses
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,6 +43,8 @@ class Predict(Benchmark):
     rows: int = 100_000
     repeats: int = 3
     backbone: str = "minilm"
+    worker: tuple[Path, Path] | None = None
+    """Run and file of a process whose memory is measured: what the processes are given."""
 
     def smaller(self) -> Predict:
         """See Benchmark.smaller."""
@@ -107,11 +111,26 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def memory_of(bench: Predict, run_folder: Path, file: Path) -> float:
+    """High-water mark of a process that predicts a file, and does nothing else."""
+    command = [sys.executable, __file__, "--data", str(bench.data)]
+    command += ["--worker", str(run_folder), str(file)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
 def main(bench: Predict) -> None:
     """Time both, predict many rows, and write `predict.json`."""
+    if bench.worker is not None:
+        run_folder, file = bench.worker
+        predictor = Predictor.load([run_folder])
+        predicted(predictor, file, file.with_name(f"{file.stem}-answers.csv"))()
+        print(peak_mib())
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        predictor = Predictor.load([trained_run(bench, folder)])
+        run_folder = trained_run(bench, folder)
+        predictor = Predictor.load([run_folder])
         file = write_texts(folder / "texts.csv", bench.texts)
         predict = predicted(predictor, file, folder / "answers.csv")
         encode = encoded(predictor, file, folder / "vectors.parquet")
@@ -129,8 +148,7 @@ def main(bench: Predict) -> None:
         memory = {}
         for count in (bench.rows // 10, bench.rows):
             many = write_texts(folder / f"{count}.csv", count)
-            seconds_of(predicted(predictor, many, folder / f"{count}-answers.csv"))
-            memory[str(count)] = peak_mib()
+            memory[str(count)] = memory_of(bench, run_folder, many)
             print(f"after {count:,} rows: {memory[str(count)]:,.0f} MiB", flush=True)
     values = {
         "settings": {"texts": bench.texts, "repeats": bench.repeats, "backbone": bench.backbone},
