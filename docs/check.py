@@ -175,7 +175,6 @@ PREPARATION = (
     "python extract.py --backbone minilm --task embedding --data data/embedding --out stores/qa",
     "python train.py --store stores/cola --layer 6 --out runs/cola-glot --epochs 2",
     "python train.py --store stores/topics --select-on holdout --out runs/topics",
-    "python train.py --store stores/topics --out runs/imdb --epochs 1 --select-on last",
     "python train.py --store stores/messages --preset tuned --out runs/messages",
 )
 """What pages take for granted, in the order in which it is made."""
@@ -183,7 +182,7 @@ PREPARATION = (
 MADE_BY_PAGES = {
     "README.md": ("stores", "runs"),
     "docs/quickstart.md": ("stores", "runs"),
-    "docs/answers.md": ("runs/topics",),
+    "docs/answers.md": ("stores/topics", "runs/topics"),
     "docs/clusters.md": ("stores/cola",),
     "docs/data.md": ("stores/cola", "stores/reviews"),
     "docs/embeddings.md": ("stores/qa",),
