@@ -184,9 +184,10 @@ MADE_BY_PAGES = {
     "docs/quickstart.md": ("stores", "runs"),
     "docs/answers.md": ("stores/topics", "runs/topics"),
     "docs/clusters.md": ("stores/cola",),
+    "docs/compare.md": ("stores/cola",),
     "docs/data.md": ("stores/cola", "stores/reviews"),
     "docs/embeddings.md": ("stores/qa",),
-    "docs/training.md": ("runs/cola-glot",),
+    "docs/training.md": ("stores/cola", "stores/rte", "runs/cola-glot"),
     "docs/workers.md": ("stores/cola",),
 }
 """Page -> what it makes itself, and must not find."""
