@@ -182,7 +182,9 @@ def survey_rows(
     # OUT first: reading a large file takes longer than looking at a suffix.
     require_out(out, dict.fromkeys(formats))
     source = file.open()
-    survey = file.survey(source, types=out.suffix == ".parquet")
+    # A .npy file has the vectors alone.
+    kept = out.suffix != ".npy"
+    survey = file.survey(source, types=out.suffix == ".parquet", kept=kept)
     file.require_free(added(survey), survey)
     for line in source.remarks.values():
         print(line, file=sys.stderr)

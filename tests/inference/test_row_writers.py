@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 
 import numpy as np
 import pytest
 
+from glot_jax.errors import UsageError
 from glot_jax.inference.row_files import RowFile, Survey
-from glot_jax.inference.row_writers import CsvWriter
+from glot_jax.inference.row_writers import ROW_WRITERS, CsvWriter, survey_rows
 
 PARTS = ("", "a", " ", "\r", "\n", "\r\n", '"', ",", ";", "\t", "|", "'", "\u2028", "é")
 CELLS = sorted({"".join(parts) for parts in itertools.product(PARTS, repeat=3)})
@@ -65,3 +67,28 @@ def test_only_what_needs_quotes_has_them(tmp_path):
     writer.close()
     expected = b'text,score\nplain,0.5\n"a\rb",1.0\n"a, b",2.0\n'
     assert (tmp_path / "out.csv").read_bytes() == expected
+
+
+@pytest.mark.parametrize("suffix", ["npy", *ROW_WRITERS])
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"text": "a \ud83d"}, "text"),
+        ({"text": "a", "id": "\ud83d"}, "id"),
+        ({"text": "a", "of": [{"at": ["\ud83d"]}]}, "of"),
+        ({"text": "a", "of": {"\ud83d": 1}}, "of"),
+        ({"text": "a", "\ud83d": 1}, "'.ud83d'"),
+    ],
+)
+def test_half_a_character_is_told_before_anything_is_loaded(tmp_path, suffix, row, name):
+    lines = [json.dumps(values) for values in ({"text": "whole \ud83d\ude00"}, row)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    file = RowFile(tmp_path / "in.jsonl", ("text",))
+    out = tmp_path / f"out.{suffix}"
+    formats = ("npy", *ROW_WRITERS)
+    if suffix == "npy" and name != "text":
+        # Its columns are not written.
+        assert survey_rows(file, out, formats, lambda _: ()).rows == 2
+        return
+    with pytest.raises(UsageError, match=f"UTF-8.*in.jsonl:2: {name} holds half of a surrogate"):
+        survey_rows(file, out, formats, lambda _: ())
