@@ -344,7 +344,9 @@ class TextEstimator(BaseEstimator):
     def _further_settings(cls, head: TrainedHead) -> dict[str, object]:
         """The settings of a run that are no parameters, where they are not the defaults."""
         config = head.folder.config
-        values = changed_values(config, train_config(config.store, config.out, {}), NUMBERS)
+        # Where things lie decides no number.
+        base = train_config(Path("unused"), Path("unused"), {})
+        values = changed_values(config, base, NUMBERS)
         for name in (*cls._SETTINGS, "seed", "layer", "class_weight"):
             values.pop(name, None)
         if config.mix_layers is not None:

@@ -157,8 +157,8 @@ def attributes_of_results(tree: ast.AST) -> list[tuple[type, str]]:
     read = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            is_name = isinstance(node.value, ast.Name)
-            kind = named.get(node.value.id) if is_name else result_of(node.value)
+            value = node.value
+            kind = named.get(value.id) if isinstance(value, ast.Name) else result_of(value)
             if kind is not None:
                 read.append((kind, node.attr))
     return read
