@@ -17,8 +17,8 @@ from glot_jax.errors import UsageError
 from glot_jax.run_folders.run_log import Display
 from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Blocks, Trained, Turn, padded_of_epoch, shapes_of_epoch
-from glot_jax.training.loop import Turns, checked, train, turns_of
-from glot_jax.training.prepare import TrainingRun, open_folder
+from glot_jax.training.loop import Turns, checked, open_alone, train, turns_of
+from glot_jax.training.prepare import TrainingRun
 from glot_jax.training.steps import Block, Steps
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.workspace import Workspace
@@ -156,7 +156,7 @@ def _together(
     # Nothing was written so far: runs that are refused leave no folders behind.
     for run in runs:
         resume = (run.config.out / "config.json").exists()
-        open_folder(run.config, run, resume, options.get("unused") or {})
+        open_alone(run, options.get("unused") or {}, resume=resume)
     # The same for all groups, so that all but a smaller last one share a program.
     size = min(lanes_of(runs[0]), len(runs))
     summaries: list[dict[str, Any]] = []

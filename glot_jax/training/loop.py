@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +24,7 @@ from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
-from glot_jax.run_folders.run_log import Clock, Display, resume_hint
+from glot_jax.run_folders.run_log import Clock, Display, only_writer, resume_hint
 from glot_jax.run_folders.shared_writing import one_command
 from glot_jax.run_folders.silent_log import open_log
 from glot_jax.tracking import Trackers
@@ -131,8 +133,42 @@ def begin(
     with processes.agree():
         # Nothing is written before everything has been checked. With what the store decided.
         if processes.first:
-            open_folder(run.config, run, resume, unused or {})
+            open_alone(run, unused or {}, resume=resume)
     return run
+
+
+def open_alone(run: TrainingRun, unused: Mapping[str, Any], *, resume: bool) -> None:
+    """`open_folder`, of a run that was begun only while no other process trains it.
+
+    Raises:
+        UsageError: as `open_folder`; or another process trains this run, and nothing of it has been
+            touched.
+    """
+    out = run.config.out
+    if not resume:
+        open_folder(run.config, run, resume, unused)
+        return
+    # Given back and taken again for the training itself: whoever comes in between finds a folder
+    # that says what it is, and has the same check before it.
+    with _told_of_disk(out), only_writer(out):
+        open_folder(run.config, run, resume, unused)
+
+
+@contextlib.contextmanager
+def _told_of_disk(out: Path) -> Iterator[None]:
+    """Say of an error of the disk which run it has stopped.
+
+    Raises:
+        UsageError: the folder could not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            rule="a run must be able to write to its folder",
+            got=f"{out}: {error}",
+            fix=f"Make room or grant access, then continue with --resume {out}.",
+        ) from error
 
 
 def checked(
@@ -221,16 +257,9 @@ def turns_of(
         trackers: that follow it; default: none.
     """
     out = run.config.out
-    try:
-        with one_command(out, run.mesh.processes):
-            following = trackers or Trackers((), display.line)
-            return (yield from _run(run, display, stop, after_epoch, compiles, following))
-    except OSError as error:
-        raise UsageError(
-            rule="a run must be able to write to its folder",
-            got=f"{out}: {error}",
-            fix=f"Make room or grant access, then continue with --resume {out}.",
-        ) from error
+    with _told_of_disk(out), one_command(out, run.mesh.processes):
+        following = trackers or Trackers((), display.line)
+        return (yield from _run(run, display, stop, after_epoch, compiles, following))
 
 
 def alone(turns: Turns) -> dict[str, Any]:
