@@ -31,7 +31,7 @@ from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Trained, Turn, epoch_of
 from glot_jax.training.calibration import calibrate
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
-from glot_jax.training.notices import idle_hardware, longer_run
+from glot_jax.training.notices import as_begun, idle_hardware, longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import (
     Session,
@@ -208,10 +208,7 @@ def _checked(
         saved = RunFolder.open(config.out)
         saved.require_head()
         require_store(config.store, f"train.py --resume {config.out}")
-        if config.xla_cpu_options == "auto":
-            # A resumed run has the programs that it began with.
-            options = saved.config.xla_cpu_options
-            config = dataclasses.replace(config, xla_cpu_options=options)
+        config = as_begun(saved.config, config)
         if config.epochs > saved.config.epochs:
             config, lines = longer_run(saved.config, config)
             for line in lines:
