@@ -29,7 +29,7 @@ from glot_jax.run_folders.shared_writing import one_command
 from glot_jax.run_folders.silent_log import open_log
 from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Trained, Turn, epoch_of
-from glot_jax.training.calibration import calibrate
+from glot_jax.training.calibration import calibrate, forget_temperature
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
 from glot_jax.training.notices import as_begun, idle_hardware, longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
@@ -303,6 +303,8 @@ def _run(
         if is_finished(run, checkpoints):
             display.line(f"{out}: finished already")
             return processes.from_first(read_json(out / "summary.json") if processes.first else {})
+        if processes.first:
+            forget_temperature(out)
         notes: Mapping[str, Any] = {}
         if restored:
             display.line(f"resuming after step {done} of {run.total_steps}")
