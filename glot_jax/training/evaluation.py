@@ -13,6 +13,7 @@ from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
 from glot_jax.config.location import Location
 from glot_jax.config.train import TrainConfig
+from glot_jax.dispatch.memory import told_of_memory
 from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
@@ -37,6 +38,13 @@ from glot_jax.training.prepare import (
 from glot_jax.training.step_functions import TrainState
 from glot_jax.training.workspace import Workspace
 
+_MEMORY = (
+    "Give the device back what other programs hold of it, judge where there is more (another"
+    " CUDA_VISIBLE_DEVICES, or JAX_PLATFORMS=cpu), or train with a lower --eval-batch-size or"
+    " --cache host, which a run keeps."
+)
+"""What to do where judging does not fit the device: its sizes are those of the training."""
+
 
 @renamed_keywords(which="checkpoint")
 def load_model(run: str | Path, checkpoint: CheckpointName = "best") -> SentenceModel:
@@ -49,6 +57,7 @@ def load_model(run: str | Path, checkpoint: CheckpointName = "best") -> Sentence
 
 
 @renamed_keywords(which="checkpoint")
+@told_of_memory(_MEMORY)
 def evaluate_run(
     run: Path,
     *,
@@ -93,6 +102,7 @@ class JudgedSplit:
     """Of a run that was calibrated."""
 
 
+@told_of_memory(_MEMORY)
 def judge_run(
     run: Path,
     *,
@@ -116,6 +126,7 @@ def judge_run(
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
+@told_of_memory(_MEMORY)
 def predict_run(
     run: Path,
     *,
@@ -138,6 +149,7 @@ def predict_run(
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
+@told_of_memory(_MEMORY)
 def open_run(
     run: Path,
     *,

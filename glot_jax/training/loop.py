@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from glot_jax.config.train import TrainConfig
-from glot_jax.dispatch.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory, told_of_memory
 from glot_jax.dispatch.pace import Pace
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
@@ -50,8 +50,16 @@ from glot_jax.training.stopping import StopSignals
 from glot_jax.training.summary import summarise
 from glot_jax.training.workspace import Workspace
 
+MEMORY = (
+    "Lower --batch-size or --eval-batch-size, keep the token states off the device (--cache host),"
+    " or hold less of each graph (--backend blockwise, a lower --edge-budget). A run that was begun"
+    " goes on with --resume RUN --cache host."
+)
+"""What to lower where training does not fit the device."""
+
 
 @renamed_keywords(residents="workspace")
+@told_of_memory(MEMORY)
 def train(
     config: TrainConfig,
     *,
@@ -89,7 +97,7 @@ def train(
 
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not
-            finite; a sparse graph that outgrew its budget.
+            finite; a sparse graph that outgrew its budget; a device without enough memory.
         KeyboardInterrupt: Ctrl-C. The running step, or during an evaluation that evaluation, is
             finished and saved first. A second signal ends at once. In the main thread only.
         SystemExit: SIGTERM, in the same way, with exit code 143.

@@ -265,3 +265,34 @@ def test_a_step_moves_nothing_to_or_from_the_device_unasked(stores, tmp_path, mo
     guard("judge_block")
     run(stores["pairs"], tmp_path / "run", epochs=2)
     assert set(guarded) == {"train_block", "judge_block"}
+
+
+def test_a_device_out_of_memory_is_one_message_with_what_to_lower(
+    stores, tmp_path, monkeypatch, capsys
+):
+    store, out = stores["classes"], tmp_path / "run"
+    command = ["train", "--store", str(store), "--out", str(out), "--pooler", "mean"]
+    command += ["--epochs", "1", "--batch-size", "8", "--buckets", "1"]
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    def ended(*words):
+        with pytest.raises(SystemExit) as raised:
+            main(list(words))
+        return raised.value.code, capsys.readouterr().err.splitlines()[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps.Steps, "train_block", full)
+        code, said = ended(*command)
+    assert code == 2
+    assert said.startswith("error: the device's memory must hold")
+    assert "9 bytes. Lower --batch-size" in said
+    # It can go on, with the token states elsewhere.
+    assert ended("train", "--resume", str(out), "--cache", "host")[0] == 0
+    with monkeypatch.context() as patched:
+        for name in ("judge", "judge_block"):
+            patched.setattr(steps.Steps, name, full)
+        code, said = ended("evaluate", str(out))
+    assert code == 2
+    assert "JAX_PLATFORMS=cpu" in said
