@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from glot_jax.batches.split_rows import Splits
-from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
 from glot_jax.config.location import Location
 from glot_jax.config.train import TrainConfig
@@ -22,12 +21,12 @@ from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.run_folders.run_log import Display
+from glot_jax.store.reader import HiddenStore
 from glot_jax.training.evaluate import evaluate_split
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import (
     Run,
     build,
-    build_model,
     build_steps,
     check_names,
     feed_kind,
@@ -186,15 +185,15 @@ def open_run(
     else:
         # Told before anything is built: stores are moved more often than runs.
         require_store(config.store, f"glot evaluate {run}")
-    display = Display(quiet=quiet)
-    prepared = _prepare(config, folder.model.tokens, display, Workspace.shared(workspace))
-    trained_on = folder.model.to_json()
-    changed = differences(trained_on, prepared.model_spec.to_json())
-    changed += folder.fits(prepared.recipe)
+    opened = open_store(config)
+    # Another store may have other norms; the head sees the tokens that it was trained on.
+    spec = spec_of(opened, config, folder.model.tokens)
+    changed = differences(folder.model.to_json(), spec.to_json())
+    changed += folder.fits(opened.recipe)
     # Another store is what --store asks for; at the run's own path it is a surprise.
-    if store is None and folder.store != prepared.content:
+    if store is None and folder.store != opened.content:
         changed.append(
-            f"store: {folder.store!r} -> {prepared.content!r}, made anew since; give it as"
+            f"store: {folder.store!r} -> {opened.content!r}, made anew since; give it as"
             " --store to use it all the same"
         )
     if changed:
@@ -203,26 +202,28 @@ def open_run(
             got="; ".join(changed),
             fix="Use the store the head was trained on, or one like it.",
         )
+    check_names(config.graph, config.pooler)
+    # With what its checkpoint holds from the first on: edges are counted by the statistics and the
+    # weights of layers that they were linked by.
+    model = folder.load_model(checkpoint)
+    display = Display(quiet=quiet)
+    prepared = _prepare(opened, config, model, display, Workspace.shared(workspace))
     # The state of the optimizer stays that of step 0: nothing here trains.
-    state = prepared.mesh.everywhere(prepared.state)
-    trained = folder.load_arrays(state, checkpoint)
-    return prepared, {**state, **trained}
+    return prepared, prepared.mesh.everywhere(prepared.state)
 
 
 def _prepare(
+    store: HiddenStore,
     config: TrainConfig,
-    tokens: TokenChoice,
+    model: SentenceModel,
     display: Display,
     workspace: Workspace,
 ) -> Run:
-    """Feeds and compiled steps of a trained run, on any store of its task.
+    """Feeds and compiled steps of a trained model, on any store of its task.
 
     Nothing is measured on the store that its checkpoint brings: the statistics of the states.
     """
-    store = open_store(config)
-    # Another store may have other norms; the head sees the tokens that it was trained on.
-    spec = spec_of(store, config, tokens)
-    check_names(config.graph, config.pooler)
+    spec = model.spec
     objective = objective_for(spec.task, config.objective)
     # Divided as in training, a holdout set aside: else the head would be judged on rows it learned.
     if "train" in store:
@@ -230,7 +231,6 @@ def _prepare(
     else:
         splits = Splits.whole(store)
     notices: list[str] = []
-    model = build_model(spec, config)
     feeds = build(store, model, config, splits, workspace, notices)
     # Never used, but the steps of `Run` are made with one.
     make_optimizer = optimizer_of(config, feeds)
