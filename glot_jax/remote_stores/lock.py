@@ -105,9 +105,10 @@ class RemoteLock(StoreLock):
         lease = self._lease
         self._lease = None
         try:
-            # Notes of a store that another one has taken over are not ours to remove.
+            # Notes of a store that another one has taken over are not ours to remove. Asked of the
+            # service: this machine may have slept since its last beat.
             if lease is not None:
-                lease.check()
+                lease.confirm()
             colleagues = []
             for name in self._notes.sizes():
                 if name.startswith("worker-") and name != self._name:
