@@ -29,6 +29,8 @@ from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
 RECIPE = "recipe.json"
+COPY = "copy.json"
+"""Which store is being copied there."""
 DRIVER = "driver"
 """File by which the actors of a cluster know that they see their driver's folder."""
 
@@ -148,6 +150,17 @@ class StoreLock:
         path = self._folder / PLAN
         write_json(path, plan.to_json(), STYLE, again=EXTRACT_AGAIN)
 
+    def begun_copy(self) -> bytes | None:
+        """What `begin_copy` has kept of a copy that is not whole; None if there is none."""
+        try:
+            return (self._folder / COPY).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def begin_copy(self, note: bytes) -> None:
+        """Keep which store is copied, for the run that continues it."""
+        write_bytes(self._folder / COPY, note)
+
     def _take(self, path: Path) -> int:
         """A descriptor that holds the lock of `path`, which is made if it is absent."""
         while True:
@@ -220,7 +233,8 @@ class StoreLock:
         return [path for path in others if not path.name.endswith(colleagues)]
 
     def _remove_notes(self) -> None:
-        for path in (self._folder / RECIPE, self._folder / PLAN, self._folder / DRIVER):
+        for name in (RECIPE, PLAN, DRIVER, COPY):
+            path = self._folder / name
             path.unlink(missing_ok=True)
         shutil.rmtree(passes_folder(self._store), ignore_errors=True)
         for path in self._folder.glob(f"{TEMPORARY}*"):
