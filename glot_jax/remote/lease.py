@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import HeldByAnotherError, UsageError
 from glot_jax.remote.objects import Objects, Tag, Tagged
 
 
@@ -261,9 +261,9 @@ class Lease:
             dead[name] = present.tag
         return dead
 
-    def _refusal(self, present: Tagged) -> UsageError:
+    def _refusal(self, present: Tagged) -> HeldByAnotherError:
         holder = Holder.of_content(present.content)
-        return UsageError(
+        return HeldByAnotherError(
             rule="only one process, or workers with the same N, may write a store",
             got=f"{self._objects.url}, which process {holder.process} on host {holder.host} is"
             " writing",

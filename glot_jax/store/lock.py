@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import HeldByAnotherError, UsageError
 from glot_jax.files import (
     TEMPORARY,
     JsonStyle,
@@ -250,8 +250,8 @@ class StoreLock:
         os.close(self._held)
         self._held = None
 
-    def _refusal(self, file: Path, host: str, pid: int) -> UsageError:
-        return UsageError(
+    def _refusal(self, file: Path, host: str, pid: int) -> HeldByAnotherError:
+        return HeldByAnotherError(
             rule="only one process, or workers with the same N, may write a store",
             got=f"{self._store}, which process {pid} on host {host} is writing",
             fix=f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
@@ -272,11 +272,16 @@ def _open_lock(path: Path) -> _LockFile:
         with contextlib.suppress(FileNotFoundError):
             return _LockFile(os.open(path, os.O_RDWR), existed=True)
         # Another process may make or remove it between the two calls.
-        with contextlib.suppress(FileExistsError):
+        try:
             # O_EXCL: of two processes that make it at once, one learns that it did not.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
             descriptor = os.open(path, flags, 0o644)
             return _LockFile(descriptor, existed=False)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            # Whoever leaves last removes the folder with it.
+            make_folders(path.parent)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
