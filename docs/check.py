@@ -30,6 +30,10 @@ ELSEWHERE = {
     "srun ": "needs Slurm; tests/extraction",
     "mpirun ": "needs Open MPI; tests/extraction",
     "--worker auto/8": "needs an indexed job; tests/extraction",
+    "--distributed": "needs several processes or machines; tests/mesh",
+    "--ray ": "needs a cluster; tests/extraction/test_cluster.py has one on this machine",
+    "/shared/": "needs a folder that all machines of a cluster see",
+    "s3://": "needs a bucket; tests/remote_stores has a stand-in",
     "benchmarks/": "tests/test_benchmarks.py runs each at toy size, `make test-all`",
     "make smollm2": "installs a package",
     "smollm2": "needs `make smollm2`; tests/backbones",
@@ -50,6 +54,7 @@ ELSEWHERE = {
 """Part of a command -> why it is not run here."""
 
 ELSEWHERE_PYTHON = {
+    "docs/devices.md": "needs Ray's workers with GPUs; the page says how it was run by hand",
     "docs/exports.md": "tests/export and tests/official run what it shows",
     "docs/plain-jax.md": "tests/export/test_bare_parameters.py runs it",
     "docs/serving.md": "tests/serving runs OpenAI's client",
@@ -175,7 +180,6 @@ PREPARATION = (
     "python extract.py --backbone minilm --task embedding --data data/embedding --out stores/qa",
     "python train.py --store stores/cola --layer 6 --out runs/cola-glot --epochs 2",
     "python train.py --store stores/topics --select-on holdout --out runs/topics",
-    "python train.py --store stores/topics --out runs/imdb --epochs 1 --select-on last",
     "python train.py --store stores/messages --preset tuned --out runs/messages",
 )
 """What pages take for granted, in the order in which it is made."""
@@ -183,11 +187,12 @@ PREPARATION = (
 MADE_BY_PAGES = {
     "README.md": ("stores", "runs"),
     "docs/quickstart.md": ("stores", "runs"),
-    "docs/answers.md": ("runs/topics",),
+    "docs/answers.md": ("stores/topics", "runs/topics"),
     "docs/clusters.md": ("stores/cola",),
+    "docs/compare.md": ("stores/cola",),
     "docs/data.md": ("stores/cola", "stores/reviews"),
     "docs/embeddings.md": ("stores/qa",),
-    "docs/training.md": ("runs/cola-glot",),
+    "docs/training.md": ("stores/cola", "stores/rte", "runs/cola-glot"),
     "docs/workers.md": ("stores/cola",),
 }
 """Page -> what it makes itself, and must not find."""
