@@ -46,6 +46,10 @@ class UsageError(ValueError):
         return type(self), (self.rule, str(self.got), self.fix)
 
 
+class HeldByAnotherError(UsageError):
+    """The right to write is another process's, which lives or may live."""
+
+
 # An ImportError as well: `try: import ... except ImportError` around our modules keeps its meaning.
 class MissingExtraError(UsageError, ImportError):
     """A package of an extra is not installed."""

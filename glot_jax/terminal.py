@@ -46,7 +46,7 @@ def end_of(error: Exception) -> None:
         code = output_error(error)
         if code is not None:
             sys.exit(code)
-    reason = device_error(error)
+    reason = memory_error(error) or device_error(error)
     if reason is not None:
         refuse(reason)
 
@@ -70,6 +70,23 @@ def output_error(error: OSError) -> int | None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             print(f"error: stdout must be writable; got {error}. Free some space.", file=sys.stderr)
         return 2
+    return None
+
+
+def memory_error(error: BaseException) -> UsageError | None:
+    """What to say if `error` comes from a device that is out of memory; None of any other error.
+
+    Training and judging know themselves what to lower; this is of the other commands.
+    """
+    raised_by_jax = getattr(getattr(sys.modules.get("jax"), "errors", None), "JaxRuntimeError", ())
+    for cause in _chain(error):
+        if isinstance(cause, raised_by_jax) and "RESOURCE_EXHAUSTED" in str(cause):
+            lines = str(cause).strip().splitlines()
+            return UsageError(
+                rule="the device's memory must hold the head and a batch of texts",
+                got=lines[0],
+                fix="Lower --batch-size, or compute where there is more memory: JAX_PLATFORMS=cpu.",
+            )
     return None
 
 

@@ -7,10 +7,11 @@ import io
 import sys
 import types
 
+import jax
 import pytest
 
 from glot_jax.errors import UsageError
-from glot_jax.terminal import device_error, output_error, print_anything, refuse
+from glot_jax.terminal import device_error, memory_error, output_error, print_anything, refuse
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,18 @@ def test_whatever_opening_the_device_raises_is_the_reason(monkeypatch, reason):
         assert f"JAX_PLATFORMS=foo: {type(reason).__name__}" in str(found)
         assert "\n" not in str(found)
     assert device_error(KeyError("a bug of ours")) is None
+
+
+def test_a_device_out_of_memory_is_told_in_one_line():
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocations:")
+    wrapped = ValueError("wrapped")
+    wrapped.__cause__ = full
+    for error in (full, wrapped):
+        said = str(memory_error(error))
+        assert "RESOURCE_EXHAUSTED: Out of memory. Lower --batch-size" in said
+        assert "\n" not in said
+    assert memory_error(jax.errors.JaxRuntimeError("INTERNAL: a bug")) is None
+    assert memory_error(ValueError("RESOURCE_EXHAUSTED: a disk")) is None
 
 
 def test_a_stream_of_somebody_elses_choice_is_left_alone():

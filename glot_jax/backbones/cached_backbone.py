@@ -101,7 +101,11 @@ class CachedBackbone(Backbone):
         parts: list[States] = []
         groups: list[list[int]] = []
         if kept:
-            layers = cache.states([keys[number] for number in kept])
+            try:
+                layers = cache.states([keys[number] for number in kept])
+            except KeyError:
+                # Another process has removed what was too much: these texts are run as ever.
+                return self._run(token_ids, dtype)
             parts.append(_as_states(layers, dtype))
             groups.append(kept)
         if others:

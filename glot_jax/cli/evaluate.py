@@ -55,11 +55,20 @@ def evaluate(config: EvaluateConfig) -> int:
 def _require_predictions(config: EvaluateConfig, out: Path) -> None:
     """Require a run that predicts something, and a file that can be written."""
     from glot_jax.inference.answering import require_answers
+    from glot_jax.inference.predict_file import added_columns
+    from glot_jax.inference.row_files import RowFile
     from glot_jax.inference.row_writers import ROW_WRITERS, require_out
     from glot_jax.run_folders.run_files import read_task
 
-    require_answers([read_task(config.run)])
+    task = require_answers([read_task(config.run)])
     require_out(out, ROW_WRITERS, "--predictions")
+    # Of rows of a store, and where some are left out, their numbers are written.
+    if config.data is None or not config.data.is_file() or config.drop_unlabelled:
+        return
+    # Now, and not when all has been judged and is to be written.
+    file = RowFile.of_task(config.data, task.name, task.text_columns, config.encoding)
+    survey = file.survey(file.open(), types=False)
+    file.require_free(added_columns(task), survey)
 
 
 def _report(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from glot_jax.cluster.work_queue import Done, Failed, Joined, Lost
+from glot_jax.cluster.work_queue import Done, Failed, Joined, Limits, Lost, never_ready
 from glot_jax.config.machines import RayChoice
 from glot_jax.errors import UsageError, missing_extra, require_extra
 
@@ -268,10 +268,14 @@ class RayPool(Generic[Known, Given, Made]):
             Its facts.
 
         Raises:
-            UsageError: there is none by then, or its workman cannot be made.
+            UsageError: there is none by then, all of them die before, or a workman cannot be made.
         """
+        # Actor -> how many have died in its place.
+        deaths: dict[int, int] = {}
         for _ in range(self._room.actors):
-            self._early.append(self._ask())
+            number = self._ask()
+            self._early.append(number)
+            deaths[number] = 0
         # By counting waits: a machine that was asleep has waited for nothing.
         waited = 0.0
         while self.known is None:
@@ -281,7 +285,10 @@ class RayPool(Generic[Known, Given, Made]):
                 # What one actor cannot load, no other one can.
                 if isinstance(event, Failed):
                     raise event.error
-                self._arrived.append(event)
+                if isinstance(event, Lost):
+                    self._replace(event, deaths)
+                else:
+                    self._arrived.append(event)
             if waited > seconds:
                 raise UsageError(
                     rule="there must be an actor",
@@ -290,6 +297,22 @@ class RayPool(Generic[Known, Given, Made]):
                     " --cpus-per-actor.",
                 )
         return self.known
+
+    def _replace(self, lost: Lost, deaths: dict[int, int]) -> None:
+        """Ask for another actor in the place of one that died before any was ready.
+
+        Raises:
+            UsageError: too many have died, in every place.
+        """
+        self._early.remove(lost.worker)
+        times = deaths.pop(lost.worker) + 1
+        # As often as the queue puts up with it, which is not there yet.
+        if times <= Limits.retries:
+            number = self._ask()
+            self._early.append(number)
+            deaths[number] = times
+        elif not self._early:
+            raise never_ready(times, lost.reason)
 
     def outlook(self) -> str:
         """What there is, and what is asked for."""
@@ -397,7 +420,7 @@ class RayPool(Generic[Known, Given, Made]):
             )
             return Failed(worker, missing)
         reason = _cause(error)
-        self._notice(f"actor {worker} is lost ({reason}); another one is asked for")
+        self._notice(f"actor {worker} is lost ({reason})")
         return Lost(worker, reason)
 
 

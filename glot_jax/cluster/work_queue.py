@@ -81,7 +81,9 @@ class Limits:
     """What is put up with."""
 
     retries: int = 3
-    """How often an item may be lost: what kills four workers is the item's own doing."""
+    """How often an item may be lost: what kills four workers is the item's own doing. And how often
+    in a row a worker may be lost before it is ready.
+    """
     lonely_seconds: float = 600.0
     """How long there may be no worker at all."""
 
@@ -107,7 +109,8 @@ def run(
         Each item with its result, in the order in which they are done.
 
     Raises:
-        UsageError: an item was lost too often, or there was no worker for too long.
+        UsageError: an item was lost too often, workers died before they were ready, or there was no
+            worker for too long.
         BaseException: what the code of a worker has raised.
     """
     return _Queue(items, pool, workers, limits or Limits(), clock).run()
@@ -130,7 +133,10 @@ class _Queue(Generic[Item, Result]):
         # An item is in exactly one of three places: not drawn yet, with a worker, or here again.
         self._busy: dict[int, Item] = {}
         self._idle: deque[int] = deque()
-        self._joining: set[int] = set()
+        # Worker -> how many have died in its place before they were ready.
+        self._joining: dict[int, int] = {}
+        # Why the last one died whose place was given up.
+        self._given_up = ""
         self._again: deque[Item] = deque()
         self._losses: list[tuple[Item, int]] = []
         self._exhausted = False
@@ -140,7 +146,7 @@ class _Queue(Generic[Item, Result]):
     def run(self) -> Iterator[tuple[Item, Result]]:
         """See `run`."""
         for _ in range(self._workers):
-            self._joining.add(self._pool.spawn())
+            self._ask(0)
         while True:
             self._give()
             if not self._busy and not self._again and self._exhausted:
@@ -150,7 +156,7 @@ class _Queue(Generic[Item, Result]):
             for event in events:
                 match event:
                     case Joined():
-                        self._joining.discard(event.worker)
+                        del self._joining[event.worker]
                         self._idle.append(event.worker)
                     case Done():
                         item = self._busy.pop(event.worker)
@@ -182,8 +188,16 @@ class _Queue(Generic[Item, Result]):
             self._busy[worker] = item
             self._pool.submit(worker, item)
 
+    def _ask(self, deaths: int) -> None:
+        """Ask for a worker, in a place where so many have died while they got ready."""
+        number = self._pool.spawn()
+        self._joining[number] = deaths
+
     def _lose(self, event: Lost) -> None:
-        self._joining.discard(event.worker)
+        deaths = 0
+        if event.worker in self._joining:
+            # One that was never ready has done nothing that its place was kept for.
+            deaths = self._joining.pop(event.worker) + 1
         # A node may go while nobody works on it.
         if event.worker in self._idle:
             self._idle.remove(event.worker)
@@ -192,9 +206,12 @@ class _Queue(Generic[Item, Result]):
             self._count(item, event.reason)
             # First of all: whoever waits for the items in order waits for this one.
             self._again.appendleft(item)
-        # Not where nobody would have anything to do.
-        if self._again or self._busy or not self._exhausted:
-            self._joining.add(self._pool.spawn())
+        if deaths > self._limits.retries:
+            # The others go on without it, if there are any.
+            self._given_up = event.reason
+        elif self._again or self._busy or not self._exhausted:
+            # Not where nobody would have anything to do.
+            self._ask(deaths)
 
     def _count(self, item: Item, reason: str) -> None:
         """Refuse an item that was lost too often."""
@@ -221,6 +238,9 @@ class _Queue(Generic[Item, Result]):
         if self._busy or self._idle:
             self._lonely_since = now
             return
+        is_work_left = self._again or not self._exhausted
+        if self._given_up and is_work_left and not self._joining:
+            raise never_ready(self._limits.retries + 1, self._given_up)
         seconds = now - self._lonely_since
         if seconds > self._limits.lonely_seconds:
             raise UsageError(
@@ -229,3 +249,18 @@ class _Queue(Generic[Item, Result]):
                 f" {self._pool.outlook()}",
                 fix="See what the cluster has free. The same command goes on.",
             )
+
+
+def never_ready(deaths: int, reason: str) -> UsageError:
+    """What ends the work where every worker dies while it gets ready.
+
+    Args:
+        deaths: how many have died in one place.
+        reason: of the last one.
+    """
+    return UsageError(
+        rule="a worker must live until it is ready",
+        got=f"{deaths} that died before, one after the other; the last one: {reason}",
+        fix="See the workers' logs: a model that does not fit their memory kills them, for example."
+        " The same command goes on.",
+    )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Protocol, TypeVar, runtime_checkable
 
-from glot_jax.config.base import Config, is_config, is_plain, type_hints
+from glot_jax.config.base import Config, Decides, decides, is_config, is_plain, type_hints
 from glot_jax.config.json import from_json, to_json, typed_value
 from glot_jax.config.location import StoreUrl
 from glot_jax.errors import UsageError
@@ -106,6 +106,32 @@ def flat_names(cls: type[Config]) -> tuple[str, ...]:
         elif is_plain(hint) and name in _field_names(cls):
             names.append(name)
     return tuple(names)
+
+
+def changed_values(config: Settings, base: Settings, part: Decides) -> dict[str, object]:
+    """What `from_flat` makes settings of again: the fields that differ from those of `base`.
+
+    Args:
+        config: settings.
+        base: others of the same class.
+        part: only fields that decide any of it are looked at. Options of plugins are left out,
+            which have no names of their own among flags.
+
+    Returns:
+        Name -> JSON value.
+    """
+    hints = type_hints(type(config))
+    values: dict[str, object] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        other = getattr(base, field.name)
+        if isinstance(value, Config):
+            values |= changed_values(value, other, part)
+            continue
+        is_asked = is_plain(hints[field.name]) and decides(field) & part
+        if is_asked and value != other:
+            values[field.name] = to_json(value)
+    return values
 
 
 def _field_names(cls: type[Config]) -> set[str]:

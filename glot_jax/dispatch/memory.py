@@ -1,17 +1,51 @@
-"""Memory that a training process keeps from one step to the next, on a CPU."""
+"""Memory: what a process keeps from one step to the next, and what is said where there is none."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
 
 import jax
+
+from glot_jax.errors import UsageError
 
 # Parameters of mallopt, from malloc.h.
 _MMAP_THRESHOLD = -3
 _TRIM_THRESHOLD = -1
 _LARGEST_KEPT = 1 << 30  # bytes of a block
+
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+"""What XLA's error of a device without memory begins with, whatever else it says."""
+
+
+@contextlib.contextmanager
+def told_of_memory(fix: str) -> Iterator[None]:
+    """Say of a device that is out of memory what to lower, in place of XLA's traceback.
+
+    It may come from a step, from reading what a step has returned, from states that are placed, or
+    from a program that is loaded.
+
+    Args:
+        fix: what to lower.
+
+    Raises:
+        UsageError: the device is out of memory.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        lines = str(error).strip().splitlines()
+        # XLA's other errors are no want of memory, and show where they come from.
+        if EXHAUSTED not in str(error):
+            raise
+        raise UsageError(
+            rule="the device's memory must hold the token states, the head and a step",
+            got=lines[0],
+            fix=fix,
+        ) from error
 
 
 @functools.cache

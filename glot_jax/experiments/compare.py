@@ -17,7 +17,7 @@ from glot_jax.config.base import PROGRAM
 from glot_jax.config.compare import CompareConfig
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
-from glot_jax.experiments.grid import Combination, Grid, is_run_of
+from glot_jax.experiments.grid import Combination, Grid, is_run_of, other_settings
 from glot_jax.files import TABLE_STYLE, make_folders, read_json, write_json
 from glot_jax.reporting.report import ReportOptions, write_report
 from glot_jax.reporting.statistics import number_text, p_text
@@ -70,8 +70,8 @@ def run_compare(config: CompareConfig, grid: Grid) -> int:
         The exit code: 1 where a run has failed, and the others are compared all the same.
 
     Raises:
-        UsageError: OUT holds runs of another store, no run has ended well, or a file cannot be
-            written.
+        UsageError: OUT holds runs of another store, or of other settings where those of this grid
+            belong; no run has ended well, or a file cannot be written.
         KeyboardInterrupt: Ctrl-C; what is running is saved, and the same command goes on.
     """
     store = HiddenStore(config.store)
@@ -151,6 +151,11 @@ def _kept_runs(out: Path, content: str) -> dict[int, list[RunFolder]]:
 
 
 def _plan(config: CompareConfig, grid: Grid, kept: dict[int, list[RunFolder]]) -> list[PlannedRun]:
+    """Every run of the grid, in the folder that it has already or will have.
+
+    Raises:
+        UsageError: that folder holds a run of other settings.
+    """
     runs = []
     for combination in grid.combinations:
         for seed in config.seeds:
@@ -159,8 +164,30 @@ def _plan(config: CompareConfig, grid: Grid, kept: dict[int, list[RunFolder]]) -
             same = [item for item in kept.get(seed, []) if is_run_of(item.config, planned)]
             if same:
                 planned = dataclasses.replace(planned, out=same[0].path)
+            elif (out / CONFIG).is_file():
+                _refuse_other_run(RunFolder.open(out), planned)
             runs.append(PlannedRun(combination, planned))
     return runs
+
+
+def _refuse_other_run(folder: RunFolder, planned: TrainConfig) -> None:
+    """Refuse a folder with a run that is not the one that belongs there.
+
+    A folder is named by what varies alone: with another value of a setting that does not, such as
+    more --epochs, the run before has the name of the run that is asked for.
+
+    Raises:
+        UsageError: always; it tells the settings that differ.
+    """
+    changed = other_settings(folder.config, planned)
+    if folder.config.seed != planned.seed:
+        # Renamed by hand.
+        changed.append(f"seed: {folder.config.seed} -> {planned.seed}")
+    raise UsageError(
+        rule="a run that is kept must have the settings that are asked for",
+        got=f"{folder.path}, of others: {'; '.join(changed)}",
+        fix="Give the settings that it was trained with, or choose another --out.",
+    )
 
 
 def _opening(grid: Grid, runs: Sequence[PlannedRun], seeds: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from glot_jax.config.base import NUMBERS
 from glot_jax.config.flat import with_values
+from glot_jax.config.json import differences
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.pooling.options import unread_options
@@ -113,6 +114,21 @@ def is_run_of(saved: TrainConfig, planned: TrainConfig) -> bool:
     """
     if saved.seed != planned.seed:
         return False
+    return meaning_of(_as_decided(saved, planned)) == meaning_of(saved)
+
+
+def other_settings(saved: TrainConfig, planned: TrainConfig) -> list[str]:
+    """What keeps a run from being that of these settings, each as `name: saved -> planned`.
+
+    Seeds are not compared.
+    """
+    before = json.loads(meaning_of(saved))
+    now = json.loads(meaning_of(_as_decided(saved, planned)))
+    return differences(before, now)
+
+
+def _as_decided(saved: TrainConfig, planned: TrainConfig) -> TrainConfig:
+    """The planned settings, with what was decided for a run where they leave it open."""
     changes: dict[str, Any] = {}
     if planned.buckets is None:
         changes["buckets"] = saved.buckets
@@ -126,7 +142,7 @@ def is_run_of(saved: TrainConfig, planned: TrainConfig) -> bool:
     if planned.objective.class_weight != "none":
         weights = saved.objective.class_weights
         changes["objective"] = dataclasses.replace(planned.objective, class_weights=weights)
-    return meaning_of(dataclasses.replace(planned, **changes)) == meaning_of(saved)
+    return dataclasses.replace(planned, **changes)
 
 
 def _label(told: Mapping[str, Any], config: TrainConfig) -> str:

@@ -4,6 +4,9 @@ A shard is a folder that appears whole. For a slow model it is minutes or hours 
 one is open its finished passes are put into `OUT.lock/passes/SPLIT/SHARD/`, a file for what was
 computed since the last one, at most every 20 seconds. The next process takes them from there, and
 the shard has the bytes that it would have had. A model that fills a shard in less time leaves none.
+
+Where a shard has turned out to need another dtype, the pass that decided it is kept beside them:
+without it the next process would begin with the first dtype, and remove what is there of the other.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from glot_jax.store.recipe import Recipe
 
 SECONDS = 20.0
 """Between two files: what a kill costs, and a pass more."""
+_DECISION = "decision.npz"
+"""Which pass has decided the dtype."""
 _MOST_BYTES = 64 * 1024**2
 """States that wait for their file; beyond it they are written earlier."""
 # What NumPy raises of an archive that is cut or holds something else.
@@ -111,6 +116,56 @@ class FinishedPasses:
                         scales[int(layer)] = arrays[name]
                 peak = float(arrays[f"{number} peak"])
                 return States(layers, peak, scales, arrays[f"{number} errors"])
+        except _UNREADABLE:
+            return None
+
+    def decide(
+        self,
+        number: int,
+        ids: list[np.ndarray],
+        peak: float,
+    ) -> None:
+        """Keep which pass has decided that the shard has this dtype.
+
+        Args:
+            number: of the pass within the shard.
+            ids: token ids of its texts.
+            peak: largest magnitude of its states.
+
+        Raises:
+            UsageError: the disk refused.
+        """
+        make_folders(self._folder)
+        arrays = {
+            "identity": np.array(self._identity),
+            # As every file of this folder says it: here are the states of none.
+            "passes": np.zeros(0, np.int64),
+            "number": np.array(number),
+            "ids": np.concatenate(ids),
+            "lengths": np.array([len(text) for text in ids]),
+            "peak": np.array(peak),
+        }
+        write_npz(self._folder / _DECISION, arrays)
+
+    def decided_peak(self, ids_of: Callable[[int], list[np.ndarray]]) -> float | None:
+        """The peak of the pass that has decided the dtype; None if none has.
+
+        Args:
+            ids_of: token ids of the texts of a pass, by its number; empty where there is no such
+                pass.
+        """
+        path = self._folder / _DECISION
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                if str(arrays["identity"]) != self._identity:
+                    return None
+                # Of other texts, or of other passes of the same ones, it decides nothing.
+                ids = ids_of(int(arrays["number"]))
+                if not np.array_equal(arrays["ids"], np.concatenate(ids)):
+                    return None
+                if not np.array_equal(arrays["lengths"], [len(text) for text in ids]):
+                    return None
+                return float(arrays["peak"])
         except _UNREADABLE:
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
@@ -228,24 +229,73 @@ def write_shard(
     Raises:
         UsageError: states are not finite, or exceed the storage dtype that was asked for.
     """
-    done = target.progress.done
-    # The dtype is settled shard by shard: one loud text does not widen a whole split.
     dtype = target.storage_dtype
     if dtype == "auto":
-        dtype = "float16"
+        return _write_auto(target, index, texts)
     try:
         return _write_as(dtype, target, index, texts)
     except _TooLarge as error:
-        if target.storage_dtype != "auto":
-            row = int(texts.rows[error.text])
-            raise _exceeds(dtype, target.split, row, error.peak) from error
-        target.notice(
-            f"{target.split}: states up to {error.peak:.6g} exceed float16's"
-            f" {largest_value('float16'):.0f}; {shard_name(index)} is stored as bfloat16"
-        )
-    # The whole shard once more: a shard has one dtype. Its tokens are counted anew.
-    target.progress.rewind(done)
+        row = int(texts.rows[error.text])
+        raise _exceeds(dtype, target.split, row, error.peak) from error
+
+
+def _write_auto(
+    target: ShardTarget,
+    index: int,
+    texts: ShardTexts,
+) -> Future[ShardRecord]:
+    # The dtype is settled shard by shard: one loud text does not widen a whole split.
+    peak = _decided_peak(target, index, texts)
+    if peak is None:
+        done = target.progress.done
+        try:
+            return _write_as("float16", target, index, texts)
+        except _TooLarge as error:
+            peak = error.peak
+        # The whole shard once more: a shard has one dtype. Its tokens are counted anew.
+        target.progress.rewind(done)
+    target.notice(
+        f"{target.split}: states up to {peak:.6g} exceed float16's"
+        f" {largest_value('float16'):.0f}; {shard_name(index)} is stored as bfloat16"
+    )
     return _write_as("bfloat16", target, index, texts)
+
+
+def _decided_peak(
+    target: ShardTarget,
+    index: int,
+    texts: ShardTexts,
+) -> float | None:
+    """The peak for which an earlier process has begun to store a shard as bfloat16, if it has."""
+
+    def ids_of(number: int) -> list[np.ndarray]:
+        batches = texts.batches(target.tokens_per_batch)
+        batch = next(itertools.islice(batches, number, None), None)
+        return [] if batch is None else _ids_of(texts, batch, texts.offsets)
+
+    return _passes_of(target, index, "bfloat16").decided_peak(ids_of)
+
+
+def _passes_of(
+    target: ShardTarget,
+    index: int,
+    dtype: str,
+) -> FinishedPasses:
+    return FinishedPasses(target.store, target.split, index, target.recipe, dtype)
+
+
+def _ids_of(
+    texts: ShardTexts,
+    batch: np.ndarray,
+    offsets: np.ndarray,
+) -> list[np.ndarray]:
+    """Token ids of each text of a pass: views of the shard's array, nothing is copied."""
+    ids = []
+    for text in batch:
+        start = offsets[text]
+        end = offsets[text + 1]
+        ids.append(texts.token_ids[start:end])
+    return ids
 
 
 def _exceeds(
@@ -282,7 +332,7 @@ def _write_as(
         # All layers alike, although a record could tell them apart.
         dtypes=dict.fromkeys(backbone.layers, dtype),
     )
-    passes = FinishedPasses(target.store, target.split, index, target.recipe, dtype)
+    passes = _passes_of(target, index, dtype)
     if passes.found:
         target.notice(
             f"{target.split}: {shard_name(index)} goes on behind {passes.found} finished passes"
@@ -290,20 +340,18 @@ def _write_as(
     # Waits while too many shards are being sealed.
     thread.begin(writer)
     for number, batch in enumerate(texts.batches(target.tokens_per_batch)):
-        # Views of the shard's array, nothing is copied.
-        ids = []
-        for text in batch:
-            start = offsets[text]
-            end = offsets[text + 1]
-            ids.append(texts.token_ids[start:end])
+        ids = _ids_of(texts, batch, offsets)
         earlier = passes.take(number, ids)
         states = backbone.states(ids, dtype) if earlier is None else earlier
         try:
             _check_values(target, dtype, states.peak, batch, ids, texts)
-        except _TooLarge:
+        except _TooLarge as error:
             # The shard starts again in a wider dtype, under the same name.
             thread.abandon(writer)
             passes.remove()
+            if target.storage_dtype == "auto":
+                # Known to whoever continues it: the passes so far need not be run to see it again.
+                _passes_of(target, index, "bfloat16").decide(number, ids, error.peak)
             raise
         if earlier is None:
             passes.add(number, ids, states)

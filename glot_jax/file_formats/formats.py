@@ -44,7 +44,7 @@ class Reading:
     layout: GlueLayout = NO_LAYOUT
     """What GLUE's own files call these columns."""
     label: str | None = None
-    """The column of the labels."""
+    """The column of the labels, if a label may be a number with a decimal comma."""
     arrays: bool = False
     """Whether a row of JSON may be an array."""
     lines: bool = False

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from glot_jax.errors import UsageError
-from glot_jax.file_formats.quoting import shown
+from glot_jax.file_formats.quoting import encodes, shown
 from glot_jax.texts.tasks import TaskSpec
 
 Rows = Sequence[str | Sequence[str]]
@@ -57,6 +57,34 @@ class Answering(Protocol):
     def predict(self, rows: Rows, batch_size: int = 32) -> Answers:
         """Answers for some rows, in their order."""
         ...
+
+
+def require_list(texts: object) -> None:
+    """Require texts that are no single string, of which every character would be one.
+
+    Raises:
+        UsageError: a string, or bytes.
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError(
+            rule="texts must be a list of strings, or of pairs of strings",
+            got=f"one string: {shown(texts)}",
+            fix=f"Give [{shown(texts, 20)}].",
+        )
+
+
+def require_whole(text: str, row: int) -> None:
+    """Require a text that a tokenizer can read and a file can hold.
+
+    Raises:
+        UsageError: half of a surrogate pair in it.
+    """
+    if not encodes(text):
+        raise UsageError(
+            rule="a text must be encodable as UTF-8",
+            got=f"half of a surrogate pair in row {row}",
+            fix="Correct the row.",
+        )
 
 
 def require_answers(tasks: Sequence[TaskSpec]) -> TaskSpec:

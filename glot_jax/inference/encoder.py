@@ -37,6 +37,7 @@ from glot_jax.batches.text_batches import (
 )
 from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.errors import UsageError
+from glot_jax.inference.answering import require_whole
 from glot_jax.inference.fitting import TrainedTransformer
 from glot_jax.inference.loading import (
     BackboneChoice,
@@ -194,7 +195,8 @@ class SentenceEncoder(TrainedTransformer):
             its special tokens give, and zeros where the tokenizer adds none.
 
         Raises:
-            UsageError: something that is not a string, or an encoder without a backbone.
+            UsageError: something that is not a string or holds half of a character, or an encoder
+                without a backbone.
         """
         if self.backbone is None:
             raise UsageError(
@@ -211,6 +213,10 @@ class SentenceEncoder(TrainedTransformer):
         # Else every character would be a text.
         if isinstance(texts, str):
             texts = [texts]
+        for number, text in enumerate(texts):
+            # What is no string is told with its row where it is tokenised.
+            if isinstance(text, str):
+                require_whole(text, number)
         # Zeros are the vectors of texts without a token, which no batch holds.
         shape = (len(texts), self.dim)
         vectors = np.zeros(shape, np.float32)

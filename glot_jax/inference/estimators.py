@@ -83,8 +83,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             y: [rows] labels of one type, or lists of them; or [rows, classes] of 0 and 1.
 
         Raises:
-            UsageError: what is no text, labels of two types, one class only, a setting that breaks
-                a rule, or a backbone that cannot be run.
+            UsageError: what is no text, a row without a label, labels of two types, one class only,
+                a setting that breaks a rule, or a backbone that cannot be run.
         """
         rows = as_rows(X)
         several = label_rows(y, len(rows))
@@ -96,6 +96,8 @@ class TextClassifier(ClassifierMixin, TextEstimator):
             self.classes_ = several.classes
             self.set_head(head)
             return self
+        if y is not None:
+            _require_no_gap(y)
         labels = _labels(y, len(rows))
         try:
             classes, indices = np.unique(labels, return_inverse=True)
@@ -179,7 +181,7 @@ class TextClassifier(ClassifierMixin, TextEstimator):
     @classmethod
     def require_task(cls, task: TaskSpec, run: str | os.PathLike[str]) -> None:
         """See TextEstimator."""
-        if task.label_kind != "classes":
+        if task.label_kind not in ("classes", "multilabel"):
             raise UsageError(
                 rule="a classifier needs a run that was trained on classes",
                 got=f"{run}, with labels of kind {task.label_kind}",
@@ -283,11 +285,30 @@ def load(
 
 def _other_way(task: TaskSpec) -> str:
     """What loads the runs of a task."""
-    if task.label_kind == "classes":
+    if task.label_kind in ("classes", "multilabel"):
         return "Use TextClassifier.load."
     if task.label_kind == "regression":
         return "Use TextRegressor.load."
     return "Use SentenceEncoder.load."
+
+
+def _require_no_gap(y: object) -> None:
+    """Require a class in every row; NumPy would make the class "nan" of nan beside names.
+
+    Raises:
+        UsageError: None, nan or pandas' NA, with its row.
+    """
+    # A list is looked at as it is: in an array of names nan is a name already.
+    labels = y if isinstance(y, list | tuple) else np.asarray(y, object).ravel()
+    for row, label in enumerate(labels):
+        is_nan = isinstance(label, float | np.floating) and np.isnan(label)
+        # By its name: pandas need not be installed.
+        if is_nan or label is None or type(label).__name__ == "NAType":
+            raise UsageError(
+                rule="every text must have a label",
+                got=f"{label} in row {row}",
+                fix="Leave the rows without one out.",
+            )
 
 
 def _labels(y: object, rows: int) -> np.ndarray:

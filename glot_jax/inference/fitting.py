@@ -16,6 +16,7 @@ from glot_jax.config.flat import from_flat
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
+from glot_jax.inference.answering import require_list, require_whole
 from glot_jax.inference.loading import load_head
 from glot_jax.inference.pretrained import PlainHead
 from glot_jax.store.scaled_states import is_scaled
@@ -147,14 +148,10 @@ def as_rows(texts: object) -> list[Row]:
             strings, all of one length.
 
     Raises:
-        UsageError: one string alone, values that are not strings, rows of different lengths.
+        UsageError: one string alone, values that are not strings or hold half of a character, rows
+            of different lengths.
     """
-    if isinstance(texts, str):
-        raise UsageError(
-            rule="texts must be a list of strings, or of pairs of strings",
-            got=f"one string: {shown(texts)}",
-            fix=f"Give [{shown(texts, 20)}].",
-        )
+    require_list(texts)
     # pandas iterates over the columns of a frame, NumPy over rows.
     values: Any = texts
     # Of scipy: without it, the error would be about rows of numbers.
@@ -183,6 +180,9 @@ def as_rows(texts: object) -> list[Row]:
                 got=f"{shown(value)} in row {number}",
                 fix="Convert it.",
             )
+        for text in row:
+            # Now: the tokenizer would name neither the row nor what is wrong.
+            require_whole(text, number)
         rows.append(tuple(map(str, row)))
         if len(rows[-1]) != len(rows[0]) or not rows[0]:
             raise UsageError(

@@ -13,7 +13,13 @@ import numpy as np
 from glot_jax.batches.text_batches import forward_passes, token_windows
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.quoting import shown
-from glot_jax.inference.answering import Answers, Rows, require_answers
+from glot_jax.inference.answering import (
+    Answers,
+    Rows,
+    require_answers,
+    require_list,
+    require_whole,
+)
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
 from glot_jax.inference.stored_rounding import read_dtypes, stored_states
@@ -109,8 +115,8 @@ class Predictor:
             batch_size: texts that are pooled at a time, as for `SentenceEncoder.encode`.
 
         Raises:
-            UsageError: something that is not a string, or a row of another number of texts than
-                the task has.
+            UsageError: one string alone, something that is not a string or holds half of a
+                character, or a row of another number of texts than the task has.
         """
         by_role = self._by_role(rows)
         # Each text once: pairs share theirs.
@@ -134,10 +140,11 @@ class Predictor:
         return self.answers_of(outputs)
 
     def _by_role(self, rows: Rows) -> list[list[str]]:
+        require_list(rows)
         count = len(self.task.roles)
         by_role: list[list[str]] = [[] for _ in range(count)]
         for number, row in enumerate(rows):
-            texts = [row] if isinstance(row, str) else list(row)
+            texts = _texts_of(row, number)
             if len(texts) != count:
                 raise UsageError(
                     rule=f"a row of task {self.task.name} must have {count} texts:"
@@ -147,11 +154,8 @@ class Predictor:
                 )
             for role, text in zip(by_role, texts, strict=True):
                 if not isinstance(text, str):
-                    raise UsageError(
-                        rule="a text must be a string",
-                        got=f"{type(text).__name__} in row {number}",
-                        fix="Convert it.",
-                    )
+                    raise _no_text(text, number)
+                require_whole(text, number)
                 role.append(text)
         return by_role
 
@@ -209,6 +213,24 @@ class Predictor:
             got=f"outputs {list(outputs.shape)} of the objective {kind}",
             fix="Ask an objective whose head gives logits, or read encode's vectors.",
         )
+
+
+def _texts_of(row: object, number: int) -> list[object]:
+    """The texts of a row, which may be one text."""
+    if isinstance(row, str):
+        return [row]
+    # The numbers of bytes would be texts, and a number has none.
+    if isinstance(row, bytes) or not isinstance(row, Iterable):
+        raise _no_text(row, number)
+    return list(row)
+
+
+def _no_text(value: object, number: int) -> UsageError:
+    return UsageError(
+        rule="a text must be a string",
+        got=f"{type(value).__name__} in row {number}",
+        fix="Convert it.",
+    )
 
 
 def head_outputs(member: SentenceEncoder, vectors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from glot_jax.errors import UsageError
 from glot_jax.file_formats.formats import Reading, name_parts, open_file, open_text
 from glot_jax.file_formats.glue_files import LAYOUTS, NO_LAYOUT, GlueLayout, renamed
-from glot_jax.file_formats.quoting import listed
+from glot_jax.file_formats.quoting import encodes, listed, plain
 from glot_jax.file_formats.records import (
     Record,
     Source,
@@ -105,15 +105,17 @@ class RowFile:
         # The label, if there is one, is a column like others: nothing is read into it.
         return renamed(open_file(self.path, reading), self.layout, None)
 
-    def survey(self, source: Source, *, types: bool) -> Survey:
+    def survey(self, source: Source, *, types: bool, kept: bool = True) -> Survey:
         """Look at every text, and find out which columns there are.
 
         Args:
             source: what `open` gave.
             types: also find out what kinds of values the columns have.
+            kept: whether all columns will be written again.
 
         Raises:
-            UsageError: a row without one of the columns, or whose text is not a string; no rows.
+            UsageError: a row without one of the columns, or whose text is not a string; half of a
+                character in a column that is kept; no rows.
         """
         seen = Survey()
         known: tuple[str, ...] = ()
@@ -123,6 +125,9 @@ class RowFile:
                 known = tuple(record.columns)
                 seen.columns.update(dict.fromkeys(known))
             self.texts(record)
+            # Told while they are written, it would have cost hours of answers.
+            if kept:
+                _require_writable(record)
             seen.rows += 1
         if not seen.rows:
             raise UsageError(
@@ -196,6 +201,28 @@ class Survey:
     """Column -> kinds of its values, as `kind_of` names them; empty unless they were asked for."""
     arrow_types: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Column of a .parquet file -> its type there; empty unless kinds were asked for."""
+
+
+def _require_writable(record: Record) -> None:
+    """Raise UsageError for the first column that no file can hold, or its name."""
+    for name, value in record.values.items():
+        if not (encodes(name) and _holds_text(value)):
+            raise UsageError(
+                rule="every column must be encodable as UTF-8: it is written beside the answers",
+                got=f"{record.location}: {plain(name)} holds half of a surrogate pair",
+                fix="Correct the row.",
+            )
+
+
+def _holds_text(value: object) -> bool:
+    """Whether all strings in a value, and in its parts, can be written."""
+    if isinstance(value, str):
+        return encodes(value)
+    if isinstance(value, Mapping):
+        return all(encodes(str(name)) and _holds_text(part) for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_holds_text, value))
+    return True
 
 
 def kind_of(value: object) -> str:

@@ -36,7 +36,8 @@ class CsvWriter:
     def __init__(self, path: Path, survey: Survey, added: Sequence[str]):
         self._names = tuple(survey.columns)
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        # By CRLF, so that a cell with a lone CR is quoted too: unquoted it would end the row.
+        self._writer = csv.writer(_LineFeeds(self._file), lineterminator="\r\n")
         self._writer.writerow([*self._names, *added])
 
     def write(self, rows: Sequence[Mapping[str, Any]], added: Added, /) -> None:
@@ -49,6 +50,18 @@ class CsvWriter:
     def close(self) -> None:
         """See RowWriter."""
         self._file.close()
+
+
+class _LineFeeds:
+    """Where a csv writer puts rows that end in CRLF, and that are to end in LF."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def write(self, row: str, /) -> int:
+        """Write one whole row, as a csv writer hands it over."""
+        fields = row.removesuffix("\r\n")
+        return self._file.write(f"{fields}\n")
 
 
 class JsonlWriter:
@@ -169,7 +182,9 @@ def survey_rows(
     # OUT first: reading a large file takes longer than looking at a suffix.
     require_out(out, dict.fromkeys(formats))
     source = file.open()
-    survey = file.survey(source, types=out.suffix == ".parquet")
+    # A .npy file has the vectors alone.
+    kept = out.suffix != ".npy"
+    survey = file.survey(source, types=out.suffix == ".parquet", kept=kept)
     file.require_free(added(survey), survey)
     for line in source.remarks.values():
         print(line, file=sys.stderr)

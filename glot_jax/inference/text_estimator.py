@@ -13,10 +13,18 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from glot_jax.config.base import NUMBERS
+from glot_jax.config.flat import changed_values
 from glot_jax.errors import UsageError
 from glot_jax.inference.answering import Answers
 from glot_jax.inference.encoder import SentenceEncoder
-from glot_jax.inference.fitting import FrozenModel, as_rows, backbone_of, keep_states
+from glot_jax.inference.fitting import (
+    FrozenModel,
+    as_rows,
+    backbone_of,
+    keep_states,
+    train_config,
+)
 from glot_jax.inference.hub_folder import upload_folder
 from glot_jax.inference.loading import BackboneChoice, TrainedHead, load_backbones, load_head
 from glot_jax.inference.predictor import Predictor
@@ -227,7 +235,8 @@ class TextEstimator(BaseEstimator):
         if backbone is not None:
             parameters["backbone"] = backbone
         # As `saved_values` wrote a mapping; "balanced" and None stay what they are.
-        if isinstance(parameters["class_weight"], list):
+        # An earlier version had fewer parameters: those that it did not write have their defaults.
+        if isinstance(parameters.get("class_weight"), list):
             parameters["class_weight"] = dict(parameters["class_weight"])
         estimator = cls(**parameters)
         estimator.restore_values(saved)
@@ -295,7 +304,11 @@ class TextEstimator(BaseEstimator):
 
     @classmethod
     def of_head(cls, head: TrainedHead, backbone: str | None = None, device: str = "auto") -> Self:
-        """The estimator of a trained head, its parameters those of the run; loads no backbone."""
+        """The estimator of a trained head, its parameters those of the run; loads no backbone.
+
+        `fit` then trains as the run was trained, on one layer and with a holdout for want of
+        validation rows.
+        """
         from glot_jax.backbones.from_recipe import PACKAGED
 
         recipe = head.folder.recipe
@@ -316,12 +329,34 @@ class TextEstimator(BaseEstimator):
             epochs=config.epochs,
             batch_size=config.batch_size,
             lr=config.optimizer.lr,
+            # `fit` has no validation rows: where they chose the epoch, a holdout does.
+            select_on="last" if config.objective.select_on == "last" else "holdout",
+            class_weight=_class_weight(head),
+            settings=cls._further_settings(head) or None,
             random_state=config.seed,
             device=device,
         )
         estimator.set_head(PlainHead.of_run(head))
         estimator.set_task(head.model.spec.task)
         return estimator
+
+    @classmethod
+    def _further_settings(cls, head: TrainedHead) -> dict[str, object]:
+        """The settings of a run that are no parameters, where they are not the defaults."""
+        config = head.folder.config
+        # Where things lie decides no number.
+        base = train_config(Path("unused"), Path("unused"), {})
+        values = changed_values(config, base, NUMBERS)
+        for name in (*cls._SETTINGS, "seed", "layer", "class_weight"):
+            values.pop(name, None)
+        if config.mix_layers is not None:
+            # By their numbers: an estimator has one layer, and that is no mixture of all.
+            values["mix_layers"] = list(head.folder.model.layers)
+        # They were computed, or the parameter names them.
+        is_named = head.model.spec.task.label_kind == "classes"
+        if config.objective.class_weight == "balanced" or is_named:
+            values.pop("class_weights", None)
+        return values
 
     @classmethod
     def require_task(cls, task: TaskSpec, run: str | os.PathLike[str]) -> None:
@@ -334,6 +369,18 @@ class TextEstimator(BaseEstimator):
 
     def set_task(self, task: TaskSpec) -> None:
         """Take from a run's task what `fit` takes from labels."""
+
+
+def _class_weight(head: TrainedHead) -> Literal["balanced"] | dict[str, float] | None:
+    """The parameter that gives the classes of a run the weights that they had."""
+    objective = head.folder.config.objective
+    if objective.class_weight == "balanced":
+        return "balanced"
+    task = head.model.spec.task
+    # Of several classes a row `fit` takes the weights as a setting.
+    if not objective.class_weights or task.label_kind != "classes":
+        return None
+    return dict(zip(task.classes, objective.class_weights, strict=True))
 
 
 def _pairs(weights: Mapping[Any, float]) -> list[list[Any]]:

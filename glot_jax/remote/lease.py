@@ -11,6 +11,7 @@ write the same ones.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import HeldByAnotherError, UsageError
 from glot_jax.remote.objects import Objects, Tag, Tagged
 
 
@@ -35,6 +36,18 @@ class Pace:
 
 
 PACE = Pace()
+
+GIVEN_BACK = b"{}"
+"""What a lease becomes before it is removed: removing alone would ask nobody whose it is."""
+
+# A sleeping machine's time counts: Python's own clock stands still meanwhile on Linux and macOS,
+# where these two go on.
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
+def _now() -> float:
+    """Seconds, those that this machine slept among them."""
+    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +113,8 @@ class Lease:
         self._notice = notice
         self._pace = pace or PACE
         self._tag: Tag | None = None
+        # Beats that may have come through, although their answers did not.
+        self._unanswered: list[bytes] = []
         self._beaten_at = 0.0
         self._lost = ""
         self._left = threading.Event()
@@ -113,17 +128,34 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+        # A service that does not answer now lets the lease die in time.
+        with contextlib.suppress(UsageError):
+            # A machine that slept may not know yet that it is another's, whose it must stay.
+            if self._swap(GIVEN_BACK) is not None:
+                self._objects.delete([self.name])
+
+    def _stop(self) -> None:
+        """End the beats: one behind the last word would make the object again."""
         self._left.set()
-        # Before the object goes: a beat after it would make it again.
         if self._thread is not None:
             self._thread.join()
-        # Otherwise it is another's.
-        if not self._lost:
-            self._objects.delete([self.name])
+
+    def confirm(self) -> None:
+        """Ask the service whether the lease is ours still, before something is removed.
+
+        There are no beats behind it.
+
+        Raises:
+            UsageError: it was lost, or the service does not answer.
+        """
+        self._stop()
+        self._renew()
+        self.check()
 
     def check(self) -> None:
         """Raise UsageError where the lease was lost: nothing more may be written."""
-        silent = time.monotonic() - self._beaten_at
+        silent = _now() - self._beaten_at
         # Asleep or cut off for so long, it may have been taken over.
         if not self._lost and silent > self._pace.ttl:
             self._lost = f"after {silent:.0f} s without word from it"
@@ -149,7 +181,7 @@ class Lease:
                 rivals[name] = present
         for name, tag in self._wait_for_death(rivals).items():
             # By whoever of several sees it first.
-            if self._objects.swap(name, b"{}", tag) is not None:
+            if self._objects.swap(name, GIVEN_BACK, tag) is not None:
                 self._objects.delete([name])
 
     def _take(self) -> None:
@@ -157,7 +189,7 @@ class Lease:
         while True:
             content = self._holder.content()
             # Before the request: that long ago others may have seen it for the first time.
-            self._beaten_at = time.monotonic()
+            self._beaten_at = _now()
             self._tag = self._objects.create(self.name, content)
             if self._tag is None:
                 self._tag = self._take_over(content)
@@ -177,7 +209,7 @@ class Lease:
         # Given back while it was waited for.
         if tag is None:
             return None
-        self._beaten_at = time.monotonic()
+        self._beaten_at = _now()
         taken = self._objects.swap(self.name, content, tag)
         if taken is not None:
             holder = Holder.of_content(present.content)
@@ -211,7 +243,7 @@ class Lease:
                 f"{self._objects.url}: process {holder.process} on {holder.host} is writing, or"
                 f" was; waiting up to {ttl:.0f} s for a sign of it"
             )
-        # By this clock alone, which nobody sets.
+        # By this clock alone, which nobody sets. What this machine sleeps is no time to wait.
         seen_at = time.monotonic()
         while doubtful and time.monotonic() - seen_at < ttl:
             time.sleep(min(self._pace.look, ttl / 4))
@@ -219,6 +251,9 @@ class Lease:
                 now = self._objects.read(name)
                 if now is None:
                     del doubtful[name]
+                elif now.content == GIVEN_BACK:
+                    # On its way out; where its holder dies over it, it stays like this.
+                    doubtful[name] = now
                 # A beat, or a new holder: either lives.
                 elif now.tag != present.tag:
                     raise self._refusal(now)
@@ -226,9 +261,9 @@ class Lease:
             dead[name] = present.tag
         return dead
 
-    def _refusal(self, present: Tagged) -> UsageError:
+    def _refusal(self, present: Tagged) -> HeldByAnotherError:
         holder = Holder.of_content(present.content)
-        return UsageError(
+        return HeldByAnotherError(
             rule="only one process, or workers with the same N, may write a store",
             got=f"{self._objects.url}, which process {holder.process} on host {holder.host} is"
             " writing",
@@ -238,20 +273,42 @@ class Lease:
     def _beat(self) -> None:
         # Between two beats the holder leaves, or goes on.
         while not self._left.wait(self._pace.beat):
-            began = time.monotonic()
-            try:
-                # `_take` has set it.
-                assert self._tag is not None
-                tag = self._objects.swap(self.name, self._holder.content(), self._tag)
-            except UsageError:
-                # The service does not answer: `check` knows how long it has not.
-                continue
-            if tag is None:
-                # Said where something is about to be written: this thread can stop nobody.
-                self._lost = "and its lease is another's"
+            # The service does not answer: `check` knows how long it has not.
+            with contextlib.suppress(UsageError):
+                self._renew()
+            # This thread can stop nobody: it is said where something is about to be written.
+            if self._lost:
                 return
-            self._tag = tag
-            self._beaten_at = began
+
+    def _renew(self) -> None:
+        """Show that the holder lives, or find out that the lease is another's.
+
+        Raises:
+            UsageError: the service does not answer.
+        """
+        began = _now()
+        tag = self._swap(self._holder.content())
+        if tag is None:
+            self._lost = "and its lease is another's"
+            return
+        self._tag = tag
+        self._beaten_at = began
+
+    def _swap(self, content: bytes) -> Tag | None:
+        """Write the lease anew if it is ours; None where it is another's, or gone."""
+        # `_take` has set it; without it nothing was taken.
+        if self._tag is None:
+            return None
+        self._unanswered.append(content)
+        tag = self._objects.swap(self.name, content, self._tag)
+        if tag is None:
+            present = self._objects.read(self.name)
+            # An earlier beat of ours has changed it, and we were not told.
+            if present is not None and present.content in self._unanswered:
+                tag = self._objects.swap(self.name, content, present.tag)
+        if tag is not None:
+            self._unanswered = []
+        return tag
 
 
 def require_conditions(objects: Objects) -> None:

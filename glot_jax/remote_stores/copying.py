@@ -17,10 +17,10 @@ from glot_jax.errors import UsageError
 from glot_jax.files import make_folders, sync_tree, write_bytes
 from glot_jax.remote.fetching import FileCache, Wanted
 from glot_jax.remote.objects import Objects
+from glot_jax.remote_stores.begun_copies import go_on_at_url, go_on_in_folder
 from glot_jax.remote_stores.names import listed_files, shard_records
 from glot_jax.remote_stores.out import RemoteOut
-from glot_jax.store.finish import refuse_foreign
-from glot_jax.store.integrity import FileRecord, check_file
+from glot_jax.store.integrity import FileRecord, check_file, require_file
 from glot_jax.store.layout import MANIFEST
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest, manifest_bytes, read_manifest
@@ -101,16 +101,10 @@ def _upload(
         # Looked for again under the lock.
         if _refuse_other(out.manifest(), manifest, target):
             return
+        objects = out.files.objects
+        go_on_at_url(objects, out.files.sizes, manifest, lock)
         records = shard_records(manifest)
         files = listed_files(manifest)
-        # A copy that was begun holds a part of these names, and nothing else.
-        foreign = sorted(out.files.sizes.keys() - files.keys() - records.keys())
-        if foreign:
-            raise UsageError(
-                rule="a copy must go where nothing else lies",
-                got=f"{', '.join(foreign[:5])} at {target}",
-                fix="Choose another place.",
-            )
 
         def send(file: tuple[str, FileRecord]) -> None:
             name, record = file
@@ -150,7 +144,8 @@ def _send(
     # Through this machine: two services know nothing of one another.
     path = out.folder / name
     cache = FileCache.at(Objects(source), out.folder)
-    cache.fetch(Wanted(path, record["sha256"], record["bytes"]))
+    # What lies there may be of another store, whose copy to this URL was stopped.
+    require_file(path, record, cache, trust=False)
     out.files.objects.put_file(name, path)
     disk.remove(path)
 
@@ -166,7 +161,7 @@ def _download(
         return
     with StoreLock(target, notice) as lock:
         make_folders(target)
-        refuse_foreign(target, manifest.splits)
+        go_on_in_folder(target, manifest, lock)
         cache = FileCache.at(Objects(source), target)
         listed = listed_files(manifest)
         files = []

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from glot_jax.config.location import StoreUrl, require_url
 from glot_jax.config.store import RemoteChoice
 from glot_jax.errors import UsageError
+from glot_jax.remote import lease
 from glot_jax.remote.objects import Objects
 from glot_jax.remote_stores.files import RemoteFiles
 from glot_jax.remote_stores.lock import read_plan
 from glot_jax.remote_stores.names import hash_object
 from glot_jax.remote_stores.out import RemoteOut
-from glot_jax.store.finish import assemble
+from glot_jax.store.finish import assemble, in_turn
 from glot_jax.store.integrity import FileRecord
 from glot_jax.store.manifest import Manifest
 from glot_jax.store.records import ShardRecord
@@ -40,11 +41,20 @@ def finish(
         return manifest
     # For the lock alone: the workers' shards are there.
     out.use_scratch(None)
+
+    def is_nearly_done() -> bool:
+        # In this order: what is finished in between has no plan any more, but a manifest.
+        return has_every_shard(out.url) or out.manifest() is not None
+
     # The lock of an only writer: it refuses while any worker holds its own.
-    with out.lock(notice, None) as lock:
-        plan = read_plan(out.notes)
-        manifest = assemble(_Written(out.files), lock.begun_with(), plan)
-        out.publish(manifest)
+    with in_turn(out.lock(notice, None), is_nearly_done, lease.PACE.look) as lock:
+        # Others may have written while this process waited.
+        out.files.forget()
+        manifest = out.manifest()
+        if manifest is None:
+            plan = read_plan(out.notes)
+            manifest = assemble(_Written(out.files), lock.begun_with(), plan)
+            out.publish(manifest)
         lock.finished()
     out.clear()
     return manifest

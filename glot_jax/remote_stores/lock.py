@@ -2,7 +2,7 @@
 
 OUT.lock/lock                   the only writer's lease
 OUT.lock/worker-1-of-4          a worker's
-OUT.lock/recipe.json, plan.json as beside a store in a folder
+OUT.lock/recipe.json, plan.json, copy.json as beside a store in a folder
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from glot_jax.errors import UsageError
 from glot_jax.files import json_bytes, write_bytes
 from glot_jax.remote.lease import Holder, Lease, require_conditions
 from glot_jax.remote.objects import Objects
-from glot_jax.store.lock import RECIPE, STYLE, StoreLock, work_of
+from glot_jax.store.lock import COPY, RECIPE, STYLE, StoreLock, work_of
 from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.worker_plan import PLAN, WorkerPlan, plan_of
 
@@ -105,9 +105,10 @@ class RemoteLock(StoreLock):
         lease = self._lease
         self._lease = None
         try:
-            # Notes of a store that another one has taken over are not ours to remove.
+            # Notes of a store that another one has taken over are not ours to remove. Asked of the
+            # service: this machine may have slept since its last beat.
             if lease is not None:
-                lease.check()
+                lease.confirm()
             colleagues = []
             for name in self._notes.sizes():
                 if name.startswith("worker-") and name != self._name:
@@ -115,7 +116,7 @@ class RemoteLock(StoreLock):
             # Colleagues that still write need the recipe, and so does who continues.
             is_needed = bool(colleagues) or bool(self._objects.sizes())
             if self._done or not is_needed:
-                self._notes.delete([RECIPE, PLAN])
+                self._notes.delete([RECIPE, PLAN, COPY])
         finally:
             if lease is not None:
                 lease.__exit__(None, None, None)
@@ -144,6 +145,16 @@ class RemoteLock(StoreLock):
         """Keep what a store that workers write will consist of, for `finish`."""
         self.check()
         self._notes.put(PLAN, json_bytes(plan.to_json(), STYLE))
+
+    def begun_copy(self) -> bytes | None:
+        """What `begin_copy` has kept; see `StoreLock.begun_copy`."""
+        present = self._notes.read(COPY)
+        return None if present is None else present.content
+
+    def begin_copy(self, note: bytes) -> None:
+        """Keep which store is copied, for the run that continues it."""
+        self.check()
+        self._notes.put(COPY, note)
 
     def _rivals_there(self) -> list[str]:
         """Leases that must not be held beside this one."""

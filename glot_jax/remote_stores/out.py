@@ -8,6 +8,7 @@ store in a folder: a shard that is finished there is uploaded, and not computed 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from glot_jax.remote.objects import Objects, Tag
 from glot_jax.remote_stores.files import RemoteFiles
 from glot_jax.remote_stores.lock import RemoteLock, read_begun
 from glot_jax.store.identity import canonical_sha256
-from glot_jax.store.layout import MANIFEST
+from glot_jax.store.layout import MANIFEST, lock_folder
+from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest
 from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.records import ShardRecord
@@ -158,6 +160,15 @@ class RemoteOut:
         self.files.publish(manifest, self._before)
 
     def clear(self) -> None:
-        """Remove the scratch folder of a store that is finished."""
-        if self._root is not None and not self.choice.keep_scratch:
-            disk.remove(self._root)
+        """Remove the scratch folder of a store that is finished, unless it is in use."""
+        if self._root is None or self.choice.keep_scratch:
+            return
+        # Another process of this machine may be in it, and removes it in its turn.
+        with contextlib.suppress(UsageError), StoreLock(self.folder) as lock:
+            for path in self._root.iterdir():
+                if path != lock_folder(self.folder):
+                    disk.remove(path)
+            lock.finished()
+        # Unless one came in between: then it is not empty.
+        with contextlib.suppress(OSError):
+            self._root.rmdir()

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glot_jax.reporting.finished_runs import FinishedRun
 from glot_jax.reporting.statistics import mean_deviation
 from glot_jax.run_folders.predictions import Predictions
@@ -79,13 +81,21 @@ class Comparison:
 
     def baselines(self, split: str) -> dict[str, float]:
         """What scores without reading a token: the majority class, and the number of tokens."""
-        summary = self.variants[0].runs[0].summary
-        scores = summary.baselines.get(split, {})
+        runs = self.variants[0].runs
         baselines = {}
         for name in ("majority", "length"):
-            # Which baselines there are depends on the task and on the version.
-            if name in scores:
-                baselines[name] = scores[name][self.metric]
+            values = []
+            for run in runs:
+                scores = run.summary.baselines.get(split, {})
+                # Which baselines there are depends on the task and on the version.
+                if name in scores:
+                    values.append(scores[name][self.metric])
+            # Of the same rows they are equal, and a mean could round them. Seeds with holdouts of
+            # their own have baselines of their own.
+            if len(set(values)) == 1:
+                baselines[name] = values[0]
+            elif values:
+                baselines[name] = float(np.mean(values))
         return baselines
 
 

@@ -165,7 +165,7 @@ def describe_run(
         else:
             _require_fitting(folder, path)
         if left_out is None:
-            graphs = census(path or config.store, model.stem, spec, texts)
+            graphs = census(path or config.store, model.stem, spec, texts, config)
             # An imported run: any layer may be the one that it was trained on.
             if not spec.layers:
                 left_out = (
@@ -219,6 +219,9 @@ def _rule(config: TrainConfig, stem: Stem) -> dict[str, Any]:
     for name in ("tau", "k", "window", "graph_seed"):
         if name not in unread:
             rule[name] = getattr(config.graph, name)
+    # What cosines are taken of, where that is not the states as they are stored.
+    if config.graph.graph_states != "raw" and "graph_states" not in unread:
+        rule["graph_states"] = config.graph.graph_states
     if config.graph.control != "none":
         rule["control"] = config.graph.control
     if stem.tau is not None:

@@ -9,15 +9,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from glot_jax.batches.token_batch import TokenBatch
+from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.location import Location
+from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.graphs import Stem
-from glot_jax.graphs.linking import BLOCK_PAIRS, Linking, slice_rows
+from glot_jax.graphs.linking import BLOCK_PAIRS, slice_rows
 from glot_jax.graphs.similarity import tokens_of
 from glot_jax.model import ModelSpec
 from glot_jax.store import HiddenStore
+from glot_jax.training.measured import choose_tokens
+
+CountText = Callable[[None, tuple[jax.Array, jax.Array]], tuple[None, jax.Array]]
+"""The body of a scan over texts; see `_text_counter`."""
 
 SAMPLE_SEED = 0
 """Seed of the sample: not the run's own, so that the cards of several seeds describe the same
@@ -49,6 +56,8 @@ class Edges(NamedTuple):
     """Edges between different tokens."""
     isolated: np.ndarray
     """Tokens that hear no other token."""
+    tokens: np.ndarray
+    """Tokens that take part; others are left out, as sinks or as the first ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +85,11 @@ class GraphNumbers:
     """Means over the graphs of texts; numbers that no text decides are None."""
 
     edges_per_token: float | None
-    """In-edges of a token, its own loop included; mean over texts with a token."""
+    """In-edges of a token, its own loop included; mean over texts with a token that takes part."""
     density: float | None
     """Edges between different tokens / n(n - 1); mean over texts of at least 2 tokens."""
     isolated: float | None
-    """Share of all tokens that hear no token but themselves."""
+    """Share of all tokens that take part which hear no token but themselves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +160,16 @@ def census(
     stem: Stem,
     spec: ModelSpec,
     texts: int,
+    config: TrainConfig,
 ) -> GraphCensus:
     """Count the edges of the graphs that the stem links in a sample of a store's texts.
 
     Args:
         path: the store.
-        stem: of the run; its rule and its mix of layers are used.
+        stem: of the run; its rule, its tokens, its statistics and its mix of layers are used.
         spec: tells which layers the run reads.
         texts: at most this many distinct texts.
+        config: of the run; tells which tokens of another layer would be left out.
 
     Raises:
         UsageError: a store without a text, or one that cannot be read.
@@ -167,32 +178,30 @@ def census(
     # is there for that.
     stored = HiddenStore(path, trust=True)
     sample = draw_sample(stored, texts)
-    count_text = _text_counter(stem)
+    stems = _StemsOfLayers(stem, spec, config, sample)
     # Each stored layer by itself, whether the run reads it or not.
     layers = []
     own: Edges | None = None
     for layer in stored.stored_layers:
         store = HiddenStore(path, layer=layer, trust=True)
-        edges = _count(store, sample, lambda hidden: hidden, count_text)
+        edges = _count(store, sample, stems.counter(store, layer))
         # Own layers are marked; of mixed ones the mix is what the run reads.
         is_own = layer in spec.layers
-        numbers = _numbers(sample.lengths, edges)
-        layers.append(LayerNumbers(layer, is_own, numbers))
+        layers.append(LayerNumbers(layer, is_own, _numbers(edges)))
         if is_own and not spec.mixed:
             own = edges
     if spec.mixed:
         # All mixed layers of a token at once: the stem weighs them.
         store = HiddenStore(path, layers=spec.layers, trust=True)
-        own = _count(store, sample, stem.mix, count_text)
-        numbers = _numbers(sample.lengths, own)
-        layers.append(LayerNumbers("mix", True, numbers))
+        own = _count(store, sample, _text_counter(stem))
+        layers.append(LayerNumbers("mix", True, _numbers(own)))
     graph = None
     edges_per_token = None
     if own is not None:
         # A text without a token has no edges to share among its tokens.
-        nonempty = sample.lengths > 0
-        graph = _numbers(sample.lengths, own)
-        per_token = own.all[nonempty] / sample.lengths[nonempty]
+        nonempty = own.tokens > 0
+        graph = _numbers(own)
+        per_token = own.all[nonempty] / own.tokens[nonempty]
         edges_per_token = Spread.over(per_token)
     return GraphCensus(
         store=path,
@@ -202,6 +211,86 @@ def census(
         edges_per_token=edges_per_token,
         layers=tuple(layers),
     )
+
+
+class _StemsOfLayers:
+    """What links the states of one layer by itself, as the run links those that it reads.
+
+    Of another layer nothing was measured when the run was trained: which of its tokens are sinks
+    stands in the store, and its statistics are those of the sampled texts.
+    """
+
+    def __init__(self, stem: Stem, spec: ModelSpec, config: TrainConfig, sample: Sample):
+        self._stem = stem
+        self._spec = spec
+        self._config = config
+        self._sample = sample
+        # A program is compiled for each of them: layers that are linked alike share one.
+        self._counters: dict[TokenChoice, CountText] = {}
+
+    def counter(self, store: HiddenStore, layer: int) -> CountText:
+        """What counts the edges of a text of this layer, the only one that `store` reads."""
+        read = layer in self._spec.layers
+        # What the run reads is linked by its own stem; of a mix there is none for a single layer.
+        if read and not self._spec.mixed:
+            return _text_counter(self._stem)
+        tokens = self._tokens(store, layer)
+        if self._stem.graph_mean is not None:
+            return _text_counter(self._with_statistics(self._plain(tokens), store, layer))
+        if tokens not in self._counters:
+            self._counters[tokens] = _text_counter(self._plain(tokens))
+        return self._counters[tokens]
+
+    def _tokens(self, store: HiddenStore, layer: int) -> TokenChoice:
+        chosen = self._stem.tokens
+        if layer in self._spec.layers:
+            if chosen.sink_limits is None:
+                return chosen
+            index = self._spec.layers.index(layer)
+            return TokenChoice(chosen.skip_first, (chosen.sink_limits[index],))
+        # A store that counted no norms knows of no sinks, which is no mistake here.
+        sinks = "keep" if self._config.sinks == "keep" else "auto"
+        choice, _ = choose_tokens(store, dataclasses.replace(self._config, sinks=sinks))
+        return choice
+
+    def _plain(self, tokens: TokenChoice) -> Stem:
+        """A stem of one layer with the run's rule and its threshold."""
+        plain = Stem(self._stem.dim, config=self._stem.config, tokens=tokens, rngs=nnx.Rngs(0))
+        if plain.tau is not None and self._stem.tau is not None:
+            plain.tau[...] = self._stem.tau[...]
+        return plain
+
+    def _with_statistics(self, plain: Stem, store: HiddenStore, layer: int) -> Stem:
+        if layer not in self._spec.layers:
+            plain.set_graph_statistics(*_statistics(store, self._sample, plain.tokens))
+            return plain
+        index = self._spec.layers.index(layer)
+        mean = self._stem.graph_mean
+        deviation = self._stem.graph_deviation
+        assert mean is not None  # else no statistics were asked for
+        # Centred states have no deviation, and a stem that centres alone reads none.
+        scale = np.ones(self._stem.dim) if deviation is None else deviation[...][index]
+        plain.set_graph_statistics(mean[...][index], scale)
+        return plain
+
+
+def _statistics(
+    store: HiddenStore, sample: Sample, tokens: TokenChoice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation per dimension of the sampled texts' tokens."""
+    total = np.zeros(store.dim)
+    squares = np.zeros(store.dim)
+    count = 0
+    for split, text in sample.locations:
+        states = tokens.of_text(store[split].states(text))
+        total += states.sum(axis=0, dtype=np.float64)
+        count += len(states)
+    mean = total / max(count, 1)
+    # Read again and not kept: all sampled states of a wide layer are gigabytes.
+    for split, text in sample.locations:
+        states = tokens.of_text(store[split].states(text))
+        squares += np.square(states.astype(np.float64) - mean).sum(axis=0)
+    return mean, np.sqrt(squares / max(count, 1))
 
 
 def draw_sample(store: HiddenStore, texts: int) -> Sample:
@@ -243,16 +332,14 @@ def draw_sample(store: HiddenStore, texts: int) -> Sample:
 def _count(
     store: HiddenStore,
     sample: Sample,
-    mix: Callable[[jax.Array], jax.Array],
-    count_text: Callable[..., Any],
+    count_text: CountText,
 ) -> Edges:
-    """Edges of each text's graph; `mix` makes one layer of what the store holds."""
+    """Edges of each text's graph, in the states that the store reads."""
     shape = (len(Edges._fields), len(sample.locations))
     # Texts without a token are in no chunk: their counts stay 0.
     counts = np.zeros(shape, np.int64)
     for members, hidden, mask in _chunks(store, sample):
-        mixed = mix(jnp.asarray(hidden))
-        _, edges = jax.lax.scan(count_text, None, (mixed, jnp.asarray(mask)))
+        _, edges = jax.lax.scan(count_text, None, (jnp.asarray(hidden), jnp.asarray(mask)))
         # A chunk is filled up with empty texts, which are nobody's.
         real = np.asarray(edges)[: len(members)]
         counts[:, members] = real.T
@@ -291,17 +378,16 @@ def _chunks(
             yield members, batch.hidden, batch.mask
 
 
-def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
+def _text_counter(stem: Stem) -> CountText:
     """The body of a scan over texts.
 
-    (nothing, (hidden [length, dim], mask [length])) -> (nothing, int32 [3], the fields of Edges).
+    (nothing, (hidden [length, (layers,) dim], mask [length])) -> (nothing, int32 [4], the fields of
+    Edges).
 
     A scan outside of jit is compiled whole, once per shape as long as its body is the same object:
-    so one body serves all chunks and layers. As in Stem.count_edges, no [length, length] array of a
-    long text is ever built.
+    so one body serves all chunks. As in Stem.count_edges, no [length, length] array of a long text
+    is ever built, but for a control, which is the dense backend's alone.
     """
-    # Read once: a learned threshold would be read from its variable in every block.
-    options = stem.options()
 
     def count_text(
         _: None,
@@ -310,11 +396,15 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
         states, real = text
         # Linked as a batch of one text: rules know batches only.
         hidden = states[None]
-        mask = real[None]
-        tokens = tokens_of(hidden, mask)
-        linking = Linking(hidden, mask, hidden, stem.rule, options)
+        linking = stem.linking(hidden, stem.tokens(hidden, real[None]))
+        tokens = tokens_of(linking.hidden, linking.mask)
         sentences = linking.sentences(tokens)
-        length = mask.shape[1]
+        taking_part = jnp.sum(tokens.mask, dtype=jnp.int32)
+        if linking.control is not None:
+            whole = linking.link(tokens, tokens, sentences)
+            edges = linking.controlled(whole, tokens)
+            return None, jnp.append(_marked(edges, tokens.mask, 0), taking_part)
+        length = real.shape[0]
         # As many rows as keep a block at BLOCK_PAIRS pairs, and at least one.
         rows = min(length, max(1, BLOCK_PAIRS // length))
         padded = tokens.pad_rows(-length % rows)
@@ -322,35 +412,46 @@ def _text_counter(stem: Stem) -> Callable[..., tuple[None, jax.Array]]:
         def count_block(start: jax.Array) -> jax.Array:
             block = slice_rows(padded, start, rows)
             linked = linking.link(block, padded, sentences, start)
-            receivers = start + jnp.arange(rows)[:, None]
-            senders = jnp.arange(linked.shape[-1])[None, :]
-            is_other = receivers != senders
-            others = linked & is_other[None]
-            # Padding hears nobody and is not alone.
-            alone = block.mask & ~jnp.any(others, axis=-1)
-            # In the order of the fields of Edges.
-            counts = [jnp.sum(marks, dtype=jnp.int32) for marks in (linked, others, alone)]
-            return jnp.stack(counts)
+            return _marked(linked, block.mask, start)
 
         starts = jnp.arange(0, padded.mask.shape[1], rows)
         blocks = jax.lax.map(count_block, starts)
-        return None, jnp.sum(blocks, axis=0)
+        return None, jnp.append(jnp.sum(blocks, axis=0), taking_part)
 
     return count_text
 
 
-def _numbers(lengths: np.ndarray, edges: Edges) -> GraphNumbers:
+def _marked(linked: jax.Array, mask: jax.Array, start: jax.Array | int) -> jax.Array:
+    """Edges, edges between different tokens and tokens alone among some receivers, int32 [3].
+
+    Args:
+        linked: [1, rows, length] bool.
+        mask: [1, rows] bool, of the receivers.
+        start: place of the first receiver.
+    """
+    receivers = start + jnp.arange(linked.shape[-2])[:, None]
+    senders = jnp.arange(linked.shape[-1])[None, :]
+    is_other = receivers != senders
+    others = linked & is_other[None]
+    # Padding hears nobody and is not alone.
+    alone = mask & ~jnp.any(others, axis=-1)
+    # In the order of the fields of Edges.
+    counts = [jnp.sum(marks, dtype=jnp.int32) for marks in (linked, others, alone)]
+    return jnp.stack(counts)
+
+
+def _numbers(edges: Edges) -> GraphNumbers:
     # Texts without a token, or without a pair, decide nothing about a mean.
-    nonempty = lengths > 0
-    several = lengths > 1
+    nonempty = edges.tokens > 0
+    several = edges.tokens > 1
     # Ordered pairs of different tokens: an edge has a direction.
-    pairs = lengths[several] * (lengths[several] - 1)
-    tokens = lengths.sum()
+    pairs = edges.tokens[several] * (edges.tokens[several] - 1)
+    tokens = edges.tokens.sum()
     isolated = None
     if tokens:
         isolated = float(edges.isolated.sum() / tokens)
     return GraphNumbers(
-        edges_per_token=_mean(edges.all[nonempty] / lengths[nonempty]),
+        edges_per_token=_mean(edges.all[nonempty] / edges.tokens[nonempty]),
         density=_mean(edges.others[several] / pairs),
         isolated=isolated,
     )

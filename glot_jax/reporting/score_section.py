@@ -353,14 +353,16 @@ def class_section(result: Result) -> list[Block]:
 
 def _told(scores: Sequence[ClassScores]) -> list[_Told]:
     rows = []
-    # The same rows for all seeds, so the same classes with the same support.
+    # The same classes for all seeds, but each has rows of its own where they were held out of
+    # train.
     for entries in zip(*(score.classes for score in scores), strict=True):
         first = entries[0]
         means = {
             name: float(np.mean([getattr(entry, name) for entry in entries]))
             for name in ("precision", "recall", "f1")
         }
-        rows.append(_Told(first.name, first.support, **means))
+        support = round(float(np.mean([entry.support for entry in entries])))
+        rows.append(_Told(first.name, support, **means))
     return rows
 
 

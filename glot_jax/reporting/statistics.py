@@ -181,19 +181,105 @@ def paired_difference(
         others = units.rows(drawn[~is_own] - units.count)
         return np.concatenate([own, others + len(labels)])
 
-    own_units = np.arange(units.count)
-    # "samples": a unit may change sides with its own pair alone, as fits paired observations.
-    units_of_both = (own_units, own_units + units.count)
-    # Not vectorized: a metric takes one array of labels at a time.
-    test = stats.permutation_test(
-        units_of_both,
-        statistic,
-        permutation_type="samples",
-        n_resamples=resamples,
-        vectorized=False,
-        rng=np.random.default_rng(seed),
+    p = _permuted(statistic, units.count, resamples, seed)
+    return Difference(value, interval, p, p_seeds)
+
+
+def own_rows_interval(
+    score: Score,
+    predictions: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval | None:
+    """The interval of `score_interval` where every seed was judged on rows of its own.
+
+    Those are the holdouts of a store without a validation split. Rows are drawn within each seed.
+    None where a seed has fewer than FEWEST_ROWS rows.
+
+    Args:
+        score: metric of one seed's predictions.
+        predictions: of each seed, on its rows.
+        labels: of each seed, of the same rows.
+        resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    sizes = [len(own) for own in labels]
+    if min(sizes) < FEWEST_ROWS:
+        return None
+
+    def resampled(*drawn: np.ndarray) -> float:
+        return float(np.mean(_own_scores(score, predictions, labels, drawn)))
+
+    return _interval_within(resampled, sizes, resamples, seed)
+
+
+def own_rows_difference(
+    score: Score,
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """Compare two poolers of the same seeds, each seed judged on rows of its own.
+
+    A pair is a row of a seed: the two poolers have seen the same one. Interval and p are None where
+    a seed has fewer than FEWEST_ROWS rows.
+
+    Args:
+        score: metric of one seed's predictions.
+        first: predictions of each seed, on its rows.
+        second: the same, of the same seeds in the same order.
+        labels: of each seed, of the same rows.
+        resamples: bootstrap samples and permutations.
+        seed: of both.
+    """
+    sizes = [len(own) for own in labels]
+
+    def difference(*drawn: np.ndarray) -> float:
+        first_scores = _own_scores(score, first, labels, drawn)
+        second_scores = _own_scores(score, second, labels, drawn)
+        return float(np.mean(first_scores) - np.mean(second_scores))
+
+    every = [np.arange(size) for size in sizes]
+    value = difference(*every)
+    p_seeds = welch(
+        _own_scores(score, first, labels, every),
+        _own_scores(score, second, labels, every),
     )
-    return Difference(value, interval, float(test.pvalue), p_seeds)
+    if min(sizes) < FEWEST_ROWS:
+        return Difference(value, None, None, p_seeds)
+    interval = _interval_within(difference, sizes, resamples, seed)
+    # All rows of all seeds behind one another, those of the second pooler after the first's.
+    joined = np.concatenate([*first, *second])
+    # Where the next seed's rows begin.
+    cuts = np.cumsum(sizes)[:-1]
+
+    def mean_score(rows: np.ndarray) -> float:
+        # A row stays at its place whatever side it is taken from: each part is a seed's.
+        guesses = np.split(joined[rows], cuts)
+        return float(np.mean(_own_scores(score, guesses, labels, every)))
+
+    def statistic(left: np.ndarray, right: np.ndarray) -> float:
+        return mean_score(left) - mean_score(right)
+
+    return Difference(value, interval, _permuted(statistic, sum(sizes), resamples, seed), p_seeds)
+
+
+def _own_scores(
+    score: Score,
+    predictions: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    drawn: Sequence[np.ndarray],
+) -> list[float]:
+    """The score of each seed on some of its own rows."""
+    scores = []
+    for guesses, own, rows in zip(predictions, labels, drawn, strict=True):
+        scores.append(score(guesses[rows], own[rows]))
+    return scores
 
 
 def _seed_scores(
@@ -276,8 +362,18 @@ def _interval(
     seed: int,
 ) -> Interval:
     # Units are resampled, not predictions: every seed sees the same rows.
+    return _interval_within(statistic, [units], resamples, seed)
+
+
+def _interval_within(
+    statistic: Callable[..., float],
+    sizes: Sequence[int],
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """The interval of a statistic of drawn units, each of `sizes` a sample by itself."""
     result = stats.bootstrap(
-        (np.arange(units),),
+        tuple(np.arange(size) for size in sizes),
         statistic,
         n_resamples=resamples,
         vectorized=False,
@@ -288,6 +384,30 @@ def _interval(
         low=float(result.low),
         high=float(result.high),
     )
+
+
+def _permuted(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    units: int,
+    resamples: int,
+    seed: int,
+) -> float:
+    """Two-sided p of a statistic of two sides, between which each unit may change with its pair.
+
+    Units of the second side are numbered on from the last of the first.
+    """
+    own = np.arange(units)
+    # "samples": a unit may change sides with its own pair alone, as fits paired observations.
+    # Not vectorized: a metric takes one array of labels at a time.
+    test = stats.permutation_test(
+        (own, own + units),
+        statistic,
+        permutation_type="samples",
+        n_resamples=resamples,
+        vectorized=False,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:

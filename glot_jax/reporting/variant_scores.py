@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from glot_jax.objectives import METRICS
 from glot_jax.reporting.comparison import Comparison, Variant
 from glot_jax.reporting.statistics import (
     Difference,
     Interval,
+    Score,
     mean_deviation,
+    own_rows_difference,
+    own_rows_interval,
     paired_difference,
     score_interval,
 )
@@ -33,7 +39,9 @@ class VariantScore:
     interval: Interval | None
     """95 % over rows; None without predictions or with too few rows, as `why` says."""
     difference: Difference | None
-    """To the reference variant on the same rows, reference minus this."""
+    """To the reference variant on the same rows, reference minus this; None as well where no seed
+    of both was judged on the same ones.
+    """
     selected_here: bool
     """The best epoch was chosen on this very split."""
     why: str | None
@@ -63,7 +71,7 @@ def score_variants(
     # Labels are unique within a comparison.
     for variant in comparison.variants:
         if variant.label == reference:
-            compared_with = variant.predictions(split)
+            compared_with = _by_seed(variant, split)
     scores = []
     for variant in comparison.variants:
         # The difference of a variant to itself is no finding.
@@ -72,11 +80,20 @@ def score_variants(
     return scores
 
 
+def _by_seed(variant: Variant, split: str) -> dict[int, Predictions] | None:
+    """Seed -> what its run predicted; None unless all runs kept their predictions."""
+    predictions = variant.predictions(split)
+    if predictions is None:
+        return None
+    seeds = [run.config.seed for run in variant.runs]
+    return dict(zip(seeds, predictions, strict=True))
+
+
 def _score(
     metric: str,
     split: str,
     variant: Variant,
-    against: list[Predictions] | None,
+    against: Mapping[int, Predictions] | None,
     resamples: int,
 ) -> VariantScore:
     # The same function that judged the epochs, asked about resampled rows.
@@ -84,23 +101,21 @@ def _score(
     mean, deviation = mean_deviation(variant.scores(split, metric))
     # The last epoch's deviation is not shown: it is there to be compared with the best mean.
     last, _ = mean_deviation(variant.scores(split, metric, "last"))
-    predictions = variant.predictions(split)
+    by_seed = _by_seed(variant, split)
     interval = None
     difference = None
     why = None
-    if predictions is None:
+    if by_seed is None:
         why = f"no {FILE}: trained by an earlier version"
     else:
-        # Rows and labels are the same for all seeds: they are those of the store.
-        labels = predictions[0].labels
-        own = [seed.predictions for seed in predictions]
-        interval = score_interval(score, own, labels, resamples=resamples)
+        own = list(by_seed.values())
+        interval = _row_interval(score, own, resamples)
         if interval is None:
-            why = f"{len(labels)} rows: too few for an interval"
+            fewest = min(len(seed.labels) for seed in own)
+            why = f"{fewest} rows: too few for an interval"
         # The reference first: a positive difference says that it is the better one.
         if against is not None:
-            others = [seed.predictions for seed in against]
-            difference = paired_difference(score, others, own, labels, resamples=resamples)
+            difference = _row_difference(score, against, by_seed, resamples)
     # Beside the mean of all and never instead of it: leaving seeds out is a choice in hindsight.
     learned = None
     able = [run.summary.has_learned for run in variant.runs]
@@ -121,3 +136,55 @@ def _score(
         why=why,
         learned=learned,
     )
+
+
+def _row_interval(
+    score: Score, predictions: Sequence[Predictions], resamples: int
+) -> Interval | None:
+    guesses = [seed.predictions for seed in predictions]
+    if _have_the_same_rows(predictions):
+        # Labels are those of the store, whichever seed is asked.
+        labels = predictions[0].labels
+        return score_interval(score, guesses, labels, resamples=resamples)
+    own_labels = [seed.labels for seed in predictions]
+    return own_rows_interval(score, guesses, own_labels, resamples=resamples)
+
+
+def _row_difference(
+    score: Score,
+    reference: Mapping[int, Predictions],
+    variant: Mapping[int, Predictions],
+    resamples: int,
+) -> Difference | None:
+    first = list(reference.values())
+    second = list(variant.values())
+    if not _have_the_same_rows([*first, *second]):
+        # A holdout follows from the seed: two poolers of one seed have the same.
+        first = []
+        second = []
+        for seed, predictions in reference.items():
+            other = variant.get(seed)
+            if other is not None and _have_the_same_rows([predictions, other]):
+                first.append(predictions)
+                second.append(other)
+        # Nobody was judged on the rows of another.
+        if not first:
+            return None
+    first_guesses = [seed.predictions for seed in first]
+    second_guesses = [seed.predictions for seed in second]
+    if _have_the_same_rows([*first, *second]):
+        labels = first[0].labels
+        return paired_difference(score, first_guesses, second_guesses, labels, resamples=resamples)
+    own_labels = [seed.labels for seed in first]
+    return own_rows_difference(
+        score, first_guesses, second_guesses, own_labels, resamples=resamples
+    )
+
+
+def _have_the_same_rows(predictions: Sequence[Predictions]) -> bool:
+    """Whether all were made of the same rows of a split.
+
+    They were not where a store has no validation split: each seed holds out rows of its own.
+    """
+    first = predictions[0]
+    return all(np.array_equal(first.rows, other.rows) for other in predictions)

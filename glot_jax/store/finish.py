@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from glot_jax import disk
 from glot_jax.config.location import Location, parse_location, require_folder
-from glot_jax.errors import UsageError
+from glot_jax.errors import HeldByAnotherError, UsageError
 from glot_jax.files import TEMPORARY, explain_write_error
 from glot_jax.store.integrity import FileRecord, check_file
 from glot_jax.store.layout import (
@@ -27,6 +29,12 @@ from glot_jax.store.recipe import PendingAppend, Recipe
 from glot_jax.store.records import ShardRecord, SplitRecord, read_record, sum_up
 from glot_jax.store.worker_plan import SplitPlan, WorkerPlan, read_plan
 
+Lock = TypeVar("Lock", bound=StoreLock)
+
+LOOK_SECONDS = 0.2
+_PATIENCE_SECONDS = 600.0
+"""How long another `finish` is waited for."""
+
 OTHER_TEXTS = "The data changed since: choose another --out, or restore the data."
 
 
@@ -36,8 +44,9 @@ def finish(
 ) -> Manifest:
     """Make a store of the shards that workers wrote (`extract.py --worker I/N`).
 
-    A finished store is left as it is. Files are compared with their recorded sizes; their hashes
-    were computed when they were written, and `verify` computes them again.
+    A finished store is left as it is, also where another process finishes it meanwhile. Files are
+    compared with their recorded sizes; their hashes were computed when they were written, and
+    `verify` computes them again.
 
     Args:
         path: folder of the store.
@@ -54,16 +63,57 @@ def finish(
     # It is written last: nothing is left to do.
     if (store / MANIFEST).exists():
         return read_manifest(store)
+
+    def is_nearly_done() -> bool:
+        # In this order: what is finished in between has no plan any more, but a manifest.
+        return has_every_shard(store) or (store / MANIFEST).exists()
+
     # The lock of an only writer: it refuses while any worker holds its own.
-    with StoreLock(store, notice) as lock:
-        manifest = assemble(_Folder(store), lock.begun_with(), read_plan(store))
-        refuse_foreign(store, manifest.splits)
-        remove_leftovers(store)
-        # The manifest comes last: whatever it lists must be on the disk by then.
-        sync_folders(store, manifest.splits)
-        write_manifest(store, manifest)
+    with in_turn(StoreLock(store, notice), is_nearly_done, LOOK_SECONDS) as lock:
+        # Looked for again under the lock: another process may have been first.
+        if (store / MANIFEST).exists():
+            manifest = read_manifest(store)
+        else:
+            manifest = assemble(_Folder(store), lock.begun_with(), read_plan(store))
+            refuse_foreign(store, manifest.splits)
+            remove_leftovers(store)
+            # The manifest comes last: whatever it lists must be on the disk by then.
+            sync_folders(store, manifest.splits)
+            write_manifest(store, manifest)
         lock.finished()
     return manifest
+
+
+@contextlib.contextmanager
+def in_turn(
+    lock: Lock,
+    is_nearly_done: Callable[[], bool],
+    seconds: float,
+) -> Generator[Lock]:
+    """The right to finish a store, for the block; waited for while nothing else is left to do.
+
+    Where every shard is there, its holder is another `finish` or a worker on its way out.
+
+    Args:
+        lock: of an only writer.
+        is_nearly_done: whether every shard is there, or the whole store.
+        seconds: between two looks.
+
+    Raises:
+        HeldByAnotherError: a process is still writing shards, or does not come to its end.
+    """
+    waited = 0.0
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock)
+                break
+            except HeldByAnotherError:
+                if waited >= _PATIENCE_SECONDS or not is_nearly_done():
+                    raise
+            time.sleep(seconds)
+            waited += seconds
+        yield lock
 
 
 class Written(Protocol):

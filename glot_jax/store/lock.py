@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from glot_jax.errors import UsageError
+from glot_jax.errors import HeldByAnotherError, UsageError
 from glot_jax.files import (
     TEMPORARY,
     JsonStyle,
@@ -29,6 +29,8 @@ from glot_jax.store.recipe import PendingAppend, Recipe, read_work
 from glot_jax.store.worker_plan import PLAN, WorkerPlan
 
 RECIPE = "recipe.json"
+COPY = "copy.json"
+"""Which store is being copied there."""
 DRIVER = "driver"
 """File by which the actors of a cluster know that they see their driver's folder."""
 
@@ -148,6 +150,17 @@ class StoreLock:
         path = self._folder / PLAN
         write_json(path, plan.to_json(), STYLE, again=EXTRACT_AGAIN)
 
+    def begun_copy(self) -> bytes | None:
+        """What `begin_copy` has kept of a copy that is not whole; None if there is none."""
+        try:
+            return (self._folder / COPY).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def begin_copy(self, note: bytes) -> None:
+        """Keep which store is copied, for the run that continues it."""
+        write_bytes(self._folder / COPY, note)
+
     def _take(self, path: Path) -> int:
         """A descriptor that holds the lock of `path`, which is made if it is absent."""
         while True:
@@ -220,7 +233,8 @@ class StoreLock:
         return [path for path in others if not path.name.endswith(colleagues)]
 
     def _remove_notes(self) -> None:
-        for path in (self._folder / RECIPE, self._folder / PLAN, self._folder / DRIVER):
+        for name in (RECIPE, PLAN, DRIVER, COPY):
+            path = self._folder / name
             path.unlink(missing_ok=True)
         shutil.rmtree(passes_folder(self._store), ignore_errors=True)
         for path in self._folder.glob(f"{TEMPORARY}*"):
@@ -236,8 +250,8 @@ class StoreLock:
         os.close(self._held)
         self._held = None
 
-    def _refusal(self, file: Path, host: str, pid: int) -> UsageError:
-        return UsageError(
+    def _refusal(self, file: Path, host: str, pid: int) -> HeldByAnotherError:
+        return HeldByAnotherError(
             rule="only one process, or workers with the same N, may write a store",
             got=f"{self._store}, which process {pid} on host {host} is writing",
             fix=f"Wait for it, or choose another --out; if that process is gone, delete {file}.",
@@ -258,11 +272,16 @@ def _open_lock(path: Path) -> _LockFile:
         with contextlib.suppress(FileNotFoundError):
             return _LockFile(os.open(path, os.O_RDWR), existed=True)
         # Another process may make or remove it between the two calls.
-        with contextlib.suppress(FileExistsError):
+        try:
             # O_EXCL: of two processes that make it at once, one learns that it did not.
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
             descriptor = os.open(path, flags, 0o644)
             return _LockFile(descriptor, existed=False)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            # Whoever leaves last removes the folder with it.
+            make_folders(path.parent)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -220,7 +220,21 @@ def check_manifest(values: object, path: object) -> Manifest:
             got=f"{path}, which was changed after it was written",
             fix=_REPAIR,
         )
+    _require_width(manifest, path)
     return manifest
+
+
+def _require_width(manifest: Manifest, path: object) -> None:
+    # Memory is taken by the recipe's width, and filled by the shards'.
+    width = manifest.recipe.dim
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            if shard.dim != width:
+                raise UsageError(
+                    rule="the states of a store must have the width of its recipe",
+                    got=f"a shard of width {shard.dim}, and a recipe of {width}, in {path}",
+                    fix=_REPAIR,
+                )
 
 
 def _parse(values: Mapping[str, Any]) -> Manifest:

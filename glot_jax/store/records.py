@@ -223,7 +223,8 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
     File names are built from indexes and never taken from a manifest.
 
     Raises:
-        ValueError: files are missing or foreign, or a record of one is malformed.
+        ValueError: files are missing or foreign, a record of one is malformed, or counts do not
+            agree.
     """
     # A task without labels writes no such file.
     optional = {LABELS}
@@ -239,13 +240,41 @@ def check_split(split: SplitRecord, layers: tuple[int, ...]) -> None:
     for file in split.files:
         if not _is_file_record(file):
             raise ValueError(f"file record {file}")
+    _check_counts(split)
+
+
+def _check_counts(split: SplitRecord) -> None:
+    """Compare a split's counts with one another, and with the bytes of the files that they are of.
+
+    They decide how much memory is taken, and no hash covers the sums.
+
+    Raises:
+        ValueError: they do not agree.
+    """
+    sums = sum_up(split.rows, split.shards, split.arrays)
+    for name in ("texts", "tokens", "truncated", "empty", "max_abs"):
+        stated = getattr(split, name)
+        summed = getattr(sums, name)
+        if stated != summed:
+            raise ValueError(f"{name} {stated}, of shards with {summed}")
+    # Offsets are one more than rows.
+    _require_fit(split.rows + 1, 8, split.arrays["row_offsets.npy"])
+    for shard in split.shards:
+        _require_fit(shard.texts, 4, shard.files["lengths.npy"])
+        _require_fit(shard.tokens, 4, shard.files["token_ids.npy"])
+
+
+def _require_fit(count: int, size: int, file: FileRecord) -> None:
+    """Raise ValueError unless a file has bytes for so many numbers of a size."""
+    if not 0 <= count * size <= file["bytes"]:
+        raise ValueError(f"{count} numbers of {size} bytes in a file of {file['bytes']}")
 
 
 def _is_file_record(values: Mapping[str, Any]) -> bool:
     # These values decide which bytes are accepted as the store's: nothing about them is guessed.
     if set(values) != {"sha256", "bytes"}:
         return False
-    if not isinstance(values["bytes"], int):
+    if not isinstance(values["bytes"], int) or values["bytes"] < 0:
         return False
     return _SHA256.fullmatch(values["sha256"]) is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -107,6 +108,29 @@ class ShardReader:
             self._scales[layer][span],
             self._record.dim,
         )
+
+    def require_files(self, layers: Iterable[int]) -> None:
+        """Have the states of these layers on this machine, as many as the record counts.
+
+        For the time before memory is taken for them: what a record counts is only said by a file,
+        perhaps a stranger's. They are not hashed here.
+
+        Raises:
+            UsageError: files are missing, or hold less.
+        """
+        for layer in layers:
+            logical = self._dtype(layer)
+            name = states_name(layer, self._index)
+            shape = values_shape(logical, self._record.tokens, self._record.dim)
+            needed = math.prod(shape) * stored_dtype(logical).itemsize
+            record = self._record.files[name]
+            if needed > record["bytes"]:
+                raise UsageError(
+                    rule="a stored array must have the size of what its record counts",
+                    got=f"{self._folder / name} with {record['bytes']} bytes instead of {needed}",
+                    fix=REPAIR,
+                )
+            require_file(self._folder / name, record, self._cache, trust=True)
 
     def packed(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """All values and scales of a layer as they lie on the disk: views of the files.

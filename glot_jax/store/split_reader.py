@@ -275,6 +275,9 @@ class SplitReader:
             One contiguous array [tokens, (layers,) dim] of `dtype`.
         """
         layers = self._selection.layers
+        # Before memory is taken: a manifest may count what no file holds.
+        for index in range(len(self._record.shards)):
+            self._shard(index).require_files(layers)
         shape = (self.tokens, *self.token_shape)
         states = np.empty(shape, self.dtype)
         # The same memory with a layers axis in any case.

@@ -41,6 +41,9 @@ _KEY_BYTES = 16
 _DEFAULT_GB = 20.0
 _LOCK = "lock"
 
+_MOST_MAPPED = 32
+"""Chunks that are mapped at a time: each takes a descriptor a layer, and a small call makes one."""
+
 Key = bytes
 
 
@@ -81,17 +84,18 @@ class _Span:
 
 
 class _Chunk:
-    """States of some texts, mapped when they are first read."""
+    """States of some texts, mapped when they are read and until others are read instead."""
 
     def __init__(self, folder: Path, layers: Sequence[int], dim: int, dtype: str):
         self.folder = folder
+        self._layers = tuple(layers)
         self._dim = dim
         self._dtype = stored_dtype(dtype)
         self._arrays: dict[int, np.ndarray] = {}
         keys = np.load(folder / "keys.npy", allow_pickle=False)
-        self.offsets: np.ndarray = load_array(
-            folder / "offsets.npy", np.dtype(np.int64), (len(keys) + 1,)
-        )
+        mapped = load_array(folder / "offsets.npy", np.dtype(np.int64), (len(keys) + 1,))
+        # In memory, where they take little: a mapped file would keep a descriptor open.
+        self.offsets: np.ndarray = np.array(mapped)
         if keys.dtype != np.uint8 or keys.shape[1:] != (_KEY_BYTES,):
             raise UsageError(
                 rule="keys of cached states must be of 16 bytes each",
@@ -99,14 +103,25 @@ class _Chunk:
                 fix="Remove this folder.",
             )
         self.keys: list[Key] = [row.tobytes() for row in keys]
-        # All of them now: a chunk that cannot be read is left out as a whole.
-        for layer in layers:
-            shape = (int(self.offsets[-1]), dim)
-            self._arrays[layer] = load_array(folder / _states_name(layer), self._dtype, shape)
 
-    def states(self, layer: int, start: int, end: int) -> np.ndarray:
-        """States of some tokens, [tokens, dim]."""
-        return self._arrays[layer][start:end]
+    def opened(self) -> dict[int, np.ndarray]:
+        """Layer -> states of all tokens, [tokens, dim].
+
+        Raises:
+            UsageError: the chunk was removed or damaged meanwhile.
+        """
+        if not self._arrays:
+            shape = (int(self.offsets[-1]), self._dim)
+            arrays: dict[int, np.ndarray] = {}
+            # All of them: a chunk that cannot be read is left out as a whole.
+            for layer in self._layers:
+                arrays[layer] = load_array(self.folder / _states_name(layer), self._dtype, shape)
+            self._arrays = arrays
+        return self._arrays
+
+    def close(self) -> None:
+        """Let go of the maps, but for those that somebody reads at the moment."""
+        self._arrays = {}
 
 
 class StateCache:
@@ -147,6 +162,8 @@ class StateCache:
         make_private(self._root, "the cache of token states")
         make_folders(self._folder)
         self._spans: dict[Key, _Span] = {}
+        # By folder, the one that was read longest ago first.
+        self._mapped: dict[Path, _Chunk] = {}
         self._known: set[str] = set()
         self.refresh()
 
@@ -169,9 +186,29 @@ class StateCache:
                 continue
 
     def _take(self, chunk: _Chunk) -> None:
+        # Read once at the least: what is damaged is left out before anybody relies on it.
+        self._opened(chunk)
         offsets = chunk.offsets.tolist()
         for number, key in enumerate(chunk.keys):
             self._spans[key] = _Span(chunk, offsets[number], offsets[number + 1])
+
+    def _opened(self, chunk: _Chunk) -> dict[int, np.ndarray]:
+        """A chunk's states; the maps of what was read longest ago are given up for them."""
+        arrays = chunk.opened()
+        self._mapped.pop(chunk.folder, None)
+        self._mapped[chunk.folder] = chunk
+        if len(self._mapped) > _MOST_MAPPED:
+            oldest = self._mapped.pop(next(iter(self._mapped)), None)
+            # Another thread may have been faster.
+            if oldest is not None:
+                oldest.close()
+        return arrays
+
+    def _forget(self, chunk: _Chunk) -> None:
+        """Take a chunk's texts for ones that are not there."""
+        for key in chunk.keys:
+            if self._spans[key].chunk is chunk:
+                del self._spans[key]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -212,19 +249,27 @@ class StateCache:
         """Layer -> [tokens, dim] in the storage dtype, the texts one after the other.
 
         Raises:
-            KeyError: a text that is not there.
+            KeyError: a text that is not there, or that another process has removed since.
         """
         spans = [self._spans[key] for key in keys]
         for chunk in {span.chunk.folder for span in spans}:
-            # What was read last is removed last; a chunk that is removed meanwhile is still mapped.
+            # What was read last is removed last; a chunk that is removed meanwhile may be mapped.
             with contextlib.suppress(FileNotFoundError):
                 os.utime(chunk)
-        layers = {}
-        for layer in self.layers:
-            parts = [span.chunk.states(layer, span.start, span.end) for span in spans]
-            # The empty array gives no texts their width.
-            empty = np.zeros((0, self._dim), stored_dtype(self._dtype))
-            layers[layer] = np.concatenate([empty, *parts])
+        shape = (sum(span.end - span.start for span in spans), self._dim)
+        layers = {layer: np.empty(shape, stored_dtype(self._dtype)) for layer in self.layers}
+        start = 0
+        # Copied one by one: views of all of them would hold as many files open.
+        for key, span in zip(keys, spans, strict=True):
+            try:
+                arrays = self._opened(span.chunk)
+            except (OSError, ValueError) as error:
+                self._forget(span.chunk)
+                raise KeyError(key) from error
+            stop = start + span.end - span.start
+            for layer, states in layers.items():
+                states[start:stop] = arrays[layer][span.start : span.end]
+            start = stop
         return layers
 
 

@@ -66,7 +66,14 @@ def read_plan(store: Path) -> WorkerPlan | None:
     # Written at the very end of worker 0, when all of its shards are there.
     if not path.is_file():
         return None
-    return plan_of(read_json(path, _REPAIR), path)
+    try:
+        values = read_json(path, _REPAIR)
+    except UsageError:
+        # Removed since: another process has finished the store.
+        if not path.is_file():
+            return None
+        raise
+    return plan_of(values, path)
 
 
 def plan_of(values: object, path: object) -> WorkerPlan:

@@ -41,6 +41,7 @@ TRUTH = ("false", "true")
 """Names of the classes of a column of truth values."""
 
 _TRUTH_NAMES = {"0": "false", "1": "true", "0.0": "false", "1.0": "true"}
+"""A number as Python writes it -> the truth value that it stands for."""
 _LARGEST = 3.4028234663852886e38  # of a float32, which is how scores are stored
 _CORRECT = "Correct the label or drop the row."
 
@@ -137,10 +138,10 @@ class LabelReader:
 
     def class_name(self, raw: object, typed: bool) -> str:
         """The name of a custom task's class: 7 and 7.0 as "7", truth values in lower case."""
-        value = self._value(raw, typed)
         if self.column == "bool":
-            name = str(value).strip().lower()
-            return _TRUTH_NAMES.get(name, name)
+            # A file without types may spell 1 as 01 or 1.00.
+            return _truth_name(raw if typed else spelled(raw))
+        value = self._value(raw, typed)
         if self.column == "int" and {*self.spec.classes} == {"0", "1"}:
             # Another split may say true for train's 1.
             name = str(value).strip().lower()
@@ -213,6 +214,12 @@ class LabelReader:
         )
 
 
+def _truth_name(value: object) -> str:
+    """The truth value that a word or a number stands for; anything else as it is, in lower case."""
+    name = str(value).strip().lower()
+    return _TRUTH_NAMES.get(name, name)
+
+
 def _is_number(value: object) -> TypeGuard[int | float]:
     # A bool is an int in Python, and true is not the score 1.
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -231,11 +238,13 @@ def known_labels(spec: TaskSpec) -> LabelReader:
     lowered = sorted(map(str.lower, spec.classes))
     if tuple(lowered) == TRUTH:
         return LabelReader(spec, "bool")
-    if all(map(is_whole, spec.classes)):
-        return LabelReader(spec, "int")
+    # 01 is what no number is called: where it is a class, all classes are names.
     if all(map(_is_canonical, spec.classes)):
-        return LabelReader(spec, "number")
-    return LabelReader(spec, "str")
+        kind: Kind = "int" if all(map(is_whole, spec.classes)) else "number"
+        return LabelReader(spec, kind)
+    # A class may be called none, which is no gap then.
+    named = {kind_of(name) for name in spec.classes}
+    return LabelReader(spec, "str", GAPS - named)
 
 
 def _is_canonical(name: str) -> bool:

@@ -118,11 +118,15 @@ def _opened(
     # Without names, a query and its texts are found by what data sets call them, or by position.
     by_position = is_ranking and not config.text_columns
     columns = () if by_position else spec.text_columns
+    label = layout.columns.get(str(spec.label_column), spec.label_column)
+    # 1,5 may be the classes 1 and 5 of a row, and is no number then.
+    if config.label_separator is not None or config.label_kind == "multilabel":
+        label = None
     reading = Reading(
         encoding=config.encoding,
         columns=columns,
         layout=layout,
-        label=layout.columns.get(str(spec.label_column), spec.label_column),
+        label=label,
         arrays=by_position,
         # A label would need a column of its own, so that the file must be a table.
         lines=columns == ("text",) and spec.label_column is None,

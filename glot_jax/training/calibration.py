@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,17 @@ def calibrate(session: Session) -> FittedTemperature | None:
         dataclasses.replace(folder, temperature=fitted.temperature).write()
     session.display.line(fitted.notice())
     return fitted
+
+
+def forget_temperature(out: Path) -> None:
+    """Take the temperature of an earlier end out of config.json.
+
+    What is trained further may have another best head, whose temperature is fitted when it ends.
+    """
+    folder = RunFolder.open(out)
+    # A run without one keeps its bytes, and the time of its file.
+    if folder.temperature is not None:
+        dataclasses.replace(folder, temperature=None).write()
 
 
 def _fitted(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from glot_jax.batches.split_rows import Splits
-from glot_jax.batches.token_choice import TokenChoice
 from glot_jax.config.json import differences
 from glot_jax.config.location import Location
 from glot_jax.config.train import TrainConfig
+from glot_jax.dispatch.memory import told_of_memory
 from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
 from glot_jax.moved import renamed_keywords
@@ -21,12 +21,12 @@ from glot_jax.objectives.metrics import Predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import CheckpointName, RunFolder
 from glot_jax.run_folders.run_log import Display
+from glot_jax.store.reader import HiddenStore
 from glot_jax.training.evaluate import evaluate_split
 from glot_jax.training.forward import run_over
 from glot_jax.training.prepare import (
     Run,
     build,
-    build_model,
     build_steps,
     check_names,
     feed_kind,
@@ -36,6 +36,13 @@ from glot_jax.training.prepare import (
 )
 from glot_jax.training.step_functions import TrainState
 from glot_jax.training.workspace import Workspace
+
+_MEMORY = (
+    "Give the device back what other programs hold of it, judge where there is more (another"
+    " CUDA_VISIBLE_DEVICES, or JAX_PLATFORMS=cpu), or train with a lower --eval-batch-size or"
+    " --cache host, which a run keeps."
+)
+"""What to do where judging does not fit the device: its sizes are those of the training."""
 
 
 @renamed_keywords(which="checkpoint")
@@ -49,6 +56,7 @@ def load_model(run: str | Path, checkpoint: CheckpointName = "best") -> Sentence
 
 
 @renamed_keywords(which="checkpoint")
+@told_of_memory(_MEMORY)
 def evaluate_run(
     run: Path,
     *,
@@ -93,6 +101,7 @@ class JudgedSplit:
     """Of a run that was calibrated."""
 
 
+@told_of_memory(_MEMORY)
 def judge_run(
     run: Path,
     *,
@@ -116,6 +125,7 @@ def judge_run(
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
+@told_of_memory(_MEMORY)
 def predict_run(
     run: Path,
     *,
@@ -138,6 +148,7 @@ def predict_run(
 
 
 @renamed_keywords(which="checkpoint", residents="workspace")
+@told_of_memory(_MEMORY)
 def open_run(
     run: Path,
     *,
@@ -174,15 +185,15 @@ def open_run(
     else:
         # Told before anything is built: stores are moved more often than runs.
         require_store(config.store, f"glot evaluate {run}")
-    display = Display(quiet=quiet)
-    prepared = _prepare(config, folder.model.tokens, display, Workspace.shared(workspace))
-    trained_on = folder.model.to_json()
-    changed = differences(trained_on, prepared.model_spec.to_json())
-    changed += folder.fits(prepared.recipe)
+    opened = open_store(config)
+    # Another store may have other norms; the head sees the tokens that it was trained on.
+    spec = spec_of(opened, config, folder.model.tokens)
+    changed = differences(folder.model.to_json(), spec.to_json())
+    changed += folder.fits(opened.recipe)
     # Another store is what --store asks for; at the run's own path it is a surprise.
-    if store is None and folder.store != prepared.content:
+    if store is None and folder.store != opened.content:
         changed.append(
-            f"store: {folder.store!r} -> {prepared.content!r}, made anew since; give it as"
+            f"store: {folder.store!r} -> {opened.content!r}, made anew since; give it as"
             " --store to use it all the same"
         )
     if changed:
@@ -191,26 +202,28 @@ def open_run(
             got="; ".join(changed),
             fix="Use the store the head was trained on, or one like it.",
         )
+    check_names(config.graph, config.pooler)
+    # With what its checkpoint holds from the first on: edges are counted by the statistics and the
+    # weights of layers that they were linked by.
+    model = folder.load_model(checkpoint)
+    display = Display(quiet=quiet)
+    prepared = _prepare(opened, config, model, display, Workspace.shared(workspace))
     # The state of the optimizer stays that of step 0: nothing here trains.
-    state = prepared.mesh.everywhere(prepared.state)
-    trained = folder.load_arrays(state, checkpoint)
-    return prepared, {**state, **trained}
+    return prepared, prepared.mesh.everywhere(prepared.state)
 
 
 def _prepare(
+    store: HiddenStore,
     config: TrainConfig,
-    tokens: TokenChoice,
+    model: SentenceModel,
     display: Display,
     workspace: Workspace,
 ) -> Run:
-    """Feeds and compiled steps of a trained run, on any store of its task.
+    """Feeds and compiled steps of a trained model, on any store of its task.
 
     Nothing is measured on the store that its checkpoint brings: the statistics of the states.
     """
-    store = open_store(config)
-    # Another store may have other norms; the head sees the tokens that it was trained on.
-    spec = spec_of(store, config, tokens)
-    check_names(config.graph, config.pooler)
+    spec = model.spec
     objective = objective_for(spec.task, config.objective)
     # Divided as in training, a holdout set aside: else the head would be judged on rows it learned.
     if "train" in store:
@@ -218,7 +231,6 @@ def _prepare(
     else:
         splits = Splits.whole(store)
     notices: list[str] = []
-    model = build_model(spec, config)
     feeds = build(store, model, config, splits, workspace, notices)
     # Never used, but the steps of `Run` are made with one.
     make_optimizer = optimizer_of(config, feeds)

@@ -13,12 +13,13 @@ from jax import Array
 from glot_jax.batches.placement import DeviceStates
 from glot_jax.batches.planned_batches import run_lengths
 from glot_jax.config.train import TrainConfig
+from glot_jax.dispatch.memory import told_of_memory
 from glot_jax.errors import UsageError
 from glot_jax.run_folders.run_log import Display
 from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Blocks, Trained, Turn, padded_of_epoch, shapes_of_epoch
-from glot_jax.training.loop import Turns, checked, train, turns_of
-from glot_jax.training.prepare import TrainingRun, open_folder
+from glot_jax.training.loop import MEMORY, Turns, checked, open_alone, train, turns_of
+from glot_jax.training.prepare import TrainingRun
 from glot_jax.training.steps import Block, Steps
 from glot_jax.training.stopping import StopSignals
 from glot_jax.training.workspace import Workspace
@@ -41,6 +42,7 @@ class TrainOptions(TypedDict, total=False):
     track: Sequence[str]
 
 
+@told_of_memory(f"Train them one after another (--joint off). {MEMORY}")
 def train_runs(
     configs: Sequence[TrainConfig],
     *,
@@ -156,7 +158,7 @@ def _together(
     # Nothing was written so far: runs that are refused leave no folders behind.
     for run in runs:
         resume = (run.config.out / "config.json").exists()
-        open_folder(run.config, run, resume, options.get("unused") or {})
+        open_alone(run, options.get("unused") or {}, resume=resume)
     # The same for all groups, so that all but a smaller last one share a program.
     size = min(lanes_of(runs[0]), len(runs))
     summaries: list[dict[str, Any]] = []

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from glot_jax.config.train import TrainConfig
-from glot_jax.dispatch.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory, told_of_memory
 from glot_jax.dispatch.pace import Pace
 from glot_jax.errors import UsageError
 from glot_jax.files import read_json, write_json
@@ -22,14 +24,14 @@ from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.predictions import write_predictions
 from glot_jax.run_folders.run_files import require_store
 from glot_jax.run_folders.run_folder import RunFolder
-from glot_jax.run_folders.run_log import Clock, Display, resume_hint
+from glot_jax.run_folders.run_log import Clock, Display, only_writer, resume_hint
 from glot_jax.run_folders.shared_writing import one_command
 from glot_jax.run_folders.silent_log import open_log
 from glot_jax.tracking import Trackers
 from glot_jax.training.advance import Trained, Turn, epoch_of
-from glot_jax.training.calibration import calibrate
+from glot_jax.training.calibration import calibrate, forget_temperature
 from glot_jax.training.evaluate import best_predictions, evaluate_all, selection_of
-from glot_jax.training.notices import idle_hardware, longer_run
+from glot_jax.training.notices import as_begun, idle_hardware, longer_run
 from glot_jax.training.prepare import TrainingRun, open_folder, prepare
 from glot_jax.training.session import (
     Session,
@@ -48,8 +50,16 @@ from glot_jax.training.stopping import StopSignals
 from glot_jax.training.summary import summarise
 from glot_jax.training.workspace import Workspace
 
+MEMORY = (
+    "Lower --batch-size or --eval-batch-size, keep the token states off the device (--cache host),"
+    " or hold less of each graph (--backend blockwise, a lower --edge-budget). A run that was begun"
+    " goes on with --resume RUN --cache host."
+)
+"""What to lower where training does not fit the device."""
+
 
 @renamed_keywords(residents="workspace")
+@told_of_memory(MEMORY)
 def train(
     config: TrainConfig,
     *,
@@ -87,7 +97,7 @@ def train(
 
     Raises:
         UsageError: settings that do not fit the store, the folder or each other; a loss that is not
-            finite; a sparse graph that outgrew its budget.
+            finite; a sparse graph that outgrew its budget; a device without enough memory.
         KeyboardInterrupt: Ctrl-C. The running step, or during an evaluation that evaluation, is
             finished and saved first. A second signal ends at once. In the main thread only.
         SystemExit: SIGTERM, in the same way, with exit code 143.
@@ -131,8 +141,42 @@ def begin(
     with processes.agree():
         # Nothing is written before everything has been checked. With what the store decided.
         if processes.first:
-            open_folder(run.config, run, resume, unused or {})
+            open_alone(run, unused or {}, resume=resume)
     return run
+
+
+def open_alone(run: TrainingRun, unused: Mapping[str, Any], *, resume: bool) -> None:
+    """`open_folder`, of a run that was begun only while no other process trains it.
+
+    Raises:
+        UsageError: as `open_folder`; or another process trains this run, and nothing of it has been
+            touched.
+    """
+    out = run.config.out
+    if not resume:
+        open_folder(run.config, run, resume, unused)
+        return
+    # Given back and taken again for the training itself: whoever comes in between finds a folder
+    # that says what it is, and has the same check before it.
+    with _told_of_disk(out), only_writer(out):
+        open_folder(run.config, run, resume, unused)
+
+
+@contextlib.contextmanager
+def _told_of_disk(out: Path) -> Iterator[None]:
+    """Say of an error of the disk which run it has stopped.
+
+    Raises:
+        UsageError: the folder could not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            rule="a run must be able to write to its folder",
+            got=f"{out}: {error}",
+            fix=f"Make room or grant access, then continue with --resume {out}.",
+        ) from error
 
 
 def checked(
@@ -172,10 +216,7 @@ def _checked(
         saved = RunFolder.open(config.out)
         saved.require_head()
         require_store(config.store, f"train.py --resume {config.out}")
-        if config.xla_cpu_options == "auto":
-            # A resumed run has the programs that it began with.
-            options = saved.config.xla_cpu_options
-            config = dataclasses.replace(config, xla_cpu_options=options)
+        config = as_begun(saved.config, config)
         if config.epochs > saved.config.epochs:
             config, lines = longer_run(saved.config, config)
             for line in lines:
@@ -221,16 +262,9 @@ def turns_of(
         trackers: that follow it; default: none.
     """
     out = run.config.out
-    try:
-        with one_command(out, run.mesh.processes):
-            following = trackers or Trackers((), display.line)
-            return (yield from _run(run, display, stop, after_epoch, compiles, following))
-    except OSError as error:
-        raise UsageError(
-            rule="a run must be able to write to its folder",
-            got=f"{out}: {error}",
-            fix=f"Make room or grant access, then continue with --resume {out}.",
-        ) from error
+    with _told_of_disk(out), one_command(out, run.mesh.processes):
+        following = trackers or Trackers((), display.line)
+        return (yield from _run(run, display, stop, after_epoch, compiles, following))
 
 
 def alone(turns: Turns) -> dict[str, Any]:
@@ -277,6 +311,8 @@ def _run(
         if is_finished(run, checkpoints):
             display.line(f"{out}: finished already")
             return processes.from_first(read_json(out / "summary.json") if processes.first else {})
+        if processes.first:
+            forget_temperature(out)
         notes: Mapping[str, Any] = {}
         if restored:
             display.line(f"resuming after step {done} of {run.total_steps}")

@@ -134,6 +134,30 @@ def longer_run(saved: TrainConfig, config: TrainConfig) -> tuple[TrainConfig, li
     return dataclasses.replace(config, optimizer=optimizer), [line]
 
 
+def as_begun(saved: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """The settings of a resumed run, with what was decided for it where they leave it open.
+
+    Args:
+        saved: what config.json of the run says.
+        config: the settings that it is to go on with.
+    """
+    if config.xla_cpu_options == "auto":
+        # A resumed run has the programs that it began with.
+        config = dataclasses.replace(config, xla_cpu_options=saved.xla_cpu_options)
+    if config.buckets is None:
+        # Their number follows from --epochs: of a run that was made longer it would be another.
+        config = dataclasses.replace(config, buckets=saved.buckets)
+    # What made the run longer, given again: the end of its schedule is decided by now.
+    schedule_epochs = config.optimizer.schedule_epochs
+    stretched = schedule_epochs == config.epochs and saved.optimizer.schedule_epochs is None
+    if config.epochs == saved.epochs and (schedule_epochs is None or stretched):
+        optimizer = dataclasses.replace(
+            config.optimizer, schedule_epochs=saved.optimizer.schedule_epochs
+        )
+        config = dataclasses.replace(config, optimizer=optimizer)
+    return config
+
+
 MANY_CORES = 16
 """Cores of which a small head leaves most idle."""
 

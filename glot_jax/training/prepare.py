@@ -82,7 +82,7 @@ class Run:
     """"train", then the evaluation splits in the order they are reported."""
     steps: Steps
     state: TrainState
-    """Untrained."""
+    """Untrained, but of a run that was opened to be judged."""
 
     @property
     def mesh(self) -> Mesh:

@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from glot_jax.config.json import to_json
+from glot_jax.config.location import StoreUrl
 from glot_jax.config.train import TrainConfig
 from glot_jax.dispatch.pace import MOST, Pace
 from glot_jax.errors import UsageError
@@ -296,12 +298,16 @@ def tracked_run(config: TrainConfig, done: int) -> TrackedRun:
     """
     settings: dict[str, Any] = {}
     for name, value in to_json(config).items():
+        # Of the settings, because JSON has texts in the place of paths. Those of this machine, and
+        # the URL of a store, are nobody's business.
+        if isinstance(getattr(config, name), (Path, StoreUrl)):
+            continue
         # Names of settings are unique across their groups.
         settings |= value if isinstance(value, dict) else {name: value}
     # What is neither a number nor a name, such as a plugin's options, may hold anything.
     told = {}
     for name, value in settings.items():
-        if name not in ("store", "out") and isinstance(value, (str, int, float, bool, type(None))):
+        if isinstance(value, (str, int, float, bool, type(None))):
             told[name] = value
     return TrackedRun(config.out / "tracking", config.out.name, told, done)
 

@@ -10,6 +10,7 @@ from support.extraction_case import load_backbone
 
 from glot_jax.backbones.cached_backbone import CachedBackbone
 from glot_jax.config.extract import ExtractConfig
+from glot_jax.store import state_cache
 
 TEXTS = ["the cat sat", "a dog", "the cat sat", "the mat was red and so was the cat"]
 
@@ -96,3 +97,19 @@ def test_states_that_a_dtype_cannot_hold_are_not_kept(loud, tmp_path):
     assert backbone.states(ids, "float16").peak > 65504
     backbone.keep(ids, "bfloat16")
     assert list((tmp_path / "c").glob("*/*.states"))
+
+
+def test_states_that_were_removed_meanwhile_are_computed_again(folders, tmp_path, monkeypatch):
+    # Nothing stays mapped but what was read last.
+    monkeypatch.setattr(state_cache, "_MOST_MAPPED", 1)
+    backbone = cached(folders["llama"], tmp_path / "c")
+    ids = backbone.tokenize(TEXTS[:2]).ids
+    for text in ids:
+        backbone.keep([text], "float16")
+    expected = backbone.states(ids, "float16")
+    runs = backbone.runs
+    state_cache.clear_cache(tmp_path / "c")
+    again = backbone.states(ids, "float16")
+    assert backbone.runs == runs + 2
+    for layer, states in expected.layers.items():
+        np.testing.assert_allclose(again.layers[layer], states, atol=1e-3)

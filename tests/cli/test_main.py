@@ -160,6 +160,23 @@ def test_train_and_evaluate_end_with_a_sentence_or_with_json(run, tmp_path, caps
     assert "format of --predictions" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("id", "\ud83d", "id holds half of a surrogate pair"), ("prediction", "x", "Rename them")],
+)
+def test_what_cannot_be_written_is_told_before_anything_is_judged(
+    run, tmp_path, capsys, column, value, message
+):
+    names = CLASSES.text_columns
+    row = {**dict.fromkeys(names, "a"), "label": CLASSES.classes[0], column: value}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    arguments = ("--data", tmp_path / "rows.jsonl", "--predictions", tmp_path / "p.csv")
+    assert command("evaluate", run, *arguments) == 2
+    # The backbone of this run does not exist, and was not asked for.
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "p.csv").exists()
+
+
 def test_the_folder_of_several_seeds_names_them(run, tmp_path, capsys):
     (tmp_path / "runs").mkdir()
     for seed in (10, 2):

@@ -57,6 +57,40 @@ def test_what_kills_every_worker_ends_the_run_and_is_named():
     assert pool.submitted.count("bad") == 4
 
 
+class Stillborn(DyingPool):
+    """All workers die before they are ready but those of these numbers."""
+
+    def __init__(self, *living):
+        super().__init__([], 0)
+        self.living = living
+
+    def wait(self, seconds):
+        for worker in self.joining:
+            if worker not in self.living:
+                self.joining.remove(worker)
+                return [Lost(worker, f"no memory for {worker}")]
+        return super().wait(seconds)
+
+
+def test_workers_that_all_die_before_they_are_ready_end_the_run():
+    pool = Stillborn()
+    message = "until it is ready; got 4 that died before.* the last one: no memory for 7"
+    with pytest.raises(UsageError, match=message):
+        list(run(["one"], pool, 2))
+    # Three more in each place.
+    assert next(pool.numbers) == 8
+
+
+def test_the_living_go_on_without_those_that_die_before_they_are_ready():
+    pool = Stillborn(2)
+    assert len(list(run(range(9), pool, 3))) == 9
+    assert next(pool.numbers) <= 11
+    # One that lives after all.
+    pool = Stillborn(3)
+    assert len(list(run(range(9), pool, 1))) == 9
+    assert next(pool.numbers) == 4
+
+
 def test_an_error_of_the_code_is_not_tried_again():
     class Raising(DyingPool):
         def wait(self, seconds):

@@ -8,9 +8,11 @@ import platform
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from glot_jax.dispatch.memory import keep_memory
+from glot_jax.dispatch.memory import keep_memory, told_of_memory
+from glot_jax.errors import UsageError
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 SCRIPT = """
@@ -64,3 +66,20 @@ def test_no_page_is_mapped_again_at_every_step():
 def test_what_the_user_decided_stays(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     assert keep_memory.__wrapped__() is False
+
+
+def test_a_device_out_of_memory_is_told_and_nothing_else_is():
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")
+
+    @told_of_memory("Lower it.")
+    def fails(error):
+        raise error
+
+    with pytest.raises(
+        UsageError, match=r"hold .* got RESOURCE_EXHAUSTED: .* 9 bytes\.\. Lower it"
+    ):
+        fails(full)
+    for other in (jax.errors.JaxRuntimeError("INTERNAL: a bug"), KeyError("RESOURCE_EXHAUSTED")):
+        with pytest.raises(type(other)) as raised:
+            fails(other)
+        assert raised.value is other

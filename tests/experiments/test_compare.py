@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -42,6 +43,10 @@ def compared(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("compared") / "runs"
     assert glot("--store", store, "--out", out, *GRID, *FAST) == 0
     return out
+
+
+def contents(out):
+    return {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def table(out):
@@ -179,6 +184,48 @@ def test_runs_of_another_store_are_refused(compared, tmp_path, capsys):
     assert glot("--store", other, "--out", compared, *GRID, *FAST) == 2
     assert "of one store" in capsys.readouterr().err
     assert (compared / "comparison.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (("--epochs", "1"), "epochs: 2 -> 1"),
+        (("--epochs", "3"), "epochs: 2 -> 3"),
+        (("--lr", "0.02"), "optimizer.lr: 0.01 -> 0.02"),
+    ],
+)
+def test_runs_of_other_settings_are_refused_not_reported(
+    compared, store, tmp_path, capsys, other, said
+):
+    out = tmp_path / "runs"
+    shutil.copytree(compared, out)
+    # A run that was stopped has its settings too.
+    (out / "mean" / "seed-1" / "summary.json").unlink()
+    before = contents(out)
+    settings = list(FAST)
+    settings[settings.index(other[0]) + 1] = other[1]
+    assert glot("--store", store, "--out", out, *GRID, *settings) == 2
+    error = capsys.readouterr().err
+    assert "must have the settings that are asked for" in error
+    assert said in error
+    assert str(out / "mean" / "seed-1") in error
+    assert contents(out) == before
+
+
+def test_a_run_that_an_older_version_wrote_is_kept(compared, store, tmp_path, capsys):
+    out = tmp_path / "runs"
+    shutil.copytree(compared, out)
+    for path in out.glob("*/seed-*/config.json"):
+        values = read_json(path)
+        # Settings that came later; without them a run means what it did then.
+        for name in ("sinks", "skip_first", "batches"):
+            del values["config"][name]
+        del values["config"]["pooler"]["token_norm"]
+        path.write_text(json.dumps(values))
+    (out / "comparison.json").unlink()
+    assert glot("--store", store, "--out", out, *GRID, *FAST) == 0
+    assert "6 are finished already" in capsys.readouterr().err
+    assert table(out) == table(compared)
 
 
 def test_the_highest_of_many_is_called_chosen(compared, capsys, monkeypatch, store, tmp_path):

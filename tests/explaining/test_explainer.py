@@ -171,6 +171,8 @@ def test_what_cannot_be_explained(runs):
         scores.explain(["cat"], class_name="travel")
     with pytest.raises(UsageError, match=r"unknown class.*'rain'.*weather"):
         explainer_of(runs, "topics").explain(["cat"], class_name="rain")
+    with pytest.raises(UsageError, match="must be a list of strings.*got one string: 'cat'"):
+        explain(runs / "topics", "cat", backbone=str(runs / "tiny"))
     with pytest.raises(UsageError, match="must have 2 texts"):
         explain(runs / "pairs", ["one"], backbone=str(runs / "tiny"))
     choice = BackboneChoice(str(runs / "tiny"), "cpu")

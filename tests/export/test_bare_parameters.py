@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ from support.exported_heads import (
 )
 
 from glot_jax import TextClassifier
+from glot_jax.batches.token_choice import EVERY_TOKEN, TokenChoice
 from glot_jax.config.train import GraphConfig
 from glot_jax.errors import UsageError
 from glot_jax.export import bare_parameters, export_parameters
@@ -49,22 +51,47 @@ def code_of_the_page() -> str:
     return block
 
 
-def test_the_code_of_the_page_gives_vectors_and_probabilities(place, tmp_path):
-    run = make_run(tmp_path / "run", place / "bert", glot(), GraphConfig(tau=0.1))
+CHOSEN = TokenChoice(skip_first=1, sink_limits=(12.0,))
+
+
+@pytest.mark.parametrize(
+    ("options", "tokens", "temperature"),
+    [
+        ({}, EVERY_TOKEN, None),
+        ({"standardise": True}, EVERY_TOKEN, None),
+        ({"standardise": True}, CHOSEN, 2.5),
+        ({"num_layers": 3}, TokenChoice(sink_limits=(None,)), None),
+    ],
+)
+def test_the_code_of_the_page_gives_vectors_and_probabilities(
+    place, tmp_path, options, tokens, temperature
+):
+    graph = GraphConfig(tau=0.1)
+    run = make_run(tmp_path / "run", place / "bert", glot(**options), graph, tokens=tokens)
+    folder = dataclasses.replace(RunFolder.open(run), temperature=temperature)
+    folder.write()
     facts = export_parameters(run, tmp_path / "DIR")
     assert sorted(path.name for path in (tmp_path / "DIR").iterdir()) == [
         "config.json",
         "model.safetensors",
     ]
     states = np.random.default_rng(4).normal(size=(5, 7, 32)).astype(np.float32)
+    # Sinks, and a text of nothing else.
+    states[:2, 3] *= 20
+    states[4] *= 20
     np.save(tmp_path / "states.npy", states)
     start = hiding("glot_jax", "flax", "torch") + f"import os\nos.chdir({str(tmp_path)!r})\n"
     # Here JAX's strict mode is on, which readers of the page need not have.
     fresh_python(start + code_of_the_page() + ASK, JAX_NUMPY_RANK_PROMOTION="allow")
     found = np.load(tmp_path / "found.npz")
-    model = RunFolder.open(run).load_model("best")
+    model = folder.load_model("best")
     encoder = SentenceEncoder(model, None, model.spec.layers)
-    vectors = np.asarray(encoder.encode_states(states, np.ones((5, 7), bool)))
+    encoder.temperature = temperature
+    mask = np.ones((5, 7), bool)
+    vectors = np.asarray(encoder.encode_states(states, mask))
+    if tokens is CHOSEN:
+        # The first token, and the sink in the middle of the first two.
+        assert np.asarray(tokens(states, mask)).sum(axis=1).tolist() == [5, 5, 6, 6, 7]
     answers = Predictor([encoder]).answer_vectors([vectors[None]])
     assert_close(found["vectors"], vectors)
     assert_close(found["probabilities"], answers.probabilities)

@@ -11,8 +11,9 @@ from support.extraction_case import make_case, run, tree
 from glot_jax.backbones.backbone import Backbone
 from glot_jax.backbones.storage_dtypes import States
 from glot_jax.config.location import require_folder
-from glot_jax.extraction import finished_passes
+from glot_jax.extraction import finished_passes, shard
 from glot_jax.extraction.finished_passes import SECONDS, FinishedPasses
+from glot_jax.store import HiddenStore
 from glot_jax.store.layout import lock_folder, passes_folder
 from glot_jax.store.recipe import Recipe
 
@@ -109,7 +110,67 @@ def test_a_fast_model_writes_nothing_twice(tmp_path, monkeypatch):
     assert passes_of(tmp_path / "store").found == 2
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8", "int4"])
+def test_what_decided_a_dtype_counts_for_the_same_pass_alone(tmp_path):
+    passes_of(tmp_path / "store", dtype="bfloat16").decide(3, texts(3), 1e6)
+    again = passes_of(tmp_path / "store", dtype="bfloat16")
+    assert again.found == 0
+    assert again.decided_peak(texts) == 1e6
+    # Other texts, none at all, and other states.
+    assert again.decided_peak(lambda number: texts(number + 1)) is None
+    assert again.decided_peak(lambda _: []) is None
+    assert passes_of(tmp_path / "store").decided_peak(texts) is None
+    other = passes_of(tmp_path / "store", dtype="bfloat16", recipe=RECIPE.extended(dim=5))
+    assert other.decided_peak(texts) is None
+    again.remove()
+    assert again.decided_peak(texts) is None
+
+
+@pytest.mark.parametrize("killed", [0, 1, 3])
+def test_a_shard_that_became_bfloat16_goes_on_as_bfloat16(tmp_path, monkeypatch, killed):
+    config = make_case(
+        tmp_path, {"train": 40}, shard_tokens=10_000, tokens_per_batch=40, storage_dtype="auto"
+    )
+    exact = dataclasses.replace(config, out=tmp_path / "exact", storage_dtype="float32")
+    run(exact)
+    largest = HiddenStore(exact.out).manifest.splits["train"].max_abs
+    monkeypatch.setattr(
+        shard,
+        "largest_value",
+        lambda dtype: largest * 0.999 if dtype == "float16" else np.inf,
+    )
+    ran: list[str] = []
+    forward = Backbone.states
+
+    def counted(self, ids, dtype="float32"):
+        if dtype == "bfloat16" and ran.count(dtype) == stop:
+            raise KeyboardInterrupt
+        ran.append(dtype)
+        return forward(self, ids, dtype)
+
+    monkeypatch.setattr(Backbone, "states", counted)
+    stop = 1_000
+    said = run(config)
+    assert "shard-00000 is stored as bfloat16" in said
+    whole = tree(config.out)
+    passes = ran.count("bfloat16")
+    assert passes > 4
+    monkeypatch.setattr(finished_passes, "SECONDS", 0.0)
+    other = dataclasses.replace(config, out=tmp_path / "other")
+    ran.clear()
+    stop = killed
+    with pytest.raises(KeyboardInterrupt):
+        run(other)
+    assert "float16" in ran
+    ran.clear()
+    stop = 1_000
+    said = run(other)
+    assert "shard-00000 is stored as bfloat16" in said
+    assert ran == ["bfloat16"] * (passes - killed)
+    assert tree(other.out) == whole
+    assert not lock_folder(require_folder(other.out)).exists()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_an_extraction_goes_on_within_a_shard(tmp_path, monkeypatch, dtype):
     config = make_case(
         tmp_path, {"train": 40}, shard_tokens=10_000, tokens_per_batch=40, storage_dtype=dtype

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.extraction_case import tree
+from support.object_stores import bucket, own_cache, url
 from support.synthetic_stores import make_store
 
 from glot_jax import cli
+from glot_jax.batches.feed_kinds import RowFeeds
+from glot_jax.errors import UsageError
 from glot_jax.files import file_sha256
-from glot_jax.store import verify
+from glot_jax.remote.objects import Objects
+from glot_jax.store import HiddenStore, verify
 from glot_jax.store.identity import canonical, canonical_sha256
 from glot_jax.store.layout import MANIFEST
+
+__all__ = ["bucket", "own_cache"]
 
 pytestmark = pytest.mark.faults
 
@@ -203,6 +210,70 @@ def test_an_edited_manifest(store, capsys, change):
 def test_a_forged_manifest_does_not_lead_out_of_the_folder(store, capsys, change):
     forge(store, change)
     assert "content hash" not in refused(store, capsys, [MANIFEST])
+
+
+def count_more(values, *, shard=None, arrays=(), **counts):
+    """Counts of a split, or of its first shard with the sums of the split, and bytes to match."""
+    split = values["splits"]["train"]
+    owner = split if shard is None else split["shards"][shard]
+    for name, number in counts.items():
+        if shard is not None:
+            split[name] += number - owner[name]
+        owner[name] = number
+    files = split["arrays"] if shard is None else owner["files"]
+    for name in arrays:
+        files[name]["bytes"] = 2**50
+
+
+def read_train(location, cache):
+    train = HiddenStore(location, trust=True, cache=cache)["train"]
+    RowFeeds().units(train)
+    train.read_all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": 10**12},
+        {"shard": 0, "texts": 10**12},
+        {"shard": 0, "tokens": 10**12},
+        {"shard": 0, "tokens": 10**12, "arrays": ("token_ids.npy",)},
+        # Each agrees with all others, and only the files themselves do not.
+        {"rows": 10**12, "arrays": ("row_offsets.npy",)},
+        {
+            "shard": 0,
+            "tokens": 10**12,
+            "arrays": ("token_ids.npy", "lengths.npy", "hidden-L2-00000.npy"),
+        },
+    ],
+)
+@pytest.mark.parametrize("where", ["folder", "url"])
+def test_no_memory_is_taken_for_what_is_only_counted(
+    store, bucket, monkeypatch, tmp_path, change, where
+):
+    forge(store, lambda values: count_more(values, **change))
+    location = store
+    if where == "url":
+        location = url(f"{bucket}/store")
+        for name, content in tree(store).items():
+            Objects(location).put(name, content)
+
+    def limited(original):
+        def make(shape, *arguments, **options):
+            assert np.prod(shape, dtype=float) < 10**9, "memory for what no file holds"
+            return original(shape, *arguments, **options)
+
+        return make
+
+    monkeypatch.setattr(np, "empty", limited(np.empty))
+    monkeypatch.setattr(np, "arange", limited(np.arange))
+    with pytest.raises(UsageError):
+        read_train(location, tmp_path / "fetched")
+
+
+def test_a_recipe_of_another_width_is_refused(store, capsys):
+    forge(store, lambda values: values["recipe"].update(dim=10**9))
+    assert "width 16" in refused(store, capsys, [MANIFEST])
 
 
 def test_forging_is_forging(store):

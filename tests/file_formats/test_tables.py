@@ -54,6 +54,32 @@ def test_decimal_commas_are_numbers_where_semicolons_separate(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", ["auto", "classes", "regression"])
+def test_decimal_commas_are_read_whatever_a_single_label_means(tmp_path, kind):
+    write_all(tmp_path, {"train.csv": "text;label\na;3,25\nb;0,5\nc;0,5\n"})
+    data = task(tmp_path, label_kind=kind)
+    if kind == "classes":
+        assert data.spec.classes == ("0.5", "3.25")
+    else:
+        assert data.spec.label_range == (0.5, 3.25)
+    assert says(data, "labels with a decimal comma are read as numbers: 3, first ")
+
+
+@pytest.mark.parametrize("separator", [",", "|"])
+def test_commas_between_several_classes_are_not_decimal(tmp_path, separator):
+    labels = ["1,5", f"1,5{separator}2", "2"]
+    rows = "".join(f"t;{label}\n" for label in labels)
+    write_all(tmp_path, {"train.csv": f"text;label\n{rows}"})
+    data = task(tmp_path, label_separator=separator)
+    if separator == ",":
+        assert data.spec.classes == ("1", "2", "5")
+        assert examples(data) == [("t", (0, 2)), ("t", (0, 1, 2)), ("t", (1,))]
+    else:
+        assert data.spec.classes == ("1,5", "2")
+        assert examples(data) == [("t", (0,)), ("t", (0, 1)), ("t", (1,))]
+    assert not says(data, "decimal comma")
+
+
 @pytest.mark.parametrize("end", [",,", ",,,,"])
 @pytest.mark.parametrize("lead", ["", ","])
 def test_unnamed_columns_that_are_empty_are_left_out(tmp_path, end, lead):

@@ -277,6 +277,13 @@ def test_a_file_becomes_a_file(encoder, tmp_path, monkeypatch):
 def test_bad_input_is_explained(place, encoder, tmp_path):
     with pytest.raises(UsageError, match="a text must be a string; got NoneType in row 1"):
         encoder.encode(["cat", None])
+    with pytest.raises(UsageError, match="half of a surrogate pair in row 1"):
+        encoder.encode(["cat", "\ud83d"])
+    with pytest.raises(UsageError, match="half of a surrogate pair in row 0"):
+        encoder.transform(["\ud83d"])
+    with pytest.raises(UsageError, match="got one string: 'cat'"):
+        encoder.transform("cat")
+    np.testing.assert_array_equal(encoder.encode("cat"), encoder.encode(["cat"]))
     with pytest.raises(UsageError, match="batch_size"):
         encoder.encode(["cat"], batch_size=0)
     with pytest.raises(UsageError, match="--backbone"):

@@ -18,9 +18,13 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MultiLabelBinarizer
 from support.tiny_backbones import make_backbone
-from support.trained_runs import TOPICS, make_runs
+from support.trained_runs import TOPICS, make_runs, write_lines
 
 from glot_jax.backbones.cached_backbone import CachedBackbone
+from glot_jax.commands import extract
+from glot_jax.commands import train as train_run
+from glot_jax.config.base import NUMBERS
+from glot_jax.config.json import to_json
 from glot_jax.config.train import PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.inference import fitting
@@ -33,6 +37,7 @@ pytestmark = pytest.mark.xdist_group("estimators")  # what they share is made on
 
 RNG = np.random.default_rng(0)
 FILLER = ("the", "on", "mat", "sun")
+CLASSES = ["animal", "travel"]
 TEXTS = []
 LABELS = []
 for number in range(48):
@@ -249,6 +254,93 @@ def test_a_run_is_an_estimator(tmp_path):
         TextRegressor.load(runs / "topics", backbone=str(runs / "tiny"))
 
 
+def trained_again(tmp_path, several=False, **settings):
+    """A run with these settings of train.py, and the head of its estimator after a further fit."""
+    make_backbone("bert", tmp_path / "tiny")
+    labels = SEVERAL if several else LABELS
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+    file = write_lines(tmp_path / "rows.jsonl", rows)
+    extract(
+        backbone=str(tmp_path / "tiny"),
+        task="custom",
+        data=file,
+        text_columns=["text"],
+        label_column="label",
+        layers=(1, 2),
+        out=tmp_path / "store",
+    )
+    train_run(store=tmp_path / "store", out=tmp_path / "run", **settings)
+    estimator = TextClassifier.load(tmp_path / "run", backbone=str(tmp_path / "tiny"), device="cpu")
+    return estimator, labels
+
+
+def decided(config):
+    """The settings that decide numbers, but those that a fit of an estimator has of its own."""
+    values = to_json(config.part(NUMBERS))
+    del values["layer"]
+    del values["objective"]["select_on"]
+    return values
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_loaded_run_is_fitted_again_with_its_own_settings(tmp_path, several):
+    weights = (1.0, 2.0, 3.0) if several else (1.0, 2.0)
+    estimator, labels = trained_again(
+        tmp_path,
+        several,
+        hidden_dim=16,
+        heads=2,
+        residual=True,
+        token_norm="rms",
+        standardise=False,
+        dropout=0.25,
+        schedule="cosine",
+        warmup_epochs=0.5,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        class_weights=weights,
+        graph="knn",
+        k=3,
+        epochs=2,
+        buckets=1,
+        eval_batch_size=16,
+        select_on="holdout",
+        layer=1,
+        seed=7,
+    )
+    before = estimator.head_.folder().config
+    assert estimator.classes_.tolist() == (["cat", "mat", "train"] if several else CLASSES)
+    expected = estimator.predict_proba(TEXTS)
+    assert expected.shape == (48, len(weights))
+    estimator.fit(TEXTS, labels)
+    after = estimator.head_.folder().config
+    assert decided(after) == decided(before)
+    assert after.objective.select_on == "holdout"
+    assert estimator.head_.folder().model.layers == (1,)
+    assert estimator.predict_proba(TEXTS).shape == expected.shape
+    # The parameters travel with a saved head.
+    estimator.save_pretrained(tmp_path / "saved")
+    again = TextClassifier.from_pretrained(tmp_path / "saved", device="cpu")
+    assert again.train_settings() == to_json(estimator.train_settings())
+    assert again.get_params()["settings"] == to_json(estimator.get_params()["settings"])
+
+
+def test_balanced_weights_are_balanced_again_and_mixed_layers_are_refused(tmp_path):
+    estimator, labels = trained_again(
+        tmp_path, class_weight="balanced", mix_layers=(1, 2), epochs=1, buckets=1, hidden_dim=8
+    )
+    assert estimator.class_weight == "balanced"
+    settings = dict(estimator.settings or {})
+    assert "class_weights" not in settings
+    assert estimator.select_on == "holdout"
+    # An estimator has one layer; it trains no other head in silence.
+    with pytest.raises(UsageError, match="layer"):
+        estimator.fit(TEXTS, labels)
+    del settings["mix_layers"]
+    estimator.set_params(settings=settings).fit(TEXTS, labels)
+    assert estimator.predict_proba(TEXTS[:2]).shape == (2, 2)
+
+
 # --------------------------------------------------------------------------------------------------
 # Bad input
 
@@ -258,6 +350,7 @@ def test_a_run_is_an_estimator(tmp_path):
     [
         ("one text", [0], r"must be a list of strings.*one string"),
         (["a", 3], [0, 1], r"a text must be a string; got 3 in row 1"),
+        (["a", "\ud83d"], [0, 1], r"encodable as UTF-8; got half of a surrogate pair in row 1"),
         (["a", ("b", "c")], [0, 1], r"same number of texts.*2 in row 1, 1 in row 0"),
         (["a", "b"], [0], r"a label for every text.*2 texts and labels of the shape \(1,\)"),
         ([], [], "a label for every text, at least one"),
@@ -268,6 +361,12 @@ def test_a_run_is_an_estimator(tmp_path):
 def test_bad_rows_are_refused(tiny, texts, labels, message):
     with pytest.raises(UsageError, match=message):
         small(TextClassifier, tiny).fit(texts, labels)
+
+
+def test_one_string_is_no_list_of_texts(classifier):
+    for answer in (classifier.predict, classifier.predict_proba):
+        with pytest.raises(UsageError, match="must be a list of strings.*got one string: 'a text'"):
+            answer("a text")
 
 
 def test_labels_of_two_types_are_refused(tiny):
@@ -281,6 +380,23 @@ def test_labels_of_two_types_are_refused(tiny):
         small(TextRegressor, tiny).fit(TEXTS[:4], [2] * 4)
     with pytest.raises(UsageError, match="scores must be finite"):
         small(TextRegressor, tiny).fit(TEXTS[:2], [1, np.nan])
+
+
+@pytest.mark.parametrize("gap", [float("nan"), np.float32("nan"), None, "NA of pandas"])
+def test_a_row_without_a_label_is_named(tiny, gap):
+    pandas = pytest.importorskip("pandas")
+    if isinstance(gap, str):
+        gap = pandas.NA
+    labels = ["a", "b", gap, "a"]
+    for y in (labels, pandas.Series(labels), np.array(labels, object)):
+        with pytest.raises(UsageError, match=r"every text must have a label; got .* in row 2"):
+            small(TextClassifier, tiny).fit(TEXTS[:4], y)
+    if gap is not pandas.NA and gap is not None:
+        with pytest.raises(UsageError, match="must have a label; got nan in row 1"):
+            small(TextClassifier, tiny).fit(TEXTS[:3], [1.0, gap, 2.0])
+    # Whoever writes the word has a class of that name.
+    words = small(TextClassifier, tiny, epochs=1, pooler="mean").fit(TEXTS[:4], ["nan", "b"] * 2)
+    assert words.classes_.tolist() == ["b", "nan"]
 
 
 def test_more_classes_than_training_rows_are_refused(tiny):

@@ -27,7 +27,7 @@ from glot_jax.inference.predict_file import (
     check_rows,
     predict_file,
 )
-from glot_jax.inference.predictor import Predictor
+from glot_jax.inference.predictor import Predictor, predict
 from glot_jax.inference.row_files import RowFile
 from glot_jax.objectives.probabilities import probabilities
 from glot_jax.run_folders.run_folder import RunFolder
@@ -189,6 +189,18 @@ def test_what_is_no_row_is_refused(runs, choice, topics):
         topics.predict(["a", ("a", "b")])
     with pytest.raises(UsageError, match=r"must be a string; got int in row 0"):
         topics.predict([(3,)])
+    with pytest.raises(UsageError, match=r"must be a string; got int in row 1"):
+        topics.predict(["a", 3])
+    with pytest.raises(UsageError, match=r"must be a string; got bytes in row 0"):
+        topics.predict([b"a"])
+    # No tokenizer reads half of a character: its own error names no row.
+    with pytest.raises(UsageError, match=r"UTF-8; got half of a surrogate pair in row 1"):
+        topics.predict(["a", "b \ud83d"])
+    # Else every character would be a row.
+    with pytest.raises(UsageError, match=r"got one string: 'a text'. Give \['a text'\]"):
+        topics.predict("a text")
+    with pytest.raises(UsageError, match=r"got one string: 'a text'"):
+        predict(runs / "topics", "a text", backbone=str(runs / "tiny"), device="cpu")
     pairs = Predictor.load([runs / "pairs"], choice)
     with pytest.raises(UsageError, match=r"must have 2 texts: sentence1, sentence2; got 1 in row"):
         pairs.predict(["only one"])

@@ -53,6 +53,45 @@ def test_a_saved_classifier_answers_the_same(classifier, saved):
     np.testing.assert_array_equal(moved.predict(TEXTS), classifier.predict(TEXTS))
 
 
+def without(values, path):
+    """JSON values without the one at a path."""
+    *groups, name = path
+    copy = json.loads(json.dumps(values))
+    inner = copy
+    for group in groups:
+        inner = inner[group]
+    del inner[name]
+    return copy
+
+
+def names_of_settings(config, prefix=("config",)):
+    """Paths of all settings of a run but those that must be given."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from names_of_settings(value, (*prefix, name))
+        if name not in ("store", "out"):
+            yield (*prefix, name)
+
+
+def test_a_head_of_an_earlier_version_has_the_defaults_of_what_it_did_not_write(saved):
+    file = saved / "config.json"
+    config = json.loads(file.read_text())
+    defaults = TextClassifier().get_params()
+    for name in config["estimator"]["parameters"]:
+        file.write_text(json.dumps(without(config, ("estimator", "parameters", name))))
+        again = TextClassifier.from_pretrained(saved)
+        if name != "backbone":
+            assert again.get_params()[name] == defaults[name]
+        assert again.fitted_head().folder().config.epochs == 1
+    # Settings that came later are read as what there was before them.
+    paths = list(names_of_settings(config["config"]))
+    assert len(paths) > 50
+    for path in paths:
+        file.write_text(json.dumps(without(config, path)))
+        head = TextClassifier.from_pretrained(saved).fitted_head()
+        assert head.folder().model.task.classes == ("-1", "0", "1"), path
+
+
 def test_another_backbone_is_refused(saved, tmp_path):
     other = make_backbone("bert", tmp_path / "other", seed=1)
     moved = TextClassifier.from_pretrained(saved, backbone=str(other), device="cpu")

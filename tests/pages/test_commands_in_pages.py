@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import io
 import re
 import shlex
+from dataclasses import is_dataclass
 from unittest import mock
 
 import pytest
@@ -18,7 +20,10 @@ from support.site_code import DOCS, site_module
 from glot_jax.cli import parsing, several
 from glot_jax.cli import train as train_module
 from glot_jax.cli.main import COMMANDS
+from glot_jax.commands import ExtractResult, TrainResult
 from glot_jax.errors import UsageError
+from glot_jax.inference.answering import Answers
+from glot_jax.inference.estimators import TextClassifier
 
 blocks = site_module("generate.blocks")
 check = site_module("check")
@@ -124,3 +129,48 @@ def test_imports_of_a_block_of_python_exist(block):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("glot_jax"):
             names = {alias.name for alias in node.names}
             assert names <= names_of(str(node.module)), node.module
+
+
+RESULTS = {
+    "extract": ExtractResult,
+    "load": TextClassifier,
+    "predict": Answers,
+    "train": TrainResult,
+}
+"""Function of `glot_jax` -> what it returns, on the pages."""
+
+
+def result_of(node: ast.AST) -> type | None:
+    """The class that a call of one of these functions gives; None of anything else."""
+    if not isinstance(node, ast.Call):
+        return None
+    name = ast.unparse(node.func).removeprefix("glot_jax.")
+    return RESULTS.get(name)
+
+
+def attributes_of_results(tree: ast.AST) -> list[tuple[type, str]]:
+    """(class, attribute) wherever a result's attribute is read, by itself or by its name."""
+    named = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            named[node.targets[0].id] = result_of(node.value)
+    read = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            value = node.value
+            kind = named.get(value.id) if isinstance(value, ast.Name) else result_of(value)
+            if kind is not None:
+                read.append((kind, node.attr))
+    return read
+
+
+@pytest.mark.parametrize("block", list(blocks.python_blocks()), ids=lambda block: block.page)
+def test_attributes_of_results_exist(block):
+    for kind, name in attributes_of_results(ast.parse(block.text)):
+        fields = {field.name for field in dataclasses.fields(kind)} if is_dataclass(kind) else set()
+        assert name in fields or hasattr(kind, name), f"{kind.__name__}.{name}"
+
+
+def test_a_wrong_attribute_is_seen():
+    tree = ast.parse("run = glot_jax.train(store='s')\nrun.score\nglot_jax.predict(r, t).answers")
+    assert attributes_of_results(tree) == [(TrainResult, "score"), (Answers, "answers")]

@@ -9,7 +9,8 @@ import pytest
 from support.object_stores import url
 
 from glot_jax.errors import UsageError
-from glot_jax.remote.lease import Holder, Lease, Pace, require_conditions
+from glot_jax.remote import lease as lease_module
+from glot_jax.remote.lease import GIVEN_BACK, Holder, Lease, Pace, require_conditions
 from glot_jax.remote.objects import Objects, Tag
 
 
@@ -67,6 +68,67 @@ def test_who_was_taken_over_stops(notes):
             first.check()
     # The other one's stays.
     assert list(notes.sizes()) == ["lock"]
+
+
+def test_who_slept_leaves_the_lease_of_another_alone(notes):
+    # No beat comes before the end of the block: the machine was asleep.
+    with lease(notes, pace=Pace(60, 60, 5)):
+        other = Holder("other", 9, "").content()
+        notes.put("lock", other)
+    assert notes.read("lock").content == other
+    notes.delete(["lock"])
+    with lease(notes, pace=Pace(60, 60, 5)) as first:
+        notes.put("lock", other)
+        with pytest.raises(UsageError, match="and its lease is another's"):
+            first.confirm()
+    assert notes.read("lock").content == other
+
+
+def test_sleep_is_silence(notes, monkeypatch):
+    with lease(notes, pace=Pace(60, 60, 5)) as held:
+        held.check()
+        # The clock that goes on while the machine sleeps; the other one stands still.
+        slept = lease_module._now() + 61
+        monkeypatch.setattr(lease_module, "_now", lambda: slept)
+        with pytest.raises(UsageError, match="after 61 s without word from it"):
+            held.check()
+
+
+def test_a_beat_whose_answer_was_lost_loses_nothing(notes, monkeypatch):
+    swap = Objects.swap
+    lost = []
+
+    def swap_unheard(self, name, content, tag):
+        answer = swap(self, name, content, tag)
+        # The service has done it, and the client gives up asking for the answer.
+        if len(lost) < 3:
+            lost.append(content)
+            raise UsageError("object storage must answer", "nothing", "")
+        return answer
+
+    with lease(notes, pace=Pace(5, 0.1, 0.05)) as held:
+        monkeypatch.setattr(Objects, "swap", swap_unheard)
+        time.sleep(1.0)
+        assert len(lost) == 3
+        held.check()
+        assert notes.read("lock").content not in lost
+    assert notes.sizes() == {}
+
+
+def test_a_lease_on_its_way_out_is_no_sign_of_life(notes):
+    notes.put("lock", Holder("other", 9, "").content())
+
+    def give_back():
+        time.sleep(0.3)
+        notes.put("lock", GIVEN_BACK)
+        time.sleep(0.3)
+        notes.delete(["lock"])
+
+    thread = threading.Thread(target=give_back)
+    thread.start()
+    with lease(notes, pace=Pace(5, 1, 0.05)) as held:
+        held.check()
+    thread.join()
 
 
 def test_who_hears_nothing_of_the_service_stops_in_time(notes, monkeypatch):

@@ -13,7 +13,9 @@ from support.synthetic_stores import make_store
 from glot_jax.errors import UsageError
 from glot_jax.remote.objects import Objects
 from glot_jax.remote_stores import copy, verify
+from glot_jax.store import read_manifest
 from glot_jax.store import verify as verify_folder
+from glot_jax.store.layout import lock_folder
 
 
 @pytest.fixture
@@ -65,6 +67,87 @@ def test_a_copy_goes_on_where_it_was_stopped(store, bucket, tmp_path, monkeypatc
     Objects(there).put("validation/labels.npy", gone.content)
     copy(there, back)
     assert tree(back) == tree(store)
+
+
+@pytest.fixture
+def twin(tmp_path):
+    """A store of other states: its files have the names and sizes of `store`'s."""
+    return make_store(tmp_path / "twin", layers=(0, 2), shards=3, scale=2.0)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_copy_is_not_continued_with_another_store(
+    store, twin, bucket, monkeypatch, is_local, noted
+):
+    there = url(f"{bucket}/store")
+    source = store if is_local else url(f"{bucket}/source")
+    other = twin if is_local else url(f"{bucket}/other")
+    if not is_local:
+        copy(store, source)
+        copy(twin, other)
+    with monkeypatch.context() as patch:
+        Dying(patch, 12)
+        with pytest.raises(Killed):
+            copy(source, there)
+    notes = Objects(url(f"{bucket}/store.lock"))
+    if not noted:
+        # As an earlier version has begun it.
+        notes.delete(["copy.json"])
+    before = contents(there)
+    assert before
+    message = f"a copy of .* was begun, instead of {read_manifest(twin).content[:12]}"
+    with pytest.raises(UsageError, match=message if noted else "whose content differs"):
+        copy(other, there)
+    assert contents(there) == before
+    copy(source, there)
+    assert contents(there) == tree(store)
+    assert notes.sizes() == {}
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_copy_in_a_folder_is_not_continued_with_another_store(
+    store, twin, bucket, tmp_path, noted
+):
+    source, other, back = url(f"{bucket}/source"), url(f"{bucket}/other"), tmp_path / "back"
+    copy(store, source)
+    copy(twin, other)
+    name = "validation/labels.npy"
+    last = Objects(source).read(name)
+    assert last is not None
+    Objects(source).delete([name])
+    with pytest.raises(UsageError, match="labels.npy, which is missing"):
+        copy(source, back)
+    Objects(source).put(name, last.content)
+    (back / "train/shard-00000/.tmp-0a1b-lengths.npy").write_bytes(b"half")
+    note = lock_folder(back) / "copy.json"
+    if not noted:
+        note.unlink()
+    before = tree(back)
+    with pytest.raises(UsageError, match="was begun, instead" if noted else "content differs"):
+        copy(other, back)
+    assert tree(back) == before
+    copy(source, back)
+    assert tree(back) == tree(store)
+    assert not lock_folder(back).exists()
+
+
+def test_what_another_copy_left_on_its_way_is_not_sent(store, twin, bucket, own_cache, monkeypatch):
+    source, other, there = (url(f"{bucket}/{name}") for name in ("source", "other", "there"))
+    copy(store, source)
+    copy(twin, other)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "put_file", killed)
+        with pytest.raises(Killed):
+            copy(source, there)
+    # Files of it wait in the scratch folder, and nothing is there yet.
+    assert list(own_cache.rglob("*.npy"))
+    copy(other, there)
+    assert contents(there) == tree(twin)
 
 
 def test_damaged_bytes_are_not_copied(store, bucket, tmp_path):

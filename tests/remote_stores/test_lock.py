@@ -94,3 +94,14 @@ def test_damaged_notes_are_refused(site, name, content):
     read = read_begun if name == "recipe.json" else read_plan
     with pytest.raises(UsageError, match=f"{site.notes.url}/{name}"):
         read(site.notes)
+
+
+def test_who_slept_removes_no_note_of_the_one_that_took_over(site, monkeypatch):
+    monkeypatch.setattr(lease, "PACE", Pace(60.0, 60.0, 0.05))
+    with site.lock("a") as held:
+        held.begin(WORK)
+        other = lease.Holder("other", 9, "").content()
+        site.notes.put("lock", other)
+        held.finished()
+    assert list(site.notes.sizes()) == ["lock", "recipe.json"]
+    assert site.notes.read("lock").content == other

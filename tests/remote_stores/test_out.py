@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from glot_jax.remote import lease
 from glot_jax.remote.lease import Pace
 from glot_jax.remote.objects import Objects
 from glot_jax.remote_stores import finish
+from glot_jax.remote_stores.files import RemoteFiles
 from glot_jax.store import HiddenStore
 
 ROWS = {"train": 12, "validation": 4}
@@ -140,6 +143,58 @@ def test_workers_and_the_one_who_finishes(case, bucket):
     assert contents(out) == files
     assert Objects(url(f"{bucket}/store.lock")).sizes() == {}
     assert finish(out) == manifest
+
+
+@pytest.mark.parametrize("machines", ["one", "two"])
+def test_of_two_that_finish_at_once_both_succeed(case, bucket, own_cache, monkeypatch, machines):
+    config, _, files = case
+    monkeypatch.setattr(lease, "PACE", Pace(2.0, 0.2, 0.05))
+    out = url(f"{bucket}/store")
+    for number in (0, 1):
+        dump_share(at(config, f"{bucket}/store", worker=f"{number}/2"))
+    # That of the workers stays.
+    scratch = list((own_cache / "scratch").iterdir())
+    begun, goes_on = threading.Event(), threading.Event()
+    original = RemoteFiles.publish
+
+    def slow(*arguments):
+        begun.set()
+        assert goes_on.wait(60)
+        original(*arguments)
+
+    monkeypatch.setattr(RemoteFiles, "publish", slow)
+    elsewhere = RemoteChoice(scratch=own_cache / "elsewhere")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(finish, out)
+        assert begun.wait(60)
+        second = pool.submit(finish, out, choice=elsewhere if machines == "two" else None)
+        time.sleep(1.0)
+        assert not second.done()
+        goes_on.set()
+        assert first.result(60) == second.result(60)
+    assert contents(out) == files
+    assert Objects(url(f"{bucket}/store.lock")).sizes() == {}
+    assert list((own_cache / "scratch").iterdir()) == scratch
+
+
+def test_a_worker_on_its_way_out_is_waited_for(case, bucket, monkeypatch):
+    config, _, files = case
+    monkeypatch.setattr(lease, "PACE", Pace(2.0, 0.2, 0.05))
+    out = url(f"{bucket}/store")
+    dump_share(at(config, f"{bucket}/store", worker="0/1"))
+    held = lease.Lease(
+        Objects(url(f"{bucket}/store.lock")),
+        "worker-0-of-1",
+        lease.Holder("other", 9, ""),
+        print,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with held:
+            ended = pool.submit(finish, out)
+            time.sleep(1.0)
+            assert not ended.done()
+        ended.result(60)
+    assert contents(out) == files
 
 
 def test_the_last_worker_of_a_launcher_finishes(case, bucket, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from support.synthetic_stores import CLASSES, make_store
 from support.typed import present
 
 from glot_jax import cli
+from glot_jax.batches.token_batch import TokenBatch
 from glot_jax.config.train import GraphConfig, OptimizerConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.reporting import graph_census
@@ -251,6 +253,65 @@ def test_the_mix_of_layers_at_the_learned_threshold(store, mixed):
     check_layer(card["layers"][-1], expected)
     for of in card["layers"][:-1]:
         check_layer(of, count(texts_of(store, layer=of["layer"]), tau=tau))
+
+
+def stem_counts(stem, texts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Edges and tokens of each text's graph as the run's own steps build it."""
+    length = max(map(len, texts))
+    batch = TokenBatch.from_ragged(
+        [text.astype(np.float32) for text in texts], np.array(list(map(len, texts))), length=length
+    )
+    graph = jax.jit(stem)(jnp.asarray(batch.hidden), jnp.asarray(batch.mask))
+    return np.asarray(graph.edge_counts()), np.asarray(graph.node_mask.sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"skip_first": 2},
+        {"graph": GraphConfig(tau=0.1, graph_states="centred")},
+        {"graph": GraphConfig(tau=0.1, graph_states="standardised")},
+        {"graph": GraphConfig(tau=TAU, control="random")},
+        {
+            "layer": None,
+            "mix_layers": (4, 1),
+            "skip_first": 1,
+            "graph": GraphConfig(tau=0.1, graph_states="standardised"),
+        },
+    ],
+)
+def test_the_graph_that_is_counted_is_the_one_that_the_run_sees(store, tmp_path, settings):
+    trained = make_run(store, tmp_path / "run", **settings)
+    card = described(trained)
+    layers = {"layers": (4, 1)} if "mix_layers" in settings else {"layer": 2}
+    stem = load_model(trained).stem
+    edges, tokens = stem_counts(stem, [text for text in texts_of(store, **layers) if len(text)])
+    mean = np.mean(edges / tokens)
+    assert card["graph"]["edges_per_token"]["mean"] == pytest.approx(mean, rel=1e-9)
+    # It is another graph than that of all tokens' raw states.
+    if settings.get("graph", GraphConfig()).control == "none":
+        raw = count(texts_of(store, layer=2), tau=settings.get("graph", GraphConfig()).tau)
+        assert abs(mean - np.mean(raw["per_token"])) > 0.1
+
+
+def test_sinks_that_the_run_leaves_out_are_in_no_graph(tmp_path):
+    store = make_store(tmp_path / "store", CLASSES, layers=(1, 2), sinks=[0])
+    for sinks in ("keep", "drop"):
+        trained = make_run(store, tmp_path / sinks, sinks=sinks)
+        card = described(trained)
+        texts = texts_of(store, layer=2)
+        edges, tokens = stem_counts(load_model(trained).stem, texts)
+        # A text of nothing else keeps its sink.
+        left_out = sum(len(text) > 1 for text in texts) if sinks == "drop" else 0
+        assert tokens.sum() == sum(map(len, texts)) - left_out
+        # A layer that the run does not read has sinks of its own.
+        first = int(sinks == "drop")
+        other = [text[first:] if len(text) > 1 else text for text in texts_of(store, layer=1)]
+        expected = count(other)
+        found = card["layers"][0]["edges_per_token"]
+        assert found == pytest.approx(np.mean(expected["per_token"]), rel=1e-9)
+        mean = np.mean(edges / tokens)
+        assert card["graph"]["edges_per_token"]["mean"] == pytest.approx(mean, rel=1e-9)
 
 
 @pytest.mark.parametrize("rule", ["knn", "window", "complete", "self", "random"])

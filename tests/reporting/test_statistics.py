@@ -12,6 +12,8 @@ from glot_jax.reporting.statistics import (
     FEWEST_ROWS,
     holm,
     mean_deviation,
+    own_rows_difference,
+    own_rows_interval,
     p_text,
     paired_difference,
     score_interval,
@@ -47,6 +49,49 @@ def test_equal_poolers_differ_significantly_as_rarely_as_it_says():
         of = paired_difference(ACCURACY, first, second, labels, resamples=200, seed=trial)
         found += present(of.p) <= 0.05
     assert stats.binom.sf(found - 1, 200, 0.05) > 1e-3
+
+
+def test_of_one_seed_own_rows_are_the_rows():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 2, 60)
+    first, second = answers(rng, labels, 0.85), answers(rng, labels, 0.7)
+    interval = score_interval(ACCURACY, [first], labels, resamples=200)
+    assert own_rows_interval(ACCURACY, [first], [labels], resamples=200) == interval
+    difference = paired_difference(ACCURACY, [first], [second], labels, resamples=200)
+    own = own_rows_difference(ACCURACY, [first], [second], [labels], resamples=200)
+    assert own == difference
+
+
+def test_seeds_with_rows_of_their_own_keep_their_rates():
+    rng = np.random.default_rng(5)
+    held = 0
+    significant = 0
+    for trial in range(100):
+        # Three seeds, each with labels and rows of its own.
+        labels = [rng.integers(0, 2, 40) for _ in range(3)]
+        first = [answers(rng, own, 0.7) for own in labels]
+        second = [answers(rng, own, 0.7) for own in labels]
+        interval = own_rows_interval(ACCURACY, first, labels, resamples=150, seed=trial)
+        low, high = present(interval)
+        held += low <= 0.7 <= high
+        tested = own_rows_difference(ACCURACY, first, second, labels, resamples=150, seed=trial)
+        significant += present(tested.p) <= 0.05
+    assert stats.binom.cdf(held, 100, 0.95) > 1e-3
+    assert held < 100
+    assert stats.binom.sf(significant - 1, 100, 0.05) > 1e-3
+
+
+def test_what_is_right_on_its_own_rows_is_right_whatever_the_other_seed_has():
+    labels = [np.tile([0, 1], 20), np.tile([1, 0], 20)]
+    low, high = present(own_rows_interval(ACCURACY, labels, labels, resamples=50))
+    assert low == high == 1.0
+    wrong = [1 - own for own in labels]
+    difference = own_rows_difference(ACCURACY, labels, wrong, labels, resamples=200)
+    assert difference.value == 1.0
+    assert present(difference.p) < 0.02
+    few = [own[: FEWEST_ROWS - 1] for own in labels]
+    assert own_rows_interval(ACCURACY, few, few) is None
+    assert own_rows_difference(ACCURACY, few, few, few).interval is None
 
 
 def test_accuracy_of_one_seed_meets_the_exact_sign_test():

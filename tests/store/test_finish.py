@@ -1,7 +1,11 @@
 """Stores put together from what is on the disk; links go, their targets stay."""
 
 import dataclasses
+import importlib
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.linked_stores import content, plan_of
@@ -9,10 +13,13 @@ from support.linked_stores import content, plan_of
 from glot_jax.errors import UsageError
 from glot_jax.store import Recipe, finish, read_manifest, verify
 from glot_jax.store.finish import remove_leftovers, remove_superseded
-from glot_jax.store.layout import MANIFEST
+from glot_jax.store.layout import MANIFEST, lock_folder
 from glot_jax.store.lock import StoreLock
 from glot_jax.store.manifest import Manifest, write_manifest
 from glot_jax.store.records import Appended
+
+# The package has the function under this name.
+finish_module = importlib.import_module("glot_jax.store.finish")
 
 PROBE = {"last_token_changes_the_first": True, "error": 0.25}
 
@@ -91,6 +98,75 @@ def test_a_store_is_finished_when_every_worker_is(store):
     with StoreLock(store) as lock:
         lock.begin(Recipe.partial(layers=(0, 2)))
     with pytest.raises(UsageError, match="where worker 0 has not. Run it again"):
+        finish(store)
+
+
+@pytest.fixture
+def written(store):
+    """A store of workers who have written every shard, and the manifest that it will have."""
+    manifest = read_manifest(store)
+    (store / MANIFEST).unlink()
+    with StoreLock(store) as lock:
+        lock.begin(manifest.recipe)
+        lock.plan(plan_of(manifest))
+    return store, manifest
+
+
+def test_of_two_that_finish_at_once_both_succeed(written, monkeypatch):
+    store, manifest = written
+    begun, goes_on = threading.Event(), threading.Event()
+    original = finish_module.sync_folders
+
+    def slow(*arguments):
+        begun.set()
+        assert goes_on.wait(60)
+        original(*arguments)
+
+    monkeypatch.setattr(finish_module, "sync_folders", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(finish, store)
+        assert begun.wait(60)
+        second = pool.submit(finish, store)
+        time.sleep(1.0)
+        assert not second.done()
+        goes_on.set()
+        assert first.result(60) == second.result(60) == manifest
+    assert not lock_folder(store).exists()
+    assert verify(store) == []
+
+
+def test_many_that_finish_again_and_again(written):
+    store, manifest = written
+    notes = content(lock_folder(store))
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            ends = [pool.submit(finish, store) for _ in range(4)]
+            assert all(end.result(60) == manifest for end in ends)
+        assert not lock_folder(store).exists()
+        (store / MANIFEST).unlink()
+        lock_folder(store).mkdir()
+        for name, data in notes.items():
+            (lock_folder(store) / name).write_bytes(data)
+
+
+def test_a_worker_on_its_way_out_is_waited_for(written):
+    store, manifest = written
+    with ThreadPoolExecutor(1) as pool:
+        with StoreLock(store, share=(0, 1)):
+            ended = pool.submit(finish, store)
+            time.sleep(1.0)
+            assert not ended.done()
+        assert ended.result(60) == manifest
+    assert not lock_folder(store).exists()
+
+
+def test_a_worker_that_still_writes_is_not_waited_for(written):
+    store, _ = written
+    shutil.rmtree(store / "train" / "shard-00001")
+    with (
+        StoreLock(store, share=(0, 1)),
+        pytest.raises(UsageError, match="only one process, or workers with the same N"),
+    ):
         finish(store)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import stat
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +118,40 @@ def test_one_of_several_processes_computes(tmp_path):
     for worker in workers:
         worker.join()
     assert sorted(counts) == [0, 0, 3]
+
+
+def open_files() -> int:
+    """Descriptors of this process, and files of a cache that it has mapped."""
+    maps = Path("/proc/self/maps").read_text()
+    return len(os.listdir("/proc/self/fd")) + maps.count(".states/")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_many_small_calls_hold_few_files_open(tmp_path):
+    cache = opened(tmp_path / "c")
+    before = open_files()
+    for number in range(400):
+        cache.add([[number]], {6: np.full((1, 4), number, np.float16)})
+    assert open_files() < before + 200
+    keys = [text_key([number]) for number in range(400)]
+    expected = np.repeat(np.arange(400, dtype=np.float16)[:, None], 4, axis=1)
+    np.testing.assert_array_equal(cache.states(keys)[6], expected)
+    assert open_files() < before + 200
+    again = opened(tmp_path / "c")
+    np.testing.assert_array_equal(again.states(keys[::-1])[6], expected[::-1])
+    assert open_files() < before + 300
+
+
+def test_what_another_process_removed_is_not_there(tmp_path):
+    cache = opened(tmp_path / "c")
+    for number in range(40):
+        cache.add([[number]], {6: np.full((1, 4), number, np.float16)})
+    clear_cache(tmp_path / "c")
+    first = text_key([0])
+    last = text_key([39])
+    # Read a moment ago, and still mapped; the other one would have to be opened again.
+    assert cache.states([last])[6][0, 0] == 39
+    with pytest.raises(KeyError):
+        cache.states([last, first])
+    assert first not in cache
+    assert last in cache

@@ -8,9 +8,11 @@ from __future__ import annotations
 import pytest
 from support.written_files import (
     COLA,
+    LABELLED,
     SUFFIXES,
     labelled_rows,
     labels_of,
+    read_folder,
     read_labels,
     refuses,
     write_all,
@@ -96,6 +98,9 @@ def test_what_is_no_score_is_refused(load, wrong):
         (("false", "true"), ["True", False]),
         (("0.5", "1"), [1.0, 0.5]),
         (("01", "x"), ["x", "01"]),
+        (("01", "02"), ["02", "01"]),
+        (("none", "some"), ["some", "none"]),
+        (("NA", "nan"), ["nan", "NA"]),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -132,3 +137,51 @@ def test_the_classes_of_a_store_are_matched(tmp_path, suffix, classes, written):
         **options,
     )
     assert read_labels(open_task(config, spec=spec)) == [1]
+
+
+def of_a_store(tmp_path, classes, name, written, **options):
+    """Labels of further rows for a store with these classes."""
+    spec = TaskSpec("custom", ("text",), ("text",), "label", "classes", classes)
+    write_all(tmp_path, {name: labelled_rows(name, written)})
+    config = ExtractConfig(
+        backbone="m",
+        task="custom",
+        out=tmp_path / "out",
+        data=tmp_path,
+        text_columns=("text",),
+        label_column="label",
+        **options,
+    )
+    return read_labels(open_task(config, spec=spec))
+
+
+def test_further_rows_have_the_classes_of_the_first_ones(tmp_path):
+    # Two strings in JSON, hence two classes: the table that comes later merges them no more.
+    first = {"train.jsonl": labelled_rows("train.jsonl", ["1", "01", "1"])}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    write_all(tmp_path / "one", first)
+    data = read_folder(tmp_path / "one", "custom", **LABELLED)
+    assert data.spec.classes == ("01", "1")
+    assert of_a_store(tmp_path / "two", ("01", "1"), "train.csv", ["01", "1"]) == [0, 1]
+
+
+def test_truth_values_may_be_written_as_numbers(tmp_path, labelled):
+    spellings = ["true", "01", "0", "+1", "1.00", "FALSE"]
+    truths = [1, 1, 0, 1, 1, 0]
+    data = labelled({"train.csv": spellings})
+    assert data.spec.classes == ("false", "true")
+    assert read_labels(data) == truths
+    (tmp_path / "more").mkdir()
+    assert of_a_store(tmp_path / "more", ("False", "True"), "train.csv", spellings) == truths
+
+
+def test_rows_without_a_label_are_left_out_where_no_class_is_called_so(tmp_path):
+    options = {"drop_unlabelled": True}
+    rows = ["some", "none", "", "NaN"]
+    for name, classes, labels in (
+        ("named", ("none", "some"), [1, 0]),
+        ("plain", ("many", "some"), [1]),
+    ):
+        (tmp_path / name).mkdir()
+        assert of_a_store(tmp_path / name, classes, "train.csv", rows, **options) == labels

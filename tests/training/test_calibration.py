@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+from support.dispatches import dying_at
 from support.head_runs import config, run
 from support.synthetic_stores import CLASSES, LABELS, SCORE, make_store
 
@@ -83,6 +85,25 @@ def test_a_run_that_lost_its_summary_fits_the_same_temperature(runs):
     again = train(settings, resume=True, quiet=True)
     assert again["calibration"] == summary["calibration"]
     assert (runs / "calibrated" / "config.json").read_bytes() == before
+
+
+def test_a_run_that_is_trained_further_has_no_temperature_until_it_ends(
+    runs, tmp_path, monkeypatch
+):
+    store, out = runs / "store", tmp_path / "run"
+    shutil.copytree(runs / "calibrated", out)
+    assert RunFolder.open(out).temperature is not None
+    longer = config(store, out, objective=CALIBRATE, epochs=4)
+    dying_at(monkeypatch, 9)
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, resume=True, quiet=True)
+    monkeypatch.undo()
+    # Its head may be another one by now.
+    assert RunFolder.open(out).temperature is None
+    ended = train(longer, resume=True, quiet=True)
+    whole = run(store, tmp_path / "whole", objective=CALIBRATE, epochs=4)
+    assert ended["calibration"] == whole["calibration"]
+    assert RunFolder.open(out).temperature == whole["calibration"]["temperature"]
 
 
 @pytest.mark.parametrize("temperature", [0, -1, True, "2", float("inf")])

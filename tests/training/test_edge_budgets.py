@@ -19,6 +19,8 @@ from glot_jax.errors import UsageError
 from glot_jax.graphs import token_graph
 from glot_jax.run_folders.run_log import Display
 from glot_jax.training import edge_budgets
+from glot_jax.training.evaluate import evaluate_split
+from glot_jax.training.evaluation import open_run
 from glot_jax.training.prepare import prepare
 
 
@@ -97,3 +99,17 @@ def test_measured_edge_budgets_hold_every_batch(tmp_path, seed):
             assert edges is not None
             assert int(linked(batch.hidden, batch.mask)) <= edges
             assert edges & (edges - 1) == 0
+
+
+@pytest.mark.parametrize("states", ["raw", "centred", "standardised"])
+def test_a_trained_run_is_judged_with_the_budgets_of_its_own_graphs(tmp_path, states):
+    # One direction that all tokens share: before it is taken off nearly every pair is linked.
+    store = make_store(tmp_path / "store", CLASSES, common=3.0)
+    graph = GraphConfig(backend="sparse", graph_states=states)
+    settings = config(store, tmp_path / "run", graph=graph)
+    budgets = prepare(settings, Display(quiet=True)).steps.edge_budgets
+    trained = run(store, tmp_path / "run", graph=graph)
+    judged, state = open_run(tmp_path / "run", quiet=True)
+    assert judged.steps.edge_budgets == budgets
+    scores, _ = evaluate_split(judged, state, "validation")
+    assert scores["accuracy"] == trained["validation"]["best"]["accuracy"]

@@ -5,6 +5,7 @@ Resuming, selection, caches, compilations, and what stops a run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from support.dispatches import dying_at
 from support.head_runs import arrays, config, run
 from support.synthetic_stores import CLASSES, make_store
 
+from glot_jax.cli import main
 from glot_jax.config.json import from_json, to_json
 from glot_jax.config.train import (
     GraphConfig,
@@ -26,7 +28,7 @@ from glot_jax.errors import UsageError
 from glot_jax.model import split_model
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import RunLog
-from glot_jax.training import step_functions, steps, train
+from glot_jax.training import measured, step_functions, steps, train, train_seeds
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,48 @@ def test_a_schedule_that_has_ended_stays_at_its_end_or_is_stretched(stores, tmp_
     assert (tmp_path / "run" / "metrics.jsonl").read_text().startswith(losses)
     saved = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert "schedule_epochs" not in saved["optimizer"]
+
+
+@pytest.mark.parametrize("reschedule", [False, True])
+def test_the_command_that_made_a_run_longer_may_be_given_again(
+    stores, tmp_path, monkeypatch, capsys, reschedule
+):
+    out = tmp_path / "run"
+    run(stores["classes"], out, optimizer=OptimizerConfig(lr=1e-2, schedule="cosine"))
+    command = ["train", "--resume", str(out), "--epochs", "4"]
+    if reschedule:
+        command.append("--reschedule")
+    # Stopped the first time, finished the second, and left alone the third.
+    dying_at(monkeypatch, 7)
+    for code in (130, 0, 0):
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == code, capsys.readouterr().err
+        monkeypatch.undo()
+    assert "finished already" in capsys.readouterr().err
+    # A schedule that stays at its end is not stretched afterwards.
+    if not reschedule:
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--reschedule"])
+        assert ended.value.code == 2
+        assert "schedule_epochs: 2 -> 4" in capsys.readouterr().err
+
+
+def test_seeds_that_were_made_longer_by_a_command_keep_what_was_decided(
+    stores, tmp_path, monkeypatch
+):
+    # As where more epochs are worth more lengths.
+    monkeypatch.setattr(measured, "cheapest_count", lambda *_, repeats, **__: int(repeats) % 2 + 1)
+    out = tmp_path / "runs"
+    cosine = OptimizerConfig(lr=1e-2, schedule="cosine")
+    settings = config(stores["classes"], out, epochs=2, buckets=None, optimizer=cosine)
+    train_seeds(settings, [1, 2], quiet=True)
+    longer = dataclasses.replace(settings, epochs=3)
+    first = train_seeds(longer, [1, 2], quiet=True)
+    saved = RunFolder.open(out / "seed-1").config
+    assert (saved.epochs, saved.buckets, saved.optimizer.schedule_epochs) == (3, 1, 2)
+    # The same command again, as after a kill between its runs.
+    assert train_seeds(longer, [1, 2], quiet=True) == first
 
 
 def test_fewer_epochs_are_refused(stores, tmp_path):
@@ -221,3 +265,34 @@ def test_a_step_moves_nothing_to_or_from_the_device_unasked(stores, tmp_path, mo
     guard("judge_block")
     run(stores["pairs"], tmp_path / "run", epochs=2)
     assert set(guarded) == {"train_block", "judge_block"}
+
+
+def test_a_device_out_of_memory_is_one_message_with_what_to_lower(
+    stores, tmp_path, monkeypatch, capsys
+):
+    store, out = stores["classes"], tmp_path / "run"
+    command = ["train", "--store", str(store), "--out", str(out), "--pooler", "mean"]
+    command += ["--epochs", "1", "--batch-size", "8", "--buckets", "1"]
+
+    def full(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    def ended(*words):
+        with pytest.raises(SystemExit) as raised:
+            main(list(words))
+        return raised.value.code, capsys.readouterr().err.splitlines()[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(steps.Steps, "train_block", full)
+        code, said = ended(*command)
+    assert code == 2
+    assert said.startswith("error: the device's memory must hold")
+    assert "9 bytes. Lower --batch-size" in said
+    # It can go on, with the token states elsewhere.
+    assert ended("train", "--resume", str(out), "--cache", "host")[0] == 0
+    with monkeypatch.context() as patched:
+        for name in ("judge", "judge_block"):
+            patched.setattr(steps.Steps, name, full)
+        code, said = ended("evaluate", str(out))
+    assert code == 2
+    assert "JAX_PLATFORMS=cpu" in said

@@ -5,6 +5,7 @@ The step in hand is finished and saved, and the run continues bit for bit.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from glot_jax.dispatch.pace import Pace
 from glot_jax.mesh.processes import Processes
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.training import steps, train, train_seeds
+from glot_jax.training.joint import train_runs
 from glot_jax.training.stopping import StopSignals
 
 STEPS, EPOCH = 15, 5
@@ -236,6 +238,30 @@ def test_two_processes_do_not_train_one_run(store, tmp_path):
         train(runs.config(store, out), resume=True, quiet=True)
     assert (out / "metrics.jsonl").read_bytes() == before
     train(runs.config(store, out), resume=True, quiet=True)
+
+
+def test_a_run_that_another_process_trains_is_not_touched(store, tmp_path):
+    from glot_jax.errors import UsageError
+    from glot_jax.run_folders.run_log import only_writer
+
+    out = tmp_path / "run"
+    train(runs.config(store, out), quiet=True)
+
+    def contents():
+        return {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+    before = contents()
+    # More epochs take the summary away, and another time between saves changes config.json.
+    for changes in ({"epochs": 4}, {"checkpoint_minutes": 7.0}):
+        settings = runs.config(store, out, **changes)
+        beside = dataclasses.replace(settings, out=tmp_path / "other", seed=1)
+        with only_writer(out), pytest.raises(UsageError, match="only one process at a time"):
+            train(settings, resume=True, quiet=True)
+        with only_writer(out), pytest.raises(UsageError, match="only one process at a time"):
+            train_runs([settings, beside], joint="on", quiet=True)
+        assert contents() == before
+    # Once the other one has ended it goes on.
+    assert train(runs.config(store, out, epochs=4), resume=True, quiet=True)["steps"] == 20
 
 
 def test_a_signal_within_a_block_saves_where_the_block_ends(store, tmp_path, monkeypatch):
