@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -71,6 +71,11 @@ def require_list(texts: object) -> None:
             got=f"one string: {shown(texts)}",
             fix=f"Give [{shown(texts, 20)}].",
         )
+
+
+def rows_in(texts: Any) -> Any:  # noqa: ANN401 - whatever holds texts
+    """What iterates over rows: pandas goes over the names of a frame's columns, NumPy over rows."""
+    return texts.to_numpy() if hasattr(texts, "to_numpy") else texts
 
 
 def require_whole(text: str, row: int) -> None:

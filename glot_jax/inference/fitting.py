@@ -16,7 +16,7 @@ from glot_jax.config.flat import from_flat
 from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError, require_extra
 from glot_jax.file_formats.quoting import shown
-from glot_jax.inference.answering import require_list, require_whole
+from glot_jax.inference.answering import require_list, require_whole, rows_in
 from glot_jax.inference.loading import load_head
 from glot_jax.inference.pretrained import PlainHead
 from glot_jax.store.scaled_states import is_scaled
@@ -152,8 +152,7 @@ def as_rows(texts: object) -> list[Row]:
             of different lengths.
     """
     require_list(texts)
-    # pandas iterates over the columns of a frame, NumPy over rows.
-    values: Any = texts
+    values = rows_in(texts)
     # Of scipy: without it, the error would be about rows of numbers.
     if hasattr(values, "toarray"):
         raise UsageError(
@@ -161,8 +160,6 @@ def as_rows(texts: object) -> list[Row]:
             got=f"a sparse matrix: {type(texts).__name__}",
             fix="Give the texts themselves, not their vectors.",
         )
-    if hasattr(values, "to_numpy"):
-        values = values.to_numpy()
     if not hasattr(values, "__iter__"):
         raise UsageError(
             rule="texts must be a list of strings, or of pairs of strings",

@@ -19,6 +19,7 @@ from glot_jax.inference.answering import (
     require_answers,
     require_list,
     require_whole,
+    rows_in,
 )
 from glot_jax.inference.encoder import SentenceEncoder
 from glot_jax.inference.loading import BackboneChoice, load_backbones, load_head
@@ -111,7 +112,7 @@ class Predictor:
         """Answers for some rows, in their order.
 
         Args:
-            rows: texts.
+            rows: texts: a list of strings or of pairs, or a Series or DataFrame of pandas.
             batch_size: texts that are pooled at a time, as for `SentenceEncoder.encode`.
 
         Raises:
@@ -143,7 +144,7 @@ class Predictor:
         require_list(rows)
         count = len(self.task.roles)
         by_role: list[list[str]] = [[] for _ in range(count)]
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows_in(rows)):
             texts = _texts_of(row, number)
             if len(texts) != count:
                 raise UsageError(

@@ -184,6 +184,15 @@ def test_texts_without_words_and_no_rows_are_answered(topics):
     np.testing.assert_allclose(topics.predict(["", " "]).probabilities.sum(axis=1), 1)
 
 
+def test_a_frame_is_read_row_by_row(topics):
+    pandas = pytest.importorskip("pandas")
+    texts = ["the cat sat", "a red house", "the dog ran"]
+    expected = topics.predict(texts)
+    for frame in (pandas.DataFrame({"text": texts}), pandas.Series(texts, index=[7, 8, 9])):
+        answers = topics.predict(frame)
+        np.testing.assert_array_equal(answers.probabilities, expected.probabilities)
+
+
 def test_what_is_no_row_is_refused(runs, choice, topics):
     with pytest.raises(UsageError, match=r"must have 1 texts: body; got 2 in row 1"):
         topics.predict(["a", ("a", "b")])
