@@ -10,7 +10,12 @@ from glot_jax.config.machines import RayChoice
 from glot_jax.errors import UsageError
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    # What Ray forks calls nothing of JAX, which other tests have started in this process.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <function _at_fork"),
+]
 
 
 @pytest.fixture(scope="module")

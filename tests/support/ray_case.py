@@ -30,6 +30,8 @@ def extraction_flags(config: ExtractConfig, out: Location) -> list[str]:
         "--device": "cpu",
         "--out": out,
     }
+    if config.threads is not None:
+        flags["--threads"] = config.threads
     words = []
     for flag, value in flags.items():
         words += [flag, str(value)]
