@@ -255,7 +255,7 @@ def test_what_is_no_worker(case, worker):
 
 def test_the_device_is_the_processes_own_among_those_of_its_machine(case, monkeypatch):
     environ = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
-    auto = dataclasses.replace(case, worker="auto", device="auto")
+    auto = dataclasses.replace(case, worker="auto", device="auto", threads=None)
     for devices, device in ((0, "auto"), (1, "auto"), (4, "cuda:1")):
         monkeypatch.setattr("torch.cuda.device_count", lambda devices=devices: devices)
         config, line = launched(auto, environ)
