@@ -85,7 +85,8 @@ def make_pair(case: str):
     for ours, official in LAYERS[name].items():
         variable = operator.attrgetter(ours)(layer)
         if variable is not None:
-            variable[...] = jnp.asarray(
+            # A copy: PyTorch moves its running statistics where they lie.
+            variable[...] = jnp.array(
                 official.to_ours(state[official.official].numpy(), variable[...].shape)
             )
     return conv, layer
