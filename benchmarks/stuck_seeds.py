@@ -32,7 +32,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import numpy as np
-from benchmark import Benchmark, KeptRows, part_of, run
+from benchmark import Benchmark, KeptRows, digest, part_of, run
 from scipy.stats import beta
 
 from glot_jax.config.extract import ExtractConfig
@@ -193,7 +193,9 @@ def constant_loss(store: Path) -> float:
 def folder_of(bench: StuckSeeds, group: tuple[str, str, int, str]) -> Path:
     """Where the runs of a group lie, each in the folder of its seed."""
     treatment, task, layer, variant = group
-    return bench.work / "runs" / bench.split / treatment / f"{task}-{layer}-{variant}"
+    # Named by the settings: no run of others is taken for one of these.
+    runs = bench.work / f"runs-{digest(settings_of(bench))}"
+    return runs / treatment / f"{task}-{layer}-{variant}"
 
 
 def train_group(
