@@ -157,6 +157,15 @@ class ReproduceConfig(Config):
     beside them stands the variant unselected, on the last layer at the paper's settings. Default:
     none.
     """
+    # Choices can be published before anything is reported.
+    choose_only: bool = False
+    """Stop when --selection-seeds have chosen: OUT/selection.json has choices and trials, and
+    nothing is reported.
+    """
+    choices: tuple[Path, ...] = option((), distinct)
+    """selection.json files of the same settings: what they have chosen is not chosen again, what
+    they lack is. Default: none.
+    """
     sinks: tuple[str, ...] = option(("keep",), filled, distinct)
     """What is done about attention sinks, keep or auto: of two each variant has two rows, and what
     the first one chose holds for both.
@@ -211,6 +220,12 @@ class ReproduceConfig(Config):
         # Holdouts of their own choose then, whatever --select-on says.
         if self.selection_seeds:
             return
+        if self.choose_only or self.choices:
+            raise UsageError(
+                rule="--choose-only and --choices are about what --selection-seeds choose",
+                got="no --selection-seeds",
+                fix="Give for example --selection-seeds 101 102.",
+            )
         # `last` selects on nothing, and rates are compared by what selects.
         if self.select_on == "last" and len(self.lrs) > 1:
             raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,14 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.errors import UsageError
 from glot_jax.experiments.card_results import CardRun
 from glot_jax.experiments.cards import MORE, Card, CardVariant
-from glot_jax.experiments.tuning import Choice, Tuned, select, tuned_runs
+from glot_jax.experiments.tuning import (
+    Choice,
+    Selection,
+    Tuned,
+    read_selections,
+    select,
+    tuned_runs,
+)
 from glot_jax.files import TABLE_STYLE, read_json, write_json
 from glot_jax.presets import paper
 from glot_jax.training.workspace import Workspace
@@ -58,8 +65,10 @@ class CardRunner:
         self.config = config
         self.labels: dict[Path, str] = {}
         """Run folder -> label of its variant, those of plain GLOT called glot."""
-        self.selection: list[dict[str, Any]] = []
+        self.selection: list[Selection] = []
         """What selection seeds have chosen, with all their trials."""
+        # Of other machines or days, perhaps: their runs need not be here.
+        self._earlier = [choice for path in config.choices for choice in read_selections(path)]
         self._stores = given_stores(config)
         # Token states already placed, as in glot_jax.training.train.
         self._workspace = Workspace()
@@ -144,6 +153,8 @@ class CardRunner:
             # What the first treatment of sinks has chosen holds for both: one grid, one choice.
             if choice is None:
                 choice = self._select(configure, variant, task, metric)
+            if self.config.choose_only:
+                continue
             plain = dataclasses.replace(variant, label=f"{variant.label}, unselected")
             # Beside what was chosen, what nobody has chosen: whether choosing helps is seen.
             for row, setting in ((variant, choice), (plain, None)):
@@ -184,24 +195,71 @@ class CardRunner:
                 objective=dataclasses.replace(config.objective, select_on="holdout"),
             )
 
-        choice, trials = select(
-            on_holdout,
-            self.config.lrs,
-            self.config.layers,
-            self.config.selection_seeds,
-            metric,
-            self._workspace,
+        settings, grid = self._chosen_from(variant, task)
+        selection = self._earlier_selection(task, settings)
+        if selection is None:
+            choice, trials = select(
+                on_holdout,
+                self.config.lrs,
+                self.config.layers,
+                self.config.selection_seeds,
+                metric,
+                self._workspace,
+            )
+            selection = Selection(task, variant.label, settings, grid, choice, tuple(trials))
+        else:
+            selection.require_grid(grid)
+        chosen = selection.chosen
+        layer = "last" if chosen.layer is None else chosen.layer
+        print(
+            f"{task}, {variant.label}: rate {chosen.lr:g}, layer {layer}, {chosen.epochs} epochs"
+            f" ({metric} {chosen.score:.4f} on holdouts)",
+            file=sys.stderr,
+            flush=True,
         )
-        entry: dict[str, Any] = {
-            "task": task,
-            "variant": variant.label,
-            "chosen": dataclasses.asdict(choice),
-            "trials": list(map(dataclasses.asdict, trials)),
-        }
-        self.selection.append(entry)
+        self.selection.append(selection)
         # After every variant: trials are published, and a run of hours may be stopped.
-        write_json(self.config.out / "selection.json", self.selection, TABLE_STYLE)
-        return choice
+        values = [entry.to_json() for entry in self.selection]
+        write_json(self.config.out / "selection.json", values, TABLE_STYLE)
+        return chosen
+
+    def _chosen_from(
+        self,
+        variant: CardVariant,
+        task: str,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What makes a variant, and what is tried of it, as selection.json has them."""
+        from glot_jax.store import read_manifest
+
+        config = self.config
+        manifest = read_manifest(self.store(task))
+        settings = {
+            "pooler": dict(variant.pooler),
+            "graph": dict(variant.graph),
+            "prompt": variant.prompt,
+        }
+        grid = {
+            # By its last name: folders of one backbone differ between machines.
+            "backbone": Path(config.backbone).name,
+            "train_rows": manifest.splits["train"].rows,
+            "lrs": list(config.lrs),
+            "layers": list(config.layers),
+            "seeds": list(config.selection_seeds),
+            "epochs": config.epochs,
+            "hidden_dim": config.hidden_dim,
+            "sinks": config.sinks[0],
+        }
+        return settings, grid
+
+    def _earlier_selection(
+        self,
+        task: str,
+        settings: Mapping[str, Any],
+    ) -> Selection | None:
+        for selection in self._earlier:
+            if selection.task == task and selection.settings == settings:
+                return selection
+        return None
 
     def _trained(self, configs: Sequence[TrainConfig], lr: float) -> Tuned:
         from glot_jax.run_folders.run_folder import Summary

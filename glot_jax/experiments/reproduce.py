@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,15 @@ def run_cards(config: ReproduceConfig) -> dict[str, CardResult]:
     """Run every card, then write OUT/report.html, report.md and scores.json.
 
     Returns:
-        Name of the card -> what came of it, as it lies in OUT/cards.json too.
+        Name of the card -> what came of it, as it lies in OUT/cards.json too. None with
+        `choose_only`.
 
     Raises:
         UsageError: an unknown card, task or backbone of the paper; parts missing without
-            `allow_missing`.
+            `allow_missing`; choices of other settings.
     """
     cards = _named_cards(config)
+    _require_choosing(config, cards)
     plans = plan_cards(config, cards)
     _require_data(config, plans)
     # Found without importing it: the report is hours away, and so is the import.
@@ -72,11 +74,18 @@ def run_cards(config: ReproduceConfig) -> dict[str, CardResult]:
         # Every store first: a task whose texts cannot be read ends the card before it trains.
         for task in plan.tasks:
             runner.store(task)
-        results[plan.name] = _run(config, plan, runner)
+        result = _run(config, plan, runner)
+        if config.choose_only:
+            continue
+        results[plan.name] = result
         # After every card: what is done is not lost with what follows.
         # All cards again, not this one alone: the file is one JSON object.
         values = {name: result.to_json() for name, result in results.items()}
         write_json(config.out / "cards.json", values, TABLE_STYLE)
+    if config.choose_only:
+        chosen = config.out / "selection.json"
+        print(f"wrote {chosen}; to report: the same with --choices {chosen}", file=sys.stderr)
+        return results
     report_cards(config, results, runner.labels)
     return results
 
@@ -100,6 +109,19 @@ def _named_cards(config: ReproduceConfig) -> dict[str, Card]:
                 fix="glot stress runs the stress test.",
             )
     return cards
+
+
+def _require_choosing(config: ReproduceConfig, cards: Mapping[str, Card]) -> None:
+    """Check that --choose-only is asked of cards that choose something."""
+    if not config.choose_only:
+        return
+    others = [name for name, card in cards.items() if card.kind != "runs"]
+    if others:
+        raise UsageError(
+            rule="--choose-only is for tables of trained poolers",
+            got=", ".join(others),
+            fix="Leave it out, or these.",
+        )
 
 
 def plan_cards(config: ReproduceConfig, cards: dict[str, Card]) -> list[CardPlan]:

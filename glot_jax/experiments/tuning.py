@@ -7,13 +7,15 @@ seeds that are never reported choose rate, layer and number of epochs on holdout
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from glot_jax.config.train import TrainConfig
+from glot_jax.errors import UsageError
+from glot_jax.files import read_json
 from glot_jax.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -120,6 +122,74 @@ class SelectionTrial:
             # Of equal epochs the earlier one: it costs less.
             ranked.append((mean, -loss, -epoch))
         return max(ranked)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What was chosen for one variant on one task, and all trials that it was chosen from."""
+
+    task: str
+    variant: str
+    """Its label, which cards may give differently."""
+    settings: Mapping[str, Any]
+    """What makes the variant, whatever its label."""
+    grid: Mapping[str, Any]
+    """What was tried, with which seeds, on which rows."""
+    chosen: Choice
+    trials: tuple[SelectionTrial, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in selection.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Selection:
+        """See to_json."""
+        trials = []
+        for trial in values["trials"]:
+            curves = {name: tuple(trial[name]) for name in ("means", "losses")}
+            trials.append(SelectionTrial(trial["lr"], trial["layer"], **curves))
+        return cls(
+            task=values["task"],
+            variant=values["variant"],
+            settings=values["settings"],
+            grid=values["grid"],
+            chosen=Choice(**values["chosen"]),
+            trials=tuple(trials),
+        )
+
+    def require_grid(self, grid: Mapping[str, Any]) -> None:
+        """Check that it was chosen from what would be tried now.
+
+        Raises:
+            UsageError: it was not; the message names what differs.
+        """
+        differing = []
+        for name, value in grid.items():
+            if self.grid.get(name) != value:
+                differing.append(f"{name} {self.grid.get(name)} there, {value} here")
+        if differing:
+            raise UsageError(
+                rule="--choices must have been made with the settings of this command",
+                got=f"{self.task}, {self.variant}: {'; '.join(differing)}",
+                fix="Give the same settings, or leave --choices out to choose anew.",
+            )
+
+
+def read_selections(path: Path) -> list[Selection]:
+    """Read a selection.json.
+
+    Raises:
+        UsageError: a file that is not one.
+    """
+    fix = "Give a selection.json that glot reproduce has written."
+    values = read_json(path, fix)
+    try:
+        return list(map(Selection.from_json, values))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(
+            rule="--choices must be the selection.json of glot reproduce", got=str(path), fix=fix
+        ) from error
 
 
 def select(

@@ -21,6 +21,10 @@ PATHS = (Path("store"), Path("out"))
             lambda: ReproduceConfig(("table1",), seeds=(1, 2), selection_seeds=(2, 3)),
             "seeds that select must not be reported; got 2 in",
         ),
+        (
+            lambda: ReproduceConfig(("table1",), choose_only=True),
+            "are about what --selection-seeds choose; got no --selection-seeds",
+        ),
         (lambda: ReproduceConfig(("table1",), layers=(3, 6)), "of several --layers one must be"),
         (lambda: ReproduceConfig(("table1",), sinks=("drop",)), "--sinks must be keep or auto"),
         (lambda: StressConfig(seeds=(1, 1)), "--seeds must have values that differ"),

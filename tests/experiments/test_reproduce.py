@@ -18,6 +18,7 @@ from glot_jax.backbones.prompts import PROMPTS
 from glot_jax.errors import UsageError
 from glot_jax.experiments.cards import CARDS
 from glot_jax.experiments.reproduce import run_cards
+from glot_jax.experiments.tuning import read_selections
 from glot_jax.profiling import pooler_cost
 from glot_jax.reporting import paper
 from glot_jax.store import HiddenStore
@@ -260,3 +261,48 @@ def test_seeds_that_select_are_not_reported_and_both_treatments_of_sinks_are(lab
     assert {variant["seeds"] for variant in comparison["variants"]} == {2}
     # Again: everything is there.
     assert run_cards(config)["table15"] == result
+
+
+def test_choices_can_be_made_first_and_are_not_made_again(laboratory, tmp_path):
+    choosing = settings(
+        laboratory,
+        tmp_path / "chosen",
+        "table15",
+        tasks=("cola",),
+        lrs=(1e-3, 1e-2),
+        layers=(1, 2),
+        seeds=(1,),
+        selection_seeds=(101,),
+        choose_only=True,
+    )
+    assert run_cards(choosing) == {}
+    chosen = choosing.out / "selection.json"
+    # Nothing is reported: there is no run but those that select.
+    assert not (choosing.out / "runs").exists()
+    assert not (choosing.out / "scores.json").exists()
+    out = tmp_path / "out"
+    reporting = dataclasses.replace(choosing, out=out, choose_only=False, choices=(chosen,))
+    # Another card has the same rows under other labels, and mlp beside them.
+    result = run_cards(dataclasses.replace(reporting, cards=("table17",), more=("self",)))
+    assert read_selections(out / "selection.json")[-1] == next(
+        entry for entry in read_selections(chosen) if entry.settings["graph"] == {"graph": "self"}
+    )
+    # What had been chosen was not trained again; mean, max and adapool were.
+    tried = {path.name.partition("-lr")[0] for path in (out / "selection" / "cola").iterdir()}
+    assert tried == {"mean", "max", "adapool"}
+    assert "glot" in {run.variant for run in present(result["table17"].runs)}
+
+    other = dataclasses.replace(reporting, out=tmp_path / "other", lrs=(1e-3, 2e-3))
+    with pytest.raises(UsageError, match=r"lrs \[0.001, 0.01\] there, \[0.001, 0.002\] here"):
+        run_cards(other)
+    chosen.write_text('[{"task": "cola"}]')
+    with pytest.raises(UsageError, match="--choices must be the selection.json"):
+        run_cards(reporting)
+
+
+def test_only_tables_of_runs_choose(laboratory, tmp_path):
+    choosing = settings(
+        laboratory, tmp_path / "out", "table10", selection_seeds=(101,), choose_only=True
+    )
+    with pytest.raises(UsageError, match="--choose-only is for tables of trained poolers"):
+        run_cards(choosing)
