@@ -137,6 +137,16 @@ def json_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().rstrip(b"\n").split(b"\n")]
 
 
+def peak_bytes() -> int:
+    """High-water mark of this process's resident memory, on Linux.
+
+    Not getrusage's: a process begins there with the mark of the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
 def drawn_differences(
     score: Callable[[np.ndarray, np.ndarray], float],
     first: np.ndarray,

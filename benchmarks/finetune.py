@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any, Literal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from benchmark import Benchmark, run
+from benchmark import Benchmark, peak_bytes, run
 
 DIM = 384
 BATCH = 32
@@ -49,11 +48,6 @@ class Finetune(Benchmark):
     def smaller(self) -> Finetune:
         """See Benchmark.smaller."""
         return dataclasses.replace(self, length=16, repeats=1, rounds=1)
-
-
-def peak() -> int:
-    """Bytes of the resident set at its highest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def timed(step: Callable[[], object], repeats: int) -> list[float]:
@@ -87,7 +81,7 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     )
     keep_memory()  # as `train` does; the backbone's steps have memory as PyTorch's users do
     jax.numpy.zeros(1).block_until_ready()
-    before = peak()
+    before = peak_bytes()
     model = SentenceModel(
         ModelSpec(DIM, (0,), False, "encoder", task),
         graph=GraphConfig(),
@@ -115,7 +109,7 @@ def measure_head(bench: Finetune) -> dict[str, Any]:
     seconds = timed(step, bench.repeats)
     return {
         "seconds": seconds,
-        "peak_bytes": peak() - before,
+        "peak_bytes": peak_bytes() - before,
         "trained": count_parameters(model),
     }
 
@@ -136,7 +130,7 @@ def measure_backbone(bench: Finetune, kind: Kind) -> dict[str, Any]:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     gc.collect()
-    before = peak()
+    before = peak_bytes()
     location = find_source("minilm", None).location
     model = transformers.AutoModel.from_pretrained(location, add_pooling_layer=False)
     model.requires_grad_(kind == "full")
@@ -169,7 +163,7 @@ def measure_backbone(bench: Finetune, kind: Kind) -> dict[str, Any]:
     count = sum(parameter.numel() for parameter in trained)
     if kind == "forward":
         count = 0
-    return {"seconds": seconds, "peak_bytes": peak() - before, "trained": count}
+    return {"seconds": seconds, "peak_bytes": peak_bytes() - before, "trained": count}
 
 
 def measure_apart(bench: Finetune, kind: Kind) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark import Benchmark, KeptRows, json_rows, run
+from benchmark import Benchmark, KeptRows, json_rows, peak_bytes, run
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
 COLUMNS = {"cola": ("sentence",), "rte": ("sentence1", "sentence2")}
@@ -223,7 +222,7 @@ def work(bench: Lora, name: str) -> None:
     folder = bench.work / name
     make_rows(bench, case, folder)
     values = (train_lora if method == "lora" else train_head)(bench, case, folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 2**20
     (folder / "answers.json").write_text(json.dumps({**values, "peak_mib": peak}))
 
 

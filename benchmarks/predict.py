@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from benchmark import Benchmark, run
+from benchmark import Benchmark, peak_bytes, run
 
 from glot_jax.config.extract import ExtractConfig
 from glot_jax.config.train import TrainConfig
@@ -106,11 +105,6 @@ def seconds_of(action: Callable[[], None]) -> float:
     return time.perf_counter() - begin
 
 
-def peak_mib() -> float:
-    """High-water mark of the process's memory."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def memory_of(bench: Predict, run_folder: Path, file: Path) -> float:
     """High-water mark of a process that predicts a file, and does nothing else."""
     command = [sys.executable, __file__, "--data", str(bench.data)]
@@ -125,7 +119,7 @@ def main(bench: Predict) -> None:
         run_folder, file = bench.worker
         predictor = Predictor.load([run_folder])
         predicted(predictor, file, file.with_name(f"{file.stem}-answers.csv"))()
-        print(peak_mib())
+        print(peak_bytes() / 2**20)
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
