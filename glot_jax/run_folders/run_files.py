@@ -27,6 +27,8 @@ READABLE = (2, 3)
 """Versions that can be read. A folder of another one is explained, not guessed at."""
 
 CONFIG = "config.json"
+TIMING = "timing.jsonl"
+"""Its lock is the right to write the folder."""
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -102,13 +104,20 @@ def require_store(store: Location, command: str) -> None:
         raise UsageError(error.rule, error.got, fix) from error
 
 
+def _is_only_locked(out: Path) -> bool:
+    """Whether a folder holds the file that is locked, and no line in it: nothing has begun yet."""
+    if not out.is_dir() or [path.name for path in out.iterdir()] != [TIMING]:
+        return False
+    return (out / TIMING).stat().st_size == 0
+
+
 def require_new_folder(out: Path) -> None:
     """Require that a run can be started in `out`: a new folder or an empty one.
 
     Raises:
         UsageError: `out` is a file, or holds something.
     """
-    if is_new_folder(out):
+    if is_new_folder(out) or _is_only_locked(out):
         return
     if (out / CONFIG).is_file():
         fix = f"Continue it with --resume {shlex.quote(str(out))}, or choose another --out."

@@ -18,6 +18,7 @@ from glot_jax.errors import UsageError
 from glot_jax.files import locked, write_bytes
 from glot_jax.moved import moved_name
 from glot_jax.progress import ProgressLines
+from glot_jax.run_folders.run_files import TIMING
 
 
 def resume_hint(run: Path) -> str:
@@ -36,7 +37,7 @@ def only_writer(run: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locked(run / "timing.jsonl", wait=False))
+            held.enter_context(locked(run / TIMING, wait=False))
         except BlockingIOError as error:
             raise UsageError(
                 rule="only one process at a time may train a run",
@@ -83,7 +84,7 @@ class RunLog:
 
     def __init__(self, run: Path, resumed_step: int):
         self.metrics_path = run / "metrics.jsonl"
-        self.timing_path = run / "timing.jsonl"
+        self.timing_path = run / TIMING
         self.history: list[dict[str, Any]] = []
         """The lines of metrics.jsonl."""
         kept = []

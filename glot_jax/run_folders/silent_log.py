@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from glot_jax.mesh.processes import Processes
+from glot_jax.run_folders.run_files import TIMING
 from glot_jax.run_folders.run_log import RunLog
 
 
@@ -20,7 +21,7 @@ class SilentLog(RunLog):
 
     def __init__(self, run: Path):
         self.metrics_path = run / "metrics.jsonl"
-        self.timing_path = run / "timing.jsonl"
+        self.timing_path = run / TIMING
         self.history = []
         self.epochs_timed = {}
 

@@ -17,12 +17,12 @@ from glot_jax.config.train import TrainConfig
 from glot_jax.dispatch.memory import keep_memory, told_of_memory
 from glot_jax.dispatch.pace import Pace
 from glot_jax.errors import UsageError
-from glot_jax.files import read_json, write_json
+from glot_jax.files import make_folders, read_json, write_json
 from glot_jax.mesh.shared_folder import require_shared
 from glot_jax.moved import moved_name, renamed_keywords
 from glot_jax.run_folders.checkpoint import Checkpoints
 from glot_jax.run_folders.predictions import write_predictions
-from glot_jax.run_folders.run_files import require_store
+from glot_jax.run_folders.run_files import require_new_folder, require_store
 from glot_jax.run_folders.run_folder import RunFolder
 from glot_jax.run_folders.run_log import Clock, Display, only_writer, resume_hint
 from glot_jax.run_folders.shared_writing import one_command
@@ -146,7 +146,7 @@ def begin(
 
 
 def open_alone(run: TrainingRun, unused: Mapping[str, Any], *, resume: bool) -> None:
-    """`open_folder`, of a run that was begun only while no other process trains it.
+    """`open_folder`, while no other process trains or begins this run.
 
     Raises:
         UsageError: as `open_folder`; or another process trains this run, and nothing of it has been
@@ -154,7 +154,12 @@ def open_alone(run: TrainingRun, unused: Mapping[str, Any], *, resume: bool) -> 
     """
     out = run.config.out
     if not resume:
-        open_folder(run.config, run, resume, unused)
+        # After all checks: a run that is refused leaves no folder behind.
+        require_new_folder(out)
+        make_folders(out)
+        # Of two commands that begin one folder at once the second one finds the first one's run.
+        with only_writer(out):
+            open_folder(run.config, run, resume, unused)
         return
     # Given back and taken again for the training itself: whoever comes in between finds a folder
     # that says what it is, and has the same check before it.

@@ -21,7 +21,6 @@ from glot_jax.config.base import NUMBERS, PROGRAM, part_of
 from glot_jax.config.json import differences
 from glot_jax.config.train import GraphConfig, PoolerConfig, TrainConfig
 from glot_jax.errors import UsageError, lookup
-from glot_jax.files import make_folders
 from glot_jax.graphs import RULES, SELECTABLE
 from glot_jax.graphs.from_states import require_k_within
 from glot_jax.health import Finding, small_selection
@@ -441,7 +440,7 @@ def open_folder(
     resume: bool,
     unused: Mapping[str, Any],
 ) -> None:
-    """Create the run folder, or make sure that it holds this very run.
+    """Write what a new run is, or make sure that the folder holds this very run.
 
     Raises:
         UsageError: the folder is taken, or holds a run with other settings.
@@ -477,9 +476,8 @@ def open_folder(
         # Written again: what decides no number, such as the place of the store, may have changed.
         folder.write()
         return
+    # Again, for whoever was first while this one waited for its turn.
     require_new_folder(config.out)
-    # After all checks: a run that is refused leaves no folder behind.
-    make_folders(config.out)
     folder.write()
 
 

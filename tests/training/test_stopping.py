@@ -310,3 +310,30 @@ def test_several_processes_stop_where_jax_says(monkeypatch):
     with StopSignals() as alone:
         os.kill(os.getpid(), signal.SIGINT)
         assert alone.look()
+
+
+def test_of_two_that_begin_one_folder_at_once_one_is_refused(store, tmp_path, monkeypatch):
+    from glot_jax.errors import UsageError
+    from glot_jax.run_folders.run_log import only_writer
+    from glot_jax.training import loop
+
+    out = tmp_path / "run"
+    settings = runs.config(store, out)
+    # Both have seen a folder that is not there; the other one has it first.
+    with monkeypatch.context() as replaced:
+
+        def begun_meanwhile(folder):
+            folder.mkdir()
+            (folder / "config.json").write_text("of the other one")
+
+        replaced.setattr(loop, "make_folders", begun_meanwhile)
+        with pytest.raises(UsageError, match="--out must be a new folder"):
+            train(settings, quiet=True)
+    assert (out / "config.json").read_text() == "of the other one"
+
+    (out / "config.json").unlink()
+    with only_writer(out), pytest.raises(UsageError, match="only one process at a time"):
+        train(settings, quiet=True)
+    # It was stopped before it had written anything: the folder is as good as new.
+    assert [path.name for path in out.iterdir()] == ["timing.jsonl"]
+    assert train(settings, quiet=True)["steps"] == 15
