@@ -436,8 +436,9 @@ class TrainConfig(Config):
     )
     """Folder for the files of a store at a URL, fetched once. Default: the user's cache folder."""
     checkpoint_minutes: float = setting(5.0, at_least(0), decides=IDENTITY)
-    """Within an epoch a checkpoint is saved whenever so many minutes have passed; 0: only at the
-    end of every epoch.
+    """Within an epoch a checkpoint is saved whenever so many minutes have passed, and at the end of
+    an epoch unless it takes less than a second and is not the best one; 0: at the end of every
+    epoch alone.
     """
     graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
     pooler: PoolerConfig = dataclasses.field(default_factory=PoolerConfig)

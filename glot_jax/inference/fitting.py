@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Row = tuple[str, ...]
 """The texts of one row."""
 
-_REPORTED = 32
+_REPORTED = 8
 """Rows of the training data that a run without a holdout reports on, for want of others."""
 
 
@@ -281,7 +281,7 @@ def train_config(store: Path, out: Path, settings: Mapping[str, Any]) -> TrainCo
     Raises:
         UsageError: a name that no group has, or a value that breaks a rule.
     """
-    base = TrainConfig(store=store, out=out, trust_store=True, checkpoint_minutes=0)
+    base = TrainConfig(store=store, out=out, trust_store=True)
     return from_flat(TrainConfig, settings, "train.py", base)
 
 

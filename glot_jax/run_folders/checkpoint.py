@@ -158,6 +158,12 @@ class Checkpoints:
         _, negated = max(ranked)
         return -negated
 
+    def is_better(self, selection: float) -> bool:
+        """Whether a score is above that of `best_step`; True where there is none."""
+        best = self.best_step
+        highest = None if best is None else self._record(best).selection
+        return highest is None or selection > highest
+
     def notes(self, step: int) -> Mapping[str, Any]:
         """What was saved beside the state."""
         return self._record(step).notes

@@ -149,8 +149,7 @@ def open_alone(run: TrainingRun, unused: Mapping[str, Any], *, resume: bool) -> 
     """`open_folder`, while no other process trains or begins this run.
 
     Raises:
-        UsageError: as `open_folder`; or another process trains this run, and nothing of it has been
-            touched.
+        UsageError: as `open_folder`; or another process trains it, and nothing of it was touched.
     """
     out = run.config.out
     if not resume:
@@ -392,7 +391,7 @@ def _train_epochs(
     done: int,
     after_epoch: Callable[[int, float], None] | None,
 ) -> Generator[Turn, Trained, None]:
-    """Train the epochs that are left, each followed by its evaluation and its checkpoint."""
+    """Train the epochs that are left, each followed by its evaluation."""
     run = session.run
     description = f"{run.task.name} {run.config.pooler.pooler}"
     session.display.start(description, run.total_steps, done)
@@ -403,17 +402,19 @@ def _train_epochs(
         session.clock.write(session.log, epoch + 1)
         # Computed by each: of several processes on different machines the digits of one count.
         selection = run.mesh.processes.from_first(selection_of(run, scores, epoch))
-        session.save(state, selection)
+        is_last = epoch + 1 == run.config.epochs
+        session.save_epoch(state, selection, always=is_last)
         session.track_evaluation(state, epoch + 1, scores)
         step = int(state["step"])
+        # Of the best epoch only: those of all epochs may not fit into memory.
         if session.checkpoints.best_step == step:
-            # Of the best epoch only: those of all epochs may not fit into memory.
             session.predictions = {step: predictions}
         brief = "; ".join(f"{split} {_brief(values)}" for split, values in scores.items())
         session.display.line(f"epoch {epoch + 1}: {brief}")
         if after_epoch is not None:
             after_epoch(epoch + 1, selection)
-        if session.stop.look() and epoch + 1 < run.config.epochs:
+        if session.stop.look() and not is_last:
+            session.save_epoch(state, selection, always=True)
             session.stop_after(step)
 
 

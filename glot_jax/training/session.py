@@ -30,6 +30,9 @@ from glot_jax.training.prepare import TrainingRun
 from glot_jax.training.step_functions import Numbers, TrainState
 from glot_jax.training.stopping import StopSignals
 
+_WORTH_A_SAVE = 1.0
+"""Seconds of training that are saved whatever they led to; a save takes some .06."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Decided:
@@ -57,9 +60,14 @@ class Session:
     """Those that follow the run."""
     predictions: dict[int, dict[str, Predictions]] = dataclasses.field(default_factory=dict)
     """Predictions of the best epoch that this process has seen, by its step and split."""
-    saved_at: float = dataclasses.field(default_factory=time.perf_counter)
+    saved_at: float = dataclasses.field(init=False)
+    saved_step: int | None = None
+    """Of the last save of this process."""
     decided: Decided = dataclasses.field(default_factory=lambda: Decided(1, save=False))
     """What process 0 of several has decided last."""
+
+    def __post_init__(self) -> None:
+        self.saved_at = time.perf_counter()
 
     def save(
         self,
@@ -78,6 +86,7 @@ class Session:
         notes |= layout_of(self.run.mesh)
         self.checkpoints.save(saved_part(state), selection, notes)
         self.saved_at = time.perf_counter()
+        self.saved_step = int(state["step"])
         self.decided = dataclasses.replace(self.decided, save=False)
 
     def load(self, step: int) -> TrainState:
@@ -148,6 +157,32 @@ class Session:
             return False
         passed = time.perf_counter() - self.saved_at
         return passed >= 60 * minutes
+
+    def save_epoch(self, state: TrainState, selection: float, *, always: bool) -> None:
+        """Save the end of an epoch that is worth a checkpoint, unless that was done.
+
+        That of the best epoch so far is. Others take less time than a save where rows are few: what
+        is not saved within a second of the last save is a second's work.
+
+        Args:
+            state: after its last step.
+            selection: its score.
+            always: whatever it is worth.
+        """
+        if int(state["step"]) == self.saved_step:
+            return
+        if always or self._epoch_is_worth_a_save(selection):
+            self.save(state, selection)
+
+    def _epoch_is_worth_a_save(self, selection: float) -> bool:
+        run = self.run
+        # Several processes would have to agree on a clock.
+        if run.mesh.processes.several or run.config.checkpoint_minutes == 0:
+            return True
+        if time.perf_counter() - self.saved_at >= _WORTH_A_SAVE:
+            return True
+        # Where nothing is selected every epoch is the best so far, and the last one alone counts.
+        return run.selected_on != "last" and self.checkpoints.is_better(selection)
 
     def stop_after(self, step: int) -> None:
         """End here, with everything on disk.

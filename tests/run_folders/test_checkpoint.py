@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,13 +17,14 @@ from support.dispatches import dying_at, one_at_a_time
 from support.synthetic_stores import make_store
 from support.typed import present
 
+from glot_jax.config.train import ObjectiveConfig
 from glot_jax.errors import UsageError
 from glot_jax.model import SentenceModel
 from glot_jax.run_folders import checkpoint
 from glot_jax.run_folders.checkpoint import Checkpoints, DamagedCheckpoint
 from glot_jax.run_folders.run_log import RunLog
 from glot_jax.run_folders.tree_paths import tree_paths
-from glot_jax.training import loop, steps, train
+from glot_jax.training import loop, session, steps, train
 from glot_jax.training.evaluation import evaluate_run, load_model
 
 STEPS, EPOCH, BEST = 15, 5, 5
@@ -120,13 +122,33 @@ def test_a_run_continues_from_within_an_epoch_bit_for_bit(
     runs.assert_same_run(tmp_path / "run", whole)
 
 
+class SessionTime:
+    """The clock of glot_jax.training.session; every look at it takes `seconds`."""
+
+    def __init__(self, monkeypatch, seconds: float):
+        self.seconds = seconds
+        self.now = 0.0
+        monkeypatch.setattr(session, "time", self)
+
+    def perf_counter(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
 @pytest.mark.parametrize(
-    ("minutes", "expected"),
-    [(0, [5, 10, 15]), (1e6, [5, 10, 15]), (runs.EVERY_STEP, list(range(1, 16)))],
+    ("minutes", "seconds", "expected"),
+    [
+        (0, 0.0, [5, 10, 15]),
+        (1e6, 1.5, [5, 10, 15]),
+        # Shorter than a second: the best one and the last one.
+        (1e6, 0.0, [5, 15]),
+        (runs.EVERY_STEP, 1.5, list(range(1, 16))),
+    ],
 )
 def test_when_checkpoints_are_saved_and_that_the_one_before_is_still_there(
-    store, tmp_path, monkeypatch, minutes, expected
+    store, tmp_path, monkeypatch, minutes, seconds, expected
 ):
+    SessionTime(monkeypatch, seconds)
     original, saves = Checkpoints.save, []
 
     def watching(self, state, selection=None, notes=None):
@@ -136,10 +158,43 @@ def test_when_checkpoints_are_saved_and_that_the_one_before_is_still_there(
     monkeypatch.setattr(Checkpoints, "save", watching)
     train(runs.config(store, tmp_path / "run", checkpoint_minutes=minutes), quiet=True)
     assert [step for step, _, _ in saves] == expected
-    assert [step for step, selects, _ in saves if selects] == [5, 10, 15]
+    assert [step for step, selects, _ in saves if selects] == [
+        step for step in expected if step % EPOCH == 0
+    ]
     for before, (_, _, on_disk) in zip(expected[:-1], saves[1:], strict=True):
         assert before in on_disk
     assert kept(tmp_path / "run") == sorted(map(str, {*expected[-2:], BEST}))
+
+
+@pytest.mark.parametrize("select_on", ["validation", "last"])
+def test_an_epoch_that_is_not_saved_changes_nothing_and_is_trained_again(
+    store, tmp_path, monkeypatch, select_on
+):
+    objective = ObjectiveConfig(select_on=select_on)
+    whole = tmp_path / "whole"
+    train(runs.config(store, whole, objective=objective), quiet=True)
+
+    SessionTime(monkeypatch, 0.0)
+    few = runs.config(store, tmp_path / "few", objective=objective, checkpoint_minutes=5)
+    train(few, quiet=True)
+    # The last two checkpoints and the best: of fewer there are fewer.
+    assert set(kept(few.out)) < set(kept(whole))
+    assert (few.out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+    killed = dataclasses.replace(few, out=tmp_path / "killed")
+    with monkeypatch.context() as dying:
+        stop_at(dying, 12)
+        with pytest.raises(KeyboardInterrupt):
+            train(killed, quiet=True)
+    # Of the second epoch, whose score was no better, nothing is there.
+    assert kept(killed.out) == ([] if select_on == "last" else ["5"])
+    runs.resume(killed.out)
+    assert (killed.out / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    scores = [
+        json.loads((folder / "summary.json").read_text())["validation"]
+        for folder in (whole, few.out, killed.out)
+    ]
+    assert scores[1:] == scores[:1] * 2
 
 
 def test_seconds_of_an_epoch_travel_with_its_checkpoints(store, tmp_path, monkeypatch):
