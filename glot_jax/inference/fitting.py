@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -255,6 +256,31 @@ def fit_head(
         store_rows(splits, task, frozen.config(folder / "store"), backbone)
         train(config, quiet=True, workspace=_COMPILED.workspace())
         return PlainHead.of_run(load_head(config.out))
+
+
+_NO_PARAMETERS = {"kind", "add_bos", "deterministic", "storage_dtype", "special_tokens", "adapter"}
+"""Fields of a recipe that no parameter of an estimator sets."""
+
+
+def tell_of_other_states(before: PlainHead, now: PlainHead) -> None:
+    """Warn where a head is fitted again on states that are made otherwise than those before.
+
+    A run's recipe says more than an estimator has parameters for.
+    """
+    earlier = before.folder().recipe
+    recipe = now.folder().recipe
+    fields = set(_NO_PARAMETERS)
+    # Another name was asked for; of the same one, another commit was not.
+    if earlier.backbone_name == recipe.backbone_name:
+        fields.add("backbone")
+    changed = earlier.explain(recipe, only=fields)
+    if changed:
+        warnings.warn(
+            f"fitted on states that are made otherwise than before: {'; '.join(changed)};"
+            " glot_jax.extract and glot_jax.train keep all of a recipe",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def keep_states(backbone: Backbone, rows: Sequence[Row], storage_dtype: str) -> None:

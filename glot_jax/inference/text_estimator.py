@@ -23,6 +23,7 @@ from glot_jax.inference.fitting import (
     as_rows,
     backbone_of,
     keep_states,
+    tell_of_other_states,
     train_config,
 )
 from glot_jax.inference.hub_folder import upload_folder
@@ -137,6 +138,8 @@ class TextEstimator(BaseEstimator):
 
     def set_head(self, head: PlainHead) -> None:
         """Answer with this head from now on."""
+        if hasattr(self, "head_"):
+            tell_of_other_states(self.head_, head)
         # With an underscore at the end, by which scikit-learn knows what was fitted.
         self.head_ = head
         self._loaded = LoadedHead()

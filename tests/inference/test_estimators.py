@@ -254,8 +254,11 @@ def test_a_run_is_an_estimator(tmp_path):
         TextRegressor.load(runs / "topics", backbone=str(runs / "tiny"))
 
 
-def trained_again(tmp_path, several=False, **settings):
-    """A run with these settings of train.py, and the head of its estimator after a further fit."""
+def trained_again(tmp_path, several=False, states=None, **settings):
+    """The estimator of a run with these settings of train.py, and its labels.
+
+    `states` are settings of the extraction.
+    """
     make_backbone("bert", tmp_path / "tiny")
     labels = SEVERAL if several else LABELS
     rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
@@ -268,6 +271,7 @@ def trained_again(tmp_path, several=False, **settings):
         label_column="label",
         layers=(1, 2),
         out=tmp_path / "store",
+        **(states or {}),
     )
     train_run(store=tmp_path / "store", out=tmp_path / "run", **settings)
     estimator = TextClassifier.load(tmp_path / "run", backbone=str(tmp_path / "tiny"), device="cpu")
@@ -323,6 +327,19 @@ def test_a_loaded_run_is_fitted_again_with_its_own_settings(tmp_path, several):
     again = TextClassifier.from_pretrained(tmp_path / "saved", device="cpu")
     assert again.train_settings() == to_json(estimator.train_settings())
     assert again.get_params()["settings"] == to_json(estimator.get_params()["settings"])
+
+
+def test_a_fit_on_states_that_are_made_otherwise_says_so(tmp_path):
+    states = {"storage_dtype": "float32"}
+    estimator, labels = trained_again(
+        tmp_path, states=states, epochs=1, buckets=1, hidden_dim=8, layer=1
+    )
+    with pytest.warns(
+        UserWarning, match="made otherwise than before: storage_dtype: 'float32' -> 'auto'"
+    ):
+        estimator.fit(TEXTS, labels)
+    # From now on they are its own.
+    estimator.fit(TEXTS, labels)
 
 
 def test_balanced_weights_are_balanced_again_and_mixed_layers_are_refused(tmp_path):
